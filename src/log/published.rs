@@ -1,0 +1,139 @@
+//! What the writer thread tells the other threads: how far the log is durable, and that it failed.
+
+use super::error::LogError;
+use super::lsn::Lsn;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+#[derive(Debug, Default)]
+struct State {
+    is_paused: bool,
+    is_closed: bool,
+    failure: Option<String>,
+}
+
+/// The ladder: `durable` <= `flushed` <= what was appended.
+#[derive(Debug)]
+pub(super) struct Published {
+    /// What may be acknowledged. Stands still while paused and after a failure.
+    durable: AtomicU64,
+    /// What is on the disk.
+    flushed: AtomicU64,
+    /// Bytes handed over and not flushed.
+    pending_bytes: AtomicU64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Published {
+    pub fn new(start: Lsn) -> Published {
+        Published {
+            durable: AtomicU64::new(start.get()),
+            flushed: AtomicU64::new(start.get()),
+            pending_bytes: AtomicU64::new(0),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn durable(&self) -> Lsn {
+        Lsn::new(self.durable.load(Ordering::Acquire))
+    }
+
+    pub fn flushed(&self) -> Lsn {
+        Lsn::new(self.flushed.load(Ordering::Acquire))
+    }
+
+    pub fn pending_bytes(&self) -> u64 {
+        self.pending_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn add_pending(&self, bytes: u64) {
+        self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Notes that all up to `flushed` is on the disk. Writer thread only.
+    pub fn set_flushed(&self, flushed: Lsn) {
+        let bytes = flushed.bytes_since(self.flushed());
+        self.flushed.store(flushed.get(), Ordering::Release);
+        let before = self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        assert!(before >= bytes, "more was flushed than was handed over");
+    }
+
+    /// Makes what is flushed acknowledgeable, and returns it if that is news. Writer thread only.
+    pub fn publish(&self) -> Option<Lsn> {
+        let state = self.state();
+        let flushed = self.flushed();
+        if state.is_paused || state.failure.is_some() || flushed == self.durable() {
+            return None;
+        }
+        assert!(flushed > self.durable(), "the durable position never goes back");
+        self.durable.store(flushed.get(), Ordering::Release);
+        self.changed.notify_all();
+        Some(flushed)
+    }
+
+    pub fn pause(&self) {
+        self.state().is_paused = true;
+    }
+
+    pub fn resume(&self) {
+        self.state().is_paused = false;
+    }
+
+    /// Latches the first failure; `false` when there was one.
+    pub fn fail(&self, error: &LogError) -> bool {
+        let mut state = self.state();
+        let is_first = state.failure.is_none();
+        if is_first {
+            state.failure = Some(error.to_string());
+        }
+        self.changed.notify_all();
+        is_first
+    }
+
+    pub fn set_closed(&self) {
+        self.state().is_closed = true;
+        self.changed.notify_all();
+    }
+
+    pub fn failure(&self) -> Option<String> {
+        self.state().failure.clone()
+    }
+
+    /// Why the log takes no more work: it failed, or it was closed.
+    pub fn end_error(&self) -> LogError {
+        match self.failure() {
+            Some(first) => LogError::Failed { first },
+            None => LogError::Closed,
+        }
+    }
+
+    /// Waits until `lsn` is published; `false` when the time is over before.
+    pub fn wait_durable(&self, lsn: Lsn, timeout: Option<Duration>) -> Result<bool, LogError> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut state = self.state();
+        loop {
+            if self.durable() >= lsn {
+                return Ok(true);
+            }
+            if let Some(first) = &state.failure {
+                return Err(LogError::Failed { first: first.clone() });
+            }
+            if state.is_closed {
+                return Err(LogError::Closed);
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            state = match left {
+                Some(Duration::ZERO) => return Ok(false),
+                Some(left) => self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+}

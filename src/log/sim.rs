@@ -1,0 +1,262 @@
+//! Test support: a disk in memory that can crash, fail and block.
+//!
+//! The fault model:
+//! - Content is durable after `sync_data` of its file, names are durable after `sync_dir`; neither implies the other.
+//! - A crash keeps all that is durable, and of the rest any part: single 512-byte sectors of single writes, lengths
+//!   without content, any of the creations, renames and removals.
+//! - A sync that fails may leave pages in the cache that look clean and never reach the disk.
+//! - Sectors are whole: a crash leaves the old or the new bytes of each.
+//!
+//! Every operation but `len` and `lock` has a number, which is how faults and pauses are placed.
+
+mod image;
+mod operations;
+mod random;
+
+pub use operations::{SimFile, SimLock};
+pub use random::Random;
+
+use super::storage::LOCK_NAME;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// What an operation does to the disk although it reports an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// A part: half of a write; a sync makes some writes durable and forgets the others, which stay readable.
+    Part,
+    /// All of it.
+    Full,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Fault {
+    at: u64,
+    errno: i32,
+    effect: Effect,
+    forever: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Write {
+    Bytes { offset: u64, bytes: Vec<u8> },
+    Length(u64),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Inode {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    /// What separates `durable` from `live`, as far as the disk still knows of it.
+    pending: Vec<Write>,
+}
+
+#[derive(Clone, Debug)]
+enum NameChange {
+    Link { name: String, inode: usize },
+    Rename { from: String, to: String, inode: usize },
+    Unlink { name: String },
+}
+
+type Names = BTreeMap<String, usize>;
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    inodes: Vec<Inode>,
+    live_names: Names,
+    durable_names: Names,
+    pending_names: Vec<NameChange>,
+    operations: u64,
+    fault: Option<Fault>,
+    pause_at: Option<u64>,
+    paused: bool,
+    locked: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// A disk in memory with a live and a durable image; clones are handles of the same disk.
+#[derive(Clone, Debug, Default)]
+pub struct SimDisk {
+    shared: Arc<Shared>,
+}
+
+impl SimDisk {
+    /// An empty disk.
+    pub fn new() -> SimDisk {
+        SimDisk::default()
+    }
+
+    fn from_state(state: State) -> SimDisk {
+        SimDisk { shared: Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of operations so far, which is the number of the next one.
+    pub fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    /// Makes one operation fail.
+    pub fn fail_at(&self, operation: u64, errno: i32, effect: Effect) {
+        self.state().fault = Some(Fault { at: operation, errno, effect, forever: false });
+    }
+
+    /// Makes an operation and all later ones fail: the machine stops there.
+    pub fn fail_from(&self, operation: u64, errno: i32, effect: Effect) {
+        self.state().fault = Some(Fault { at: operation, errno, effect, forever: true });
+    }
+
+    /// Makes one operation block until [`SimDisk::resume`].
+    pub fn pause_at(&self, operation: u64) {
+        self.state().pause_at = Some(operation);
+    }
+
+    /// Waits until the operation of [`SimDisk::pause_at`] has begun.
+    pub fn wait_paused(&self) {
+        let mut state = self.state();
+        while !state.paused {
+            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Frees the blocked operation.
+    pub fn resume(&self) {
+        let mut state = self.state();
+        state.pause_at = None;
+        state.paused = false;
+        self.shared.changed.notify_all();
+    }
+
+    /// The content of a file, past all faults.
+    pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
+        let state = self.state();
+        let inode = *state.live_names.get(name)?;
+        state.inodes.get(inode).map(|inode| inode.live.clone())
+    }
+
+    /// Puts a durable file on the disk, past all faults.
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        let mut state = self.state();
+        let inode = state.inodes.len();
+        state.inodes.push(Inode { live: bytes.to_vec(), durable: bytes.to_vec(), pending: Vec::new() });
+        state.live_names.insert(name.to_string(), inode);
+        state.durable_names.insert(name.to_string(), inode);
+    }
+
+    /// The names on the disk except the lock file's, sorted, past all faults.
+    pub fn names(&self) -> Vec<String> {
+        self.state().live_names.keys().filter(|name| *name != LOCK_NAME).cloned().collect()
+    }
+
+    /// Counts an operation and tells how it ends.
+    fn begin(&self) -> io::Result<(MutexGuard<'_, State>, Outcome)> {
+        let mut state = self.state();
+        let number = state.operations;
+        state.operations += 1;
+        if state.pause_at == Some(number) {
+            state.paused = true;
+            self.shared.changed.notify_all();
+            while state.paused {
+                state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        let hit = state.fault.filter(|fault| number == fault.at || fault.forever && number > fault.at);
+        let Some(fault) = hit else {
+            return Ok((state, Outcome { effect: Effect::Full, errno: None }));
+        };
+        let effect = if number == fault.at { fault.effect } else { Effect::None };
+        if effect == Effect::None {
+            return Err(io::Error::from_raw_os_error(fault.errno));
+        }
+        Ok((state, Outcome { effect, errno: Some(fault.errno) }))
+    }
+
+    /// An operation on names, which has no part.
+    fn change_names(&self, change: impl FnOnce(&mut State) -> io::Result<()>) -> io::Result<()> {
+        let (mut state, outcome) = self.begin()?;
+        if outcome.effect == Effect::Full {
+            change(&mut state)?;
+        }
+        outcome.finish()
+    }
+
+    fn open(&self, name: &str) -> io::Result<SimFile> {
+        let (state, outcome) = self.begin()?;
+        let inode = state.inode_of(name)?;
+        outcome.finish()?;
+        Ok(SimFile { disk: self.clone(), inode })
+    }
+}
+
+/// How an operation that has an effect ends.
+struct Outcome {
+    effect: Effect,
+    errno: Option<i32>,
+}
+
+impl Outcome {
+    fn finish(&self) -> io::Result<()> {
+        self.errno.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
+    }
+}
+
+impl State {
+    fn inode_of(&self, name: &str) -> io::Result<usize> {
+        self.live_names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn inode(&mut self, inode: usize) -> &mut Inode {
+        &mut self.inodes[inode]
+    }
+
+    fn change_name(&mut self, change: NameChange) {
+        change.apply(&mut self.live_names);
+        self.pending_names.push(change);
+    }
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut Names) {
+        match self {
+            NameChange::Link { name, inode } => {
+                names.insert(name.clone(), *inode);
+            }
+            NameChange::Rename { from, to, inode } => {
+                if names.get(from) == Some(inode) {
+                    names.remove(from);
+                }
+                names.insert(to.clone(), *inode);
+            }
+            NameChange::Unlink { name } => {
+                names.remove(name);
+            }
+        }
+    }
+}
+
+impl Inode {
+    fn write(&mut self, write: Write) {
+        write.apply(&mut self.live);
+        self.pending.push(write);
+    }
+}
+
+impl Write {
+    fn apply(&self, content: &mut Vec<u8>) {
+        match self {
+            Write::Bytes { offset, bytes } => image::overlay(content, *offset, bytes),
+            Write::Length(length) => content.resize(*length as usize, 0),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! A [`SimDisk`] as the [`Storage`] of a log.
+
+use super::super::storage::{Storage, StorageFile};
+use super::{Effect, Inode, NameChange, Random, SimDisk, Write, image};
+use std::io;
+
+/// Keeps a [`SimDisk`] locked.
+#[derive(Debug)]
+pub struct SimLock {
+    disk: SimDisk,
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        self.disk.state().locked = false;
+    }
+}
+
+/// An open file of a [`SimDisk`].
+#[derive(Debug)]
+pub struct SimFile {
+    pub(super) disk: SimDisk,
+    pub(super) inode: usize,
+}
+
+impl Storage for SimDisk {
+    type File = SimFile;
+    type Lock = SimLock;
+
+    fn lock(&self) -> io::Result<Option<SimLock>> {
+        let mut state = self.state();
+        if state.locked {
+            return Ok(None);
+        }
+        state.locked = true;
+        Ok(Some(SimLock { disk: self.clone() }))
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let (state, outcome) = self.begin()?;
+        outcome.finish()?;
+        Ok(state.live_names.keys().cloned().collect())
+    }
+
+    fn exists(&self, name: &str) -> io::Result<bool> {
+        let (state, outcome) = self.begin()?;
+        outcome.finish()?;
+        Ok(state.live_names.contains_key(name))
+    }
+
+    fn create(&self, name: &str) -> io::Result<SimFile> {
+        self.change_names(|state| {
+            if state.live_names.contains_key(name) {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            let inode = state.inodes.len();
+            state.inodes.push(Inode::default());
+            state.change_name(NameChange::Link { name: name.to_string(), inode });
+            Ok(())
+        })?;
+        let inode = self.state().inode_of(name)?;
+        Ok(SimFile { disk: self.clone(), inode })
+    }
+
+    fn open_write(&self, name: &str) -> io::Result<SimFile> {
+        self.open(name)
+    }
+
+    fn open_read(&self, name: &str) -> io::Result<SimFile> {
+        self.open(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.change_names(|state| {
+            let inode = state.inode_of(from)?;
+            state.change_name(NameChange::Rename { from: from.to_string(), to: to.to_string(), inode });
+            Ok(())
+        })
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.change_names(|state| {
+            state.inode_of(name)?;
+            state.change_name(NameChange::Unlink { name: name.to_string() });
+            Ok(())
+        })
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.change_names(|state| {
+            state.durable_names = state.live_names.clone();
+            state.pending_names.clear();
+            Ok(())
+        })
+    }
+}
+
+impl StorageFile for SimFile {
+    fn write_all_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let (mut state, outcome) = self.disk.begin()?;
+        let kept = if outcome.effect == Effect::Full { bytes } else { &bytes[..bytes.len() / 2] };
+        state.inode(self.inode).write(Write::Bytes { offset, bytes: kept.to_vec() });
+        outcome.finish()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let (mut state, outcome) = self.disk.begin()?;
+        outcome.finish()?;
+        let live = &state.inode(self.inode).live;
+        let start = live.len().min(offset as usize);
+        let count = buffer.len().min(live.len() - start);
+        buffer[..count].copy_from_slice(&live[start..start + count]);
+        Ok(count)
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        let (mut state, outcome) = self.disk.begin()?;
+        let seed = state.operations;
+        let inode = state.inode(self.inode);
+        if outcome.effect == Effect::Full {
+            // Not a copy of what is readable: what a failed sync forgot stays forgotten.
+            for write in &inode.pending {
+                write.apply(&mut inode.durable);
+            }
+            // The length belongs to the file system, which forgets none.
+            inode.durable.resize(inode.live.len(), 0);
+        } else {
+            inode.durable = image::torn(inode, &mut Random::new(seed));
+        }
+        inode.pending.clear();
+        outcome.finish()
+    }
+
+    fn set_len(&mut self, bytes: u64) -> io::Result<()> {
+        let (mut state, outcome) = self.disk.begin()?;
+        if outcome.effect == Effect::Full {
+            state.inode(self.inode).write(Write::Length(bytes));
+        }
+        outcome.finish()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.disk.state().inode(self.inode).live.len() as u64)
+    }
+}

@@ -1,0 +1,82 @@
+//! Counters of the log.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// The average moves by one part in this many with each sync.
+const EWMA_WEIGHT: u64 = 8;
+
+/// Counters that one thread writes and any thread may read.
+#[derive(Debug, Default)]
+pub struct Statistics {
+    frames: AtomicU64,
+    bytes: AtomicU64,
+    syncs: AtomicU64,
+    sync_last_us: AtomicU64,
+    sync_max_us: AtomicU64,
+    sync_ewma_us: AtomicU64,
+}
+
+impl Statistics {
+    /// Frames written.
+    pub fn frames(&self) -> u64 {
+        self.frames.load(Relaxed)
+    }
+
+    /// Bytes of the frames written, with their annotations.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    /// Syncs of segments that had something to sync.
+    pub fn syncs(&self) -> u64 {
+        self.syncs.load(Relaxed)
+    }
+
+    /// Duration of the last sync.
+    pub fn sync_last_us(&self) -> u64 {
+        self.sync_last_us.load(Relaxed)
+    }
+
+    /// Duration of the longest sync.
+    pub fn sync_max_us(&self) -> u64 {
+        self.sync_max_us.load(Relaxed)
+    }
+
+    /// Moving average of the durations of syncs (weight 1/8).
+    pub fn sync_ewma_us(&self) -> u64 {
+        self.sync_ewma_us.load(Relaxed)
+    }
+
+    pub(super) fn count_frame(&self, bytes: u64) {
+        self.frames.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    pub(super) fn count_sync(&self) {
+        self.syncs.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn time_sync(&self, duration_us: u64) {
+        self.sync_last_us.store(duration_us, Relaxed);
+        self.sync_max_us.fetch_max(duration_us, Relaxed);
+        let average = self.sync_ewma_us.load(Relaxed);
+        let moved =
+            if average == 0 { duration_us } else { average - average / EWMA_WEIGHT + duration_us / EWMA_WEIGHT };
+        self.sync_ewma_us.store(moved, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_average_follows_slowly() {
+        let statistics = Statistics::default();
+        statistics.time_sync(800);
+        statistics.time_sync(1600);
+        assert_eq!(statistics.sync_last_us(), 1600);
+        assert_eq!(statistics.sync_max_us(), 1600);
+        assert_eq!(statistics.sync_ewma_us(), 900);
+    }
+}
