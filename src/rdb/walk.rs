@@ -1,0 +1,279 @@
+//! The walk: header, records, end.
+
+use std::io::{Read, Write};
+
+use super::error::RdbError;
+use super::format::*;
+use super::stream::{Route, Stream};
+use super::value;
+use super::{Deferred, Summary};
+
+/// What becomes of the stream.
+pub(super) struct Splice<'io> {
+    pub(super) sentinel: &'io [u8],
+    pub(super) strip_before_ms: i64,
+}
+
+/// What stands before a key and belongs to it.
+#[derive(Default)]
+struct Attributes {
+    expire_at_ms: Option<i64>,
+    idle_s: Option<u64>,
+    frequency: Option<u8>,
+}
+
+impl Attributes {
+    fn is_empty(&self) -> bool {
+        self.expire_at_ms.is_none() && self.idle_s.is_none() && self.frequency.is_none()
+    }
+
+    /// The attributes in the order in which servers write them.
+    fn bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        if let Some(at_ms) = self.expire_at_ms {
+            out.push(OPCODE_EXPIRETIME_MS);
+            out.extend_from_slice(&at_ms.to_le_bytes());
+        }
+        if let Some(idle_s) = self.idle_s {
+            out.push(OPCODE_IDLE);
+            put_length(&mut out, idle_s);
+        }
+        if let Some(frequency) = self.frequency {
+            out.extend_from_slice(&[OPCODE_FREQ, frequency]);
+        }
+        out
+    }
+}
+
+/// One walk over one base.
+pub(super) struct Walker<'io> {
+    stream: Stream<'io>,
+    /// `None`: the walk only verifies, and whatever it emits goes nowhere.
+    splice: Option<Splice<'io>>,
+    version: u16,
+    db: u32,
+    attributes: Attributes,
+    key: Vec<u8>,
+    summary: Summary,
+}
+
+impl<'io> Walker<'io> {
+    pub(super) fn new(
+        base: &'io mut dyn Read,
+        out: &'io mut dyn Write,
+        window_bytes: usize,
+        splice: Option<Splice<'io>>,
+    ) -> Self {
+        Self {
+            stream: Stream::new(base, out, window_bytes),
+            splice,
+            version: 0,
+            db: 0,
+            attributes: Attributes::default(),
+            key: Vec::new(),
+            summary: Summary::default(),
+        }
+    }
+
+    /// Walks the base from its first to its last byte.
+    pub(super) fn run(mut self) -> Result<Summary, RdbError> {
+        self.header()?;
+        while self.record()? {}
+        self.end()?;
+        if let Some(splice) = &self.splice {
+            self.stream.emit(&tail(splice.sentinel))?;
+        }
+        self.stream.flush()?;
+        self.summary.bytes = self.stream.offset();
+        Ok(self.summary)
+    }
+
+    fn valkey_magic(&self) -> bool {
+        self.version >= VALKEY_VERSION
+    }
+
+    fn header(&mut self) -> Result<(), RdbError> {
+        let magic: [u8; 9] = self.stream.array()?;
+        let [name @ .., hundreds, tens, ones] = magic;
+        let version = [hundreds, tens, ones]
+            .iter()
+            .try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u16::from(digit - b'0')))
+            .unwrap_or(0);
+        let known = match &name {
+            b"REDIS0" => REDIS_VERSIONS.contains(&version),
+            b"VALKEY" => version == VALKEY_VERSION,
+            _ => false,
+        };
+        if !known {
+            return Err(RdbError::Version { offset: 0, magic });
+        }
+        self.version = version;
+        Ok(())
+    }
+
+    /// Walks one record; `false` at the end mark, which stays unread.
+    fn record(&mut self) -> Result<bool, RdbError> {
+        let offset = self.stream.offset();
+        let byte = self.stream.peek()?;
+        match byte {
+            OPCODE_EXPIRETIME_MS | OPCODE_EXPIRETIME | OPCODE_IDLE | OPCODE_FREQ => {
+                self.attribute()?;
+                return Ok(true);
+            }
+            OPCODE_EOF | OPCODE_SELECTDB | OPCODE_RESIZEDB | OPCODE_AUX | OPCODE_MODULE_AUX | OPCODE_FUNCTION2
+            | OPCODE_SLOT_INFO => {}
+            OPCODE_SLOT_IMPORT if self.valkey_magic() => {}
+            kind if value::is_known(kind, self.valkey_magic()) => {
+                self.key_and_value(kind)?;
+                return Ok(true);
+            }
+            byte => return Err(RdbError::Unknown { offset, byte }),
+        }
+        if !self.attributes.is_empty() {
+            return Err(RdbError::Corrupt { offset, what: "attributes of a key without the key" });
+        }
+        if byte == OPCODE_EOF {
+            return Ok(false);
+        }
+        self.stream.byte()?;
+        self.opcode(byte, offset)?;
+        Ok(true)
+    }
+
+    /// The operand of an opcode that does not belong to a key.
+    fn opcode(&mut self, opcode: u8, offset: u64) -> Result<(), RdbError> {
+        match opcode {
+            OPCODE_SELECTDB => {
+                self.db = u32::try_from(self.stream.number()?)
+                    .map_err(|_| RdbError::Corrupt { offset, what: "a database number beyond 32 bits" })?;
+            }
+            OPCODE_RESIZEDB => {
+                self.stream.number()?;
+                self.stream.number()?;
+            }
+            OPCODE_AUX => {
+                self.stream.skip_string()?;
+                self.stream.skip_string()?;
+            }
+            OPCODE_MODULE_AUX => {
+                // The module's id; what follows (first when it was written) is annotated like a value.
+                self.stream.number()?;
+                value::skip_module_value(&mut self.stream)?;
+            }
+            OPCODE_FUNCTION2 => {
+                self.stream.skip_string()?;
+                self.summary.functions += 1;
+            }
+            OPCODE_SLOT_INFO => {
+                self.stream.number()?;
+                self.stream.number()?;
+                self.stream.number()?;
+            }
+            OPCODE_SLOT_IMPORT => value::skip_slot_import(&mut self.stream)?,
+            byte => return Err(RdbError::Unknown { offset, byte }),
+        }
+        Ok(())
+    }
+
+    /// Takes an attribute out of the stream; it goes back in before the key, unless it is stripped.
+    fn attribute(&mut self) -> Result<(), RdbError> {
+        self.stream.set_route(Route::Drop)?;
+        match self.stream.byte()? {
+            OPCODE_EXPIRETIME_MS => self.attributes.expire_at_ms = Some(i64::from_le_bytes(self.stream.array()?)),
+            OPCODE_EXPIRETIME => {
+                self.attributes.expire_at_ms = Some(i64::from(i32::from_le_bytes(self.stream.array()?)) * 1000);
+            }
+            OPCODE_IDLE => self.attributes.idle_s = Some(self.stream.number()?),
+            _ => self.attributes.frequency = Some(self.stream.byte()?),
+        }
+        self.stream.set_route(Route::Pass)
+    }
+
+    fn key_and_value(&mut self, kind: u8) -> Result<(), RdbError> {
+        let mut attributes = std::mem::take(&mut self.attributes);
+        // Loaders take it for "no expiry".
+        if attributes.expire_at_ms == Some(NO_EXPIRY) {
+            attributes.expire_at_ms = None;
+        }
+        self.summary.keys += 1;
+        match self.splice.as_ref().map(|splice| splice.strip_before_ms) {
+            Some(before_ms) if kind == TYPE_HASH_2 => self.hash_with_expiries(attributes, before_ms),
+            Some(before_ms) => {
+                let stripped = attributes.expire_at_ms.take_if(|at_ms| *at_ms < before_ms);
+                if !attributes.is_empty() {
+                    self.stream.emit(&attributes.bytes())?;
+                }
+                self.pass_key_and_value(kind)?;
+                if let Some(at_ms) = stripped {
+                    self.summary.deferred.push(Deferred::Expire { db: self.db, key: self.key.clone(), at_ms });
+                }
+                Ok(())
+            }
+            None => self.pass_key_and_value(kind),
+        }
+    }
+
+    fn pass_key_and_value(&mut self, kind: u8) -> Result<(), RdbError> {
+        let offset = self.stream.offset();
+        self.stream.byte()?;
+        self.key()?;
+        value::skip(&mut self.stream, kind, offset)
+    }
+
+    /// Reads a key.
+    fn key(&mut self) -> Result<(), RdbError> {
+        let offset = self.stream.offset();
+        self.stream.string(&mut self.key)?;
+        match &self.splice {
+            Some(splice) if self.db == 0 && self.key == splice.sentinel => Err(RdbError::SentinelExists { offset }),
+            _ => Ok(()),
+        }
+    }
+
+    /// A hash with field expiries is held until it is known whether one of them is to be stripped.
+    fn hash_with_expiries(&mut self, mut attributes: Attributes, before_ms: i64) -> Result<(), RdbError> {
+        self.stream.set_route(Route::Hold)?;
+        self.stream.byte()?;
+        self.key()?;
+        let value_start = self.stream.held_bytes()?;
+        let restore = value::skip_hash_2(&mut self.stream, before_ms)?;
+        let mut held = self.stream.take_held()?;
+        self.stream.set_route(Route::Pass)?;
+        if restore {
+            held.drain(1..value_start);
+            finish_payload(&mut held, self.version);
+            held.shrink_to_fit();
+            self.summary.deferred.push(Deferred::Restore {
+                db: self.db,
+                key: self.key.clone(),
+                at_ms: attributes.expire_at_ms,
+                payload: held,
+            });
+            return Ok(());
+        }
+        let stripped = attributes.expire_at_ms.take_if(|at_ms| *at_ms < before_ms);
+        self.stream.emit(&attributes.bytes())?;
+        self.stream.emit(&held)?;
+        if let Some(at_ms) = stripped {
+            self.summary.deferred.push(Deferred::Expire { db: self.db, key: self.key.clone(), at_ms });
+        }
+        Ok(())
+    }
+
+    /// The end mark, the checksum, and nothing behind it. None of it is passed on.
+    fn end(&mut self) -> Result<(), RdbError> {
+        self.stream.set_route(Route::Drop)?;
+        self.stream.byte()?;
+        let computed = self.stream.checksum();
+        let offset = self.stream.offset();
+        let stored = u64::from_le_bytes(self.stream.array()?);
+        self.summary.checked = stored != 0;
+        if self.summary.checked && stored != computed {
+            return Err(RdbError::Checksum { offset, stored, computed });
+        }
+        match self.stream.peek_or_end()? {
+            Some(_) => Err(RdbError::Trailing { offset: offset + 8 }),
+            None => Ok(()),
+        }
+    }
+}
