@@ -8,5 +8,6 @@
 //!
 //! The acknowledgement rule has one home, `module/release.rs`: a reply leaves only with the durable position, from the writer thread.
 
+pub mod core;
 pub mod log;
 pub mod rdb;

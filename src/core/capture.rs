@@ -1,0 +1,462 @@
+//! From hooks to units: which command is running, which events are its own, and when its effect is complete.
+//!
+//! The command filter announces a command ([`Capture::command`]), events follow while it runs ([`Capture::event`]), and the next announcement
+//! or the end of the unit completes it. A command that changed nothing raises no event and leaves nothing behind. Whatever cannot be matched
+//! is logged as the resulting state of the keys that changed, which is always right.
+
+use crate::core::dirty::DbKey;
+use crate::core::leaf::{Args, ClientId, Event, EventKind, Leaf, LeafEvent, Query, Told};
+use crate::core::rewrite::rewrite;
+use crate::core::table::{CommandSpec, Rule};
+use crate::core::transaction::Queue;
+use crate::core::unit::Unit;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// What a command is, for capture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Changes data; how it is logged stands in the table.
+    Write(&'static CommandSpec),
+    /// Cannot change data.
+    ReadOnly,
+    /// MULTI.
+    Multi,
+    /// EXEC.
+    Exec,
+    /// DISCARD, RESET.
+    EndMulti,
+    /// A container: what it is stands under `name|subcommand`.
+    Container,
+    /// Scripts, functions, other modules' commands, SELECT: what follows from them is not known from their arguments.
+    Opaque,
+}
+
+/// A command that the module cannot see run, from when it was sent until its client waits no longer.
+#[derive(Debug)]
+struct Postponed {
+    client: ClientId,
+    keys: Vec<Arc<[u8]>>,
+    functions: bool,
+    /// The server was seen to make it wait.
+    waited: bool,
+}
+
+impl Postponed {
+    /// Has what it may have changed logged.
+    fn log(&self, unit: &mut Unit) {
+        unit.functions |= self.functions;
+        self.keys.iter().for_each(|key| unit.image_everywhere(key.clone()));
+    }
+}
+
+/// The state between hooks. Main thread only.
+#[derive(Debug, Default)]
+pub struct Capture {
+    current: Option<Leaf>,
+    unit: Option<Unit>,
+    /// Blocked commands that may run later, when their client is served.
+    parked: HashMap<ClientId, Leaf>,
+    /// Keys that parked silent commands (XREADGROUP BLOCK) read, with the number of readers.
+    parked_keys: HashMap<DbKey, usize>,
+    /// Keys that a parked silent command may have changed since the last look.
+    suspects: HashSet<DbKey>,
+    queues: HashMap<ClientId, Queue>,
+    postponed: Vec<Postponed>,
+    spare: Vec<Leaf>,
+}
+
+impl Capture {
+    /// A command is about to run (or to be queued). `db` is the client's, where known.
+    pub fn command<'a>(
+        &mut self,
+        client: ClientId,
+        class: Class,
+        db: Option<u32>,
+        args: impl Iterator<Item = &'a [u8]>,
+    ) {
+        self.put_current_away();
+        self.unpark(client);
+        if self.queues.get(&client).is_some_and(Queue::is_executing) {
+            self.queues.remove(&client);
+        }
+        if self.is_wrapping() {
+            return;
+        }
+        match class {
+            Class::Write(spec) => {
+                let leaf = self.new_leaf(client, Some(spec), db, args);
+                self.current = Some(leaf);
+            }
+            Class::Multi => {
+                self.queues.entry(client).or_default();
+            }
+            Class::EndMulti => {
+                self.queues.remove(&client);
+            }
+            Class::Opaque => {
+                if let Some(queue) = self.queues.get_mut(&client) {
+                    queue.push_opaque();
+                }
+            }
+            Class::Exec => {
+                if let Some(queue) = self.queues.get_mut(&client) {
+                    queue.execute();
+                }
+            }
+            Class::ReadOnly | Class::Container => {}
+        }
+    }
+
+    /// The client is not in a transaction after all: its MULTI was refused.
+    pub fn not_queueing(&mut self, client: ClientId) {
+        self.queues.remove(&client);
+    }
+
+    /// Whether the client's commands are being queued, as far as the filter saw.
+    pub fn is_queueing(&self, client: ClientId) -> bool {
+        self.queues.contains_key(&client)
+    }
+
+    /// An EXEC is about to run: commands among its queue that no event tells of have their keys logged whatever happens. Returns whether
+    /// there are any, so that the unit's end must be asked for.
+    pub fn exec(&mut self, client: ClientId, now_ms: i64) -> bool {
+        let Some(queue) = self.queues.get(&client) else { return false };
+        if !queue.has_silent() {
+            return false;
+        }
+        let postponed =
+            Postponed { client, keys: queue.silent_keys().to_vec(), functions: queue.functions, waited: false };
+        postponed.log(self.unit.get_or_insert_with(|| Unit::new(now_ms)));
+        self.postponed.push(postponed);
+        true
+    }
+
+    /// The command just announced may change data unseen: no event tells of it, and the module does not run it. Its keys are logged whatever it
+    /// does. `client` is who sent it, if it is one that the server may make wait.
+    pub fn unseen(&mut self, client: Option<ClientId>, now_ms: i64) {
+        let Some(leaf) = &self.current else { return };
+        let functions = leaf.spec.is_some_and(|spec| spec.rule == Rule::Functions);
+        let blocks = leaf.spec.is_some_and(|spec| spec.blocks);
+        let postponed = Postponed { client: leaf.client, keys: leaf.argument_keys(), functions, waited: false };
+        postponed.log(self.unit.get_or_insert_with(|| Unit::new(now_ms)));
+        if client.is_some() && !blocks {
+            self.postponed.push(postponed);
+        }
+    }
+
+    /// Looks after commands that no event tells of and that the server made wait (CLIENT PAUSE): once their client waits no longer they have
+    /// run, unseen, so that their keys are logged. `is_blocked` asks the server.
+    pub fn resumed(&mut self, now_ms: i64, is_blocked: impl Fn(ClientId) -> bool) {
+        for mut postponed in std::mem::take(&mut self.postponed) {
+            if is_blocked(postponed.client) {
+                postponed.waited = true;
+                self.postponed.push(postponed);
+            } else if postponed.waited {
+                postponed.log(self.unit.get_or_insert_with(|| Unit::new(now_ms)));
+            }
+        }
+    }
+
+    /// The module's own command is about to run this one: all events are its, and its keys are known to be in `db`.
+    pub fn wrapped<'a>(
+        &mut self,
+        client: ClientId,
+        spec: &'static CommandSpec,
+        db: u32,
+        args: impl Iterator<Item = &'a [u8]>,
+    ) {
+        self.put_current_away();
+        let mut leaf = self.new_leaf(client, Some(spec), Some(db), args);
+        leaf.wrapped = true;
+        self.current = Some(leaf);
+    }
+
+    /// The wrapped command has run; `changed` says that it may have changed data.
+    /// `told` is what its reply told, for commands whose rule needs that.
+    pub fn wrapped_done(&mut self, changed: bool, told: Option<Told>, now_ms: i64) {
+        let Some(mut leaf) = self.current.take() else { return };
+        leaf.told = told;
+        if changed || !leaf.events.is_empty() {
+            self.unit.get_or_insert_with(|| Unit::new(now_ms));
+            self.seal(leaf);
+        } else {
+            self.recycle(leaf);
+        }
+    }
+
+    /// An event of the running command (or of the server itself). Opens the unit; returns whether it did.
+    pub fn event(&mut self, event: Event<'_>) -> bool {
+        let opens = self.unit.is_none();
+        let key: Arc<[u8]> = Arc::from(event.key);
+        let db_key = (event.db, key.clone());
+        if self.parked_keys.contains_key(&db_key) {
+            self.suspects.insert(db_key.clone());
+        }
+        if !event.removed_by_server && !event.in_exec {
+            self.find_leaf(event.client);
+        }
+        let unit = self.unit.get_or_insert_with(|| Unit::new(event.now_ms));
+        unit.touched.push(db_key.clone());
+        if event.removed_by_server {
+            unit.command(event.db, &[b"DEL", event.key]);
+        } else if event.in_exec {
+            if event.kind == EventKind::Arrived {
+                // A 9.1 server does not tell the key's database inside EXEC.
+                unit.image_everywhere(key.clone());
+            }
+            let leaf_event = LeafEvent { kind: event.kind, db: event.db, key, outcome: event.outcome };
+            let queue = self.queues.get_mut(&event.client).filter(|_| !unit.has_images());
+            if queue.is_some_and(|queue| queue.event(leaf_event)) {
+                unit.exec_client = Some(event.client);
+                unit.exec_db = event.db;
+            } else {
+                unit.image(db_key);
+            }
+        } else if let Some(leaf) = self.current.as_mut().filter(|leaf| leaf.client == event.client || leaf.wrapped) {
+            leaf.events.push(LeafEvent { kind: event.kind, db: event.db, key, outcome: event.outcome });
+        } else {
+            unit.image(db_key);
+        }
+        opens
+    }
+
+    /// What must be asked about the key of an event of this client.
+    pub fn query(&self, client: ClientId, in_exec: bool, kind: EventKind, key: &[u8]) -> Option<Query> {
+        if in_exec {
+            return self.queues.get(&client)?.leaf_of(key)?.query(kind);
+        }
+        self.leaf_of(client)?.query(kind)
+    }
+
+    /// Whether a wrapped command is running.
+    pub fn is_wrapping(&self) -> bool {
+        self.current.as_ref().is_some_and(|leaf| leaf.wrapped)
+    }
+
+    /// Whether the running wrapped command has made a consumer, as an event told.
+    pub fn wrapped_has_events(&self) -> bool {
+        self.current.as_ref().is_some_and(|leaf| leaf.wrapped && !leaf.events.is_empty())
+    }
+
+    /// The database of the command that an event of this client belongs to, where it was known before.
+    pub fn db_of(&self, client: ClientId) -> Option<u32> {
+        self.leaf_of(client)?.db
+    }
+
+    /// Whether a command of this client runs that may make a key expire. One that may still block is none: it only found the key expired.
+    pub fn may_expire(&self, client: ClientId) -> bool {
+        self.leaf_of(client).and_then(|leaf| leaf.spec).is_some_and(|spec| !spec.blocks)
+    }
+
+    /// The rule of the command that an event of this client belongs to.
+    pub fn rule_of(&self, client: ClientId) -> Option<Rule> {
+        self.leaf_of(client)?.spec.map(|spec| spec.rule)
+    }
+
+    fn leaf_of(&self, client: ClientId) -> Option<&Leaf> {
+        let current = self.current.as_ref().filter(|leaf| leaf.client == client || leaf.wrapped);
+        current.or_else(|| self.parked.get(&client))
+    }
+
+    /// The dataset (or one database) was emptied.
+    pub fn flushed(&mut self, db: Option<u32>, now_ms: i64) {
+        let unit = self.unit.get_or_insert_with(|| Unit::new(now_ms));
+        match db {
+            Some(db) => unit.command(db, &[b"FLUSHDB"]),
+            None => unit.command(0, &[b"FLUSHALL"]),
+        }
+    }
+
+    /// Two databases changed places.
+    pub fn databases_swapped(&mut self, first: u32, second: u32, now_ms: i64) {
+        let swapped = |key: &&DbKey| key.0 == first || key.0 == second;
+        self.suspects.extend(self.parked_keys.keys().filter(swapped).cloned());
+        let unit = self.unit.get_or_insert_with(|| Unit::new(now_ms));
+        unit.swap_databases(first, second);
+        unit.command(0, &[b"SWAPDB", first.to_string().as_bytes(), second.to_string().as_bytes()]);
+    }
+
+    /// Whether a unit is open.
+    pub fn has_unit(&self) -> bool {
+        self.unit.is_some()
+    }
+
+    /// The unit has ended: takes it out, complete but for the images that it asks for.
+    pub fn end_unit(&mut self) -> Option<Unit> {
+        self.put_current_away();
+        let mut unit = self.unit.take()?;
+        if let Some(client) = unit.exec_client {
+            self.seal_exec(client, &mut unit);
+        }
+        Some(unit)
+    }
+
+    /// Whether such keys wait to be logged, and no unit is open.
+    pub fn has_suspects(&self) -> bool {
+        self.unit.is_none() && !self.suspects.is_empty()
+    }
+
+    /// The blocked readers of such keys: who may have been served.
+    pub fn suspect_readers(&self) -> Vec<ClientId> {
+        let reads_one = |leaf: &Leaf| {
+            leaf.db.is_some_and(|db| leaf.argument_keys().into_iter().any(|key| self.suspects.contains(&(db, key))))
+        };
+        self.parked.values().filter(|leaf| reads_one(leaf)).map(|leaf| leaf.client).collect()
+    }
+
+    /// Keys that a blocked silent command may have changed since it was parked, as a unit of images; call when no unit is open.
+    pub fn suspect_unit(&mut self, now_ms: i64) -> Option<Unit> {
+        if self.suspects.is_empty() {
+            return None;
+        }
+        let mut unit = Unit::new(now_ms);
+        for key in self.suspects.drain() {
+            unit.touched.push(key.clone());
+            unit.image(key);
+        }
+        Some(unit)
+    }
+
+    /// A client has gone.
+    pub fn client_gone(&mut self, client: ClientId) {
+        self.unpark(client);
+        self.queues.remove(&client);
+    }
+
+    /// Forgets everything (a new log begins).
+    pub fn clear(&mut self) {
+        *self = Capture::default();
+    }
+
+    /// Makes the command that a served blocked client had sent the current one.
+    fn find_leaf(&mut self, client: ClientId) {
+        if self.current.as_ref().is_some_and(|leaf| leaf.client == client || leaf.wrapped) {
+            return;
+        }
+        if let Some(leaf) = self.parked.remove(&client) {
+            self.put_current_away();
+            self.forget_parked_keys(&leaf);
+            self.current = Some(leaf);
+        }
+    }
+
+    fn put_current_away(&mut self) {
+        if self.is_wrapping() {
+            // What a wrapped command does inside is its own.
+            return;
+        }
+        let Some(leaf) = self.current.take() else { return };
+        if !leaf.events.is_empty() {
+            if leaf.spec.is_some_and(|spec| spec.blocks && spec.is_silent()) {
+                // It made its consumer, and may yet block.
+                self.park(leaf.without_events());
+            }
+            self.seal(leaf);
+        } else if let Some(queue) = self.queues.get_mut(&leaf.client) {
+            queue.push(leaf);
+        } else if leaf.spec.is_some_and(|spec| spec.blocks) {
+            self.park(leaf);
+        } else {
+            self.recycle(leaf);
+        }
+    }
+
+    /// The leaf is complete: its effect becomes part of the unit.
+    fn seal(&mut self, leaf: Leaf) {
+        let Some(unit) = self.unit.as_mut() else {
+            debug_assert!(false, "an event opens the unit before its leaf is sealed");
+            return;
+        };
+        let exact = !unit.has_images() && rewrite(&leaf, unit);
+        if !exact {
+            leaf.events.iter().for_each(|event| unit.image((event.db, event.key.clone())));
+            if let (Some(spec), Some(db)) = (leaf.spec, leaf.db)
+                && spec.is_silent()
+            {
+                leaf.argument_keys().into_iter().for_each(|key| unit.image((db, key)));
+            }
+        }
+        if let Some(db) = leaf.db
+            && leaf.events.is_empty()
+        {
+            unit.touched.extend(leaf.argument_keys().into_iter().map(|key| (db, key)));
+        }
+        unit.functions |= !leaf.wrapped && leaf.spec.is_some_and(|spec| spec.rule == Rule::Functions);
+        self.recycle(leaf);
+    }
+
+    /// The EXEC is complete: its commands in their order, or images of all keys that changed where something could not be matched.
+    fn seal_exec(&mut self, client: ClientId, unit: &mut Unit) {
+        let Some(queue) = self.queues.remove(&client) else { return };
+        if unit.has_images() || !queue.seal(unit) {
+            unit.touched.clone().into_iter().for_each(|key| unit.image(key));
+        }
+    }
+
+    fn park(&mut self, leaf: Leaf) {
+        if let (Some(spec), Some(db)) = (leaf.spec, leaf.db)
+            && spec.is_silent()
+        {
+            for key in leaf.argument_keys() {
+                *self.parked_keys.entry((db, key)).or_default() += 1;
+            }
+        }
+        self.parked.insert(leaf.client, leaf);
+    }
+
+    fn unpark(&mut self, client: ClientId) {
+        if let Some(leaf) = self.parked.remove(&client) {
+            self.forget_parked_keys(&leaf);
+            self.recycle(leaf);
+        }
+    }
+
+    fn forget_parked_keys(&mut self, leaf: &Leaf) {
+        let (Some(spec), Some(db)) = (leaf.spec, leaf.db) else { return };
+        if !spec.is_silent() {
+            return;
+        }
+        for key in leaf.argument_keys() {
+            let db_key = (db, key);
+            if let Some(readers) = self.parked_keys.get_mut(&db_key) {
+                *readers -= 1;
+                if *readers == 0 {
+                    self.parked_keys.remove(&db_key);
+                }
+            }
+        }
+    }
+
+    fn new_leaf<'a>(
+        &mut self,
+        client: ClientId,
+        spec: Option<&'static CommandSpec>,
+        db: Option<u32>,
+        args: impl Iterator<Item = &'a [u8]>,
+    ) -> Leaf {
+        let mut leaf = self.spare.pop().unwrap_or_else(|| Leaf {
+            client,
+            spec,
+            args: Args::default(),
+            db,
+            events: Vec::new(),
+            told: None,
+            wrapped: false,
+        });
+        (leaf.client, leaf.spec, leaf.db, leaf.wrapped) = (client, spec, db, false);
+        leaf.args.fill(args);
+        leaf
+    }
+
+    fn recycle(&mut self, mut leaf: Leaf) {
+        const SPARE_LEAVES: usize = 16;
+        const SPARE_BYTES: usize = 64 * 1024;
+        if self.spare.len() < SPARE_LEAVES && leaf.args.capacity() <= SPARE_BYTES {
+            leaf.events.clear();
+            leaf.args.clear();
+            leaf.told = None;
+            self.spare.push(leaf);
+        }
+    }
+}

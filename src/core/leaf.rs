@@ -1,0 +1,250 @@
+//! One command with its arguments, its events, and what more was asked about it.
+
+use crate::core::pending::GroupChange;
+use crate::core::table::{CommandSpec, Keys, Rule};
+use std::sync::Arc;
+
+/// A client's id, as the server counts them.
+pub type ClientId = u64;
+
+/// A command's arguments in one allocation.
+#[derive(Clone, Debug, Default)]
+pub struct Args {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Args {
+    /// Replaces the content.
+    pub fn fill<'a>(&mut self, args: impl Iterator<Item = &'a [u8]>) {
+        self.clear();
+        for arg in args {
+            self.bytes.extend_from_slice(arg);
+            self.ends.push(self.bytes.len());
+        }
+    }
+
+    /// Forgets the content, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    /// An argument; 0 is the command's name.
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        let start = if index == 0 { 0 } else { *self.ends.get(index - 1)? };
+        self.bytes.get(start..*self.ends.get(index)?)
+    }
+
+    /// The number of arguments, with the name.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes of memory kept.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// All arguments.
+    pub fn slices(&self) -> Vec<&[u8]> {
+        (0..self.ends.len()).filter_map(|index| self.get(index)).collect()
+    }
+}
+
+/// What kind of event the server raised, as far as rules need to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// `del`: the key was removed.
+    Del,
+    /// `expire`: it got an expiry.
+    Expire,
+    /// `persist`: it lost its expiry.
+    Persist,
+    /// `restore`.
+    Restore,
+    /// `lpop`.
+    LPop,
+    /// `rpop`.
+    RPop,
+    /// `zpopmin`.
+    ZPopMin,
+    /// `zpopmax`.
+    ZPopMax,
+    /// `xadd`.
+    XAdd,
+    /// `xtrim`.
+    XTrim,
+    /// `hexpired`: fields of a hash had expired and were removed or overwritten.
+    FieldsExpired,
+    /// `copy_to`, `move_to`: it came from another database or key.
+    Arrived,
+    /// `incrbyfloat`.
+    Float,
+    /// `hexpire`, `hpersist`.
+    FieldExpiry,
+    /// Any other.
+    Other,
+}
+
+impl EventKind {
+    /// The kind of an event name.
+    pub fn of(name: &[u8]) -> EventKind {
+        match name {
+            b"del" => EventKind::Del,
+            b"expire" => EventKind::Expire,
+            b"persist" => EventKind::Persist,
+            b"restore" => EventKind::Restore,
+            b"lpop" => EventKind::LPop,
+            b"rpop" => EventKind::RPop,
+            b"zpopmin" => EventKind::ZPopMin,
+            b"zpopmax" => EventKind::ZPopMax,
+            b"xadd" => EventKind::XAdd,
+            b"xtrim" => EventKind::XTrim,
+            b"hexpired" => EventKind::FieldsExpired,
+            b"copy_to" | b"move_to" => EventKind::Arrived,
+            b"incrbyfloat" => EventKind::Float,
+            b"hexpire" | b"hpersist" => EventKind::FieldExpiry,
+            _ => EventKind::Other,
+        }
+    }
+}
+
+/// An event, as it arrives.
+#[derive(Debug)]
+pub struct Event<'a> {
+    /// The executing client.
+    pub client: ClientId,
+    /// The key's database.
+    pub db: u32,
+    /// The key.
+    pub key: &'a [u8],
+    /// What happened.
+    pub kind: EventKind,
+    /// The server removed the key by itself: expired or evicted.
+    pub removed_by_server: bool,
+    /// It belongs to a command of an EXEC.
+    pub in_exec: bool,
+    /// The unit's time, milliseconds since the Unix epoch.
+    pub now_ms: i64,
+    /// What the arguments do not tell; the answer to [`Capture::query`].
+    pub outcome: Option<Outcome>,
+}
+
+/// What must be asked at the time of an event, as neither arguments nor event tell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// The id of the stream's last entry.
+    LastStreamId,
+    /// The stream's length.
+    StreamLength,
+    /// The string's value.
+    Value,
+    /// When each field expires, milliseconds since the epoch: -1 never, -2 no such field.
+    FieldExpiries(Vec<Vec<u8>>),
+}
+
+/// The answer to a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An id, length or value.
+    Value(Vec<u8>),
+    /// Fields with the expiry each has.
+    FieldExpiries(Vec<(Vec<u8>, i64)>),
+}
+
+/// What a wrapped command's reply told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// The members that SPOP popped.
+    Members(Vec<Vec<u8>>),
+    /// What a command did to consumer groups.
+    Groups(Vec<GroupChange>),
+}
+
+/// An event of a leaf.
+#[derive(Debug)]
+pub struct LeafEvent {
+    /// What happened.
+    pub kind: EventKind,
+    /// The key's database.
+    pub db: u32,
+    /// The key.
+    pub key: Arc<[u8]>,
+    /// See [`Event::outcome`].
+    pub outcome: Option<Outcome>,
+}
+
+/// One command that may change data, and what is known of its effect.
+#[derive(Debug)]
+pub struct Leaf {
+    /// Who sent it.
+    pub client: ClientId,
+    /// Its entry in the table.
+    pub spec: Option<&'static CommandSpec>,
+    /// Its arguments, with the name.
+    pub args: Args,
+    /// Its database, where known before any event.
+    pub db: Option<u32>,
+    /// Its events so far.
+    pub events: Vec<LeafEvent>,
+    /// What its reply told, where the reply was seen.
+    pub told: Option<Told>,
+    /// It runs inside the module's own command: all events are its, whichever client the server names, and it is known to have run.
+    pub wrapped: bool,
+}
+
+impl Leaf {
+    /// What must be asked about the key of an event of this kind.
+    pub fn query(&self, kind: EventKind) -> Option<Query> {
+        match (self.spec?.rule, kind) {
+            (Rule::Stream, EventKind::XAdd) => Some(Query::LastStreamId),
+            (Rule::Stream, EventKind::XTrim) => Some(Query::StreamLength),
+            (Rule::Float, EventKind::Float) => Some(Query::Value),
+            (Rule::FieldExpiry, EventKind::FieldExpiry) => {
+                let args = self.args.slices();
+                let fields = args.iter().skip(2).position(|arg| arg.eq_ignore_ascii_case(b"FIELDS"))? + 2;
+                Some(Query::FieldExpiries(args.get(fields + 2..)?.iter().map(|field| field.to_vec()).collect()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The same command, before anything happened.
+    pub fn without_events(&self) -> Leaf {
+        Leaf {
+            client: self.client,
+            spec: self.spec,
+            args: self.args.clone(),
+            db: self.db,
+            events: Vec::new(),
+            told: None,
+            wrapped: false,
+        }
+    }
+
+    /// Its keys, for commands that no event tells of.
+    pub fn argument_keys(&self) -> Vec<Arc<[u8]>> {
+        let Some(spec) = self.spec else { return Vec::new() };
+        let args = &self.args;
+        match spec.keys {
+            Keys::FromEvents => Vec::new(),
+            // PFDEBUG's first argument is its subcommand.
+            Keys::First if spec.name == "pfdebug" => args.get(2).map(Arc::from).into_iter().collect(),
+            Keys::First => args.get(1).map(Arc::from).into_iter().collect(),
+            Keys::AfterStreams => {
+                let args = args.slices();
+                let Some(streams) = args.iter().position(|arg| arg.eq_ignore_ascii_case(b"STREAMS")) else {
+                    return Vec::new();
+                };
+                let names = args.get(streams + 1..).unwrap_or_default();
+                names.iter().take(names.len() / 2).map(|name| Arc::from(*name)).collect()
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The pure core: how a command's effect becomes log commands ([`capture`], by the rules of [`table`]), what is not durable yet ([`dirty`])
+//! and who waits for it ([`waiters`]). Nothing here knows the server's API or the disk.
+#![forbid(unsafe_code)]
+
+pub mod capture;
+pub mod dirty;
+pub mod leaf;
+pub mod pending;
+pub mod pipeliners;
+pub mod rewrite;
+pub mod table;
+#[cfg(test)]
+mod tests;
+pub mod transaction;
+pub mod unit;
+pub mod waiters;

@@ -1,0 +1,379 @@
+//! How one command's effect becomes log commands, by its rule and by what its events told.
+
+use crate::core::leaf::{EventKind, Leaf, LeafEvent, Outcome, Told};
+use crate::core::table::{Rule, TimeBase, TimeUnit};
+use crate::core::unit::Unit;
+
+/// Adds the leaf's effect to the unit. `false` when the rule cannot tell it exactly: the caller then logs images.
+pub fn rewrite(leaf: &Leaf, unit: &mut Unit) -> bool {
+    let Some(spec) = leaf.spec else { return false };
+    if spec.rule == Rule::Pending {
+        return pending(leaf, unit);
+    }
+    let Some(first) = leaf.events.first() else {
+        // No event: nothing changed, but for commands that have none.
+        return match spec.rule {
+            Rule::Silent | Rule::CardinalityCache => leaf.db.is_some_and(|db| {
+                unit.command(db, &leaf.args.slices());
+                true
+            }),
+            Rule::Functions if leaf.wrapped => {
+                unit.command(0, &leaf.args.slices());
+                true
+            }
+            Rule::SilentImage | Rule::Pending => false,
+            _ => true,
+        };
+    };
+    if has(leaf, EventKind::FieldsExpired) {
+        // Expired fields count as present when the command is replayed.
+        return false;
+    }
+    match spec.rule {
+        Rule::Verbatim | Rule::Bits | Rule::Silent | Rule::CardinalityCache => {
+            unit.command(first.db, &leaf.args.slices());
+            true
+        }
+        Rule::Set => set(leaf, first, unit),
+        Rule::SetWithExpiry(time_unit) => set_with_expiry(leaf, first, time_unit, unit),
+        Rule::Expire(time_unit, base) => expire(leaf, first, time_unit, base, unit),
+        Rule::GetEx => getex(leaf, first, unit),
+        Rule::Restore => restore(leaf, first, unit),
+        Rule::Pop => pop(leaf, unit),
+        Rule::BlockingMove => blocking_move(leaf, first, unit),
+        Rule::Copy => copy(leaf, first, unit),
+        Rule::DeletedKeys => deleted_keys(leaf, unit),
+        Rule::Stream => stream(leaf, unit),
+        Rule::ByServerEvent | Rule::Functions | Rule::NoData => true,
+        Rule::Float => float(leaf, first, unit),
+        Rule::FieldExpiry => field_expiry(leaf, unit),
+        Rule::SetFields => set_fields(leaf, first, unit),
+        Rule::MultiSet => multi_set(leaf, first, unit),
+        Rule::RandomPop => random_pop(leaf, first, unit),
+        Rule::Image | Rule::SilentImage | Rule::Pending => false,
+    }
+}
+
+/// A time argument as milliseconds since the epoch; `None` when it is no number (the server then refused the command).
+pub fn absolute_ms(arg: &[u8], unit: TimeUnit, base: TimeBase, now_ms: i64) -> Option<i64> {
+    let value: i64 = std::str::from_utf8(arg).ok()?.parse().ok()?;
+    let value = match unit {
+        TimeUnit::Seconds => value.checked_mul(1000)?,
+        TimeUnit::Milliseconds => value,
+    };
+    match base {
+        TimeBase::Relative => value.checked_add(now_ms),
+        TimeBase::Absolute => Some(value),
+    }
+}
+
+/// An expiry option (`EX seconds` and kin): its token's unit and base.
+fn expiry_option(token: &[u8]) -> Option<(TimeUnit, TimeBase)> {
+    let options: [(&[u8], TimeUnit, TimeBase); 4] = [
+        (b"EX", TimeUnit::Seconds, TimeBase::Relative),
+        (b"PX", TimeUnit::Milliseconds, TimeBase::Relative),
+        (b"EXAT", TimeUnit::Seconds, TimeBase::Absolute),
+        (b"PXAT", TimeUnit::Milliseconds, TimeBase::Absolute),
+    ];
+    options.iter().find(|(name, ..)| token.eq_ignore_ascii_case(name)).map(|(_, unit, base)| (*unit, *base))
+}
+
+fn del(event: &LeafEvent, unit: &mut Unit) -> bool {
+    unit.command(event.db, &[b"DEL", &event.key]);
+    true
+}
+
+fn has(leaf: &Leaf, kind: EventKind) -> bool {
+    leaf.events.iter().any(|event| event.kind == kind)
+}
+
+/// The options of SET, HSETEX and MSETEX that outlive the command: conditions were met, so that they are dropped.
+struct SetOptions {
+    /// PXAT with its time, or KEEPTTL, or nothing.
+    kept: Vec<Vec<u8>>,
+}
+
+/// `None` when a time is no number.
+fn set_options(options: &[&[u8]], now_ms: i64) -> Option<SetOptions> {
+    let mut kept = Vec::new();
+    let mut rest = options.iter();
+    while let Some(token) = rest.next() {
+        if token.eq_ignore_ascii_case(b"IFEQ") {
+            rest.next();
+        } else if token.eq_ignore_ascii_case(b"KEEPTTL") {
+            kept = vec![b"KEEPTTL".to_vec()];
+        } else if let Some((time_unit, base)) = expiry_option(token) {
+            let at = absolute_ms(rest.next()?, time_unit, base, now_ms)?;
+            kept = vec![b"PXAT".to_vec(), at.to_string().into_bytes()];
+        }
+    }
+    Some(SetOptions { kept })
+}
+
+fn set(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
+    if has(leaf, EventKind::Del) {
+        return del(first, unit);
+    }
+    let args = leaf.args.slices();
+    let [_, key, value, options @ ..] = args.as_slice() else { return false };
+    let Some(options) = set_options(options, unit.now_ms) else { return false };
+    let mut command: Vec<&[u8]> = vec![b"SET", key, value];
+    command.extend(options.kept.iter().map(Vec::as_slice));
+    unit.command(first.db, &command);
+    true
+}
+
+/// HSETEX key [options] FIELDS numfields field value...
+fn set_fields(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
+    let args = leaf.args.slices();
+    let Some(fields) = args.iter().skip(2).position(|arg| arg.eq_ignore_ascii_case(b"FIELDS")).map(|index| index + 2)
+    else {
+        return false;
+    };
+    let (Some(key), Some(options), Some(fields)) = (args.get(1), args.get(2..fields), args.get(fields..)) else {
+        return false;
+    };
+    let Some(options) = set_options(options, unit.now_ms) else { return false };
+    let mut command: Vec<&[u8]> = vec![b"HSETEX", key];
+    command.extend(options.kept.iter().map(Vec::as_slice));
+    command.extend_from_slice(fields);
+    unit.command(first.db, &command);
+    true
+}
+
+/// MSETEX numkeys key value... [options]
+fn multi_set(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
+    let args = leaf.args.slices();
+    let keys = args
+        .get(1)
+        .and_then(|count| std::str::from_utf8(count).ok()?.parse::<usize>().ok()?.checked_mul(2)?.checked_add(2));
+    let Some((pairs, options)) = keys.and_then(|end| args.split_at_checked(end)) else { return false };
+    let Some(options) = set_options(options, unit.now_ms) else { return false };
+    let mut command = pairs.to_vec();
+    command.extend(options.kept.iter().map(Vec::as_slice));
+    unit.command(first.db, &command);
+    true
+}
+
+fn float(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
+    let (Some(Outcome::Value(value)), 1) = (&first.outcome, leaf.events.len()) else { return false };
+    unit.command(first.db, &[b"SET", &first.key, value, b"KEEPTTL"]);
+    true
+}
+
+/// HPEXPIREAT for the fields that expire, HPERSIST for those that do not; others (conditions, missing fields) are left out.
+fn field_expiry(leaf: &Leaf, unit: &mut Unit) -> bool {
+    for event in &leaf.events {
+        let Some(Outcome::FieldExpiries(fields)) = &event.outcome else { return false };
+        let mut expiries: Vec<i64> = fields.iter().map(|(_, at)| *at).filter(|at| *at >= -1).collect();
+        expiries.sort_unstable();
+        expiries.dedup();
+        for at in expiries {
+            let at_text = at.to_string();
+            let same: Vec<&[u8]> =
+                fields.iter().filter(|(_, other)| *other == at).map(|(field, _)| field.as_slice()).collect();
+            let count = same.len().to_string();
+            let mut command: Vec<&[u8]> = if at < 0 {
+                vec![b"HPERSIST", &event.key]
+            } else {
+                vec![b"HPEXPIREAT", &event.key, at_text.as_bytes()]
+            };
+            command.extend_from_slice(&[b"FIELDS", count.as_bytes()]);
+            command.extend(same);
+            unit.command(event.db, &command);
+        }
+    }
+    true
+}
+
+fn pending(leaf: &Leaf, unit: &mut Unit) -> bool {
+    let (Some(Told::Groups(changes)), Some(db)) = (&leaf.told, leaf.db) else { return false };
+    changes.iter().for_each(|change| change.log(db, unit));
+    true
+}
+
+/// SREM takes so many members at once.
+const MEMBERS_PER_COMMAND: usize = 1024;
+
+fn random_pop(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
+    if has(leaf, EventKind::Del) {
+        return del(first, unit);
+    }
+    let Some(Told::Members(members)) = &leaf.told else { return false };
+    if members.is_empty() {
+        // The event says that something went.
+        return false;
+    }
+    for members in members.chunks(MEMBERS_PER_COMMAND) {
+        let mut command: Vec<&[u8]> = vec![b"SREM", &first.key];
+        command.extend(members.iter().map(Vec::as_slice));
+        unit.command(first.db, &command);
+    }
+    true
+}
+
+fn set_with_expiry(leaf: &Leaf, first: &LeafEvent, time_unit: TimeUnit, unit: &mut Unit) -> bool {
+    if has(leaf, EventKind::Del) {
+        return del(first, unit);
+    }
+    let args = leaf.args.slices();
+    let [_, key, time, value] = args.as_slice() else { return false };
+    let Some(at) = absolute_ms(time, time_unit, TimeBase::Relative, unit.now_ms) else { return false };
+    unit.command(first.db, &[b"SET", key, value, b"PXAT", at.to_string().as_bytes()]);
+    true
+}
+
+fn expire(leaf: &Leaf, first: &LeafEvent, time_unit: TimeUnit, base: TimeBase, unit: &mut Unit) -> bool {
+    match first.kind {
+        EventKind::Del => del(first, unit),
+        EventKind::Expire => {
+            leaf.args.get(2).and_then(|time| absolute_ms(time, time_unit, base, unit.now_ms)).is_some_and(|at| {
+                // A negative basis is stored as 0 by the server.
+                unit.command(first.db, &[b"PEXPIREAT", &first.key, at.max(0).to_string().as_bytes()]);
+                true
+            })
+        }
+        _ => false,
+    }
+}
+
+fn getex(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
+    match first.kind {
+        EventKind::Del => del(first, unit),
+        EventKind::Persist => {
+            unit.command(first.db, &[b"PERSIST", &first.key]);
+            true
+        }
+        EventKind::Expire => {
+            let (Some(token), Some(time)) = (leaf.args.get(2), leaf.args.get(3)) else { return false };
+            let at = expiry_option(token).and_then(|(time_unit, base)| absolute_ms(time, time_unit, base, unit.now_ms));
+            at.is_some_and(|at| {
+                unit.command(first.db, &[b"PEXPIREAT", &first.key, at.to_string().as_bytes()]);
+                true
+            })
+        }
+        _ => false,
+    }
+}
+
+fn restore(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
+    if has(leaf, EventKind::Del) && !has(leaf, EventKind::Restore) {
+        return del(first, unit);
+    }
+    let args = leaf.args.slices();
+    let [_, key, ttl, payload, options @ ..] = args.as_slice() else { return false };
+    let absolute = options.iter().any(|option| option.eq_ignore_ascii_case(b"ABSTTL"));
+    let base = if absolute || *ttl == b"0" { TimeBase::Absolute } else { TimeBase::Relative };
+    let Some(at) = absolute_ms(ttl, TimeUnit::Milliseconds, base, unit.now_ms) else { return false };
+    unit.command(first.db, &[b"RESTORE", key, at.to_string().as_bytes(), payload, b"REPLACE", b"ABSTTL"]);
+    true
+}
+
+/// How many elements BLMPOP, BZMPOP and kin may take: the COUNT behind the keys.
+fn pop_count(leaf: &Leaf) -> Option<Vec<u8>> {
+    let args = leaf.args.slices();
+    let takes_count = leaf.spec.is_some_and(|spec| spec.name.ends_with("mpop"));
+    if !takes_count {
+        return Some(b"1".to_vec());
+    }
+    // BLMPOP timeout numkeys key... LEFT|RIGHT [COUNT n]
+    let keys: usize = std::str::from_utf8(args.get(2)?).ok()?.parse().ok()?;
+    match args.get(keys.checked_add(4)?..)? {
+        [] => Some(b"1".to_vec()),
+        [_, count] => Some(count.to_vec()),
+        _ => None,
+    }
+}
+
+fn pop(leaf: &Leaf, unit: &mut Unit) -> bool {
+    let Some(count) = pop_count(leaf) else { return false };
+    let mut done = false;
+    for event in &leaf.events {
+        let command: &[u8] = match event.kind {
+            EventKind::LPop => b"LPOP",
+            EventKind::RPop => b"RPOP",
+            EventKind::ZPopMin => b"ZPOPMIN",
+            EventKind::ZPopMax => b"ZPOPMAX",
+            EventKind::Del => continue,
+            _ => return false,
+        };
+        if count == b"1" {
+            unit.command(event.db, &[command, &event.key]);
+        } else {
+            unit.command(event.db, &[command, &event.key, &count]);
+        }
+        done = true;
+    }
+    done
+}
+
+fn blocking_move(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
+    let args = leaf.args.slices();
+    match args.as_slice() {
+        [_, source, destination, from, to, _timeout] => {
+            unit.command(first.db, &[b"LMOVE", source, destination, from, to])
+        }
+        [_, source, destination, _timeout] => unit.command(first.db, &[b"RPOPLPUSH", source, destination]),
+        _ => return false,
+    }
+    true
+}
+
+fn copy(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
+    let args = leaf.args.slices();
+    let names_db = args.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(b"DB"));
+    // The event names the destination's database only.
+    let Some(db) = leaf.db.or((!names_db).then_some(first.db)) else { return false };
+    unit.command(db, &args);
+    true
+}
+
+fn deleted_keys(leaf: &Leaf, unit: &mut Unit) -> bool {
+    if leaf.events.iter().any(|event| event.kind != EventKind::Del) {
+        return false;
+    }
+    leaf.events.iter().for_each(|event| unit.command(event.db, &[b"DEL", &event.key]));
+    true
+}
+
+/// XADD [NOMKSTREAM] [MAXLEN|MINID ...] id field value... becomes XADD key ID field value...; trimming becomes XTRIM key MAXLEN = LENGTH.
+fn stream(leaf: &Leaf, unit: &mut Unit) -> bool {
+    // All or nothing: an outcome that could not be read makes the whole leaf an image.
+    if leaf.events.iter().any(|event| event.outcome.is_none()) {
+        return false;
+    }
+    let args = leaf.args.slices();
+    for event in &leaf.events {
+        let Some(Outcome::Value(outcome)) = &event.outcome else { return false };
+        match event.kind {
+            EventKind::XAdd => {
+                let Some(fields) = xadd_fields(&args) else { return false };
+                let mut command: Vec<&[u8]> = vec![b"XADD", &event.key, outcome];
+                command.extend_from_slice(fields);
+                unit.command(event.db, &command);
+            }
+            EventKind::XTrim => unit.command(event.db, &[b"XTRIM", &event.key, b"MAXLEN", b"=", outcome]),
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// The field-value part of an XADD's arguments.
+fn xadd_fields<'a, 'b>(args: &'a [&'b [u8]]) -> Option<&'a [&'b [u8]]> {
+    let mut index = 2;
+    loop {
+        let token = args.get(index)?;
+        if token.eq_ignore_ascii_case(b"NOMKSTREAM") {
+            index += 1;
+        } else if token.eq_ignore_ascii_case(b"MAXLEN") || token.eq_ignore_ascii_case(b"MINID") {
+            index += 1;
+            let sign = args.get(index)?;
+            index += if *sign == b"=" || *sign == b"~" { 2 } else { 1 };
+        } else if token.eq_ignore_ascii_case(b"LIMIT") {
+            index += 2;
+        } else {
+            return args.get(index + 1..);
+        }
+    }
+}

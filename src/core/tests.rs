@@ -1,0 +1,292 @@
+//! Capture as a whole: hooks in, log commands out.
+
+use crate::core::capture::{Capture, Class};
+use crate::core::leaf::{Event, EventKind, Outcome, Told};
+use crate::core::table;
+use crate::core::unit::{Batch, Unit};
+use crate::log::{Lsn, resp::Commands};
+
+const NOW_MS: i64 = 1_000_000;
+
+/// A capture with words for arguments.
+struct Hooks(Capture);
+
+impl Hooks {
+    fn new() -> Hooks {
+        Hooks(Capture::default())
+    }
+
+    fn write(&mut self, client: u64, command: &str) -> &mut Self {
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        let name = words[0].to_ascii_lowercase();
+        let spec = table::find(std::str::from_utf8(&name).expect("ascii")).expect("in the table");
+        self.0.command(client, Class::Write(spec), Some(0), words.into_iter());
+        self
+    }
+
+    fn class(&mut self, client: u64, class: Class) -> &mut Self {
+        self.0.command(client, class, None, std::iter::empty());
+        self
+    }
+
+    fn raise(&mut self, client: u64, in_exec: bool, name: &str, key: &str, outcome: Option<Outcome>) -> &mut Self {
+        self.0.event(Event {
+            client,
+            db: 0,
+            key: key.as_bytes(),
+            kind: EventKind::of(name.as_bytes()),
+            removed_by_server: name == "expired" || name == "evicted",
+            in_exec,
+            now_ms: NOW_MS,
+            outcome,
+        });
+        self
+    }
+
+    fn event(&mut self, client: u64, name: &str, key: &str) -> &mut Self {
+        self.raise(client, false, name, key, None)
+    }
+
+    fn exec_event(&mut self, client: u64, name: &str, key: &str) -> &mut Self {
+        self.raise(client, true, name, key, None)
+    }
+
+    fn end(&mut self) -> (String, Vec<String>) {
+        match self.0.end_unit() {
+            Some(unit) => told(unit),
+            None => (String::new(), Vec::new()),
+        }
+    }
+
+    fn logged(&mut self) -> String {
+        let (commands, images) = self.end();
+        assert!(images.is_empty(), "images of {images:?}");
+        commands
+    }
+
+    fn imaged(&mut self) -> Vec<String> {
+        self.end().1
+    }
+}
+
+/// A unit's commands without markers, and the keys whose images it asks for.
+fn told(mut unit: Unit) -> (String, Vec<String>) {
+    let mut images: Vec<String> =
+        unit.take_images().iter().map(|(_, key)| String::from_utf8_lossy(key).into_owned()).collect();
+    images.extend(unit.take_images_everywhere().iter().map(|key| String::from_utf8_lossy(key).into_owned()));
+    images.sort();
+    let mut batch = Batch::new(Lsn::ZERO);
+    batch.push(&unit);
+    let payload = batch.take(Vec::new());
+    let commands: Vec<String> = Commands::new(&payload)
+        .map(|command| String::from_utf8_lossy(&command.expect("valid").args.join(&b' ')).into_owned())
+        .filter(|command| !["MULTI", "EXEC", "SELECT 0"].contains(&command.as_str()))
+        .collect();
+    (commands.join("; "), images)
+}
+
+#[test]
+fn a_command_that_changes_data_is_logged_as_it_was_sent() {
+    assert_eq!(Hooks::new().write(1, "LPUSH l a b").event(1, "lpush", "l").logged(), "LPUSH l a b");
+}
+
+#[test]
+fn a_command_without_events_leaves_nothing_behind() {
+    let mut hooks = Hooks::new();
+    hooks.write(1, "SETNX k v");
+    assert_eq!(hooks.logged(), "");
+    hooks.write(2, "SET k v").event(2, "set", "k");
+    assert_eq!(hooks.logged(), "SET k v");
+}
+
+#[test]
+fn relative_expiry_becomes_absolute_and_conditions_are_dropped() {
+    for (command, events, logged) in [
+        ("SET k v EX 10 NX", vec!["set", "expire"], "SET k v PXAT 1010000"),
+        ("SET k v KEEPTTL GET", vec!["set"], "SET k v KEEPTTL"),
+        ("SET k v IFEQ EX", vec!["set"], "SET k v"),
+        ("SETEX k 10 v", vec!["set", "expire"], "SET k v PXAT 1010000"),
+        ("PSETEX k 10 v", vec!["set", "expire"], "SET k v PXAT 1000010"),
+        ("EXPIRE k 10 XX", vec!["expire"], "PEXPIREAT k 1010000"),
+        ("PEXPIREAT k 77 GT", vec!["expire"], "PEXPIREAT k 77"),
+        ("GETEX k PX 5", vec!["expire"], "PEXPIREAT k 1000005"),
+        ("GETEX k PERSIST", vec!["persist"], "PERSIST k"),
+        ("RESTORE k 10 payload", vec!["restore"], "RESTORE k 1000010 payload REPLACE ABSTTL"),
+        ("RESTORE k 0 payload", vec!["restore"], "RESTORE k 0 payload REPLACE ABSTTL"),
+        ("MSETEX 1 k v NX EX 1", vec!["set", "expire"], "MSETEX 1 k v PXAT 1001000"),
+        ("HSETEX k FNX EX 1 FIELDS 1 f v", vec!["hset", "hexpire"], "HSETEX k PXAT 1001000 FIELDS 1 f v"),
+    ] {
+        let mut hooks = Hooks::new();
+        hooks.write(1, command);
+        for event in events {
+            hooks.event(1, event, "k");
+        }
+        assert_eq!(hooks.logged(), logged, "{command}");
+    }
+}
+
+#[test]
+fn an_expiry_in_the_past_is_a_deletion() {
+    for command in ["EXPIRE k -1", "GETEX k EXAT 1", "SET k v PXAT 1", "RESTORE k 1 payload ABSTTL REPLACE"] {
+        assert_eq!(Hooks::new().write(1, command).event(1, "del", "k").logged(), "DEL k", "{command}");
+    }
+}
+
+#[test]
+fn keys_that_the_server_removes_go_before_the_command_that_met_them() {
+    let mut hooks = Hooks::new();
+    hooks.write(1, "INCR k").event(1, "expired", "k").event(1, "incrby", "k");
+    assert_eq!(hooks.logged(), "DEL k; INCR k");
+}
+
+#[test]
+fn a_script_logs_its_leaves_in_order() {
+    let mut hooks = Hooks::new();
+    hooks.class(1, Class::Opaque);
+    hooks.write(9, "SET a 1").event(9, "set", "a");
+    hooks.write(9, "SETNX a 2").write(9, "INCR a").event(9, "incrby", "a");
+    assert_eq!(hooks.logged(), "SET a 1; INCR a");
+}
+
+#[test]
+fn an_event_that_belongs_to_no_known_command_is_an_image_and_so_is_what_follows() {
+    let mut hooks = Hooks::new();
+    hooks.write(9, "SET a 1").event(9, "set", "a").write(9, "SETNX a 2").event(7, "type.changed", "m");
+    hooks.write(9, "INCR b").event(9, "incrby", "b");
+    assert_eq!(hooks.end(), ("SET a 1".to_string(), vec!["b".to_string(), "m".to_string()]));
+}
+
+#[test]
+fn expired_fields_make_an_image() {
+    let mut hooks = Hooks::new();
+    hooks.write(1, "HINCRBY h f 1").event(1, "hexpired", "h").event(1, "hincrby", "h");
+    assert_eq!(hooks.imaged(), ["h"]);
+}
+
+#[test]
+fn a_served_blocked_pop_is_the_pop_that_its_event_tells() {
+    let mut hooks = Hooks::new();
+    hooks.write(1, "BLPOP a b 0").write(2, "RPUSH b x").event(2, "rpush", "b");
+    assert_eq!(hooks.logged(), "RPUSH b x");
+    hooks.event(1, "lpop", "b");
+    assert_eq!(hooks.logged(), "LPOP b");
+}
+
+#[test]
+fn a_blocking_command_that_finds_a_key_expired_is_not_its_writer() {
+    let mut hooks = Hooks::new();
+    hooks.write(1, "BZPOPMIN z 1").event(1, "expired", "z");
+    assert!(!hooks.0.may_expire(1));
+    hooks.write(2, "EXPIRE k -1");
+    assert!(hooks.0.may_expire(2));
+}
+
+#[test]
+fn a_blocked_pop_with_a_count_keeps_it() {
+    let mut hooks = Hooks::new();
+    hooks.write(1, "BZMPOP 0 2 a b MIN COUNT 3").write(2, "ZADD a 1 x").event(2, "zadd", "a");
+    hooks.logged();
+    hooks.event(1, "zpopmin", "a").event(1, "del", "a");
+    assert_eq!(hooks.logged(), "ZPOPMIN a 3");
+}
+
+#[test]
+fn a_transaction_of_plain_writes_is_logged_as_it_was_queued() {
+    let mut hooks = Hooks::new();
+    hooks.class(1, Class::Multi).write(1, "SET a 1").write(1, "SETNX a 2").write(1, "INCR a").class(1, Class::Exec);
+    hooks.exec_event(1, "set", "a").exec_event(1, "incrby", "a");
+    assert_eq!(hooks.logged(), "SET a 1; SETNX a 2; INCR a");
+}
+
+#[test]
+fn a_rewritten_command_of_a_transaction_must_be_alone_on_its_key() {
+    let mut hooks = Hooks::new();
+    hooks.class(1, Class::Multi).write(1, "SET a 1").write(1, "EXPIRE b 10").class(1, Class::Exec);
+    hooks.exec_event(1, "set", "a").exec_event(1, "expire", "b");
+    assert_eq!(hooks.logged(), "SET a 1; PEXPIREAT b 1010000");
+
+    let mut hooks = Hooks::new();
+    hooks.class(1, Class::Multi).write(1, "EXPIRE a 10 NX").write(1, "EXPIRE a 20").class(1, Class::Exec);
+    hooks.exec_event(1, "expire", "a");
+    assert_eq!(hooks.imaged(), ["a"]);
+}
+
+#[test]
+fn a_transaction_that_was_aborted_or_discarded_is_not_logged() {
+    let mut hooks = Hooks::new();
+    hooks.class(1, Class::Multi).write(1, "SET a 1").class(1, Class::Exec);
+    assert_eq!(hooks.logged(), "");
+    hooks.class(1, Class::Multi).write(1, "SET a 1").class(1, Class::EndMulti);
+    hooks.write(1, "SET b 1").event(1, "set", "b");
+    assert_eq!(hooks.logged(), "SET b 1");
+}
+
+#[test]
+fn a_multi_that_was_refused_does_not_hide_what_follows() {
+    let mut hooks = Hooks::new();
+    hooks.class(1, Class::Multi).write(1, "SET a 1").event(1, "set", "a");
+    assert_eq!(hooks.logged(), "SET a 1");
+}
+
+#[test]
+fn an_entry_gets_the_id_that_the_server_gave_and_trimming_its_exact_length() {
+    let mut hooks = Hooks::new();
+    let value = |text: &str| Some(Outcome::Value(text.into()));
+    hooks.write(1, "XADD s NOMKSTREAM MAXLEN ~ 5 LIMIT 9 * f v");
+    hooks.raise(1, false, "xadd", "s", value("7-0")).raise(1, false, "xtrim", "s", value("4"));
+    assert_eq!(hooks.logged(), "XADD s 7-0 f v; XTRIM s MAXLEN = 4");
+}
+
+#[test]
+fn random_pops_become_the_removal_of_what_was_popped() {
+    let mut hooks = Hooks::new();
+    let spec = table::find("spop").expect("in the table");
+    hooks.0.wrapped(1, spec, 0, ["spop", "s", "2"].iter().map(|word| word.as_bytes()));
+    hooks.event(99, "spop", "s");
+    hooks.0.wrapped_done(false, Some(Told::Members(vec![b"x".to_vec(), b"y".to_vec()])), NOW_MS);
+    assert_eq!(hooks.logged(), "SREM s x y");
+}
+
+#[test]
+fn a_silent_command_that_is_not_seen_has_its_keys_imaged() {
+    let mut hooks = Hooks::new();
+    hooks.write(9, "XACK s g 1-0");
+    hooks.0.unseen(None, NOW_MS);
+    assert_eq!(hooks.imaged(), ["s"]);
+}
+
+#[test]
+fn a_silent_command_that_the_server_made_wait_is_imaged_when_it_has_run() {
+    let mut hooks = Hooks::new();
+    hooks.write(5, "XACK s g 1-0");
+    hooks.0.unseen(Some(5), NOW_MS);
+    assert_eq!(hooks.imaged(), ["s"]);
+    hooks.0.resumed(NOW_MS, |_| true);
+    assert_eq!(hooks.imaged(), Vec::<String>::new());
+    hooks.0.resumed(NOW_MS, |_| false);
+    assert_eq!(hooks.imaged(), ["s"]);
+    hooks.0.resumed(NOW_MS, |_| false);
+    assert_eq!(hooks.imaged(), Vec::<String>::new());
+}
+
+#[test]
+fn a_stream_with_blocked_group_readers_is_imaged_when_it_changes() {
+    let mut hooks = Hooks::new();
+    hooks.write(1, "XREADGROUP GROUP g c BLOCK 0 STREAMS s >");
+    let value = Some(Outcome::Value(b"7-0".to_vec()));
+    hooks.write(2, "XADD s * f v").raise(2, false, "xadd", "s", value);
+    assert_eq!(hooks.logged(), "XADD s 7-0 f v");
+    let suspects = hooks.0.suspect_unit(NOW_MS).expect("a reader may have been served");
+    assert_eq!(told(suspects).1, ["s"]);
+    hooks.write(1, "PERSIST x");
+    assert!(hooks.0.suspect_unit(NOW_MS).is_none());
+}
+
+#[test]
+fn databases_that_change_places_take_their_images_along() {
+    let mut hooks = Hooks::new();
+    hooks.event(7, "type.changed", "k");
+    hooks.0.databases_swapped(0, 3, NOW_MS);
+    let mut unit = hooks.0.end_unit().expect("a unit");
+    assert_eq!(unit.take_images(), [(3, std::sync::Arc::from(&b"k"[..]))]);
+}

@@ -1,0 +1,141 @@
+//! What a client has queued since MULTI, and what its EXEC did.
+//!
+//! Events do not tell which queued command raised them. Commands that are logged as sent need no telling: those that did nothing do nothing
+//! again, as the state is the same when they are replayed. Any other command must be the only one of the transaction that names its key; then
+//! the key's events are its own.
+
+use crate::core::leaf::{EventKind, Leaf, LeafEvent};
+use crate::core::rewrite::rewrite;
+use crate::core::table::Rule;
+use crate::core::unit::Unit;
+use std::sync::Arc;
+
+/// The queue of one client.
+#[derive(Debug, Default)]
+pub struct Queue {
+    leaves: Vec<Leaf>,
+    /// Something is queued whose effect its arguments and events do not tell (scripts, SELECT, SPOP...).
+    opaque: bool,
+    /// Keys of commands that no event tells of.
+    silent_keys: Vec<Arc<[u8]>>,
+    /// It changes the function library.
+    pub functions: bool,
+    /// Its EXEC was announced; the client's next command ends the queue.
+    executing: bool,
+    /// Whether all effects can be told exactly; known from the EXEC on.
+    exact: bool,
+}
+
+/// Commands that are logged as sent, whatever they did.
+fn is_as_sent(leaf: &Leaf) -> bool {
+    leaf.spec.is_some_and(|spec| match spec.rule {
+        // MOVE's second database is not the client's.
+        Rule::Verbatim => spec.name != "move",
+        Rule::Bits => !is_failing_bitfield(leaf),
+        Rule::Set => leaf.args.len() == 3,
+        _ => false,
+    })
+}
+
+/// BITFIELD with OVERFLOW FAIL may lengthen a string without an event.
+fn is_failing_bitfield(leaf: &Leaf) -> bool {
+    leaf.spec.is_some_and(|spec| spec.rule == Rule::Bits)
+        && leaf.args.slices().iter().any(|arg| arg.eq_ignore_ascii_case(b"FAIL"))
+}
+
+/// Commands of one key whose effect their events tell.
+fn is_told_by_events(leaf: &Leaf) -> bool {
+    leaf.spec.is_some_and(|spec| {
+        matches!(
+            spec.rule,
+            Rule::Set
+                | Rule::SetWithExpiry(_)
+                | Rule::Expire(..)
+                | Rule::GetEx
+                | Rule::Restore
+                | Rule::Stream
+                | Rule::Float
+                | Rule::FieldExpiry
+                | Rule::SetFields
+        )
+    })
+}
+
+impl Queue {
+    /// A write was queued.
+    pub fn push(&mut self, leaf: Leaf) {
+        let Some(spec) = leaf.spec else { return };
+        if spec.is_silent() || is_failing_bitfield(&leaf) {
+            self.functions |= spec.rule == Rule::Functions;
+            self.silent_keys.extend(leaf.argument_keys());
+            self.opaque = true;
+        }
+        self.leaves.push(leaf);
+    }
+
+    /// Something was queued whose effect is not known.
+    pub fn push_opaque(&mut self) {
+        self.opaque = true;
+    }
+
+    /// The EXEC is about to run.
+    pub fn execute(&mut self) {
+        self.executing = true;
+        let (as_sent, others): (Vec<&Leaf>, Vec<&Leaf>) = self.leaves.iter().partition(|leaf| is_as_sent(leaf));
+        let alone = |leaf: &Leaf| {
+            let Some(key) = leaf.args.get(1) else { return false };
+            let names = |other: &&&Leaf| !std::ptr::eq(**other, leaf) && other.args.slices().contains(&key);
+            as_sent.iter().chain(&others).find(names).is_none()
+        };
+        self.exact = !self.opaque && others.iter().all(|leaf| is_told_by_events(leaf) && alone(leaf));
+    }
+
+    /// Whether the EXEC was announced.
+    pub fn is_executing(&self) -> bool {
+        self.executing
+    }
+
+    /// Whether commands are queued that no event tells of.
+    pub fn has_silent(&self) -> bool {
+        self.functions || !self.silent_keys.is_empty()
+    }
+
+    /// The keys of those commands.
+    pub fn silent_keys(&self) -> &[Arc<[u8]>] {
+        &self.silent_keys
+    }
+
+    /// The command that an event of this key belongs to, if it is one whose events matter.
+    pub fn leaf_of(&self, key: &[u8]) -> Option<&Leaf> {
+        self.leaves.iter().find(|leaf| self.exact && !is_as_sent(leaf) && leaf.args.get(1) == Some(key))
+    }
+
+    /// Takes an event of the EXEC. `false` when the effect cannot be told exactly.
+    pub fn event(&mut self, event: LeafEvent) -> bool {
+        // Expired fields count as present when the command is replayed, so what it did to them cannot be told by sending it.
+        if !self.exact || event.kind == EventKind::FieldsExpired {
+            return false;
+        }
+        let leaf = self.leaves.iter_mut().find(|leaf| !is_as_sent(leaf) && leaf.args.get(1) == Some(&event.key));
+        if let Some(leaf) = leaf {
+            leaf.events.push(event);
+        }
+        true
+    }
+
+    /// Adds all effects to the unit, in order; none of them (`false`) when one cannot be told exactly.
+    pub fn seal(&self, unit: &mut Unit) -> bool {
+        let mut effects = Unit::new(unit.now_ms);
+        let exact = self.leaves.iter().all(|leaf| {
+            if is_as_sent(leaf) {
+                effects.command(unit.exec_db, &leaf.args.slices());
+                return true;
+            }
+            leaf.events.is_empty() || rewrite(leaf, &mut effects)
+        });
+        if exact {
+            unit.append(&effects);
+        }
+        exact
+    }
+}

@@ -1,0 +1,239 @@
+//! An execution unit in the making, and the batch of units that one frame will hold.
+
+use crate::core::dirty::DbKey;
+use crate::log::{Lsn, resp};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// The effects of one execution unit, as log commands.
+#[derive(Debug)]
+pub struct Unit {
+    /// RESP commands, with SELECT between those of different databases.
+    commands: Vec<u8>,
+    count: usize,
+    first_db: u32,
+    last_db: u32,
+    /// The unit's time, milliseconds since the Unix epoch: what the server counts relative expiry from.
+    pub now_ms: i64,
+    /// Keys whose resulting state is to be logged. They make every later command of the unit an image too, as it may build on them.
+    images: HashSet<DbKey>,
+    /// Keys whose state is to be logged in every database that has them, as it is not known which one a command ran in.
+    images_everywhere: HashSet<Arc<[u8]>>,
+    /// The function library is to be logged.
+    pub functions: bool,
+    /// Every key that changed.
+    pub touched: Vec<DbKey>,
+    /// The client whose queued commands are the unit (EXEC of commands that are all logged as sent).
+    pub exec_client: Option<u64>,
+    /// The database of that EXEC.
+    pub exec_db: u32,
+}
+
+impl Unit {
+    /// An empty unit at this time.
+    pub fn new(now_ms: i64) -> Unit {
+        Unit {
+            commands: Vec::new(),
+            count: 0,
+            first_db: 0,
+            last_db: 0,
+            now_ms,
+            images: HashSet::new(),
+            images_everywhere: HashSet::new(),
+            functions: false,
+            touched: Vec::new(),
+            exec_client: None,
+            exec_db: 0,
+        }
+    }
+
+    /// Adds a command in a database.
+    pub fn command(&mut self, db: u32, args: &[&[u8]]) {
+        if self.count == 0 {
+            self.first_db = db;
+        } else if self.last_db != db {
+            push_select(&mut self.commands, db);
+        }
+        self.last_db = db;
+        self.count += 1;
+        resp::push_command(&mut self.commands, args);
+    }
+
+    /// Adds the commands of another unit behind those of this one.
+    pub fn append(&mut self, other: &Unit) {
+        if other.count == 0 {
+            return;
+        }
+        if self.count == 0 {
+            self.first_db = other.first_db;
+        } else if self.last_db != other.first_db {
+            push_select(&mut self.commands, other.first_db);
+        }
+        self.commands.extend_from_slice(&other.commands);
+        self.count += other.count;
+        self.last_db = other.last_db;
+    }
+
+    /// Has the key's resulting state logged at the end of the unit.
+    pub fn image(&mut self, key: DbKey) {
+        self.images.insert(key);
+    }
+
+    /// Has the key's state logged in every database that has it.
+    pub fn image_everywhere(&mut self, key: Arc<[u8]>) {
+        self.images_everywhere.insert(key);
+    }
+
+    /// Whether images are pending.
+    pub fn has_images(&self) -> bool {
+        !self.images.is_empty() || !self.images_everywhere.is_empty()
+    }
+
+    /// Takes out the keys whose images are to be added for every database that has them.
+    pub fn take_images_everywhere(&mut self) -> Vec<Arc<[u8]>> {
+        self.images_everywhere.drain().collect()
+    }
+
+    /// Takes out the keys whose images are to be added with [`Unit::command`].
+    pub fn take_images(&mut self) -> Vec<DbKey> {
+        self.images.drain().collect()
+    }
+
+    /// Two databases changed places: what was noted of one belongs to the other now.
+    pub fn swap_databases(&mut self, first: u32, second: u32) {
+        let swapped = |(db, key): DbKey| match db {
+            db if db == first => (second, key),
+            db if db == second => (first, key),
+            db => (db, key),
+        };
+        self.images = std::mem::take(&mut self.images).into_iter().map(swapped).collect();
+        self.touched = std::mem::take(&mut self.touched).into_iter().map(swapped).collect();
+    }
+
+    /// Whether there is nothing to log.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+fn push_select(out: &mut Vec<u8>, db: u32) {
+    resp::push_command(out, &[b"SELECT", db.to_string().as_bytes()]);
+}
+
+/// Whole units, in order, that the next frame will hold.
+#[derive(Debug)]
+pub struct Batch {
+    payload: Vec<u8>,
+    appended: Lsn,
+    /// The database that a reader has selected behind the last unit; `None` when not known (a log continued after a restart).
+    reader_db: Option<u32>,
+    /// The first unit of a frame does not rely on the frame before it, unless both are in database 0, which every segment begins with.
+    at_frame_start: bool,
+}
+
+impl Batch {
+    /// An empty batch at this position.
+    pub fn new(appended: Lsn) -> Batch {
+        Batch { payload: Vec::new(), appended, reader_db: None, at_frame_start: true }
+    }
+
+    /// Adds a unit; returns the position behind it. A unit of several commands stands between MULTI and EXEC.
+    pub fn push(&mut self, unit: &Unit) -> Lsn {
+        if unit.is_empty() {
+            return self.appended;
+        }
+        let before = self.payload.len();
+        let db_known = self.reader_db == Some(unit.first_db) && (!self.at_frame_start || unit.first_db == 0);
+        let transaction = unit.count > 1;
+        if transaction {
+            resp::push_command(&mut self.payload, &[b"MULTI"]);
+        }
+        if !db_known {
+            push_select(&mut self.payload, unit.first_db);
+        }
+        self.payload.extend_from_slice(&unit.commands);
+        if transaction {
+            resp::push_command(&mut self.payload, &[b"EXEC"]);
+        }
+        self.reader_db = Some(unit.last_db);
+        self.at_frame_start = false;
+        self.appended = self.appended.advance((self.payload.len() - before) as u64);
+        self.appended
+    }
+
+    /// The position behind the last unit.
+    pub fn appended(&self) -> Lsn {
+        self.appended
+    }
+
+    /// Bytes that wait for their frame.
+    pub fn len(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// Whether no unit waits.
+    pub fn is_empty(&self) -> bool {
+        self.payload.is_empty()
+    }
+
+    /// Takes the payload of the next frame out; `spare` is a buffer to go on with.
+    pub fn take(&mut self, mut spare: Vec<u8>) -> Vec<u8> {
+        spare.clear();
+        self.at_frame_start = true;
+        std::mem::replace(&mut self.payload, spare)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(commands: &[(u32, &[&[u8]])]) -> Unit {
+        let mut unit = Unit::new(0);
+        for (db, args) in commands {
+            unit.command(*db, args);
+        }
+        unit
+    }
+
+    fn text(batch: &mut Batch) -> String {
+        let payload = batch.take(Vec::new());
+        let mut words = Vec::new();
+        let mut commands = resp::Commands::new(&payload);
+        let mut args = Vec::new();
+        while commands.next_into(&mut args).expect("valid") {
+            words.push(args.iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect::<Vec<_>>().join(" "));
+        }
+        words.join("; ")
+    }
+
+    #[test]
+    fn units_of_several_commands_are_transactions() {
+        let mut batch = Batch::new(Lsn::new(7));
+        batch.push(&unit(&[(0, &[b"SET", b"a", b"1"])]));
+        let end = batch.push(&unit(&[(0, &[b"SET", b"a", b"2"]), (3, &[b"DEL", b"b"])]));
+        assert_eq!(end, Lsn::new(7).advance(batch.len() as u64));
+        assert_eq!(text(&mut batch), "SELECT 0; SET a 1; MULTI; SET a 2; SELECT 3; DEL b; EXEC");
+    }
+
+    #[test]
+    fn a_frame_relies_on_the_one_before_it_only_in_database_0() {
+        let mut batch = Batch::new(Lsn::ZERO);
+        batch.push(&unit(&[(0, &[b"DEL", b"a"])]));
+        assert_eq!(text(&mut batch), "SELECT 0; DEL a");
+        batch.push(&unit(&[(0, &[b"DEL", b"b"])]));
+        batch.push(&unit(&[(2, &[b"DEL", b"c"])]));
+        assert_eq!(text(&mut batch), "DEL b; SELECT 2; DEL c");
+        batch.push(&unit(&[(2, &[b"DEL", b"d"])]));
+        assert_eq!(text(&mut batch), "SELECT 2; DEL d");
+        batch.push(&unit(&[(0, &[b"DEL", b"e"])]));
+        assert_eq!(text(&mut batch), "SELECT 0; DEL e");
+    }
+
+    #[test]
+    fn an_empty_unit_takes_no_place() {
+        let mut batch = Batch::new(Lsn::new(9));
+        assert_eq!(batch.push(&Unit::new(0)), Lsn::new(9));
+        assert!(batch.is_empty());
+    }
+}
