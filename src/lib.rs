@@ -9,5 +9,7 @@
 //! The acknowledgement rule has one home, `module/release.rs`: a reply leaves only with the durable position, from the writer thread.
 
 pub mod core;
+mod ffi;
 pub mod log;
+mod module;
 pub mod rdb;

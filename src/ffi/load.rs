@@ -1,0 +1,71 @@
+//! Saving and loading a whole dataset.
+
+use super::context::Ctx;
+use std::ffi::CString;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use valkey_module::raw;
+
+/// What became of a forked child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildResult {
+    /// It exited with this status.
+    Exited(i32),
+    /// A signal ended it.
+    Killed(i32),
+}
+
+/// Forks a child that runs `work` and exits with its status; the parent gets the child's pid, and later the fork-done callback.
+/// `None` when the server refused (another child runs).
+pub fn fork_child(work: impl FnOnce() -> i32) -> Option<i32> {
+    // SAFETY: called on the main thread (callers hold a Ctx); the callback is a shell with the server's signature, without private data.
+    let pid = unsafe { api!(ValkeyModule_Fork)(Some(super::shells::fork_done as _), std::ptr::null_mut()) };
+    match pid {
+        0 => {
+            let status = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or(101);
+            // SAFETY: this is the child; the call ends it.
+            unsafe { api!(ValkeyModule_ExitFromChild)(status) };
+            super::exit_now(status)
+        }
+        pid if pid > 0 => Some(pid),
+        _ => None,
+    }
+}
+
+/// Ends the module's forked child and waits for it; no fork-done callback follows.
+pub fn kill_child(pid: i32) {
+    // SAFETY: takes a pid only; one that is not the module's child is refused by the server.
+    unsafe { api!(ValkeyModule_KillForkChild)(pid) };
+}
+
+/// Runs `work` with a stream over the file; `false` when the stream could not be made or the work failed.
+fn with_stream(path: &Path, work: impl FnOnce(*mut raw::ValkeyModuleRdbStream) -> i32) -> bool {
+    let Ok(name) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    // SAFETY: the name is NUL-terminated and copied by the server.
+    let stream = unsafe { api!(ValkeyModule_RdbStreamCreateFromFile)(name.as_ptr()) };
+    if stream.is_null() {
+        return false;
+    }
+    let status = work(stream);
+    // SAFETY: the stream came from RdbStreamCreateFromFile and is freed once.
+    unsafe { api!(ValkeyModule_RdbStreamFree)(stream) };
+    status == raw::VALKEYMODULE_OK as i32
+}
+
+/// Writes the dataset to an RDB file; for the forked child. The file is not synced.
+pub fn save_rdb(ctx: Ctx<'_>, path: &Path) -> bool {
+    // SAFETY: context and stream are valid over the call; there are no flags.
+    with_stream(path, |stream| unsafe { api!(ValkeyModule_RdbSave)(ctx.as_raw(), stream, 0) })
+}
+
+/// Replaces the dataset by that of an RDB file (which may be a pipe). The server ends itself when it finds the file damaged.
+pub fn load_rdb(ctx: Ctx<'_>, path: &Path) -> bool {
+    // SAFETY: context and stream are valid over the call; there are no flags.
+    with_stream(path, |stream| unsafe { api!(ValkeyModule_RdbLoad)(ctx.as_raw(), stream, 0) })
+}
+
+/// A path under which this process can open the reading end of a pipe by name.
+pub fn pipe_path(reader: &impl AsRawFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()))
+}

@@ -1,0 +1,48 @@
+//! The border to the server: the only folder that holds `unsafe`.
+//!
+//! [`Ctx`] stands for a callback's context and is the main-thread token: it can be neither made elsewhere nor sent to another thread, so whatever
+//! takes one runs on the server's main thread. [`Held`] is the one thing that crosses threads: a client whose reply is withheld.
+//!
+//! All functions are the server's public module API (`valkeymodule.h`); nothing relies on symbols or layouts of the server itself.
+#![allow(unsafe_code)]
+
+/// The function behind an API name, inside an `unsafe` block. Reading the pointer is sound: the table is written once, by ValkeyModule_Init on
+/// the main thread before anything else of the module runs. A server without the function is refused at load, so a missing one is a broken
+/// invariant.
+macro_rules! api {
+    ($name:ident) => {
+        match valkey_module::raw::$name {
+            Some(function) => function,
+            None => $crate::ffi::missing_api(stringify!($name)),
+        }
+    };
+}
+
+mod call;
+mod client;
+mod context;
+mod info;
+mod load;
+mod logging;
+mod registration;
+mod shells;
+mod signals;
+
+pub use call::{CallMode, Reply, ReplyKind};
+pub use client::{ClientInfo, Held, client_info, may_run};
+pub use context::Ctx;
+pub use info::{InfoWriter, ServerInfo};
+pub use load::{ChildResult, fork_child, kill_child, load_rdb, pipe_path, save_rdb};
+pub use logging::{Level, log};
+pub use registration::{
+    CommandDocs, CommandFlags, ConfigKind, load_configs, register_command, register_config, register_hooks,
+    server_version, unregister_hooks,
+};
+pub use shells::{Filter, LoadingPhase};
+pub use signals::exit_now;
+
+/// Ends the server: an API function that the module was loaded with has gone, so no promise can be kept.
+fn missing_api(name: &str) -> ! {
+    logging::log(Level::Warning, &format!("the server lacks {name}; ending the process"));
+    std::process::abort()
+}

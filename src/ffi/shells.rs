@@ -1,0 +1,362 @@
+//! The callbacks that the server calls: a few lines each, no decisions. Each catches panics; as every callback may stand on the way to an
+//! acknowledgement, a panic ends the process rather than let a reply go on a broken state.
+
+use super::call::{OwnedString, take_own_call};
+use super::context::{Ctx, detached};
+use super::info::InfoWriter;
+use super::load::ChildResult;
+use super::registration::{PRIVATE_EVENT, answer_key_positions};
+use crate::module::{commands, config, hooks, lifecycle};
+use std::cell::RefCell;
+use std::ffi::{CStr, c_char, c_int, c_longlong, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use valkey_module::raw;
+
+/// Runs a callback's body; a panic is logged and ends the process.
+fn guard<T>(name: &str, body: impl FnOnce() -> T) -> T {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(value) => value,
+        Err(_) => {
+            super::log(super::Level::Warning, &format!("a panic in {name}; ending the process"));
+            std::process::abort()
+        }
+    }
+}
+
+const OK: c_int = raw::VALKEYMODULE_OK as c_int;
+const ERR: c_int = raw::VALKEYMODULE_ERR as c_int;
+
+/// The bytes of a server string.
+///
+/// # Safety
+/// `string` is a live string that nothing changes during `'a`.
+unsafe fn bytes<'a>(string: *const raw::ValkeyModuleString) -> &'a [u8] {
+    let mut len = 0;
+    // SAFETY: the string is live (caller) and `len` a live integer.
+    let pointer = unsafe { api!(ValkeyModule_StringPtrLen)(string, &raw mut len) };
+    // SAFETY: the server returned that many bytes of the string (caller: live and unchanged).
+    unsafe { std::slice::from_raw_parts(pointer.cast(), len) }
+}
+
+/// The bytes of a command's arguments.
+///
+/// # Safety
+/// `argv` holds `argc` live strings that nothing changes during `'a`.
+unsafe fn arguments<'a>(argv: *mut *mut raw::ValkeyModuleString, argc: c_int) -> Vec<&'a [u8]> {
+    // SAFETY: see the function's contract.
+    (0..usize::try_from(argc).unwrap_or(0)).map(|index| unsafe { bytes(*argv.add(index)) }).collect()
+}
+
+/// A command in the command filter, before it runs.
+pub struct Filter {
+    raw: *mut raw::ValkeyModuleCommandFilterCtx,
+}
+
+impl Filter {
+    /// The client that sent it (a script's own for its commands).
+    pub fn client_id(&self) -> u64 {
+        // SAFETY: the filter context is the running callback's (only `filter` makes one).
+        unsafe { api!(ValkeyModule_CommandFilterGetClientId)(self.raw) }
+    }
+
+    /// The number of arguments, with the command's name.
+    pub fn len(&self) -> usize {
+        // SAFETY: as above.
+        usize::try_from(unsafe { api!(ValkeyModule_CommandFilterArgsCount)(self.raw) }).unwrap_or(0)
+    }
+
+    /// An argument; empty when there is none at the index.
+    pub fn arg(&self, index: usize) -> &[u8] {
+        let Ok(index) = c_int::try_from(index) else { return &[] };
+        // SAFETY: as above; an index behind the end is answered with null.
+        let string = unsafe { api!(ValkeyModule_CommandFilterArgGet)(self.raw, index) };
+        if string.is_null() {
+            return &[];
+        }
+        // SAFETY: the argument lives while the filter runs, and `insert_first`, which could move it, takes `self` by value.
+        unsafe { bytes(string) }
+    }
+
+    /// Turns the command `NAME ARG...` into `name NAME ARG...`.
+    pub fn insert_first(self, name: &CStr) {
+        let string = OwnedString::new(name.to_bytes());
+        // SAFETY: the filter context is valid; the server takes over the reference, so it is not dropped here.
+        unsafe { api!(ValkeyModule_CommandFilterArgInsert)(self.raw, 0, string.as_raw()) };
+        std::mem::forget(string);
+    }
+}
+
+pub(super) unsafe extern "C" fn filter(raw: *mut raw::ValkeyModuleCommandFilterCtx) {
+    guard("the command filter", || {
+        if !take_own_call()
+            && let Some(ctx) = detached()
+        {
+            hooks::command_filter(ctx, Filter { raw });
+        }
+    });
+}
+
+pub(super) unsafe extern "C" fn keyspace_event(
+    ctx: *mut raw::ValkeyModuleCtx,
+    class: c_int,
+    event: *const c_char,
+    key: *mut raw::ValkeyModuleString,
+) -> c_int {
+    guard("the keyspace event callback", || {
+        // SAFETY: the server passes a valid context, a NUL-terminated event name and a live key for the time of the callback.
+        let (ctx, event, key) = unsafe { (Ctx::from_raw(ctx), CStr::from_ptr(event), bytes(key)) };
+        let Some(ctx) = ctx else { return };
+        if class == PRIVATE_EVENT {
+            hooks::private_event(ctx);
+        } else if class & raw::VALKEYMODULE_NOTIFY_LOADED != 0 {
+            hooks::key_loaded(ctx, key);
+        } else {
+            let removed_by_server = class & (raw::VALKEYMODULE_NOTIFY_EXPIRED | raw::VALKEYMODULE_NOTIFY_EVICTED) != 0;
+            hooks::key_changed(ctx, event.to_bytes(), key, removed_by_server);
+        }
+    });
+    OK
+}
+
+pub(super) unsafe extern "C" fn unit_end(ctx: *mut raw::ValkeyModuleCtx, _data: *mut c_void) {
+    // SAFETY: the server passes a valid context for the time of the callback.
+    guard("the unit-end job", || unsafe { Ctx::from_raw(ctx) }.map(hooks::unit_end));
+}
+
+pub(super) unsafe extern "C" fn server_event(
+    ctx: *mut raw::ValkeyModuleCtx,
+    event: raw::ValkeyModuleEvent,
+    sub: u64,
+    data: *mut c_void,
+) {
+    guard("the server event callback", || {
+        // SAFETY: the server passes a valid context for the time of the callback.
+        let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
+        match event.id {
+            raw::VALKEYMODULE_EVENT_EVENTLOOP if sub == raw::VALKEYMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP => {
+                hooks::before_sleep(ctx)
+            }
+            raw::VALKEYMODULE_EVENT_FLUSHDB if sub == raw::VALKEYMODULE_SUBEVENT_FLUSHDB_END => {
+                // SAFETY: for this event the server passes a FlushInfo of at least version 1.
+                let info = unsafe { &*data.cast::<raw::ValkeyModuleFlushInfo>() };
+                hooks::flushed(ctx, u32::try_from(info.dbnum).ok());
+            }
+            raw::VALKEYMODULE_EVENT_SWAPDB => {
+                // SAFETY: for this event the server passes a SwapDbInfo of at least version 1.
+                let info = unsafe { &*data.cast::<raw::ValkeyModuleSwapDbInfo>() };
+                if let (Ok(first), Ok(second)) = (u32::try_from(info.dbnum_first), u32::try_from(info.dbnum_second)) {
+                    hooks::databases_swapped(ctx, first, second);
+                }
+            }
+            raw::VALKEYMODULE_EVENT_LOADING => hooks::loading(ctx, loading_phase(sub)),
+            raw::VALKEYMODULE_EVENT_CLIENT_CHANGE => {
+                // SAFETY: for this event the server passes a ClientInfo of at least version 1.
+                let client = unsafe { &*data.cast::<raw::ValkeyModuleClientInfo>() }.id;
+                if sub == raw::VALKEYMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED {
+                    hooks::client_gone(client);
+                } else {
+                    hooks::client_came(client);
+                }
+            }
+            raw::VALKEYMODULE_EVENT_CONFIG => lifecycle::config_changed(ctx),
+            raw::VALKEYMODULE_EVENT_SHUTDOWN => lifecycle::shut_down(ctx),
+            raw::VALKEYMODULE_EVENT_REPLICATION_ROLE_CHANGED => {
+                lifecycle::role_changed(ctx, sub == raw::VALKEYMODULE_EVENT_REPLROLECHANGED_NOW_REPLICA);
+            }
+            _ => {}
+        }
+    });
+}
+
+/// A phase of loading a whole dataset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadingPhase {
+    /// It begins.
+    Started,
+    /// It has ended well.
+    Ended,
+    /// It has failed.
+    Failed,
+}
+
+fn loading_phase(sub: u64) -> LoadingPhase {
+    match sub {
+        raw::VALKEYMODULE_SUBEVENT_LOADING_ENDED => LoadingPhase::Ended,
+        raw::VALKEYMODULE_SUBEVENT_LOADING_FAILED => LoadingPhase::Failed,
+        _ => LoadingPhase::Started,
+    }
+}
+
+pub(super) unsafe extern "C" fn command(
+    ctx: *mut raw::ValkeyModuleCtx,
+    argv: *mut *mut raw::ValkeyModuleString,
+    argc: c_int,
+) -> c_int {
+    guard("a command", || {
+        // SAFETY: the server passes a valid context and `argc` live arguments for the time of the callback.
+        let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
+        // SAFETY: as above.
+        if unsafe { !answer_key_positions(ctx, argv, argc) } {
+            // SAFETY: as above.
+            commands::run(ctx, &unsafe { arguments(argv, argc) });
+        }
+    });
+    OK
+}
+
+pub(super) unsafe extern "C" fn blocked_reply(
+    ctx: *mut raw::ValkeyModuleCtx,
+    argv: *mut *mut raw::ValkeyModuleString,
+    argc: c_int,
+) -> c_int {
+    guard("a blocked command's reply", || {
+        // SAFETY: the server passes a valid context and the command's arguments for the time of the callback.
+        if let Some(ctx) = unsafe { Ctx::from_raw(ctx) } {
+            // SAFETY: as above.
+            commands::blocked_reply(ctx, &unsafe { arguments(argv, argc) });
+        }
+    });
+    OK
+}
+
+pub(super) unsafe extern "C" fn blocked_timeout(
+    ctx: *mut raw::ValkeyModuleCtx,
+    _argv: *mut *mut raw::ValkeyModuleString,
+    _argc: c_int,
+) -> c_int {
+    // SAFETY: the server passes a valid context for the time of the callback.
+    guard("a blocked command's time-out", || unsafe { Ctx::from_raw(ctx) }.map(commands::blocked_timeout));
+    OK
+}
+
+pub(super) unsafe extern "C" fn info(raw: *mut raw::ValkeyModuleInfoCtx, for_crash_report: c_int) {
+    if for_crash_report != 0 {
+        // The module's state may be what broke; a crash report does without.
+        return;
+    }
+    guard("the INFO callback", || {
+        // SAFETY: the server passes a valid INFO context for the time of the callback.
+        if let (Some(ctx), Some(mut writer)) = (detached(), unsafe { InfoWriter::from_raw(raw) }) {
+            crate::module::info::write(ctx, &mut writer);
+        }
+    });
+}
+
+pub(super) unsafe extern "C" fn fork_done(exit_code: c_int, by_signal: c_int, _data: *mut c_void) {
+    let result = if by_signal == 0 { ChildResult::Exited(exit_code) } else { ChildResult::Killed(by_signal) };
+    guard("the fork-done callback", || detached().map(|ctx| lifecycle::child_done(ctx, result)));
+}
+
+thread_local! {
+    /// What `config_get_text` returned last: the server copies it before it asks again.
+    static LAST_TEXT: RefCell<Option<OwnedString>> = const { RefCell::new(None) };
+}
+
+/// Tells the server why a value was refused.
+fn refuse(error: *mut *mut raw::ValkeyModuleString, result: Result<(), String>) -> c_int {
+    let Err(text) = result else { return OK };
+    let string = OwnedString::new(text.as_bytes());
+    // SAFETY: the server passes a place for one string and takes over the reference.
+    unsafe { *error = string.as_raw() };
+    std::mem::forget(string);
+    ERR
+}
+
+pub(super) unsafe extern "C" fn config_get_bool(_name: *const c_char, index: *mut c_void) -> c_int {
+    guard("a setting", || c_int::from(config::number(index as usize) != 0))
+}
+
+pub(super) unsafe extern "C" fn config_set_bool(
+    _name: *const c_char,
+    value: c_int,
+    index: *mut c_void,
+    error: *mut *mut raw::ValkeyModuleString,
+) -> c_int {
+    guard("a setting", || refuse(error, config::set_number(detached(), index as usize, i64::from(value))))
+}
+
+pub(super) unsafe extern "C" fn config_get_number(_name: *const c_char, index: *mut c_void) -> c_longlong {
+    guard("a setting", || config::number(index as usize))
+}
+
+pub(super) unsafe extern "C" fn config_set_number(
+    _name: *const c_char,
+    value: c_longlong,
+    index: *mut c_void,
+    error: *mut *mut raw::ValkeyModuleString,
+) -> c_int {
+    guard("a setting", || refuse(error, config::set_number(detached(), index as usize, value)))
+}
+
+pub(super) unsafe extern "C" fn config_get_enum(_name: *const c_char, index: *mut c_void) -> c_int {
+    guard("a setting", || c_int::try_from(config::number(index as usize)).unwrap_or(0))
+}
+
+pub(super) unsafe extern "C" fn config_set_enum(
+    _name: *const c_char,
+    value: c_int,
+    index: *mut c_void,
+    error: *mut *mut raw::ValkeyModuleString,
+) -> c_int {
+    guard("a setting", || refuse(error, config::set_number(detached(), index as usize, i64::from(value))))
+}
+
+pub(super) unsafe extern "C" fn config_get_text(
+    _name: *const c_char,
+    index: *mut c_void,
+) -> *mut raw::ValkeyModuleString {
+    guard("a setting", || {
+        LAST_TEXT
+            .with_borrow_mut(|last| last.insert(OwnedString::new(config::text(index as usize).as_bytes())).as_raw())
+    })
+}
+
+pub(super) unsafe extern "C" fn config_set_text(
+    _name: *const c_char,
+    value: *mut raw::ValkeyModuleString,
+    index: *mut c_void,
+    error: *mut *mut raw::ValkeyModuleString,
+) -> c_int {
+    guard("a setting", || {
+        // SAFETY: the server passes a live string for the time of the callback.
+        let value = String::from_utf8_lossy(unsafe { bytes(value) }).into_owned();
+        refuse(error, config::set_text(index as usize, value))
+    })
+}
+
+/// The server's entry into the module (`loadmodule`, `MODULE LOAD`).
+///
+/// # Safety
+/// Called by the server, with a valid context and `argc` live arguments.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ValkeyModule_OnLoad(
+    ctx: *mut raw::ValkeyModuleCtx,
+    argv: *mut *mut raw::ValkeyModuleString,
+    argc: c_int,
+) -> c_int {
+    // SAFETY: the context is valid (caller), the name NUL-terminated.
+    if unsafe {
+        raw::Export_ValkeyModule_Init(ctx, c"wbl".as_ptr(), config::MODULE_VERSION, raw::VALKEYMODULE_APIVER_1 as c_int)
+    } != OK
+    {
+        return ERR;
+    }
+    let loaded = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the context and the arguments are valid (caller).
+        let (ctx, args) = unsafe { (Ctx::from_raw(ctx), arguments(argv, argc)) };
+        ctx.is_some_and(|ctx| lifecycle::load(ctx, &args))
+    }));
+    if matches!(loaded, Ok(true)) { OK } else { ERR }
+}
+
+/// The server's call before it unloads the module (`MODULE UNLOAD`).
+///
+/// # Safety
+/// Called by the server, with a valid context.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ValkeyModule_OnUnload(ctx: *mut raw::ValkeyModuleCtx) -> c_int {
+    // SAFETY: the context is valid (caller).
+    let unloaded = guard("unload", || unsafe { Ctx::from_raw(ctx) }.is_some_and(lifecycle::unload));
+    LAST_TEXT.with_borrow_mut(Option::take);
+    if unloaded { OK } else { ERR }
+}

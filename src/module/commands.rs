@@ -1,0 +1,233 @@
+//! The module's commands.
+
+use crate::ffi::{CommandDocs, CommandFlags, Ctx, Level, log, register_command};
+use crate::module::config::{Setting, value};
+use crate::module::release::Waiting;
+use crate::module::units::{finish_unit, wait_now};
+use crate::module::{State, errors, info, lifecycle, with, wrap};
+use std::ffi::CStr;
+
+struct Entry {
+    name: &'static CStr,
+    flags: CommandFlags,
+    docs: CommandDocs,
+    run: fn(Ctx<'_>, &[&[u8]]),
+}
+
+const WAIT: &CStr = c"wbl.wait";
+const STATUS: &CStr = c"wbl.status";
+const CHECKPOINT: &CStr = c"wbl.checkpoint";
+const DEBUG: &CStr = c"wbl.debug";
+
+const ENTRIES: [Entry; 5] = [
+    Entry {
+        name: WAIT,
+        flags: CommandFlags { flags: c"readonly deny-script allow-stale fast", acl_categories: c"connection fast" },
+        docs: CommandDocs {
+            summary: c"Waits until everything executed before is durable, and returns the durable position of the log.",
+            complexity: c"O(1)",
+            since: c"0.1.0",
+            arity: -1,
+            args: &[(c"timeout-ms", None, true)],
+        },
+        run: wait,
+    },
+    Entry {
+        name: STATUS,
+        flags: CommandFlags { flags: c"readonly allow-stale allow-loading fast", acl_categories: c"admin fast" },
+        docs: CommandDocs {
+            summary: c"Returns the state of the write-behind log.",
+            complexity: c"O(1)",
+            since: c"0.1.0",
+            arity: 1,
+            args: &[],
+        },
+        run: status,
+    },
+    Entry {
+        name: CHECKPOINT,
+        flags: CommandFlags { flags: c"readonly deny-script admin", acl_categories: c"admin dangerous slow" },
+        docs: CommandDocs {
+            summary: c"Writes a new base in a child process and removes the log that it replaces.",
+            complexity: c"O(N) where N is the number of keys, in a child process",
+            since: c"0.1.0",
+            arity: 1,
+            args: &[],
+        },
+        run: checkpoint,
+    },
+    Entry {
+        name: DEBUG,
+        flags: CommandFlags { flags: c"readonly deny-script admin allow-stale allow-busy fast", acl_categories: c"admin dangerous" },
+        docs: CommandDocs {
+            summary: c"Levers for tests, refused unless wbl.debug-commands is yes: PAUSE freezes the durable position, RESUME frees it.",
+            complexity: c"O(1)",
+            since: c"0.1.0",
+            arity: 2,
+            args: &[(c"pause", Some(c"PAUSE"), true), (c"resume", Some(c"RESUME"), true)],
+        },
+        run: debug,
+    },
+    Entry {
+        name: wrap::COMMAND,
+        flags: CommandFlags { flags: c"write getkeys-api deny-script", acl_categories: c"write slow" },
+        docs: CommandDocs {
+            summary: c"Runs a command with its reply held until it is durable. For the module's own use; rights are those of the command.",
+            complexity: c"That of the command",
+            since: c"0.1.0",
+            arity: -2,
+            args: &[(c"command", None, false)],
+        },
+        run: wrap::run,
+    },
+];
+
+/// Registers all commands. `false` when the server refused one.
+pub fn register(ctx: Ctx<'_>) -> bool {
+    ENTRIES.iter().all(|entry| register_command(ctx, entry.name, &entry.flags, &entry.docs))
+}
+
+/// Runs the command that `args[0]` names.
+pub fn run(ctx: Ctx<'_>, args: &[&[u8]]) {
+    let name = args.first().copied().unwrap_or_default();
+    match ENTRIES.iter().find(|entry| entry.name.to_bytes().eq_ignore_ascii_case(name)) {
+        Some(entry) => (entry.run)(ctx, args),
+        None => ctx.reply_error(&format!("ERR unknown command '{}'", String::from_utf8_lossy(name))),
+    }
+}
+
+/// The reply of a command whose wait is over.
+pub fn blocked_reply(ctx: Ctx<'_>, args: &[&[u8]]) {
+    let name = args.first().copied().unwrap_or_default();
+    if name.eq_ignore_ascii_case(CHECKPOINT.to_bytes()) {
+        match with(|module| module.baseline.last_ok) {
+            Some(true) => ctx.reply_simple(c"OK"),
+            _ => ctx.reply_error(errors::CHECKPOINT_FAILED),
+        }
+        return;
+    }
+    match with(|module| module.log.as_ref().map(|log| log.log().durable().get())) {
+        Some(Some(durable)) => ctx.reply_integer(i64::try_from(durable).unwrap_or(i64::MAX)),
+        _ => ctx.reply_error(errors::NOT_ENABLED),
+    }
+}
+
+/// The reply of a command whose wait took too long.
+pub fn blocked_timeout(ctx: Ctx<'_>) {
+    ctx.reply_error(errors::WAIT_TIMEOUT);
+}
+
+/// WBL.WAIT [timeout-ms]
+fn wait(ctx: Ctx<'_>, args: &[&[u8]]) {
+    let timeout_ms = match args {
+        [_] => Some(0),
+        [_, timeout] => std::str::from_utf8(timeout)
+            .ok()
+            .and_then(|text| text.parse::<i64>().ok())
+            .filter(|ms| (0..=i64::MAX / 2).contains(ms)),
+        _ => return ctx.reply_error(&errors::wrong_arity("wbl.wait")),
+    };
+    let Some(timeout_ms) = timeout_ms else { return ctx.reply_error(errors::BAD_TIMEOUT) };
+    finish_unit(ctx);
+    let flags = ctx.flags();
+    let state = with(|module| {
+        module.hand_over();
+        let log = module.log.clone();
+        (module.state, log, module.appended())
+    });
+    let Some((state, log, appended)) = state else { return ctx.reply_error(errors::NOT_ENABLED) };
+    match (state, log) {
+        (State::Active, Some(log)) => {
+            let durable = log.log().durable();
+            if durable >= appended || flags.in_exec() || flags.in_script() || flags.denies_blocking() {
+                return ctx.reply_integer(i64::try_from(durable.get()).unwrap_or(i64::MAX));
+            }
+            match ctx.block_command(timeout_ms) {
+                Some(held) => log.wait(appended, Waiting { client: ctx.client_id(), held }),
+                None => ctx.reply_error(errors::CANNOT_BLOCK),
+            }
+        }
+        (State::Starting | State::Recovering | State::Baselining, _) => {
+            if flags.in_exec() || flags.in_script() || flags.denies_blocking() {
+                return ctx.reply_error(errors::CANNOT_BLOCK);
+            }
+            let client = ctx.client_id();
+            match ctx.block_command(timeout_ms) {
+                Some(held) => {
+                    with(|module| module.baseline.waiting_for_active.push(Waiting { client, held }));
+                }
+                None => ctx.reply_error(errors::CANNOT_BLOCK),
+            }
+        }
+        (State::Replica, _) => ctx.reply_error(errors::IS_REPLICA),
+        _ => ctx.reply_error(errors::NOT_ENABLED),
+    }
+}
+
+/// WBL.STATUS
+fn status(ctx: Ctx<'_>, args: &[&[u8]]) {
+    if args.len() != 1 {
+        return ctx.reply_error(&errors::wrong_arity("wbl.status"));
+    }
+    let fields = info::fields(ctx);
+    ctx.reply_map(fields.len());
+    for (name, value) in fields {
+        ctx.reply_bulk(name.as_bytes());
+        match value {
+            info::Value::Number(number) => ctx.reply_integer(i64::try_from(number).unwrap_or(i64::MAX)),
+            info::Value::Text(text) => ctx.reply_bulk(text.as_bytes()),
+        }
+    }
+}
+
+/// WBL.CHECKPOINT
+fn checkpoint(ctx: Ctx<'_>, args: &[&[u8]]) {
+    if args.len() != 1 {
+        return ctx.reply_error(&errors::wrong_arity("wbl.checkpoint"));
+    }
+    let state = with(|module| module.state).unwrap_or(State::Disabled);
+    let flags = ctx.flags();
+    match state {
+        State::Active | State::Baselining => {}
+        State::Replica => return ctx.reply_error(errors::IS_REPLICA),
+        _ => return ctx.reply_error(errors::NOT_ENABLED),
+    }
+    if flags.in_exec() || flags.in_script() || flags.denies_blocking() {
+        return ctx.reply_error(errors::CANNOT_BLOCK);
+    }
+    if !lifecycle::request_checkpoint() {
+        return ctx.reply_error(errors::CHECKPOINT_RUNS);
+    }
+    match ctx.block_command(0) {
+        Some(held) => {
+            with(|module| module.baseline.waiting_for_checkpoint.push(held));
+        }
+        None => ctx.reply_error(errors::CANNOT_BLOCK),
+    }
+}
+
+/// WBL.DEBUG PAUSE|RESUME
+fn debug(ctx: Ctx<'_>, args: &[&[u8]]) {
+    if value(Setting::DebugCommands) == 0 {
+        return ctx.reply_error(errors::DEBUG_REFUSED);
+    }
+    let [_, subcommand] = args else { return ctx.reply_error(&errors::wrong_arity("wbl.debug")) };
+    let log_open = with(|module| module.log.clone()).flatten();
+    let Some(open) = log_open else { return ctx.reply_error(errors::NOT_ENABLED) };
+    if subcommand.eq_ignore_ascii_case(b"PAUSE") {
+        finish_unit(ctx);
+        // What waits in the loop already is let through; nothing could resume it there.
+        if let Some(Some(lsn)) = with(|module| module.iteration_waits_for.take()) {
+            wait_now(ctx, lsn);
+        }
+        log(Level::Notice, "the durable position is frozen by WBL.DEBUG PAUSE");
+        open.log().pause();
+        with(|module| module.paused = true);
+    } else if subcommand.eq_ignore_ascii_case(b"RESUME") {
+        with(|module| module.paused = false);
+        open.log().resume();
+    } else {
+        return ctx.reply_error(errors::DEBUG_SUBCOMMAND);
+    }
+    ctx.reply_simple(c"OK");
+}

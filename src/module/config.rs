@@ -1,0 +1,281 @@
+//! The settings, `wbl.NAME`: in valkey.conf, CONFIG SET/GET/REWRITE and as arguments of `loadmodule`.
+
+use crate::ffi::{ConfigKind, Ctx, load_configs, register_config};
+use crate::module::lifecycle;
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+/// The module's version: major * 10000 + minor * 100 + patch, from Cargo.toml.
+pub const MODULE_VERSION: i32 = {
+    const fn number(text: &str) -> i32 {
+        let bytes = text.as_bytes();
+        let (mut value, mut index) = (0, 0);
+        while index < bytes.len() {
+            value = value * 10 + (bytes[index] - b'0') as i32;
+            index += 1;
+        }
+        value
+    }
+    number(env!("CARGO_PKG_VERSION_MAJOR")) * 10_000
+        + number(env!("CARGO_PKG_VERSION_MINOR")) * 100
+        + number(env!("CARGO_PKG_VERSION_PATCH"))
+};
+
+/// A setting; the discriminant is its index with the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// `wbl.enabled`: log and withhold. Default: yes.
+    Enabled,
+    /// `wbl.dir`: the log's folder, relative to the server's `dir`. Immutable. Default: wbl.
+    Dir,
+    /// `wbl.segment-bytes`: a segment is closed when it has reached this size. Default: 64mb. Minimum: 4kb.
+    SegmentBytes,
+    /// `wbl.max-pending-bytes`: when so much waits for the disk, writers wait too. Default: 256mb. Minimum: 64kb.
+    MaxPendingBytes,
+    /// `wbl.on-existing-log`: what to do when the module is loaded on data while the folder holds another state. Default: refuse.
+    OnExistingLog,
+    /// `wbl.debug-commands`: allow WBL.DEBUG. Immutable. Default: no.
+    DebugCommands,
+}
+
+/// `wbl.on-existing-log replace`.
+const REPLACE: i64 = 1;
+
+const MEGABYTE: i64 = 1024 * 1024;
+
+struct Entry {
+    setting: Setting,
+    name: &'static CStr,
+    immutable: bool,
+    default: Default,
+}
+
+#[derive(Clone, Copy)]
+enum Default {
+    Bool(bool),
+    Bytes { default: i64, min: i64, max: i64 },
+    Text(&'static str),
+    Names { default: usize, names: &'static [&'static CStr] },
+}
+
+const ENTRIES: [Entry; 6] = [
+    Entry { setting: Setting::Enabled, name: c"enabled", immutable: false, default: Default::Bool(true) },
+    Entry { setting: Setting::Dir, name: c"dir", immutable: true, default: Default::Text("wbl") },
+    Entry {
+        setting: Setting::SegmentBytes,
+        name: c"segment-bytes",
+        immutable: true,
+        default: Default::Bytes { default: 64 * MEGABYTE, min: 4096, max: 1 << 40 },
+    },
+    Entry {
+        setting: Setting::MaxPendingBytes,
+        name: c"max-pending-bytes",
+        immutable: false,
+        default: Default::Bytes { default: 256 * MEGABYTE, min: 65_536, max: 1 << 40 },
+    },
+    Entry {
+        setting: Setting::OnExistingLog,
+        name: c"on-existing-log",
+        immutable: false,
+        default: Default::Names { default: 0, names: &[c"refuse", c"replace"] },
+    },
+    Entry { setting: Setting::DebugCommands, name: c"debug-commands", immutable: true, default: Default::Bool(false) },
+];
+
+static NUMBERS: [AtomicI64; ENTRIES.len()] = [const { AtomicI64::new(0) }; ENTRIES.len()];
+static DIR: RwLock<String> = RwLock::new(String::new());
+
+/// The value of a setting that is no text: a number, 0 or 1, or the index of a name.
+pub fn number(index: usize) -> i64 {
+    NUMBERS.get(index).map_or(0, |number| number.load(Ordering::Relaxed))
+}
+
+/// A setting's value.
+pub fn value(setting: Setting) -> i64 {
+    number(setting as usize)
+}
+
+/// The value of `wbl.dir`, whatever the index, as it is the only text.
+pub fn text(_index: usize) -> String {
+    DIR.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Whether the module may replace the log of another dataset.
+pub fn replaces_existing_log() -> bool {
+    value(Setting::OnExistingLog) == REPLACE
+}
+
+/// Sets a value that is no text, and has it take effect. The server has checked its bounds.
+///
+/// # Errors
+/// Why the value was refused, for the client.
+pub fn set_number(ctx: Option<Ctx<'_>>, index: usize, value: i64) -> Result<(), String> {
+    let Some(number) = NUMBERS.get(index) else { return Err("no such setting".into()) };
+    let before = number.swap(value, Ordering::Relaxed);
+    if index == Setting::Enabled as usize
+        && before != value
+        && let Some(ctx) = ctx
+        && let Err(reason) = lifecycle::set_enabled(ctx, value != 0)
+    {
+        number.store(before, Ordering::Relaxed);
+        return Err(reason);
+    }
+    Ok(())
+}
+
+/// Sets `wbl.dir`.
+///
+/// # Errors
+/// Why the value was refused, for the client.
+pub fn set_text(_index: usize, value: String) -> Result<(), String> {
+    if value.is_empty() || value.contains('\0') {
+        return Err("wbl.dir must name a folder".into());
+    }
+    *DIR.write().unwrap_or_else(PoisonError::into_inner) = value;
+    Ok(())
+}
+
+/// Registers all settings, with the arguments of `loadmodule` as their defaults, and reads the server's configuration.
+///
+/// # Errors
+/// What is wrong, for the server's log.
+pub fn register(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
+    let mut kinds: Vec<ConfigKind> = ENTRIES.iter().map(|entry| kind_of(entry.default)).collect();
+    for pair in args.chunks(2) {
+        let [name, value] = pair else {
+            return Err(format!(
+                "the argument '{}' has no value",
+                String::from_utf8_lossy(pair.first().unwrap_or(&&b""[..]))
+            ));
+        };
+        apply_argument(&mut kinds, &String::from_utf8_lossy(name), &String::from_utf8_lossy(value))?;
+    }
+    for (entry, kind) in ENTRIES.iter().zip(&kinds) {
+        set_default(entry.setting as usize, kind);
+        if !register_config(ctx, entry.setting as usize, entry.name, entry.immutable, kind) {
+            return Err(format!("the server refused the setting wbl.{}", entry.name.to_string_lossy()));
+        }
+    }
+    if load_configs(ctx) { Ok(()) } else { Err("the server refused the value of a setting".into()) }
+}
+
+fn kind_of(default: Default) -> ConfigKind {
+    match default {
+        Default::Bool(default) => ConfigKind::Bool(default),
+        Default::Bytes { default, min, max } => ConfigKind::Number { default, min, max, memory: true },
+        Default::Text(default) => ConfigKind::Text(default.to_string()),
+        Default::Names { default, names } => ConfigKind::Enum { default, names },
+    }
+}
+
+fn set_default(index: usize, kind: &ConfigKind) {
+    let value = match kind {
+        ConfigKind::Bool(value) => i64::from(*value),
+        ConfigKind::Number { default, .. } => *default,
+        ConfigKind::Enum { default, .. } => i64::try_from(*default).unwrap_or(0),
+        ConfigKind::Text(value) => {
+            *DIR.write().unwrap_or_else(PoisonError::into_inner) = value.clone();
+            0
+        }
+    };
+    if let Some(number) = NUMBERS.get(index) {
+        number.store(value, Ordering::Relaxed);
+    }
+}
+
+/// `--wbl.NAME VALUE`, `wbl.NAME VALUE` or `NAME VALUE`.
+fn apply_argument(kinds: &mut [ConfigKind], argument: &str, value: &str) -> Result<(), String> {
+    let name = argument.strip_prefix("--").unwrap_or(argument);
+    let name = name.strip_prefix("wbl.").unwrap_or(name).to_ascii_lowercase();
+    let found = ENTRIES.iter().zip(kinds).find(|(entry, _)| entry.name.to_bytes() == name.as_bytes());
+    let Some((_, kind)) = found else { return Err(format!("unknown argument '{argument}'")) };
+    let bad = |want: String| format!("bad value '{value}' for wbl.{name}: {want}");
+    match kind {
+        ConfigKind::Bool(place) => {
+            *place = match value.to_ascii_lowercase().as_str() {
+                "yes" => true,
+                "no" => false,
+                _ => return Err(bad("yes or no".into())),
+            };
+        }
+        ConfigKind::Number { default, min, max, .. } => {
+            let number = parse_bytes(value).filter(|number| (*min..=*max).contains(number));
+            *default = number.ok_or_else(|| bad(format!("a number of bytes between {min} and {max}")))?;
+        }
+        ConfigKind::Text(place) => {
+            if value.is_empty() {
+                return Err(bad("a folder".into()));
+            }
+            *place = value.to_string();
+        }
+        ConfigKind::Enum { default, names } => {
+            let found = names.iter().position(|name| name.to_bytes().eq_ignore_ascii_case(value.as_bytes()));
+            let all: Vec<_> = names.iter().map(|name| name.to_string_lossy()).collect();
+            *default = found.ok_or_else(|| bad(all.join(" or ")))?;
+        }
+    }
+    Ok(())
+}
+
+/// A number of bytes with the server's units: `64mb`, `1g` (decimal), `100`.
+fn parse_bytes(text: &str) -> Option<i64> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let factor: i64 = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" => 1000,
+        "kb" => 1024,
+        "m" => 1_000_000,
+        "mb" => MEGABYTE,
+        "g" => 1_000_000_000,
+        "gb" => 1024 * MEGABYTE,
+        _ => return None,
+    };
+    number.parse::<i64>().ok()?.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apply(argument: &str, value: &str) -> Result<Vec<ConfigKind>, String> {
+        let mut kinds: Vec<ConfigKind> = ENTRIES.iter().map(|entry| kind_of(entry.default)).collect();
+        apply_argument(&mut kinds, argument, value).map(|()| kinds)
+    }
+
+    #[test]
+    fn entries_stand_in_the_order_of_their_indexes() {
+        assert!(ENTRIES.iter().enumerate().all(|(index, entry)| entry.setting as usize == index));
+    }
+
+    #[test]
+    fn arguments_are_taken_in_each_spelling() {
+        for name in ["--wbl.enabled", "wbl.enabled", "enabled", "--enabled", "ENABLED"] {
+            let kinds = apply(name, "no").expect("taken");
+            assert!(matches!(kinds[0], ConfigKind::Bool(false)), "{name}");
+        }
+    }
+
+    #[test]
+    fn bad_arguments_are_refused_with_the_reason() {
+        for (name, value, reason) in [
+            ("enabled", "maybe", "yes or no"),
+            ("segment-bytes", "1", "between 4096"),
+            ("segment-bytes", "64 apples", "between 4096"),
+            ("on-existing-log", "keep", "refuse or replace"),
+            ("no-such", "1", "unknown argument"),
+        ] {
+            let error = apply(name, value).err().expect("refused");
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn byte_units_are_the_servers() {
+        assert_eq!(parse_bytes("64mb"), Some(64 * MEGABYTE));
+        assert_eq!(parse_bytes("1k"), Some(1000));
+        assert_eq!(parse_bytes("9223372036854775807gb"), None);
+        assert_eq!(parse_bytes("mb"), None);
+    }
+}

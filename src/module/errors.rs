@@ -1,0 +1,50 @@
+//! The texts that clients get, in one place.
+
+/// `WBL.WAIT` ran into its time-out.
+pub const WAIT_TIMEOUT: &str = "TIMEOUT the log was not durable in time";
+/// `WBL.WAIT` with a bad time-out.
+pub const BAD_TIMEOUT: &str = "ERR timeout is not an integer or out of range";
+/// A command that needs the log while there is none.
+pub const NOT_ENABLED: &str = "ERR the write-behind log is not enabled";
+/// A command that needs the log while the server is a replica.
+pub const IS_REPLICA: &str = "ERR the write-behind log is not active on a replica";
+/// `WBL.DEBUG` without `wbl.debug-commands yes`.
+pub const DEBUG_REFUSED: &str = "ERR WBL.DEBUG command not allowed. Set wbl.debug-commands to yes in the configuration file or as a module argument, and then restart the server.";
+/// `WBL.DEBUG` with something else than PAUSE or RESUME.
+pub const DEBUG_SUBCOMMAND: &str = "ERR unknown WBL.DEBUG subcommand. Try PAUSE, RESUME.";
+/// A checkpoint is being written already.
+pub const CHECKPOINT_RUNS: &str = "ERR a checkpoint is already in progress";
+/// The checkpoint could not be written.
+pub const CHECKPOINT_FAILED: &str = "ERR the checkpoint failed; the server's log tells why";
+/// The client cannot be blocked here.
+pub const CANNOT_BLOCK: &str = "ERR this command is not allowed inside a transaction or script";
+/// The command that was to be run through the module is unknown or has the wrong number of arguments.
+pub const CALL_REFUSED: &str = "ERR unknown command or wrong number of arguments";
+
+/// A wrong number of arguments, in the server's words.
+pub fn wrong_arity(command: &str) -> String {
+    format!("ERR wrong number of arguments for '{command}' command")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_text_begins_with_an_error_code() {
+        let texts = [
+            super::WAIT_TIMEOUT,
+            super::BAD_TIMEOUT,
+            super::NOT_ENABLED,
+            super::IS_REPLICA,
+            super::DEBUG_REFUSED,
+            super::DEBUG_SUBCOMMAND,
+            super::CHECKPOINT_RUNS,
+            super::CHECKPOINT_FAILED,
+            super::CANNOT_BLOCK,
+            super::CALL_REFUSED,
+        ];
+        for text in texts {
+            let code = text.split(' ').next().unwrap_or_default();
+            assert!(!code.is_empty() && code.chars().all(|c| c.is_ascii_uppercase()), "{text}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! INFO wbl and WBL.STATUS: the same fields.
+
+use crate::ffi::{Ctx, InfoWriter};
+use crate::module::config::{Setting, value};
+use crate::module::{Module, server, with};
+
+/// A field's value.
+pub enum Value {
+    /// A count, position or size.
+    Number(u64),
+    /// A text.
+    Text(String),
+}
+
+/// All fields, always the same set, without the prefix `wbl_`.
+pub fn fields(ctx: Ctx<'_>) -> Vec<(&'static str, Value)> {
+    let replication_offset = server::replication_offset(ctx);
+    with(|module| module.fields(replication_offset)).unwrap_or_default()
+}
+
+/// Writes the section.
+pub fn write(ctx: Ctx<'_>, writer: &mut InfoWriter<'_>) {
+    writer.section();
+    for (name, value) in fields(ctx) {
+        match value {
+            Value::Number(number) => writer.number(name, number),
+            Value::Text(text) => writer.text(name, &text),
+        }
+    }
+}
+
+impl Module {
+    fn fields(&mut self, replication_offset: u64) -> Vec<(&'static str, Value)> {
+        let number = |value: u64| Value::Number(value);
+        let log = self.log.as_ref().map(|release| release.log());
+        let durable = log.map_or(0, |log| log.durable().get());
+        if let Some(log) = log {
+            self.dirty.clean_up_to(log.durable());
+        }
+        let statistics = log.map(|log| log.statistics());
+        let counter = |read: fn(&crate::log::Statistics) -> u64| number(statistics.map_or(0, read));
+        let report = self.recovered.unwrap_or_default();
+        vec![
+            ("state", Value::Text(self.state.name().into())),
+            ("enabled", number(u64::from(value(Setting::Enabled) != 0))),
+            ("read_blocked_count", number(self.counters.reads_blocked)),
+            ("write_blocked_count", number(self.counters.writes_blocked)),
+            ("clients_waiting_ack", number(self.log.as_ref().map_or(0, |log| log.waiting() as u64))),
+            ("uncommitted_keys", number(self.dirty.len() as u64)),
+            ("previous_acked_offset", number(durable)),
+            ("primary_repl_offset", number(replication_offset)),
+            ("appended_offset", number(self.log.as_ref().map_or(0, |_| self.appended().get()))),
+            ("pending_bytes", number(log.map_or(0, |log| log.pending_bytes() + self.batch.len() as u64))),
+            ("inline_waits", number(self.counters.inline_waits)),
+            ("wrapped_commands", number(self.counters.wrapped)),
+            ("state_images", number(self.counters.state_images)),
+            ("units", number(self.counters.units)),
+            ("log_frames", counter(crate::log::Statistics::frames)),
+            ("log_bytes", counter(crate::log::Statistics::bytes)),
+            ("log_syncs", counter(crate::log::Statistics::syncs)),
+            ("log_sync_last_us", counter(crate::log::Statistics::sync_last_us)),
+            ("log_sync_max_us", counter(crate::log::Statistics::sync_max_us)),
+            ("log_sync_ewma_us", counter(crate::log::Statistics::sync_ewma_us)),
+            ("checkpoint_in_progress", number(u64::from(self.baseline.is_running()))),
+            ("checkpoints", number(self.baseline.done)),
+            ("recovered_keys", number(report.keys)),
+            ("recovered_commands", number(report.commands)),
+            ("recovery_total_bytes", number(report.total_bytes)),
+            ("recovery_done_bytes", number(report.done_bytes)),
+        ]
+    }
+}

@@ -1,0 +1,155 @@
+//! The glue between server and core: hooks, commands, settings, recovery. Safe code; raw calls are in `ffi`.
+//!
+//! All of it runs under the server's global lock. The state is one value behind a mutex that is never waited for: a second taker would be a
+//! hook that was entered from within the module's own work, and that is a broken invariant.
+#![deny(unsafe_code)]
+
+pub mod commands;
+pub mod config;
+pub mod errors;
+pub mod hooks;
+pub mod info;
+pub mod lifecycle;
+pub mod recovery;
+mod release;
+mod replay;
+mod server;
+mod streams;
+mod units;
+mod wrap;
+
+use crate::core::capture::{Capture, Class};
+use crate::core::dirty::DirtyKeys;
+use crate::core::pipeliners::Pipeliners;
+use crate::core::unit::Batch;
+use crate::ffi::{Held, Level, log};
+use crate::log::{FolderStorage, Lsn};
+use release::Release;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, TryLockError};
+
+/// Where the module is in its life; see `docs/design.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Loaded; the log is not open yet.
+    Starting,
+    /// Bringing back base and log.
+    Recovering,
+    /// Logging, while a child writes the base that the log continues. Replies are not withheld, nothing is promised yet.
+    Baselining,
+    /// Logging and withholding.
+    Active,
+    /// `wbl.enabled no`.
+    Disabled,
+    /// The server is a replica: its primary's log is the one that counts.
+    Replica,
+    /// The server shuts down; the log is closed.
+    Closed,
+}
+
+impl State {
+    /// The name that INFO shows.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::Recovering => "recovering",
+            State::Baselining => "baselining",
+            State::Active => "active",
+            State::Disabled => "disabled",
+            State::Replica => "replica",
+            State::Closed => "closed",
+        }
+    }
+
+    /// Changes are captured.
+    fn logs(self) -> bool {
+        matches!(self, State::Baselining | State::Active)
+    }
+}
+
+/// A reply that waits at the end of the running unit.
+struct UnitHold {
+    client: u64,
+    held: Held,
+}
+
+/// Counters for INFO.
+#[derive(Debug, Default)]
+struct Counters {
+    writes_blocked: u64,
+    reads_blocked: u64,
+    inline_waits: u64,
+    state_images: u64,
+    units: u64,
+    wrapped: u64,
+}
+
+/// The module's state.
+pub(crate) struct Module {
+    state: State,
+    folder: PathBuf,
+    capture: Capture,
+    batch: Batch,
+    dirty: DirtyKeys,
+    /// The open log; `None` unless the state logs.
+    log: Option<Arc<Release>>,
+    /// An opened folder that is to be recovered before the first client is served.
+    opened: Option<crate::log::Opened<FolderStorage>>,
+    /// Who gets its reply when the running unit is durable.
+    unit_holds: Vec<UnitHold>,
+    /// The unit has a reply that could not be held: the loop waits for it before replies are sent.
+    unit_waits: bool,
+    unit_end_asked: bool,
+    /// Before replies are sent, this must be durable.
+    iteration_waits_for: Option<Lsn>,
+    pipeliners: Pipeliners,
+    /// The connected clients; others are scripts' and modules' own.
+    clients: HashSet<u64>,
+    /// CLIENT TRACKING may be on for some.
+    tracking_seen: bool,
+    /// Clients that have queued a CLIENT PAUSE.
+    pause_queued: HashSet<u64>,
+    /// The unit's end is told too early for what must be asked then: it is taken up before the next command.
+    unit_end_deferred: bool,
+    /// The client of the last EXEC, script or other module's command: whose reply an unheld unit's is.
+    top_client: u64,
+    /// Clients seen in this iteration to have no output that waits for the socket.
+    without_output: HashSet<u64>,
+    /// Replies can be sent by other threads at any time.
+    io_threads: bool,
+    /// WBL.DEBUG PAUSE.
+    paused: bool,
+    /// What commands are, by lower-case name; filled from the server's own table at load.
+    classes: HashMap<Vec<u8>, Class>,
+    /// The database that a script's commands run in, as far as its SELECTs were seen.
+    script_db: Option<u32>,
+    baseline: lifecycle::Baseline,
+    counters: Counters,
+    recovered: Option<replay::Report>,
+}
+
+static MODULE: Mutex<Option<Module>> = Mutex::new(None);
+
+/// Runs `body` on the module's state; `None` when the module is not loaded.
+pub(crate) fn with<T>(body: impl FnOnce(&mut Module) -> T) -> Option<T> {
+    match MODULE.try_lock() {
+        Ok(mut module) => module.as_mut().map(body),
+        Err(TryLockError::WouldBlock) => broken("a hook was entered from within the module's own work"),
+        Err(TryLockError::Poisoned(_)) => broken("the module's state was left half-changed by a panic"),
+    }
+}
+
+/// Puts the state in place (load) or takes it out (unload).
+fn replace(module: Option<Module>) -> Option<Module> {
+    match MODULE.try_lock() {
+        Ok(mut place) => std::mem::replace(&mut *place, module),
+        Err(_) => broken("the module's state was in use while it was loaded or unloaded"),
+    }
+}
+
+/// An invariant of the acknowledgement path does not hold: ends the process rather than let a reply go.
+pub(crate) fn broken(what: &str) -> ! {
+    log(Level::Warning, &format!("{what}; ending the process, as no acknowledgement could be trusted"));
+    std::process::abort()
+}

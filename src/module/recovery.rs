@@ -1,0 +1,158 @@
+//! Bringing base and log back.
+//!
+//! The base goes through a pipe into the server's own RDB loader (`RdbLoad`), with a sentinel key behind its last key. While the server loads,
+//! nothing expires, past times are taken as they are, and other clients are answered with -LOADING: just what replaying needs. So the replay
+//! happens in the `loaded` event of the sentinel. See `rdb` for what the stream leaves out and why.
+
+use crate::ffi::{CallMode, Ctx, Level, load_rdb, log, pipe_path};
+use crate::log::{FolderStorage, Opened, Verdict};
+use crate::module::replay::{Report, apply_deferred, replay};
+use crate::module::units::unix_ms;
+use crate::module::with;
+use crate::rdb::{self, RdbError, Summary};
+use std::fs::File;
+use std::io::BufReader;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Keys that expire within this time are loaded without expiry, too: the loader reads its own clock a moment later.
+const EXPIRY_MARGIN_MS: i64 = 3_600_000;
+
+/// How often progress is told in the server's log.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+
+/// A recovery under way, from the start of the loader to the sentinel's event.
+struct Job {
+    opened: Opened<FolderStorage>,
+    /// Taken when the sentinel arrives.
+    feeder: Option<JoinHandle<Result<Summary, RdbError>>>,
+    sentinel: Vec<u8>,
+    outcome: Option<Result<Report, String>>,
+}
+
+static JOB: Mutex<Option<Job>> = Mutex::new(None);
+
+fn take_job() -> Option<Job> {
+    JOB.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+fn put_job(job: Job) {
+    *JOB.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
+}
+
+/// Replaces the dataset by that of the folder.
+///
+/// # Errors
+/// What is wrong, for the server's log. The dataset is incomplete then and must not be served.
+pub(crate) fn recover(ctx: Ctx<'_>, opened: Opened<FolderStorage>) -> Result<(Opened<FolderStorage>, Report), String> {
+    tell_verdict(&opened);
+    let started = Instant::now();
+    let base = opened.base().map(|name| opened.storage().path(&name));
+    if let Some(path) = &base {
+        check_base(path)?;
+    }
+    let sentinel = format!("wbl:sentinel:{:x}:{:x}", unix_ms(), std::process::id()).into_bytes();
+    let (reader, writer) = std::io::pipe().map_err(|error| format!("no pipe: {error}"))?;
+    let feeder = start_feeder(base, writer, sentinel.clone())?;
+    put_job(Job { opened, feeder: Some(feeder), sentinel, outcome: None });
+    let loaded = load_rdb(ctx, &pipe_path(&reader));
+    drop(reader);
+    let job = take_job().ok_or("the recovery's state was lost")?;
+    match job.outcome {
+        Some(Ok(report)) if loaded => {
+            log(
+                Level::Notice,
+                &format!(
+                    "recovered in {} ms: {} keys of the base, {} commands of the log ({} bytes), up to position {}",
+                    started.elapsed().as_millis(),
+                    report.keys,
+                    report.commands,
+                    report.total_bytes,
+                    job.opened.next_lsn()
+                ),
+            );
+            Ok((job.opened, report))
+        }
+        Some(Err(reason)) => Err(reason),
+        _ => Err("the server did not load the base".into()),
+    }
+}
+
+fn tell_verdict(opened: &Opened<FolderStorage>) {
+    match opened.verdict() {
+        Verdict::TornTail { file, offset, bytes } => log(
+            Level::Notice,
+            &format!(
+                "the log ends in an unfinished write, which nobody was told of: cutting {bytes} bytes at offset {offset} of {file}"
+            ),
+        ),
+        verdict => log(Level::Notice, &format!("the log's end: {verdict:?}")),
+    }
+}
+
+/// The server ends itself on a damaged RDB file, so the module looks first and names the place.
+fn check_base(path: &PathBuf) -> Result<(), String> {
+    let mut file = File::open(path).map_err(|error| format!("the base {} can't be read: {error}", path.display()))?;
+    rdb::verify(&mut file).map(|_| ()).map_err(|error| format!("the base {} is damaged: {error}", path.display()))
+}
+
+fn start_feeder(
+    base: Option<PathBuf>,
+    mut writer: std::io::PipeWriter,
+    sentinel: Vec<u8>,
+) -> Result<JoinHandle<Result<Summary, RdbError>>, String> {
+    let strip_before_ms = i64::try_from(unix_ms()).unwrap_or(i64::MAX).saturating_add(EXPIRY_MARGIN_MS);
+    let file = match base {
+        Some(path) => {
+            Some(File::open(&path).map_err(|error| format!("the base {} can't be read: {error}", path.display()))?)
+        }
+        None => None,
+    };
+    let feed = move || match file {
+        Some(file) => rdb::splice(Some(&mut BufReader::new(file)), &mut writer, &sentinel, strip_before_ms),
+        None => rdb::splice(None, &mut writer, &sentinel, strip_before_ms),
+    };
+    std::thread::Builder::new().name("wbl-base".into()).spawn(feed).map_err(|error| format!("no thread: {error}"))
+}
+
+/// A key was loaded: if it is the sentinel, all of the base is there, and the log follows.
+pub(super) fn key_loaded(ctx: Ctx<'_>, key: &[u8]) {
+    let is_sentinel = JOB
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .as_ref()
+        .is_some_and(|job| job.sentinel == key && job.outcome.is_none());
+    if !is_sentinel {
+        return;
+    }
+    let Some(Job { opened, feeder: Some(feeder), sentinel, .. }) = take_job() else { return };
+    let own = ctx.own();
+    own.select_db(0);
+    own.call(CallMode::Internal, "DEL", [&sentinel[..]]);
+    // Only the end mark follows the sentinel in the pipe, so the feeder is not waiting for the loader.
+    let outcome = match feeder.join() {
+        Ok(Ok(summary)) => replay_log(ctx, &opened, &summary),
+        Ok(Err(error)) => Err(format!("the base could not be read: {error}")),
+        Err(_) => Err("the thread that reads the base has failed".into()),
+    };
+    put_job(Job { opened, feeder: None, sentinel, outcome: Some(outcome) });
+}
+
+fn replay_log(ctx: Ctx<'_>, opened: &Opened<FolderStorage>, summary: &Summary) -> Result<Report, String> {
+    if !apply_deferred(ctx, &summary.deferred) {
+        return Err("keys of the base could not be restored".into());
+    }
+    let mut report = Report { keys: summary.keys, total_bytes: opened.log_bytes(), ..Report::default() };
+    let mut last_told = Instant::now();
+    let mut tell = |report: &Report| {
+        with(|module| module.recovered = Some(*report));
+        if last_told.elapsed() >= TELL_EVERY {
+            last_told = Instant::now();
+            log(Level::Notice, &format!("replaying the log: {} of {} bytes", report.done_bytes, report.total_bytes));
+        }
+    };
+    replay(ctx, opened, &mut report, &mut tell).map_err(|error| error.to_string())?;
+    Ok(report)
+}

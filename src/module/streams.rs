@@ -1,0 +1,125 @@
+//! What XREADGROUP, XCLAIM and XAUTOCLAIM did, read from their replies and from the groups as they are now.
+
+use crate::core::pending::{GroupChange, PendingEntry};
+use crate::ffi::{CallMode, Ctx, Reply, ReplyKind};
+
+/// The changes of a command that has just run in this context's database; `None` where they cannot be told exactly.
+pub(super) fn changes(ctx: Ctx<'_>, args: &[&[u8]], reply: &Reply<'_>, created: bool) -> Option<Vec<GroupChange>> {
+    let name = args.first()?.to_ascii_lowercase();
+    let consumer_of = |index: usize| args.get(index).filter(|_| created).map(|name| name.to_vec());
+    match name.as_slice() {
+        b"xreadgroup" => read_group(ctx, args, reply, created),
+        b"xclaim" => {
+            let ids = args.get(5..)?.iter().take_while(|arg| arg.first().is_some_and(u8::is_ascii_digit));
+            let ids = ids.map(|id| id.to_vec()).collect();
+            let moves = args.iter().skip(6).any(|arg| arg.eq_ignore_ascii_case(b"LASTID"));
+            group_change(ctx, args.get(1)?, args.get(2)?, consumer_of(3), ids, moves).map(|change| vec![change])
+        }
+        b"xautoclaim" => {
+            let mut ids = entry_ids(&reply.element(1)?)?;
+            let deleted = reply.element(2).map(|list| entry_ids(&list));
+            ids.extend(deleted.flatten().unwrap_or_default());
+            group_change(ctx, args.get(1)?, args.get(2)?, consumer_of(3), ids, false).map(|change| vec![change])
+        }
+        _ => None,
+    }
+}
+
+/// XREADGROUP GROUP group consumer ... STREAMS key... id...
+fn read_group(ctx: Ctx<'_>, args: &[&[u8]], reply: &Reply<'_>, created: bool) -> Option<Vec<GroupChange>> {
+    let group = args.get(2)?;
+    let consumer = created.then(|| args.get(3).map(|name| name.to_vec())).flatten();
+    let streams = args.iter().position(|arg| arg.eq_ignore_ascii_case(b"STREAMS"))?;
+    let names = args.get(streams + 1..)?;
+    let (keys, _) = names.split_at_checked(names.len() / 2)?;
+    if keys.iter().enumerate().any(|(index, key)| keys.iter().take(index).any(|other| other == key)) {
+        // Which of its entries stand for which of the names is not told.
+        return None;
+    }
+    let mut changes = Vec::new();
+    for key in keys {
+        let entries = entries_of(reply, key);
+        let ids = match &entries {
+            Some(entries) => entry_ids(entries)?,
+            None => Vec::new(),
+        };
+        if ids.is_empty() && consumer.is_none() {
+            continue;
+        }
+        changes.push(group_change(ctx, key, group, consumer.clone(), ids, true)?);
+    }
+    Some(changes)
+}
+
+/// The entries that a reply of XREADGROUP has for a stream: an array of pairs, or a map in RESP3.
+fn entries_of<'a>(reply: &'a Reply<'_>, key: &[u8]) -> Option<Reply<'a>> {
+    (0..reply.len()).find_map(|index| match reply.kind() {
+        ReplyKind::Map => reply.map_element(index).filter(|(name, _)| name.bytes() == key).map(|(_, entries)| entries),
+        _ => {
+            // An element of an element lives as long as the outer reply.
+            let is_key = reply.element(index)?.element(0)?.bytes() == key;
+            if is_key { reply.element_of_element(index, 1) } else { None }
+        }
+    })
+}
+
+/// The ids of a list of entries or of plain ids. `None` when an entry has been deleted: it is pending and cannot be claimed again.
+fn entry_ids(entries: &Reply<'_>) -> Option<Vec<Vec<u8>>> {
+    (0..entries.len())
+        .map(|index| {
+            let entry = entries.element(index)?;
+            match entry.kind() {
+                ReplyKind::String => Some(entry.bytes().to_vec()),
+                ReplyKind::Array if entry.element(1)?.kind() == ReplyKind::Array => {
+                    Some(entry.element(0)?.bytes().to_vec())
+                }
+                _ => None,
+            }
+        })
+        .collect()
+}
+
+fn group_change(
+    ctx: Ctx<'_>,
+    key: &[u8],
+    group: &[u8],
+    consumer: Option<Vec<u8>>,
+    ids: Vec<Vec<u8>>,
+    position_moved: bool,
+) -> Option<GroupChange> {
+    let mut change = GroupChange { key: key.to_vec(), group: group.to_vec(), consumer, ..GroupChange::default() };
+    for id in ids {
+        let found = ctx.call(CallMode::Internal, "XPENDING", [key, group, &id, &id, b"1"])?;
+        match found.element(0) {
+            Some(entry) => change.pending.push(PendingEntry {
+                id,
+                consumer: entry.element(1)?.bytes().to_vec(),
+                delivered_ms: ctx.unit_time_us() / 1000 - entry.element(2)?.integer(),
+                deliveries: entry.element(3)?.integer(),
+            }),
+            None => change.gone.push(id),
+        }
+    }
+    if position_moved {
+        change.position = Some(position(ctx, key, group)?);
+    }
+    Some(change)
+}
+
+/// The group's last delivered id and number of entries read.
+fn position(ctx: Ctx<'_>, key: &[u8], group: &[u8]) -> Option<(Vec<u8>, i64)> {
+    let groups = ctx.call(CallMode::Internal, "XINFO", [&b"GROUPS"[..], key])?;
+    (0..groups.len()).find_map(|index| {
+        let entry = groups.element(index)?;
+        let field = |name: &[u8]| {
+            (0..entry.len()).step_by(2).find(|at| entry.element(*at).is_some_and(|field| field.bytes() == name))
+        };
+        if entry.element(field(b"name")? + 1)?.bytes() != group {
+            return None;
+        }
+        let last = entry.element(field(b"last-delivered-id")? + 1)?.bytes().to_vec();
+        let read = entry.element(field(b"entries-read")? + 1)?;
+        let read = if read.kind() == ReplyKind::Integer { read.integer() } else { -1 };
+        Some((last, read))
+    })
+}

@@ -1,0 +1,241 @@
+//! Units at their end: images are read, the unit gets its position, and its replies begin to wait.
+
+use crate::core::dirty::DbKey;
+use crate::core::unit::Unit;
+use crate::ffi::{CallMode, Ctx, ReplyKind, client_info};
+use crate::log::Lsn;
+use crate::module::config::{Setting, value};
+use crate::module::release::{Release, Waiting};
+use crate::module::{Module, State, broken, server, with};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A batch of this size is handed to the writer thread before the iteration ends.
+const EARLY_HAND_OVER_BYTES: usize = 256 * 1024;
+
+/// How often a writer that waits for room looks again.
+const ROOM_POLL: Duration = Duration::from_millis(1);
+
+/// How often a paused wait lets the server look for a RESUME.
+const PAUSED_POLL: Duration = Duration::from_millis(10);
+
+/// The server's setting of how long it is busy before it says so.
+const BUSY_THRESHOLD: &[u8] = b"busy-reply-threshold";
+
+/// Wall-clock time for frames.
+pub(super) fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Ends the open unit, if there is one.
+pub(super) fn finish_unit(ctx: Ctx<'_>) {
+    let unit = with(|module| {
+        module.unit_end_asked = false;
+        if module.capture.is_wrapping() {
+            // The server ends a context of its own inside the wrapped command; the end of that is asked for when it has run.
+            return None;
+        }
+        module.script_db = None;
+        module.capture.end_unit().or_else(|| (!module.unit_holds.is_empty()).then(|| Unit::new(0)))
+    });
+    if let Some(Some(unit)) = unit {
+        complete(ctx, unit);
+    }
+}
+
+/// Logs what blocked commands may have changed unseen.
+pub(super) fn finish_suspects(ctx: Ctx<'_>) {
+    let now_ms = ctx.unit_time_us() / 1000;
+    let suspects = with(|module| {
+        let readers = if module.paused { module.capture.suspect_readers() } else { Vec::new() };
+        let unit = module.capture.suspect_unit(now_ms)?;
+        module.unit_waits |= !module.paused;
+        Some((unit, readers))
+    });
+    let Some(Some((unit, readers))) = suspects else { return };
+    // Their replies stand in buffers that nothing can hold back while WBL.DEBUG PAUSE keeps the loop from waiting.
+    readers.into_iter().filter(|client| !client_info(*client).is_some_and(|info| info.blocked)).for_each(|client| {
+        ctx.close_client(client);
+    });
+    complete(ctx, unit);
+}
+
+fn complete(ctx: Ctx<'_>, mut unit: Unit) {
+    let images = unit.take_images();
+    let everywhere = unit.take_images_everywhere();
+    let count = (images.len() + everywhere.len()) as u64;
+    images.iter().for_each(|key| add_image(ctx, &mut unit, key));
+    everywhere.iter().for_each(|key| add_images_everywhere(ctx, &mut unit, key));
+    if unit.functions {
+        add_functions(ctx, &mut unit);
+    }
+    let waits = with(|module| {
+        module.counters.state_images += count;
+        let lsn = module.commit(&unit)?;
+        Some((lsn, module.top_client, module.paused || module.io_threads))
+    });
+    // A reply that could not be held waits with the others at the end of the iteration, unless it could be sent before.
+    if let Some(Some((lsn, client, now))) = waits {
+        if now || may_be_sent_early(ctx, client) {
+            wait_now(ctx, lsn);
+        } else {
+            with(|module| module.iteration_waits_for = Some(lsn));
+        }
+    }
+}
+
+/// Whether output of the client still waits for its socket, so that more could follow before the end of the iteration. That does not begin
+/// within an iteration: each client is asked about once.
+fn may_be_sent_early(ctx: Ctx<'_>, client: u64) -> bool {
+    if with(|module| module.without_output.contains(&client)) == Some(true) {
+        return false;
+    }
+    if server::has_pending_output(ctx, client) {
+        return true;
+    }
+    with(|module| module.without_output.insert(client));
+    false
+}
+
+/// Waits on the main thread until the position is durable.
+pub(super) fn wait_now(ctx: Ctx<'_>, lsn: Lsn) {
+    let Some(Some((log, paused))) = with(|module| {
+        module.hand_over();
+        Some((module.log.clone()?, module.paused))
+    }) else {
+        return;
+    };
+    if log.log().durable() >= lsn {
+        return;
+    }
+    with(|module| module.counters.inline_waits += 1);
+    if paused {
+        wait_for_resume(ctx, &log, lsn);
+    } else if log.log().wait_durable(lsn, None).is_err() {
+        broken("the log closed while a reply waited for it");
+    }
+}
+
+/// The same while WBL.DEBUG PAUSE is on: the server goes on with commands that may run while it is busy, so that a RESUME can end the wait.
+///
+/// The client whose unit waits is protected by the server meanwhile, and as long as the pause lasts every unheld unit waits at its own end,
+/// so that no other unheld reply is under way.
+fn wait_for_resume(ctx: Ctx<'_>, log: &Release, lsn: Lsn) {
+    let own = ctx.own();
+    let threshold = own.call(CallMode::Internal, "CONFIG", [&b"GET"[..], BUSY_THRESHOLD]);
+    let before = threshold.as_ref().and_then(|reply| Some(reply.element(1)?.bytes().to_vec()));
+    let set = |value: &[u8]| own.call(CallMode::Internal, "CONFIG", [&b"SET"[..], BUSY_THRESHOLD, value]);
+    // The server looks at other clients only after this time.
+    set(b"1");
+    own.with_new_context(|busy| {
+        loop {
+            match log.log().wait_durable(lsn, Some(PAUSED_POLL)) {
+                Ok(true) => return,
+                Ok(false) => busy.yield_to_clients(),
+                Err(_) => broken("the log closed while a reply waited for it"),
+            }
+        }
+    });
+    if let Some(before) = before {
+        set(&before);
+    }
+}
+
+/// Adds the key's present state: RESTORE with its absolute expiry, or DEL.
+fn add_image(ctx: Ctx<'_>, unit: &mut Unit, (db, key): &DbKey) {
+    let own = ctx.own();
+    if !own.select_db(*db) {
+        broken("a key changed in a database that does not exist");
+    }
+    let expiry = own.call(CallMode::Internal, "PEXPIRETIME", [&key[..]]).map_or(-2, |reply| reply.integer());
+    let dump = own.call(CallMode::Internal, "DUMP", [&key[..]]);
+    match dump {
+        Some(payload) if payload.kind() == ReplyKind::String && expiry != -2 => {
+            let at = expiry.max(0).to_string();
+            unit.command(*db, &[b"RESTORE", key, at.as_bytes(), payload.bytes(), b"REPLACE", b"ABSTTL"]);
+        }
+        Some(reply) if reply.kind() == ReplyKind::Null || expiry == -2 => unit.command(*db, &[b"DEL", key]),
+        _ => broken("the server refused to dump a key that changed"),
+    }
+}
+
+/// Adds the key's present state in every database that has it.
+fn add_images_everywhere(ctx: Ctx<'_>, unit: &mut Unit, key: &Arc<[u8]>) {
+    let own = ctx.own();
+    for db in 0.. {
+        if !own.select_db(db) {
+            return;
+        }
+        if own.call(CallMode::Internal, "EXISTS", [&key[..]]).is_some_and(|reply| reply.integer() > 0) {
+            add_image(ctx, unit, &(db, key.clone()));
+        }
+    }
+}
+
+/// Adds the whole function library.
+fn add_functions(ctx: Ctx<'_>, unit: &mut Unit) {
+    match ctx.own().call(CallMode::Internal, "FUNCTION", [&b"DUMP"[..]]) {
+        Some(payload) if payload.kind() == ReplyKind::String => {
+            unit.command(0, &[b"FUNCTION", b"RESTORE", payload.bytes(), b"FLUSH"]);
+        }
+        _ => broken("the server refused to dump its functions"),
+    }
+}
+
+impl Module {
+    /// Gives the unit its position; whoever waits for it begins to wait.
+    ///
+    /// Returns the position when a reply waits for it that could not be held.
+    fn commit(&mut self, unit: &Unit) -> Option<Lsn> {
+        let Some(log) = self.log.clone() else {
+            self.drop_holds();
+            return None;
+        };
+        let lsn = self.batch.push(unit);
+        self.counters.units += 1;
+        if self.state == State::Active {
+            unit.touched.iter().for_each(|key| self.dirty.mark(key.clone(), lsn));
+        }
+        for hold in self.unit_holds.drain(..) {
+            self.counters.writes_blocked += 1;
+            self.pipeliners.held(hold.client, lsn);
+            log.wait(lsn, Waiting { client: hold.client, held: hold.held });
+        }
+        if self.batch.len() >= EARLY_HAND_OVER_BYTES {
+            self.hand_over();
+        }
+        (std::mem::take(&mut self.unit_waits) && self.state == State::Active).then_some(lsn)
+    }
+
+    /// Lets the running unit's replies go without waiting: there is no log (any more) to wait for.
+    pub(super) fn drop_holds(&mut self) {
+        self.unit_holds.drain(..).for_each(|hold| hold.held.release());
+        self.unit_waits = false;
+    }
+
+    /// Hands the batch to the writer thread. Waits for room when too much is pending.
+    pub(super) fn hand_over(&mut self) {
+        let Some(log) = self.log.clone() else { return };
+        if self.batch.is_empty() {
+            return;
+        }
+        let expected = self.batch.appended();
+        let payload = self.batch.take(log.log().take_buffer());
+        let appended = log.log().append(payload, unix_ms());
+        if appended != expected {
+            broken("the log's position is not the one that was promised to waiters");
+        }
+        let limit = u64::try_from(value(Setting::MaxPendingBytes)).unwrap_or(u64::MAX);
+        while log.log().pending_bytes() > limit && log.log().error().is_none() {
+            // The poll is bounded by the writer thread: it makes room or ends the process.
+            if log.log().wait_durable(appended, Some(ROOM_POLL)).is_err() {
+                break;
+            }
+        }
+    }
+
+    /// Everything executed so far, in the log's words.
+    pub(super) fn appended(&self) -> Lsn {
+        self.batch.appended()
+    }
+}
