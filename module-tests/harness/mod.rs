@@ -1,0 +1,51 @@
+//! Starts real servers, kills them, talks to them and watches what they log.
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses a part of the harness")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+pub mod commands;
+pub mod crash;
+pub mod dataset;
+pub mod log_watch;
+pub mod paths;
+pub mod raw;
+pub mod resp;
+pub mod rng;
+pub mod samples;
+pub mod server;
+pub mod strace;
+pub mod temp;
+pub mod wait;
+
+pub use paths::Version;
+pub use raw::RawConnection;
+pub use resp::Value;
+pub use rng::Rng;
+pub use server::{Server, ServerBuilder};
+pub use strace::{Injection, Strace};
+pub use wait::{wait_for, wait_until};
+
+/// How long a test waits for something that should take milliseconds before it fails.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Makes one test per server version of `fn name(version: Version) { .. }`.
+macro_rules! each_version {
+    ($($(#[$attribute:meta])* fn $name:ident($version:ident: Version) $body:block)+) => {$(
+        $(#[$attribute])*
+        mod $name {
+            use super::*;
+
+            fn on($version: Version) $body
+
+            #[test]
+            fn valkey_8_1() {
+                on(Version::V8_1);
+            }
+
+            #[test]
+            fn valkey_9_1() {
+                on(Version::V9_1);
+            }
+        }
+    )+};
+}
+pub(crate) use each_version;

@@ -1,0 +1,77 @@
+//! Where the servers and the module under test are.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+/// The server versions that the module supports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    V8_1,
+    V9_1,
+}
+
+impl Version {
+    pub const ALL: [Version; 2] = [Version::V8_1, Version::V9_1];
+
+    pub fn text(self) -> &'static str {
+        match self {
+            Version::V8_1 => "8.1",
+            Version::V9_1 => "9.1",
+        }
+    }
+
+    /// The `valkey-server` of this version: of `VALKEY_SERVER_8_1` or `VALKEY_SERVER_9_1`, else of `scripts/valkey`.
+    pub fn server(self) -> &'static Path {
+        static FOUND: [OnceLock<PathBuf>; 2] = [OnceLock::new(), OnceLock::new()];
+        FOUND[self as usize].get_or_init(|| {
+            let variable = format!("VALKEY_SERVER_{}", self.text().replace('.', "_"));
+            if let Some(path) = env::var_os(variable) {
+                return path.into();
+            }
+            let output = Command::new(repository().join("scripts/valkey"))
+                .arg(self.text())
+                .stderr(Stdio::inherit())
+                .output()
+                .expect("scripts/valkey starts");
+            assert!(output.status.success(), "scripts/valkey {} failed", self.text());
+            String::from_utf8(output.stdout).expect("a path").trim().into()
+        })
+    }
+
+    /// A program that is installed beside the server, such as `valkey-check-aof`.
+    pub fn program(self, name: &str) -> PathBuf {
+        let path = self.server().with_file_name(name);
+        assert!(path.exists(), "{} is missing", path.display());
+        path
+    }
+}
+
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The module under test: `WBL_MODULE`, else a build of its own.
+///
+/// `cargo test` builds the library with the features of the dev-dependencies, and such a module does not load in a
+/// server; so it comes from a plain build in a target folder that no test build touches.
+pub fn module() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        if let Some(path) = env::var_os("WBL_MODULE") {
+            let path = PathBuf::from(path);
+            assert!(path.exists(), "WBL_MODULE names no file: {}", path.display());
+            return path;
+        }
+        let target = repository().join("target/module");
+        let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .args(["build", "--release", "--quiet", "--lib", "--target-dir"])
+            .arg(&target)
+            .current_dir(repository())
+            .status()
+            .expect("cargo starts");
+        assert!(status.success(), "the module does not build");
+        target.join("release/libvalkey_wbl.so")
+    })
+}

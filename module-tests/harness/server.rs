@@ -1,0 +1,292 @@
+//! A server process with a folder of its own.
+
+use super::log_watch::{complaints, tail};
+use super::paths::{self, Version};
+use super::raw::RawConnection;
+use super::temp::TempDir;
+use super::{PATIENCE, wait_for, wait_until};
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// What a server is started with.
+#[derive(Clone)]
+pub struct ServerBuilder {
+    version: Version,
+    module: bool,
+    directives: Vec<Vec<String>>,
+    config_file: Option<String>,
+    allowed_warnings: Vec<String>,
+    in_memory: bool,
+}
+
+impl ServerBuilder {
+    /// A server without the module and without persistence.
+    pub fn stock(version: Version) -> ServerBuilder {
+        let builder = ServerBuilder {
+            version,
+            module: false,
+            directives: Vec::new(),
+            config_file: None,
+            allowed_warnings: Vec::new(),
+            in_memory: false,
+        };
+        builder.set("save", "").set("enable-debug-command", "yes")
+    }
+
+    /// A server that loads the module, with its debug commands.
+    pub fn with_module(version: Version) -> ServerBuilder {
+        let mut builder = ServerBuilder::stock(version);
+        builder.module = true;
+        let module = paths::module().to_str().expect("a path in UTF-8");
+        builder.set("loadmodule", module).set("wbl.enabled", "yes").set("wbl.debug-commands", "yes")
+    }
+
+    /// A server without the module that is as durable as it can be.
+    pub fn stock_always(version: Version) -> ServerBuilder {
+        ServerBuilder::stock(version).set("appendonly", "yes").set("appendfsync", "always")
+    }
+
+    /// Sets a configuration directive; one that is set already is replaced.
+    pub fn set(self, name: &str, value: &str) -> ServerBuilder {
+        self.set_words(name, &[value])
+    }
+
+    pub fn set_words(mut self, name: &str, values: &[&str]) -> ServerBuilder {
+        let mut words = vec![name.to_string()];
+        words.extend(values.iter().map(ToString::to_string));
+        match self.directives.iter_mut().find(|directive| directive[0] == name) {
+            Some(directive) => *directive = words,
+            None => self.directives.push(words),
+        }
+        self
+    }
+
+    pub fn unset(mut self, name: &str) -> ServerBuilder {
+        self.directives.retain(|directive| directive[0] != name);
+        self
+    }
+
+    /// Starts the server with a `valkey.conf` of this text, which `CONFIG REWRITE` may then change.
+    pub fn config_file(mut self, text: &str) -> ServerBuilder {
+        self.config_file = Some(text.into());
+        self
+    }
+
+    /// Warnings with this text in them do not fail the test.
+    pub fn allow_warning(mut self, text: &str) -> ServerBuilder {
+        self.allowed_warnings.push(text.into());
+        self
+    }
+
+    /// The folder is in memory, for tests that are not about the disk.
+    pub fn in_memory(mut self) -> ServerBuilder {
+        self.in_memory = true;
+        self
+    }
+
+    /// Starts the server in a fresh folder and waits until it is ready.
+    pub fn start(self) -> Server {
+        let mut server = self.prepare();
+        server.launch();
+        server.wait_ready();
+        server
+    }
+
+    /// The server with its fresh folder, not yet started.
+    pub fn prepare(self) -> Server {
+        let folder = if self.in_memory { TempDir::in_memory() } else { TempDir::new() };
+        let server = Server { builder: self, folder, child: None };
+        fs::create_dir(server.folder()).expect("a data folder can be made");
+        if let Some(text) = &server.builder.config_file {
+            fs::write(server.config_path(), text).expect("the configuration file can be written");
+        }
+        server
+    }
+}
+
+/// A server, running or not. Dropping it kills the process and fails the test when the log holds a complaint.
+pub struct Server {
+    pub builder: ServerBuilder,
+    folder: TempDir,
+    child: Option<Child>,
+}
+
+impl Server {
+    pub fn version(&self) -> Version {
+        self.builder.version
+    }
+
+    /// The data folder.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The default place of the module's log.
+    pub fn log_folder(&self) -> PathBuf {
+        self.folder().join("wbl")
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.folder.path().join("valkey.conf")
+    }
+
+    /// All that the server and its predecessors in this folder have logged.
+    pub fn log(&self) -> String {
+        let bytes = fs::read(self.log_path()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("server.log")
+    }
+
+    /// Changes how the server is started the next time.
+    pub fn reconfigure(&mut self, change: impl FnOnce(ServerBuilder) -> ServerBuilder) {
+        self.builder = change(self.builder.clone());
+    }
+
+    /// Starts the process without waiting for anything.
+    pub fn launch(&mut self) {
+        assert!(self.child.is_none(), "the server runs already");
+        let log = OpenOptions::new().create(true).append(true).open(self.log_path()).expect("a log file");
+        let mut command = Command::new(self.builder.version.server());
+        if self.builder.config_file.is_some() {
+            command.arg(self.config_path());
+        }
+        command.args(["--port", "0", "--unixsocket"]).arg(self.socket()).arg("--dir").arg(self.folder());
+        for directive in &self.builder.directives {
+            command.arg(format!("--{}", directive[0])).args(&directive[1..]);
+        }
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("the server starts");
+        self.child = Some(child);
+    }
+
+    /// Waits until the server serves commands and the module, if there is one, has its base.
+    pub fn wait_ready(&mut self) {
+        let mut connection = wait_for("the server answers PING", PATIENCE, || {
+            self.assert_running();
+            let mut connection = RawConnection::open(&self.socket()).ok()?;
+            connection.send_bytes(&super::resp::encode(&["PING"])).ok()?;
+            // While it loads, it answers with an error.
+            let reply = connection.try_reply().ok()?;
+            (!reply.is_error()).then_some(connection)
+        });
+        let enabled = self.builder.directives.iter().any(|words| words[0] == "wbl.enabled" && words[1] == "yes");
+        if self.builder.module && enabled {
+            wait_until("the module is active", PATIENCE, || {
+                self.assert_running();
+                info_field(&mut connection, "wbl", "wbl_state").as_deref() == Some("active")
+            });
+        }
+    }
+
+    pub fn assert_running(&mut self) {
+        let child = self.child.as_mut().expect("a started server");
+        if let Some(status) = child.try_wait().expect("the server's status") {
+            panic!("the server ended with {status}; its log:\n{}", tail(&self.log(), 40));
+        }
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
+    pub fn process_id(&self) -> u32 {
+        self.child.as_ref().expect("a running server").id()
+    }
+
+    /// A connection of the `redis` crate.
+    pub fn connect(&self) -> redis::Connection {
+        self.try_connect(0).expect("the server takes connections")
+    }
+
+    pub fn try_connect(&self, database: i64) -> redis::RedisResult<redis::Connection> {
+        connect(&self.socket(), database)
+    }
+
+    pub fn raw(&self) -> RawConnection {
+        RawConnection::open(&self.socket()).expect("the server takes connections")
+    }
+
+    /// A field of `INFO wbl`.
+    pub fn wbl_info(&self, field: &str) -> String {
+        info_field(&mut self.raw(), "wbl", field).unwrap_or_else(|| panic!("INFO wbl has no {field}"))
+    }
+
+    /// Ends the process at once, as a crash does.
+    pub fn kill9(&mut self) {
+        let mut child = self.child.take().expect("a running server");
+        child.kill().expect("the server can be killed");
+        child.wait().expect("the server ends");
+    }
+
+    /// Ends the process by `SHUTDOWN NOSAVE`.
+    pub fn stop(&mut self) {
+        self.raw().send(&["SHUTDOWN", "NOSAVE"]);
+        let status = self.wait_exit();
+        assert!(status.success(), "SHUTDOWN ended with {status}; log:\n{}", tail(&self.log(), 40));
+    }
+
+    /// Waits until the process ends by itself.
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("a started server");
+        wait_for("the server ends", PATIENCE, || child.try_wait().expect("the server's status"))
+    }
+
+    /// Starts a stopped or killed server again.
+    pub fn start(&mut self) {
+        self.launch();
+        self.wait_ready();
+    }
+
+    pub fn kill9_and_restart(&mut self) {
+        self.kill9();
+        self.start();
+    }
+
+    pub fn stop_and_restart(&mut self) {
+        self.stop();
+        self.start();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill9();
+        }
+        let log = self.log();
+        if std::thread::panicking() {
+            eprintln!("the end of the server's log:\n{}", tail(&log, 40));
+            return;
+        }
+        let complaints = complaints(&log, &self.builder.allowed_warnings);
+        assert!(complaints.is_empty(), "the server's log has:\n{}", complaints.join("\n"));
+    }
+}
+
+/// A connection of the `redis` crate that fails instead of waiting for ever.
+pub fn connect(socket: &Path, database: i64) -> redis::RedisResult<redis::Connection> {
+    let address = format!("redis+unix://{}?db={database}", socket.display());
+    let connection = redis::Client::open(address)?.get_connection_with_timeout(PATIENCE)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    connection.set_write_timeout(Some(PATIENCE))?;
+    Ok(connection)
+}
+
+/// A field of a section of INFO.
+pub fn info_field(connection: &mut RawConnection, section: &str, field: &str) -> Option<String> {
+    let text = connection.call(&["INFO", section]).text();
+    let line = text.lines().find(|line| line.split(':').next() == Some(field))?;
+    Some(line.split_once(':')?.1.to_string())
+}

@@ -1,0 +1,72 @@
+//! Slow and failing disks, by system-call injection into a running server.
+
+use super::temp::TempDir;
+use super::{PATIENCE, wait_until};
+use std::fs::{self, File};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// What becomes of the flushes (fdatasync and fsync) of the server.
+#[derive(Clone, Copy, Debug)]
+pub enum Injection {
+    /// Each one lasts this much longer.
+    Delay(Duration),
+    /// They fail with this error, such as `EIO`, from the nth of each thread on (the first is 1).
+    Fail { error: &'static str, from: u32 },
+}
+
+/// An strace that is attached to all threads of a process, until it is dropped.
+pub struct Strace {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Strace {
+    pub fn attach(process: u32, injection: Injection) -> Strace {
+        let effect = match injection {
+            Injection::Delay(time) => format!("delay_exit={}", time.as_micros()),
+            Injection::Fail { error, from } => format!("error={error}:when={from}+"),
+        };
+        let folder = TempDir::new();
+        let messages = File::create(folder.path().join("messages")).expect("a file for strace's messages");
+        let child = Command::new("strace")
+            .args(["-f", "-e", "trace=fdatasync,fsync", "-e", "signal=none"])
+            .args(["-e", &format!("inject=fdatasync,fsync:{effect}")])
+            .arg("-o")
+            .arg(folder.path().join("calls"))
+            .args(["-p", &process.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(messages)
+            .spawn()
+            .expect("strace is installed (scripts/test installs it)");
+        let mut strace = Strace { child, folder };
+        wait_until("strace attaches to the server", PATIENCE, || {
+            let messages = strace.messages();
+            let ended = strace.child.try_wait().expect("strace can be waited for");
+            assert!(ended.is_none(), "strace could not attach: {messages}");
+            messages.contains("attached")
+        });
+        strace
+    }
+
+    /// How many flushes there have been since the start.
+    pub fn flush_count(&self) -> usize {
+        let calls = fs::read_to_string(self.folder.path().join("calls")).expect("strace's output");
+        calls.lines().filter(|line| line.contains("INJECTED") || line.contains("DELAYED")).count()
+    }
+
+    fn messages(&self) -> String {
+        fs::read_to_string(self.folder.path().join("messages")).expect("strace's messages")
+    }
+}
+
+impl Drop for Strace {
+    /// The system lets go of a traced process when its tracer ends.
+    fn drop(&mut self) {
+        let killed = self.child.kill().and_then(|()| self.child.wait());
+        if let Err(error) = killed {
+            eprintln!("strace {}: {error}", self.child.id());
+        }
+    }
+}
