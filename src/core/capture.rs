@@ -26,6 +26,10 @@ pub enum Class {
     Exec,
     /// DISCARD, RESET.
     EndMulti,
+    /// WATCH.
+    Watch,
+    /// UNWATCH.
+    Unwatch,
     /// A container: what it is stands under `name|subcommand`.
     Container,
     /// Scripts, functions, other modules' commands, SELECT: what follows from them is not known from their arguments.
@@ -46,6 +50,7 @@ impl Postponed {
     /// Has what it may have changed logged.
     fn log(&self, unit: &mut Unit) {
         unit.functions |= self.functions;
+        unit.functions_changed |= self.functions;
         self.keys.iter().for_each(|key| unit.image_everywhere(key.clone()));
     }
 }
@@ -104,7 +109,7 @@ impl Capture {
                     queue.execute();
                 }
             }
-            Class::ReadOnly | Class::Container => {}
+            Class::ReadOnly | Class::Container | Class::Watch | Class::Unwatch => {}
         }
     }
 
@@ -174,15 +179,18 @@ impl Capture {
 
     /// The wrapped command has run; `changed` says that it may have changed data.
     /// `told` is what its reply told, for commands whose rule needs that.
-    pub fn wrapped_done(&mut self, changed: bool, told: Option<Told>, now_ms: i64) {
-        let Some(mut leaf) = self.current.take() else { return };
+    /// Returns whether it may have changed data.
+    pub fn wrapped_done(&mut self, changed: bool, told: Option<Told>, now_ms: i64) -> bool {
+        let Some(mut leaf) = self.current.take() else { return false };
         leaf.told = told;
-        if changed || !leaf.events.is_empty() {
+        let changed = changed || !leaf.events.is_empty();
+        if changed {
             self.unit.get_or_insert_with(|| Unit::new(now_ms));
             self.seal(leaf);
         } else {
             self.recycle(leaf);
         }
+        changed
     }
 
     /// An event of the running command (or of the server itself). Opens the unit; returns whether it did.
@@ -197,7 +205,9 @@ impl Capture {
             self.find_leaf(event.client);
         }
         let unit = self.unit.get_or_insert_with(|| Unit::new(event.now_ms));
-        unit.touched.push(db_key.clone());
+        if !event.expired {
+            unit.touched.push(db_key.clone());
+        }
         if event.removed_by_server {
             unit.command(event.db, &[b"DEL", event.key]);
         } else if event.in_exec {
@@ -266,6 +276,8 @@ impl Capture {
             Some(db) => unit.command(db, &[b"FLUSHDB"]),
             None => unit.command(0, &[b"FLUSHALL"]),
         }
+        unit.touched.retain(|(touched, _)| db.is_some_and(|db| db != *touched));
+        unit.emptied.push(db);
     }
 
     /// Two databases changed places.
@@ -274,6 +286,7 @@ impl Capture {
         self.suspects.extend(self.parked_keys.keys().filter(swapped).cloned());
         let unit = self.unit.get_or_insert_with(|| Unit::new(now_ms));
         unit.swap_databases(first, second);
+        unit.emptied.extend([Some(first), Some(second)]);
         unit.command(0, &[b"SWAPDB", first.to_string().as_bytes(), second.to_string().as_bytes()]);
     }
 
@@ -382,7 +395,9 @@ impl Capture {
         {
             unit.touched.extend(leaf.argument_keys().into_iter().map(|key| (db, key)));
         }
-        unit.functions |= !leaf.wrapped && leaf.spec.is_some_and(|spec| spec.rule == Rule::Functions);
+        let functions = leaf.spec.is_some_and(|spec| spec.rule == Rule::Functions);
+        unit.functions |= functions && !leaf.wrapped;
+        unit.functions_changed |= functions;
         self.recycle(leaf);
     }
 

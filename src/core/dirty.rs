@@ -1,4 +1,4 @@
-//! Keys whose last change is not durable yet.
+//! What has changed and is not durable yet.
 
 use crate::log::Lsn;
 use std::collections::{HashMap, VecDeque};
@@ -7,53 +7,151 @@ use std::sync::Arc;
 /// A key with its database.
 pub type DbKey = (u32, Arc<[u8]>);
 
-/// The dirty keys, each with the position behind its last change.
+/// A database's dirty keys.
+#[derive(Debug, Default)]
+struct Database {
+    /// The position behind each key's last change.
+    keys: HashMap<Arc<[u8]>, Lsn>,
+    /// The position behind the last change of all keys at once (FLUSHDB, SWAPDB).
+    all: Option<Lsn>,
+    /// The position behind the last change of any kind.
+    last: Option<Lsn>,
+}
+
+/// What a position in [`DirtyKeys::order`] belongs to.
+#[derive(Debug)]
+enum Change {
+    Key(DbKey),
+    Other,
+}
+
+/// The dirty keys and databases, and the function library.
 ///
-/// Invariant: `order` is sorted by position, and holds for each key of `last` an entry with exactly its position. Older entries of a key
+/// Invariant: `order` is sorted by position, and holds for each key of a database an entry with exactly its position. Older entries of a key
 /// that changed again are skipped when they pass.
 #[derive(Debug, Default)]
 pub struct DirtyKeys {
-    last: HashMap<DbKey, Lsn>,
-    order: VecDeque<(Lsn, DbKey)>,
+    databases: Vec<Database>,
+    /// The position behind the last change of all databases at once (FLUSHALL).
+    everything: Option<Lsn>,
+    functions: Option<Lsn>,
+    order: VecDeque<(Lsn, Change)>,
+    keys: usize,
 }
 
 impl DirtyKeys {
     /// Notes that the key changed last at `lsn`, which is not below any noted before.
     pub fn mark(&mut self, key: DbKey, lsn: Lsn) {
-        assert!(self.order.back().is_none_or(|(last, _)| *last <= lsn), "changes arrive in log order");
-        if self.last.insert(key.clone(), lsn) != Some(lsn) {
-            self.order.push_back((lsn, key));
+        let database = self.database(key.0);
+        database.last = Some(lsn);
+        match database.keys.insert(key.1.clone(), lsn) {
+            Some(before) if before == lsn => return,
+            Some(_) => {}
+            None => self.keys += 1,
         }
+        self.note(lsn, Change::Key(key));
+    }
+
+    /// Notes that all keys of a database (or of all) changed at `lsn`.
+    pub fn mark_all(&mut self, db: Option<u32>, lsn: Lsn) {
+        match db {
+            Some(db) => {
+                let database = self.database(db);
+                (database.all, database.last) = (Some(lsn), Some(lsn));
+                self.keys -= std::mem::take(&mut self.database(db).keys).len();
+            }
+            None => {
+                self.databases.clear();
+                self.keys = 0;
+                self.everything = Some(lsn);
+            }
+        }
+        self.note(lsn, Change::Other);
+    }
+
+    /// Notes that the function library changed at `lsn`.
+    pub fn mark_functions(&mut self, lsn: Lsn) {
+        self.functions = Some(lsn);
+        self.note(lsn, Change::Other);
+    }
+
+    fn note(&mut self, lsn: Lsn, change: Change) {
+        assert!(self.order.back().is_none_or(|(last, _)| *last <= lsn), "changes arrive in log order");
+        self.order.push_back((lsn, change));
+    }
+
+    fn database(&mut self, db: u32) -> &mut Database {
+        let index = db as usize;
+        if self.databases.len() <= index {
+            self.databases.resize_with(index + 1, Database::default);
+        }
+        &mut self.databases[index]
     }
 
     /// Forgets what is durable up to `lsn`; costs what became durable, not what is left.
     pub fn clean_up_to(&mut self, lsn: Lsn) {
         while let Some((changed, _)) = self.order.front() {
             if *changed > lsn {
-                break;
+                return;
             }
-            if let Some((changed, key)) = self.order.pop_front()
-                && self.last.get(&key) == Some(&changed)
+            let Some((changed, Change::Key((db, key)))) = self.order.pop_front() else { continue };
+            if let Some(database) = self.databases.get_mut(db as usize)
+                && database.keys.get(&key) == Some(&changed)
             {
-                self.last.remove(&key);
+                database.keys.remove(&key);
+                self.keys -= 1;
             }
         }
+        // Nothing is dirty: the marks that are left are all durable.
+        self.clear();
     }
 
     /// Forgets all.
     pub fn clear(&mut self) {
-        self.last.clear();
+        self.databases.iter_mut().for_each(|database| (database.all, database.last) = (None, None));
+        if self.keys > 0 {
+            self.databases.clear();
+        }
+        (self.everything, self.functions, self.keys) = (None, None, 0);
         self.order.clear();
+    }
+
+    /// The position behind the key's last change, unless that is known to be durable.
+    pub fn key(&self, db: u32, key: &[u8]) -> Option<Lsn> {
+        let database = self.databases.get(db as usize);
+        let own = database.and_then(|database| database.keys.get(key).copied().max(database.all));
+        own.max(self.everything)
+    }
+
+    /// The same for the key of that name in any database.
+    pub fn key_anywhere(&self, key: &[u8]) -> Option<Lsn> {
+        let newest = self.databases.iter().filter_map(|db| db.keys.get(key).copied().max(db.all)).max();
+        newest.max(self.everything)
+    }
+
+    /// The position behind the last change in the database.
+    pub fn database_change(&self, db: u32) -> Option<Lsn> {
+        self.databases.get(db as usize).and_then(|database| database.last).max(self.everything)
+    }
+
+    /// The position behind the last change in any database.
+    pub fn any_change(&self) -> Option<Lsn> {
+        self.databases.iter().filter_map(|database| database.last).max().max(self.everything)
+    }
+
+    /// The position behind the last change of the function library.
+    pub fn functions_change(&self) -> Option<Lsn> {
+        self.functions
     }
 
     /// The number of dirty keys.
     pub fn len(&self) -> usize {
-        self.last.len()
+        self.keys
     }
 
-    /// Whether there is none.
+    /// Whether nothing is dirty: no key, no database, not the function library.
     pub fn is_empty(&self) -> bool {
-        self.last.is_empty()
+        self.order.is_empty()
     }
 }
 
@@ -65,18 +163,60 @@ mod tests {
         (db, Arc::from(name.as_bytes()))
     }
 
+    fn lsn(value: u64) -> Lsn {
+        Lsn::new(value)
+    }
+
     #[test]
     fn a_key_stays_dirty_until_its_last_change_is_durable() {
         let mut dirty = DirtyKeys::default();
-        dirty.mark(key(0, "a"), Lsn::new(10));
-        dirty.mark(key(1, "a"), Lsn::new(20));
-        dirty.mark(key(0, "a"), Lsn::new(30));
+        dirty.mark(key(0, "a"), lsn(10));
+        dirty.mark(key(1, "a"), lsn(20));
+        dirty.mark(key(0, "a"), lsn(30));
         assert_eq!(dirty.len(), 2);
-        dirty.clean_up_to(Lsn::new(20));
+        assert_eq!(dirty.key(0, b"a"), Some(lsn(30)));
+        assert_eq!(dirty.key(1, b"a"), Some(lsn(20)));
+        assert_eq!(dirty.key(2, b"a"), None);
+        assert_eq!(dirty.key_anywhere(b"a"), Some(lsn(30)));
+        dirty.clean_up_to(lsn(20));
         assert_eq!(dirty.len(), 1);
-        dirty.clean_up_to(Lsn::new(29));
-        assert_eq!(dirty.len(), 1);
-        dirty.clean_up_to(Lsn::new(30));
+        dirty.clean_up_to(lsn(29));
+        assert_eq!(dirty.key(0, b"a"), Some(lsn(30)));
+        dirty.clean_up_to(lsn(30));
         assert!(dirty.is_empty());
+        assert_eq!((dirty.key(0, b"a"), dirty.database_change(0)), (None, None));
+    }
+
+    #[test]
+    fn a_flushed_database_is_dirty_as_a_whole() {
+        let mut dirty = DirtyKeys::default();
+        dirty.mark(key(0, "a"), lsn(10));
+        dirty.mark(key(1, "b"), lsn(11));
+        dirty.mark_all(Some(0), lsn(20));
+        assert_eq!(dirty.len(), 1);
+        assert_eq!(dirty.key(0, b"never seen"), Some(lsn(20)));
+        assert_eq!(dirty.key(1, b"b"), Some(lsn(11)));
+        assert_eq!(dirty.key(1, b"never seen"), None);
+        dirty.mark(key(0, "a"), lsn(30));
+        assert_eq!((dirty.key(0, b"a"), dirty.database_change(0)), (Some(lsn(30)), Some(lsn(30))));
+        dirty.mark_all(None, lsn(40));
+        assert_eq!(dirty.len(), 0);
+        assert_eq!((dirty.key(7, b"x"), dirty.any_change()), (Some(lsn(40)), Some(lsn(40))));
+        dirty.clean_up_to(lsn(40));
+        assert!(dirty.is_empty());
+        assert_eq!((dirty.key(7, b"x"), dirty.any_change()), (None, None));
+    }
+
+    #[test]
+    fn what_is_durable_leaves_while_other_changes_stay() {
+        let mut dirty = DirtyKeys::default();
+        dirty.mark_functions(lsn(5));
+        dirty.mark(key(3, "a"), lsn(6));
+        dirty.mark(key(3, "b"), lsn(7));
+        dirty.clean_up_to(lsn(6));
+        assert_eq!(dirty.len(), 1);
+        assert_eq!((dirty.key(3, b"a"), dirty.key(3, b"b")), (None, Some(lsn(7))));
+        dirty.clean_up_to(lsn(7));
+        assert_eq!((dirty.functions_change(), dirty.len()), (None, 0));
     }
 }

@@ -128,6 +128,8 @@ pub struct Event<'a> {
     pub kind: EventKind,
     /// The server removed the key by itself: expired or evicted.
     pub removed_by_server: bool,
+    /// The key expired by itself: that it has gone follows from the time, also after a crash.
+    pub expired: bool,
     /// It belongs to a command of an EXEC.
     pub in_exec: bool,
     /// The unit's time, milliseconds since the Unix epoch.

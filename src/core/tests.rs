@@ -36,6 +36,7 @@ impl Hooks {
             key: key.as_bytes(),
             kind: EventKind::of(name.as_bytes()),
             removed_by_server: name == "expired" || name == "evicted",
+            expired: name == "expired",
             in_exec,
             now_ms: NOW_MS,
             outcome,

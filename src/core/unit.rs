@@ -21,8 +21,12 @@ pub struct Unit {
     images_everywhere: HashSet<Arc<[u8]>>,
     /// The function library is to be logged.
     pub functions: bool,
+    /// The function library changed.
+    pub functions_changed: bool,
     /// Every key that changed.
     pub touched: Vec<DbKey>,
+    /// Databases all of whose keys changed; `None` for all databases.
+    pub emptied: Vec<Option<u32>>,
     /// The client whose queued commands are the unit (EXEC of commands that are all logged as sent).
     pub exec_client: Option<u64>,
     /// The database of that EXEC.
@@ -41,7 +45,9 @@ impl Unit {
             images: HashSet::new(),
             images_everywhere: HashSet::new(),
             functions: false,
+            functions_changed: false,
             touched: Vec::new(),
+            emptied: Vec::new(),
             exec_client: None,
             exec_db: 0,
         }

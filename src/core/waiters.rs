@@ -1,51 +1,57 @@
 //! Who waits for which position. Generic over what is released, so that it is tested without a server.
 
 use crate::log::Lsn;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
-/// Waiters in log order.
+/// Waiters by position; those of one position in the order in which they came.
 ///
 /// The only way out is [`Waiters::take_up_to`] with the durable position (or [`Waiters::take_all`], for those who get no acknowledgement).
 #[derive(Debug)]
 pub struct Waiters<T> {
-    queue: VecDeque<(Lsn, T)>,
+    queue: BTreeMap<Lsn, Vec<T>>,
+    len: usize,
 }
 
 impl<T> Default for Waiters<T> {
     fn default() -> Self {
-        Waiters { queue: VecDeque::new() }
+        Waiters { queue: BTreeMap::new(), len: 0 }
     }
 }
 
 impl<T> Waiters<T> {
-    /// Adds one who waits for `lsn`, which is not below that of anyone before.
+    /// Adds one who waits for `lsn`.
     pub fn push(&mut self, lsn: Lsn, waiter: T) {
-        assert!(self.queue.back().is_none_or(|(last, _)| *last <= lsn), "waiters arrive in log order");
-        self.queue.push_back((lsn, waiter));
+        self.queue.entry(lsn).or_default().push(waiter);
+        self.len += 1;
     }
 
-    /// Takes out everyone whose position is durable.
-    pub fn take_up_to(&mut self, durable: Lsn) -> impl Iterator<Item = T> + '_ {
-        let count = self.queue.partition_point(|(lsn, _)| *lsn <= durable);
-        self.queue.drain(..count).map(move |(lsn, waiter)| {
-            assert!(lsn <= durable, "nobody is released early");
-            waiter
-        })
+    /// Takes out everyone whose position is durable, in the order of positions.
+    pub fn take_up_to(&mut self, durable: Lsn) -> Vec<T> {
+        let mut taken = Vec::new();
+        while let Some(entry) = self.queue.first_entry() {
+            if *entry.key() > durable {
+                break;
+            }
+            taken.append(&mut entry.remove());
+        }
+        self.len -= taken.len();
+        taken
     }
 
     /// Takes out everyone.
-    pub fn take_all(&mut self) -> impl Iterator<Item = T> + '_ {
-        self.queue.drain(..).map(|(_, waiter)| waiter)
+    pub fn take_all(&mut self) -> Vec<T> {
+        self.len = 0;
+        std::mem::take(&mut self.queue).into_values().flatten().collect()
     }
 
     /// The number of waiters.
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.len
     }
 
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.len == 0
     }
 }
 
@@ -56,12 +62,13 @@ mod tests {
     #[test]
     fn those_whose_position_is_durable_leave_in_order() {
         let mut waiters = Waiters::default();
-        for (lsn, name) in [(1, "a"), (1, "b"), (5, "c"), (9, "d")] {
+        for (lsn, name) in [(5, "c"), (1, "a"), (9, "d"), (1, "b")] {
             waiters.push(Lsn::new(lsn), name);
         }
-        assert_eq!(waiters.take_up_to(Lsn::new(0)).count(), 0);
-        assert_eq!(waiters.take_up_to(Lsn::new(5)).collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert!(waiters.take_up_to(Lsn::new(0)).is_empty());
+        assert_eq!(waiters.take_up_to(Lsn::new(5)), ["a", "b", "c"]);
         assert_eq!(waiters.len(), 1);
-        assert_eq!(waiters.take_all().collect::<Vec<_>>(), ["d"]);
+        assert_eq!(waiters.take_all(), ["d"]);
+        assert!(waiters.is_empty());
     }
 }

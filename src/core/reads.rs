@@ -1,0 +1,298 @@
+//! What a command's reply can show, and the newest change among that: the position that must be durable before the reply may leave.
+
+use crate::core::dirty::{DbKey, DirtyKeys};
+use crate::core::leaf::ClientId;
+use crate::log::Lsn;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Where the keys of a command stand, or what else of the dataset its reply shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// Nothing of the dataset.
+    Nothing,
+    /// Keys at `first`, `first + step`... up to `last`, which counts from the end when negative.
+    Range {
+        /// Index of the first key; 0 is the command's name.
+        first: usize,
+        /// Index of the last key.
+        last: i64,
+        /// Distance between keys.
+        step: usize,
+    },
+    /// Keys in places that only the server knows.
+    Movable,
+    /// SORT: one key, and any others by patterns.
+    Sort,
+    /// Any key of its database.
+    Keyspace,
+    /// The function library.
+    Functions,
+    /// Whatever the commands that it runs read, and the function library.
+    Script,
+}
+
+/// Commands whose reply depends on more than the keys among their arguments.
+const KEYSPACE: &[&str] = &[
+    "clusterscan",
+    "cluster|countkeysinslot",
+    "cluster|getkeysinslot",
+    "cluster|slot-stats",
+    "dbsize",
+    "debug",
+    "keys",
+    "randomkey",
+    "scan",
+];
+
+const FUNCTIONS: &[&str] = &[
+    "function|delete",
+    "function|dump",
+    "function|flush",
+    "function|list",
+    "function|load",
+    "function|restore",
+    "function|stats",
+];
+
+const SCRIPTS: &[&str] = &["eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro"];
+
+/// Writes that raise an event whenever they are not refused with an error: they need no look at whether they changed anything.
+const EFFECTIVE: &[&str] = &[
+    "append",
+    "decr",
+    "decrby",
+    "getset",
+    "hincrby",
+    "hincrbyfloat",
+    "hmset",
+    "hset",
+    "incr",
+    "incrby",
+    "incrbyfloat",
+    "lpush",
+    "lset",
+    "ltrim",
+    "migrate",
+    "mset",
+    "psetex",
+    "rpush",
+    "setbit",
+    "setex",
+    "setrange",
+    "xadd",
+    "zincrby",
+];
+
+impl Reads {
+    /// What the command of this lower-case name reads. `first`, `last` and `step` are those of the server's COMMAND reply.
+    pub fn of(name: &str, first: i64, last: i64, step: i64, movable: bool) -> Reads {
+        match name {
+            name if KEYSPACE.contains(&name) => Reads::Keyspace,
+            name if FUNCTIONS.contains(&name) => Reads::Functions,
+            name if SCRIPTS.contains(&name) => Reads::Script,
+            // It answers OK whatever the keys are; its EXEC is what tells.
+            "watch" => Reads::Nothing,
+            "sort" | "sort_ro" => Reads::Sort,
+            _ if movable => Reads::Movable,
+            _ => match (usize::try_from(first), usize::try_from(step)) {
+                (Ok(first), Ok(step)) if first > 0 && step > 0 => Reads::Range { first, last, step },
+                _ => Reads::Nothing,
+            },
+        }
+    }
+}
+
+/// Whether DEBUG with this subcommand shows data.
+pub fn debug_shows(subcommand: &[u8]) -> bool {
+    const SHOWING: [&[u8]; 7] =
+        [b"digest", b"digest-value", b"htstats", b"htstats-key", b"listpack", b"object", b"quicklist"];
+    SHOWING.iter().any(|name| subcommand.eq_ignore_ascii_case(name))
+}
+
+/// Whether a write command of this lower-case name changes something whenever it does not fail. `args` are its arguments, with the name.
+pub fn is_effective<'a>(name: &str, args: impl Iterator<Item = &'a [u8]>) -> bool {
+    if name == "set" {
+        let conditions: [&[u8]; 5] = [b"NX", b"XX", b"GET", b"IFEQ", b"IFNE"];
+        return !args.skip(3).any(|arg| conditions.iter().any(|condition| arg.eq_ignore_ascii_case(condition)));
+    }
+    EFFECTIVE.binary_search(&name).is_ok()
+}
+
+/// The indices of the keys of a command with `len` arguments, its name among them.
+pub fn range(first: usize, last: i64, step: usize, len: usize) -> impl Iterator<Item = usize> {
+    let end = usize::try_from(last)
+        .unwrap_or_else(|_| len.saturating_sub(usize::try_from(last.unsigned_abs()).unwrap_or(len)));
+    (first..=end).take_while(move |index| *index < len).step_by(step.max(1))
+}
+
+/// What a transaction can show: the keys of its commands, in a database that is known when it runs.
+#[derive(Debug, Default)]
+pub struct ReadSet {
+    keys: Vec<Arc<[u8]>>,
+    keyspace: bool,
+    functions: bool,
+    /// Its database is not that of its client all the time, or its keys are not known.
+    anything: bool,
+}
+
+impl ReadSet {
+    /// It reads this key.
+    pub fn key(&mut self, key: &[u8]) {
+        self.keys.push(Arc::from(key));
+    }
+
+    /// It reads the keyspace.
+    pub fn keyspace(&mut self) {
+        self.keyspace = true;
+    }
+
+    /// It reads the function library.
+    pub fn functions(&mut self) {
+        self.functions = true;
+    }
+
+    /// It may read anything.
+    pub fn anything(&mut self) {
+        self.anything = true;
+    }
+
+    /// The newest change among what it can show.
+    pub fn newest_change(&self, db: u32, dirty: &DirtyKeys) -> Option<Lsn> {
+        let keys = self.keys.iter().filter_map(|key| dirty.key(db, key)).max();
+        let keyspace = if self.keyspace { dirty.database_change(db) } else { None };
+        let functions = if self.functions { dirty.functions_change() } else { None };
+        let anything = if self.anything { dirty.any_change() } else { None };
+        keys.max(keyspace).max(functions).max(anything)
+    }
+}
+
+/// What clients have queued since MULTI and what they watch.
+#[derive(Debug, Default)]
+pub struct Transactions {
+    queued: HashMap<ClientId, ReadSet>,
+    watched: HashMap<ClientId, Vec<DbKey>>,
+}
+
+impl Transactions {
+    /// The set of a client between MULTI and EXEC.
+    pub fn queued(&mut self, client: ClientId) -> &mut ReadSet {
+        self.queued.entry(client).or_default()
+    }
+
+    /// A client watches a key.
+    pub fn watch(&mut self, client: ClientId, key: DbKey) {
+        self.watched.entry(client).or_default().push(key);
+    }
+
+    /// A client watches nothing any more.
+    pub fn unwatch(&mut self, client: ClientId) {
+        self.watched.remove(&client);
+    }
+
+    /// The client's transaction ends: the newest change that its reply can show.
+    pub fn finish(&mut self, client: ClientId, db: u32, dirty: &DirtyKeys) -> Option<Lsn> {
+        let queued = self.queued.remove(&client).and_then(|set| set.newest_change(db, dirty));
+        let watched = self.watched.remove(&client).unwrap_or_default();
+        watched.iter().filter_map(|(db, key)| dirty.key(*db, key)).max().max(queued)
+    }
+
+    /// The client's transaction was discarded, or the client has gone.
+    pub fn discard(&mut self, client: ClientId) {
+        self.queued.remove(&client);
+        self.unwatch(client);
+    }
+}
+
+/// Clients that the server itself serves when a stream changes, without telling: what changes such a stream is waited for by all.
+#[derive(Debug, Default)]
+pub struct BlockedReaders {
+    keys: HashMap<DbKey, usize>,
+    clients: HashMap<ClientId, Vec<DbKey>>,
+}
+
+impl BlockedReaders {
+    /// A client may wait for this key.
+    pub fn add(&mut self, client: ClientId, key: DbKey) {
+        *self.keys.entry(key.clone()).or_default() += 1;
+        self.clients.entry(client).or_default().push(key);
+    }
+
+    /// A client waits no longer.
+    pub fn remove(&mut self, client: ClientId) {
+        for key in self.clients.remove(&client).unwrap_or_default() {
+            if let Some(readers) = self.keys.get_mut(&key) {
+                *readers -= 1;
+                if *readers == 0 {
+                    self.keys.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// Whether a client may wait for this key.
+    pub fn wait_for(&self, db: u32, key: &[u8]) -> bool {
+        !self.keys.is_empty() && self.keys.contains_key(&(db, Arc::from(key)))
+    }
+
+    /// Whether any client waits.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lists_are_sorted() {
+        for list in [KEYSPACE, FUNCTIONS, SCRIPTS, EFFECTIVE] {
+            assert!(list.windows(2).all(|pair| pair[0] < pair[1]));
+        }
+    }
+
+    #[test]
+    fn ranges_count_from_the_end_when_negative() {
+        assert_eq!(range(1, 1, 1, 3).collect::<Vec<_>>(), [1]);
+        assert_eq!(range(1, -1, 1, 4).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(range(1, -1, 2, 5).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(range(1, -2, 1, 4).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(range(2, 2, 1, 2).count(), 0);
+        assert_eq!(range(1, -9, 1, 2).count(), 0);
+    }
+
+    #[test]
+    fn commands_are_known_by_name_or_by_their_keys() {
+        assert_eq!(Reads::of("get", 1, 1, 1, false), Reads::Range { first: 1, last: 1, step: 1 });
+        assert_eq!(Reads::of("dbsize", 0, 0, 0, false), Reads::Keyspace);
+        assert_eq!(Reads::of("ping", 0, 0, 0, false), Reads::Nothing);
+        assert_eq!(Reads::of("xread", 0, 0, 0, true), Reads::Movable);
+        assert_eq!(Reads::of("eval", 0, 0, 0, true), Reads::Script);
+    }
+
+    #[test]
+    fn a_set_with_conditions_may_change_nothing() {
+        let effective = |text: &str| is_effective("set", text.split(' ').map(str::as_bytes));
+        assert!(effective("SET nx xx EX 5"));
+        assert!(!effective("SET k v NX"));
+        assert!(!effective("SET k v EX 5 get"));
+    }
+
+    #[test]
+    fn a_transaction_shows_what_it_reads_and_what_it_watched() {
+        let mut dirty = DirtyKeys::default();
+        dirty.mark((0, Arc::from(&b"a"[..])), Lsn::new(3));
+        dirty.mark((1, Arc::from(&b"b"[..])), Lsn::new(7));
+        let mut transactions = Transactions::default();
+        transactions.queued(1).key(b"a");
+        assert_eq!(transactions.finish(1, 0, &dirty), Some(Lsn::new(3)));
+        assert_eq!(transactions.finish(1, 0, &dirty), None);
+        transactions.queued(1).key(b"a");
+        assert_eq!(transactions.finish(1, 1, &dirty), None);
+        transactions.watch(1, (1, Arc::from(&b"b"[..])));
+        assert_eq!(transactions.finish(1, 0, &dirty), Some(Lsn::new(7)));
+        transactions.queued(2).anything();
+        assert_eq!(transactions.finish(2, 0, &dirty), Some(Lsn::new(7)));
+    }
+}
