@@ -2,6 +2,7 @@
 
 use super::context::Ctx;
 use std::cell::{Cell, RefCell};
+use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use valkey_module::raw;
@@ -41,6 +42,13 @@ pub enum CallMode {
     Internal,
     /// As the context's client: its user's ACL rules, its protocol, replicated, refused when out of memory.
     AsClient,
+    /// The same, and it may block: its reply is a promise then.
+    AsBlockingClient,
+    /// As the context's user, in RESP2 or RESP3, replicated, refused when out of memory.
+    AsUser {
+        /// RESP3.
+        resp3: bool,
+    },
 }
 
 /// The type of a reply.
@@ -58,6 +66,8 @@ pub enum ReplyKind {
     Map,
     /// A null.
     Null,
+    /// None yet: the command blocks.
+    Promise,
     /// Anything else (double, boolean, ...).
     Other,
 }
@@ -111,6 +121,9 @@ impl Ctx<'_> {
         let format = match mode {
             CallMode::Internal => c"Ev",
             CallMode::AsClient => c"!CE0Mv",
+            CallMode::AsBlockingClient => c"!CE0MKv",
+            CallMode::AsUser { resp3: false } => c"!CEMv",
+            CallMode::AsUser { resp3: true } => c"!CE3Mv",
         };
         OWN_CALL.set(true);
         // SAFETY: the context is valid (type invariant), the strings are NUL-terminated, and `v` takes a pointer to that many live string
@@ -129,10 +142,110 @@ impl Ctx<'_> {
         NonNull::new(reply).map(|raw| Reply { raw, owned: true, outer: PhantomData })
     }
 
+    /// The indices of a command's keys among its arguments (0 is its name), where the server can tell them.
+    pub fn command_keys<'a>(self, args: impl Iterator<Item = &'a [u8]>) -> Vec<usize> {
+        let strings: Vec<OwnedString> = args.map(OwnedString::new).collect();
+        let mut argv: Vec<_> = strings.iter().map(OwnedString::as_raw).collect();
+        let Ok(argc) = i32::try_from(argv.len()) else { return Vec::new() };
+        let mut count = 0;
+        // SAFETY: the context is valid (type invariant), `argv` holds `argc` live strings, `count` is a live integer.
+        let positions =
+            unsafe { api!(ValkeyModule_GetCommandKeys)(self.as_raw(), argv.as_mut_ptr(), argc, &raw mut count) };
+        if positions.is_null() {
+            return Vec::new();
+        }
+        let count = usize::try_from(count).unwrap_or(0);
+        // SAFETY: the server returned `count` positions.
+        let found = unsafe { std::slice::from_raw_parts(positions, count) };
+        let found = found.iter().filter_map(|position| usize::try_from(*position).ok()).collect();
+        // SAFETY: the caller of GetCommandKeys owns the array, allocated with the server's allocator.
+        unsafe { api!(ValkeyModule_Free)(positions.cast()) };
+        found
+    }
+
     /// Answers the context's client with what a command answered, byte for byte.
     pub fn reply_with(self, reply: &Reply<'_>) {
         // SAFETY: context and reply are valid (type invariants).
         unsafe { api!(ValkeyModule_ReplyWithCallReply)(self.as_raw(), reply.raw.as_ptr()) };
+    }
+}
+
+impl Reply<'static> {
+    /// Takes over a reply that the server passed to a callback.
+    ///
+    /// # Safety
+    /// `raw` is a reply that the callback owns, or null.
+    pub(super) unsafe fn from_raw(raw: *mut raw::ValkeyModuleCallReply) -> Option<Reply<'static>> {
+        NonNull::new(raw).map(|raw| Reply { raw, owned: true, outer: PhantomData })
+    }
+
+    pub(super) fn into_answer(mut self) -> Answer {
+        self.owned = false;
+        Answer(self.raw)
+    }
+
+    /// The promise that the reply is; the reply itself when it is none.
+    ///
+    /// # Errors
+    /// The reply.
+    pub fn into_promise(mut self) -> Result<Promise, Reply<'static>> {
+        if self.kind() != ReplyKind::Promise {
+            return Err(self);
+        }
+        self.owned = false;
+        Ok(Promise(self.raw))
+    }
+}
+
+/// A reply on its way to a client that was blocked for it: the server gets it with the release, and gives it back on the main thread.
+#[derive(Debug)]
+pub(super) struct Answer(NonNull<raw::ValkeyModuleCallReply>);
+
+// SAFETY: between threads only the pointer moves; the reply is read and freed by the main thread.
+unsafe impl Send for Answer {}
+
+impl Answer {
+    /// For ValkeyModule_UnblockClient, whose callbacks own it then.
+    pub(super) fn into_raw(self) -> *mut c_void {
+        let raw = self.0.as_ptr();
+        std::mem::forget(self);
+        raw.cast()
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        // SAFETY: the reply is freed once, by its only owner. Reached only where a client left before it was answered, under the global lock.
+        unsafe { api!(ValkeyModule_FreeCallReply)(self.0.as_ptr()) };
+    }
+}
+
+/// What a command answered that blocks: its reply is to come. Used by whoever holds the server's global lock.
+pub struct Promise(NonNull<raw::ValkeyModuleCallReply>);
+
+// SAFETY: a promise is memory of the server that is only touched under its global lock, which every caller holds, on whatever thread.
+unsafe impl Send for Promise {}
+
+impl Promise {
+    /// Has [`crate::module::blocking::answered`] called with the reply, for this client, when there is one.
+    pub fn on_answer(&self, client: u64) {
+        let data = std::ptr::without_provenance_mut(usize::try_from(client).unwrap_or(0));
+        let callback = Some(super::shells::promise_kept as _);
+        // SAFETY: the promise is live (owned); the private data is a number only.
+        unsafe { api!(ValkeyModule_CallReplyPromiseSetUnblockHandler)(self.0.as_ptr(), callback, data) };
+    }
+
+    /// The command is not to run any more; nothing happens when it has run.
+    pub fn abort(&self) {
+        // SAFETY: the promise is live (owned); the private data is not asked for.
+        unsafe { api!(ValkeyModule_CallReplyPromiseAbort)(self.0.as_ptr(), std::ptr::null_mut()) };
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        // SAFETY: the promise came from Call and is freed once, by its only owner.
+        unsafe { api!(ValkeyModule_FreeCallReply)(self.0.as_ptr()) };
     }
 }
 
@@ -148,6 +261,7 @@ impl Reply<'_> {
             raw::VALKEYMODULE_REPLY_ARRAY | raw::VALKEYMODULE_REPLY_SET => ReplyKind::Array,
             raw::VALKEYMODULE_REPLY_MAP => ReplyKind::Map,
             raw::VALKEYMODULE_REPLY_NULL => ReplyKind::Null,
+            raw::VALKEYMODULE_REPLY_PROMISE => ReplyKind::Promise,
             _ => ReplyKind::Other,
         }
     }

@@ -1,8 +1,7 @@
 //! Clients: holding replies back, and what is known of a client.
 
-use super::call::OwnedString;
+use super::call::{Answer, Reply};
 use super::context::Ctx;
-use std::ffi::CStr;
 use std::ptr::NonNull;
 use valkey_module::raw;
 
@@ -10,20 +9,37 @@ use valkey_module::raw;
 ///
 /// There is no other way to let a reply go. Dropping one without releasing it would leave the client hanging, so that aborts.
 #[derive(Debug)]
-pub struct Held(NonNull<raw::ValkeyModuleBlockedClient>);
+pub struct Held {
+    raw: NonNull<raw::ValkeyModuleBlockedClient>,
+    answer: Option<Answer>,
+}
 
-// SAFETY: the handle is only ever passed to ValkeyModule_UnblockClient, which the server documents as safe to call from any thread.
+// SAFETY: the handle is used under the server's global lock or passed to ValkeyModule_UnblockClient, which the server documents as safe to call
+// from any thread.
 unsafe impl Send for Held {}
 
 impl Held {
     pub(super) fn from_raw(raw: *mut raw::ValkeyModuleBlockedClient) -> Option<Held> {
-        NonNull::new(raw).map(Held)
+        NonNull::new(raw).map(|raw| Held { raw, answer: None })
+    }
+
+    /// Of a client blocked with [`Ctx::block_for_answer`]: what it gets when it is released.
+    pub fn set_answer(&mut self, answer: Reply<'static>) {
+        self.answer = Some(answer.into_answer());
+    }
+
+    /// Has [`crate::module::blocking::left`] called when the client leaves its wait without the module: it disconnects, or CLIENT UNBLOCK ends it.
+    pub fn on_leave(&self) {
+        // SAFETY: the handle is that of a blocked client and not used up; the callback is a shell with the server's signature.
+        unsafe { api!(ValkeyModule_SetDisconnectCallback)(self.raw.as_ptr(), Some(super::shells::blocked_left as _)) };
     }
 
     /// Lets the reply go. Any thread. The client may have died meanwhile.
-    pub fn release(self) {
-        // SAFETY: the handle came from BlockClient and is used once: `self` is consumed and its Drop is skipped below.
-        unsafe { api!(ValkeyModule_UnblockClient)(self.0.as_ptr(), std::ptr::null_mut()) };
+    pub fn release(mut self) {
+        let answer = self.answer.take().map_or(std::ptr::null_mut(), Answer::into_raw);
+        // SAFETY: the handle came from BlockClient and is used once: `self` is consumed and its Drop is skipped below. Only a client that was blocked
+        // for an answer has one, and its callbacks take it over.
+        unsafe { api!(ValkeyModule_UnblockClient)(self.raw.as_ptr(), answer) };
         std::mem::forget(self);
     }
 }
@@ -67,26 +83,40 @@ pub fn client_info(id: u64) -> Option<ClientInfo> {
     })
 }
 
-/// Whether the client's user may run a command of the module that takes no keys by itself. Main thread.
-pub fn may_run(ctx: Ctx<'_>, client: u64, command: &CStr) -> bool {
-    // SAFETY: the context is valid (type invariant); an unknown client is answered with null.
-    let user_name = unsafe { api!(ValkeyModule_GetClientUserNameById)(ctx.as_raw(), client) };
-    if user_name.is_null() {
-        return false;
+/// A user of the server, looked up by the client that it stands for. Main thread, for the time of one callback.
+pub(super) struct User(NonNull<raw::ValkeyModuleUser>);
+
+impl User {
+    /// The user of a client; `None` when either is unknown.
+    pub(super) fn of(ctx: Ctx<'_>, client: u64) -> Option<User> {
+        // SAFETY: the context is valid (type invariant); an unknown client is answered with null.
+        let name = NonNull::new(unsafe { api!(ValkeyModule_GetClientUserNameById)(ctx.as_raw(), client) })?;
+        // SAFETY: the name is a live string, owned here and freed once; an unknown user is answered with null.
+        let user = unsafe {
+            let user = api!(ValkeyModule_GetModuleUserFromUserName)(name.as_ptr());
+            api!(ValkeyModule_FreeString)(ctx.as_raw(), name.as_ptr());
+            user
+        };
+        NonNull::new(user).map(User)
     }
-    let command = OwnedString::new(command.to_bytes());
-    let mut argv = [command.as_raw()];
-    // SAFETY: the name is a live string; an unknown user is answered with null. The module owns both and frees each once; `argv` holds one
-    // live string.
-    unsafe {
-        let user = api!(ValkeyModule_GetModuleUserFromUserName)(user_name);
-        api!(ValkeyModule_FreeString)(ctx.as_raw(), user_name);
-        if user.is_null() {
-            return false;
-        }
+
+    pub(super) fn as_raw(&self) -> *mut raw::ValkeyModuleUser {
+        self.0.as_ptr()
+    }
+
+    /// Whether the user may run a command with these arguments.
+    pub(super) fn may_run(&self, argv: &mut [*mut raw::ValkeyModuleString]) -> bool {
+        let Ok(argc) = i32::try_from(argv.len()) else { return false };
         let allowed =
-            api!(ValkeyModule_ACLCheckCommandPermissions)(user, argv.as_mut_ptr(), 1) == raw::VALKEYMODULE_OK as i32;
-        api!(ValkeyModule_FreeModuleUser)(user);
-        allowed
+            // SAFETY: the user is live (owned), `argv` holds `argc` live strings (callers).
+            unsafe { api!(ValkeyModule_ACLCheckCommandPermissions)(self.as_raw(), argv.as_mut_ptr(), argc) };
+        allowed == raw::VALKEYMODULE_OK as i32
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        // SAFETY: the handle came from GetModuleUserFromUserName and is freed once; the user itself stays.
+        unsafe { api!(ValkeyModule_FreeModuleUser)(self.as_raw()) };
     }
 }

@@ -1,6 +1,6 @@
 //! A callback's context.
 
-use super::client::Held;
+use super::client::{Held, User};
 use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -50,6 +50,11 @@ impl ContextFlags {
         self.0 & raw::VALKEYMODULE_CTX_FLAGS_ACTIVE_CHILD != 0
     }
 
+    /// The context's client uses RESP3.
+    pub fn is_resp3(self) -> bool {
+        self.0 & raw::VALKEYMODULE_CTX_FLAGS_RESP3 != 0
+    }
+
     /// The server has not finished starting.
     pub fn is_starting(self) -> bool {
         self.0 & raw::VALKEYMODULE_CTX_FLAGS_SERVER_STARTUP != 0
@@ -58,6 +63,9 @@ impl ContextFlags {
 
 /// The module's detached context; null while the module is not loaded.
 static DETACHED: AtomicPtr<raw::ValkeyModuleCtx> = AtomicPtr::new(std::ptr::null_mut());
+
+/// The context in which scripts run; null while the module is not loaded.
+static SCRIPTS: AtomicPtr<raw::ValkeyModuleCtx> = AtomicPtr::new(std::ptr::null_mut());
 
 /// The module's own context, for callbacks that bring none (the command filter, settings, fork-done). `None` while not loaded.
 pub(super) fn detached() -> Option<Ctx<'static>> {
@@ -82,20 +90,40 @@ impl<'a> Ctx<'a> {
         detached().unwrap_or(self)
     }
 
-    /// Makes the module's own context, at load.
+    /// Makes the module's own contexts, at load.
     pub fn create_detached(self) {
-        // SAFETY: the context is valid (type invariant); the result is freed in `free_detached`.
-        let raw = unsafe { api!(ValkeyModule_GetDetachedThreadSafeContext)(self.as_raw()) };
-        DETACHED.store(raw, Ordering::Relaxed);
+        for place in [&DETACHED, &SCRIPTS] {
+            // SAFETY: the context is valid (type invariant); the result is freed in `free_detached`.
+            let raw = unsafe { api!(ValkeyModule_GetDetachedThreadSafeContext)(self.as_raw()) };
+            place.store(raw, Ordering::Relaxed);
+        }
     }
 
-    /// Frees the module's own context, at unload.
+    /// Frees the module's own contexts, at unload.
     pub fn free_detached(self) {
-        let raw = DETACHED.swap(std::ptr::null_mut(), Ordering::Relaxed);
-        if !raw.is_null() {
-            // SAFETY: it was made by `create_detached`; callbacks get it for their own time only, and none runs now.
-            unsafe { api!(ValkeyModule_FreeThreadSafeContext)(raw) };
+        for place in [&DETACHED, &SCRIPTS] {
+            let raw = place.swap(std::ptr::null_mut(), Ordering::Relaxed);
+            if !raw.is_null() {
+                // SAFETY: it was made by `create_detached`; callbacks get it for their own time only, and none runs now.
+                unsafe { api!(ValkeyModule_FreeThreadSafeContext)(raw) };
+            }
         }
+    }
+
+    /// Runs `work` in a context that is no client's, as the user of `client` and in this database. `None` when there is no such user.
+    pub fn as_user_of<T>(self, client: u64, db: u32, work: impl FnOnce(Ctx<'_>) -> T) -> Option<T> {
+        let user = User::of(self, client)?;
+        let raw = NonNull::new(SCRIPTS.load(Ordering::Relaxed))?;
+        let scripts = Ctx { raw, main_thread_only: PhantomData };
+        if !scripts.select_db(db) {
+            return None;
+        }
+        // SAFETY: the context lives until unload, the user until it is taken out of it below.
+        unsafe { api!(ValkeyModule_SetContextUser)(scripts.as_raw(), user.as_raw()) };
+        let result = work(scripts);
+        // SAFETY: as above.
+        unsafe { api!(ValkeyModule_SetContextUser)(scripts.as_raw(), std::ptr::null()) };
+        Some(result)
     }
 
     /// The id of the client that executes; in an event callback the one whose command raised it.
@@ -147,6 +175,16 @@ impl<'a> Ctx<'a> {
         let (reply, timeout) = (Some(super::shells::blocked_reply as _), Some(super::shells::blocked_timeout as _));
         // SAFETY: the context is valid (type invariant); the callbacks are shells with the server's signature, and there is no private data.
         let blocked = unsafe { api!(ValkeyModule_BlockClient)(self.as_raw(), reply, timeout, None, timeout_ms) };
+        Held::from_raw(blocked)
+    }
+
+    /// In a command of the module: blocks its client without a limit; what it gets is told with [`Held::set_answer`].
+    pub fn block_for_answer(self) -> Option<Held> {
+        let timeout = Some(super::shells::blocked_timeout as _);
+        let (reply, free) = (Some(super::shells::blocked_answer as _), Some(super::shells::free_answer as _));
+        // SAFETY: the context is valid (type invariant); the callbacks are shells with the server's signatures; the private data, which comes with
+        // the release, is an `Answer`.
+        let blocked = unsafe { api!(ValkeyModule_BlockClient)(self.as_raw(), reply, timeout, free, 0) };
         Held::from_raw(blocked)
     }
 
@@ -216,6 +254,12 @@ impl<'a> Ctx<'a> {
     pub fn reply_simple(self, text: &CStr) {
         // SAFETY: the context is valid (type invariant); the text is NUL-terminated and copied by the server.
         unsafe { api!(ValkeyModule_ReplyWithSimpleString)(self.as_raw(), text.as_ptr()) };
+    }
+
+    /// Replies with a null array.
+    pub fn reply_null_array(self) {
+        // SAFETY: the context is valid (type invariant).
+        unsafe { api!(ValkeyModule_ReplyWithNullArray)(self.as_raw()) };
     }
 
     /// Replies with a bulk string.

@@ -28,8 +28,8 @@ mod registration;
 mod shells;
 mod signals;
 
-pub use call::{CallMode, Reply, ReplyKind};
-pub use client::{ClientInfo, Held, client_info, may_run};
+pub use call::{CallMode, Promise, Reply, ReplyKind};
+pub use client::{ClientInfo, Held, client_info};
 pub use context::Ctx;
 pub use info::{InfoWriter, ServerInfo};
 pub use load::{ChildResult, fork_child, kill_child, load_rdb, pipe_path, save_rdb};

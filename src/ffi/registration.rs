@@ -130,23 +130,27 @@ pub(super) unsafe fn answer_key_positions(ctx: Ctx<'_>, argv: *mut *mut raw::Val
     if unsafe { api!(ValkeyModule_IsKeysPositionRequest)(ctx.as_raw()) } == 0 {
         return false;
     }
-    let mut count = 0;
-    // SAFETY: argv[1..argc] are valid strings (caller); `count` is a live integer.
-    let positions = unsafe { api!(ValkeyModule_GetCommandKeys)(ctx.as_raw(), argv.add(1), argc - 1, &raw mut count) };
+    let (mut count, mut flags) = (0, std::ptr::null_mut());
+    // SAFETY: argv[1..argc] are valid strings (caller); `count` and `flags` are live.
+    let positions = unsafe {
+        api!(ValkeyModule_GetCommandKeysWithFlags)(ctx.as_raw(), argv.add(1), argc - 1, &raw mut count, &raw mut flags)
+    };
     if !positions.is_null() {
         for index in 0..usize::try_from(count).unwrap_or(0) {
-            // SAFETY: the server returned `count` positions; each is one to the right here. Flags of 0 leave them to the wrapped command.
-            unsafe { api!(ValkeyModule_KeyAtPosWithFlags)(ctx.as_raw(), *positions.add(index) + 1, KEY_ACCESS) };
+            // SAFETY: the server returned `count` positions and flags; each position is one to the right here.
+            unsafe {
+                let access = if flags.is_null() { 0 } else { *flags.add(index) };
+                api!(ValkeyModule_KeyAtPosWithFlags)(ctx.as_raw(), *positions.add(index) + 1, access);
+            }
         }
-        // SAFETY: the caller of GetCommandKeys owns the array, allocated with the server's allocator.
-        unsafe { api!(ValkeyModule_Free)(positions.cast()) };
+        // SAFETY: the caller of GetCommandKeysWithFlags owns both arrays, allocated with the server's allocator, which takes a null, too.
+        unsafe {
+            api!(ValkeyModule_Free)(positions.cast());
+            api!(ValkeyModule_Free)(flags.cast());
+        }
     }
     true
 }
-
-/// Read and write, access and update: the wrapped command's own check is the exact one.
-const KEY_ACCESS: i32 =
-    (raw::VALKEYMODULE_CMD_KEY_RW | raw::VALKEYMODULE_CMD_KEY_ACCESS | raw::VALKEYMODULE_CMD_KEY_UPDATE) as i32;
 
 /// The type, default and bounds of a setting.
 pub enum ConfigKind {

@@ -1,12 +1,13 @@
 //! The callbacks that the server calls: a few lines each, no decisions. Each catches panics; as every callback may stand on the way to an
 //! acknowledgement, a panic ends the process rather than let a reply go on a broken state.
 
-use super::call::{OwnedString, take_own_call};
+use super::call::{OwnedString, Reply, take_own_call};
+use super::client::User;
 use super::context::{Ctx, detached};
 use super::info::InfoWriter;
 use super::load::ChildResult;
 use super::registration::{PRIVATE_EVENT, answer_key_positions};
-use crate::module::{commands, config, hooks, lifecycle};
+use crate::module::{blocking, commands, config, hooks, lifecycle};
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_int, c_longlong, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -75,6 +76,17 @@ impl Filter {
         }
         // SAFETY: the argument lives while the filter runs, and `insert_first`, which could move it, takes `self` by value.
         unsafe { bytes(string) }
+    }
+
+    /// Whether the client's user may run the command `name NAME ARG...`.
+    pub fn may_run_as(&self, ctx: Ctx<'_>, name: &CStr) -> bool {
+        let Some(user) = User::of(ctx, self.client_id()) else { return false };
+        let name = OwnedString::new(name.to_bytes());
+        // SAFETY: the filter context is the running callback's; indices below the count have an argument.
+        let arg = |index| unsafe { api!(ValkeyModule_CommandFilterArgGet)(self.raw, index) };
+        let count = i32::try_from(self.len()).unwrap_or(0);
+        let mut argv: Vec<_> = std::iter::once(name.as_raw()).chain((0..count).map(arg)).collect();
+        user.may_run(&mut argv)
     }
 
     /// Turns the command `NAME ARG...` into `name NAME ARG...`.
@@ -221,12 +233,58 @@ pub(super) unsafe extern "C" fn blocked_reply(
 
 pub(super) unsafe extern "C" fn blocked_timeout(
     ctx: *mut raw::ValkeyModuleCtx,
+    argv: *mut *mut raw::ValkeyModuleString,
+    argc: c_int,
+) -> c_int {
+    guard("a blocked command's time-out", || {
+        // SAFETY: the server passes a valid context and the command's arguments for the time of the callback.
+        if let Some(ctx) = unsafe { Ctx::from_raw(ctx) } {
+            // SAFETY: as above.
+            commands::blocked_timeout(ctx, &unsafe { arguments(argv, argc) });
+        }
+    });
+    OK
+}
+
+pub(super) unsafe extern "C" fn blocked_answer(
+    ctx: *mut raw::ValkeyModuleCtx,
     _argv: *mut *mut raw::ValkeyModuleString,
     _argc: c_int,
 ) -> c_int {
-    // SAFETY: the server passes a valid context for the time of the callback.
-    guard("a blocked command's time-out", || unsafe { Ctx::from_raw(ctx) }.map(commands::blocked_timeout));
+    // SAFETY: the server passes a valid context; the private data is an `Answer`'s reply, which lives until `free_answer`, or null.
+    unsafe {
+        let answer = api!(ValkeyModule_GetBlockedClientPrivateData)(ctx);
+        if !answer.is_null() {
+            api!(ValkeyModule_ReplyWithCallReply)(ctx, answer.cast());
+        }
+    }
     OK
+}
+
+pub(super) unsafe extern "C" fn free_answer(_ctx: *mut raw::ValkeyModuleCtx, answer: *mut c_void) {
+    // SAFETY: the server passes the private data, an `Answer`'s reply, once.
+    unsafe { api!(ValkeyModule_FreeCallReply)(answer.cast()) };
+}
+
+pub(super) unsafe extern "C" fn blocked_left(
+    ctx: *mut raw::ValkeyModuleCtx,
+    _blocked: *mut raw::ValkeyModuleBlockedClient,
+) {
+    // SAFETY: the server passes a valid context for the time of the callback.
+    guard("a blocked client's leave", || unsafe { Ctx::from_raw(ctx) }.map(|ctx| blocking::left(ctx.client_id())));
+}
+
+pub(super) unsafe extern "C" fn promise_kept(
+    ctx: *mut raw::ValkeyModuleCtx,
+    reply: *mut raw::ValkeyModuleCallReply,
+    client: *mut c_void,
+) {
+    guard("a blocked command's reply", || {
+        // SAFETY: the server passes a valid context for the time of the callback, and hands the reply over.
+        if let (Some(ctx), Some(reply)) = unsafe { (Ctx::from_raw(ctx), Reply::from_raw(reply)) } {
+            blocking::answered(ctx, client.addr() as u64, reply);
+        }
+    });
 }
 
 pub(super) unsafe extern "C" fn info(raw: *mut raw::ValkeyModuleInfoCtx, for_crash_report: c_int) {

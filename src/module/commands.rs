@@ -4,7 +4,7 @@ use crate::ffi::{CommandDocs, CommandFlags, Ctx, Level, log, register_command};
 use crate::module::config::{Setting, value};
 use crate::module::release::Waiting;
 use crate::module::units::{finish_unit, wait_now};
-use crate::module::{State, errors, info, lifecycle, with, wrap};
+use crate::module::{State, blocking, errors, info, lifecycle, scripts, with, wrap};
 use std::ffi::CStr;
 
 struct Entry {
@@ -19,7 +19,7 @@ const STATUS: &CStr = c"wbl.status";
 const CHECKPOINT: &CStr = c"wbl.checkpoint";
 const DEBUG: &CStr = c"wbl.debug";
 
-const ENTRIES: [Entry; 5] = [
+const ENTRIES: [Entry; 8] = [
     Entry {
         name: WAIT,
         flags: CommandFlags { flags: c"readonly deny-script allow-stale fast", acl_categories: c"connection fast" },
@@ -69,16 +69,52 @@ const ENTRIES: [Entry; 5] = [
         run: debug,
     },
     Entry {
-        name: wrap::COMMAND,
-        flags: CommandFlags { flags: c"write getkeys-api deny-script", acl_categories: c"write slow" },
+        name: wrap::CALL,
+        flags: CommandFlags { flags: c"write getkeys-api deny-script no-monitor no-slowlog", acl_categories: c"write slow" },
         docs: CommandDocs {
-            summary: c"Runs a command with its reply held until it is durable. For the module's own use; rights are those of the command.",
+            summary: c"Runs a write with its reply held until it is durable. For the module's own use; rights are those of the command.",
             complexity: c"That of the command",
             since: c"0.1.0",
             arity: -2,
             args: &[(c"command", None, false)],
         },
-        run: wrap::run,
+        run: wrap::call,
+    },
+    Entry {
+        name: wrap::READ,
+        flags: CommandFlags { flags: c"readonly getkeys-api deny-script no-monitor no-slowlog", acl_categories: c"read slow" },
+        docs: CommandDocs {
+            summary: c"Runs a read with its reply held until what it shows is durable. For the module's own use; rights are those of the command.",
+            complexity: c"That of the command",
+            since: c"0.1.0",
+            arity: -2,
+            args: &[(c"command", None, false)],
+        },
+        run: wrap::read,
+    },
+    Entry {
+        name: wrap::EVAL,
+        flags: CommandFlags { flags: c"may-replicate no-mandatory-keys getkeys-api deny-script no-monitor no-slowlog", acl_categories: c"scripting slow" },
+        docs: CommandDocs {
+            summary: c"Runs a script or function with its reply held until what it did and shows is durable. For the module's own use; rights are those of the command.",
+            complexity: c"That of the command",
+            since: c"0.1.0",
+            arity: -2,
+            args: &[(c"command", None, false)],
+        },
+        run: scripts::eval,
+    },
+    Entry {
+        name: wrap::EVAL_RO,
+        flags: CommandFlags { flags: c"readonly no-mandatory-keys getkeys-api deny-script no-monitor no-slowlog", acl_categories: c"scripting slow" },
+        docs: CommandDocs {
+            summary: c"Runs a read-only script or function with its reply held until what it shows is durable. For the module's own use; rights are those of the command.",
+            complexity: c"That of the command",
+            since: c"0.1.0",
+            arity: -2,
+            args: &[(c"command", None, false)],
+        },
+        run: scripts::eval_ro,
     },
 ];
 
@@ -113,8 +149,13 @@ pub fn blocked_reply(ctx: Ctx<'_>, args: &[&[u8]]) {
 }
 
 /// The reply of a command whose wait took too long.
-pub fn blocked_timeout(ctx: Ctx<'_>) {
-    ctx.reply_error(errors::WAIT_TIMEOUT);
+pub fn blocked_timeout(ctx: Ctx<'_>, args: &[&[u8]]) {
+    let name = args.first().copied().unwrap_or_default();
+    if name.eq_ignore_ascii_case(WAIT.to_bytes()) {
+        ctx.reply_error(errors::WAIT_TIMEOUT);
+    } else {
+        blocking::timed_out(ctx);
+    }
 }
 
 /// WBL.WAIT [timeout-ms]

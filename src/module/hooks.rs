@@ -1,161 +1,14 @@
 //! What the server tells: commands before they run, changed keys, ends of units, the event loop.
 
-use crate::core::capture::Class;
 use crate::core::leaf::{Event, EventKind, Outcome, Query};
-use crate::core::table::{CommandSpec, Rule};
-use crate::ffi::{CallMode, ClientInfo, Ctx, Filter, LoadingPhase, client_info, may_run};
-use crate::log::Lsn;
-use crate::module::units::{finish_suspects, finish_unit, wait_now};
-use crate::module::{Module, State, UnitHold, lifecycle, recovery, with, wrap};
+use crate::core::table::Rule;
+use crate::ffi::{CallMode, Ctx, LoadingPhase, client_info};
+use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, finish_unit, wait_now};
+use crate::module::{Module, State, UnitHold, lifecycle, recovery, scripts, with};
 
-/// Longest command name that the table knows, with room for subcommands.
-const NAME_BYTES_MAX: usize = 64;
-
-/// What the filter makes of a command.
-enum Verdict {
-    Pass,
-    /// It may run long and let other clients' replies out meanwhile: what waits in the loop must be durable first.
-    WaitFirst(Lsn),
-    /// Ask to be called at the end of the unit.
-    WatchUnit,
-    /// Run it through the module's own command.
-    Wrap,
-}
-
-/// A command is about to run or to be queued, at top level or from a script or module.
-pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
-    finish_deferred(ctx);
-    // A blocked reader that the command before served has run by now, unseen; what it did comes before what this command does.
-    if with(|module| module.capture.has_suspects()) == Some(true) {
-        finish_suspects(ctx);
-    }
-    let verdict = with(|module| if module.state.logs() { module.announce(ctx, &filter) } else { Verdict::Pass });
-    match verdict {
-        Some(Verdict::Wrap) => filter.insert_first(wrap::COMMAND),
-        Some(Verdict::WatchUnit) => {
-            ctx.ask_for_unit_end();
-        }
-        Some(Verdict::WaitFirst(lsn)) => wait_now(ctx, lsn),
-        Some(Verdict::Pass) | None => {}
-    }
-}
+pub use crate::module::announce::command_filter;
 
 impl Module {
-    /// What is known of a connected client; `None` for those of scripts and modules.
-    fn info_of(&self, client: u64) -> Option<ClientInfo> {
-        self.clients.contains(&client).then(|| client_info(client)).flatten()
-    }
-
-    /// A subcommand of CLIENT is about to run or to be queued.
-    fn announce_client_command(&mut self, filter: &Filter, client: u64) {
-        if filter.arg(1).eq_ignore_ascii_case(b"tracking") {
-            self.tracking_seen = true;
-        } else if filter.arg(1).eq_ignore_ascii_case(b"pause") && self.capture.is_queueing(client) {
-            self.pause_queued.insert(client);
-        }
-    }
-
-    fn class_of(&self, filter: &Filter) -> Class {
-        let mut name = [0; NAME_BYTES_MAX];
-        let Some(len) = lower_case(filter.arg(0), &mut name, 0) else { return Class::Opaque };
-        let class = self.classes.get(&name[..len]).copied().unwrap_or(Class::Opaque);
-        if class != Class::Container {
-            return class;
-        }
-        name[len] = b'|';
-        let Some(len) = lower_case(filter.arg(1), &mut name, len + 1) else { return Class::ReadOnly };
-        self.classes.get(&name[..len]).copied().unwrap_or(Class::ReadOnly)
-    }
-
-    fn announce(&mut self, ctx: Ctx<'_>, filter: &Filter) -> Verdict {
-        let client = filter.client_id();
-        let class = self.class_of(filter);
-        match class {
-            Class::Write(spec) if spec.is_wrapped() => self.announce_wrapped(ctx, filter, client, spec),
-            Class::Exec => {
-                self.top_client = client;
-                // Calls at the end of such a unit would end the pause before it begins, which the server asserts against.
-                self.unit_end_deferred = self.pause_queued.remove(&client);
-                self.capture.command(client, class, None, std::iter::empty());
-                let db = self.info_of(client).map_or(0, |info| info.db);
-                self.script_db = Some(db);
-                if self.capture.exec(client, ctx.unit_time_us() / 1000) {
-                    self.unit_waits = true;
-                    return Verdict::WatchUnit;
-                }
-                Verdict::Pass
-            }
-            Class::Opaque => {
-                self.announce_opaque(client);
-                self.iteration_waits_for.map_or(Verdict::Pass, Verdict::WaitFirst)
-            }
-            Class::Write(spec) => {
-                // COPY and MOVE name another database, so that their events do not tell their own.
-                let names_db = spec.rule == Rule::Copy || spec.name == "move";
-                let db = if names_db { self.info_of(client).map(|info| info.db) } else { None };
-                self.capture.command(client, class, db, (0..filter.len()).map(|index| filter.arg(index)));
-                if spec.rule == Rule::Bits && has_arg(filter, b"FAIL") && !self.capture.is_queueing(client) {
-                    return self.announce_unseen(ctx, client, self.info_of(client).is_some());
-                }
-                Verdict::Pass
-            }
-            _ => {
-                if filter.arg(0).eq_ignore_ascii_case(b"client") {
-                    self.announce_client_command(filter, client);
-                }
-                self.capture.command(client, class, None, std::iter::empty());
-                Verdict::Pass
-            }
-        }
-    }
-
-    /// A script, SELECT or another module's command.
-    fn announce_opaque(&mut self, client: u64) {
-        self.capture.command(client, Class::Opaque, None, std::iter::empty());
-        if let Some(info) = self.info_of(client) {
-            self.script_db = Some(info.db);
-            self.top_client = client;
-        }
-    }
-
-    /// A command that the module runs itself where it can, as no event tells (enough) of it.
-    fn announce_wrapped(&mut self, ctx: Ctx<'_>, filter: &Filter, client: u64, spec: &'static CommandSpec) -> Verdict {
-        let args = || (0..filter.len()).map(|index| filter.arg(index));
-        if spec.rule == Rule::CardinalityCache && filter.len() != 2 {
-            // Only the count of a single key is cached.
-            self.capture.command(client, Class::ReadOnly, None, std::iter::empty());
-            return Verdict::Pass;
-        }
-        let info = self.info_of(client);
-        if info.is_some_and(|info| info.in_multi) && self.capture.is_queueing(client) {
-            self.capture.command(client, Class::Write(spec), None, args());
-            return Verdict::Pass;
-        }
-        if info.is_some() {
-            self.capture.not_queueing(client);
-        }
-        let may_block = spec.blocks && has_arg(filter, b"BLOCK");
-        if info.is_some() && !may_block && may_run(ctx, client, wrap::COMMAND) {
-            self.capture.command(client, Class::ReadOnly, None, std::iter::empty());
-            return Verdict::Wrap;
-        }
-        self.capture.command(client, Class::Write(spec), info.map(|info| info.db), args());
-        if !spec.is_silent() {
-            return Verdict::Pass;
-        }
-        self.announce_unseen(ctx, client, info.is_some())
-    }
-
-    /// The command just announced may change data though no event tells of it.
-    fn announce_unseen(&mut self, ctx: Ctx<'_>, client: u64, is_top: bool) -> Verdict {
-        if is_top {
-            self.top_client = client;
-        }
-        self.capture.unseen(is_top.then_some(client), ctx.unit_time_us() / 1000);
-        self.unit_waits = true;
-        Verdict::WatchUnit
-    }
-
     /// The database that the client of a COPY or MOVE has selected. Its event comes with the destination's, and an 8.1 server leaves the client there.
     fn home_db(&self, client: u64) -> Option<u32> {
         self.capture.db_of(client).or(self.script_db)
@@ -163,6 +16,11 @@ impl Module {
 
     /// Has the executing client's reply wait for the running unit, or the loop where that is not possible.
     fn hold(&mut self, ctx: Ctx<'_>, client: u64) {
+        if let Some(frame) = &mut self.frame {
+            // Whoever runs the command holds its reply.
+            frame.changed = true;
+            return;
+        }
         if self.state != State::Active || self.unit_waits || !self.unit_holds.is_empty() {
             return;
         }
@@ -173,33 +31,20 @@ impl Module {
             || flags.in_script()
             || flags.denies_blocking()
             || head_may_be_out
+            || !self.clients.contains(&client)
             // Invalidations of a held client leave before its reply.
             || (self.tracking_seen && self.info_of(client).is_some_and(|info| info.tracking));
-        let held = if cannot_hold || self.pipeliners.is_pipelining(client) { None } else { ctx.hold_reply() };
+        let held =
+            if cannot_hold || self.pipeliners.is_pipelining(client) && !self.paused { None } else { ctx.hold_reply() };
         match held {
             Some(held) => self.unit_holds.push(UnitHold { client, held }),
             None => {
                 self.unit_waits = true;
-                self.top_client = if flags.in_script() || flags.denies_blocking() { self.top_client } else { client };
+                let is_top = !flags.in_script() && !flags.denies_blocking() && self.clients.contains(&client);
+                self.top_client = if is_top { client } else { self.top_client };
             }
         }
     }
-}
-
-fn has_arg(filter: &Filter, wanted: &[u8]) -> bool {
-    (1..filter.len()).any(|index| filter.arg(index).eq_ignore_ascii_case(wanted))
-}
-
-/// Writes the lower-case name behind `start`; `None` when it is too long to be one.
-fn lower_case(name: &[u8], out: &mut [u8; NAME_BYTES_MAX], start: usize) -> Option<usize> {
-    let end = start + name.len();
-    // One byte stays free for the `|` of a subcommand.
-    if end >= NAME_BYTES_MAX {
-        return None;
-    }
-    out.get_mut(start..end)?.copy_from_slice(name);
-    out.get_mut(start..end)?.make_ascii_lowercase();
-    Some(end)
 }
 
 /// A key changed. `by_server`: the server did it by itself, as it does with expired keys and fields and with evicted keys.
@@ -211,26 +56,26 @@ pub fn key_changed(ctx: Ctx<'_>, event: &[u8], key: &[u8], by_server: bool) {
     let query = with(|module| module.state.logs().then(|| module.capture.query(client, in_exec, kind, key)));
     let Some(Some(query)) = query else { return };
     let outcome = query.and_then(|query| ask(ctx, &query, key));
-    let ask_for_end = with(|module| {
+    with(|module| {
+        // A key that the server removes by itself is nobody's write, unless a command made it expire (EXPIRE with a past time).
+        let is_write = !by_server || in_exec || module.capture.may_expire(client) || flags.in_script();
         module.capture.event(Event {
             client,
             db: ctx.selected_db(),
             key,
             kind,
             removed_by_server: by_server && kind != EventKind::FieldsExpired,
+            expired: event == b"expired" && !is_write,
             in_exec,
             now_ms: ctx.unit_time_us() / 1000,
             outcome,
         });
-        // A key that the server removes by itself is nobody's write, unless a command made it expire (EXPIRE with a past time).
-        if !by_server || in_exec || module.capture.may_expire(client) || flags.in_script() {
+        if is_write {
             module.hold(ctx, client);
         }
-        !std::mem::replace(&mut module.unit_end_asked, true)
+        module.unit_waits |= module.blocked_readers.wait_for(ctx.selected_db(), key) && module.state == State::Active;
     });
-    if ask_for_end == Some(true) && !ctx.ask_for_unit_end() {
-        with(|module| module.unit_end_asked = false);
-    }
+    ask_for_unit_end(ctx);
     if kind == EventKind::Arrived
         && let Some(Some(db)) = with(|module| module.home_db(client))
     {
@@ -277,14 +122,6 @@ pub fn unit_end(ctx: Ctx<'_>) {
     }
 }
 
-/// Takes a deferred end of a unit up, once it has ended.
-fn finish_deferred(ctx: Ctx<'_>) {
-    if with(|module| module.unit_end_deferred) == Some(true) && !ctx.flags().in_exec() {
-        with(|module| module.unit_end_deferred = false);
-        finish_unit(ctx);
-    }
-}
-
 /// The dataset or a database was emptied.
 pub fn flushed(ctx: Ctx<'_>, db: Option<u32>) {
     watch_server_event(ctx, |module, now_ms| module.capture.flushed(db, now_ms));
@@ -298,16 +135,20 @@ pub fn databases_swapped(ctx: Ctx<'_>, first: u32, second: u32) {
 fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, i64)) {
     let now_ms = ctx.unit_time_us() / 1000;
     let loading = ctx.flags().is_loading();
-    let ask = with(|module| {
+    let recorded = with(|module| {
         if !module.state.logs() || loading || module.baseline.dataset_replaced {
             return false;
         }
         record(module, now_ms);
-        module.unit_waits |= module.unit_holds.is_empty();
-        !std::mem::replace(&mut module.unit_end_asked, true)
+        match &mut module.frame {
+            Some(frame) => frame.changed = true,
+            None => module.unit_waits |= module.unit_holds.is_empty(),
+        }
+        module.unit_waits |= !module.blocked_readers.is_empty();
+        true
     });
-    if ask == Some(true) && !ctx.ask_for_unit_end() {
-        with(|module| module.unit_end_asked = false);
+    if recorded == Some(true) {
+        ask_for_unit_end(ctx);
     }
 }
 
@@ -327,12 +168,15 @@ pub fn client_gone(client: u64) {
         module.capture.client_gone(client);
         module.pipeliners.client_gone(client);
         module.clients.remove(&client);
+        module.transactions.discard(client);
+        module.blocked_readers.remove(client);
         module.pause_queued.remove(&client);
     });
 }
 
 /// The event loop is about to send replies and to sleep.
 pub fn before_sleep(ctx: Ctx<'_>) {
+    scripts::run_waiting(ctx);
     lifecycle::before_sleep(ctx);
     finish_deferred(ctx);
     finish_unit(ctx);

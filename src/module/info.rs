@@ -53,6 +53,8 @@ impl Module {
             ("pending_bytes", number(log.map_or(0, |log| log.pending_bytes() + self.batch.len() as u64))),
             ("inline_waits", number(self.counters.inline_waits)),
             ("wrapped_commands", number(self.counters.wrapped)),
+            ("wrapped_scripts", number(self.counters.scripts)),
+            ("blocked_stream_readers", number(self.blocked.len() as u64)),
             ("state_images", number(self.counters.state_images)),
             ("units", number(self.counters.units)),
             ("log_frames", counter(crate::log::Statistics::frames)),

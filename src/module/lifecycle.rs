@@ -3,6 +3,7 @@
 use crate::core::capture::Capture;
 use crate::core::dirty::DirtyKeys;
 use crate::core::pipeliners::Pipeliners;
+use crate::core::reads::{BlockedReaders, Transactions};
 use crate::core::unit::Batch;
 use crate::ffi::{
     ChildResult, Ctx, Held, Level, LoadingPhase, exit_now, fork_child, kill_child, log, register_hooks, save_rdb,
@@ -12,9 +13,9 @@ use crate::log::{FolderStorage, LogError, Lsn, Opened, Options, open};
 use crate::module::config::{self, Setting, value};
 use crate::module::release::{Release, Waiting};
 use crate::module::units::{finish_unit, unix_ms};
-use crate::module::{Module, State, commands, recovery, replace, server, with};
+use crate::module::{Module, State, commands, recovery, replace, scripts, server, with};
 use crossbeam::channel::{Receiver, TryRecvError};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -97,6 +98,13 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         log: None,
         opened: None,
         unit_holds: Vec::new(),
+        frame: None,
+        unit_reads: None,
+        opaque_runs: false,
+        transactions: Transactions::default(),
+        blocked_readers: BlockedReaders::default(),
+        scripts: VecDeque::new(),
+        blocked: HashMap::new(),
         unit_waits: false,
         unit_end_asked: false,
         iteration_waits_for: None,
@@ -109,7 +117,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         without_output: HashSet::new(),
         io_threads: server::has_io_threads(ctx),
         paused: false,
-        classes: server::command_classes(ctx),
+        commands: server::commands(ctx),
         script_db: None,
         baseline: Baseline::default(),
         counters: super::Counters::default(),
@@ -187,14 +195,14 @@ fn start_log(ctx: Ctx<'_>, opened: Opened<FolderStorage>, needs_base: bool) -> R
     let writer = opened.into_writer(unix_ms()).map_err(|error| error.to_string())?;
     let appended = writer.appended();
     let release = Release::start(writer).map_err(|error| error.to_string())?;
-    let classes = server::command_classes(ctx);
+    let commands = server::commands(ctx);
     with(|module| {
         module.capture.clear();
         module.batch = Batch::new(appended);
         module.dirty.clear();
         module.pipeliners = Pipeliners::default();
         module.log = Some(Arc::new(release));
-        module.classes = classes;
+        module.commands = commands;
         module.baseline.wanted = needs_base;
         module.baseline.not_before = None;
         module.state = if needs_base { State::Baselining } else { State::Active };
@@ -229,7 +237,8 @@ pub fn shut_down(ctx: Ctx<'_>) {
 }
 
 /// Makes everything durable, releases everyone, and closes the log.
-fn stop(_ctx: Ctx<'_>, next: State) {
+fn stop(ctx: Ctx<'_>, next: State) {
+    scripts::run_waiting(ctx);
     let Some((log_open, child, for_active)) = with(|module| {
         module.hand_over();
         module.state = next;

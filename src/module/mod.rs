@@ -4,6 +4,8 @@
 //! hook that was entered from within the module's own work, and that is a broken invariant.
 #![deny(unsafe_code)]
 
+mod announce;
+pub mod blocking;
 pub mod commands;
 pub mod config;
 pub mod errors;
@@ -13,19 +15,21 @@ pub mod lifecycle;
 pub mod recovery;
 mod release;
 mod replay;
+mod scripts;
 mod server;
 mod streams;
 mod units;
 mod wrap;
 
-use crate::core::capture::{Capture, Class};
+use crate::core::capture::Capture;
 use crate::core::dirty::DirtyKeys;
 use crate::core::pipeliners::Pipeliners;
+use crate::core::reads::{BlockedReaders, Transactions};
 use crate::core::unit::Batch;
 use crate::ffi::{Held, Level, log};
 use crate::log::{FolderStorage, Lsn};
 use release::Release;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, TryLockError};
 
@@ -74,6 +78,13 @@ struct UnitHold {
     held: Held,
 }
 
+/// A command that the module runs for a client, whose reply it holds itself.
+#[derive(Debug, Default)]
+struct Frame {
+    /// The command has changed data.
+    changed: bool,
+}
+
 /// Counters for INFO.
 #[derive(Debug, Default)]
 struct Counters {
@@ -83,6 +94,7 @@ struct Counters {
     state_images: u64,
     units: u64,
     wrapped: u64,
+    scripts: u64,
 }
 
 /// The module's state.
@@ -98,6 +110,18 @@ pub(crate) struct Module {
     opened: Option<crate::log::Opened<FolderStorage>>,
     /// Who gets its reply when the running unit is durable.
     unit_holds: Vec<UnitHold>,
+    /// The command that the module runs now.
+    frame: Option<Frame>,
+    /// The newest change that the running unit's reply may show, for a reply that could not be held.
+    unit_reads: Option<Lsn>,
+    /// A script or another module's command runs: what comes meanwhile belongs to it.
+    opaque_runs: bool,
+    transactions: Transactions,
+    blocked_readers: BlockedReaders,
+    /// Scripts that wait for the end of the iteration.
+    scripts: VecDeque<scripts::Script>,
+    /// Clients of blocking commands that the module runs.
+    blocked: HashMap<u64, blocking::Blocked>,
     /// The unit has a reply that could not be held: the loop waits for it before replies are sent.
     unit_waits: bool,
     unit_end_asked: bool,
@@ -121,7 +145,7 @@ pub(crate) struct Module {
     /// WBL.DEBUG PAUSE.
     paused: bool,
     /// What commands are, by lower-case name; filled from the server's own table at load.
-    classes: HashMap<Vec<u8>, Class>,
+    commands: HashMap<Vec<u8>, server::Known>,
     /// The database that a script's commands run in, as far as its SELECTs were seen.
     script_db: Option<u32>,
     baseline: lifecycle::Baseline,

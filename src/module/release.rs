@@ -23,7 +23,7 @@ fn lock(waiters: &Mutex<Waiters<Waiting>>) -> MutexGuard<'_, Waiters<Waiting>> {
 
 /// Releases everyone whose position is durable. Any thread.
 fn release_up_to(waiters: &Mutex<Waiters<Waiting>>, durable: Lsn) {
-    lock(waiters).take_up_to(durable).for_each(|waiting| waiting.held.release());
+    lock(waiters).take_up_to(durable).into_iter().for_each(|waiting| waiting.held.release());
 }
 
 impl Release {
@@ -64,6 +64,6 @@ impl Release {
 
     /// Takes out everyone who waits: for those who get no acknowledgement (the server became a replica).
     pub(super) fn take_waiting(&self) -> Vec<Waiting> {
-        lock(&self.waiters).take_all().collect()
+        lock(&self.waiters).take_all()
     }
 }

@@ -1,9 +1,13 @@
 //! Questions to the server.
 
 use crate::core::capture::Class;
+use crate::core::reads::Reads;
 use crate::core::table;
 use crate::ffi::{CallMode, Ctx, Reply, ReplyKind, ServerInfo};
 use std::collections::{HashMap, HashSet};
+
+/// How the module's own commands begin.
+const OWN_COMMANDS: &str = "wbl.";
 
 /// Whether the server holds any key or function.
 pub(super) fn has_data(ctx: Ctx<'_>) -> bool {
@@ -43,46 +47,74 @@ pub(super) fn replication_offset(ctx: Ctx<'_>) -> u64 {
     ServerInfo::read(ctx, "replication").and_then(|info| info.unsigned("master_repl_offset")).unwrap_or(0)
 }
 
-/// What each of the server's commands is for capture: the module's table where it knows the command, the server's flags elsewhere.
-pub(super) fn command_classes(ctx: Ctx<'_>) -> HashMap<Vec<u8>, Class> {
-    let mut classes = HashMap::new();
+/// What is known of one of the server's commands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    /// What it is for capture.
+    pub(super) class: Class,
+    /// What its reply shows.
+    pub(super) reads: Reads,
+    /// It may wait for a stream to change (XREAD).
+    pub(super) stream_reader: bool,
+}
+
+impl Known {
+    /// A command that COMMAND did not tell of.
+    pub(super) const UNKNOWN: Known = Known { class: Class::Opaque, reads: Reads::Nothing, stream_reader: false };
+    /// A command that neither shows nor changes data.
+    pub(super) const HARMLESS: Known = Known { class: Class::ReadOnly, reads: Reads::Nothing, stream_reader: false };
+}
+
+/// What each of the server's commands is, by lower-case name: the module's table where it knows the command, the server's flags elsewhere.
+pub(super) fn commands(ctx: Ctx<'_>) -> HashMap<Vec<u8>, Known> {
+    let mut commands = HashMap::new();
     let none: [&[u8]; 0] = [];
-    if let Some(commands) = ctx.own().call(CallMode::Internal, "COMMAND", none) {
-        (0..commands.len())
-            .filter_map(|index| commands.element(index))
-            .for_each(|entry| add_class(&mut classes, &entry));
+    if let Some(list) = ctx.own().call(CallMode::Internal, "COMMAND", none) {
+        (0..list.len()).filter_map(|index| list.element(index)).for_each(|entry| add_command(&mut commands, &entry));
     }
     for spec in table::COMMANDS {
-        if let Some((container, _)) = spec.name.split_once('|') {
-            classes.insert(container.as_bytes().to_vec(), Class::Container);
+        if let Some(known) = commands.get_mut(spec.name.as_bytes()) {
+            known.class = Class::Write(spec);
         }
-        classes.insert(spec.name.as_bytes().to_vec(), Class::Write(spec));
     }
     for (name, class) in [
         ("multi", Class::Multi),
         ("exec", Class::Exec),
         ("discard", Class::EndMulti),
         ("reset", Class::EndMulti),
+        ("watch", Class::Watch),
+        ("unwatch", Class::Unwatch),
         ("select", Class::Opaque),
         ("debug", Class::Opaque),
     ] {
-        classes.insert(name.as_bytes().to_vec(), class);
+        commands.entry(name.as_bytes().to_vec()).or_insert(Known::UNKNOWN).class = class;
     }
-    classes
+    commands
 }
 
-/// Adds an entry of COMMAND's reply (name, arity, flags, ..., subcommands last) and its subcommands.
-fn add_class(classes: &mut HashMap<Vec<u8>, Class>, entry: &Reply<'_>) {
+/// Adds an entry of COMMAND's reply (name, arity, flags, first key, last key, step, ..., subcommands last) and its subcommands.
+fn add_command(commands: &mut HashMap<Vec<u8>, Known>, entry: &Reply<'_>) {
     let (Some(name), Some(flags)) = (entry.element(0), entry.element(2)) else { return };
     let has_flag =
         |wanted: &[u8]| (0..flags.len()).filter_map(|index| flags.element(index)).any(|flag| flag.bytes() == wanted);
+    let number = |index| entry.element(index).map_or(0, |number| number.integer());
+    let lower = String::from_utf8_lossy(name.bytes()).to_ascii_lowercase();
+    let movable = has_flag(b"movablekeys");
+    let own = lower.starts_with(OWN_COMMANDS);
     // Commands with neither flag change no data by themselves (PUBLISH, CLIENT...), but for scripts, functions and what modules bring.
-    let opaque = has_flag(b"module") || has_flag(b"movablekeys") && !has_flag(b"readonly") || has_flag(b"write");
-    let lower = name.bytes().to_ascii_lowercase();
-    classes.insert(lower, if opaque { Class::Opaque } else { Class::ReadOnly });
-    if let Some(subcommands) = entry.element(9).filter(|list| list.kind() == ReplyKind::Array) {
+    let opaque = !own && (has_flag(b"module") || movable && !has_flag(b"readonly") || has_flag(b"write"));
+    let subcommands = entry.element(9).filter(|list| list.kind() == ReplyKind::Array && !list.is_empty());
+    let class = match (&subcommands, opaque) {
+        (Some(_), _) => Class::Container,
+        (None, true) => Class::Opaque,
+        (None, false) => Class::ReadOnly,
+    };
+    let reads = if own { Reads::Nothing } else { Reads::of(&lower, number(3), number(4), number(5), movable) };
+    let stream_reader = lower == "xread";
+    commands.insert(lower.into_bytes(), Known { class, reads, stream_reader });
+    if let Some(subcommands) = subcommands {
         (0..subcommands.len())
             .filter_map(|index| subcommands.element(index))
-            .for_each(|entry| add_class(classes, &entry));
+            .for_each(|entry| add_command(commands, &entry));
     }
 }

@@ -27,19 +27,42 @@ pub(super) fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// Has the running unit's end told.
+pub(super) fn ask_for_unit_end(ctx: Ctx<'_>) {
+    let asked = with(|module| std::mem::replace(&mut module.unit_end_asked, true));
+    if asked == Some(false) && !ctx.ask_for_unit_end() {
+        with(|module| module.unit_end_asked = false);
+    }
+}
+
 /// Ends the open unit, if there is one.
 pub(super) fn finish_unit(ctx: Ctx<'_>) {
     let unit = with(|module| {
         module.unit_end_asked = false;
-        if module.capture.is_wrapping() {
+        if module.frame.is_some() {
             // The server ends a context of its own inside the wrapped command; the end of that is asked for when it has run.
             return None;
         }
         module.script_db = None;
-        module.capture.end_unit().or_else(|| (!module.unit_holds.is_empty()).then(|| Unit::new(0)))
+        module.opaque_runs = false;
+        let blocks = |client| module.info_of(client).is_some_and(|info| info.blocked);
+        if !module.unit_holds.is_empty() || module.unit_reads.is_some() && blocks(module.top_client) {
+            // A held reply waits for a later position, a client that blocks gets none yet.
+            module.unit_reads = None;
+        }
+        let waits = !module.unit_holds.is_empty() || module.unit_reads.is_some();
+        module.capture.end_unit().or_else(|| waits.then(|| Unit::new(0)))
     });
     if let Some(Some(unit)) = unit {
         complete(ctx, unit);
+    }
+}
+
+/// Takes a deferred end of a unit up, once it has ended.
+pub(super) fn finish_deferred(ctx: Ctx<'_>) {
+    if with(|module| module.unit_end_deferred) == Some(true) && !ctx.flags().in_exec() {
+        with(|module| module.unit_end_deferred = false);
+        finish_unit(ctx);
     }
 }
 
@@ -79,7 +102,7 @@ fn complete(ctx: Ctx<'_>, mut unit: Unit) {
         if now || may_be_sent_early(ctx, client) {
             wait_now(ctx, lsn);
         } else {
-            with(|module| module.iteration_waits_for = Some(lsn));
+            with(|module| module.iteration_waits_for = module.iteration_waits_for.max(Some(lsn)));
         }
     }
 }
@@ -192,8 +215,12 @@ impl Module {
             return None;
         };
         let lsn = self.batch.push(unit);
-        self.counters.units += 1;
+        self.counters.units += u64::from(!unit.is_empty());
         if self.state == State::Active {
+            unit.emptied.iter().for_each(|db| self.dirty.mark_all(*db, lsn));
+            if unit.functions_changed {
+                self.dirty.mark_functions(lsn);
+            }
             unit.touched.iter().for_each(|key| self.dirty.mark(key.clone(), lsn));
         }
         for hold in self.unit_holds.drain(..) {
@@ -204,13 +231,15 @@ impl Module {
         if self.batch.len() >= EARLY_HAND_OVER_BYTES {
             self.hand_over();
         }
-        (std::mem::take(&mut self.unit_waits) && self.state == State::Active).then_some(lsn)
+        let own = std::mem::take(&mut self.unit_waits).then_some(lsn);
+        own.max(self.unit_reads.take()).filter(|_| self.state == State::Active)
     }
 
     /// Lets the running unit's replies go without waiting: there is no log (any more) to wait for.
     pub(super) fn drop_holds(&mut self) {
         self.unit_holds.drain(..).for_each(|hold| hold.held.release());
         self.unit_waits = false;
+        self.unit_reads = None;
     }
 
     /// Hands the batch to the writer thread. Waits for room when too much is pending.

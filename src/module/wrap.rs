@@ -1,75 +1,152 @@
-//! `WBL.CALL`: runs a command that no keyspace event tells of, so that the module sees it run and can hold its reply.
+//! The commands through which the module runs others: `WBL.CALL` (writes), `WBL.READ`, `WBL.EVAL` and `WBL.EVAL_RO` (scripts and functions).
 //!
 //! The command filter turns `XACK key group id` into `WBL.CALL XACK key group id` for clients whose user may run it; key positions, ACL rules
-//! and errors are those of the wrapped command.
+//! and errors are those of the command itself. That way the module sees the reply and can hold it: whether anything changed is known by then.
 
 use crate::core::capture::Class;
 use crate::core::leaf::Told;
+use crate::core::reads::Reads;
 use crate::core::table::{CommandSpec, Rule};
 use crate::ffi::{CallMode, Ctx, Reply, ReplyKind};
-use crate::module::{State, errors, streams, with};
+use crate::log::Lsn;
+use crate::module::release::Waiting;
+use crate::module::server::Known;
+use crate::module::units::ask_for_unit_end;
+use crate::module::{Frame, Module, State, blocking, errors, streams, with};
 use std::ffi::CStr;
 
-/// The command's name.
-pub const COMMAND: &CStr = c"wbl.call";
+/// Runs a write.
+pub const CALL: &CStr = c"wbl.call";
+/// Runs a read.
+pub const READ: &CStr = c"wbl.read";
+/// Runs a script or function that may write.
+pub const EVAL: &CStr = c"wbl.eval";
+/// Runs a script or function that may not.
+pub const EVAL_RO: &CStr = c"wbl.eval_ro";
 
 /// A hyperloglog's header has this many bytes; the highest bit of the last tells that the cached count is stale (`hyperloglog.c`).
 const HYPERLOGLOG_HEADER_BYTES: usize = 16;
 
-/// Runs `args[1..]`.
-pub fn run(ctx: Ctx<'_>, args: &[&[u8]]) {
-    let [_, command, rest @ ..] = args else { return ctx.reply_error(errors::CALL_REFUSED) };
-    let Ok(name) = std::str::from_utf8(command) else { return ctx.reply_error(errors::CALL_REFUSED) };
-    let spec = with(|module| module.state.logs().then(|| module.spec_of(name, rest.first().copied())));
-    let call = || ctx.call(CallMode::AsClient, name, rest.iter().copied());
-    let reply = match spec {
-        Some(Some(Some(spec))) if spec.is_wrapped() && !is_cached_count(ctx, spec, rest) => {
-            watched(ctx, spec, args, call)
-        }
-        _ => call(),
+/// WBL.CALL command [argument ...]
+pub fn call(ctx: Ctx<'_>, args: &[&[u8]]) {
+    run(ctx, args, |known| matches!(known.class, Class::Write(_)));
+}
+
+/// WBL.READ command [argument ...]
+pub fn read(ctx: Ctx<'_>, args: &[&[u8]]) {
+    run(ctx, args, |known| match known.class {
+        Class::Write(spec) => spec.rule == Rule::CardinalityCache,
+        class => class == Class::ReadOnly && known.reads != Reads::Script,
+    });
+}
+
+/// The command behind the module's own, with what is known of it; `None` when it is none that may be run so.
+pub(super) fn wrapped_command<'a>(
+    args: &'a [&'a [u8]],
+    allowed: impl Fn(Known) -> bool,
+) -> Option<(&'a str, &'a [&'a [u8]], Known)> {
+    let command = args.get(1..)?;
+    let name = std::str::from_utf8(command.first()?).ok()?;
+    let known = with(|module| module.known(name.as_bytes(), command.get(1).copied().unwrap_or_default()))?;
+    allowed(known).then_some((name, command, known))
+}
+
+fn run(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
+    let Some((name, command, known)) = wrapped_command(args, allowed) else {
+        return ctx.reply_error(errors::CALL_REFUSED);
     };
-    match reply {
-        Some(reply) => ctx.reply_with(&reply),
+    let rest = command.get(1..).unwrap_or_default();
+    let spec = match known.class {
+        Class::Write(spec) if !is_cached_count(ctx, spec, rest) => Some(spec),
+        _ => None,
+    };
+    let entered = with(|module| module.enter_frame(ctx, spec, known.reads, command)).flatten();
+    let mode = if entered.is_some() && may_block(ctx, known) { CallMode::AsBlockingClient } else { CallMode::AsClient };
+    let reply = ctx.call(mode, name, rest.iter().copied());
+    let Some(shown) = entered else {
+        return match reply {
+            Some(reply) => ctx.reply_with(&reply),
+            None => ctx.reply_error(errors::CALL_REFUSED),
+        };
+    };
+    if let Some(spec) = spec {
+        seal(ctx, spec, command, reply.as_ref());
+    }
+    let (changed, read) = with(Module::leave_frame).flatten().unwrap_or_default();
+    match reply.map(Reply::into_promise) {
+        Some(Ok(promise)) => blocking::block(ctx, spec, command, promise),
+        Some(Err(reply)) => {
+            hold(ctx, changed, read.max(shown));
+            ctx.reply_with(&reply);
+        }
         None => ctx.reply_error(errors::CALL_REFUSED),
+    }
+    if with(|module| module.capture.has_unit()) == Some(true) {
+        ask_for_unit_end(ctx);
     }
 }
 
-/// Runs the command with its reply held and its effect captured.
-fn watched(
-    ctx: Ctx<'_>,
-    spec: &'static CommandSpec,
-    args: &[&[u8]],
-    call: impl FnOnce() -> Option<Reply<'static>>,
-) -> Option<Reply<'static>> {
-    if with(|module| module.state) == Some(State::Active) {
-        ctx.raise_private_event();
-    }
-    with(|module| {
-        module.counters.wrapped += 1;
-        module.capture.wrapped(ctx.client_id(), spec, ctx.selected_db(), args.iter().skip(1).copied());
-    });
-    let reply = call();
-    let changed = reply.as_ref().is_some_and(|reply| match reply.kind() {
-        ReplyKind::Error | ReplyKind::Null => false,
+/// Whether the command may wait for a stream to change.
+fn may_block(ctx: Ctx<'_>, known: Known) -> bool {
+    let flags = ctx.flags();
+    let reads_streams = known.stream_reader || matches!(known.class, Class::Write(spec) if spec.blocks);
+    reads_streams
+        && !flags.in_exec()
+        && !flags.in_script()
+        && !flags.denies_blocking()
+        && with(|module| module.state == State::Active) == Some(true)
+}
+
+/// Tells the capture what the command did.
+pub(super) fn seal(ctx: Ctx<'_>, spec: &CommandSpec, command: &[&[u8]], reply: Option<&Reply<'_>>) {
+    let changed = reply.is_some_and(|reply| match reply.kind() {
+        ReplyKind::Error | ReplyKind::Null | ReplyKind::Promise => false,
         ReplyKind::Integer if spec.rule == Rule::Silent => reply.integer() > 0,
         _ => true,
     });
-    let told = reply.as_ref().and_then(|reply| match spec.rule {
+    let told = reply.and_then(|reply| match spec.rule {
         Rule::RandomPop => Some(Told::Members(members(reply))),
         Rule::Pending if reply.kind() != ReplyKind::Error => {
             let created = with(|module| module.capture.wrapped_has_events()) == Some(true);
-            streams::changes(ctx, args.get(1..)?, reply, created).map(Told::Groups)
+            streams::changes(ctx, command, reply, created).map(Told::Groups)
         }
         _ => None,
     });
-    let ask = with(|module| {
-        module.capture.wrapped_done(changed && spec.is_silent(), told, ctx.unit_time_us() / 1000);
-        !std::mem::replace(&mut module.unit_end_asked, true)
+    let now_ms = ctx.unit_time_us() / 1000;
+    with(|module| {
+        let changed = module.capture.wrapped_done(changed && spec.is_silent(), told, now_ms);
+        if let Some(frame) = &mut module.frame {
+            frame.changed |= changed;
+        }
     });
-    if ask == Some(true) && !ctx.ask_for_unit_end() {
-        with(|module| module.unit_end_asked = false);
+}
+
+/// Has the client's reply, which is to come, wait: for the running unit if that changed data, else for what it shows.
+fn hold(ctx: Ctx<'_>, changed: bool, shown: Option<Lsn>) {
+    if !changed && shown.is_none() {
+        return;
     }
-    reply
+    ctx.raise_private_event();
+    if changed {
+        return;
+    }
+    let inline = with(|module| {
+        let Some(log) = module.log.clone() else { return false };
+        // Nothing changed: the hold that the event made is for what is shown only.
+        module.unit_waits = false;
+        match (module.unit_holds.pop(), shown) {
+            (Some(hold), Some(lsn)) => {
+                module.counters.reads_blocked += 1;
+                module.pipeliners.held(hold.client, lsn);
+                log.wait(lsn, Waiting { client: hold.client, held: hold.held });
+                false
+            }
+            _ => module.note_read(shown),
+        }
+    });
+    if inline == Some(true) {
+        ask_for_unit_end(ctx);
+    }
 }
 
 /// What SPOP popped: one member, or many.
@@ -81,9 +158,12 @@ fn members(reply: &Reply<'_>) -> Vec<Vec<u8>> {
     }
 }
 
-/// A PFCOUNT that finds its cached count fresh changes nothing.
+/// A PFCOUNT that finds its cached count fresh changes nothing; that of several keys caches none.
 fn is_cached_count(ctx: Ctx<'_>, spec: &CommandSpec, args: &[&[u8]]) -> bool {
-    let ([key], Rule::CardinalityCache) = (args, spec.rule) else { return false };
+    if spec.rule != Rule::CardinalityCache {
+        return false;
+    }
+    let [key] = args else { return true };
     let header = ctx.call(CallMode::Internal, "GETRANGE", [*key, b"0", b"15"]);
     header.is_some_and(|header| match header.bytes() {
         bytes if header.kind() != ReplyKind::String || bytes.len() < HYPERLOGLOG_HEADER_BYTES => true,
@@ -91,16 +171,32 @@ fn is_cached_count(ctx: Ctx<'_>, spec: &CommandSpec, args: &[&[u8]]) -> bool {
     })
 }
 
-impl super::Module {
-    fn spec_of(&self, name: &str, subcommand: Option<&[u8]>) -> Option<&'static CommandSpec> {
-        let mut name = name.to_ascii_lowercase().into_bytes();
-        if self.classes.get(&name) == Some(&Class::Container) {
-            name.push(b'|');
-            name.extend(subcommand?.to_ascii_lowercase());
+impl Module {
+    /// The module is about to run a command for the context's client. Returns the newest change that its keys show; `None` when it only runs it.
+    fn enter_frame(
+        &mut self,
+        ctx: Ctx<'_>,
+        spec: Option<&'static CommandSpec>,
+        reads: Reads,
+        command: &[&[u8]],
+    ) -> Option<Option<Lsn>> {
+        if !self.state.logs() || self.frame.is_some() {
+            return None;
         }
-        match self.classes.get(&name) {
-            Some(Class::Write(spec)) => Some(spec),
-            _ => None,
+        self.counters.wrapped += 1;
+        self.frame = Some(Frame::default());
+        self.unit_reads = None;
+        let db = ctx.selected_db();
+        if let Some(spec) = spec {
+            self.capture.wrapped(ctx.client_id(), spec, db, command.iter().copied());
         }
+        Some(self.newest_change(ctx, command.len(), || command.iter().copied(), reads, Some(db)))
+    }
+
+    /// The command has run: whether it changed data, and the newest change that commands inside of it have read.
+    pub(super) fn leave_frame(&mut self) -> Option<(bool, Option<Lsn>)> {
+        let frame = self.frame.take()?;
+        let read = self.unit_reads.take();
+        Some((frame.changed && self.state == State::Active, self.undurable(read)))
     }
 }

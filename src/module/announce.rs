@@ -1,0 +1,382 @@
+//! Commands before they run: what they may change is announced to the capture, what their reply may show is noted, and those that the module
+//! must run itself are turned into its own commands.
+
+use crate::core::capture::Class;
+use crate::core::leaf::ClientId;
+use crate::core::reads::{self, Reads};
+use crate::core::table::{CommandSpec, Rule};
+use crate::ffi::{ClientInfo, Ctx, Filter, client_info};
+use crate::log::Lsn;
+use crate::module::server::Known;
+use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, wait_now};
+use crate::module::{Module, State, with, wrap};
+use std::ffi::CStr;
+
+/// Longest command name that the table knows, with room for subcommands.
+const NAME_BYTES_MAX: usize = 64;
+
+/// What the filter makes of a command.
+#[derive(Default)]
+struct Verdict {
+    /// The command may run long and let other clients' replies out meanwhile: this must be durable first.
+    wait_first: Option<Lsn>,
+    /// Ask to be called at the end of the unit.
+    watch_unit: bool,
+    /// Run it through this command of the module.
+    wrap: Option<&'static CStr>,
+}
+
+impl Verdict {
+    const PASS: Verdict = Verdict { wait_first: None, watch_unit: false, wrap: None };
+    const WATCH: Verdict = Verdict { watch_unit: true, ..Verdict::PASS };
+
+    fn wrap(name: &'static CStr) -> Verdict {
+        Verdict { wrap: Some(name), ..Verdict::PASS }
+    }
+}
+
+/// A command is about to run or to be queued, at top level or from a script or module.
+pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
+    finish_deferred(ctx);
+    // A blocked reader that the command before served has run by now, unseen; what it did comes before what this command does.
+    if with(|module| module.capture.has_suspects()) == Some(true) {
+        finish_suspects(ctx);
+    }
+    let Some(verdict) = with(|module| if module.state.logs() { module.announce(ctx, &filter) } else { Verdict::PASS })
+    else {
+        return;
+    };
+    if let Some(lsn) = verdict.wait_first {
+        wait_now(ctx, lsn);
+    }
+    if verdict.watch_unit {
+        ask_for_unit_end(ctx);
+    }
+    if let Some(name) = verdict.wrap {
+        filter.insert_first(name);
+    }
+}
+
+impl Module {
+    /// What is known of a connected client; `None` for those of scripts and modules.
+    pub(super) fn info_of(&self, client: ClientId) -> Option<ClientInfo> {
+        self.clients.contains(&client).then(|| client_info(client)).flatten()
+    }
+
+    /// What the command is, by its name (and its subcommand's).
+    pub(super) fn known(&self, name: &[u8], subcommand: &[u8]) -> Known {
+        let mut lower = [0; NAME_BYTES_MAX];
+        let Some(len) = lower_case(name, &mut lower, 0) else { return Known::UNKNOWN };
+        let known = self.commands.get(&lower[..len]).copied().unwrap_or(Known::UNKNOWN);
+        if known.class != Class::Container {
+            let shows = known.reads != Reads::Keyspace || &lower[..len] != b"debug" || reads::debug_shows(subcommand);
+            return if shows { known } else { Known { reads: Reads::Nothing, ..known } };
+        }
+        lower[len] = b'|';
+        let Some(len) = lower_case(subcommand, &mut lower, len + 1) else { return Known::HARMLESS };
+        self.commands.get(&lower[..len]).copied().unwrap_or(Known::HARMLESS)
+    }
+
+    fn announce(&mut self, ctx: Ctx<'_>, filter: &Filter) -> Verdict {
+        let client = filter.client_id();
+        let known = self.known(filter.arg(0), filter.arg(1));
+        match known.class {
+            // Neither scripts nor modules can run these.
+            Class::Multi | Class::EndMulti => return self.announce_bounds(client, known.class),
+            Class::Exec => return self.announce_exec(ctx, client),
+            Class::Watch | Class::Unwatch => return self.announce_watch(filter, client, known.class),
+            _ => {}
+        }
+        // What scripts and modules run inside of a command has a client of its own, whose id may be that of a connected one.
+        if self.frame.is_some() || self.opaque_runs || ctx.flags().in_script() || !self.clients.contains(&client) {
+            self.note_read(self.newest_read(ctx, filter, known.reads, None));
+            return self.announce_running(ctx, filter, client, known, None);
+        }
+        self.blocked_readers.remove(client);
+        if self.is_queueing(client) {
+            return self.announce_queued(ctx, filter, client, known);
+        }
+        self.announce_top(ctx, filter, client, known)
+    }
+
+    /// Whether what this client sends is queued.
+    fn is_queueing(&mut self, client: ClientId) -> bool {
+        if !self.capture.is_queueing(client) {
+            return false;
+        }
+        let queueing = self.info_of(client).is_some_and(|info| info.in_multi);
+        if !queueing {
+            self.capture.not_queueing(client);
+        }
+        queueing
+    }
+
+    fn announce_bounds(&mut self, client: ClientId, class: Class) -> Verdict {
+        if class == Class::EndMulti {
+            self.transactions.discard(client);
+        }
+        self.capture.command(client, class, None, std::iter::empty());
+        Verdict::PASS
+    }
+
+    fn announce_exec(&mut self, ctx: Ctx<'_>, client: ClientId) -> Verdict {
+        self.top_client = client;
+        // Calls at the end of such a unit would end the pause before it begins, which the server asserts against.
+        self.unit_end_deferred = self.pause_queued.remove(&client);
+        self.capture.command(client, Class::Exec, None, std::iter::empty());
+        let db = self.info_of(client).map_or(0, |info| info.db);
+        self.script_db = Some(db);
+        let shown = self.transactions.finish(client, db, &self.dirty);
+        let reads = self.note_read(shown);
+        if self.capture.exec(client, ctx.unit_time_us() / 1000) {
+            self.unit_waits = true;
+            return Verdict::WATCH;
+        }
+        Verdict { watch_unit: reads, ..Verdict::PASS }
+    }
+
+    fn announce_watch(&mut self, filter: &Filter, client: ClientId, class: Class) -> Verdict {
+        self.capture.command(client, Class::ReadOnly, None, std::iter::empty());
+        match self.info_of(client) {
+            Some(info) if class == Class::Watch && !info.in_multi => {
+                (1..filter.len())
+                    .for_each(|index| self.transactions.watch(client, (info.db, filter.arg(index).into())));
+            }
+            Some(info) if class == Class::Unwatch && !info.in_multi => self.transactions.unwatch(client),
+            _ => {}
+        }
+        Verdict::PASS
+    }
+
+    /// A command that its client queues.
+    fn announce_queued(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
+        let positions = key_positions(ctx, filter, known.reads);
+        let set = self.transactions.queued(client);
+        match known.reads {
+            Reads::Keyspace | Reads::Sort => set.keyspace(),
+            Reads::Functions => set.functions(),
+            Reads::Script => set.anything(),
+            // SELECT: what follows is in another database.
+            _ if known.class == Class::Opaque => set.anything(),
+            _ => positions.into_iter().for_each(|index| set.key(filter.arg(index))),
+        }
+        if filter.arg(0).eq_ignore_ascii_case(b"client") && filter.arg(1).eq_ignore_ascii_case(b"pause") {
+            self.pause_queued.insert(client);
+        }
+        let args = (0..filter.len()).map(|index| filter.arg(index));
+        self.capture.command(client, known.class, None, args);
+        Verdict::PASS
+    }
+
+    /// A command that a connected client wants to have run now.
+    fn announce_top(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
+        // The client's database is asked for only if a key of that name is dirty in any.
+        let info = match self.newest_read(ctx, filter, known.reads, None) {
+            None => None,
+            Some(_) => self.info_of(client),
+        };
+        let shown = info.and_then(|info| self.newest_read(ctx, filter, known.reads, Some(info.db)));
+        if let Some(wrapper) = self.wrapper(filter, known, shown) {
+            let allowed = self.may_be_held(client, known, info) && filter.may_run_as(ctx, wrapper);
+            if allowed {
+                self.capture.command(client, Class::ReadOnly, None, std::iter::empty());
+                return Verdict::wrap(wrapper);
+            }
+        }
+        if filter.arg(0).eq_ignore_ascii_case(b"client") && filter.arg(1).eq_ignore_ascii_case(b"tracking") {
+            self.tracking_seen = true;
+        }
+        let reads = self.note_read(shown);
+        if reads {
+            self.top_client = client;
+        }
+        let verdict = self.announce_running(ctx, filter, client, known, Some(client));
+        Verdict { watch_unit: verdict.watch_unit || reads, ..verdict }
+    }
+
+    /// The module's command that is to run this one: because no event tells (enough) of what it does, because its reply shows `shown`, or
+    /// because it may block for what is not durable.
+    fn wrapper(&self, filter: &Filter, known: Known, shown: Option<Lsn>) -> Option<&'static CStr> {
+        let active = self.state == State::Active;
+        let blocks = || has_arg(filter, b"BLOCK");
+        match known.class {
+            Class::Write(spec) if spec.rule == Rule::CardinalityCache => {
+                // Only the count of a single key is cached.
+                (filter.len() == 2 || shown.is_some()).then_some(wrap::READ)
+            }
+            Class::Write(spec) if spec.is_wrapped() => (active || !spec.blocks || !blocks()).then_some(wrap::CALL),
+            Class::Write(spec) if spec.blocks => None,
+            Class::Write(spec) => {
+                let args = (0..filter.len()).map(|index| filter.arg(index));
+                (shown.is_some() && !reads::is_effective(spec.name, args)).then_some(wrap::CALL)
+            }
+            Class::Opaque if known.reads == Reads::Script => active.then_some(wrap::EVAL),
+            Class::ReadOnly if known.reads == Reads::Script => {
+                (active && !self.dirty.is_empty()).then_some(wrap::EVAL_RO)
+            }
+            Class::ReadOnly if known.stream_reader && active && blocks() => Some(wrap::READ),
+            Class::ReadOnly if shown.is_some() => Some(wrap::READ),
+            _ => None,
+        }
+    }
+
+    /// Whether the client's reply to a command that the module runs can be held: else the loop waits for it. What must be run by the module
+    /// to be seen is, whoever waits then.
+    fn may_be_held(&mut self, client: ClientId, known: Known, info: Option<ClientInfo>) -> bool {
+        if matches!(known.class, Class::Write(spec) if spec.is_wrapped()) {
+            return true;
+        }
+        // Invalidations of a held client leave before its reply.
+        let tracking = self.tracking_seen && info.or_else(|| self.info_of(client)).is_some_and(|info| info.tracking);
+        !tracking && (self.paused || !self.pipeliners.is_pipelining(client))
+    }
+
+    /// Announces a command that runs now, as it was sent. `top` is its client, if it is one that waits for a reply.
+    fn announce_running(
+        &mut self,
+        ctx: Ctx<'_>,
+        filter: &Filter,
+        client: ClientId,
+        known: Known,
+        top: Option<ClientId>,
+    ) -> Verdict {
+        let none = std::iter::empty;
+        match known.class {
+            Class::Opaque => {
+                self.capture.command(client, Class::Opaque, None, none());
+                if let Some(info) = self.info_of(client) {
+                    self.script_db = Some(info.db);
+                    self.top_client = client;
+                }
+                // What another module's command reads, or a script's, is noted while it runs.
+                let watch_unit = top.is_some() && !filter.arg(0).eq_ignore_ascii_case(b"select");
+                self.opaque_runs |= watch_unit;
+                Verdict { wait_first: self.iteration_waits_for, watch_unit, ..Verdict::PASS }
+            }
+            Class::Write(spec) if spec.rule == Rule::CardinalityCache && filter.len() != 2 => {
+                self.capture.command(client, Class::ReadOnly, None, none());
+                Verdict::PASS
+            }
+            Class::Write(spec) => self.announce_write(ctx, filter, client, spec, top),
+            class => {
+                if known.stream_reader && top.is_some() && has_arg(filter, b"BLOCK") {
+                    self.announce_stream_reader(ctx, filter, client);
+                }
+                self.capture.command(client, class, None, none());
+                let watch_unit = known.reads == Reads::Script && top.is_some() && !self.dirty.is_empty();
+                Verdict { watch_unit, ..Verdict::PASS }
+            }
+        }
+    }
+
+    fn announce_write(
+        &mut self,
+        ctx: Ctx<'_>,
+        filter: &Filter,
+        client: ClientId,
+        spec: &'static CommandSpec,
+        top: Option<ClientId>,
+    ) -> Verdict {
+        // COPY and MOVE name another database, so that their events do not tell their own.
+        let needs_db = spec.is_wrapped() || spec.rule == Rule::Copy || spec.name == "move";
+        let db = if needs_db { self.info_of(client).map(|info| info.db) } else { None };
+        self.capture.command(client, Class::Write(spec), db, (0..filter.len()).map(|index| filter.arg(index)));
+        let failing_bitfield = spec.rule == Rule::Bits && has_arg(filter, b"FAIL");
+        if !spec.is_silent() && !failing_bitfield {
+            return Verdict::PASS;
+        }
+        // It may change data though no event tells of it.
+        if let Some(client) = top {
+            self.top_client = client;
+        }
+        self.capture.unseen(top, ctx.unit_time_us() / 1000);
+        self.unit_waits = true;
+        Verdict::WATCH
+    }
+
+    /// A reader that the server itself will serve, without an event: whatever changes its streams is waited for by the loop.
+    fn announce_stream_reader(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId) {
+        let Some(info) = self.info_of(client) else { return };
+        for index in key_positions(ctx, filter, Reads::Movable) {
+            self.blocked_readers.add(client, (info.db, filter.arg(index).into()));
+        }
+    }
+
+    /// The newest change, not durable yet, that the reply to the command may show. Without a database: in any.
+    fn newest_read(&self, ctx: Ctx<'_>, filter: &Filter, reads: Reads, db: Option<u32>) -> Option<Lsn> {
+        if self.dirty.is_empty() || reads == Reads::Nothing {
+            return None;
+        }
+        let args = || (0..filter.len()).map(|index| filter.arg(index));
+        self.newest_change(ctx, filter.len(), args, reads, db)
+    }
+
+    /// The same for arguments that are not a filter's.
+    pub(super) fn newest_change<'a, A: Iterator<Item = &'a [u8]>>(
+        &self,
+        ctx: Ctx<'_>,
+        len: usize,
+        args: impl Fn() -> A,
+        reads: Reads,
+        db: Option<u32>,
+    ) -> Option<Lsn> {
+        let key = |key: &[u8]| db.map_or_else(|| self.dirty.key_anywhere(key), |db| self.dirty.key(db, key));
+        let keyspace = || db.map_or_else(|| self.dirty.any_change(), |db| self.dirty.database_change(db));
+        let by_pattern = |arg: &[u8]| arg.eq_ignore_ascii_case(b"BY") || arg.eq_ignore_ascii_case(b"GET");
+        let newest = match reads {
+            Reads::Nothing => None,
+            Reads::Range { first, last, step } => {
+                let end = reads::range(first, last, step, len).last()?;
+                let keys = args().take(end + 1).enumerate().skip(first);
+                keys.filter(|(index, _)| (index - first) % step == 0).filter_map(|(_, arg)| key(arg)).max()
+            }
+            Reads::Sort if args().skip(2).any(by_pattern) => keyspace(),
+            Reads::Movable | Reads::Sort => {
+                let mut positions = ctx.command_keys(args());
+                positions.sort_unstable();
+                let keys = args().enumerate().filter(|(index, _)| positions.binary_search(index).is_ok());
+                keys.filter_map(|(_, arg)| key(arg)).max()
+            }
+            Reads::Keyspace => keyspace(),
+            Reads::Functions | Reads::Script => self.dirty.functions_change(),
+        };
+        self.undurable(newest)
+    }
+
+    /// The position, unless it is durable.
+    pub(super) fn undurable(&self, lsn: Option<Lsn>) -> Option<Lsn> {
+        let log = self.log.as_ref()?;
+        lsn.filter(|lsn| self.state == State::Active && log.log().durable() < *lsn)
+    }
+
+    /// The running unit's reply may show this change. Returns whether there is one to wait for.
+    pub(super) fn note_read(&mut self, lsn: Option<Lsn>) -> bool {
+        let lsn = self.undurable(lsn);
+        self.unit_reads = self.unit_reads.max(lsn);
+        lsn.is_some()
+    }
+}
+
+fn key_positions(ctx: Ctx<'_>, filter: &Filter, reads: Reads) -> Vec<usize> {
+    match reads {
+        Reads::Range { first, last, step } => reads::range(first, last, step, filter.len()).collect(),
+        Reads::Movable | Reads::Sort => ctx.command_keys((0..filter.len()).map(|index| filter.arg(index))),
+        _ => Vec::new(),
+    }
+}
+
+pub(super) fn has_arg(filter: &Filter, wanted: &[u8]) -> bool {
+    (1..filter.len()).any(|index| filter.arg(index).eq_ignore_ascii_case(wanted))
+}
+
+/// Writes the lower-case name behind `start`; `None` when it is too long to be one.
+fn lower_case(name: &[u8], out: &mut [u8; NAME_BYTES_MAX], start: usize) -> Option<usize> {
+    let end = start + name.len();
+    // One byte stays free for the `|` of a subcommand.
+    if end >= NAME_BYTES_MAX {
+        return None;
+    }
+    out.get_mut(start..end)?.copy_from_slice(name);
+    out.get_mut(start..end)?.make_ascii_lowercase();
+    Some(end)
+}

@@ -1,0 +1,89 @@
+//! Readers that wait for a stream to change (XREAD and XREADGROUP with BLOCK).
+//!
+//! The server serves a blocked reader without an event, so that nothing could hold its reply. The module therefore runs such a command itself
+//! (`Call` with the flag `K`): the command waits as a client of the module's, and its reply comes to the module, which holds the real client.
+
+use crate::core::reads::Reads;
+use crate::core::table::CommandSpec;
+use crate::ffi::{Ctx, Held, Promise, Reply};
+use crate::module::release::Waiting;
+use crate::module::units::ask_for_unit_end;
+use crate::module::{Frame, UnitHold, errors, with, wrap};
+
+/// A client whose command waits.
+pub(crate) struct Blocked {
+    held: Held,
+    promise: Promise,
+    spec: Option<&'static CommandSpec>,
+    command: Vec<Vec<u8>>,
+    db: u32,
+}
+
+/// The command waits: so does the context's client.
+pub(super) fn block(ctx: Ctx<'_>, spec: Option<&'static CommandSpec>, command: &[&[u8]], promise: Promise) {
+    let client = ctx.client_id();
+    let Some(held) = ctx.block_for_answer() else {
+        promise.abort();
+        return ctx.reply_error(errors::CANNOT_BLOCK);
+    };
+    held.on_leave();
+    promise.on_answer(client);
+    let command = command.iter().map(|arg| arg.to_vec()).collect();
+    let blocked = Blocked { held, promise, spec, command, db: ctx.selected_db() };
+    with(|module| module.blocked.insert(client, blocked));
+}
+
+/// The command has an answer: entries, a time-out, an error. Its client gets it when what it shows, or did, is durable.
+pub fn answered(ctx: Ctx<'_>, client: u64, reply: Reply<'static>) {
+    let Some(Some(blocked)) = with(|module| module.blocked.remove(&client)) else { return };
+    let Blocked { mut held, promise, spec, command, db } = blocked;
+    drop(promise);
+    let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+    let logs = with(|module| {
+        let logs = module.state.logs();
+        if logs {
+            module.frame = Some(Frame::default());
+            if let Some(spec) = spec {
+                module.capture.wrapped(client, spec, db, args.iter().copied());
+            }
+        }
+        logs
+    });
+    if let (Some(spec), Some(true)) = (spec, logs) {
+        wrap::seal(ctx, spec, &args, Some(&reply));
+    }
+    held.set_answer(reply);
+    if logs != Some(true) {
+        return held.release();
+    }
+    let changed = with(|module| {
+        let changed = module.leave_frame().is_some_and(|(changed, _)| changed);
+        let shown = module.newest_change(ctx, args.len(), || args.iter().copied(), Reads::Movable, Some(db));
+        match (module.log.clone(), shown) {
+            _ if changed || module.unit_end_deferred => module.unit_holds.push(UnitHold { client, held }),
+            (Some(log), Some(lsn)) => {
+                module.counters.reads_blocked += 1;
+                log.wait(lsn, Waiting { client, held });
+            }
+            _ => held.release(),
+        }
+        changed
+    });
+    if changed == Some(true) {
+        ask_for_unit_end(ctx);
+    }
+}
+
+/// CLIENT UNBLOCK id TIMEOUT: the context's client waits no longer.
+pub(super) fn timed_out(ctx: Ctx<'_>) {
+    left(ctx.client_id());
+    ctx.reply_null_array();
+}
+
+/// The client has disconnected, or CLIENT UNBLOCK id ERROR has ended its wait.
+pub fn left(client: u64) {
+    if let Some(Some(blocked)) = with(|module| module.blocked.remove(&client)) {
+        blocked.promise.abort();
+        blocked.held.release();
+    }
+}

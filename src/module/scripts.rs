@@ -1,0 +1,104 @@
+//! Scripts and functions of clients that may run the module's command: they run at the end of the iteration of the event loop, so that their
+//! replies can be held.
+//!
+//! A script that runs long lets the server serve other clients meanwhile, and its own may disconnect. The server protects the client of a
+//! script against that, but not one whose command calls the script. So the script does not run inside its client's command: the client is
+//! blocked first, and its reply is written to the blocked client.
+
+use crate::core::capture::Class;
+use crate::core::reads::Reads;
+use crate::ffi::{CallMode, Ctx, Held};
+use crate::module::release::Waiting;
+use crate::module::server::Known;
+use crate::module::units::{finish_unit, wait_now};
+use crate::module::{Frame, State, UnitHold, errors, with, wrap};
+
+/// A script that waits for the end of the iteration.
+pub(crate) struct Script {
+    pub(super) client: u64,
+    pub(super) held: Held,
+    command: Vec<Vec<u8>>,
+    db: u32,
+    resp3: bool,
+}
+
+/// WBL.EVAL command [argument ...]
+pub(super) fn eval(ctx: Ctx<'_>, args: &[&[u8]]) {
+    schedule(ctx, args, |known| known.class == Class::Opaque && known.reads == Reads::Script);
+}
+
+/// WBL.EVAL_RO command [argument ...]
+pub(super) fn eval_ro(ctx: Ctx<'_>, args: &[&[u8]]) {
+    schedule(ctx, args, |known| known.class == Class::ReadOnly && known.reads == Reads::Script);
+}
+
+fn schedule(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
+    let Some((_, command, _)) = wrap::wrapped_command(args, allowed) else {
+        return ctx.reply_error(errors::CALL_REFUSED);
+    };
+    let flags = ctx.flags();
+    if flags.in_exec() || flags.in_script() || flags.denies_blocking() {
+        return ctx.reply_error(errors::CANNOT_BLOCK);
+    }
+    let Some(held) = ctx.block_for_answer() else { return ctx.reply_error(errors::CANNOT_BLOCK) };
+    let command = command.iter().map(|arg| arg.to_vec()).collect();
+    let script = Script { client: ctx.client_id(), held, command, db: ctx.selected_db(), resp3: flags.is_resp3() };
+    with(|module| module.scripts.push_back(script));
+}
+
+/// Runs the scripts that wait, in their order.
+pub(super) fn run_waiting(ctx: Ctx<'_>) {
+    while let Some(Some(script)) = with(|module| module.scripts.pop_front()) {
+        // A long script lets replies of other clients out.
+        if let Some(Some(lsn)) = with(|module| module.iteration_waits_for.take()) {
+            wait_now(ctx, lsn);
+        }
+        run(ctx, script);
+    }
+}
+
+fn run(ctx: Ctx<'_>, script: Script) {
+    let Script { client, mut held, command, db, resp3 } = script;
+    finish_unit(ctx);
+    let library = with(|module| {
+        module.counters.scripts += 1;
+        module.capture.command(client, Class::Opaque, None, std::iter::empty());
+        module.script_db = Some(db);
+        module.top_client = client;
+        module.unit_reads = None;
+        module.frame = module.state.logs().then(Frame::default);
+        module.undurable(module.dirty.functions_change())
+    });
+    let answer = ctx.as_user_of(client, db, |ctx| {
+        let (name, args) = command.split_first()?;
+        ctx.call(CallMode::AsUser { resp3 }, &String::from_utf8_lossy(name), args.iter().map(Vec::as_slice))
+    });
+    match answer {
+        Some(Some(answer)) => held.set_answer(answer),
+        // Its user has gone (and so has the client), or its arguments were refused before, which the filter lets no command come to.
+        _ => {
+            ctx.close_client(client);
+        }
+    }
+    let shows_library = command.first().is_some_and(|name| name.to_ascii_lowercase().starts_with(b"fcall"));
+    let release = with(|module| {
+        let Some((changed, read)) = module.leave_frame() else { return Some(held) };
+        if changed {
+            module.unit_holds.push(UnitHold { client, held });
+            return None;
+        }
+        let shown = if shows_library { read.max(library.flatten()) } else { read };
+        match (module.log.clone(), shown) {
+            (Some(log), Some(lsn)) if module.state == State::Active => {
+                module.counters.reads_blocked += 1;
+                log.wait(lsn, Waiting { client, held });
+                None
+            }
+            _ => Some(held),
+        }
+    });
+    if let Some(Some(held)) = release {
+        held.release();
+    }
+    finish_unit(ctx);
+}
