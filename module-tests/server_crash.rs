@@ -18,7 +18,7 @@ const STOCK_ROUNDS: u64 = 3;
 /// The most acknowledged operations of a round.
 const OPERATIONS: u64 = 12_000;
 /// Whether the module holds back reads of changes that are not durable yet.
-const READS_ARE_HELD: bool = false;
+const READS_ARE_HELD: bool = true;
 /// More than all clients together can have in flight.
 const LOST_BYTES: u64 = 16 * 1024;
 
