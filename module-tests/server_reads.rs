@@ -86,6 +86,33 @@ each_version! {
         assert_eq!(writer.reply().text(), "1-1");
     }
 
+    // Its answer is written before the module can look, and the loop cannot wait for a RESUME with it.
+    fn a_pop_that_waits_in_vain_for_what_is_not_durable_is_disconnected_while_the_position_is_frozen(version: Version) {
+        let server = ServerBuilder::with_module(version).start();
+        let (mut control, mut remover) = (server.raw(), server.raw());
+        let blocked = || info_field(&mut server.raw(), "clients", "blocked_clients");
+        for (command, unblock) in [("BLPOP list 0.05", None), ("BLPOP list 0", Some("TIMEOUT")), ("BLPOP list 0", Some("ERROR"))] {
+            control.run("RPUSH list a");
+            control.run("WBL.DEBUG PAUSE");
+            remover.send_text("DEL list");
+            remover.assert_silent(&mut control, "DEL");
+            let mut reader = server.raw();
+            let id = reader.run("CLIENT ID").integer().to_string();
+            reader.send_text(command);
+            if let Some(kind) = unblock {
+                wait_until("both wait", PATIENCE, || blocked().as_deref() == Some("2"));
+                assert_eq!(control.call(&["CLIENT", "UNBLOCK", &id, kind]).integer(), 1);
+            }
+            let end = reader.try_reply().expect_err("no reply");
+            assert_eq!(end.kind(), std::io::ErrorKind::UnexpectedEof, "{command}");
+            control.run("WBL.DEBUG RESUME");
+            assert_eq!(remover.reply().integer(), 1);
+            let mut reader = server.raw();
+            reader.send_text("BLPOP list 0.05");
+            assert_eq!(format!("{:?}", reader.reply()), "null");
+        }
+    }
+
     fn info_counts_readers_that_wait(version: Version) {
         let server = ServerBuilder::with_module(version).start();
         let (mut control, mut reader, mut writer) = (server.raw(), server.raw(), server.raw());

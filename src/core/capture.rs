@@ -239,6 +239,11 @@ impl Capture {
         self.leaf_of(client)?.query(kind)
     }
 
+    /// The arguments of a client's command that the server may have made wait, and that has not been served since.
+    pub fn waiting_command(&self, client: ClientId) -> Option<&Args> {
+        self.parked.get(&client).map(|leaf| &leaf.args)
+    }
+
     /// Whether a wrapped command is running.
     pub fn is_wrapping(&self) -> bool {
         self.current.as_ref().is_some_and(|leaf| leaf.wrapped)

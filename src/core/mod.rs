@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 
 pub mod capture;
+pub mod deadlines;
 pub mod dirty;
 pub mod leaf;
+pub mod notices;
 pub mod pending;
 pub mod pipeliners;
 pub mod reads;

@@ -1,5 +1,6 @@
 //! A callback's context.
 
+use super::call::OwnedString;
 use super::client::{Held, User};
 use std::ffi::CStr;
 use std::marker::PhantomData;
@@ -70,6 +71,12 @@ static SCRIPTS: AtomicPtr<raw::ValkeyModuleCtx> = AtomicPtr::new(std::ptr::null_
 /// The module's own context, for callbacks that bring none (the command filter, settings, fork-done). `None` while not loaded.
 pub(super) fn detached() -> Option<Ctx<'static>> {
     NonNull::new(DETACHED.load(Ordering::Relaxed)).map(|raw| Ctx { raw, main_thread_only: PhantomData })
+}
+
+/// Wakes the event loop. Any thread.
+pub fn wake_event_loop() {
+    // SAFETY: the server documents the function as safe to call from any thread; the callback takes no data.
+    unsafe { api!(ValkeyModule_EventLoopAddOneShot)(Some(super::shells::woken as _), std::ptr::null_mut()) };
 }
 
 impl<'a> Ctx<'a> {
@@ -199,7 +206,7 @@ impl<'a> Ctx<'a> {
 
     /// Raises an event of the module's private class, which only the module's own event callback gets, in the context of the executing client.
     pub fn raise_private_event(self) {
-        let key = super::call::OwnedString::new(b"");
+        let key = OwnedString::new(b"");
         // SAFETY: the context is valid (type invariant), the event name is NUL-terminated and the key lives over the call.
         unsafe {
             api!(ValkeyModule_NotifyKeyspaceEvent)(
@@ -235,6 +242,13 @@ impl<'a> Ctx<'a> {
     pub fn close_client(self, client: u64) -> bool {
         // SAFETY: the context is valid (type invariant); an unknown id is answered with an error status.
         unsafe { api!(ValkeyModule_DeauthenticateAndCloseClient)(self.as_raw(), client) == raw::VALKEYMODULE_OK as i32 }
+    }
+
+    /// Publishes a message to the channel's subscribers.
+    pub fn publish(self, channel: &[u8], message: &[u8]) {
+        let (channel, message) = (OwnedString::new(channel), OwnedString::new(message));
+        // SAFETY: the context is valid (type invariant) and both strings live over the call.
+        unsafe { api!(ValkeyModule_PublishMessage)(self.as_raw(), channel.as_raw(), message.as_raw()) };
     }
 
     /// Replies with an integer.

@@ -30,13 +30,13 @@ mod signals;
 
 pub use call::{CallMode, Promise, Reply, ReplyKind};
 pub use client::{ClientInfo, Held, client_info};
-pub use context::Ctx;
+pub use context::{Ctx, wake_event_loop};
 pub use info::{InfoWriter, ServerInfo};
 pub use load::{ChildResult, fork_child, kill_child, load_rdb, pipe_path, save_rdb};
 pub use logging::{Level, log};
 pub use registration::{
-    CommandDocs, CommandFlags, ConfigKind, load_configs, register_command, register_config, register_hooks,
-    server_version, unregister_hooks,
+    CommandDocs, CommandFlags, ConfigKind, follow_all_events, load_configs, register_command, register_config,
+    register_hooks, server_version, unregister_hooks,
 };
 pub use shells::{Filter, LoadingPhase};
 pub use signals::exit_now;

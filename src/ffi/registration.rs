@@ -5,6 +5,7 @@ use super::shells;
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_void};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 use valkey_module::raw;
 
 /// The class of the module's private events: a bit that no class of the server uses, so that neither clients nor other modules get them.
@@ -264,8 +265,24 @@ pub fn register_hooks(ctx: Ctx<'_>) -> bool {
     SERVER_EVENTS.iter().all(|id| subscribe_server_event(ctx, *id))
 }
 
+/// Has events told that tell of no change: `keymiss` and `new`. Once is enough.
+pub fn follow_all_events(ctx: Ctx<'_>) {
+    if FOLLOWS_ALL.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let classes = raw::VALKEYMODULE_NOTIFY_KEY_MISS | raw::VALKEYMODULE_NOTIFY_NEW;
+    // SAFETY: the context is valid (type invariant); the callback has the server's signature and lives as long as the module.
+    unsafe {
+        api!(ValkeyModule_SubscribeToKeyspaceEvents)(ctx.own().as_raw(), classes, Some(shells::noted_event as _));
+    }
+}
+
+/// Whether `follow_all_events` was called.
+static FOLLOWS_ALL: AtomicBool = AtomicBool::new(false);
+
 /// Takes the command filter back. Event subscriptions end with the module.
 pub fn unregister_hooks(ctx: Ctx<'_>) {
+    FOLLOWS_ALL.store(false, Ordering::Relaxed);
     if let Some(filter) = FILTER.take() {
         // SAFETY: the filter was registered by this module and is taken back once.
         unsafe { api!(ValkeyModule_UnregisterCommandFilter)(ctx.as_raw(), filter.as_ptr()) };

@@ -124,11 +124,30 @@ pub(super) unsafe extern "C" fn keyspace_event(
             hooks::key_loaded(ctx, key);
         } else {
             let removed_by_server = class & (raw::VALKEYMODULE_NOTIFY_EXPIRED | raw::VALKEYMODULE_NOTIFY_EVICTED) != 0;
-            hooks::key_changed(ctx, event.to_bytes(), key, removed_by_server);
+            hooks::key_changed(ctx, class.cast_unsigned(), event.to_bytes(), key, removed_by_server);
         }
     });
     OK
 }
+
+pub(super) unsafe extern "C" fn noted_event(
+    ctx: *mut raw::ValkeyModuleCtx,
+    class: c_int,
+    event: *const c_char,
+    key: *mut raw::ValkeyModuleString,
+) -> c_int {
+    guard("the keyspace event callback", || {
+        // SAFETY: the server passes a valid context, a NUL-terminated event name and a live key for the time of the callback.
+        let (ctx, event, key) = unsafe { (Ctx::from_raw(ctx), CStr::from_ptr(event), bytes(key)) };
+        if let Some(ctx) = ctx {
+            hooks::key_noted(ctx, class.cast_unsigned(), event.to_bytes(), key);
+        }
+    });
+    OK
+}
+
+/// Wakes the event loop; what there is to do is done before it sleeps again.
+pub(super) unsafe extern "C" fn woken(_data: *mut c_void) {}
 
 pub(super) unsafe extern "C" fn unit_end(ctx: *mut raw::ValkeyModuleCtx, _data: *mut c_void) {
     // SAFETY: the server passes a valid context for the time of the callback.

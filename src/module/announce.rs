@@ -2,13 +2,14 @@
 //! must run itself are turned into its own commands.
 
 use crate::core::capture::Class;
-use crate::core::leaf::ClientId;
+use crate::core::deadlines::timeout_ms;
+use crate::core::leaf::{Args, ClientId};
 use crate::core::reads::{self, Reads};
 use crate::core::table::{CommandSpec, Rule};
 use crate::ffi::{ClientInfo, Ctx, Filter, client_info};
 use crate::log::Lsn;
 use crate::module::server::Known;
-use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, wait_now};
+use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, unix_ms, wait_now};
 use crate::module::{Module, State, with, wrap};
 use std::ffi::CStr;
 
@@ -93,6 +94,7 @@ impl Module {
             return self.announce_running(ctx, filter, client, known, None);
         }
         self.blocked_readers.remove(client);
+        self.deadlines.remove(client);
         if self.is_queueing(client) {
             return self.announce_queued(ctx, filter, client, known);
         }
@@ -183,8 +185,8 @@ impl Module {
                 return Verdict::wrap(wrapper);
             }
         }
-        if filter.arg(0).eq_ignore_ascii_case(b"client") && filter.arg(1).eq_ignore_ascii_case(b"tracking") {
-            self.tracking_seen = true;
+        if filter.arg(0).eq_ignore_ascii_case(b"client") {
+            self.announce_client_command(ctx, filter);
         }
         let reads = self.note_read(shown);
         if reads {
@@ -192,6 +194,18 @@ impl Module {
         }
         let verdict = self.announce_running(ctx, filter, client, known, Some(client));
         Verdict { watch_unit: verdict.watch_unit || reads, ..verdict }
+    }
+
+    /// A subcommand of CLIENT that matters here.
+    fn announce_client_command(&mut self, ctx: Ctx<'_>, filter: &Filter) {
+        if filter.arg(1).eq_ignore_ascii_case(b"tracking") {
+            self.tracking_seen = true;
+        } else if filter.arg(1).eq_ignore_ascii_case(b"unblock")
+            && let Some(client) = std::str::from_utf8(filter.arg(2)).ok().and_then(|id| id.parse().ok())
+            && self.capture.waiting_command(client).is_some()
+        {
+            self.deadlines.set(client, ctx.unit_time_us() / 1000);
+        }
     }
 
     /// The module's command that is to run this one: because no event tells (enough) of what it does, because its reply shows `shown`, or
@@ -281,6 +295,12 @@ impl Module {
         let needs_db = spec.is_wrapped() || spec.rule == Rule::Copy || spec.name == "move";
         let db = if needs_db { self.info_of(client).map(|info| info.db) } else { None };
         self.capture.command(client, Class::Write(spec), db, (0..filter.len()).map(|index| filter.arg(index)));
+        if spec.blocks && top.is_some() {
+            let args: Vec<&[u8]> = (0..filter.len()).map(|index| filter.arg(index)).collect();
+            if let Some(timeout) = timeout_ms(spec.name, &args) {
+                self.deadlines.set(client, (ctx.unit_time_us() / 1000).saturating_add(timeout));
+            }
+        }
         let failing_bitfield = spec.rule == Rule::Bits && has_arg(filter, b"FAIL");
         if !spec.is_silent() && !failing_bitfield {
             return Verdict::PASS;
@@ -299,6 +319,28 @@ impl Module {
         let Some(info) = self.info_of(client) else { return };
         for index in key_positions(ctx, filter, Reads::Movable) {
             self.blocked_readers.add(client, (info.db, filter.arg(index).into()));
+        }
+    }
+
+    /// Clients whose blocked command has timed out in this iteration: the loop waits for what that shows.
+    pub(super) fn wait_for_timed_out(&mut self, ctx: Ctx<'_>) {
+        // The server looks at the clock, not at the time of the iteration, which may be earlier.
+        let now_ms = i64::try_from(unix_ms()).unwrap_or(i64::MAX);
+        while let Some(client) = self.deadlines.take_due(now_ms) {
+            if self.info_of(client).is_some_and(|info| info.blocked) {
+                self.deadlines.set(client, now_ms + 1);
+                continue;
+            }
+            let Some(args) = self.capture.waiting_command(client).map(Args::slices) else { continue };
+            let [name, ..] = args.as_slice() else { continue };
+            let reads = self.known(name, b"").reads;
+            let shown = self.newest_change(ctx, args.len(), || args.iter().copied(), reads, None);
+            if self.paused && shown.is_some() {
+                // While the loop waits for a RESUME nothing could keep its answer, which is written already, from being sent.
+                ctx.close_client(client);
+            } else {
+                self.iteration_waits_for = self.iteration_waits_for.max(shown);
+            }
         }
     }
 

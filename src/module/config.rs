@@ -1,5 +1,6 @@
 //! The settings, `wbl.NAME`: in valkey.conf, CONFIG SET/GET/REWRITE and as arguments of `loadmodule`.
 
+use crate::core::notices::EventClasses;
 use crate::ffi::{ConfigKind, Ctx, load_configs, register_config};
 use crate::module::lifecycle;
 use std::ffi::CStr;
@@ -37,7 +38,12 @@ pub enum Setting {
     OnExistingLog,
     /// `wbl.debug-commands`: allow WBL.DEBUG. Immutable. Default: no.
     DebugCommands,
+    /// `wbl.notify-keyspace-events`: publish keyspace notifications when the change is durable; letters as in the server's setting. Default: none.
+    NotifyKeyspaceEvents,
 }
+
+/// The server's words for a letter that `notify-keyspace-events` does not know.
+const BAD_EVENT_CLASS: &str = "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.";
 
 /// `wbl.on-existing-log replace`.
 const REPLACE: i64 = 1;
@@ -59,7 +65,7 @@ enum Default {
     Names { default: usize, names: &'static [&'static CStr] },
 }
 
-const ENTRIES: [Entry; 6] = [
+const ENTRIES: [Entry; 7] = [
     Entry { setting: Setting::Enabled, name: c"enabled", immutable: false, default: Default::Bool(true) },
     Entry { setting: Setting::Dir, name: c"dir", immutable: true, default: Default::Text("wbl") },
     Entry {
@@ -81,6 +87,12 @@ const ENTRIES: [Entry; 6] = [
         default: Default::Names { default: 0, names: &[c"refuse", c"replace"] },
     },
     Entry { setting: Setting::DebugCommands, name: c"debug-commands", immutable: true, default: Default::Bool(false) },
+    Entry {
+        setting: Setting::NotifyKeyspaceEvents,
+        name: c"notify-keyspace-events",
+        immutable: false,
+        default: Default::Text(""),
+    },
 ];
 
 static NUMBERS: [AtomicI64; ENTRIES.len()] = [const { AtomicI64::new(0) }; ENTRIES.len()];
@@ -96,8 +108,11 @@ pub fn value(setting: Setting) -> i64 {
     number(setting as usize)
 }
 
-/// The value of `wbl.dir`, whatever the index, as it is the only text.
-pub fn text(_index: usize) -> String {
+/// The value of a setting that is a text.
+pub fn text(index: usize) -> String {
+    if index == Setting::NotifyKeyspaceEvents as usize {
+        return EventClasses::from_bits(u32::try_from(number(index)).unwrap_or(0)).letters();
+    }
     DIR.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
@@ -124,11 +139,15 @@ pub fn set_number(ctx: Option<Ctx<'_>>, index: usize, value: i64) -> Result<(), 
     Ok(())
 }
 
-/// Sets `wbl.dir`.
+/// Sets a value that is a text.
 ///
 /// # Errors
 /// Why the value was refused, for the client.
-pub fn set_text(_index: usize, value: String) -> Result<(), String> {
+pub fn set_text(index: usize, value: String) -> Result<(), String> {
+    if index == Setting::NotifyKeyspaceEvents as usize {
+        let classes = EventClasses::parse(&value).ok_or(BAD_EVENT_CLASS)?;
+        return set_number(None, index, i64::from(classes.bits()));
+    }
     if value.is_empty() || value.contains('\0') {
         return Err("wbl.dir must name a folder".into());
     }
@@ -174,6 +193,9 @@ fn set_default(index: usize, kind: &ConfigKind) {
         ConfigKind::Bool(value) => i64::from(*value),
         ConfigKind::Number { default, .. } => *default,
         ConfigKind::Enum { default, .. } => i64::try_from(*default).unwrap_or(0),
+        ConfigKind::Text(value) if index == Setting::NotifyKeyspaceEvents as usize => {
+            EventClasses::parse(value).map_or(0, |classes| i64::from(classes.bits()))
+        }
         ConfigKind::Text(value) => {
             *DIR.write().unwrap_or_else(PoisonError::into_inner) = value.clone();
             0
@@ -202,6 +224,9 @@ fn apply_argument(kinds: &mut [ConfigKind], argument: &str, value: &str) -> Resu
         ConfigKind::Number { default, min, max, .. } => {
             let number = parse_bytes(value).filter(|number| (*min..=*max).contains(number));
             *default = number.ok_or_else(|| bad(format!("a number of bytes between {min} and {max}")))?;
+        }
+        ConfigKind::Text(place) if name == "notify-keyspace-events" => {
+            *place = EventClasses::parse(value).ok_or_else(|| bad(BAD_EVENT_CLASS.into()))?.letters();
         }
         ConfigKind::Text(place) => {
             if value.is_empty() {

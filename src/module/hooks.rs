@@ -4,7 +4,7 @@ use crate::core::leaf::{Event, EventKind, Outcome, Query};
 use crate::core::table::Rule;
 use crate::ffi::{CallMode, Ctx, LoadingPhase, client_info};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, finish_unit, wait_now};
-use crate::module::{Module, State, UnitHold, lifecycle, recovery, scripts, with};
+use crate::module::{Module, State, UnitHold, lifecycle, notify, recovery, scripts, with};
 
 pub use crate::module::announce::command_filter;
 
@@ -47,8 +47,9 @@ impl Module {
     }
 }
 
-/// A key changed. `by_server`: the server did it by itself, as it does with expired keys and fields and with evicted keys.
-pub fn key_changed(ctx: Ctx<'_>, event: &[u8], key: &[u8], by_server: bool) {
+/// A key changed. `class` is the event's, as the server's bit. `by_server`: the server did it by itself, as it does with expired keys and fields and with evicted keys.
+pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server: bool) {
+    notify::event(ctx, class, event, key);
     let client = ctx.client_id();
     let kind = EventKind::of(event);
     let flags = ctx.flags();
@@ -103,6 +104,11 @@ fn ask(ctx: Ctx<'_>, query: &Query, key: &[u8]) -> Option<Outcome> {
             all.map(Outcome::FieldExpiries)
         }
     }
+}
+
+/// An event that tells of no change of its own: a key was looked for and is not there, or the key of the next event is new.
+pub fn key_noted(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8]) {
+    notify::event_without_change(ctx, class, event, key);
 }
 
 /// The module's own event, raised to hold the reply of its own command.
@@ -170,6 +176,7 @@ pub fn client_gone(client: u64) {
         module.clients.remove(&client);
         module.transactions.discard(client);
         module.blocked_readers.remove(client);
+        module.deadlines.remove(client);
         module.pause_queued.remove(&client);
     });
 }
@@ -190,6 +197,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     finish_unit(ctx);
     finish_suspects(ctx);
     let wait = with(|module| {
+        module.wait_for_timed_out(ctx);
         module.hand_over();
         if let Some(log) = &module.log {
             let durable = log.log().durable();
@@ -202,4 +210,5 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     if let Some(Some(lsn)) = wait {
         wait_now(ctx, lsn);
     }
+    notify::publish_durable(ctx);
 }

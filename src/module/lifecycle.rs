@@ -1,7 +1,9 @@
 //! Load, start, bases, switching on and off, shutdown.
 
 use crate::core::capture::Capture;
+use crate::core::deadlines::Deadlines;
 use crate::core::dirty::DirtyKeys;
+use crate::core::notices::Notices;
 use crate::core::pipeliners::Pipeliners;
 use crate::core::reads::{BlockedReaders, Transactions};
 use crate::core::unit::Batch;
@@ -13,7 +15,7 @@ use crate::log::{FolderStorage, LogError, Lsn, Opened, Options, open};
 use crate::module::config::{self, Setting, value};
 use crate::module::release::{Release, Waiting};
 use crate::module::units::{finish_unit, unix_ms};
-use crate::module::{Module, State, commands, recovery, replace, scripts, server, with};
+use crate::module::{Module, State, commands, notify, recovery, replace, scripts, server, with};
 use crossbeam::channel::{Receiver, TryRecvError};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
@@ -95,6 +97,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         capture: Capture::default(),
         batch: Batch::new(Lsn::ZERO),
         dirty: DirtyKeys::default(),
+        notices: Notices::default(),
         log: None,
         opened: None,
         unit_holds: Vec::new(),
@@ -103,6 +106,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         opaque_runs: false,
         transactions: Transactions::default(),
         blocked_readers: BlockedReaders::default(),
+        deadlines: Deadlines::default(),
         scripts: VecDeque::new(),
         blocked: HashMap::new(),
         unit_waits: false,
@@ -124,6 +128,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         recovered: None,
     };
     replace(Some(module));
+    notify::setting_changed(ctx);
     if value(Setting::Enabled) == 0 {
         log(Level::Notice, "loaded, not enabled");
         return Ok(());
@@ -268,6 +273,7 @@ fn stop(ctx: Ctx<'_>, next: State) {
         for waiting in log_open.take_waiting() {
             waiting.held.release();
         }
+        notify::publish_all(ctx);
     }
     let checkpoints = with(|module| {
         module.drop_holds();
@@ -305,6 +311,7 @@ pub fn set_enabled(ctx: Ctx<'_>, enabled: bool) -> Result<(), String> {
 pub fn config_changed(ctx: Ctx<'_>) {
     let io_threads = server::has_io_threads(ctx);
     with(|module| module.io_threads = io_threads);
+    notify::setting_changed(ctx);
 }
 
 /// The server became a replica or a primary.
@@ -313,6 +320,7 @@ pub fn role_changed(ctx: Ctx<'_>, is_replica: bool) {
     if is_replica && state.is_some_and(|state| state != State::Disabled && state != State::Closed) {
         let log_open = with(|module| module.log.clone()).flatten();
         // Their writes are not acknowledged: the new primary's dataset is what counts.
+        with(|module| module.notices.take_all());
         for waiting in log_open.iter().flat_map(|log| log.take_waiting()) {
             ctx.close_client(waiting.client);
             waiting.held.release();

@@ -12,6 +12,7 @@ pub mod errors;
 pub mod hooks;
 pub mod info;
 pub mod lifecycle;
+mod notify;
 pub mod recovery;
 mod release;
 mod replay;
@@ -22,7 +23,9 @@ mod units;
 mod wrap;
 
 use crate::core::capture::Capture;
+use crate::core::deadlines::Deadlines;
 use crate::core::dirty::DirtyKeys;
+use crate::core::notices::Notices;
 use crate::core::pipeliners::Pipeliners;
 use crate::core::reads::{BlockedReaders, Transactions};
 use crate::core::unit::Batch;
@@ -104,6 +107,7 @@ pub(crate) struct Module {
     capture: Capture,
     batch: Batch,
     dirty: DirtyKeys,
+    notices: Notices,
     /// The open log; `None` unless the state logs.
     log: Option<Arc<Release>>,
     /// An opened folder that is to be recovered before the first client is served.
@@ -118,6 +122,7 @@ pub(crate) struct Module {
     opaque_runs: bool,
     transactions: Transactions,
     blocked_readers: BlockedReaders,
+    deadlines: Deadlines,
     /// Scripts that wait for the end of the iteration.
     scripts: VecDeque<scripts::Script>,
     /// Clients of blocking commands that the module runs.

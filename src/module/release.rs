@@ -1,8 +1,9 @@
 //! The one way out for replies: the open log with those who wait for it.
 
 use crate::core::waiters::Waiters;
-use crate::ffi::{Held, Level, exit_now, log};
+use crate::ffi::{Held, Level, exit_now, log, wake_event_loop};
 use crate::log::{Flusher, FolderStorage, LogError, LogWriter, Lsn};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A client whose reply waits.
@@ -15,6 +16,8 @@ pub(super) struct Waiting {
 pub(super) struct Release {
     flusher: Flusher,
     waiters: Arc<Mutex<Waiters<Waiting>>>,
+    /// The event loop waits for the durable position to move.
+    wake: Arc<AtomicBool>,
 }
 
 fn lock(waiters: &Mutex<Waiters<Waiting>>) -> MutexGuard<'_, Waiters<Waiting>> {
@@ -31,7 +34,14 @@ impl Release {
     pub(super) fn start(writer: LogWriter<FolderStorage>) -> Result<Release, LogError> {
         let waiters = Arc::new(Mutex::new(Waiters::default()));
         let released = Arc::clone(&waiters);
-        let on_durable = Box::new(move |durable| release_up_to(&released, durable));
+        let wake = Arc::new(AtomicBool::new(false));
+        let waits = Arc::clone(&wake);
+        let on_durable = Box::new(move |durable| {
+            release_up_to(&released, durable);
+            if waits.swap(false, Ordering::AcqRel) {
+                wake_event_loop();
+            }
+        });
         let on_error = Box::new(|error: &LogError| {
             log(
                 Level::Warning,
@@ -39,7 +49,7 @@ impl Release {
             );
             exit_now(1)
         });
-        Ok(Release { flusher: Flusher::start(writer, on_durable, on_error)?, waiters })
+        Ok(Release { flusher: Flusher::start(writer, on_durable, on_error)?, waiters, wake })
     }
 
     /// The log itself.
@@ -55,6 +65,11 @@ impl Release {
         if durable >= lsn {
             release_up_to(&self.waiters, durable);
         }
+    }
+
+    /// Has the event loop woken when the durable position moves next. Read the position afterwards.
+    pub(super) fn wake_when_durable(&self) {
+        self.wake.store(true, Ordering::Release);
     }
 
     /// The number of clients that wait.

@@ -25,6 +25,12 @@ pub(super) fn has_io_threads(ctx: Ctx<'_>) -> bool {
     config.is_none_or(|config| config.element(1).is_none_or(|value| value.bytes() != b"1"))
 }
 
+/// Whether the server publishes keyspace notifications by itself, when a change is made.
+pub(super) fn notifies_early(ctx: Ctx<'_>) -> bool {
+    let config = ctx.own().call(CallMode::Internal, "CONFIG", [&b"GET"[..], b"notify-keyspace-events"]);
+    config.is_some_and(|config| config.element(1).is_some_and(|value| !value.bytes().is_empty()))
+}
+
 /// The ids of all connected clients.
 pub(super) fn connected_clients(ctx: Ctx<'_>) -> HashSet<u64> {
     let list = ctx.own().call(CallMode::Internal, "CLIENT", [&b"LIST"[..]]);

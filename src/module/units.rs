@@ -215,6 +215,7 @@ impl Module {
             return None;
         };
         let lsn = self.batch.push(unit);
+        self.end_notices(lsn);
         self.counters.units += u64::from(!unit.is_empty());
         if self.state == State::Active {
             unit.emptied.iter().for_each(|db| self.dirty.mark_all(*db, lsn));

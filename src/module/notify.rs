@@ -1,0 +1,84 @@
+//! Keyspace notifications to clients (`wbl.notify-keyspace-events`): published when what they tell of is durable.
+
+use crate::core::notices::{EventClasses, Notice};
+use crate::ffi::{Ctx, Level, follow_all_events, log};
+use crate::module::config::{Setting, value};
+use crate::module::{Module, State, server, with};
+
+/// The classes that are to be published.
+fn classes() -> EventClasses {
+    EventClasses::from_bits(u32::try_from(value(Setting::NotifyKeyspaceEvents)).unwrap_or(0))
+}
+
+/// An event of a class (the server's bit) has been raised.
+pub(super) fn event(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8]) {
+    let classes = classes();
+    if !classes.publish(class) {
+        return;
+    }
+    let notice = Notice { db: ctx.selected_db(), event: event.to_vec(), key: key.to_vec() };
+    let now = with(|module| {
+        if module.state == State::Active {
+            module.notices.add(notice.clone());
+            return false;
+        }
+        module.notices.is_empty()
+    });
+    if now == Some(true) {
+        publish(ctx, classes, &notice);
+    }
+}
+
+/// `new`, which belongs to the unit that makes the key, or `keymiss`, which tells of no change and stands behind those before it.
+pub(super) fn event_without_change(ctx: Ctx<'_>, class: u32, name: &[u8], key: &[u8]) {
+    event(ctx, class, name, key);
+    with(|module| {
+        if name == b"keymiss" && !module.capture.has_unit() {
+            module.end_notices(module.appended());
+        }
+    });
+}
+
+/// Publishes what is durable.
+pub(super) fn publish_durable(ctx: Ctx<'_>) {
+    let notices = with(|module| match &module.log {
+        Some(log) if !module.notices.is_empty() => {
+            log.wake_when_durable();
+            module.notices.take_up_to(log.log().durable())
+        }
+        _ => Vec::new(),
+    });
+    notices.iter().flatten().for_each(|notice| publish(ctx, classes(), notice));
+}
+
+/// Publishes everything: the log was closed, so that all of it is durable.
+pub(super) fn publish_all(ctx: Ctx<'_>) {
+    let notices = with(|module| module.notices.take_all());
+    notices.iter().flatten().for_each(|notice| publish(ctx, classes(), notice));
+}
+
+fn publish(ctx: Ctx<'_>, classes: EventClasses, notice: &Notice) {
+    classes.messages(notice).iter().for_each(|(channel, message)| ctx.publish(channel, message));
+}
+
+/// The setting, or the server's, may have changed.
+pub(super) fn setting_changed(ctx: Ctx<'_>) {
+    if classes().needs_more_events() {
+        follow_all_events(ctx);
+    }
+    if value(Setting::NotifyKeyspaceEvents) != 0 && server::notifies_early(ctx) {
+        log(
+            Level::Warning,
+            "notify-keyspace-events and wbl.notify-keyspace-events are both set: clients get each message twice, once before the change is durable. Empty notify-keyspace-events.",
+        );
+    }
+}
+
+impl Module {
+    /// The unit has ended at this position.
+    pub(super) fn end_notices(&mut self, lsn: crate::log::Lsn) {
+        if !self.notices.is_empty() {
+            self.notices.unit_ended(lsn);
+        }
+    }
+}
