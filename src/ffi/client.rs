@@ -65,6 +65,8 @@ pub struct ClientInfo {
     pub blocked: bool,
     /// It has CLIENT TRACKING on.
     pub tracking: bool,
+    /// It is subscribed to a channel.
+    pub subscribed: bool,
 }
 
 /// Looks a client up by its id; `None` when there is no such client. Main thread.
@@ -79,6 +81,7 @@ pub fn client_info(id: u64) -> Option<ClientInfo> {
         db: u32::from(info.db),
         in_multi: info.flags & u64::from(raw::VALKEYMODULE_CLIENTINFO_FLAG_MULTI) != 0,
         tracking: info.flags & u64::from(raw::VALKEYMODULE_CLIENTINFO_FLAG_TRACKING) != 0,
+        subscribed: info.flags & u64::from(raw::VALKEYMODULE_CLIENTINFO_FLAG_PUBSUB) != 0,
         blocked: info.flags & u64::from(raw::VALKEYMODULE_CLIENTINFO_FLAG_BLOCKED) != 0,
     })
 }

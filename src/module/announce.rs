@@ -3,18 +3,21 @@
 
 use crate::core::capture::Class;
 use crate::core::deadlines::timeout_ms;
-use crate::core::leaf::{Args, ClientId};
+use crate::core::leaf::ClientId;
 use crate::core::reads::{self, Reads};
 use crate::core::table::{CommandSpec, Rule};
 use crate::ffi::{ClientInfo, Ctx, Filter, client_info};
 use crate::log::Lsn;
 use crate::module::server::Known;
-use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, unix_ms, wait_now};
+use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, now_ms, wait_now};
 use crate::module::{Module, State, with, wrap};
 use std::ffi::CStr;
 
 /// Longest command name that the table knows, with room for subcommands.
 const NAME_BYTES_MAX: usize = 64;
+
+/// The server looks after the end of a CLIENT PAUSE now and then: all that waited for it has run when this has passed.
+const PAUSE_REMAINS_MS: i64 = 1000;
 
 /// What the filter makes of a command.
 #[derive(Default)]
@@ -124,7 +127,9 @@ impl Module {
     fn announce_exec(&mut self, ctx: Ctx<'_>, client: ClientId) -> Verdict {
         self.top_client = client;
         // Calls at the end of such a unit would end the pause before it begins, which the server asserts against.
-        self.unit_end_deferred = self.pause_queued.remove(&client);
+        let pause_ms = self.pause_queued.remove(&client);
+        self.unit_end_deferred = pause_ms.is_some();
+        pause_ms.into_iter().for_each(|pause_ms| self.announce_pause(pause_ms));
         self.capture.command(client, Class::Exec, None, std::iter::empty());
         let db = self.info_of(client).map_or(0, |info| info.db);
         self.script_db = Some(db);
@@ -162,8 +167,9 @@ impl Module {
             _ if known.class == Class::Opaque => set.anything(),
             _ => positions.into_iter().for_each(|index| set.key(filter.arg(index))),
         }
-        if filter.arg(0).eq_ignore_ascii_case(b"client") && filter.arg(1).eq_ignore_ascii_case(b"pause") {
-            self.pause_queued.insert(client);
+        if let Some(pause_ms) = pause_ms(filter) {
+            let queued = self.pause_queued.entry(client).or_default();
+            *queued = pause_ms.max(*queued);
         }
         let args = (0..filter.len()).map(|index| filter.arg(index));
         self.capture.command(client, known.class, None, args);
@@ -178,15 +184,20 @@ impl Module {
             Some(_) => self.info_of(client),
         };
         let shown = info.and_then(|info| self.newest_read(ctx, filter, known.reads, Some(info.db)));
+        let asked = !self.asking.is_empty() && self.asking.remove(&client);
         if let Some(wrapper) = self.wrapper(filter, known, shown) {
-            let allowed = self.may_be_held(client, known, info) && filter.may_run_as(ctx, wrapper);
-            if allowed {
+            // A script of the module's own does not know of an ASKING.
+            let is_script = known.reads == Reads::Script;
+            let may_be_held = !(is_script && asked) && self.may_be_held(client, known, info);
+            if may_be_held && filter.may_run_as(ctx, wrapper) {
                 self.capture.command(client, Class::ReadOnly, None, std::iter::empty());
                 return Verdict::wrap(wrapper);
             }
         }
         if filter.arg(0).eq_ignore_ascii_case(b"client") {
             self.announce_client_command(ctx, filter);
+        } else if filter.arg(0).eq_ignore_ascii_case(b"asking") {
+            self.asking.insert(client);
         }
         let reads = self.note_read(shown);
         if reads {
@@ -196,10 +207,18 @@ impl Module {
         Verdict { watch_unit: verdict.watch_unit || reads, ..verdict }
     }
 
+    /// A CLIENT PAUSE or UNPAUSE begins or ends now.
+    fn announce_pause(&mut self, pause_ms: i64) {
+        let over_ms = now_ms().saturating_add(pause_ms).saturating_add(PAUSE_REMAINS_MS);
+        self.pause_over_ms = over_ms.max(self.pause_over_ms);
+    }
+
     /// A subcommand of CLIENT that matters here.
     fn announce_client_command(&mut self, ctx: Ctx<'_>, filter: &Filter) {
         if filter.arg(1).eq_ignore_ascii_case(b"tracking") {
             self.tracking_seen = true;
+        } else if let Some(pause_ms) = pause_ms(filter) {
+            self.announce_pause(pause_ms);
         } else if filter.arg(1).eq_ignore_ascii_case(b"unblock")
             && let Some(client) = std::str::from_utf8(filter.arg(2)).ok().and_then(|id| id.parse().ok())
             && self.capture.waiting_command(client).is_some()
@@ -237,12 +256,13 @@ impl Module {
     /// Whether the client's reply to a command that the module runs can be held: else the loop waits for it. What must be run by the module
     /// to be seen is, whoever waits then.
     fn may_be_held(&mut self, client: ClientId, known: Known, info: Option<ClientInfo>) -> bool {
+        // A subscriber may run certain commands only, and is told their names.
+        let Some(info) = info.or_else(|| self.info_of(client)).filter(|info| !info.subscribed) else { return false };
         if matches!(known.class, Class::Write(spec) if spec.is_wrapped()) {
             return true;
         }
         // Invalidations of a held client leave before its reply.
-        let tracking = self.tracking_seen && info.or_else(|| self.info_of(client)).is_some_and(|info| info.tracking);
-        !tracking && (self.paused || !self.pipeliners.is_pipelining(client))
+        !info.tracking && (self.paused || !self.pipeliners.is_pipelining(client))
     }
 
     /// Announces a command that runs now, as it was sent. `top` is its client, if it is one that waits for a reply.
@@ -321,81 +341,17 @@ impl Module {
             self.blocked_readers.add(client, (info.db, filter.arg(index).into()));
         }
     }
+}
 
-    /// Clients whose blocked command has timed out in this iteration: the loop waits for what that shows.
-    pub(super) fn wait_for_timed_out(&mut self, ctx: Ctx<'_>) {
-        // The server looks at the clock, not at the time of the iteration, which may be earlier.
-        let now_ms = i64::try_from(unix_ms()).unwrap_or(i64::MAX);
-        while let Some(client) = self.deadlines.take_due(now_ms) {
-            if self.info_of(client).is_some_and(|info| info.blocked) {
-                self.deadlines.set(client, now_ms + 1);
-                continue;
-            }
-            let Some(args) = self.capture.waiting_command(client).map(Args::slices) else { continue };
-            let [name, ..] = args.as_slice() else { continue };
-            let reads = self.known(name, b"").reads;
-            let shown = self.newest_change(ctx, args.len(), || args.iter().copied(), reads, None);
-            if self.paused && shown.is_some() {
-                // While the loop waits for a RESUME nothing could keep its answer, which is written already, from being sent.
-                ctx.close_client(client);
-            } else {
-                self.iteration_waits_for = self.iteration_waits_for.max(shown);
-            }
-        }
+/// The time of a CLIENT PAUSE; 0 for UNPAUSE.
+fn pause_ms(filter: &Filter) -> Option<i64> {
+    if !filter.arg(0).eq_ignore_ascii_case(b"client") {
+        return None;
     }
-
-    /// The newest change, not durable yet, that the reply to the command may show. Without a database: in any.
-    fn newest_read(&self, ctx: Ctx<'_>, filter: &Filter, reads: Reads, db: Option<u32>) -> Option<Lsn> {
-        if self.dirty.is_empty() || reads == Reads::Nothing {
-            return None;
-        }
-        let args = || (0..filter.len()).map(|index| filter.arg(index));
-        self.newest_change(ctx, filter.len(), args, reads, db)
-    }
-
-    /// The same for arguments that are not a filter's.
-    pub(super) fn newest_change<'a, A: Iterator<Item = &'a [u8]>>(
-        &self,
-        ctx: Ctx<'_>,
-        len: usize,
-        args: impl Fn() -> A,
-        reads: Reads,
-        db: Option<u32>,
-    ) -> Option<Lsn> {
-        let key = |key: &[u8]| db.map_or_else(|| self.dirty.key_anywhere(key), |db| self.dirty.key(db, key));
-        let keyspace = || db.map_or_else(|| self.dirty.any_change(), |db| self.dirty.database_change(db));
-        let by_pattern = |arg: &[u8]| arg.eq_ignore_ascii_case(b"BY") || arg.eq_ignore_ascii_case(b"GET");
-        let newest = match reads {
-            Reads::Nothing => None,
-            Reads::Range { first, last, step } => {
-                let end = reads::range(first, last, step, len).last()?;
-                let keys = args().take(end + 1).enumerate().skip(first);
-                keys.filter(|(index, _)| (index - first) % step == 0).filter_map(|(_, arg)| key(arg)).max()
-            }
-            Reads::Sort if args().skip(2).any(by_pattern) => keyspace(),
-            Reads::Movable | Reads::Sort => {
-                let mut positions = ctx.command_keys(args());
-                positions.sort_unstable();
-                let keys = args().enumerate().filter(|(index, _)| positions.binary_search(index).is_ok());
-                keys.filter_map(|(_, arg)| key(arg)).max()
-            }
-            Reads::Keyspace => keyspace(),
-            Reads::Functions | Reads::Script => self.dirty.functions_change(),
-        };
-        self.undurable(newest)
-    }
-
-    /// The position, unless it is durable.
-    pub(super) fn undurable(&self, lsn: Option<Lsn>) -> Option<Lsn> {
-        let log = self.log.as_ref()?;
-        lsn.filter(|lsn| self.state == State::Active && log.log().durable() < *lsn)
-    }
-
-    /// The running unit's reply may show this change. Returns whether there is one to wait for.
-    pub(super) fn note_read(&mut self, lsn: Option<Lsn>) -> bool {
-        let lsn = self.undurable(lsn);
-        self.unit_reads = self.unit_reads.max(lsn);
-        lsn.is_some()
+    match filter.arg(1) {
+        name if name.eq_ignore_ascii_case(b"unpause") => Some(0),
+        name if name.eq_ignore_ascii_case(b"pause") => std::str::from_utf8(filter.arg(2)).ok()?.parse().ok(),
+        _ => None,
     }
 }
 

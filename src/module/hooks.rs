@@ -178,6 +178,7 @@ pub fn client_gone(client: u64) {
         module.blocked_readers.remove(client);
         module.deadlines.remove(client);
         module.pause_queued.remove(&client);
+        module.asking.remove(&client);
     });
 }
 
@@ -198,6 +199,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     finish_suspects(ctx);
     let wait = with(|module| {
         module.wait_for_timed_out(ctx);
+        module.wait_for_resumed();
         module.hand_over();
         if let Some(log) = &module.log {
             let durable = log.log().durable();

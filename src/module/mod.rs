@@ -18,6 +18,7 @@ mod release;
 mod replay;
 mod scripts;
 mod server;
+mod shown;
 mod streams;
 mod units;
 mod wrap;
@@ -137,8 +138,12 @@ pub(crate) struct Module {
     clients: HashSet<u64>,
     /// CLIENT TRACKING may be on for some.
     tracking_seen: bool,
-    /// Clients that have queued a CLIENT PAUSE.
-    pause_queued: HashSet<u64>,
+    /// Clients that have queued a CLIENT PAUSE, with its time in milliseconds.
+    pause_queued: HashMap<u64, i64>,
+    /// Until then a CLIENT PAUSE makes commands wait, or they run that waited for it; milliseconds since the Unix epoch.
+    pause_over_ms: i64,
+    /// Clients whose next command has an ASKING before it.
+    asking: HashSet<u64>,
     /// The unit's end is told too early for what must be asked then: it is taken up before the next command.
     unit_end_deferred: bool,
     /// The client of the last EXEC, script or other module's command: whose reply an unheld unit's is.

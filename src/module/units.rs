@@ -27,6 +27,11 @@ pub(super) fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// Wall-clock time, milliseconds since the Unix epoch, as the server counts time-outs.
+pub(super) fn now_ms() -> i64 {
+    i64::try_from(unix_ms()).unwrap_or(i64::MAX)
+}
+
 /// Has the running unit's end told.
 pub(super) fn ask_for_unit_end(ctx: Ctx<'_>) {
     let asked = with(|module| std::mem::replace(&mut module.unit_end_asked, true));

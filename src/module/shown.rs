@@ -1,0 +1,94 @@
+//! What replies show of changes that are not durable yet.
+
+use crate::core::leaf::Args;
+use crate::core::reads::{self, Reads};
+use crate::ffi::{Ctx, Filter};
+use crate::log::Lsn;
+use crate::module::units::now_ms;
+use crate::module::{Module, State};
+
+impl Module {
+    /// Clients whose blocked command has timed out in this iteration: the loop waits for what that shows.
+    pub(super) fn wait_for_timed_out(&mut self, ctx: Ctx<'_>) {
+        // The server looks at the clock, not at the time of the iteration, which may be earlier.
+        let now_ms = now_ms();
+        while let Some(client) = self.deadlines.take_due(now_ms) {
+            if self.info_of(client).is_some_and(|info| info.blocked) {
+                self.deadlines.set(client, now_ms + 1);
+                continue;
+            }
+            let Some(args) = self.capture.waiting_command(client).map(Args::slices) else { continue };
+            let [name, ..] = args.as_slice() else { continue };
+            let reads = self.known(name, b"").reads;
+            let shown = self.newest_change(ctx, args.len(), || args.iter().copied(), reads, None);
+            if self.paused && shown.is_some() {
+                // While the loop waits for a RESUME nothing could keep its answer, which is written already, from being sent.
+                ctx.close_client(client);
+            } else {
+                self.iteration_waits_for = self.iteration_waits_for.max(shown);
+            }
+        }
+    }
+
+    /// Commands that a CLIENT PAUSE made wait have passed the filter before it; what they show is not known. The loop waits.
+    pub(super) fn wait_for_resumed(&mut self) {
+        if now_ms() < self.pause_over_ms {
+            let shown = self.undurable(self.dirty.any_change().max(self.dirty.functions_change()));
+            self.iteration_waits_for = self.iteration_waits_for.max(shown);
+        }
+    }
+
+    /// The newest change, not durable yet, that the reply to the command may show. Without a database: in any.
+    pub(super) fn newest_read(&self, ctx: Ctx<'_>, filter: &Filter, reads: Reads, db: Option<u32>) -> Option<Lsn> {
+        if self.dirty.is_empty() || reads == Reads::Nothing {
+            return None;
+        }
+        let args = || (0..filter.len()).map(|index| filter.arg(index));
+        self.newest_change(ctx, filter.len(), args, reads, db)
+    }
+
+    /// The same for arguments that are not a filter's.
+    pub(super) fn newest_change<'a, A: Iterator<Item = &'a [u8]>>(
+        &self,
+        ctx: Ctx<'_>,
+        len: usize,
+        args: impl Fn() -> A,
+        reads: Reads,
+        db: Option<u32>,
+    ) -> Option<Lsn> {
+        let key = |key: &[u8]| db.map_or_else(|| self.dirty.key_anywhere(key), |db| self.dirty.key(db, key));
+        let keyspace = || db.map_or_else(|| self.dirty.any_change(), |db| self.dirty.database_change(db));
+        let by_pattern = |arg: &[u8]| arg.eq_ignore_ascii_case(b"BY") || arg.eq_ignore_ascii_case(b"GET");
+        let newest = match reads {
+            Reads::Nothing => None,
+            Reads::Range { first, last, step } => {
+                let end = reads::range(first, last, step, len).last()?;
+                let keys = args().take(end + 1).enumerate().skip(first);
+                keys.filter(|(index, _)| (index - first) % step == 0).filter_map(|(_, arg)| key(arg)).max()
+            }
+            Reads::Sort if args().skip(2).any(by_pattern) => keyspace(),
+            Reads::Movable | Reads::Sort => {
+                let mut positions = ctx.command_keys(args());
+                positions.sort_unstable();
+                let keys = args().enumerate().filter(|(index, _)| positions.binary_search(index).is_ok());
+                keys.filter_map(|(_, arg)| key(arg)).max()
+            }
+            Reads::Keyspace => keyspace(),
+            Reads::Functions | Reads::Script => self.dirty.functions_change(),
+        };
+        self.undurable(newest)
+    }
+
+    /// The position, unless it is durable.
+    pub(super) fn undurable(&self, lsn: Option<Lsn>) -> Option<Lsn> {
+        let log = self.log.as_ref()?;
+        lsn.filter(|lsn| self.state == State::Active && log.log().durable() < *lsn)
+    }
+
+    /// The running unit's reply may show this change. Returns whether there is one to wait for.
+    pub(super) fn note_read(&mut self, lsn: Option<Lsn>) -> bool {
+        let lsn = self.undurable(lsn);
+        self.unit_reads = self.unit_reads.max(lsn);
+        lsn.is_some()
+    }
+}
