@@ -6,6 +6,7 @@
 
 use crate::core::dirty::DbKey;
 use crate::core::leaf::{Args, ClientId, Event, EventKind, Leaf, LeafEvent, Query, Told};
+use crate::core::reads;
 use crate::core::rewrite::rewrite;
 use crate::core::table::{CommandSpec, Rule};
 use crate::core::transaction::Queue;
@@ -267,6 +268,17 @@ impl Capture {
     /// The rule of the command that an event of this client belongs to.
     pub fn rule_of(&self, client: ClientId) -> Option<Rule> {
         self.leaf_of(client)?.spec.map(|spec| spec.rule)
+    }
+
+    /// Whether the head of the reply of this client's command may have been sent before its event.
+    pub fn may_have_replied(&self, client: ClientId) -> bool {
+        self.leaf_of(client).is_some_and(|leaf| {
+            leaf.spec.is_some_and(|spec| {
+                let args = (0..leaf.args.len()).filter_map(|index| leaf.args.get(index));
+                // On 8.1 an XREADGROUP that makes its consumer has.
+                spec.rule == Rule::Pending || reads::replies_early(spec.name, args)
+            })
+        })
     }
 
     fn leaf_of(&self, client: ClientId) -> Option<&Leaf> {

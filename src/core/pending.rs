@@ -35,6 +35,11 @@ pub struct GroupChange {
 }
 
 impl GroupChange {
+    /// Whether it changes nothing.
+    pub fn is_nothing(&self) -> bool {
+        self.consumer.is_none() && self.pending.is_empty() && self.gone.is_empty() && self.position.is_none()
+    }
+
     /// Adds the commands that do the same.
     pub fn log(&self, db: u32, unit: &mut Unit) {
         let (key, group) = (self.key.as_slice(), self.group.as_slice());

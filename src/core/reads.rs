@@ -22,8 +22,12 @@ pub enum Reads {
     },
     /// Keys in places that only the server knows.
     Movable,
+    /// MSETEX: the number of keys, then that many pairs of key and value. The server's API does not tell these (9.1).
+    Pairs,
     /// SORT: one key, and any others by patterns.
     Sort,
+    /// COPY and MOVE: keys of its own and of another database.
+    TwoDatabases,
     /// Any key of its database.
     Keyspace,
     /// The function library.
@@ -62,7 +66,6 @@ const EFFECTIVE: &[&str] = &[
     "append",
     "decr",
     "decrby",
-    "getset",
     "hincrby",
     "hincrbyfloat",
     "hmset",
@@ -94,12 +97,24 @@ impl Reads {
             // It answers OK whatever the keys are; its EXEC is what tells.
             "watch" => Reads::Nothing,
             "sort" | "sort_ro" => Reads::Sort,
+            "copy" | "move" => Reads::TwoDatabases,
+            "msetex" => Reads::Pairs,
             _ if movable => Reads::Movable,
             _ => match (usize::try_from(first), usize::try_from(step)) {
                 (Ok(first), Ok(step)) if first > 0 && step > 0 => Reads::Range { first, last, step },
                 _ => Reads::Nothing,
             },
         }
+    }
+}
+
+/// Whether a write command of this lower-case name can send the head of its reply before the event that tells of its change: they answer with
+/// the value before, and that there is none raises an event of its own (`keymiss`, `new`), at which the server ends its deferral.
+pub fn replies_early<'a>(name: &str, args: impl Iterator<Item = &'a [u8]>) -> bool {
+    match name {
+        "getset" => true,
+        "set" => args.skip(3).any(|arg| arg.eq_ignore_ascii_case(b"GET")),
+        _ => false,
     }
 }
 
@@ -126,14 +141,24 @@ pub fn range(first: usize, last: i64, step: usize, len: usize) -> impl Iterator<
     (first..=end).take_while(move |index| *index < len).step_by(step.max(1))
 }
 
+/// The indices of the keys of a command with [`Reads::Pairs`].
+pub fn pairs(count: &[u8], len: usize) -> impl Iterator<Item = usize> {
+    let count = std::str::from_utf8(count).ok().and_then(|count| count.parse::<usize>().ok()).unwrap_or(0);
+    (2..len).step_by(2).take(count)
+}
+
 /// What a transaction can show: the keys of its commands, in a database that is known when it runs.
 #[derive(Debug, Default)]
 pub struct ReadSet {
     keys: Vec<Arc<[u8]>>,
     keyspace: bool,
     functions: bool,
-    /// Its database is not that of its client all the time, or its keys are not known.
+    /// Its database is not that of its client all the time.
     anything: bool,
+    /// It runs commands of its own, which are seen when it does.
+    runs_others: bool,
+    /// The server refuses it.
+    refused: bool,
 }
 
 impl ReadSet {
@@ -157,8 +182,21 @@ impl ReadSet {
         self.anything = true;
     }
 
+    /// It runs commands of its own.
+    pub fn runs_others(&mut self) {
+        self.runs_others = true;
+    }
+
+    /// The server refuses it, as it has refused one of its commands: it shows nothing.
+    pub fn refuse(&mut self) {
+        self.refused = true;
+    }
+
     /// The newest change among what it can show.
-    pub fn newest_change(&self, db: u32, dirty: &DirtyKeys) -> Option<Lsn> {
+    fn newest_change(&self, db: u32, dirty: &DirtyKeys) -> Option<Lsn> {
+        if self.refused {
+            return None;
+        }
         let keys = self.keys.iter().filter_map(|key| dirty.key(db, key)).max();
         let keyspace = if self.keyspace { dirty.database_change(db) } else { None };
         let functions = if self.functions { dirty.functions_change() } else { None };
@@ -190,11 +228,15 @@ impl Transactions {
         self.watched.remove(&client);
     }
 
-    /// The client's transaction ends: the newest change that its reply can show.
-    pub fn finish(&mut self, client: ClientId, db: u32, dirty: &DirtyKeys) -> Option<Lsn> {
-        let queued = self.queued.remove(&client).and_then(|set| set.newest_change(db, dirty));
+    /// The client's transaction ends: the newest change that its reply can show, and whether it runs commands that may show more.
+    pub fn finish(&mut self, client: ClientId, db: u32, dirty: &DirtyKeys) -> (Option<Lsn>, bool) {
+        let set = self.queued.remove(&client).unwrap_or_default();
         let watched = self.watched.remove(&client).unwrap_or_default();
-        watched.iter().filter_map(|(db, key)| dirty.key(*db, key)).max().max(queued)
+        if set.refused {
+            return (None, false);
+        }
+        let watched = watched.iter().filter_map(|(db, key)| dirty.key(*db, key)).max();
+        (watched.max(set.newest_change(db, dirty)), set.runs_others)
     }
 
     /// The client's transaction was discarded, or the client has gone.
@@ -263,6 +305,13 @@ mod tests {
     }
 
     #[test]
+    fn pairs_are_as_many_as_their_number_says() {
+        assert_eq!(pairs(b"2", 7).collect::<Vec<_>>(), [2, 4]);
+        assert_eq!(pairs(b"9", 6).collect::<Vec<_>>(), [2, 4]);
+        assert_eq!(pairs(b"x", 6).count(), 0);
+    }
+
+    #[test]
     fn commands_are_known_by_name_or_by_their_keys() {
         assert_eq!(Reads::of("get", 1, 1, 1, false), Reads::Range { first: 1, last: 1, step: 1 });
         assert_eq!(Reads::of("dbsize", 0, 0, 0, false), Reads::Keyspace);
@@ -286,13 +335,17 @@ mod tests {
         dirty.mark((1, Arc::from(&b"b"[..])), Lsn::new(7));
         let mut transactions = Transactions::default();
         transactions.queued(1).key(b"a");
-        assert_eq!(transactions.finish(1, 0, &dirty), Some(Lsn::new(3)));
-        assert_eq!(transactions.finish(1, 0, &dirty), None);
+        let mut finish = |transactions: &mut Transactions, client, db| transactions.finish(client, db, &dirty).0;
+        assert_eq!(finish(&mut transactions, 1, 0), Some(Lsn::new(3)));
+        assert_eq!(finish(&mut transactions, 1, 0), None);
         transactions.queued(1).key(b"a");
-        assert_eq!(transactions.finish(1, 1, &dirty), None);
+        assert_eq!(finish(&mut transactions, 1, 1), None);
         transactions.watch(1, (1, Arc::from(&b"b"[..])));
-        assert_eq!(transactions.finish(1, 0, &dirty), Some(Lsn::new(7)));
+        assert_eq!(finish(&mut transactions, 1, 0), Some(Lsn::new(7)));
         transactions.queued(2).anything();
-        assert_eq!(transactions.finish(2, 0, &dirty), Some(Lsn::new(7)));
+        assert_eq!(finish(&mut transactions, 2, 0), Some(Lsn::new(7)));
+        transactions.queued(3).key(b"a");
+        transactions.queued(3).refuse();
+        assert_eq!(finish(&mut transactions, 3, 0), None);
     }
 }

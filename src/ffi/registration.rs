@@ -2,6 +2,7 @@
 
 use super::context::Ctx;
 use super::shells;
+use crate::core::reads::pairs;
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_void};
 use std::ptr::NonNull;
@@ -136,6 +137,19 @@ pub(super) unsafe fn answer_key_positions(ctx: Ctx<'_>, argv: *mut *mut raw::Val
     let positions = unsafe {
         api!(ValkeyModule_GetCommandKeysWithFlags)(ctx.as_raw(), argv.add(1), argc - 1, &raw mut count, &raw mut flags)
     };
+    if positions.is_null() && argc > 2 {
+        // SAFETY: argv[1] and argv[2] are valid strings (caller), and nothing changes them here.
+        let (name, first) = unsafe { (shells::bytes(*argv.add(1)), shells::bytes(*argv.add(2))) };
+        if name.eq_ignore_ascii_case(b"msetex") {
+            let access = (raw::VALKEYMODULE_CMD_KEY_OW | raw::VALKEYMODULE_CMD_KEY_UPDATE) as i32;
+            for index in pairs(first, usize::try_from(argc - 1).unwrap_or(0)) {
+                // SAFETY: the context is valid (type invariant); the position is that of an argument.
+                unsafe {
+                    api!(ValkeyModule_KeyAtPosWithFlags)(ctx.as_raw(), i32::try_from(index + 1).unwrap_or(0), access)
+                };
+            }
+        }
+    }
     if !positions.is_null() {
         for index in 0..usize::try_from(count).unwrap_or(0) {
             // SAFETY: the server returned `count` positions and flags; each position is one to the right here.

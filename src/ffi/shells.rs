@@ -31,7 +31,7 @@ const ERR: c_int = raw::VALKEYMODULE_ERR as c_int;
 ///
 /// # Safety
 /// `string` is a live string that nothing changes during `'a`.
-unsafe fn bytes<'a>(string: *const raw::ValkeyModuleString) -> &'a [u8] {
+pub(super) unsafe fn bytes<'a>(string: *const raw::ValkeyModuleString) -> &'a [u8] {
     let mut len = 0;
     // SAFETY: the string is live (caller) and `len` a live integer.
     let pointer = unsafe { api!(ValkeyModule_StringPtrLen)(string, &raw mut len) };
@@ -87,6 +87,16 @@ impl Filter {
         let count = i32::try_from(self.len()).unwrap_or(0);
         let mut argv: Vec<_> = std::iter::once(name.as_raw()).chain((0..count).map(arg)).collect();
         user.may_run(&mut argv)
+    }
+
+    /// Replaces an argument.
+    pub fn replace(self, index: usize, with: &[u8]) {
+        let Ok(index) = c_int::try_from(index) else { return };
+        let string = OwnedString::new(with);
+        // SAFETY: the filter context is valid; the server checks the index and takes over the reference when it is one, so that it is not dropped here.
+        if unsafe { api!(ValkeyModule_CommandFilterArgReplace)(self.raw, index, string.as_raw()) } == OK {
+            std::mem::forget(string);
+        }
     }
 
     /// Turns the command `NAME ARG...` into `name NAME ARG...`.

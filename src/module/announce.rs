@@ -8,13 +8,14 @@ use crate::core::reads::{self, Reads};
 use crate::core::table::{CommandSpec, Rule};
 use crate::ffi::{ClientInfo, Ctx, Filter, client_info};
 use crate::log::Lsn;
+use crate::module::arguments::{NAME_BYTES_MAX, has_arg, key_positions, lower_case, pause_ms, unblocked_client};
 use crate::module::server::Known;
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, now_ms, wait_now};
-use crate::module::{Module, State, with, wrap};
+use crate::module::{Module, State, server, with, wrap};
 use std::ffi::CStr;
 
-/// Longest command name that the table knows, with room for subcommands.
-const NAME_BYTES_MAX: usize = 64;
+/// An id that no client has.
+const NO_CLIENT: &[u8] = b"0";
 
 /// The server looks after the end of a CLIENT PAUSE now and then: all that waited for it has run when this has passed.
 const PAUSE_REMAINS_MS: i64 = 1000;
@@ -45,6 +46,10 @@ pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
     // A blocked reader that the command before served has run by now, unseen; what it did comes before what this command does.
     if with(|module| module.capture.has_suspects()) == Some(true) {
         finish_suspects(ctx);
+    }
+    if with(|module| unblocked_client(&filter).is_some_and(|client| module.answered.contains(&client))) == Some(true) {
+        // That client has its answer and waits for the disk only; for the server's eyes it is not blocked.
+        return filter.replace(2, NO_CLIENT);
     }
     let Some(verdict) = with(|module| if module.state.logs() { module.announce(ctx, &filter) } else { Verdict::PASS })
     else {
@@ -92,11 +97,14 @@ impl Module {
             _ => {}
         }
         // What scripts and modules run inside of a command has a client of its own, whose id may be that of a connected one.
-        if self.frame.is_some() || self.opaque_runs || ctx.flags().in_script() || !self.clients.contains(&client) {
-            self.note_read(self.newest_read(ctx, filter, known.reads, None));
+        let in_script = ctx.flags().in_script();
+        if self.frame.is_some() || self.opaque_runs || in_script || !self.clients.contains(&client) {
+            let db = if in_script { self.script_db } else { None };
+            self.note_read(self.newest_read(ctx, filter, known.reads, db));
             return self.announce_running(ctx, filter, client, known, None);
         }
         self.blocked_readers.remove(client);
+        self.answered.remove(&client);
         self.deadlines.remove(client);
         if self.is_queueing(client) {
             return self.announce_queued(ctx, filter, client, known);
@@ -133,8 +141,8 @@ impl Module {
         self.capture.command(client, Class::Exec, None, std::iter::empty());
         let db = self.info_of(client).map_or(0, |info| info.db);
         self.script_db = Some(db);
-        let shown = self.transactions.finish(client, db, &self.dirty);
-        let reads = self.note_read(shown);
+        let (shown, runs_others) = self.transactions.finish(client, db, &self.dirty);
+        let reads = self.note_read(shown) || runs_others && !self.dirty.is_empty();
         if self.capture.exec(client, ctx.unit_time_us() / 1000) {
             self.unit_waits = true;
             return Verdict::WATCH;
@@ -158,13 +166,23 @@ impl Module {
     /// A command that its client queues.
     fn announce_queued(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
         let positions = key_positions(ctx, filter, known.reads);
+        let refused = known.refuses(filter.len()) || known.is_unknown() && !server::knows(ctx, filter.arg(0));
         let set = self.transactions.queued(client);
+        if refused {
+            set.refuse();
+        }
+        if known.class == Class::Opaque {
+            set.runs_others();
+        }
         match known.reads {
             Reads::Keyspace | Reads::Sort => set.keyspace(),
             Reads::Functions => set.functions(),
-            Reads::Script => set.anything(),
-            // SELECT: what follows is in another database.
-            _ if known.class == Class::Opaque => set.anything(),
+            Reads::Script => {
+                set.functions();
+                set.runs_others();
+            }
+            _ if filter.arg(0).eq_ignore_ascii_case(b"select") => set.anything(),
+            Reads::TwoDatabases => set.anything(),
             _ => positions.into_iter().for_each(|index| set.key(filter.arg(index))),
         }
         if let Some(pause_ms) = pause_ms(filter) {
@@ -219,8 +237,7 @@ impl Module {
             self.tracking_seen = true;
         } else if let Some(pause_ms) = pause_ms(filter) {
             self.announce_pause(pause_ms);
-        } else if filter.arg(1).eq_ignore_ascii_case(b"unblock")
-            && let Some(client) = std::str::from_utf8(filter.arg(2)).ok().and_then(|id| id.parse().ok())
+        } else if let Some(client) = unblocked_client(filter)
             && self.capture.waiting_command(client).is_some()
         {
             self.deadlines.set(client, ctx.unit_time_us() / 1000);
@@ -240,8 +257,9 @@ impl Module {
             Class::Write(spec) if spec.is_wrapped() => (active || !spec.blocks || !blocks()).then_some(wrap::CALL),
             Class::Write(spec) if spec.blocks => None,
             Class::Write(spec) => {
-                let args = (0..filter.len()).map(|index| filter.arg(index));
-                (shown.is_some() && !reads::is_effective(spec.name, args)).then_some(wrap::CALL)
+                let args = || (0..filter.len()).map(|index| filter.arg(index));
+                let may_show = || shown.is_some() && !reads::is_effective(spec.name, args());
+                (active && reads::replies_early(spec.name, args()) || may_show()).then_some(wrap::CALL)
             }
             Class::Opaque if known.reads == Reads::Script => active.then_some(wrap::EVAL),
             Class::ReadOnly if known.reads == Reads::Script => {
@@ -278,7 +296,9 @@ impl Module {
         match known.class {
             Class::Opaque => {
                 self.capture.command(client, Class::Opaque, None, none());
-                if let Some(info) = self.info_of(client) {
+                if top.is_none() {
+                    self.announce_select(ctx, filter);
+                } else if let Some(info) = self.info_of(client) {
                     self.script_db = Some(info.db);
                     self.top_client = client;
                 }
@@ -300,6 +320,17 @@ impl Module {
                 let watch_unit = known.reads == Reads::Script && top.is_some() && !self.dirty.is_empty();
                 Verdict { watch_unit, ..Verdict::PASS }
             }
+        }
+    }
+
+    /// A SELECT of a script or of another module.
+    fn announce_select(&mut self, ctx: Ctx<'_>, filter: &Filter) {
+        if !filter.arg(0).eq_ignore_ascii_case(b"select") {
+            return;
+        }
+        let db = std::str::from_utf8(filter.arg(1)).ok().and_then(|db| db.parse().ok());
+        if let Some(db) = db.filter(|db| ctx.own().select_db(*db)) {
+            self.script_db = Some(db);
         }
     }
 
@@ -341,40 +372,4 @@ impl Module {
             self.blocked_readers.add(client, (info.db, filter.arg(index).into()));
         }
     }
-}
-
-/// The time of a CLIENT PAUSE; 0 for UNPAUSE.
-fn pause_ms(filter: &Filter) -> Option<i64> {
-    if !filter.arg(0).eq_ignore_ascii_case(b"client") {
-        return None;
-    }
-    match filter.arg(1) {
-        name if name.eq_ignore_ascii_case(b"unpause") => Some(0),
-        name if name.eq_ignore_ascii_case(b"pause") => std::str::from_utf8(filter.arg(2)).ok()?.parse().ok(),
-        _ => None,
-    }
-}
-
-fn key_positions(ctx: Ctx<'_>, filter: &Filter, reads: Reads) -> Vec<usize> {
-    match reads {
-        Reads::Range { first, last, step } => reads::range(first, last, step, filter.len()).collect(),
-        Reads::Movable | Reads::Sort => ctx.command_keys((0..filter.len()).map(|index| filter.arg(index))),
-        _ => Vec::new(),
-    }
-}
-
-pub(super) fn has_arg(filter: &Filter, wanted: &[u8]) -> bool {
-    (1..filter.len()).any(|index| filter.arg(index).eq_ignore_ascii_case(wanted))
-}
-
-/// Writes the lower-case name behind `start`; `None` when it is too long to be one.
-fn lower_case(name: &[u8], out: &mut [u8; NAME_BYTES_MAX], start: usize) -> Option<usize> {
-    let end = start + name.len();
-    // One byte stays free for the `|` of a subcommand.
-    if end >= NAME_BYTES_MAX {
-        return None;
-    }
-    out.get_mut(start..end)?.copy_from_slice(name);
-    out.get_mut(start..end)?.make_ascii_lowercase();
-    Some(end)
 }

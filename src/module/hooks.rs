@@ -1,7 +1,6 @@
 //! What the server tells: commands before they run, changed keys, ends of units, the event loop.
 
 use crate::core::leaf::{Event, EventKind, Outcome, Query};
-use crate::core::table::Rule;
 use crate::ffi::{CallMode, Ctx, LoadingPhase, client_info};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, finish_unit, wait_now};
 use crate::module::{Module, State, UnitHold, lifecycle, notify, recovery, scripts, with};
@@ -25,12 +24,10 @@ impl Module {
             return;
         }
         let flags = ctx.flags();
-        // The head of an XREADGROUP's reply may have been sent by now; it waits in the loop.
-        let head_may_be_out = self.capture.rule_of(client) == Some(Rule::Pending);
         let cannot_hold = flags.in_exec()
             || flags.in_script()
             || flags.denies_blocking()
-            || head_may_be_out
+            || self.capture.may_have_replied(client)
             || !self.clients.contains(&client)
             // Invalidations of a held client leave before its reply.
             || (self.tracking_seen && self.info_of(client).is_some_and(|info| info.tracking));
@@ -179,6 +176,7 @@ pub fn client_gone(client: u64) {
         module.deadlines.remove(client);
         module.pause_queued.remove(&client);
         module.asking.remove(&client);
+        module.answered.remove(&client);
     });
 }
 

@@ -109,6 +109,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         deadlines: Deadlines::default(),
         scripts: VecDeque::new(),
         blocked: HashMap::new(),
+        answered: HashSet::new(),
         unit_waits: false,
         unit_end_asked: false,
         iteration_waits_for: None,

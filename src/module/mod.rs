@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 mod announce;
+mod arguments;
 pub mod blocking;
 pub mod commands;
 pub mod config;
@@ -128,6 +129,8 @@ pub(crate) struct Module {
     scripts: VecDeque<scripts::Script>,
     /// Clients of blocking commands that the module runs.
     blocked: HashMap<u64, blocking::Blocked>,
+    /// Those of them that have their answer.
+    answered: HashSet<u64>,
     /// The unit has a reply that could not be held: the loop waits for it before replies are sent.
     unit_waits: bool,
     unit_end_asked: bool,

@@ -62,13 +62,34 @@ pub(super) struct Known {
     pub(super) reads: Reads,
     /// It may wait for a stream to change (XREAD).
     pub(super) stream_reader: bool,
+    /// The number of arguments, with the name; at least so many when negative; 0 when not known.
+    pub(super) arity: i64,
 }
 
 impl Known {
     /// A command that COMMAND did not tell of.
-    pub(super) const UNKNOWN: Known = Known { class: Class::Opaque, reads: Reads::Nothing, stream_reader: false };
+    pub(super) const UNKNOWN: Known =
+        Known { class: Class::Opaque, reads: Reads::Nothing, stream_reader: false, arity: 0 };
     /// A command that neither shows nor changes data.
-    pub(super) const HARMLESS: Known = Known { class: Class::ReadOnly, reads: Reads::Nothing, stream_reader: false };
+    pub(super) const HARMLESS: Known =
+        Known { class: Class::ReadOnly, reads: Reads::Nothing, stream_reader: false, arity: 0 };
+
+    /// Whether the server refuses it with so many arguments, its name among them.
+    pub(super) fn refuses(self, len: usize) -> bool {
+        let len = i64::try_from(len).unwrap_or(i64::MAX);
+        self.arity > 0 && len != self.arity || len < -self.arity
+    }
+
+    /// Whether COMMAND did not tell of it.
+    pub(super) fn is_unknown(self) -> bool {
+        self.class == Class::Opaque && self.arity == 0
+    }
+}
+
+/// Whether the server has a command of this name now.
+pub(super) fn knows(ctx: Ctx<'_>, name: &[u8]) -> bool {
+    let info = ctx.own().call(CallMode::Internal, "COMMAND", [&b"INFO"[..], name]);
+    info.is_none_or(|info| info.element(0).is_none_or(|entry| entry.kind() != ReplyKind::Null))
 }
 
 /// What each of the server's commands is, by lower-case name: the module's table where it knows the command, the server's flags elsewhere.
@@ -117,7 +138,7 @@ fn add_command(commands: &mut HashMap<Vec<u8>, Known>, entry: &Reply<'_>) {
     };
     let reads = if own { Reads::Nothing } else { Reads::of(&lower, number(3), number(4), number(5), movable) };
     let stream_reader = lower == "xread";
-    commands.insert(lower.into_bytes(), Known { class, reads, stream_reader });
+    commands.insert(lower.into_bytes(), Known { class, reads, stream_reader, arity: number(1) });
     if let Some(subcommands) = subcommands {
         (0..subcommands.len())
             .filter_map(|index| subcommands.element(index))

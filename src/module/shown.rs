@@ -67,6 +67,18 @@ impl Module {
                 keys.filter(|(index, _)| (index - first) % step == 0).filter_map(|(_, arg)| key(arg)).max()
             }
             Reads::Sort if args().skip(2).any(by_pattern) => keyspace(),
+            Reads::Pairs => {
+                let count = reads::pairs(args().nth(1).unwrap_or_default(), len).count();
+                args().skip(2).step_by(2).take(count).filter_map(key).max()
+            }
+            Reads::TwoDatabases => {
+                let positions = ctx.command_keys(args());
+                args()
+                    .enumerate()
+                    .filter(|(at, _)| positions.contains(at))
+                    .filter_map(|(_, key)| self.dirty.key_anywhere(key))
+                    .max()
+            }
             Reads::Movable | Reads::Sort => {
                 let mut positions = ctx.command_keys(args());
                 positions.sort_unstable();

@@ -5,6 +5,7 @@
 
 use crate::core::capture::Class;
 use crate::core::leaf::Told;
+use crate::core::pending::GroupChange;
 use crate::core::reads::Reads;
 use crate::core::table::{CommandSpec, Rule};
 use crate::ffi::{CallMode, Ctx, Reply, ReplyKind};
@@ -112,6 +113,8 @@ pub(super) fn seal(ctx: Ctx<'_>, spec: &CommandSpec, command: &[&[u8]], reply: O
         }
         _ => None,
     });
+    // A reply that names no entry, of a command that made no consumer, tells that nothing was changed.
+    let changed = changed && !matches!(&told, Some(Told::Groups(groups)) if groups.iter().all(GroupChange::is_nothing));
     let now_ms = ctx.unit_time_us() / 1000;
     with(|module| {
         let changed = module.capture.wrapped_done(changed && spec.is_silent(), told, now_ms);

@@ -1,0 +1,55 @@
+//! Arguments of commands, as the command filter sees them.
+
+use crate::core::leaf::ClientId;
+use crate::core::reads::{self, Reads};
+use crate::ffi::{Ctx, Filter};
+
+/// Longest command name that the table knows, with room for subcommands.
+pub(super) const NAME_BYTES_MAX: usize = 64;
+
+/// Whose wait a CLIENT UNBLOCK is to end.
+pub(super) fn unblocked_client(filter: &Filter) -> Option<ClientId> {
+    let is_unblock = filter.arg(0).eq_ignore_ascii_case(b"client") && filter.arg(1).eq_ignore_ascii_case(b"unblock");
+    if is_unblock { std::str::from_utf8(filter.arg(2)).ok()?.parse().ok() } else { None }
+}
+
+/// The time of a CLIENT PAUSE; 0 for UNPAUSE.
+pub(super) fn pause_ms(filter: &Filter) -> Option<i64> {
+    if !filter.arg(0).eq_ignore_ascii_case(b"client") {
+        return None;
+    }
+    match filter.arg(1) {
+        name if name.eq_ignore_ascii_case(b"unpause") => Some(0),
+        name if name.eq_ignore_ascii_case(b"pause") => std::str::from_utf8(filter.arg(2)).ok()?.parse().ok(),
+        _ => None,
+    }
+}
+
+/// The indices of the command's keys.
+pub(super) fn key_positions(ctx: Ctx<'_>, filter: &Filter, reads: Reads) -> Vec<usize> {
+    match reads {
+        Reads::Range { first, last, step } => reads::range(first, last, step, filter.len()).collect(),
+        Reads::Pairs => reads::pairs(filter.arg(1), filter.len()).collect(),
+        Reads::Movable | Reads::Sort | Reads::TwoDatabases => {
+            ctx.command_keys((0..filter.len()).map(|index| filter.arg(index)))
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a word stands among the arguments.
+pub(super) fn has_arg(filter: &Filter, wanted: &[u8]) -> bool {
+    (1..filter.len()).any(|index| filter.arg(index).eq_ignore_ascii_case(wanted))
+}
+
+/// Writes the lower-case name behind `start`; `None` when it is too long to be one.
+pub(super) fn lower_case(name: &[u8], out: &mut [u8; NAME_BYTES_MAX], start: usize) -> Option<usize> {
+    let end = start + name.len();
+    // One byte stays free for the `|` of a subcommand.
+    if end >= NAME_BYTES_MAX {
+        return None;
+    }
+    out.get_mut(start..end)?.copy_from_slice(name);
+    out.get_mut(start..end)?.make_ascii_lowercase();
+    Some(end)
+}
