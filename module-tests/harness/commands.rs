@@ -1,15 +1,34 @@
-//! Every write command of the servers, with arguments that really change data.
+//! Every command of the servers, the writes with arguments that really change data.
 
 use super::raw::RawConnection;
 use super::resp::Value;
 use std::collections::BTreeMap;
 
-/// `command | set-up; set-up | call | notes`
+/// The writes: `command | set-up; set-up | call | notes`
 ///
 /// - A `+` before the command: `COMMAND` does not mark it as a write, but it may change data.
 /// - `@name=command` in a set-up keeps the reply, which `@name` stands for later on.
 /// - Notes: `since 9.1`; `random`, when only the shape of the reply can be compared; `not here: reason` (last).
-const TABLE: &str = include_str!("commands.txt");
+const WRITES: &str = include_str!("commands.txt");
+
+/// All others, with the [`Reads`] as the first note.
+const READS: &str = include_str!("reads.txt");
+
+/// Writes that change nothing, in the same form.
+const NOOPS: &str = include_str!("noops.txt");
+
+/// What the reply of a command that changes nothing tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// The keys of its arguments and all others that the set-up made.
+    Keys,
+    /// All keys of its database.
+    Keyspace,
+    /// The function library.
+    Functions,
+    /// Nothing of the dataset.
+    Never,
+}
 
 #[derive(Clone, Debug)]
 pub struct Case {
@@ -17,6 +36,8 @@ pub struct Case {
     pub setup: Vec<&'static str>,
     pub call: &'static str,
     pub random: bool,
+    /// `None` for writes.
+    pub reads: Option<Reads>,
     /// Why the command is not in the table.
     pub excluded: Option<&'static str>,
     /// Not marked as a write by the server.
@@ -30,11 +51,19 @@ impl Case {
         let mut column = || columns.next().unwrap_or_else(|| panic!("commands.txt: {line}"));
         let (name, setup, call, notes) = (column(), column(), column(), column());
         assert!(columns.next().is_none(), "commands.txt: {line}");
+        let reads = match notes.split(';').next() {
+            Some("keys") => Some(Reads::Keys),
+            Some("keyspace") => Some(Reads::Keyspace),
+            Some("functions") => Some(Reads::Functions),
+            Some("never") => Some(Reads::Never),
+            _ => None,
+        };
         Case {
             command: name.trim_start_matches('+'),
             setup: setup.split(';').map(str::trim).filter(|text| !text.is_empty()).collect(),
             call,
             random: notes.contains("random"),
+            reads,
             excluded: notes.split_once("not here: ").map(|(_, reason)| reason),
             extra: name.starts_with('+'),
             since_9_1: notes.contains("since 9.1"),
@@ -59,18 +88,16 @@ impl Case {
     }
 }
 
-/// The cases for this server. Fails when the server has a write command that the table does not know, or the table
-/// one that the server does not have.
+/// The writes of this server. Fails when the server has a write command that the table does not know, or the table one
+/// that the server does not have.
 pub fn cases(connection: &mut RawConnection) -> Vec<Case> {
-    let lines = TABLE.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
-    let table: Vec<Case> = lines.map(Case::parse).collect();
-    let writes = write_commands(&connection.run("COMMAND"));
+    let table = parse(WRITES);
+    let writes = names(&connection.run("COMMAND"), |flags| flags.iter().any(|flag| flag.text() == "write"));
     let known = |name: &str| table.iter().any(|case| case.command == name);
     let unknown: Vec<_> = writes.iter().filter(|name| !known(name)).collect();
     assert!(unknown.is_empty(), "write commands that commands.txt lacks: {unknown:?}");
 
-    let is_9_1 = connection.run("INFO server").text().contains("valkey_version:9.");
-    let here: Vec<Case> = table.into_iter().filter(|case| is_9_1 || !case.since_9_1).collect();
+    let here = of_version(table, connection);
     for case in &here {
         let write = writes.iter().any(|name| name == case.command);
         assert!(write != case.extra, "commands.txt is wrong about {}", case.command);
@@ -78,18 +105,49 @@ pub fn cases(connection: &mut RawConnection) -> Vec<Case> {
     here
 }
 
-/// The names of all commands and subcommands with the flag `write`, but for those of the module.
-fn write_commands(commands: &Value) -> Vec<String> {
-    let mut names = Vec::new();
+/// The commands of this server that change nothing. Fails when the server has a command that neither table knows, or the
+/// table one that the server does not have.
+pub fn read_cases(connection: &mut RawConnection) -> Vec<Case> {
+    let (table, writes) = (parse(READS), parse(WRITES));
+    let all = names(&connection.run("COMMAND"), |_| true);
+    let known = |name: &str| table.iter().chain(&writes).any(|case| case.command == name);
+    let unknown: Vec<_> = all.iter().filter(|name| !known(name)).collect();
+    assert!(unknown.is_empty(), "commands that reads.txt and commands.txt lack: {unknown:?}");
+
+    let here = of_version(table, connection);
+    for case in &here {
+        assert!(all.iter().any(|name| name == case.command), "reads.txt is wrong about {}", case.command);
+        assert!(case.reads.is_some() != case.excluded.is_some(), "reads.txt: {}: {case:?}", case.command);
+    }
+    here
+}
+
+/// Writes of this server that change nothing.
+pub fn noop_cases(connection: &mut RawConnection) -> Vec<Case> {
+    of_version(parse(NOOPS), connection)
+}
+
+fn parse(table: &'static str) -> Vec<Case> {
+    table.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).map(Case::parse).collect()
+}
+
+fn of_version(table: Vec<Case>, connection: &mut RawConnection) -> Vec<Case> {
+    let is_9_1 = connection.run("INFO server").text().contains("valkey_version:9.");
+    table.into_iter().filter(|case| is_9_1 || !case.since_9_1).collect()
+}
+
+/// The names of all commands and subcommands whose flags are wanted, but for those of the module.
+fn names(commands: &Value, wanted: fn(&[Value]) -> bool) -> Vec<String> {
+    let mut found = Vec::new();
     for command in commands.items() {
         let fields = command.items();
         let name = fields[0].text();
-        if fields[2].items().iter().any(|flag| flag.text() == "write") && !name.starts_with("wbl.") {
-            names.push(name);
+        if wanted(fields[2].items()) && !name.starts_with("wbl.") {
+            found.push(name);
         }
-        names.extend(write_commands(&fields[9]));
+        found.extend(names(&fields[9], wanted));
     }
-    names
+    found
 }
 
 /// Splits at spaces, but not within `"..."`, where `\n` is a line's end. `@name` is replaced.

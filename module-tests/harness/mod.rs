@@ -5,6 +5,7 @@
 pub mod commands;
 pub mod crash;
 pub mod dataset;
+pub mod dirty;
 pub mod log_watch;
 pub mod paths;
 pub mod raw;
@@ -14,6 +15,7 @@ pub mod samples;
 pub mod server;
 pub mod strace;
 pub mod temp;
+pub mod trial;
 pub mod wait;
 
 pub use paths::Version;
