@@ -1,0 +1,108 @@
+//! A server whose durable offset a test freezes and frees, and the clients that wait for it.
+
+use super::commands::words;
+use super::server::info_field;
+use super::{PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, wait_until};
+use std::collections::BTreeMap;
+
+pub struct Scene {
+    pub server: Server,
+    pub control: RawConnection,
+}
+
+impl Scene {
+    pub fn start(version: Version) -> Scene {
+        Scene::of(ServerBuilder::with_module(version))
+    }
+
+    pub fn of(builder: ServerBuilder) -> Scene {
+        let server = builder.in_memory().start();
+        let control = server.raw();
+        Scene { server, control }
+    }
+
+    /// Runs commands one after the other and waits until they are durable.
+    pub fn prepare(&mut self, commands: &[&str]) {
+        for command in commands {
+            let reply = self.control.call(&split(command));
+            assert!(!reply.is_error(), "{command}: {reply:?}");
+        }
+        self.control.run("WBL.WAIT");
+    }
+
+    pub fn pause(&mut self) {
+        self.control.run("WBL.DEBUG PAUSE");
+    }
+
+    pub fn resume(&mut self) {
+        self.control.run("WBL.DEBUG RESUME");
+    }
+
+    /// A new client that uses this database.
+    pub fn client_of(&self, database: u32) -> RawConnection {
+        let mut client = self.server.raw();
+        client.run(&format!("SELECT {database}"));
+        client
+    }
+
+    /// Fails unless the command gets no answer.
+    pub fn hold(&mut self, client: &mut RawConnection, command: &str) {
+        client.send(&split(command));
+        client.assert_silent(&mut self.control, command);
+    }
+
+    /// The same for a new client, which waits now.
+    pub fn held(&mut self, command: &str) -> RawConnection {
+        let mut client = self.server.raw();
+        self.hold(&mut client, command);
+        client
+    }
+
+    /// The answer of a command that need not wait for anything.
+    pub fn answer(&self, command: &str) -> Value {
+        self.server.raw().call(&split(command))
+    }
+
+    /// Fails when the command shows anything: it is held, or refused as the server is busy.
+    pub fn hidden(&mut self, client: &mut RawConnection, command: &str) {
+        client.send(&split(command));
+        if let Err(finding) = client.silent(&mut self.control) {
+            assert!(finding.contains("BUSY"), "{command}: {finding}");
+            client.reply();
+        }
+    }
+
+    pub fn gauge(&mut self, field: &str) -> i64 {
+        let text = info_field(&mut self.control, "wbl", field).unwrap_or_else(|| panic!("INFO wbl has no {field}"));
+        text.parse().unwrap_or_else(|_| panic!("{field}:{text}"))
+    }
+
+    /// Frees the durable offset, and fails unless the module forgets everything and everybody.
+    pub fn end(mut self) -> Server {
+        self.resume();
+        self.assert_idle();
+        self.server
+    }
+
+    pub fn assert_idle(&mut self) {
+        for field in ["wbl_clients_waiting_ack", "wbl_uncommitted_keys", "wbl_pending_bytes"] {
+            wait_until(&format!("{field} is 0"), PATIENCE / 6, || self.gauge(field) == 0);
+        }
+        wait_until("everything is durable", PATIENCE / 6, || {
+            self.gauge("wbl_previous_acked_offset") == self.gauge("wbl_appended_offset")
+        });
+    }
+
+    /// Waits until so many clients are blocked.
+    pub fn wait_blocked(&mut self, count: usize) {
+        let count = count.to_string();
+        wait_until("the clients are blocked", PATIENCE, || {
+            info_field(&mut self.control, "clients", "blocked_clients").as_deref() == Some(&count)
+        });
+    }
+}
+
+/// The words of a command; `"..."` is one word.
+pub fn split(command: &str) -> Vec<Vec<u8>> {
+    words(command, &BTreeMap::new())
+}
