@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses a part of the harness")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+pub mod cluster;
 pub mod commands;
 pub mod crash;
 pub mod dataset;
@@ -19,6 +20,7 @@ pub mod temp;
 pub mod trial;
 pub mod wait;
 
+pub use cluster::Cluster;
 pub use paths::Version;
 pub use raw::RawConnection;
 pub use resp::Value;

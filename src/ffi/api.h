@@ -1,6 +1,10 @@
 /* Module API of newer servers that the header in the crate valkey-module lacks (Valkey 9.1). Declarations of our own. */
 #include <stdint.h>
 
+/* An option of SetModuleOptions and a flag of GetContextFlags (9.0 and later). */
+#define WBL_OPTIONS_HANDLE_ATOMIC_SLOT_MIGRATION (1 << 5)
+#define WBL_CTX_FLAGS_SLOT_IMPORT_CLIENT (1 << 25)
+
 #define WBL_EVENT_COMMAND_RESULT_SUCCESS 20
 #define WBL_EVENT_COMMAND_RESULT_FAILURE 21
 

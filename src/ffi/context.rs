@@ -56,6 +56,16 @@ impl ContextFlags {
         self.0 & raw::VALKEYMODULE_CTX_FLAGS_RESP3 != 0
     }
 
+    /// The server is a node of a cluster.
+    pub fn in_cluster(self) -> bool {
+        self.0 & raw::VALKEYMODULE_CTX_FLAGS_CLUSTER != 0
+    }
+
+    /// The client brings the keys of a slot that moves here. It may not be blocked: it is not one that waits for replies.
+    pub fn is_slot_import(self) -> bool {
+        self.0 & super::api::WBL_CTX_FLAGS_SLOT_IMPORT_CLIENT != 0
+    }
+
     /// The server has not finished starting.
     pub fn is_starting(self) -> bool {
         self.0 & raw::VALKEYMODULE_CTX_FLAGS_SERVER_STARTUP != 0

@@ -18,22 +18,32 @@ macro_rules! api {
     };
 }
 
+/// What `build.rs` makes of `api.h`.
+mod api {
+    #![allow(dead_code, missing_docs, reason = "generated; not all of it is used")]
+    include!(concat!(env!("OUT_DIR"), "/api.rs"));
+}
+
 mod call;
 mod client;
+mod cluster;
 mod context;
 mod info;
 mod load;
 mod logging;
+mod process;
 mod registration;
 mod shells;
 mod signals;
 
 pub use call::{CallMode, Promise, Reply, ReplyKind};
 pub use client::{ClientInfo, Held, client_info};
+pub use cluster::allow_slot_migration;
 pub use context::{Ctx, wake_event_loop};
 pub use info::{InfoWriter, ServerInfo};
 pub use load::{ChildResult, fork_child, kill_child, load_rdb, pipe_path, save_rdb};
 pub use logging::{Level, log};
+pub use process::this_program;
 pub use registration::{
     CommandDocs, CommandFlags, ConfigKind, follow_all_events, load_configs, register_command, register_config,
     register_hooks, server_version, unregister_hooks,

@@ -28,6 +28,7 @@ impl Module {
             || flags.in_script()
             || flags.denies_blocking()
             || self.capture.may_have_replied(client)
+            || flags.is_slot_import()
             || !self.clients.contains(&client)
             // Invalidations of a held client leave before its reply.
             || (self.tracking_seen && self.info_of(client).is_some_and(|info| info.tracking));

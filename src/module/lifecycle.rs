@@ -8,14 +8,14 @@ use crate::core::pipeliners::Pipeliners;
 use crate::core::reads::{BlockedReaders, Transactions};
 use crate::core::unit::Batch;
 use crate::ffi::{
-    ChildResult, Ctx, Held, Level, LoadingPhase, exit_now, fork_child, kill_child, log, register_hooks, save_rdb,
-    server_version, unregister_hooks,
+    ChildResult, Ctx, Held, Level, LoadingPhase, allow_slot_migration, exit_now, fork_child, kill_child, log,
+    register_hooks, save_rdb, server_version, unregister_hooks,
 };
 use crate::log::{FolderStorage, LogError, Lsn, Opened, Options, open};
 use crate::module::config::{self, Setting, value};
 use crate::module::release::{Release, Waiting};
 use crate::module::units::{finish_unit, unix_ms};
-use crate::module::{Module, State, commands, notify, recovery, replace, scripts, server, with};
+use crate::module::{Module, State, cluster, commands, notify, recovery, replace, scripts, server, with};
 use crossbeam::channel::{Receiver, TryRecvError};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
@@ -83,6 +83,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         return Err("it needs Valkey 8.1 or later".into());
     }
     ctx.create_detached();
+    allow_slot_migration(ctx);
     config::register(ctx, args)?;
     if !commands::register(ctx) || !register_hooks(ctx) {
         return Err("the server refused its commands or hooks".into());
@@ -189,9 +190,26 @@ fn begin(ctx: Ctx<'_>, opened: Opened<FolderStorage>) -> Result<(), String> {
             "the log's folder holds a state: it takes the place of the data that the server loaded by itself",
         );
     }
+    let opened = if ctx.flags().in_cluster() && cluster::has_commands(&opened).map_err(|error| error.to_string())? {
+        // The second server locks the folder.
+        drop(opened);
+        let folder = with(|module| module.folder.clone()).unwrap_or_default();
+        cluster::fold(ctx, &folder)?;
+        open_folder()?
+    } else {
+        opened
+    };
     let (opened, report) = recovery::recover(ctx, opened)?;
     with(|module| module.recovered = Some(report));
-    start_log(ctx, opened, false)
+    start_log(ctx, opened, false)?;
+    cluster::delete_foreign_keys(ctx);
+    if cluster::is_folding() {
+        // Ends the process when it fails.
+        replace_base(ctx);
+        stop(ctx, State::Closed);
+        exit_now(0);
+    }
+    Ok(())
 }
 
 /// Starts the writer thread. `needs_base`: the dataset is not what the folder holds.
@@ -357,6 +375,13 @@ pub fn dataset_loading(_ctx: Ctx<'_>, phase: LoadingPhase) {
             }
         }
     });
+}
+
+impl Module {
+    /// What changed can't be logged: has a new base written before any reply leaves.
+    pub(super) fn request_base_now(&mut self) {
+        self.baseline.needs_base_now = true;
+    }
 }
 
 /// Asks for a new base; `false` when one is being written.

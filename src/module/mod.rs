@@ -7,6 +7,7 @@
 mod announce;
 mod arguments;
 pub mod blocking;
+mod cluster;
 pub mod commands;
 pub mod config;
 pub mod errors;

@@ -4,7 +4,7 @@
 //! nothing expires, past times are taken as they are, and other clients are answered with -LOADING: just what replaying needs. So the replay
 //! happens in the `loaded` event of the sentinel. See `rdb` for what the stream leaves out and why.
 
-use crate::ffi::{CallMode, Ctx, Level, load_rdb, log, pipe_path};
+use crate::ffi::{Ctx, Level, load_rdb, log, pipe_path};
 use crate::log::{FolderStorage, Opened, Verdict};
 use crate::module::replay::{Report, apply_deferred, replay};
 use crate::module::units::unix_ms;
@@ -55,7 +55,13 @@ pub(crate) fn recover(ctx: Ctx<'_>, opened: Opened<FolderStorage>) -> Result<(Op
     }
     let sentinel = format!("wbl:sentinel:{:x}:{:x}", unix_ms(), std::process::id()).into_bytes();
     let (reader, writer) = std::io::pipe().map_err(|error| format!("no pipe: {error}"))?;
-    let feeder = start_feeder(base, writer, sentinel.clone())?;
+    // Where no commands follow the base, expired keys may go.
+    let strip_before_ms = if ctx.flags().in_cluster() {
+        i64::MIN
+    } else {
+        i64::try_from(unix_ms()).unwrap_or(i64::MAX).saturating_add(EXPIRY_MARGIN_MS)
+    };
+    let feeder = start_feeder(base, writer, sentinel.clone(), strip_before_ms)?;
     put_job(Job { opened, feeder: Some(feeder), sentinel, outcome: None });
     let loaded = load_rdb(ctx, &pipe_path(&reader));
     drop(reader);
@@ -102,8 +108,8 @@ fn start_feeder(
     base: Option<PathBuf>,
     mut writer: std::io::PipeWriter,
     sentinel: Vec<u8>,
+    strip_before_ms: i64,
 ) -> Result<JoinHandle<Result<Summary, RdbError>>, String> {
-    let strip_before_ms = i64::try_from(unix_ms()).unwrap_or(i64::MAX).saturating_add(EXPIRY_MARGIN_MS);
     let file = match base {
         Some(path) => {
             Some(File::open(&path).map_err(|error| format!("the base {} can't be read: {error}", path.display()))?)
@@ -130,7 +136,7 @@ pub(super) fn key_loaded(ctx: Ctx<'_>, key: &[u8]) {
     let Some(Job { opened, feeder: Some(feeder), sentinel, .. }) = take_job() else { return };
     let own = ctx.own();
     own.select_db(0);
-    own.call(CallMode::Internal, "DEL", [&sentinel[..]]);
+    own.delete_key(&sentinel);
     // Only the end mark follows the sentinel in the pipe, so the feeder is not waiting for the loader.
     let outcome = match feeder.join() {
         Ok(Ok(summary)) => replay_log(ctx, &opened, &summary),

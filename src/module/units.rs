@@ -175,6 +175,10 @@ fn add_image(ctx: Ctx<'_>, unit: &mut Unit, (db, key): &DbKey) {
     if !own.select_db(*db) {
         broken("a key changed in a database that does not exist");
     }
+    if !own.has_key(key) {
+        // Its slot may belong to another node by now, of which the server would not tell more.
+        return unit.command(*db, &[b"DEL", key]);
+    }
     let expiry = own.call(CallMode::Internal, "PEXPIRETIME", [&key[..]]).map_or(-2, |reply| reply.integer());
     let dump = own.call(CallMode::Internal, "DUMP", [&key[..]]);
     match dump {
@@ -183,6 +187,10 @@ fn add_image(ctx: Ctx<'_>, unit: &mut Unit, (db, key): &DbKey) {
             unit.command(*db, &[b"RESTORE", key, at.as_bytes(), payload.bytes(), b"REPLACE", b"ABSTTL"]);
         }
         Some(reply) if reply.kind() == ReplyKind::Null || expiry == -2 => unit.command(*db, &[b"DEL", key]),
+        _ if ctx.flags().in_cluster() => {
+            // The slot is on its way here, and the server tells nothing of its keys before it has arrived.
+            with(Module::request_base_now);
+        }
         _ => broken("the server refused to dump a key that changed"),
     }
 }

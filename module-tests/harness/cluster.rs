@@ -1,0 +1,87 @@
+//! Two servers that share the slots of a cluster.
+
+use super::raw::RawConnection;
+use super::{PATIENCE, Server, ServerBuilder, wait_until};
+use std::net::TcpListener;
+
+/// The slots of the first and of the second node.
+const RANGES: [(u16, u16); 2] = [(8192, 16383), (0, 8191)];
+
+pub struct Cluster {
+    pub nodes: [Server; 2],
+    ports: [u16; 2],
+}
+
+impl Cluster {
+    /// Starts two nodes and waits until each knows the other.
+    pub fn start(builder: &ServerBuilder) -> Cluster {
+        let ports = free_ports::<4>();
+        let node = |port: u16, bus: u16| {
+            let builder = builder.clone().set("port", &port.to_string()).set("cluster-port", &bus.to_string());
+            builder.set("bind", "127.0.0.1").set("cluster-enabled", "yes").set("cluster-node-timeout", "2000").start()
+        };
+        let cluster =
+            Cluster { nodes: [node(ports[0], ports[1]), node(ports[2], ports[3])], ports: [ports[0], ports[2]] };
+        let [first, second] = cluster.connections();
+        for (mut node, (from, to), epoch) in [(first, RANGES[0], 1), (second, RANGES[1], 2)] {
+            node.run(&format!("CLUSTER ADDSLOTSRANGE {from} {to}"));
+            node.run(&format!("CLUSTER SET-CONFIG-EPOCH {epoch}"));
+        }
+        let mut first = cluster.nodes[0].raw();
+        first.run(&format!("CLUSTER MEET 127.0.0.1 {} {}", ports[2], ports[3]));
+        cluster.wait_up();
+        cluster
+    }
+
+    pub fn connections(&self) -> [RawConnection; 2] {
+        [self.nodes[0].raw(), self.nodes[1].raw()]
+    }
+
+    pub fn port(&self, node: usize) -> u16 {
+        self.ports[node]
+    }
+
+    pub fn id(&self, node: usize) -> String {
+        self.nodes[node].raw().run("CLUSTER MYID").text()
+    }
+
+    /// Waits until both nodes serve all slots.
+    pub fn wait_up(&self) {
+        for node in &self.nodes {
+            let mut connection = node.raw();
+            wait_until("the cluster is up", PATIENCE, || {
+                let info = connection.run("CLUSTER INFO").text();
+                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:2")
+            });
+        }
+    }
+
+    /// Waits until both nodes hold this node for the slot's owner.
+    pub fn wait_owner(&self, slot: u16, owner: usize) {
+        let id = self.id(owner);
+        for node in &self.nodes {
+            let mut connection = node.raw();
+            wait_until("the slot has its new owner", PATIENCE, || {
+                let ranges = connection.run("CLUSTER SLOTS");
+                ranges.items().iter().any(|range| {
+                    let [first, last, node, ..] = range.items() else { panic!("{range:?}") };
+                    (first.integer()..=last.integer()).contains(&i64::from(slot)) && node.items()[2].text() == id
+                })
+            });
+        }
+    }
+
+    /// Kills both nodes and starts them again.
+    pub fn kill9_and_restart(&mut self) {
+        self.nodes.iter_mut().for_each(Server::kill9);
+        self.nodes.iter_mut().for_each(Server::start);
+        self.wait_up();
+    }
+}
+
+/// Ports that nobody listens on.
+fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
+    let listeners: [TcpListener; COUNT] =
+        std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("an address").port())
+}

@@ -1,0 +1,63 @@
+//! Cluster mode: slots may be moved while the module is loaded, and keys are reached whoever owns their slot.
+
+use super::api;
+use super::call::OwnedString;
+use super::context::Ctx;
+use super::registration::server_version;
+use valkey_module::raw;
+
+/// The first server with atomic slot migration.
+const SLOT_MIGRATION_SINCE: u32 = 0x0009_0000;
+
+/// Looking at a key leaves it as it is, and an expired one counts.
+const UNNOTICED: u32 = raw::VALKEYMODULE_OPEN_KEY_NOTOUCH
+    | raw::VALKEYMODULE_OPEN_KEY_NONOTIFY
+    | raw::VALKEYMODULE_OPEN_KEY_NOSTATS
+    | raw::VALKEYMODULE_OPEN_KEY_NOEXPIRE;
+
+/// Tells the server that slots may be moved atomically: what arrives raises events, as other commands do, and what leaves, too.
+pub fn allow_slot_migration(ctx: Ctx<'_>) {
+    if server_version(ctx) < SLOT_MIGRATION_SINCE {
+        return;
+    }
+    let options = i32::try_from(api::WBL_OPTIONS_HANDLE_ATOMIC_SLOT_MIGRATION).unwrap_or(0);
+    // SAFETY: the context is valid (type invariant); the module sets no other options.
+    unsafe { api!(ValkeyModule_SetModuleOptions)(ctx.as_raw(), options) };
+}
+
+impl Ctx<'_> {
+    /// Whether the key is in the selected database, expired or not.
+    pub fn has_key(self, key: &[u8]) -> bool {
+        self.with_key(key, raw::VALKEYMODULE_READ, |open| !open.is_null())
+    }
+
+    /// Deletes the key from the selected database without an event; returns whether it was there.
+    pub fn delete_key(self, key: &[u8]) -> bool {
+        self.has_key(key)
+            && self.with_key(key, raw::VALKEYMODULE_READ | raw::VALKEYMODULE_WRITE, |open| {
+                // SAFETY: the key is open for writing; null is answered with an error.
+                !open.is_null() && unsafe { api!(ValkeyModule_DeleteKey)(open) == raw::VALKEYMODULE_OK as i32 }
+            })
+    }
+
+    /// Tells everybody that the key was deleted from the selected database.
+    pub fn tell_deleted(self, key: &[u8]) {
+        let key = OwnedString::new(key);
+        let class = raw::VALKEYMODULE_NOTIFY_GENERIC;
+        // SAFETY: the context is valid (type invariant), the event name is NUL-terminated and the key lives over the call.
+        unsafe { api!(ValkeyModule_NotifyKeyspaceEvent)(self.as_raw(), class, c"del".as_ptr(), key.as_raw()) };
+    }
+
+    fn with_key<T>(self, key: &[u8], mode: u32, work: impl FnOnce(*mut raw::ValkeyModuleKey) -> T) -> T {
+        let name = OwnedString::new(key);
+        let mode = i32::try_from(mode | UNNOTICED).unwrap_or(0);
+        // SAFETY: the context is valid (type invariant) and the name is a live string.
+        let open = unsafe { api!(ValkeyModule_OpenKey)(self.as_raw(), name.as_raw(), mode) };
+        let result = work(open);
+        if !open.is_null() {
+            // SAFETY: the key was opened above and is closed once.
+            unsafe { api!(ValkeyModule_CloseKey)(open) };
+        }
+        result
+    }
+}
