@@ -224,12 +224,25 @@ impl Capture {
             } else {
                 unit.image(db_key);
             }
-        } else if let Some(leaf) = self.current.as_mut().filter(|leaf| leaf.client == event.client || leaf.wrapped) {
+        } else if let Some(leaf) = self.current.as_mut().filter(|leaf| leaf.has_raised(&event)) {
             leaf.events.push(LeafEvent { kind: event.kind, db: event.db, key, outcome: event.outcome });
         } else {
             unit.image(db_key);
         }
         opens
+    }
+
+    /// The command announced last is not the one that its client runs: another module's call goes by the client's id. What it does is known
+    /// from its events alone.
+    pub fn forget_current(&mut self) {
+        if let Some(leaf) = self.current.take() {
+            leaf.events.iter().for_each(|event| {
+                if let Some(unit) = self.unit.as_mut() {
+                    unit.image((event.db, event.key.clone()));
+                }
+            });
+            self.recycle(leaf);
+        }
     }
 
     /// What must be asked about the key of an event of this client.

@@ -202,6 +202,16 @@ pub struct Leaf {
 }
 
 impl Leaf {
+    /// Whether the event is its own. Inside the module's own command the server names other clients; what other modules do there is told by
+    /// its key.
+    pub fn has_raised(&self, event: &Event<'_>) -> bool {
+        if self.wrapped {
+            (1..self.args.len()).any(|index| self.args.get(index) == Some(event.key))
+        } else {
+            self.client == event.client
+        }
+    }
+
     /// What must be asked about the key of an event of this kind.
     pub fn query(&self, kind: EventKind) -> Option<Query> {
         match (self.spec?.rule, kind) {

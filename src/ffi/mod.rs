@@ -39,7 +39,7 @@ mod signals;
 pub use call::{CallMode, Promise, Reply, ReplyKind};
 pub use client::{ClientInfo, Held, client_info};
 pub use cluster::allow_slot_migration;
-pub use context::{Ctx, wake_event_loop};
+pub use context::{ContextFlags, Ctx, wake_event_loop};
 pub use info::{InfoWriter, ServerInfo};
 pub use load::{ChildResult, fork_child, kill_child, load_rdb, pipe_path, save_rdb};
 pub use logging::{Level, log};

@@ -1,16 +1,33 @@
 //! What the server tells: commands before they run, changed keys, ends of units, the event loop.
 
 use crate::core::leaf::{Event, EventKind, Outcome, Query};
-use crate::ffi::{CallMode, Ctx, LoadingPhase, client_info};
+use crate::ffi::{CallMode, ContextFlags, Ctx, LoadingPhase, client_info};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, finish_unit, wait_now};
 use crate::module::{Module, State, UnitHold, lifecycle, notify, recovery, scripts, with};
 
 pub use crate::module::announce::command_filter;
 
+/// No client's id.
+const NO_CLIENT: u64 = u64::MAX;
+
 impl Module {
     /// The database that the client of a COPY or MOVE has selected. Its event comes with the destination's, and an 8.1 server leaves the client there.
     fn home_db(&self, client: u64) -> Option<u32> {
         self.capture.db_of(client).or(self.script_db)
+    }
+
+    /// The client that an event is told for.
+    ///
+    /// The server's own clients for modules' calls keep the id of a connected client after a module has used one in a thread. The flags tell
+    /// them from the client itself.
+    fn client_of_event(&mut self, ctx: Ctx<'_>, flags: ContextFlags) -> u64 {
+        let client = ctx.client_id();
+        let in_call = flags.denies_blocking() && !flags.in_exec() && !flags.in_script();
+        if in_call && self.clients.contains(&client) && !self.capture.is_wrapping() {
+            self.capture.forget_current();
+            return NO_CLIENT;
+        }
+        client
     }
 
     /// Has the executing client's reply wait for the running unit, or the loop where that is not possible.
@@ -48,10 +65,10 @@ impl Module {
 /// A key changed. `class` is the event's, as the server's bit. `by_server`: the server did it by itself, as it does with expired keys and fields and with evicted keys.
 pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server: bool) {
     notify::event(ctx, class, event, key);
-    let client = ctx.client_id();
     let kind = EventKind::of(event);
     let flags = ctx.flags();
     let in_exec = flags.in_exec();
+    let client = with(|module| module.client_of_event(ctx, flags)).unwrap_or(NO_CLIENT);
     let query = with(|module| module.state.logs().then(|| module.capture.query(client, in_exec, kind, key)));
     let Some(Some(query)) = query else { return };
     let outcome = query.and_then(|query| ask(ctx, &query, key));
