@@ -48,6 +48,31 @@ impl Version {
     }
 }
 
+/// The module of `module-tests/test-module`, built against this version's header.
+pub fn test_module(version: Version) -> PathBuf {
+    let source = repository().join("module-tests/test-module/effects.c");
+    let headers = version.server().parent().expect("the server's folder");
+    let folder = repository().join("target/test-module");
+    std::fs::create_dir_all(&folder).expect("a folder for the test module");
+    let built = folder.join(format!("effects-{}.so", version.text()));
+    let time = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    if time(&built) > time(&source) && time(&built) > time(&headers.join("valkeymodule.h")) {
+        return built;
+    }
+    // Another test process may be building it, too.
+    let unfinished = folder.join(format!("effects-{}.{}", version.text(), std::process::id()));
+    let output = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-I"])
+        .arg(headers)
+        .arg("-o")
+        .args([&unfinished, &source])
+        .output()
+        .expect("a C compiler");
+    assert!(output.status.success(), "the test module: {}", String::from_utf8_lossy(&output.stderr));
+    std::fs::rename(&unfinished, &built).expect("the test module can be put in place");
+    built
+}
+
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -62,6 +62,14 @@ impl ServerBuilder {
         self
     }
 
+    /// Loads another module, before or after the one under test.
+    pub fn load(mut self, path: &Path, first: bool) -> ServerBuilder {
+        let words = vec!["loadmodule".to_string(), path.to_str().expect("a path in UTF-8").to_string()];
+        let place = if first { 0 } else { self.directives.len() };
+        self.directives.insert(place, words);
+        self
+    }
+
     pub fn unset(mut self, name: &str) -> ServerBuilder {
         self.directives.retain(|directive| directive[0] != name);
         self
