@@ -11,7 +11,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 const READ_AHEAD_FRAMES: usize = 4;
 
 /// Commands between two looks at other clients.
-const YIELD_EVERY: u64 = 1000;
+const YIELD_EVERY: u64 = 100;
 
 /// Differences that are told one by one in the server's log; more are only counted.
 const TOLD_ERRORS_MAX: u64 = 10;
@@ -61,7 +61,16 @@ pub(super) fn replay(
     report: &mut Report,
     tell: &mut dyn FnMut(&Report),
 ) -> Result<(), LogError> {
-    let own = ctx.own();
+    // One that is made before the server is loading first looks at other clients after busy-reply-threshold.
+    ctx.own().with_new_context(|own| replay_in(own, opened, report, tell))
+}
+
+fn replay_in(
+    own: Ctx<'_>,
+    opened: &Opened<FolderStorage>,
+    report: &mut Report,
+    tell: &mut dyn FnMut(&Report),
+) -> Result<(), LogError> {
     own.select_db(0);
     let (sender, frames) = bounded(READ_AHEAD_FRAMES);
     let (spares, spare) = bounded(READ_AHEAD_FRAMES + 1);
