@@ -79,9 +79,7 @@ pub fn load(ctx: Ctx<'_>, args: &[&[u8]]) -> bool {
 }
 
 fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
-    if server_version(ctx) < SERVER_VERSION_MIN {
-        return Err("it needs Valkey 8.1 or later".into());
-    }
+    check_version(server_version(ctx))?;
     ctx.create_detached();
     allow_slot_migration(ctx);
     config::register(ctx, args)?;
@@ -161,6 +159,15 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         return Ok(());
     }
     begin(ctx, opened)
+}
+
+/// Whether the module can work on a server of this version, 0x00MMmmpp.
+fn check_version(version: u32) -> Result<(), String> {
+    if version >= SERVER_VERSION_MIN {
+        return Ok(());
+    }
+    let [_, major, minor, patch] = version.to_be_bytes();
+    Err(format!("it needs Valkey 8.1 or later, and this is {major}.{minor}.{patch}"))
 }
 
 fn open_folder() -> Result<Opened<FolderStorage>, String> {
@@ -563,4 +570,21 @@ fn became_active() {
             log_open.wait(appended, waiting);
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_version;
+
+    #[test]
+    fn servers_before_8_1_are_refused() {
+        for old in [0, 0x0007_0204, 0x0008_0000, 0x0008_00ff] {
+            assert!(check_version(old).is_err(), "{old:#x}");
+        }
+        for supported in [0x0008_0100, 0x0008_0101, 0x0009_0000, 0x0009_0102, 0x000a_0000] {
+            assert_eq!(check_version(supported), Ok(()), "{supported:#x}");
+        }
+        let refusal = check_version(0x0008_0002).expect_err("8.0 is too old");
+        assert_eq!(refusal, "it needs Valkey 8.1 or later, and this is 8.0.2");
+    }
 }
