@@ -1,4 +1,4 @@
-//! Keys and values of all sizes and bytes, eviction, and what other clients are told while a server recovers.
+//! Keys and values of all sizes and bytes, eviction, restored functions, and what other clients are told while a server recovers.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod harness;
@@ -130,6 +130,43 @@ each_version! {
             let mut client = server.raw();
             assert_eq!(dataset_keys(&mut client), before, "{policy}");
             assert_eq!(client.run("DEBUG DIGEST"), digest, "{policy}");
+        }
+    }
+
+    fn functions_that_are_restored_with_each_policy_are_recovered(version: Version) {
+        let library = |name: &str, result: usize| {
+            format!("#!lua name={name}\nserver.register_function('{name}', function() return {result} end)")
+        };
+        for in_exec in [false, true] {
+            let mut server = ServerBuilder::with_module(version).in_memory().start();
+            let mut client = server.raw();
+            let mut load = |name, result| client.call(&["FUNCTION", "LOAD", "REPLACE", &library(name, result)]);
+            load("one", 1);
+            load("two", 1);
+            let Value::Bulk(payload) = client.run("FUNCTION DUMP") else { panic!("no payload") };
+            for (policy, name, expected) in [("FLUSH", "gone", 2), ("APPEND", "kept", 3), ("REPLACE", "two", 3)] {
+                if policy == "APPEND" {
+                    client.run("FUNCTION FLUSH");
+                }
+                client.call(&["FUNCTION", "LOAD", "REPLACE", &library(name, 2)]);
+                if in_exec {
+                    client.run("MULTI");
+                }
+                client.call(&[&b"FUNCTION"[..], b"RESTORE", &payload, policy.as_bytes()]);
+                if in_exec {
+                    client.run("EXEC");
+                }
+                let before = dataset::read(&mut client);
+                assert_eq!(before.len(), expected, "{policy}: {before:?}");
+                server.kill9_and_restart();
+                client = server.raw();
+                dataset::assert_same(&dataset::read(&mut client), &before, policy);
+                // Refused: the libraries are there already.
+                assert!(client.call(&[&b"FUNCTION"[..], b"RESTORE", &payload, b"APPEND"]).is_error());
+                server.kill9_and_restart();
+                client = server.raw();
+                dataset::assert_same(&dataset::read(&mut client), &before, "after a refusal");
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Sequences that once were not logged exactly.
+//! Sequences that once were not logged exactly, and corner cases that random commands seldom meet.
 
 use super::Step;
 use super::words::Words;
