@@ -84,6 +84,9 @@ fn an_atomically_moved_slot_is_in_the_log_of_both_nodes() {
     for node in [&mut source, &mut target] {
         node.run("WBL.WAIT");
     }
+    for node in &cluster.nodes {
+        assert_eq!(node.wbl_info("wbl_checkpoints"), "0", "the log did not tell of the move");
+    }
     cluster.kill9_and_restart();
     assert_same(&cluster, &before);
 }
