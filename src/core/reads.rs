@@ -141,6 +141,19 @@ pub fn range(first: usize, last: i64, step: usize, len: usize) -> impl Iterator<
     (first..=end).take_while(move |index| *index < len).step_by(step.max(1))
 }
 
+/// The key that a COPY or MOVE makes, and the database that it names for it.
+pub fn destination<'a>(args: &[&'a [u8]]) -> Option<(&'a [u8], Option<u32>)> {
+    let number = |arg: &[u8]| std::str::from_utf8(arg).ok()?.parse().ok();
+    match args {
+        [_, key, db] if args.first()?.eq_ignore_ascii_case(b"move") => Some((*key, number(db))),
+        [_, _, key, options @ ..] => {
+            let db = options.iter().position(|option| option.eq_ignore_ascii_case(b"DB"));
+            Some((*key, db.and_then(|at| number(options.get(at + 1)?))))
+        }
+        _ => None,
+    }
+}
+
 /// The indices of the keys of a command with [`Reads::Pairs`].
 pub fn pairs(count: &[u8], len: usize) -> impl Iterator<Item = usize> {
     let count = std::str::from_utf8(count).ok().and_then(|count| count.parse::<usize>().ok()).unwrap_or(0);
@@ -302,6 +315,16 @@ mod tests {
         assert_eq!(range(1, -2, 1, 4).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(range(2, 2, 1, 2).count(), 0);
         assert_eq!(range(1, -9, 1, 2).count(), 0);
+    }
+
+    #[test]
+    fn copy_and_move_name_their_destination() {
+        let of = |text: &'static str| destination(&text.split(' ').map(str::as_bytes).collect::<Vec<_>>());
+        assert_eq!(of("MOVE k 3"), Some((&b"k"[..], Some(3))));
+        assert_eq!(of("COPY k l"), Some((&b"l"[..], None)));
+        assert_eq!(of("copy k l REPLACE db 2"), Some((&b"l"[..], Some(2))));
+        assert_eq!(of("COPY k DB 2"), Some((&b"DB"[..], None)));
+        assert_eq!(of("MOVE k"), None);
     }
 
     #[test]

@@ -42,7 +42,9 @@ pub enum CallMode {
     Internal,
     /// As the context's client: its user's ACL rules, its protocol, replicated, refused when out of memory.
     AsClient,
-    /// The same, and it may block: its reply is a promise then.
+    /// The same, but it does not run: there is an error for a reply if it would be refused before.
+    DryRunAsClient,
+    /// As the client, and it may block: its reply is a promise then.
     AsBlockingClient,
     /// As the context's user, in RESP2 or RESP3, replicated, refused when out of memory.
     AsUser {
@@ -121,6 +123,7 @@ impl Ctx<'_> {
         let format = match mode {
             CallMode::Internal => c"Ev",
             CallMode::AsClient => c"!CE0Mv",
+            CallMode::DryRunAsClient => c"!CE0MDv",
             CallMode::AsBlockingClient => c"!CE0MKv",
             CallMode::AsUser { resp3: false } => c"!CEMv",
             CallMode::AsUser { resp3: true } => c"!CE3Mv",

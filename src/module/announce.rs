@@ -17,9 +17,6 @@ use std::ffi::CStr;
 /// An id that no client has.
 const NO_CLIENT: &[u8] = b"0";
 
-/// The server looks after the end of a CLIENT PAUSE now and then: all that waited for it has run when this has passed.
-const PAUSE_REMAINS_MS: i64 = 1000;
-
 /// What the filter makes of a command.
 #[derive(Default)]
 struct Verdict {
@@ -134,6 +131,7 @@ impl Module {
 
     fn announce_exec(&mut self, ctx: Ctx<'_>, client: ClientId) -> Verdict {
         self.top_client = client;
+        self.postponed |= self.may_be_postponed(Known::UNKNOWN);
         // Calls at the end of such a unit would end the pause before it begins, which the server asserts against.
         let pause_ms = self.pause_queued.remove(&client);
         self.unit_end_deferred = pause_ms.is_some();
@@ -202,6 +200,7 @@ impl Module {
             Some(_) => self.info_of(client),
         };
         let shown = info.and_then(|info| self.newest_read(ctx, filter, known.reads, Some(info.db)));
+        self.postponed |= self.may_be_postponed(known);
         let asked = !self.asking.is_empty() && self.asking.remove(&client);
         if let Some(wrapper) = self.wrapper(filter, known, shown) {
             // A script of the module's own does not know of an ASKING.
@@ -227,8 +226,14 @@ impl Module {
 
     /// A CLIENT PAUSE or UNPAUSE begins or ends now.
     fn announce_pause(&mut self, pause_ms: i64) {
-        let over_ms = now_ms().saturating_add(pause_ms).saturating_add(PAUSE_REMAINS_MS);
-        self.pause_over_ms = over_ms.max(self.pause_over_ms);
+        let until_ms = now_ms().saturating_add(pause_ms);
+        self.pause_until_ms = if pause_ms == 0 { until_ms } else { until_ms.max(self.pause_until_ms) };
+    }
+
+    /// Whether a CLIENT PAUSE may make the command wait, which has passed the filter then.
+    fn may_be_postponed(&self, known: Known) -> bool {
+        let harmless = known.class == Class::ReadOnly && known.reads == Reads::Nothing;
+        self.pause_until_ms > 0 && !harmless && now_ms() < self.pause_until_ms
     }
 
     /// A subcommand of CLIENT that matters here.

@@ -21,6 +21,9 @@ pub const CANNOT_BLOCK: &str = "ERR this command is not allowed inside a transac
 /// The command that was to be run through the module is unknown or has the wrong number of arguments.
 pub const CALL_REFUSED: &str = "ERR unknown command or wrong number of arguments";
 
+/// The server's words for a key of another type.
+pub const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
+
 /// A wrong number of arguments, in the server's words.
 pub fn wrong_arity(command: &str) -> String {
     format!("ERR wrong number of arguments for '{command}' command")
@@ -41,6 +44,7 @@ mod tests {
             super::CHECKPOINT_FAILED,
             super::CANNOT_BLOCK,
             super::CALL_REFUSED,
+            super::WRONG_TYPE,
         ];
         for text in texts {
             let code = text.split(' ').next().unwrap_or_default();

@@ -144,8 +144,10 @@ pub(crate) struct Module {
     tracking_seen: bool,
     /// Clients that have queued a CLIENT PAUSE, with its time in milliseconds.
     pause_queued: HashMap<u64, i64>,
-    /// Until then a CLIENT PAUSE makes commands wait, or they run that waited for it; milliseconds since the Unix epoch.
-    pause_over_ms: i64,
+    /// Until then a CLIENT PAUSE makes commands wait; milliseconds since the Unix epoch.
+    pause_until_ms: i64,
+    /// A command has come that it may have made wait, and that may not have run yet.
+    postponed: bool,
     /// Clients whose next command has an ASKING before it.
     asking: HashSet<u64>,
     /// The unit's end is told too early for what must be asked then: it is taken up before the next command.

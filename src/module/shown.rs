@@ -7,6 +7,9 @@ use crate::log::Lsn;
 use crate::module::units::now_ms;
 use crate::module::{Module, State};
 
+/// The server looks after the end of a CLIENT PAUSE now and then: all that waited for it has run when this has passed.
+const PAUSE_REMAINS_MS: i64 = 1000;
+
 impl Module {
     /// Clients whose blocked command has timed out in this iteration: the loop waits for what that shows.
     pub(super) fn wait_for_timed_out(&mut self, ctx: Ctx<'_>) {
@@ -32,7 +35,8 @@ impl Module {
 
     /// Commands that a CLIENT PAUSE made wait have passed the filter before it; what they show is not known. The loop waits.
     pub(super) fn wait_for_resumed(&mut self) {
-        if now_ms() < self.pause_over_ms {
+        if self.postponed {
+            self.postponed = now_ms() < self.pause_until_ms.saturating_add(PAUSE_REMAINS_MS);
             let shown = self.undurable(self.dirty.any_change().max(self.dirty.functions_change()));
             self.iteration_waits_for = self.iteration_waits_for.max(shown);
         }
@@ -72,12 +76,10 @@ impl Module {
                 args().skip(2).step_by(2).take(count).filter_map(key).max()
             }
             Reads::TwoDatabases => {
-                let positions = ctx.command_keys(args());
-                args()
-                    .enumerate()
-                    .filter(|(at, _)| positions.contains(at))
-                    .filter_map(|(_, key)| self.dirty.key_anywhere(key))
-                    .max()
+                let all: Vec<&[u8]> = args().collect();
+                let (made, there) = reads::destination(&all)?;
+                let made = there.map_or_else(|| key(made), |there| self.dirty.key(there, made));
+                key(all.get(1)?).max(made)
             }
             Reads::Movable | Reads::Sort => {
                 let mut positions = ctx.command_keys(args());

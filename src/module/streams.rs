@@ -25,6 +25,20 @@ pub(super) fn changes(ctx: Ctx<'_>, args: &[&[u8]], reply: &Reply<'_>, created: 
     }
 }
 
+/// Whether an XCLAIM can change any entry: one that is pending now, or with FORCE or LASTID.
+pub(super) fn may_claim(ctx: Ctx<'_>, args: &[&[u8]]) -> bool {
+    let [_, key, group, _, _, rest @ ..] = args else { return false };
+    let is_id = |arg: &&&[u8]| arg.first().is_some_and(u8::is_ascii_digit);
+    let words: [&[u8]; 2] = [b"FORCE", b"LASTID"];
+    if rest.iter().any(|arg| words.iter().any(|word| arg.eq_ignore_ascii_case(word))) {
+        return true;
+    }
+    rest.iter().take_while(is_id).any(|id| {
+        let found = ctx.call(CallMode::Internal, "XPENDING", [*key, *group, *id, *id, b"1"]);
+        found.is_none_or(|found| !found.is_empty())
+    })
+}
+
 /// XREADGROUP GROUP group consumer ... STREAMS key... id...
 fn read_group(ctx: Ctx<'_>, args: &[&[u8]], reply: &Reply<'_>, created: bool) -> Option<Vec<GroupChange>> {
     let group = args.get(2)?;

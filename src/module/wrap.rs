@@ -63,6 +63,15 @@ fn run(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
     };
     let entered = with(|module| module.enter_frame(ctx, spec, known.reads, command)).flatten();
     let mode = if entered.is_some() && may_block(ctx, known) { CallMode::AsBlockingClient } else { CallMode::AsClient };
+    if loses_its_error(ctx, spec, rest) {
+        let (_, read) = with(Module::leave_frame).flatten().unwrap_or_default();
+        hold(ctx, false, read.max(entered.flatten()));
+        return match ctx.call(CallMode::DryRunAsClient, name, rest.iter().copied()) {
+            Some(refusal) if refusal.kind() == ReplyKind::Error => ctx.reply_with(&refusal),
+            _ => ctx.reply_error(errors::WRONG_TYPE),
+        };
+    }
+    let can_change = !spec.is_some_and(|spec| spec.name == "xclaim") || streams::may_claim(ctx, command);
     let reply = ctx.call(mode, name, rest.iter().copied());
     let Some(shown) = entered else {
         return match reply {
@@ -71,7 +80,7 @@ fn run(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
         };
     };
     if let Some(spec) = spec {
-        seal(ctx, spec, command, reply.as_ref());
+        seal(ctx, spec, command, reply.as_ref().filter(|_| can_change));
     }
     let (changed, read) = with(Module::leave_frame).flatten().unwrap_or_default();
     match reply.map(Reply::into_promise) {
@@ -85,6 +94,16 @@ fn run(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
     if with(|module| module.capture.has_unit()) == Some(true) {
         ask_for_unit_end(ctx);
     }
+}
+
+/// Whether the server would lose the error of the command when a module calls it, and send it with a later call's reply instead: GETSET and
+/// GETDEL of a key that is no string defer their reply and leave it there (t_string.c of 8.1 and 9.1).
+fn loses_its_error(ctx: Ctx<'_>, spec: Option<&CommandSpec>, args: &[&[u8]]) -> bool {
+    if !spec.is_some_and(|spec| matches!(spec.name, "getset" | "getdel")) {
+        return false;
+    }
+    let of_type = args.first().and_then(|key| ctx.call(CallMode::Internal, "TYPE", [*key]));
+    of_type.is_some_and(|of_type| of_type.bytes() != b"string" && of_type.bytes() != b"none")
 }
 
 /// Whether the command may wait for a stream to change.
