@@ -4,7 +4,7 @@
 //! does not wait for the disk. `docs/design.md` tells the promise, the data flow and the file format.
 //!
 //! Threads: the server's main thread runs hooks and commands (`module`), one writer thread writes, syncs and releases (`log`), and during a
-//! recovery one more reads the base (`rdb`).
+//! recovery two more read the base (`rdb`) and the log ahead.
 //!
 //! The acknowledgement rule has one home, `module/release.rs`: a reply leaves only with the durable position, from the writer thread.
 

@@ -9,6 +9,7 @@ pub mod leaf;
 pub mod notices;
 pub mod pending;
 pub mod pipeliners;
+pub mod portion;
 pub mod reads;
 pub mod rewrite;
 pub mod table;

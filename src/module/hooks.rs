@@ -65,6 +65,9 @@ impl Module {
 /// A key changed. `class` is the event's, as the server's bit. `by_server`: the server did it by itself, as it does with expired keys and fields and with evicted keys.
 pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server: bool) {
     notify::event(ctx, class, event, key);
+    if recovery::is_replaying() {
+        return;
+    }
     let kind = EventKind::of(event);
     let flags = ctx.flags();
     let in_exec = flags.in_exec();

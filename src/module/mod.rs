@@ -15,6 +15,7 @@ pub mod hooks;
 pub mod info;
 pub mod lifecycle;
 mod notify;
+mod read_ahead;
 pub mod recovery;
 mod release;
 mod replay;

@@ -13,6 +13,7 @@ use crate::rdb::{self, RdbError, Summary};
 use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -33,6 +34,14 @@ struct Job {
 }
 
 static JOB: Mutex<Option<Job>> = Mutex::new(None);
+
+/// The log is being replayed: changes are nobody's but the log's own.
+static REPLAYING: AtomicBool = AtomicBool::new(false);
+
+/// Whether the log is being replayed. Asked once per event, millions of times then, so it is cheaper than the module's state.
+pub(super) fn is_replaying() -> bool {
+    REPLAYING.load(Ordering::Relaxed)
+}
 
 fn take_job() -> Option<Job> {
     JOB.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -159,6 +168,8 @@ fn replay_log(ctx: Ctx<'_>, opened: &Opened<FolderStorage>, summary: &Summary) -
             log(Level::Notice, &format!("replaying the log: {} of {} bytes", report.done_bytes, report.total_bytes));
         }
     };
-    replay(ctx, opened, &mut report, &mut tell).map_err(|error| error.to_string())?;
-    Ok(report)
+    REPLAYING.store(true, Ordering::Relaxed);
+    let replayed = replay(ctx, opened, &mut report, &mut tell);
+    REPLAYING.store(false, Ordering::Relaxed);
+    replayed.map(|()| report)
 }

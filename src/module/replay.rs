@@ -1,14 +1,11 @@
 //! Replaying the log into the server.
 
+use crate::core::portion::{Action, Arguments};
 use crate::ffi::{CallMode, Ctx, Level, Reply, ReplyKind, log};
-use crate::log::resp::Commands;
-use crate::log::{FolderStorage, LogError, Opened};
+use crate::log::{FolderStorage, Opened};
 use crate::module::broken;
+use crate::module::read_ahead::{Ready, Stop, read_ahead};
 use crate::rdb::Deferred;
-use crossbeam::channel::{Receiver, Sender, bounded};
-
-/// Frames that are read ahead of the replay.
-const READ_AHEAD_FRAMES: usize = 4;
 
 /// Commands between two looks at other clients.
 const YIELD_EVERY: u64 = 100;
@@ -54,98 +51,94 @@ pub(super) fn apply_deferred(ctx: Ctx<'_>, deferred: &[Deferred]) -> bool {
     })
 }
 
-/// Replays all frames. The server is loading, so that nothing expires and other clients are answered with -LOADING.
+/// Replays the log. The server is loading, so that nothing expires and other clients are answered with -LOADING.
 pub(super) fn replay(
     ctx: Ctx<'_>,
     opened: &Opened<FolderStorage>,
     report: &mut Report,
     tell: &mut dyn FnMut(&Report),
-) -> Result<(), LogError> {
-    // One that is made before the server is loading first looks at other clients after busy-reply-threshold.
-    ctx.own().with_new_context(|own| replay_in(own, opened, report, tell))
-}
-
-fn replay_in(
-    own: Ctx<'_>,
-    opened: &Opened<FolderStorage>,
-    report: &mut Report,
-    tell: &mut dyn FnMut(&Report),
-) -> Result<(), LogError> {
+) -> Result<(), String> {
+    let own = ctx.own();
     own.select_db(0);
-    let (sender, frames) = bounded(READ_AHEAD_FRAMES);
-    let (spares, spare) = bounded(READ_AHEAD_FRAMES + 1);
+    let (log, reader) = read_ahead();
     std::thread::scope(|scope| {
-        scope.spawn(move || read_frames(opened, &sender, &spare));
-        for frame in frames {
-            let (payload, read_bytes) = frame?;
-            replay_frame(own, &payload, report, tell);
-            report.done_bytes = read_bytes;
-            // The reader may have ended; then nobody needs the buffer.
-            let _ = spares.try_send(payload);
+        // Dropped at the end of this closure, before the scope waits for the thread, which ends then.
+        let log = log;
+        std::thread::Builder::new()
+            .name("wbl-log-reader".into())
+            .spawn_scoped(scope, move || reader.run(opened))
+            .map_err(|error| format!("no thread: {error}"))?;
+        let mut replay = Replay { own, joins: true, yielded_at: 0, report, tell };
+        while let Some(next) = log.next() {
+            match next {
+                Ok(Ready { portion, read_bytes }) => {
+                    portion.actions().for_each(|action| replay.act(action));
+                    replay.report.done_bytes = read_bytes;
+                    log.give_back(portion);
+                }
+                Err(Stop::Log(error)) => return Err(error.to_string()),
+                // The frame's checksum was right: the module itself wrote this.
+                Err(Stop::NoCommands(error)) => broken(&format!("a frame of the log holds no commands: {error}")),
+            }
         }
+        (replay.tell)(replay.report);
         Ok(())
     })
 }
 
-/// Reads and checks frames ahead of the replay; ends when the log does, after an error, or when nobody takes them.
-fn read_frames(
-    opened: &Opened<FolderStorage>,
-    sender: &Sender<Result<(Vec<u8>, u64), LogError>>,
-    spare: &Receiver<Vec<u8>>,
-) {
-    let mut frames = opened.frames();
-    loop {
-        let mut payload = spare.try_recv().unwrap_or_default();
-        let frame = match frames.next_frame(&mut payload) {
-            Ok(None) => return,
-            Ok(Some(_)) => Ok((payload, frames.read_bytes())),
-            Err(error) => Err(error),
-        };
-        let failed = frame.is_err();
-        if sender.send(frame).is_err() || failed {
-            return;
-        }
-    }
+/// A replay under way.
+struct Replay<'a, 'b> {
+    own: Ctx<'a>,
+    /// The server takes MSET; it does not when that is renamed, or for keys of several slots.
+    joins: bool,
+    /// Commands replayed at the last look at other clients.
+    yielded_at: u64,
+    report: &'b mut Report,
+    tell: &'b mut dyn FnMut(&Report),
 }
 
-/// Replays one frame: whole units, so that MULTI and EXEC need not be run.
-fn replay_frame(own: Ctx<'_>, payload: &[u8], report: &mut Report, tell: &mut dyn FnMut(&Report)) {
-    let mut commands = Commands::new(payload);
-    let mut args = Vec::new();
-    loop {
-        match commands.next_into(&mut args) {
-            Ok(true) => {}
-            Ok(false) => return,
-            // The frame's checksum was right: the module itself wrote this.
-            Err(error) => broken(&format!("a frame of the log holds no commands: {error}")),
-        }
-        let [name, rest @ ..] = args.as_slice() else { continue };
-        if is_marker(own, name, rest) {
-            continue;
-        }
-        let reply =
-            std::str::from_utf8(name).ok().and_then(|name| own.call(CallMode::Internal, name, rest.iter().copied()));
-        note_difference(report, name, reply.as_ref());
-        report.commands += 1;
-        if report.commands.is_multiple_of(YIELD_EVERY) {
-            own.yield_to_clients();
-            tell(report);
-        }
-    }
-}
-
-/// Whether the command only marks units or databases.
-fn is_marker(own: Ctx<'_>, name: &[u8], rest: &[&[u8]]) -> bool {
-    match (name, rest) {
-        (b"MULTI" | b"EXEC", []) => true,
-        (b"SELECT", [db]) => {
-            let db = std::str::from_utf8(db).ok().and_then(|db| db.parse().ok());
-            if !db.is_some_and(|db| own.select_db(db)) {
-                broken("the log uses a database that this server does not have; raise the setting 'databases'");
+impl Replay<'_, '_> {
+    fn act(&mut self, action: Action<'_>) {
+        match action {
+            Action::Select(db) => {
+                if !self.own.select_db(db) {
+                    broken("the log uses a database that this server does not have; raise the setting 'databases'");
+                }
             }
-            true
+            Action::SetAll(pairs) => self.set_all(pairs),
+            Action::Run(mut args) => {
+                let Some(name) = args.next() else { return };
+                self.run(name, args);
+            }
         }
-        _ => false,
+        if self.report.commands - self.yielded_at >= YIELD_EVERY {
+            self.yielded_at = self.report.commands;
+            self.own.yield_to_clients();
+            (self.tell)(self.report);
+        }
+    }
+
+    fn set_all(&mut self, mut pairs: Arguments<'_>) {
+        let count = pairs.len() / 2;
+        if self.joins && count > 1 {
+            // A refused MSET has set nothing.
+            let reply = self.own.call(CallMode::Internal, "MSET", pairs.clone());
+            self.joins = reply.is_some_and(|reply| reply.kind() != ReplyKind::Error);
+            if self.joins {
+                self.report.commands += count as u64;
+                return;
+            }
+        }
+        for _ in 0..count {
+            self.run(b"SET", pairs.split_off_first(2));
+        }
+    }
+
+    fn run(&mut self, name: &[u8], args: Arguments<'_>) {
+        let command = std::str::from_utf8(name).ok();
+        let reply = command.and_then(|command| self.own.call(CallMode::Internal, command, args));
+        note_difference(self.report, name, reply.as_ref());
+        self.report.commands += 1;
     }
 }
 

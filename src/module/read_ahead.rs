@@ -1,0 +1,138 @@
+//! Reading the log ahead of its replay, in a thread of its own.
+
+use crate::core::portion::Portion;
+use crate::log::resp::Commands;
+use crate::log::{FormatError, LogError, Opened, Storage};
+use crossbeam::channel::{Receiver, Sender, bounded};
+
+/// Portions that are there at any time: one is replayed, one is filled, the others wait.
+const PORTIONS: usize = 8;
+
+/// A portion with this many bytes is complete.
+const PORTION_BYTES: usize = 256 << 10;
+
+/// A portion with more bytes, as it holds a long command, is the only one while it is there.
+const PORTION_BYTES_MAX: usize = 4 * PORTION_BYTES;
+
+/// A longer frame's memory is not kept for the next one.
+const FRAME_BYTES_KEPT: usize = 4 << 20;
+
+/// Why the log can't be read on.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The log itself.
+    Log(LogError),
+    /// A frame with a good checksum holds no commands.
+    NoCommands(FormatError),
+}
+
+/// Commands that are ready to be replayed.
+pub(super) struct Ready {
+    pub(super) portion: Portion,
+    /// Bytes of the log read up to its end.
+    pub(super) read_bytes: u64,
+}
+
+/// The replay's end of the thread's channels. Dropping it ends the thread.
+pub(super) struct ReadAhead {
+    filled: Receiver<Result<Ready, Stop>>,
+    emptied: Sender<Portion>,
+}
+
+/// The reader's end.
+pub(super) struct Reader {
+    filled: Sender<Result<Ready, Stop>>,
+    emptied: Receiver<Portion>,
+    /// Empty portions at hand.
+    idle: Vec<Portion>,
+}
+
+/// The replay has ended, and nobody needs more.
+struct NobodyListens;
+
+/// Both ends.
+pub(super) fn read_ahead() -> (ReadAhead, Reader) {
+    let (filled, to_replay) = bounded(PORTIONS);
+    let (emptied, to_fill) = bounded(PORTIONS);
+    let idle = (0..PORTIONS).map(|_| Portion::default()).collect();
+    (ReadAhead { filled: to_replay, emptied }, Reader { filled, emptied: to_fill, idle })
+}
+
+impl ReadAhead {
+    /// The next portion; `None` at the end of the log.
+    pub(super) fn next(&self) -> Option<Result<Ready, Stop>> {
+        self.filled.recv().ok()
+    }
+
+    /// Gives a replayed portion's memory back.
+    pub(super) fn give_back(&self, mut portion: Portion) {
+        portion.clear(PORTION_BYTES_MAX);
+        // A reader that has ended needs it no more.
+        let _ = self.emptied.send(portion);
+    }
+}
+
+impl Reader {
+    /// Reads, checks and parses the whole log; ends early when nobody listens.
+    pub(super) fn run<S: Storage>(mut self, opened: &Opened<S>) {
+        if let Err(stop) = self.read(opened) {
+            // Without a listener there is nobody to tell.
+            let _ = self.filled.send(Err(stop));
+        }
+    }
+
+    fn read<S: Storage>(&mut self, opened: &Opened<S>) -> Result<(), Stop> {
+        let mut frames = opened.frames();
+        let mut payload = Vec::new();
+        let Ok(mut portion) = self.take_idle() else { return Ok(()) };
+        loop {
+            let before = frames.read_bytes();
+            if frames.next_frame(&mut payload).map_err(Stop::Log)?.is_none() {
+                break;
+            }
+            let mut commands = Commands::new(&payload);
+            let mut args = Vec::new();
+            while commands.next_into(&mut args).map_err(Stop::NoCommands)? {
+                portion.push(&args).map_err(Stop::NoCommands)?;
+                if portion.size_bytes() >= PORTION_BYTES {
+                    let read_bytes = before + commands.offset() as u64;
+                    match self.exchange(portion, read_bytes) {
+                        Ok(empty) => portion = empty,
+                        Err(NobodyListens) => return Ok(()),
+                    }
+                }
+            }
+            if payload.capacity() > FRAME_BYTES_KEPT {
+                payload = Vec::new();
+            }
+        }
+        // At the end of the log it does not matter whether somebody waits for an empty portion.
+        let _ = self.exchange(portion, frames.read_bytes());
+        Ok(())
+    }
+
+    /// Hands a filled portion over and takes an empty one.
+    fn exchange(&mut self, portion: Portion, read_bytes: u64) -> Result<Portion, NobodyListens> {
+        let alone = portion.size_bytes() > PORTION_BYTES_MAX;
+        let others = if alone { PORTIONS - 1 } else { 0 };
+        self.collect(others)?;
+        self.filled.send(Ok(Ready { portion, read_bytes })).map_err(|_| NobodyListens)?;
+        self.collect(if alone { PORTIONS } else { 0 })?;
+        self.take_idle()
+    }
+
+    /// Waits until so many empty portions are at hand.
+    fn collect(&mut self, count: usize) -> Result<(), NobodyListens> {
+        while self.idle.len() < count {
+            self.idle.push(self.emptied.recv().map_err(|_| NobodyListens)?);
+        }
+        Ok(())
+    }
+
+    fn take_idle(&mut self) -> Result<Portion, NobodyListens> {
+        match self.idle.pop() {
+            Some(portion) => Ok(portion),
+            None => self.emptied.recv().map_err(|_| NobodyListens),
+        }
+    }
+}
