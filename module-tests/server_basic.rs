@@ -3,6 +3,7 @@
 
 mod harness;
 
+use harness::raw::RawConnection;
 use harness::server::info_field;
 use harness::temp::copy_folder;
 use harness::{
@@ -49,6 +50,40 @@ each_version! {
         assert!(segments.count() > 5, "one segment only");
         server.kill9_and_restart();
         dataset::assert_same(&dataset::read(&mut server.raw()), &before, "after kill -9");
+    }
+
+    fn runs_of_sets_come_back_with_their_order_encodings_and_expiry_times(version: Version) {
+        let mut server = ServerBuilder::with_module(version).start();
+        let mut client = server.raw();
+        for number in 0..40 {
+            client.run(&format!("SADD set:{number} a member"));
+            client.run(&format!("SET text:{number} expiring EX 1000"));
+        }
+        let long = "long ".repeat(40);
+        for number in 0..300 {
+            let value = ["12345", "a short text", &long, ""][number % 4];
+            client.call(&["set", &format!("text:{}", number % 100), value]);
+            client.call(&["SET", &format!("set:{}", number % 50), &number.to_string()]);
+            match number {
+                90 => drop(client.run("SET text:5 42 PX 1000000")),
+                100 => drop(client.run("SELECT 3")),
+                150 => drop(client.run("APPEND text:5 more")),
+                200 => drop(client.run("SELECT 0")),
+                299 => drop(client.call(&["SET", "big", &"b".repeat(3_000_000)])),
+                _ => {}
+            }
+        }
+        let before = (dataset::read(&mut server.raw()), encodings(&mut server.raw()));
+        assert!(before.1.contains(&"int".to_string()) && before.1.contains(&"embstr".to_string()), "{:?}", before.1);
+        // A server without MSET runs them one by one.
+        for mset in ["MSET", ""] {
+            server.reconfigure(|builder| builder.set_words("rename-command", &["MSET", mset]));
+            server.kill9_and_restart();
+            dataset::assert_same(&dataset::read(&mut server.raw()), &before.0, "after kill -9");
+            assert_eq!(encodings(&mut server.raw()), before.1, "MSET is {mset:?}");
+            assert_eq!(server.wbl_info("wbl_recovered_commands"), (2 * 40 + 2 * 300 + 3).to_string());
+        }
+        assert!(!server.log().contains("answered with an error"), "a replayed command failed");
     }
 
     fn a_checkpoint_removes_the_log_before_it_and_what_follows_survives(version: Version) {
@@ -215,6 +250,14 @@ fn wait_active(server: &Server) {
     wait_until("the module is active", PATIENCE, || {
         info_field(&mut connection, "wbl", "wbl_state").as_deref() == Some("active")
     });
+}
+
+/// How the server keeps each string of database 0, in the order of their keys.
+fn encodings(connection: &mut RawConnection) -> Vec<String> {
+    let keys = connection.run("KEYS *");
+    let mut keys: Vec<String> = keys.items().iter().map(Value::text).collect();
+    keys.sort();
+    keys.iter().map(|key| connection.call(&["OBJECT", "ENCODING", key]).text()).collect()
 }
 
 fn folder_bytes(server: &Server) -> u64 {

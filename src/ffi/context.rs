@@ -228,7 +228,8 @@ impl<'a> Ctx<'a> {
         }
     }
 
-    /// Runs `work` with a context that is made for it: its first look at other clients is due after the present busy-reply-threshold.
+    /// Runs `work` with a context that is made for it: its first look at other clients is due after the present busy-reply-threshold, or, while
+    /// the server loads, after a tick of its timer.
     pub fn with_new_context<T>(self, work: impl FnOnce(Ctx<'_>) -> T) -> T {
         // SAFETY: the context is valid (type invariant).
         let raw = unsafe { api!(ValkeyModule_GetDetachedThreadSafeContext)(self.as_raw()) };

@@ -136,3 +136,103 @@ impl Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::core::portion::Action;
+    use crate::log::resp::push_command;
+    use crate::log::sim::SimDisk;
+    use crate::log::{Batch, Boundary, Options, open};
+
+    const UNIX_MS: u64 = 1_700_000_000_000;
+
+    /// A log of one frame for each payload.
+    fn opened(payloads: &[Vec<u8>]) -> Opened<SimDisk> {
+        let disk = SimDisk::new();
+        let mut writer = open(disk.clone(), &Options::default()).unwrap().into_writer(UNIX_MS).unwrap();
+        for payload in payloads {
+            let start = writer.appended();
+            writer.append(Batch { start, payload, boundary: Boundary::Unit, unix_ms: UNIX_MS }).unwrap();
+        }
+        writer.sync().unwrap();
+        writer.close().unwrap();
+        open(disk, &Options::default()).unwrap()
+    }
+
+    /// The commands as they would be run, joined SETs as SETs.
+    fn append_commands(out: &mut Vec<u8>, portion: &Portion) {
+        for action in portion.actions() {
+            match action {
+                Action::Select(db) => push_command(out, &[b"SELECT", db.to_string().as_bytes()]),
+                Action::Run(args) => push_command(out, &args.collect::<Vec<_>>()),
+                Action::SetAll(mut pairs) => {
+                    while let (Some(key), Some(value)) = (pairs.next(), pairs.next()) {
+                        push_command(out, &[b"SET", key, value]);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn everything_arrives_in_order_and_long_commands_are_alone() {
+        let mut payloads = vec![Vec::new(), Vec::new(), Vec::new()];
+        for number in 0..100_000 {
+            push_command(&mut payloads[number / 60_000], &[b"SET", format!("key:{number}").as_bytes(), b"value"]);
+        }
+        let long = vec![b'l'; PORTION_BYTES_MAX + 1];
+        push_command(&mut payloads[1], &[b"APPEND", b"key", &long]);
+        push_command(&mut payloads[1], &[b"SELECT", b"7"]);
+        push_command(&mut payloads[2], &[b"SET", b"key", &long]);
+        push_command(&mut payloads[2], &[b"INCR", b"last"]);
+        let opened = opened(&payloads);
+        let (ahead, reader) = read_ahead();
+        let (mut all, mut long_ones, mut read_bytes) = (Vec::new(), 0, 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| reader.run(&opened));
+            while let Some(next) = ahead.next() {
+                let Ok(ready) = next else { panic!("a good log") };
+                append_commands(&mut all, &ready.portion);
+                assert!(ready.read_bytes > read_bytes, "no progress");
+                read_bytes = ready.read_bytes;
+                if ready.portion.size_bytes() > PORTION_BYTES_MAX {
+                    long_ones += 1;
+                    // The reader has all others in hand and waits for this one.
+                    assert!(ahead.filled.is_empty() && ahead.emptied.is_empty());
+                }
+                ahead.give_back(ready.portion);
+            }
+        });
+        assert!(all == payloads.concat(), "other commands than logged");
+        assert_eq!((long_ones, read_bytes), (2, opened.log_bytes()));
+    }
+
+    #[test]
+    fn what_is_ahead_is_bounded_and_the_reader_ends_when_nobody_listens() {
+        let mut payload = Vec::new();
+        while payload.len() < 4 * PORTIONS * PORTION_BYTES {
+            push_command(&mut payload, &[b"RPUSH", b"key", &[b'v'; 1000]]);
+        }
+        let opened = opened(&[payload]);
+        let (ahead, reader) = read_ahead();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| reader.run(&opened));
+            let kept: Vec<_> = (0..PORTIONS).map(|_| ahead.next().unwrap().ok().unwrap()).collect();
+            assert!(kept.iter().all(|ready| ready.portion.size_bytes() < 2 * PORTION_BYTES));
+            // None is given back, so that there can't be one more.
+            assert!(ahead.filled.is_empty() && !thread.is_finished());
+            drop(ahead);
+        });
+    }
+
+    #[test]
+    fn a_frame_without_commands_is_told() {
+        let opened = opened(&[b"PING\r\n".to_vec()]);
+        let (ahead, reader) = read_ahead();
+        reader.run(&opened);
+        assert!(matches!(ahead.next(), Some(Err(Stop::NoCommands(_)))));
+        assert!(ahead.next().is_none());
+    }
+}

@@ -4,7 +4,7 @@ use crate::core::portion::{Action, Arguments};
 use crate::ffi::{CallMode, Ctx, Level, Reply, ReplyKind, log};
 use crate::log::{FolderStorage, Opened};
 use crate::module::broken;
-use crate::module::read_ahead::{Ready, Stop, read_ahead};
+use crate::module::read_ahead::{ReadAhead, Ready, Stop, read_ahead};
 use crate::rdb::Deferred;
 
 /// Commands between two looks at other clients.
@@ -58,31 +58,14 @@ pub(super) fn replay(
     report: &mut Report,
     tell: &mut dyn FnMut(&Report),
 ) -> Result<(), String> {
-    let own = ctx.own();
-    own.select_db(0);
-    let (log, reader) = read_ahead();
+    let (ahead, reader) = read_ahead();
     std::thread::scope(|scope| {
-        // Dropped at the end of this closure, before the scope waits for the thread, which ends then.
-        let log = log;
         std::thread::Builder::new()
             .name("wbl-log-reader".into())
             .spawn_scoped(scope, move || reader.run(opened))
             .map_err(|error| format!("no thread: {error}"))?;
-        let mut replay = Replay { own, joins: true, yielded_at: 0, report, tell };
-        while let Some(next) = log.next() {
-            match next {
-                Ok(Ready { portion, read_bytes }) => {
-                    portion.actions().for_each(|action| replay.act(action));
-                    replay.report.done_bytes = read_bytes;
-                    log.give_back(portion);
-                }
-                Err(Stop::Log(error)) => return Err(error.to_string()),
-                // The frame's checksum was right: the module itself wrote this.
-                Err(Stop::NoCommands(error)) => broken(&format!("a frame of the log holds no commands: {error}")),
-            }
-        }
-        (replay.tell)(replay.report);
-        Ok(())
+        // A context made while the server loads lets it look at other clients as often as it does when it loads its own files.
+        ctx.with_new_context(|own| Replay { own, joins: true, yielded_at: 0, report, tell }.run_all(ahead))
     })
 }
 
@@ -98,6 +81,24 @@ struct Replay<'a, 'b> {
 }
 
 impl Replay<'_, '_> {
+    /// Drops its end of the channels when it ends, so that the reader ends, too.
+    fn run_all(mut self, ahead: ReadAhead) -> Result<(), String> {
+        while let Some(next) = ahead.next() {
+            match next {
+                Ok(Ready { portion, read_bytes }) => {
+                    portion.actions().for_each(|action| self.act(action));
+                    self.report.done_bytes = read_bytes;
+                    ahead.give_back(portion);
+                }
+                Err(Stop::Log(error)) => return Err(error.to_string()),
+                // The frame's checksum was right: the module itself wrote this.
+                Err(Stop::NoCommands(error)) => broken(&format!("a frame of the log holds no commands: {error}")),
+            }
+        }
+        (self.tell)(self.report);
+        Ok(())
+    }
+
     fn act(&mut self, action: Action<'_>) {
         match action {
             Action::Select(db) => {
