@@ -64,6 +64,7 @@ each_version! {
             let value = ["12345", "a short text", &long, ""][number % 4];
             client.call(&["set", &format!("text:{}", number % 100), value]);
             client.call(&["SET", &format!("set:{}", number % 50), &number.to_string()]);
+            client.call(&["SET", &format!("again:{}", number % 7), &number.to_string()]);
             match number {
                 90 => drop(client.run("SET text:5 42 PX 1000000")),
                 100 => drop(client.run("SELECT 3")),
@@ -81,7 +82,7 @@ each_version! {
             server.kill9_and_restart();
             dataset::assert_same(&dataset::read(&mut server.raw()), &before.0, "after kill -9");
             assert_eq!(encodings(&mut server.raw()), before.1, "MSET is {mset:?}");
-            assert_eq!(server.wbl_info("wbl_recovered_commands"), (2 * 40 + 2 * 300 + 3).to_string());
+            assert_eq!(server.wbl_info("wbl_recovered_commands"), (2 * 40 + 3 * 300 + 3).to_string());
         }
         assert!(!server.log().contains("answered with an error"), "a replayed command failed");
     }
