@@ -95,6 +95,19 @@ each_version! {
         }
     }
 
+    fn what_another_module_writes_at_the_end_of_a_unit_belongs_to_it(version: Version) {
+        for first in [true, false] {
+            let server = builder(version, first).start();
+            let mut client = server.raw();
+            client.run("SET other value");
+            let units = |server: &Server| server.wbl_info("wbl_units").parse::<u64>().unwrap();
+            let before = units(&server);
+            client.run("SET later:T value");
+            assert_eq!(client.run("SCARD echoes").integer(), 1);
+            assert_eq!(units(&server), before + 1, "test module loaded first: {first}");
+        }
+    }
+
     fn keys_that_another_module_writes_are_dirty(version: Version) {
         let server = builder(version, true).start();
         let (mut control, mut client) = (server.raw(), server.raw());

@@ -358,7 +358,7 @@ mod tests {
         dirty.mark((1, Arc::from(&b"b"[..])), Lsn::new(7));
         let mut transactions = Transactions::default();
         transactions.queued(1).key(b"a");
-        let mut finish = |transactions: &mut Transactions, client, db| transactions.finish(client, db, &dirty).0;
+        let finish = |transactions: &mut Transactions, client, db| transactions.finish(client, db, &dirty).0;
         assert_eq!(finish(&mut transactions, 1, 0), Some(Lsn::new(3)));
         assert_eq!(finish(&mut transactions, 1, 0), None);
         transactions.queued(1).key(b"a");

@@ -247,7 +247,7 @@ thread_local! {
 }
 
 /// Ids of the server events that the module follows, all with data version 1.
-const SERVER_EVENTS: [u64; 8] = [
+const SERVER_EVENTS: [u64; 9] = [
     raw::VALKEYMODULE_EVENT_REPLICATION_ROLE_CHANGED,
     raw::VALKEYMODULE_EVENT_FLUSHDB,
     raw::VALKEYMODULE_EVENT_LOADING,
@@ -256,6 +256,7 @@ const SERVER_EVENTS: [u64; 8] = [
     raw::VALKEYMODULE_EVENT_SWAPDB,
     raw::VALKEYMODULE_EVENT_EVENTLOOP,
     raw::VALKEYMODULE_EVENT_CONFIG,
+    raw::VALKEYMODULE_EVENT_MODULE_CHANGE,
 ];
 
 /// Registers the command filter, the event callbacks and the INFO section. `false` when the server refused one.

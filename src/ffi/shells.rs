@@ -199,6 +199,7 @@ pub(super) unsafe extern "C" fn server_event(
                     hooks::client_came(client);
                 }
             }
+            raw::VALKEYMODULE_EVENT_MODULE_CHANGE => hooks::modules_changed(ctx),
             raw::VALKEYMODULE_EVENT_CONFIG => lifecycle::config_changed(ctx),
             raw::VALKEYMODULE_EVENT_SHUTDOWN => lifecycle::shut_down(ctx),
             raw::VALKEYMODULE_EVENT_REPLICATION_ROLE_CHANGED => {

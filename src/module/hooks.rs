@@ -3,7 +3,7 @@
 use crate::core::leaf::{Event, EventKind, Outcome, Query};
 use crate::ffi::{CallMode, ContextFlags, Ctx, LoadingPhase, client_info};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, finish_unit, wait_now};
-use crate::module::{Module, State, UnitHold, lifecycle, notify, recovery, scripts, with};
+use crate::module::{Module, State, UnitHold, lifecycle, notify, recovery, scripts, server, with};
 
 pub use crate::module::announce::command_filter;
 
@@ -141,6 +141,13 @@ pub fn key_loaded(ctx: Ctx<'_>, key: &[u8]) {
 
 /// A unit with changes has ended.
 pub fn unit_end(ctx: Ctx<'_>) {
+    // Another module may have asked for its own work at the unit's end, after this was asked for: that belongs to the unit. Asked for again, this
+    // stands behind it.
+    let early = with(|module| module.other_modules && !std::mem::replace(&mut module.unit_end_repeated, true));
+    if early == Some(true) && ctx.ask_for_unit_end() {
+        return;
+    }
+    with(|module| module.unit_end_repeated = false);
     if with(|module| module.unit_end_deferred) != Some(true) {
         finish_unit(ctx);
     }
@@ -179,6 +186,12 @@ fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, i64)) {
 /// The whole dataset is being replaced from outside (DEBUG RELOAD, replication): the log cannot follow, a new base must.
 pub fn loading(ctx: Ctx<'_>, phase: LoadingPhase) {
     lifecycle::dataset_loading(ctx, phase);
+}
+
+/// A module was loaded or unloaded.
+pub fn modules_changed(ctx: Ctx<'_>) {
+    let other_modules = server::has_other_modules(ctx);
+    with(|module| module.other_modules = other_modules);
 }
 
 /// A client has connected.

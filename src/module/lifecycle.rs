@@ -111,6 +111,8 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         answered: HashSet::new(),
         unit_waits: false,
         unit_end_asked: false,
+        other_modules: server::has_other_modules(ctx),
+        unit_end_repeated: false,
         iteration_waits_for: None,
         pipeliners: Pipeliners::default(),
         clients: server::connected_clients(ctx),

@@ -136,6 +136,10 @@ pub(crate) struct Module {
     /// The unit has a reply that could not be held: the loop waits for it before replies are sent.
     unit_waits: bool,
     unit_end_asked: bool,
+    /// Other modules are loaded, and may do work of their own at the end of a unit.
+    other_modules: bool,
+    /// The end of the unit was told, and asked for again.
+    unit_end_repeated: bool,
     /// Before replies are sent, this must be durable.
     iteration_waits_for: Option<Lsn>,
     pipeliners: Pipeliners,

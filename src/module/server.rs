@@ -31,6 +31,16 @@ pub(super) fn notifies_early(ctx: Ctx<'_>) -> bool {
     config.is_some_and(|config| config.element(1).is_some_and(|value| !value.bytes().is_empty()))
 }
 
+/// Whether modules are loaded besides this one and those that are part of the server.
+pub(super) fn has_other_modules(ctx: Ctx<'_>) -> bool {
+    let known: [&[u8]; 2] = [b"wbl", b"lua"];
+    let Some(list) = ctx.own().call(CallMode::Internal, "MODULE", [&b"LIST"[..]]) else { return true };
+    (0..list.len()).filter_map(|index| list.element(index)).any(|entry| {
+        let at = (0..entry.len()).step_by(2).find(|at| entry.element(*at).is_some_and(|name| name.bytes() == b"name"));
+        at.and_then(|at| entry.element(at + 1)).is_none_or(|name| !known.contains(&name.bytes()))
+    })
+}
+
 /// The ids of all connected clients.
 pub(super) fn connected_clients(ctx: Ctx<'_>) -> HashSet<u64> {
     let list = ctx.own().call(CallMode::Internal, "CLIENT", [&b"LIST"[..]]);

@@ -71,7 +71,7 @@ fn run(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
             _ => ctx.reply_error(errors::WRONG_TYPE),
         };
     }
-    let can_change = !spec.is_some_and(|spec| spec.name == "xclaim") || streams::may_claim(ctx, command);
+    let can_change = spec.is_none_or(|spec| spec.name != "xclaim") || streams::may_claim(ctx, command);
     let reply = ctx.call(mode, name, rest.iter().copied());
     let Some(shown) = entered else {
         return match reply {
