@@ -6,16 +6,42 @@ mod engine_support;
 
 use engine_support::*;
 use valkey_wbl::log::sim::SimDisk;
-use valkey_wbl::log::{Batch, Boundary, LogError, Verdict, segment_name};
+use valkey_wbl::log::{ANNOTATION_PREFIX, Batch, Boundary, FrameHeader, LogError, Verdict, segment_name};
 
-/// The offsets of the frame ends in a segment of these units, one to a frame.
+/// `#`, six digits of the checksum, two of the length, CR LF.
+const SHORT_ANNOTATION_BYTES: usize = 11;
+
+/// The offsets of the frame ends in a segment of these units, one to a frame; only the first has a whole annotation.
 fn frame_ends(range: std::ops::Range<usize>) -> Vec<usize> {
     let lsn = |number| units(0..number).len() as u64;
     let mut ends = vec![frame(lsn(range.start), b"").len()];
+    let first = range.start;
     for number in range {
-        ends.push(ends[ends.len() - 1] + frame(lsn(number), &unit(number)).len());
+        let whole = number == first;
+        let bytes =
+            if whole { frame(lsn(number), &unit(number)).len() } else { SHORT_ANNOTATION_BYTES + unit(number).len() };
+        ends.push(ends[ends.len() - 1] + bytes);
     }
     ends
+}
+
+/// A log with a frame at each of these times, and the frames' headers when it is read again.
+fn frames_at(times: &[u64]) -> (Vec<u8>, Vec<FrameHeader>) {
+    let disk = SimDisk::new();
+    let mut writer = reopen(&disk).unwrap().into_writer(times[0]).unwrap();
+    for (number, unix_ms) in times.iter().enumerate() {
+        let (start, payload) = (writer.appended(), unit(number));
+        writer.append(Batch { start, payload: &payload, boundary: Boundary::Unit, unix_ms: *unix_ms }).unwrap();
+    }
+    writer.close().unwrap();
+    let opened = reopen(&disk).unwrap();
+    assert_eq!(*opened.verdict(), Verdict::Clean);
+    assert_eq!(recovered(&opened), units(0..times.len()));
+    let (mut frames, mut payload, mut headers) = (opened.frames(), Vec::new(), Vec::new());
+    while let Some(header) = frames.next_frame(&mut payload).unwrap() {
+        headers.push(header);
+    }
+    (disk.contents(&segment_name(1)).unwrap(), headers)
 }
 
 #[test]
@@ -139,6 +165,50 @@ fn a_stored_copy_of_another_log_does_not_turn_a_torn_tail_into_damage() {
         bytes.extend_from_slice(&whole[..whole.len() - 1]);
     });
     assert!(matches!(reopen(&disk).unwrap().verdict(), Verdict::TornTail { .. }));
+}
+
+#[test]
+fn a_stored_copy_of_short_frames_does_not_turn_a_torn_tail_into_damage() {
+    let disk = two_segments();
+    let next = units(0..6).len() as u64;
+    edit(&disk, &segment_name(2), |bytes| {
+        // A client stores the segment itself, whose frames were good where they stood.
+        let whole = frame(next, &bytes[frame_ends(3..6)[1]..]);
+        bytes.extend_from_slice(&whole[..whole.len() - 1]);
+    });
+    assert!(matches!(reopen(&disk).unwrap().verdict(), Verdict::TornTail { .. }));
+}
+
+#[test]
+fn a_short_frame_behind_a_bad_one_is_damage() {
+    let disk = two_segments();
+    let ends = frame_ends(3..6);
+    // The first unit's frame; only short ones follow.
+    edit(&disk, &segment_name(2), |bytes| bytes[ends[1] - 5] ^= 1);
+    match reopen(&disk) {
+        Err(LogError::Damaged { offset, why, .. }) => {
+            assert_eq!(offset, ends[0] as u64);
+            assert!(why.contains(&format!("byte {}", ends[1])), "{why}");
+        }
+        other => panic!("{:?}", other.err()),
+    }
+}
+
+#[test]
+fn a_clock_that_steps_back_does_no_harm() {
+    let times = [5_000_000, 5_000_001, 7_000_000, 3_000_000, 3_000_500, 1, 0, 9_000_000];
+    let (_, headers) = frames_at(&times);
+    for (header, unix_ms) in headers.iter().zip(times) {
+        assert!(header.unix_ms.abs_diff(unix_ms) < 1000, "{header:?} was written at {unix_ms}");
+    }
+}
+
+#[test]
+fn a_frame_has_the_whole_annotation_once_in_a_second() {
+    let (bytes, _) = frames_at(&[1000, 1001, 1999, 2000, 2001, 1500, 500, 501]);
+    let whole = bytes.windows(ANNOTATION_PREFIX.len()).filter(|bytes| *bytes == ANNOTATION_PREFIX).count();
+    // The segment's own, and those of 1000, 2000 and 500.
+    assert_eq!(whole, 4);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The annotation line that begins each frame.
+//! The annotation line that begins a frame; `short.rs` has its short form.
 //!
 //! ```text
 //! #WBL1 <lsn> <length> <boundary> <unix-ms> <crc32c>\r\n
@@ -50,7 +50,7 @@ pub struct FrameHeader {
     pub length: u64,
     /// Whether the frame ends with a whole unit.
     pub boundary: Boundary,
-    /// Wall-clock time of the hand-over to the log.
+    /// Wall-clock time of the hand-over to the log; of a frame with a short annotation, that of the last frame with a whole one.
     pub unix_ms: u64,
 }
 

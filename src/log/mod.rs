@@ -16,6 +16,7 @@ mod published;
 mod recovery;
 pub mod resp;
 mod scan;
+mod short;
 pub mod sim;
 mod start;
 mod statistics;

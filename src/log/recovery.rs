@@ -5,10 +5,10 @@
 //! (`start.rs`).
 
 use super::error::LogError;
-use super::format::{ANNOTATION_BYTES_MAX, ANNOTATION_PREFIX, FormatError, FrameHeader, checksum};
+use super::format::{ANNOTATION_BYTES_MAX, ANNOTATION_PREFIX, FormatError, FrameHeader};
 use super::lsn::Lsn;
 use super::manifest::{MANIFEST_NAME, MANIFEST_TEMPORARY_NAME, Manifest, OwnName, base_name, own_name, segment_name};
-use super::scan::{Located, Scan, Window, scan_segment};
+use super::scan::{Before, Located, Scan, Window, scan_segment};
 use super::storage::{LOCK_NAME, Storage, StorageFile};
 use std::collections::VecDeque;
 
@@ -148,7 +148,11 @@ impl<S: Storage> Opened<S> {
             waiting: self.segments.iter().collect(),
             current: None,
             read_bytes: 0,
-            next: self.segments.first().map_or(Lsn::ZERO, |segment| segment.first),
+            before: Before {
+                first: Lsn::ZERO,
+                next: self.segments.first().map_or(Lsn::ZERO, |segment| segment.first),
+                unix_ms: 0,
+            },
         }
     }
 
@@ -210,7 +214,7 @@ fn is_blank_segment<S: Storage>(storage: &S, name: &str) -> Result<bool, LogErro
     if !window.is_zero_from(FIRST_FRAME_BYTES_MAX)? {
         return Ok(false);
     }
-    if let Ok(located) = window.frame_at(0)? {
+    if let Ok(located) = window.frame_at(0, None)? {
         return Ok(located.header.length == 0 && window.is_zero_from(located.end)?);
     }
     let bytes = window.bytes_at(0, ANNOTATION_PREFIX.len())?;
@@ -248,7 +252,7 @@ pub struct Frames<'a, S: Storage> {
     waiting: VecDeque<&'a Segment>,
     current: Option<(Window<S::File>, u64, u64)>,
     read_bytes: u64,
-    next: Lsn,
+    before: Before,
 }
 
 impl<S: Storage> Frames<'_, S> {
@@ -267,18 +271,19 @@ impl<S: Storage> Frames<'_, S> {
                     return Ok(None);
                 };
                 self.current = Some((Window::open(self.storage, &segment.name)?, 0, segment.bytes));
+                self.before.first = segment.first;
                 continue;
             };
-            let located = read_frame(window, *offset, payload)?;
+            let located = read_frame(window, *offset, self.before, payload)?;
             let header = located.header;
-            if header.lsn != self.next {
+            if header.lsn != self.before.next {
                 let (file, offset) = (window.shown().to_string(), *offset);
-                return Err(LogError::NonMonotonic { file, offset, expected: self.next, found: header.lsn });
+                return Err(LogError::NonMonotonic { file, offset, expected: self.before.next, found: header.lsn });
             }
             assert!(located.end <= *end, "a frame must not cross the verified end of its segment");
             self.read_bytes += located.end - *offset;
             *offset = located.end;
-            self.next = header.end();
+            self.before = self.before.behind(&header);
             if header.length > 0 {
                 return Ok(Some(header));
             }
@@ -286,13 +291,20 @@ impl<S: Storage> Frames<'_, S> {
     }
 }
 
-fn read_frame<F: StorageFile>(window: &mut Window<F>, offset: u64, out: &mut Vec<u8>) -> Result<Located, LogError> {
+fn read_frame<F: StorageFile>(
+    window: &mut Window<F>,
+    offset: u64,
+    before: Before,
+    out: &mut Vec<u8>,
+) -> Result<Located, LogError> {
     out.clear();
-    let found = match window.header_at(offset)? {
+    // Every segment begins with a whole annotation.
+    let before = (offset > 0).then_some(before);
+    let found = match window.header_at(offset, before)? {
         Ok(located) => {
             out.reserve(located.header.length as usize);
             let whole = window.each_piece(located.payload, located.end, |piece| out.extend_from_slice(piece))?;
-            if whole && checksum(&located.header, out) == located.crc {
+            if whole && crc32c::crc32c_append(located.seed, out) == located.crc {
                 return Ok(located);
             }
             FormatError::Field("the checksum is wrong")

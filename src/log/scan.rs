@@ -6,6 +6,7 @@ use super::format::{
     parse_annotation,
 };
 use super::lsn::Lsn;
+use super::short::{Place, parse_short_annotation, short_checksum};
 use super::storage::{Storage, StorageFile};
 
 const BUFFER_BYTES: usize = 1 << 20;
@@ -22,11 +23,33 @@ pub(crate) struct Window<F> {
     start: u64,
 }
 
+/// What a short annotation leaves to the frames before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Before {
+    /// The position the segment begins with.
+    pub first: Lsn,
+    /// The position behind the frame before.
+    pub next: Lsn,
+    /// The time of the frame before.
+    pub unix_ms: u64,
+}
+
+impl Before {
+    /// What comes behind this frame.
+    pub fn behind(self, header: &FrameHeader) -> Before {
+        Before { next: header.end(), unix_ms: header.unix_ms, ..self }
+    }
+}
+
 /// A frame and where it lies.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Located {
     pub header: FrameHeader,
     pub crc: u32,
+    /// The checksum over all but the payload.
+    pub seed: u32,
+    /// It has the short form, which tells no position.
+    pub is_short: bool,
     /// Offset of the payload.
     pub payload: u64,
     /// Offset behind the payload.
@@ -81,31 +104,42 @@ impl<F: StorageFile> Window<F> {
         Ok(true)
     }
 
-    /// The frame that begins at `offset`, its checksum not verified yet.
-    pub fn header_at(&mut self, offset: u64) -> Result<Result<Located, FormatError>, LogError> {
+    /// The frame that begins at `offset`, its checksum not verified yet. `before` is needed where a short annotation may stand.
+    pub fn header_at(&mut self, offset: u64, before: Option<Before>) -> Result<Result<Located, FormatError>, LogError> {
         let file_bytes = self.file_bytes;
         let bytes = self.bytes_at(offset, ANNOTATION_BYTES_MAX)?;
         let Some(line) = leading_line(bytes) else {
             return Ok(Err(FormatError::Field("the annotation is cut short")));
         };
-        let (header, crc) = match parse_annotation(line) {
-            Ok(parsed) => parsed,
-            Err(error) => return Ok(Err(error)),
+        let (header, crc, seed, is_short) = match (parse_short_annotation(line), before) {
+            (Some(Ok((length, crc))), Some(Before { first, next: lsn, unix_ms })) => {
+                if lsn.checked_advance(length).is_none() {
+                    return Ok(Err(FormatError::Field("the annotation's length is out of range")));
+                }
+                let header = FrameHeader { lsn, length, boundary: Boundary::Unit, unix_ms };
+                (header, crc, short_checksum(Place { first, offset }, length), true)
+            }
+            (Some(Ok(_)), None) => return Ok(Err(FormatError::Field("a segment begins with a short annotation"))),
+            (Some(Err(error)), _) => return Ok(Err(error)),
+            (None, _) => match parse_annotation(line) {
+                Ok((header, crc)) => (header, crc, header_checksum(&header), false),
+                Err(error) => return Ok(Err(error)),
+            },
         };
         let payload = offset + line.len() as u64;
         match payload.checked_add(header.length).filter(|end| *end <= file_bytes) {
-            Some(end) => Ok(Ok(Located { header, crc, payload, end })),
+            Some(end) => Ok(Ok(Located { header, crc, seed, is_short, payload, end })),
             None => Ok(Err(FormatError::Field("the frame is cut short"))),
         }
     }
 
     /// The frame that begins at `offset`, verified.
-    pub fn frame_at(&mut self, offset: u64) -> Result<Result<Located, FormatError>, LogError> {
-        let located = match self.header_at(offset)? {
+    pub fn frame_at(&mut self, offset: u64, before: Option<Before>) -> Result<Result<Located, FormatError>, LogError> {
+        let located = match self.header_at(offset, before)? {
             Ok(located) => located,
             Err(error) => return Ok(Err(error)),
         };
-        let mut crc = header_checksum(&located.header);
+        let mut crc = located.seed;
         let whole = self.each_piece(located.payload, located.end, |piece| crc = crc32c::crc32c_append(crc, piece))?;
         if whole && crc == located.crc {
             return Ok(Ok(located));
@@ -119,24 +153,24 @@ impl<F: StorageFile> Window<F> {
         Ok(zero)
     }
 
-    /// Where a good frame begins behind the bad byte at `offset`, whose frame should have had position `expected`.
+    /// Where a good frame begins behind the bad byte at `offset`, whose frame should have come behind `before`.
     ///
-    /// A frame behind others of this file is never further from them by position than by bytes. That rule keeps most
-    /// frames that are only part of a value (a client may store anything, also a log) from being taken for ours.
-    fn later_frame(&mut self, offset: u64, expected: Lsn) -> Result<Option<u64>, LogError> {
+    /// A frame behind others of this file is never further from them by position than by bytes, and a short one is good in its place only.
+    /// That keeps most frames that are only part of a value (a client may store anything, also a log) from being taken for ours.
+    fn later_frame(&mut self, offset: u64, before: Before) -> Result<Option<u64>, LogError> {
+        let expected = before.next;
         let mut at = offset + 1;
         while at < self.file_bytes {
-            let bytes = self.bytes_at(at, ANNOTATION_PREFIX.len())?;
-            let found = bytes.windows(ANNOTATION_PREFIX.len()).position(|bytes| bytes == ANNOTATION_PREFIX);
-            let Some(skipped) = found else {
-                // A prefix may begin in the last bytes of the buffer.
-                at += bytes.len().saturating_sub(ANNOTATION_PREFIX.len() - 1).max(1) as u64;
+            let bytes = self.bytes_at(at, 1)?;
+            let Some(skipped) = bytes.iter().position(|byte| *byte == b'#') else {
+                at += bytes.len().max(1) as u64;
                 continue;
             };
             let candidate = at + skipped as u64;
             let near = |lsn: Lsn| lsn >= expected && lsn.bytes_since(expected) <= candidate - offset;
-            let plausible = matches!(self.header_at(candidate)?, Ok(located) if near(located.header.lsn));
-            if plausible && self.frame_at(candidate)?.is_ok() {
+            let found = self.header_at(candidate, Some(before))?;
+            let plausible = found.is_ok_and(|located| located.is_short || near(located.header.lsn));
+            if plausible && self.frame_at(candidate, Some(before))?.is_ok() {
                 return Ok(Some(candidate));
             }
             at = candidate + 1;
@@ -166,29 +200,29 @@ pub(crate) fn scan_segment<F: StorageFile>(
     expected: Option<Lsn>,
     is_last: bool,
 ) -> Result<Scan, LogError> {
-    let first = match window.frame_at(0)? {
-        Ok(located) => located.header.lsn,
+    let (first, unix_ms) = match window.frame_at(0, None)? {
+        Ok(located) => (located.header.lsn, located.header.unix_ms),
         Err(error) => return Err(bad_start(window, error)?),
     };
-    let mut next = expected.unwrap_or(first);
+    let mut before = Before { first, next: expected.unwrap_or(first), unix_ms };
     let mut offset = 0;
     let mut scan = Scan { first, end: first, kept_bytes: 0, file_bytes: window.file_bytes(), torn: false };
     while offset < window.file_bytes() {
-        let located = match window.frame_at(offset)? {
+        let located = match window.frame_at(offset, Some(before))? {
             Ok(located) => located,
             Err(error) => {
-                scan.torn = judge_bad_spot(window, offset, next, is_last, error)?;
+                scan.torn = judge_bad_spot(window, offset, before, is_last, error)?;
                 break;
             }
         };
-        if located.header.lsn != next {
+        if located.header.lsn != before.next {
             let (file, found) = (window.shown().to_string(), located.header.lsn);
-            return Err(LogError::NonMonotonic { file, offset, expected: next, found });
+            return Err(LogError::NonMonotonic { file, offset, expected: before.next, found });
         }
-        next = located.header.end();
+        before = before.behind(&located.header);
         offset = located.end;
         if located.header.boundary == Boundary::Unit {
-            (scan.end, scan.kept_bytes) = (next, offset);
+            (scan.end, scan.kept_bytes) = (before.next, offset);
         }
     }
     // Frames of a unit whose end was never written are as good as not written.
@@ -204,7 +238,7 @@ pub(crate) fn scan_segment<F: StorageFile>(
 fn judge_bad_spot<F: StorageFile>(
     window: &mut Window<F>,
     offset: u64,
-    expected: Lsn,
+    before: Before,
     is_last: bool,
     error: FormatError,
 ) -> Result<bool, LogError> {
@@ -214,7 +248,7 @@ fn judge_bad_spot<F: StorageFile>(
     if window.is_zero_from(offset)? {
         return Ok(false);
     }
-    match window.later_frame(offset, expected)? {
+    match window.later_frame(offset, before)? {
         None => Ok(true),
         Some(later) => Err(damaged(window, offset, &format!("{error}, but a good frame follows at byte {later}"))),
     }

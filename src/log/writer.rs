@@ -11,12 +11,16 @@ use super::format::{Boundary, FrameHeader, encode_annotation};
 use super::lsn::Lsn;
 use super::manifest::{Manifest, segment_name};
 use super::recovery::Options;
+use super::short::{Place, SHORT_LENGTH_MAX, push_short_annotation};
 use super::statistics::Statistics;
 use super::storage::{Storage, StorageFile};
 use std::sync::Arc;
 
 /// Frames up to this size are copied behind their annotation to go out with one write.
 const JOINED_BYTES_MAX: usize = 128 << 10;
+
+/// A frame has the whole annotation, with its time, at least this often.
+const WHOLE_ANNOTATION_EVERY_MS: u64 = 1000;
 
 /// What becomes one frame.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +59,8 @@ pub struct LogWriter<S: Storage> {
     last_boundary: Boundary,
     is_synced: bool,
     last_unix_ms: u64,
+    /// The time of the last whole annotation that this writer wrote into the segment.
+    annotated_unix_ms: Option<u64>,
     failure: Option<String>,
     removed: Vec<String>,
     /// Files the log no longer needs that could not be removed yet.
@@ -87,6 +93,7 @@ impl<S: Storage> LogWriter<S> {
             last_boundary: Boundary::Unit,
             is_synced: true,
             last_unix_ms: unix_ms,
+            annotated_unix_ms: None,
             failure: None,
             removed,
             unremoved: Vec::new(),
@@ -227,26 +234,39 @@ impl<S: Storage> LogWriter<S> {
         let length = batch.payload.len() as u64;
         let Batch { start: lsn, boundary, unix_ms, .. } = *batch;
         let header = FrameHeader { lsn, length, boundary, unix_ms };
-        let annotation = encode_annotation(&header, batch.payload);
-        let annotation = annotation.as_bytes();
+        self.scratch.clear();
+        if self.may_be_short(&header) {
+            let place = Place { first: self.current.first, offset: self.current.bytes };
+            push_short_annotation(&mut self.scratch, place, batch.payload);
+        } else {
+            self.scratch.extend_from_slice(encode_annotation(&header, batch.payload).as_bytes());
+            self.annotated_unix_ms = Some(unix_ms);
+        }
         self.is_synced = false;
         let (file, at) = (&mut self.current.file, self.current.bytes);
+        let frame_bytes = self.scratch.len() as u64 + length;
         let written = if batch.payload.len() <= JOINED_BYTES_MAX {
-            self.scratch.clear();
-            self.scratch.extend_from_slice(annotation);
             self.scratch.extend_from_slice(batch.payload);
             file.write_all_at(at, &self.scratch)
         } else {
-            let head = file.write_all_at(at, annotation);
-            head.and_then(|()| file.write_all_at(at + annotation.len() as u64, batch.payload))
+            let head = file.write_all_at(at, &self.scratch);
+            head.and_then(|()| file.write_all_at(at + self.scratch.len() as u64, batch.payload))
         };
         written.map_err(|source| LogError::io("write", self.storage.locate(&self.current.name), source))?;
-        let frame_bytes = annotation.len() as u64 + length;
         self.current.bytes += frame_bytes;
         self.appended = header.end();
         self.last_boundary = boundary;
         self.statistics.count_frame(frame_bytes);
         Ok(())
+    }
+
+    /// Whether the frame's annotation may be the short one: the frame before tells the rest, and the time is about the same. Clocks may step
+    /// back, too.
+    fn may_be_short(&self, header: &FrameHeader) -> bool {
+        let same_time = |annotated: u64| header.unix_ms.abs_diff(annotated) < WHOLE_ANNOTATION_EVERY_MS;
+        header.boundary == Boundary::Unit
+            && header.length <= SHORT_LENGTH_MAX
+            && self.annotated_unix_ms.is_some_and(same_time)
     }
 
     /// Goes on in a new segment.
@@ -262,6 +282,7 @@ impl<S: Storage> LogWriter<S> {
         manifest.store(&self.storage)?;
         self.manifest = manifest;
         self.current = next;
+        self.annotated_unix_ms = None;
         Ok(())
     }
 }
