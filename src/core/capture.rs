@@ -4,8 +4,13 @@
 //! or the end of the unit completes it. A command that changed nothing raises no event and leaves nothing behind. Whatever cannot be matched
 //! is logged as the resulting state of the keys that changed, which is always right.
 
+mod exec;
+mod trim;
+
+pub use exec::Done;
+
 use crate::core::dirty::DbKey;
-use crate::core::leaf::{Args, ClientId, Event, EventKind, Leaf, LeafEvent, Query, Told};
+use crate::core::leaf::{Args, ClientId, Event, EventKind, Leaf, LeafEvent, Outcome, Query, Told};
 use crate::core::reads;
 use crate::core::rewrite::rewrite;
 use crate::core::table::{CommandSpec, Rule};
@@ -68,7 +73,11 @@ pub struct Capture {
     /// Keys that a parked silent command may have changed since the last look.
     suspects: HashSet<DbKey>,
     queues: HashMap<ClientId, Queue>,
+    /// The client whose EXEC runs, on a server that tells when each of its commands has run.
+    stepping: Option<ClientId>,
     postponed: Vec<Postponed>,
+    /// The list that LTRIM was applied to last, while nothing else has happened to it, and its length behind that.
+    trimmed: Option<(DbKey, Vec<u8>)>,
     spare: Vec<Leaf>,
 }
 
@@ -122,20 +131,6 @@ impl Capture {
     /// Whether the client's commands are being queued, as far as the filter saw.
     pub fn is_queueing(&self, client: ClientId) -> bool {
         self.queues.contains_key(&client)
-    }
-
-    /// An EXEC is about to run: commands among its queue that no event tells of have their keys logged whatever happens. Returns whether
-    /// there are any, so that the unit's end must be asked for.
-    pub fn exec(&mut self, client: ClientId, now_ms: i64) -> bool {
-        let Some(queue) = self.queues.get(&client) else { return false };
-        if !queue.has_silent() {
-            return false;
-        }
-        let postponed =
-            Postponed { client, keys: queue.silent_keys().to_vec(), functions: queue.functions, waited: false };
-        postponed.log(self.unit.get_or_insert_with(|| Unit::new(now_ms)));
-        self.postponed.push(postponed);
-        true
     }
 
     /// The command just announced may change data unseen: no event tells of it, and the module does not run it. Its keys are logged whatever it
@@ -195,10 +190,11 @@ impl Capture {
     }
 
     /// An event of the running command (or of the server itself). Opens the unit; returns whether it did.
-    pub fn event(&mut self, event: Event<'_>) -> bool {
+    pub fn event(&mut self, mut event: Event<'_>) -> bool {
         let opens = self.unit.is_none();
         let key: Arc<[u8]> = Arc::from(event.key);
         let db_key = (event.db, key.clone());
+        self.note_trim(&mut event, &db_key);
         if self.parked_keys.contains_key(&db_key) {
             self.suspects.insert(db_key.clone());
         }
@@ -211,7 +207,12 @@ impl Capture {
         }
         if event.removed_by_server {
             unit.command(event.db, &[b"DEL", event.key]);
-        } else if event.in_exec {
+        } else if event.in_exec && self.stepping == Some(event.client) {
+            let leaf_event = LeafEvent { kind: event.kind, db: event.db, key, outcome: event.outcome };
+            if let Some(queue) = self.queues.get_mut(&event.client) {
+                queue.step_event(leaf_event);
+            }
+        } else if event.in_exec && (self.stepping.is_none() || self.queues.contains_key(&event.client)) {
             if event.kind == EventKind::Arrived {
                 // A 9.1 server does not tell the key's database inside EXEC.
                 unit.image_everywhere(key.clone());
@@ -246,9 +247,9 @@ impl Capture {
     }
 
     /// What must be asked about the key of an event of this client.
-    pub fn query(&self, client: ClientId, in_exec: bool, kind: EventKind, key: &[u8]) -> Option<Query> {
-        if in_exec {
-            return self.queues.get(&client)?.leaf_of(key)?.query(kind);
+    pub fn query(&mut self, client: ClientId, in_exec: bool, kind: EventKind, key: &[u8]) -> Option<Query> {
+        if in_exec && self.stepping.is_none_or(|stepping| stepping == client) {
+            return self.queues.get_mut(&client)?.query(kind, key);
         }
         self.leaf_of(client)?.query(kind)
     }
@@ -301,6 +302,7 @@ impl Capture {
 
     /// The dataset (or one database) was emptied.
     pub fn flushed(&mut self, db: Option<u32>, now_ms: i64) {
+        self.trimmed = None;
         let unit = self.unit.get_or_insert_with(|| Unit::new(now_ms));
         match db {
             Some(db) => unit.command(db, &[b"FLUSHDB"]),
@@ -314,6 +316,7 @@ impl Capture {
     pub fn databases_swapped(&mut self, first: u32, second: u32, now_ms: i64) {
         let swapped = |key: &&DbKey| key.0 == first || key.0 == second;
         self.suspects.extend(self.parked_keys.keys().filter(swapped).cloned());
+        self.trimmed = None;
         let unit = self.unit.get_or_insert_with(|| Unit::new(now_ms));
         unit.swap_databases(first, second);
         unit.emptied.extend([Some(first), Some(second)]);
@@ -328,7 +331,13 @@ impl Capture {
     /// The unit has ended: takes it out, complete but for the images that it asks for.
     pub fn end_unit(&mut self) -> Option<Unit> {
         self.put_current_away();
+        let stepping = self.stepping.take();
         let mut unit = self.unit.take()?;
+        let queue = stepping.and_then(|client| self.queues.get_mut(&client));
+        for event in queue.map(Queue::take_events).unwrap_or_default() {
+            // Of a command that was no write in its queue: another module's.
+            unit.image((event.db, event.key));
+        }
         if let Some(client) = unit.exec_client {
             self.seal_exec(client, &mut unit);
         }
@@ -429,14 +438,6 @@ impl Capture {
         unit.functions |= functions && !leaf.wrapped;
         unit.functions_changed |= functions;
         self.recycle(leaf);
-    }
-
-    /// The EXEC is complete: its commands in their order, or images of all keys that changed where something could not be matched.
-    fn seal_exec(&mut self, client: ClientId, unit: &mut Unit) {
-        let Some(queue) = self.queues.remove(&client) else { return };
-        if unit.has_images() || !queue.seal(unit) {
-            unit.touched.clone().into_iter().for_each(|key| unit.image(key));
-        }
     }
 
     fn park(&mut self, leaf: Leaf) {

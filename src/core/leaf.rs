@@ -51,6 +51,11 @@ impl Args {
         self.bytes.capacity()
     }
 
+    /// Whether they are these.
+    pub fn are(&self, others: &[&[u8]]) -> bool {
+        self.len() == others.len() && others.iter().enumerate().all(|(index, other)| self.get(index) == Some(other))
+    }
+
     /// All arguments.
     pub fn slices(&self) -> Vec<&[u8]> {
         (0..self.ends.len()).filter_map(|index| self.get(index)).collect()
@@ -86,6 +91,10 @@ pub enum EventKind {
     Arrived,
     /// `incrbyfloat`.
     Float,
+    /// `hincrbyfloat`.
+    FieldFloat,
+    /// `ltrim`.
+    Trim,
     /// `hexpire`, `hpersist`.
     FieldExpiry,
     /// Any other.
@@ -109,6 +118,8 @@ impl EventKind {
             b"hexpired" => EventKind::FieldsExpired,
             b"copy_to" | b"move_to" => EventKind::Arrived,
             b"incrbyfloat" => EventKind::Float,
+            b"hincrbyfloat" => EventKind::FieldFloat,
+            b"ltrim" => EventKind::Trim,
             b"hexpire" | b"hpersist" => EventKind::FieldExpiry,
             _ => EventKind::Other,
         }
@@ -147,6 +158,10 @@ pub enum Query {
     StreamLength,
     /// The string's value.
     Value,
+    /// The list's length.
+    ListLength,
+    /// The field's value, and whether it expires.
+    Field(Vec<u8>),
     /// When each field expires, milliseconds since the epoch: -1 never, -2 no such field.
     FieldExpiries(Vec<Vec<u8>>),
 }
@@ -156,6 +171,10 @@ pub enum Query {
 pub enum Outcome {
     /// An id, length or value.
     Value(Vec<u8>),
+    /// A field's value, and whether it expires.
+    Field(Vec<u8>, bool),
+    /// Nothing has changed, though the event was raised.
+    Unchanged,
     /// Fields with the expiry each has.
     FieldExpiries(Vec<(Vec<u8>, i64)>),
 }
@@ -218,6 +237,8 @@ impl Leaf {
             (Rule::Stream, EventKind::XAdd) => Some(Query::LastStreamId),
             (Rule::Stream, EventKind::XTrim) => Some(Query::StreamLength),
             (Rule::Float, EventKind::Float) => Some(Query::Value),
+            (Rule::Trim, EventKind::Trim) => Some(Query::ListLength),
+            (Rule::FieldFloat, EventKind::FieldFloat) => Some(Query::Field(self.args.get(2)?.to_vec())),
             (Rule::FieldExpiry, EventKind::FieldExpiry) => {
                 let args = self.args.slices();
                 let fields = args.iter().skip(2).position(|arg| arg.eq_ignore_ascii_case(b"FIELDS"))? + 2;
@@ -225,6 +246,23 @@ impl Leaf {
             }
             _ => None,
         }
+    }
+
+    /// The database that MOVE or COPY names.
+    pub fn other_db(&self) -> Option<u32> {
+        let args = self.args.slices();
+        let db = match self.spec?.name {
+            "move" => args.get(2)?,
+            "copy" => args.get(args.iter().skip(3).position(|arg| arg.eq_ignore_ascii_case(b"DB"))? + 4)?,
+            _ => return None,
+        };
+        std::str::from_utf8(db).ok()?.parse().ok()
+    }
+
+    /// BITFIELD with OVERFLOW FAIL, which may lengthen a string without an event.
+    pub fn is_failing_bitfield(&self) -> bool {
+        self.spec.is_some_and(|spec| spec.rule == Rule::Bits)
+            && self.args.slices().iter().any(|arg| arg.eq_ignore_ascii_case(b"FAIL"))
     }
 
     /// The same command, before anything happened.

@@ -13,7 +13,7 @@ pub fn rewrite(leaf: &Leaf, unit: &mut Unit) -> bool {
     let Some(first) = leaf.events.first() else {
         // No event: nothing changed, but for commands that have none.
         return match spec.rule {
-            Rule::Silent | Rule::CardinalityCache => leaf.db.is_some_and(|db| {
+            Rule::Silent | Rule::CardinalityCache | Rule::Bits => leaf.db.is_some_and(|db| {
                 unit.command(db, &leaf.args.slices());
                 true
             }),
@@ -25,13 +25,14 @@ pub fn rewrite(leaf: &Leaf, unit: &mut Unit) -> bool {
             _ => true,
         };
     };
-    if has(leaf, EventKind::FieldsExpired) {
+    if has(leaf, EventKind::FieldsExpired) && spec.rule != Rule::FieldFloat {
         // Expired fields count as present when the command is replayed.
         return false;
     }
     match spec.rule {
         Rule::Verbatim | Rule::Bits | Rule::Silent | Rule::CardinalityCache => {
-            unit.command(first.db, &leaf.args.slices());
+            // MOVE raises events in two databases.
+            unit.command(leaf.db.unwrap_or(first.db), &leaf.args.slices());
             true
         }
         Rule::Set => set(leaf, first, unit),
@@ -46,6 +47,8 @@ pub fn rewrite(leaf: &Leaf, unit: &mut Unit) -> bool {
         Rule::Stream => stream(leaf, unit),
         Rule::ByServerEvent | Rule::Functions | Rule::NoData => true,
         Rule::Float => float(leaf, first, unit),
+        Rule::FieldFloat => field_float(leaf, unit),
+        Rule::Trim => trim(leaf, first, unit),
         Rule::FieldExpiry => field_expiry(leaf, unit),
         Rule::SetFields => set_fields(leaf, first, unit),
         Rule::MultiSet => multi_set(leaf, first, unit),
@@ -159,6 +162,42 @@ fn float(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
     let (Some(Outcome::Value(value)), 1) = (&first.outcome, leaf.events.len()) else { return false };
     unit.command(first.db, &[b"SET", &first.key, value, b"KEEPTTL"]);
     true
+}
+
+fn field_float(leaf: &Leaf, unit: &mut Unit) -> bool {
+    let (Some(field), Some(event)) = (leaf.args.get(2), leaf.events.last()) else { return false };
+    match &event.outcome {
+        Some(Outcome::Field(value, false)) => unit.command(event.db, &[b"HSET", &event.key, field, value]),
+        Some(Outcome::Field(value, true)) => {
+            unit.command(event.db, &[b"HSETEX", &event.key, b"KEEPTTL", b"FIELDS", b"1", field, value]);
+        }
+        _ => return false,
+    }
+    true
+}
+
+fn trim(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
+    let unchanged = match &first.outcome {
+        Some(Outcome::Unchanged) => true,
+        Some(Outcome::Value(length)) => is_idle_trim(leaf, length).unwrap_or(false),
+        _ => false,
+    };
+    if !unchanged {
+        unit.command(first.db, &leaf.args.slices());
+    }
+    true
+}
+
+/// Whether a list that has this length behind LTRIM key start stop had it before, too: less is left than would have been of a longer one.
+fn is_idle_trim(leaf: &Leaf, length: &[u8]) -> Option<bool> {
+    let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<i64>().ok();
+    let (start, stop, length) = (number(leaf.args.get(2)?)?, number(leaf.args.get(3)?)?, number(length)?);
+    let kept_at_most = match (start, stop) {
+        (0, 0..) => stop.checked_add(1)?,
+        (..0, -1) => start.checked_neg()?,
+        _ => return None,
+    };
+    Some(length > 0 && length < kept_at_most)
 }
 
 /// HPEXPIREAT for the fields that expire, HPERSIST for those that do not; others (conditions, missing fields) are left out.

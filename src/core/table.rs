@@ -41,6 +41,10 @@ pub enum Rule {
     CardinalityCache,
     /// INCRBYFLOAT: SET with the result, KEEPTTL.
     Float,
+    /// HINCRBYFLOAT: HSET with the result, or HSETEX KEEPTTL of a field that expires.
+    FieldFloat,
+    /// LTRIM: verbatim, unless there was nothing to trim (its event is raised all the same).
+    Trim,
     /// HEXPIRE and kin, HGETEX, HPERSIST: the expiry that each field has now.
     FieldExpiry,
     /// HSETEX: absolute expiry, conditions dropped.
@@ -169,7 +173,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     spec("hgetdel", Rule::Verbatim),
     spec("hgetex", Rule::FieldExpiry),
     spec("hincrby", Rule::Verbatim),
-    spec("hincrbyfloat", Rule::Verbatim),
+    spec("hincrbyfloat", Rule::FieldFloat),
     spec("hmset", Rule::Verbatim),
     spec("hpersist", Rule::FieldExpiry),
     spec("hpexpire", Rule::FieldExpiry),
@@ -188,7 +192,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     spec("lpushx", Rule::Verbatim),
     spec("lrem", Rule::Verbatim),
     spec("lset", Rule::Verbatim),
-    spec("ltrim", Rule::Verbatim),
+    spec("ltrim", Rule::Trim),
     spec("migrate", Rule::DeletedKeys),
     spec("move", Rule::Verbatim),
     spec("mset", Rule::Verbatim),

@@ -1,6 +1,6 @@
 //! Capture as a whole: hooks in, log commands out.
 
-use crate::core::capture::{Capture, Class};
+use crate::core::capture::{Capture, Class, Done};
 use crate::core::leaf::{Event, EventKind, Outcome, Told};
 use crate::core::table;
 use crate::core::unit::{Batch, Unit};
@@ -52,6 +52,24 @@ impl Hooks {
         self.raise(client, true, name, key, None)
     }
 
+    /// The server tells that a command of an EXEC has run.
+    fn done(&mut self, client: u64, command: &str, changed: bool, db: u32) -> &mut Self {
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        self.0.command_done(client, &words, Done { changed, failed: false, db: Some(db) }, NOW_MS);
+        self
+    }
+
+    /// Queues commands and begins their EXEC on a server that tells when each has run.
+    fn exec_stepwise(&mut self, client: u64, commands: &[&str]) -> &mut Self {
+        self.class(client, Class::Multi);
+        for command in commands {
+            self.write(client, command);
+        }
+        self.class(client, Class::Exec);
+        self.0.exec_stepwise(client);
+        self
+    }
+
     fn end(&mut self) -> (String, Vec<String>) {
         match self.0.end_unit() {
             Some(unit) => told(unit),
@@ -89,6 +107,50 @@ fn told(mut unit: Unit) -> (String, Vec<String>) {
 #[test]
 fn a_command_that_changes_data_is_logged_as_it_was_sent() {
     assert_eq!(Hooks::new().write(1, "LPUSH l a b").event(1, "lpush", "l").logged(), "LPUSH l a b");
+}
+
+#[test]
+fn a_float_increment_of_a_field_is_its_result() {
+    for (expires, logged) in [(false, "HSET h f 1.5"), (true, "HSETEX h KEEPTTL FIELDS 1 f 1.5")] {
+        let mut hooks = Hooks::new();
+        let field = Outcome::Field(b"1.5".to_vec(), expires);
+        hooks.write(1, "HINCRBYFLOAT h f 0.5").raise(1, false, "hincrbyfloat", "h", Some(field));
+        assert_eq!(hooks.logged(), logged);
+    }
+}
+
+#[test]
+fn a_trim_of_nothing_is_not_logged() {
+    let length = |length: &str| Some(Outcome::Value(length.as_bytes().to_vec()));
+    for (command, left, logged) in [
+        ("LTRIM l 0 99", "99", false),
+        ("LTRIM l 0 99", "100", true),
+        ("LTRIM l -5 -1", "4", false),
+        ("LTRIM l -5 -1", "5", true),
+        ("LTRIM l 1 -1", "1", true),
+        ("LTRIM l 0 -2", "1", true),
+        ("LTRIM l 3 1", "0", true),
+    ] {
+        let mut hooks = Hooks::new();
+        hooks.write(1, command).raise(1, false, "ltrim", "l", length(left));
+        assert_eq!(hooks.logged(), if logged { command } else { "" }, "{command} left {left}");
+    }
+    // Of two in succession the second has something to trim only if it leaves less.
+    let mut hooks = Hooks::new();
+    let mut trimmed = |before: Option<(&str, &str)>, left| {
+        if let Some((event, key)) = before {
+            hooks.event(9, event, key);
+            hooks.end();
+        }
+        hooks.write(1, "LTRIM l 0 99").raise(1, false, "ltrim", "l", length(left));
+        hooks.logged() == "LTRIM l 0 99"
+    };
+    assert!(trimmed(None, "100"));
+    assert!(!trimmed(None, "100"));
+    assert!(!trimmed(Some(("lpush", "other")), "100"));
+    assert!(trimmed(Some(("lpush", "l")), "100"));
+    assert!(trimmed(Some(("copy_to", "other")), "100"));
+    assert!(!trimmed(None, "100"));
 }
 
 #[test]
@@ -210,6 +272,89 @@ fn a_rewritten_command_of_a_transaction_must_be_alone_on_its_key() {
     hooks.class(1, Class::Multi).write(1, "EXPIRE a 10 NX").write(1, "EXPIRE a 20").class(1, Class::Exec);
     hooks.exec_event(1, "expire", "a");
     assert_eq!(hooks.imaged(), ["a"]);
+}
+
+#[test]
+fn a_transaction_whose_commands_are_told_one_by_one_is_logged_exactly() {
+    let mut hooks = Hooks::new();
+    hooks.exec_stepwise(1, &["EXPIRE a 10 NX", "EXPIRE a 20 NX", "EXPIRE a 30", "XACK s g 1-0", "XACK s g 2-0"]);
+    hooks.exec_event(1, "expire", "a").done(1, "EXPIRE a 10 NX", true, 0);
+    hooks.done(1, "EXPIRE a 20 NX", false, 0);
+    hooks.exec_event(1, "expire", "a").done(1, "EXPIRE a 30", true, 0);
+    hooks.done(1, "XACK s g 1-0", true, 0).done(1, "XACK s g 2-0", false, 0).done(1, "EXEC", true, 0);
+    assert_eq!(hooks.logged(), "PEXPIREAT a 1010000; PEXPIREAT a 1030000; XACK s g 1-0");
+    // The transaction is over.
+    hooks.write(1, "SET b 1").event(1, "set", "b");
+    assert_eq!(hooks.logged(), "SET b 1");
+}
+
+#[test]
+fn a_refused_command_of_such_a_transaction_takes_no_events() {
+    let mut hooks = Hooks::new();
+    hooks.exec_stepwise(1, &["SET a 1", "SET b 2 EX 1"]);
+    hooks.exec_event(1, "set", "b").exec_event(1, "expire", "b").done(1, "SET b 2 EX 1", true, 0);
+    hooks.done(1, "EXEC", true, 0);
+    assert_eq!(hooks.logged(), "SET b 2 PXAT 1001000");
+}
+
+#[test]
+fn an_outcome_that_was_asked_for_another_command_makes_an_image() {
+    let mut hooks = Hooks::new();
+    hooks.exec_stepwise(1, &["HINCRBYFLOAT h f 1", "HINCRBYFLOAT h g 1"]);
+    // The first one is refused, so that its field was asked about when the second one ran.
+    hooks.0.query(1, true, EventKind::FieldFloat, b"h").expect("a query");
+    let field = Some(Outcome::Field(b"7".to_vec(), false));
+    hooks.raise(1, true, "hincrbyfloat", "h", field).done(1, "HINCRBYFLOAT h g 1", true, 0);
+    assert_eq!(hooks.imaged(), ["h"]);
+}
+
+#[test]
+fn such_a_transaction_may_be_made_to_wait_and_is_not_told_one_by_one_then() {
+    let mut hooks = Hooks::new();
+    hooks.exec_stepwise(1, &["XACK s g 1-0", "COPY a b DB 1"]);
+    assert_eq!(hooks.logged(), "");
+    hooks.0.resumed(NOW_MS, |_| true);
+    hooks.write(2, "SET x 1").event(2, "set", "x");
+    hooks.0.stop_stepping();
+    assert_eq!(hooks.logged(), "SET x 1");
+    hooks.exec_event(1, "copy_to", "b");
+    assert_eq!(hooks.imaged(), ["b", "b"], "in the database that was told, and in all others");
+    hooks.0.resumed(NOW_MS, |_| false);
+    assert_eq!(hooks.imaged(), ["s"]);
+}
+
+#[test]
+fn scripts_inside_such_a_transaction_stand_in_their_place() {
+    let mut hooks = Hooks::new();
+    hooks.exec_stepwise(1, &["SET a 1", "SET a 3"]);
+    hooks.exec_event(1, "set", "a").done(1, "SET a 1", true, 0);
+    hooks.write(9, "SET a 2 EX 1").exec_event(9, "set", "a").exec_event(9, "expire", "a").done(
+        1,
+        "EVAL script",
+        true,
+        0,
+    );
+    hooks.exec_event(1, "set", "a").done(1, "SET a 3", true, 0);
+    assert_eq!(hooks.logged(), "SET a 1; SET a 2 PXAT 1001000; SET a 3");
+}
+
+#[test]
+fn events_of_other_modules_inside_such_a_transaction_make_images() {
+    let mut hooks = Hooks::new();
+    hooks.exec_stepwise(1, &["SET a 1"]);
+    hooks.exec_event(1, "module", "m").done(1, "THEIR.COMMAND m", true, 0);
+    assert_eq!(hooks.imaged(), ["m"]);
+}
+
+#[test]
+fn a_key_that_arrives_inside_such_a_transaction_is_in_the_database_that_the_command_names() {
+    let mut hooks = Hooks::new();
+    hooks.exec_stepwise(1, &["SPOP t", "COPY a b DB 3"]);
+    hooks.exec_event(1, "spop", "t").done(1, "SPOP t", true, 0);
+    hooks.exec_event(1, "copy_to", "b").done(1, "COPY a b DB 3", true, 0);
+    let mut unit = hooks.0.end_unit().expect("a unit");
+    assert!(unit.touched.contains(&(3, (&b"b"[..]).into())));
+    assert!(unit.take_images().contains(&(3, (&b"b"[..]).into())));
 }
 
 #[test]

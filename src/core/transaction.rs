@@ -3,8 +3,10 @@
 //! Events do not tell which queued command raised them. Commands that are logged as sent need no telling: those that did nothing do nothing
 //! again, as the state is the same when they are replayed. Any other command must be the only one of the transaction that names its key; then
 //! the key's events are its own.
+//!
+//! Servers that tell when each command has run (9.1) need none of this: the events since the command before are the command's own.
 
-use crate::core::leaf::{EventKind, Leaf, LeafEvent};
+use crate::core::leaf::{Args, EventKind, Leaf, LeafEvent, Query};
 use crate::core::rewrite::rewrite;
 use crate::core::table::Rule;
 use crate::core::unit::Unit;
@@ -24,6 +26,21 @@ pub struct Queue {
     executing: bool,
     /// Whether all effects can be told exactly; known from the EXEC on.
     exact: bool,
+    /// The server tells when each of its commands has run.
+    stepwise: bool,
+    /// Events since the last command that has run.
+    events: Vec<LeafEvent>,
+    /// The command whose arguments said what to ask about one of those events.
+    asked: Option<Args>,
+}
+
+/// A command of a transaction that has run.
+#[derive(Debug)]
+pub struct Step {
+    /// What was queued; `None` for what is no write, and where events were taken for another command's.
+    pub leaf: Option<Leaf>,
+    /// What it raised.
+    pub events: Vec<LeafEvent>,
 }
 
 /// Commands that are logged as sent, whatever they did.
@@ -31,16 +48,11 @@ fn is_as_sent(leaf: &Leaf) -> bool {
     leaf.spec.is_some_and(|spec| match spec.rule {
         // MOVE's second database is not the client's.
         Rule::Verbatim => spec.name != "move",
-        Rule::Bits => !is_failing_bitfield(leaf),
+        Rule::Trim | Rule::FieldFloat => true,
+        Rule::Bits => !leaf.is_failing_bitfield(),
         Rule::Set => leaf.args.len() == 3,
         _ => false,
     })
-}
-
-/// BITFIELD with OVERFLOW FAIL may lengthen a string without an event.
-fn is_failing_bitfield(leaf: &Leaf) -> bool {
-    leaf.spec.is_some_and(|spec| spec.rule == Rule::Bits)
-        && leaf.args.slices().iter().any(|arg| arg.eq_ignore_ascii_case(b"FAIL"))
 }
 
 /// Commands of one key whose effect their events tell.
@@ -65,7 +77,7 @@ impl Queue {
     /// A write was queued.
     pub fn push(&mut self, leaf: Leaf) {
         let Some(spec) = leaf.spec else { return };
-        if spec.is_silent() || is_failing_bitfield(&leaf) {
+        if spec.is_silent() || leaf.is_failing_bitfield() {
             self.functions |= spec.rule == Rule::Functions;
             self.silent_keys.extend(leaf.argument_keys());
             self.opaque = true;
@@ -88,6 +100,51 @@ impl Queue {
             as_sent.iter().chain(&others).find(names).is_none()
         };
         self.exact = !self.opaque && others.iter().all(|leaf| is_told_by_events(leaf) && alone(leaf));
+    }
+
+    /// Whether no write is queued.
+    pub fn is_empty(&self) -> bool {
+        self.leaves.is_empty()
+    }
+
+    /// The server will tell when each command has run.
+    pub fn step(&mut self) {
+        self.stepwise = true;
+    }
+
+    /// Whether it does.
+    pub fn is_stepwise(&self) -> bool {
+        self.stepwise
+    }
+
+    /// What to ask about an event of the command that runs now, which is the next write or one behind it.
+    pub fn query(&mut self, kind: EventKind, key: &[u8]) -> Option<Query> {
+        if !self.stepwise {
+            return self.leaf_of(key)?.query(kind);
+        }
+        let leaf = self.leaves.iter().find(|leaf| leaf.args.get(1) == Some(key) && leaf.query(kind).is_some())?;
+        self.asked = Some(leaf.args.clone());
+        leaf.query(kind)
+    }
+
+    /// Takes an event of the command that runs now.
+    pub fn step_event(&mut self, event: LeafEvent) {
+        self.events.push(event);
+    }
+
+    /// Takes out the events since the last command that has run.
+    pub fn take_events(&mut self) -> Vec<LeafEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// A command has run.
+    pub fn command_done(&mut self, args: &[&[u8]]) -> Step {
+        let events = self.take_events();
+        // Those before it were refused, as rights can change until the EXEC.
+        let index = self.leaves.iter().position(|leaf| leaf.args.are(args));
+        let leaf = index.and_then(|index| self.leaves.drain(..=index).next_back());
+        let mistaken = self.asked.take().is_some_and(|asked| !asked.are(args));
+        Step { leaf: leaf.filter(|_| !mistaken), events }
     }
 
     /// Whether the EXEC was announced.

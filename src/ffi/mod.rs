@@ -46,9 +46,9 @@ pub use logging::{Level, log};
 pub use process::this_program;
 pub use registration::{
     CommandDocs, CommandFlags, ConfigKind, follow_all_events, load_configs, register_command, register_config,
-    register_hooks, server_version, unregister_hooks,
+    register_hooks, server_version, unregister_hooks, watch_results,
 };
-pub use shells::{Filter, LoadingPhase};
+pub use shells::{CommandResult, Filter, LoadingPhase};
 pub use signals::exit_now;
 
 /// Ends the server: an API function that the module was loaded with has gone, so no promise can be kept.

@@ -1,5 +1,6 @@
 //! Registering commands, settings and hooks with the server.
 
+use super::api;
 use super::context::Ctx;
 use super::shells;
 use crate::core::reads::pairs;
@@ -305,10 +306,23 @@ pub fn unregister_hooks(ctx: Ctx<'_>) {
 }
 
 fn subscribe_server_event(ctx: Ctx<'_>, id: u64) -> bool {
-    let callback: raw::ValkeyModuleEventCallback = Some(shells::server_event as _);
+    set_server_event_callback(ctx, id, Some(shells::server_event as _))
+}
+
+fn set_server_event_callback(ctx: Ctx<'_>, id: u64, callback: raw::ValkeyModuleEventCallback) -> bool {
     let event = raw::ValkeyModuleEvent { id, dataver: 1 };
     // SAFETY: the context is valid (type invariant); the callback has the server's signature.
     unsafe { api!(ValkeyModule_SubscribeToServerEvent)(ctx.as_raw(), event, callback) == raw::VALKEYMODULE_OK as i32 }
+}
+
+/// Has the server tell when each command has run ([`crate::module::hooks::command_done`]), or no longer. `false` where it cannot (before 9.1).
+///
+/// The server must not be going through its listeners when one is taken back: call with `on` false only for a command that a connected client
+/// has just sent.
+pub fn watch_results(ctx: Ctx<'_>, on: bool) -> bool {
+    let callback: raw::ValkeyModuleEventCallback = if on { Some(shells::server_event as _) } else { None };
+    let events = [api::WBL_EVENT_COMMAND_RESULT_SUCCESS, api::WBL_EVENT_COMMAND_RESULT_FAILURE];
+    events.into_iter().all(|id| set_server_event_callback(ctx, u64::from(id), callback))
 }
 
 /// Has the server apply the values of its configuration file to the registered settings. `false` when one was refused.

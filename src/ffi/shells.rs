@@ -1,6 +1,7 @@
 //! The callbacks that the server calls: a few lines each, no decisions. Each catches panics; as every callback may stand on the way to an
 //! acknowledgement, a panic ends the process rather than let a reply go on a broken state.
 
+use super::api;
 use super::call::{OwnedString, Reply, take_own_call};
 use super::client::User;
 use super::context::{Ctx, detached};
@@ -164,6 +165,28 @@ pub(super) unsafe extern "C" fn unit_end(ctx: *mut raw::ValkeyModuleCtx, _data: 
     guard("the unit-end job", || unsafe { Ctx::from_raw(ctx) }.map(hooks::unit_end));
 }
 
+const COMMAND_SUCCEEDED: u64 = api::WBL_EVENT_COMMAND_RESULT_SUCCESS as u64;
+const COMMAND_FAILED: u64 = api::WBL_EVENT_COMMAND_RESULT_FAILURE as u64;
+
+/// A command that has run.
+pub struct CommandResult<'a> {
+    /// Whose it was.
+    pub client: u64,
+    /// The server counted changes of the dataset.
+    pub changed: bool,
+    /// It was answered with an error.
+    pub failed: bool,
+    raw: &'a api::WblCommandResultInfo,
+}
+
+impl CommandResult<'_> {
+    /// Its arguments, with the name.
+    pub fn args(&self) -> Vec<&[u8]> {
+        // SAFETY: only `server_event` makes one, of the server's information, whose arguments live as long as the callback.
+        unsafe { arguments(self.raw.argv.cast(), self.raw.argc) }
+    }
+}
+
 pub(super) unsafe extern "C" fn server_event(
     ctx: *mut raw::ValkeyModuleCtx,
     event: raw::ValkeyModuleEvent,
@@ -200,6 +223,15 @@ pub(super) unsafe extern "C" fn server_event(
                 }
             }
             raw::VALKEYMODULE_EVENT_MODULE_CHANGE => hooks::modules_changed(ctx),
+            COMMAND_SUCCEEDED | COMMAND_FAILED => {
+                // SAFETY: for these events the server passes a CommandResultInfo of at least version 1, with `argc` live arguments.
+                let info = unsafe { &*data.cast::<api::WblCommandResultInfo>() };
+                let (client, changed, failed) = (info.client_id, info.dirty > 0, event.id == COMMAND_FAILED);
+                // Clients of modules' calls may have the id of a connected one.
+                if info.is_module_client == 0 {
+                    hooks::command_done(ctx, &CommandResult { client, changed, failed, raw: info });
+                }
+            }
             raw::VALKEYMODULE_EVENT_CONFIG => lifecycle::config_changed(ctx),
             raw::VALKEYMODULE_EVENT_SHUTDOWN => lifecycle::shut_down(ctx),
             raw::VALKEYMODULE_EVENT_REPLICATION_ROLE_CHANGED => {

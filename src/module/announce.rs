@@ -6,7 +6,7 @@ use crate::core::deadlines::timeout_ms;
 use crate::core::leaf::ClientId;
 use crate::core::reads::{self, Reads};
 use crate::core::table::{CommandSpec, Rule};
-use crate::ffi::{ClientInfo, Ctx, Filter, client_info};
+use crate::ffi::{ClientInfo, Ctx, Filter, client_info, watch_results};
 use crate::log::Lsn;
 use crate::module::arguments::{NAME_BYTES_MAX, has_arg, key_positions, lower_case, pause_ms, unblocked_client};
 use crate::module::server::Known;
@@ -100,6 +100,7 @@ impl Module {
             self.note_read(self.newest_read(ctx, filter, known.reads, db));
             return self.announce_running(ctx, filter, client, known, None);
         }
+        self.stop_stepping(ctx);
         self.blocked_readers.remove(client);
         self.answered.remove(&client);
         self.deadlines.remove(client);
@@ -130,6 +131,7 @@ impl Module {
     }
 
     fn announce_exec(&mut self, ctx: Ctx<'_>, client: ClientId) -> Verdict {
+        self.stop_stepping(ctx);
         self.top_client = client;
         self.postponed |= self.may_be_postponed(Known::UNKNOWN);
         // Calls at the end of such a unit would end the pause before it begins, which the server asserts against.
@@ -141,11 +143,29 @@ impl Module {
         self.script_db = Some(db);
         let (shown, runs_others) = self.transactions.finish(client, db, &self.dirty);
         let reads = self.note_read(shown) || runs_others && !self.dirty.is_empty();
-        if self.capture.exec(client, ctx.unit_time_us() / 1000) {
+        // Where it has no writes, what its scripts do is seen as that of any script.
+        if !self.capture.has_queued_writes(client) || self.watch_results(ctx) {
+            self.capture.exec_stepwise(client);
+        } else if self.capture.exec(client, ctx.unit_time_us() / 1000) {
             self.unit_waits = true;
             return Verdict::WATCH;
         }
         Verdict { watch_unit: reads, ..Verdict::PASS }
+    }
+
+    /// Has the server tell when each command of the EXEC that is about to run has run, where it can.
+    fn watch_results(&mut self, ctx: Ctx<'_>) -> bool {
+        self.results_watched = self.tells_results && watch_results(ctx, true);
+        self.tells_results = self.results_watched;
+        self.results_watched
+    }
+
+    /// A connected client has sent a command, so that no EXEC runs. Each command would cost if the server went on to tell.
+    fn stop_stepping(&mut self, ctx: Ctx<'_>) {
+        self.capture.stop_stepping();
+        if std::mem::take(&mut self.results_watched) {
+            watch_results(ctx, false);
+        }
     }
 
     fn announce_watch(&mut self, filter: &Filter, client: ClientId, class: Class) -> Verdict {

@@ -1,11 +1,15 @@
 //! What the server tells: commands before they run, changed keys, ends of units, the event loop.
 
+use crate::core::capture::Done;
 use crate::core::leaf::{Event, EventKind, Outcome, Query};
-use crate::ffi::{CallMode, ContextFlags, Ctx, LoadingPhase, client_info};
+use crate::ffi::{CallMode, CommandResult, ContextFlags, Ctx, LoadingPhase, client_info, server_version};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, finish_unit, wait_now};
 use crate::module::{Module, State, UnitHold, lifecycle, notify, recovery, scripts, server, with};
 
 pub use crate::module::announce::command_filter;
+
+/// The first server whose hash fields can expire.
+const FIELD_EXPIRY_SINCE: u32 = 0x0009_0000;
 
 /// No client's id.
 const NO_CLIENT: u64 = u64::MAX;
@@ -111,6 +115,13 @@ fn ask(ctx: Ctx<'_>, query: &Query, key: &[u8]) -> Option<Outcome> {
             value(last.element(0)?.element(0)?.bytes())
         }
         Query::StreamLength => value(ctx.call(CallMode::Internal, "XLEN", [key])?.integer().to_string().as_bytes()),
+        Query::ListLength => value(ctx.call(CallMode::Internal, "LLEN", [key])?.integer().to_string().as_bytes()),
+        Query::Field(field) => {
+            let found = ctx.call(CallMode::Internal, "HGET", [key, field])?;
+            let expiry = || ctx.call(CallMode::Internal, "HPEXPIRETIME", [key, b"FIELDS", b"1", field]);
+            let expires = server_version(ctx) >= FIELD_EXPIRY_SINCE && expiry()?.element(0)?.integer() >= 0;
+            Some(Outcome::Field(found.bytes().to_vec(), expires))
+        }
         Query::Value => value(ctx.call(CallMode::Internal, "GET", [key])?.bytes()),
         Query::FieldExpiries(fields) => {
             let count = fields.len().to_string();
@@ -127,6 +138,24 @@ fn ask(ctx: Ctx<'_>, query: &Query, key: &[u8]) -> Option<Outcome> {
 /// An event that tells of no change of its own: a key was looked for and is not there, or the key of the next event is new.
 pub fn key_noted(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8]) {
     notify::event_without_change(ctx, class, event, key);
+}
+
+/// A command has run; of interest for those of an EXEC. Told by servers from 9.1 on.
+pub fn command_done(ctx: Ctx<'_>, result: &CommandResult<'_>) {
+    let client = result.client;
+    let unseen = with(|module| {
+        if !module.state.logs() || !module.capture.is_stepping(client) {
+            return false;
+        }
+        let CommandResult { changed, failed, .. } = *result;
+        let done = Done { changed, failed, db: module.info_of(client).map(|info| info.db) };
+        let unseen = module.capture.command_done(client, &result.args(), done, ctx.unit_time_us() / 1000);
+        module.unit_waits |= unseen;
+        unseen
+    });
+    if unseen == Some(true) {
+        ask_for_unit_end(ctx);
+    }
 }
 
 /// The module's own event, raised to hold the reply of its own command.

@@ -121,6 +121,8 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         pause_until_ms: 0,
         postponed: false,
         asking: HashSet::new(),
+        tells_results: true,
+        results_watched: false,
         unit_end_deferred: false,
         top_client: 0,
         without_output: HashSet::new(),

@@ -155,6 +155,10 @@ pub(crate) struct Module {
     postponed: bool,
     /// Clients whose next command has an ASKING before it.
     asking: HashSet<u64>,
+    /// The server can tell when each command has run, as far as is known.
+    tells_results: bool,
+    /// It tells so now: an EXEC runs.
+    results_watched: bool,
     /// The unit's end is told too early for what must be asked then: it is taken up before the next command.
     unit_end_deferred: bool,
     /// The client of the last EXEC, script or other module's command: whose reply an unheld unit's is.

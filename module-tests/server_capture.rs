@@ -1,0 +1,64 @@
+//! How changes are logged: exactly, as an operation, and not as images of whole keys.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod harness;
+
+use harness::{Server, ServerBuilder, Version, each_version};
+
+fn images(server: &Server) -> u64 {
+    server.wbl_info("wbl_state_images").parse().unwrap()
+}
+
+/// Runs commands one after another; returns the number of images that were logged for them.
+fn images_of(server: &Server, commands: &[&str]) -> u64 {
+    let before = images(server);
+    let mut client = server.raw();
+    commands.iter().for_each(|command| drop(client.run(command)));
+    images(server) - before
+}
+
+each_version! {
+    fn transactions_are_logged_without_images(version: Version) {
+        let server = ServerBuilder::with_module(version).in_memory().start();
+        let mut client = server.raw();
+        client.run("MSET e 1 n 1");
+        client.run("HSET h f 1");
+        for transaction in [
+            &["SET s 1", "INCR s", "EXPIRE e 100", "INCRBYFLOAT number 1.5", "HINCRBYFLOAT h f 1.5"][..],
+            &["LPUSH l a", "LTRIM l 0 9", "RPOP l", "XADD x * f v", "SADD t a b", "SREM t a"],
+            &["EVAL redis.call('SET','s',2,'EX',100)redis.call('XADD','x','*','f','v') 0"],
+        ] {
+            let commands: Vec<&str> = ["MULTI"].iter().chain(transaction).chain(&["EXEC"]).copied().collect();
+            assert_eq!(images_of(&server, &commands), 0, "{transaction:?}");
+        }
+        assert_eq!(client.run("GET s").text(), "2", "the script has run");
+        // A server of 9.1 tells when each command has run.
+        let several = [
+            "MULTI", "SET k 1 EX 100", "INCRBYFLOAT k 1", "GETEX k PX 1000", "PEXPIRE k 5000 GT", "XADD x2 * f v",
+            "XADD x2 MAXLEN 1 * f v", "XGROUP CREATE x2 g 0", "XACK x2 g 1-1", "EVAL redis.call('INCR','n') 0", "INCR n",
+            "COPY n n2 DB 1", "SELECT 1", "MOVE n2 0", "PFADD p a", "PFCOUNT p", "EXEC",
+        ];
+        let count = images_of(&server, &several);
+        assert_eq!(count == 0, version == Version::V9_1, "{count} images");
+    }
+
+    fn a_transaction_that_the_server_made_wait_survives(version: Version) {
+        let mut server = ServerBuilder::with_module(version).in_memory().start();
+        let (mut client, mut other) = (server.raw(), server.raw());
+        for command in ["XADD x 1-1 f v", "XGROUP CREATE x g 0", "XREADGROUP GROUP g c STREAMS x >", "SET s 1"] {
+            client.run(command);
+        }
+        for command in ["MULTI", "XACK x g 1-1", "INCRBYFLOAT s 1", "EXPIRE s 100", "COPY s t DB 1"] {
+            client.run(command);
+        }
+        other.run("CLIENT PAUSE 50 WRITE");
+        assert_eq!(client.run("EXEC").items().len(), 4);
+        server.kill9_and_restart();
+        let mut client = server.raw();
+        assert_eq!(client.run("XPENDING x g - + 10").items().len(), 0);
+        assert_eq!(client.run("GET s").text(), "2");
+        assert!(client.run("TTL s").integer() > 0);
+        client.run("SELECT 1");
+        assert_eq!(client.run("GET t").text(), "2");
+    }
+}
