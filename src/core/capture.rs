@@ -50,6 +50,8 @@ struct Postponed {
     functions: bool,
     /// The server was seen to make it wait.
     waited: bool,
+    /// It was seen to wait no longer, and may yet have to run.
+    released: bool,
 }
 
 impl Postponed {
@@ -139,7 +141,8 @@ impl Capture {
         let Some(leaf) = &self.current else { return };
         let functions = leaf.spec.is_some_and(|spec| spec.rule == Rule::Functions);
         let blocks = leaf.spec.is_some_and(|spec| spec.blocks);
-        let postponed = Postponed { client: leaf.client, keys: leaf.argument_keys(), functions, waited: false };
+        let postponed =
+            Postponed { client: leaf.client, keys: leaf.argument_keys(), functions, waited: false, released: false };
         postponed.log(self.unit.get_or_insert_with(|| Unit::new(now_ms)));
         if client.is_some() && !blocks {
             self.postponed.push(postponed);
@@ -151,10 +154,14 @@ impl Capture {
     pub fn resumed(&mut self, now_ms: i64, is_blocked: impl Fn(ClientId) -> bool) {
         for mut postponed in std::mem::take(&mut self.postponed) {
             if is_blocked(postponed.client) {
-                postponed.waited = true;
+                (postponed.waited, postponed.released) = (true, false);
                 self.postponed.push(postponed);
             } else if postponed.waited {
                 postponed.log(self.unit.get_or_insert_with(|| Unit::new(now_ms)));
+                // A client that was let go at the end of an iteration runs its command in the next.
+                if !std::mem::replace(&mut postponed.released, true) {
+                    self.postponed.push(postponed);
+                }
             }
         }
     }

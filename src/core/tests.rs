@@ -409,10 +409,11 @@ fn a_silent_command_that_the_server_made_wait_is_imaged_when_it_has_run() {
     assert_eq!(hooks.imaged(), ["s"]);
     hooks.0.resumed(NOW_MS, |_| true);
     assert_eq!(hooks.imaged(), Vec::<String>::new());
-    hooks.0.resumed(NOW_MS, |_| false);
-    assert_eq!(hooks.imaged(), ["s"]);
-    hooks.0.resumed(NOW_MS, |_| false);
-    assert_eq!(hooks.imaged(), Vec::<String>::new());
+    // It may run in the iteration after that.
+    for imaged in [vec!["s"], vec!["s"], vec![]] {
+        hooks.0.resumed(NOW_MS, |_| false);
+        assert_eq!(hooks.imaged(), imaged);
+    }
 }
 
 #[test]

@@ -38,7 +38,11 @@ impl Capture {
 
     /// No EXEC runs: a connected client has sent a command.
     pub fn stop_stepping(&mut self) {
-        self.stepping = None;
+        let Some(client) = self.stepping.take() else { return };
+        if self.queues.contains_key(&client) {
+            // Its EXEC was not seen to run: the server makes it wait, or has refused it.
+            self.postponed.iter_mut().filter(|postponed| postponed.client == client).for_each(|one| one.waited = true);
+        }
     }
 
     /// A command of that EXEC has run, or the EXEC itself. Returns whether it has an effect that no event told, so that the unit's end must be
@@ -95,7 +99,7 @@ impl Capture {
     fn silent_part(&self, client: ClientId) -> Option<Postponed> {
         let queue = self.queues.get(&client).filter(|queue| queue.has_silent())?;
         let (keys, functions) = (queue.silent_keys().to_vec(), queue.functions);
-        Some(Postponed { client, keys, functions, waited: false })
+        Some(Postponed { client, keys, functions, waited: false, released: false })
     }
 
     /// The EXEC is complete: its commands in their order, or images of all keys that changed where something could not be matched.
