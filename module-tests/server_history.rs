@@ -185,20 +185,34 @@ fn cut(folder: &Path, durable: u64, stolen_frames: usize) {
     let [segment] = &segments[..] else { panic!("more than one segment: {segments:?}") };
     let bytes = fs::read(segment).expect("the segment");
     let mut ends = vec![0];
-    let mut start = 0;
-    while bytes[start..].starts_with(b"#WBL1 ") {
+    let (mut start, mut position) = (0, 0);
+    while bytes[start..].starts_with(b"#") {
         let line_end = start + bytes[start..].iter().position(|byte| *byte == b'\n').expect("a line's end") + 1;
         let line = std::str::from_utf8(&bytes[start..line_end]).expect("an annotation");
-        let field = |index| u64::from_str_radix(line.split(' ').nth(index).expect("a field"), 16).expect("a number");
-        let (position, length) = (field(1), field(2));
-        if position + length > durable {
+        let length = match line.strip_prefix("#WBL1 ") {
+            Some(fields) => {
+                let mut fields = fields.split(' ').map(|field| u64::from_str_radix(field, 16));
+                position = fields.next().expect("a position").expect("a number");
+                fields.next().expect("a length").expect("a number")
+            }
+            None => short_length(line),
+        };
+        position += length;
+        if position > durable {
             break;
         }
-        start = line_end + length as usize;
+        start = line_end + usize::try_from(length).expect("a length");
         ends.push(start);
     }
     // The first frame only says where the segment begins.
     let keep = ends.len().saturating_sub(1 + stolen_frames).max(1);
     let file = OpenOptions::new().write(true).open(segment).expect("the segment");
     file.set_len(ends[keep] as u64).expect("the segment can be cut");
+}
+
+/// The length in a short annotation: the digits of base 64 behind the six of the checksum.
+fn short_length(line: &str) -> u64 {
+    const DIGITS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let digits = line.trim_end().get(7..).expect("a short annotation");
+    digits.chars().fold(0, |length, digit| length * 64 + DIGITS.find(digit).expect("a digit") as u64)
 }

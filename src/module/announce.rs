@@ -163,6 +163,10 @@ impl Module {
     /// A connected client has sent a command, so that no EXEC runs. Each command would cost if the server went on to tell.
     fn stop_stepping(&mut self, ctx: Ctx<'_>) {
         self.capture.stop_stepping();
+        // Within a wait that lets other clients in, the server may be going through its listeners.
+        if self.waits_for_resume {
+            return;
+        }
         if std::mem::take(&mut self.results_watched) {
             watch_results(ctx, false);
         }

@@ -123,6 +123,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         asking: HashSet::new(),
         tells_results: true,
         results_watched: false,
+        waits_for_resume: false,
         unit_end_deferred: false,
         top_client: 0,
         without_output: HashSet::new(),

@@ -159,6 +159,8 @@ pub(crate) struct Module {
     tells_results: bool,
     /// It tells so now: an EXEC runs.
     results_watched: bool,
+    /// The main thread waits for a RESUME, and lets other clients in meanwhile.
+    waits_for_resume: bool,
     /// The unit's end is told too early for what must be asked then: it is taken up before the next command.
     unit_end_deferred: bool,
     /// The client of the last EXEC, script or other module's command: whose reply an unheld unit's is.

@@ -155,6 +155,7 @@ fn wait_for_resume(ctx: Ctx<'_>, log: &Release, lsn: Lsn) {
     let set = |value: &[u8]| own.call(CallMode::Internal, "CONFIG", [&b"SET"[..], BUSY_THRESHOLD, value]);
     // The server looks at other clients only after this time.
     set(b"1");
+    let before_wait = with(|module| std::mem::replace(&mut module.waits_for_resume, true));
     own.with_new_context(|busy| {
         loop {
             match log.log().wait_durable(lsn, Some(PAUSED_POLL)) {
@@ -164,6 +165,7 @@ fn wait_for_resume(ctx: Ctx<'_>, log: &Release, lsn: Lsn) {
             }
         }
     });
+    with(|module| module.waits_for_resume = before_wait == Some(true));
     if let Some(before) = before {
         set(&before);
     }
