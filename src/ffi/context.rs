@@ -143,6 +143,12 @@ impl<'a> Ctx<'a> {
         Some(result)
     }
 
+    /// Whether writes are paused: CLIENT PAUSE, a failover. What is to be replicated then kills the server.
+    pub fn writes_are_paused(self) -> bool {
+        // SAFETY: called on the main thread (the context proves it); it takes nothing.
+        unsafe { api!(ValkeyModule_AvoidReplicaTraffic)() != 0 }
+    }
+
     /// The id of the client that executes; in an event callback the one whose command raised it.
     pub fn client_id(self) -> u64 {
         // SAFETY: the context is valid (type invariant).

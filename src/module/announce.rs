@@ -227,9 +227,8 @@ impl Module {
         self.postponed |= self.may_be_postponed(known);
         let asked = !self.asking.is_empty() && self.asking.remove(&client);
         if let Some(wrapper) = self.wrapper(filter, known, shown) {
-            // A script of the module's own does not know of an ASKING.
-            let is_script = known.reads == Reads::Script;
-            let may_be_held = !(is_script && asked) && self.may_be_held(client, known, info);
+            let as_sent = self.must_run_as_sent(ctx, client, known, asked);
+            let may_be_held = !as_sent && self.may_be_held(client, known, info);
             if may_be_held && filter.may_run_as(ctx, wrapper) {
                 self.capture.command(client, Class::ReadOnly, None, std::iter::empty());
                 return Verdict::wrap(wrapper);
@@ -239,6 +238,8 @@ impl Module {
             self.announce_client_command(ctx, filter);
         } else if filter.arg(0).eq_ignore_ascii_case(b"asking") {
             self.asking.insert(client);
+        } else if filter.arg(0).eq_ignore_ascii_case(b"script") && filter.arg(1).eq_ignore_ascii_case(b"debug") {
+            self.debugging.insert(client);
         }
         let reads = self.note_read(shown);
         if reads {
@@ -246,6 +247,16 @@ impl Module {
         }
         let verdict = self.announce_running(ctx, filter, client, known, Some(client));
         Verdict { watch_unit: verdict.watch_unit || reads, ..verdict }
+    }
+
+    /// Whether only the server itself can run the command as it should.
+    fn must_run_as_sent(&self, ctx: Ctx<'_>, client: ClientId, known: Known, asked: bool) -> bool {
+        let is_script = known.reads == Reads::Script;
+        let is_count = matches!(known.class, Class::Write(spec) if spec.rule == Rule::CardinalityCache);
+        // A script of the module's own does not know of an ASKING, and cannot be debugged.
+        is_script && (asked || self.debugging.contains(&client))
+            // A pause of writes stops some of these, and nothing may be replicated.
+            || (is_script || is_count) && ctx.writes_are_paused()
     }
 
     /// A CLIENT PAUSE or UNPAUSE begins or ends now.

@@ -240,6 +240,7 @@ pub fn client_gone(client: u64) {
         module.pause_queued.remove(&client);
         module.asking.remove(&client);
         module.answered.remove(&client);
+        module.debugging.remove(&client);
     });
 }
 

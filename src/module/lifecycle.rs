@@ -124,6 +124,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         tells_results: true,
         results_watched: false,
         waits_for_resume: false,
+        debugging: HashSet::new(),
         unit_end_deferred: false,
         top_client: 0,
         without_output: HashSet::new(),

@@ -161,6 +161,8 @@ pub(crate) struct Module {
     results_watched: bool,
     /// The main thread waits for a RESUME, and lets other clients in meanwhile.
     waits_for_resume: bool,
+    /// Clients that have sent SCRIPT DEBUG.
+    debugging: HashSet<u64>,
     /// The unit's end is told too early for what must be asked then: it is taken up before the next command.
     unit_end_deferred: bool,
     /// The client of the last EXEC, script or other module's command: whose reply an unheld unit's is.

@@ -46,8 +46,11 @@ fn schedule(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
     with(|module| module.scripts.push_back(script));
 }
 
-/// Runs the scripts that wait, in their order.
+/// Runs the scripts that wait, in their order. While writes are paused they wait on, as their clients would have without the module.
 pub(super) fn run_waiting(ctx: Ctx<'_>) {
+    if with(|module| module.scripts.is_empty()) != Some(false) || ctx.writes_are_paused() {
+        return;
+    }
     while let Some(Some(script)) = with(|module| module.scripts.pop_front()) {
         // A long script lets replies of other clients out.
         if let Some(Some(lsn)) = with(|module| module.iteration_waits_for.take()) {
