@@ -65,8 +65,12 @@ pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
 
 impl Module {
     /// What is known of a connected client; `None` for those of scripts and modules.
-    pub(super) fn info_of(&self, client: ClientId) -> Option<ClientInfo> {
-        self.clients.contains(&client).then(|| client_info(client)).flatten()
+    pub(super) fn info_of(&self, ctx: Ctx<'_>, client: ClientId) -> Option<ClientInfo> {
+        match self.clients.contains(&client) {
+            true if self.doubles.contains(&client) => server::listed_client_info(ctx, client),
+            true => client_info(client),
+            false => None,
+        }
     }
 
     /// What the command is, by its name (and its subcommand's).
@@ -90,7 +94,7 @@ impl Module {
             // Neither scripts nor modules can run these.
             Class::Multi | Class::EndMulti => return self.announce_bounds(client, known.class),
             Class::Exec => return self.announce_exec(ctx, client),
-            Class::Watch | Class::Unwatch => return self.announce_watch(filter, client, known.class),
+            Class::Watch | Class::Unwatch => return self.announce_watch(ctx, filter, client, known.class),
             _ => {}
         }
         // What scripts and modules run inside of a command has a client of its own, whose id may be that of a connected one.
@@ -104,18 +108,18 @@ impl Module {
         self.blocked_readers.remove(client);
         self.answered.remove(&client);
         self.deadlines.remove(client);
-        if self.is_queueing(client) {
+        if self.is_queueing(ctx, client) {
             return self.announce_queued(ctx, filter, client, known);
         }
         self.announce_top(ctx, filter, client, known)
     }
 
     /// Whether what this client sends is queued.
-    fn is_queueing(&mut self, client: ClientId) -> bool {
+    fn is_queueing(&mut self, ctx: Ctx<'_>, client: ClientId) -> bool {
         if !self.capture.is_queueing(client) {
             return false;
         }
-        let queueing = self.info_of(client).is_some_and(|info| info.in_multi);
+        let queueing = self.info_of(ctx, client).is_some_and(|info| info.in_multi);
         if !queueing {
             self.capture.not_queueing(client);
         }
@@ -139,7 +143,7 @@ impl Module {
         self.unit_end_deferred = pause_ms.is_some();
         pause_ms.into_iter().for_each(|pause_ms| self.announce_pause(pause_ms));
         self.capture.command(client, Class::Exec, None, std::iter::empty());
-        let db = self.info_of(client).map_or(0, |info| info.db);
+        let db = self.info_of(ctx, client).map_or(0, |info| info.db);
         self.script_db = Some(db);
         let (shown, runs_others) = self.transactions.finish(client, db, &self.dirty);
         let reads = self.note_read(shown) || runs_others && !self.dirty.is_empty();
@@ -172,9 +176,9 @@ impl Module {
         }
     }
 
-    fn announce_watch(&mut self, filter: &Filter, client: ClientId, class: Class) -> Verdict {
+    fn announce_watch(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, class: Class) -> Verdict {
         self.capture.command(client, Class::ReadOnly, None, std::iter::empty());
-        match self.info_of(client) {
+        match self.info_of(ctx, client) {
             Some(info) if class == Class::Watch && !info.in_multi => {
                 (1..filter.len())
                     .for_each(|index| self.transactions.watch(client, (info.db, filter.arg(index).into())));
@@ -221,14 +225,14 @@ impl Module {
         // The client's database is asked for only if a key of that name is dirty in any.
         let info = match self.newest_read(ctx, filter, known.reads, None) {
             None => None,
-            Some(_) => self.info_of(client),
+            Some(_) => self.info_of(ctx, client),
         };
         let shown = info.and_then(|info| self.newest_read(ctx, filter, known.reads, Some(info.db)));
         self.postponed |= self.may_be_postponed(known);
         let asked = !self.asking.is_empty() && self.asking.remove(&client);
         if let Some(wrapper) = self.wrapper(filter, known, shown) {
             let as_sent = self.must_run_as_sent(ctx, client, known, asked);
-            let may_be_held = !as_sent && self.may_be_held(client, known, info);
+            let may_be_held = !as_sent && self.may_be_held(ctx, client, known, info);
             if may_be_held && filter.may_run_as(ctx, wrapper) {
                 self.capture.command(client, Class::ReadOnly, None, std::iter::empty());
                 return Verdict::wrap(wrapper);
@@ -313,9 +317,11 @@ impl Module {
 
     /// Whether the client's reply to a command that the module runs can be held: else the loop waits for it. What must be run by the module
     /// to be seen is, whoever waits then.
-    fn may_be_held(&mut self, client: ClientId, known: Known, info: Option<ClientInfo>) -> bool {
+    fn may_be_held(&mut self, ctx: Ctx<'_>, client: ClientId, known: Known, info: Option<ClientInfo>) -> bool {
         // A subscriber may run certain commands only, and is told their names.
-        let Some(info) = info.or_else(|| self.info_of(client)).filter(|info| !info.subscribed) else { return false };
+        let Some(info) = info.or_else(|| self.info_of(ctx, client)).filter(|info| !info.subscribed) else {
+            return false;
+        };
         if matches!(known.class, Class::Write(spec) if spec.is_wrapped()) {
             return true;
         }
@@ -338,7 +344,7 @@ impl Module {
                 self.capture.command(client, Class::Opaque, None, none());
                 if top.is_none() {
                     self.announce_select(ctx, filter);
-                } else if let Some(info) = self.info_of(client) {
+                } else if let Some(info) = self.info_of(ctx, client) {
                     self.script_db = Some(info.db);
                     self.top_client = client;
                 }
@@ -384,7 +390,7 @@ impl Module {
     ) -> Verdict {
         // COPY and MOVE name another database, so that their events do not tell their own.
         let needs_db = spec.is_wrapped() || spec.rule == Rule::Copy || spec.name == "move";
-        let db = if needs_db { self.info_of(client).map(|info| info.db) } else { None };
+        let db = if needs_db { self.info_of(ctx, client).map(|info| info.db) } else { None };
         self.capture.command(client, Class::Write(spec), db, (0..filter.len()).map(|index| filter.arg(index)));
         if spec.blocks && top.is_some() {
             let args: Vec<&[u8]> = (0..filter.len()).map(|index| filter.arg(index)).collect();
@@ -407,7 +413,7 @@ impl Module {
 
     /// A reader that the server itself will serve, without an event: whatever changes its streams is waited for by the loop.
     fn announce_stream_reader(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId) {
-        let Some(info) = self.info_of(client) else { return };
+        let Some(info) = self.info_of(ctx, client) else { return };
         for index in key_positions(ctx, filter, Reads::Movable) {
             self.blocked_readers.add(client, (info.db, filter.arg(index).into()));
         }

@@ -51,8 +51,10 @@ impl Module {
             || self.capture.may_have_replied(client)
             || flags.is_slot_import()
             || !self.clients.contains(&client)
+            // It may be a module's own client, which cannot be blocked.
+            || self.doubles.contains(&client)
             // Invalidations of a held client leave before its reply.
-            || (self.tracking_seen && self.info_of(client).is_some_and(|info| info.tracking));
+            || (self.tracking_seen && self.info_of(ctx, client).is_some_and(|info| info.tracking));
         let held =
             if cannot_hold || self.pipeliners.is_pipelining(client) && !self.paused { None } else { ctx.hold_reply() };
         match held {
@@ -148,7 +150,7 @@ pub fn command_done(ctx: Ctx<'_>, result: &CommandResult<'_>) {
             return false;
         }
         let CommandResult { changed, failed, .. } = *result;
-        let done = Done { changed, failed, db: module.info_of(client).map(|info| info.db) };
+        let done = Done { changed, failed, db: module.info_of(ctx, client).map(|info| info.db) };
         let unseen = module.capture.command_done(client, &result.args(), done, ctx.unit_time_us() / 1000);
         module.unit_waits |= unseen;
         unseen
@@ -239,6 +241,7 @@ pub fn client_gone(client: u64) {
         module.deadlines.remove(client);
         module.pause_queued.remove(&client);
         module.asking.remove(&client);
+        module.doubles.remove(&client);
         module.answered.remove(&client);
         module.debugging.remove(&client);
     });

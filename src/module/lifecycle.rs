@@ -125,6 +125,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         results_watched: false,
         waits_for_resume: false,
         debugging: HashSet::new(),
+        doubles: HashSet::new(),
         unit_end_deferred: false,
         top_client: 0,
         without_output: HashSet::new(),

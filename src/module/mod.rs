@@ -145,6 +145,9 @@ pub(crate) struct Module {
     pipeliners: Pipeliners,
     /// The connected clients; others are scripts' and modules' own.
     clients: HashSet<u64>,
+    /// Clients that another module has blocked: the server gives their ids to that module's own clients, too, in which its threads run commands,
+    /// and never takes them back. What executes under such an id may have no connection.
+    doubles: HashSet<u64>,
     /// CLIENT TRACKING may be on for some.
     tracking_seen: bool,
     /// Clients that have queued a CLIENT PAUSE, with its time in milliseconds.

@@ -16,7 +16,7 @@ impl Module {
         // The server looks at the clock, not at the time of the iteration, which may be earlier.
         let now_ms = now_ms();
         while let Some(client) = self.deadlines.take_due(now_ms) {
-            if self.info_of(client).is_some_and(|info| info.blocked) {
+            if self.info_of(ctx, client).is_some_and(|info| info.blocked) {
                 self.deadlines.set(client, now_ms + 1);
                 continue;
             }

@@ -40,6 +40,10 @@ pub(super) fn ask_for_unit_end(ctx: Ctx<'_>) {
     }
 }
 
+fn blocks(module: &Module, ctx: Ctx<'_>, client: u64) -> bool {
+    module.info_of(ctx, client).is_some_and(|info| info.blocked)
+}
+
 /// Ends the open unit, if there is one.
 pub(super) fn finish_unit(ctx: Ctx<'_>) {
     let unit = with(|module| {
@@ -49,9 +53,10 @@ pub(super) fn finish_unit(ctx: Ctx<'_>) {
             return None;
         }
         module.script_db = None;
-        module.opaque_runs = false;
-        let blocks = |client| module.info_of(client).is_some_and(|info| info.blocked);
-        if !module.unit_holds.is_empty() || module.unit_reads.is_some() && blocks(module.top_client) {
+        if std::mem::take(&mut module.opaque_runs) && blocks(module, ctx, module.top_client) {
+            module.doubles.insert(module.top_client);
+        }
+        if !module.unit_holds.is_empty() || module.unit_reads.is_some() && blocks(module, ctx, module.top_client) {
             // A held reply waits for a later position, a client that blocks gets none yet.
             module.unit_reads = None;
         }
