@@ -51,6 +51,8 @@ impl Module {
             || self.capture.may_have_replied(client)
             || flags.is_slot_import()
             || !self.clients.contains(&client)
+            // What other modules' jobs do at the unit's end is done with the slot of a blocked client's command.
+            || (self.other_modules && flags.in_cluster())
             // It may be a module's own client, which cannot be blocked.
             || self.doubles.contains(&client)
             // Invalidations of a held client leave before its reply.
