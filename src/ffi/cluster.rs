@@ -15,14 +15,15 @@ const UNNOTICED: u32 = raw::VALKEYMODULE_OPEN_KEY_NOTOUCH
     | raw::VALKEYMODULE_OPEN_KEY_NOSTATS
     | raw::VALKEYMODULE_OPEN_KEY_NOEXPIRE;
 
-/// Tells the server that slots may be moved atomically: what arrives raises events, as other commands do, and what leaves, too.
-pub fn allow_slot_migration(ctx: Ctx<'_>) {
-    if server_version(ctx) < SLOT_MIGRATION_SINCE {
-        return;
+/// Tells the server what it may do while the module is loaded: move slots atomically (what arrives raises events, as other commands do, and
+/// what leaves, too), and keep a replica's old dataset readable until the new one is there (on a replica the module rests).
+pub fn declare_options(ctx: Ctx<'_>) {
+    let mut options = raw::VALKEYMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD;
+    if server_version(ctx) >= SLOT_MIGRATION_SINCE {
+        options |= api::WBL_OPTIONS_HANDLE_ATOMIC_SLOT_MIGRATION;
     }
-    let options = i32::try_from(api::WBL_OPTIONS_HANDLE_ATOMIC_SLOT_MIGRATION).unwrap_or(0);
-    // SAFETY: the context is valid (type invariant); the module sets no other options.
-    unsafe { api!(ValkeyModule_SetModuleOptions)(ctx.as_raw(), options) };
+    // SAFETY: the context is valid (type invariant); this is the only place that sets options.
+    unsafe { api!(ValkeyModule_SetModuleOptions)(ctx.as_raw(), i32::try_from(options).unwrap_or(0)) };
 }
 
 impl Ctx<'_> {

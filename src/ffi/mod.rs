@@ -38,7 +38,7 @@ mod signals;
 
 pub use call::{CallMode, Promise, Reply, ReplyKind};
 pub use client::{ClientInfo, Held, client_info};
-pub use cluster::allow_slot_migration;
+pub use cluster::declare_options;
 pub use context::{ContextFlags, Ctx, wake_event_loop};
 pub use info::{InfoWriter, ServerInfo};
 pub use load::{ChildResult, fork_child, kill_child, load_rdb, pipe_path, save_rdb};

@@ -8,7 +8,7 @@ use crate::core::pipeliners::Pipeliners;
 use crate::core::reads::{BlockedReaders, Transactions};
 use crate::core::unit::Batch;
 use crate::ffi::{
-    ChildResult, Ctx, Held, Level, LoadingPhase, allow_slot_migration, exit_now, fork_child, kill_child, log,
+    ChildResult, Ctx, Held, Level, LoadingPhase, declare_options, exit_now, fork_child, kill_child, log,
     register_hooks, save_rdb, server_version, unregister_hooks,
 };
 use crate::log::{FolderStorage, LogError, Lsn, Opened, Options, open};
@@ -81,7 +81,7 @@ pub fn load(ctx: Ctx<'_>, args: &[&[u8]]) -> bool {
 fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
     check_version(server_version(ctx))?;
     ctx.create_detached();
-    allow_slot_migration(ctx);
+    declare_options(ctx);
     config::register(ctx, args)?;
     if !commands::register(ctx) || !register_hooks(ctx) {
         return Err("the server refused its commands or hooks".into());
