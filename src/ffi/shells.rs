@@ -232,7 +232,16 @@ pub(super) unsafe extern "C" fn server_event(
                     hooks::command_done(ctx, &CommandResult { client, changed, failed, raw: info });
                 }
             }
-            raw::VALKEYMODULE_EVENT_CONFIG => lifecycle::config_changed(ctx),
+            raw::VALKEYMODULE_EVENT_CONFIG => {
+                // SAFETY: for this event the server passes a ConfigChange of at least version 1, which holds `num_changes` NUL-terminated names.
+                let names: Vec<&[u8]> = unsafe {
+                    let change = &*data.cast::<raw::ValkeyModuleConfigChange>();
+                    (0..change.num_changes as usize)
+                        .map(|index| CStr::from_ptr(*change.config_names.add(index)).to_bytes())
+                        .collect()
+                };
+                lifecycle::config_changed(ctx, &names);
+            }
             raw::VALKEYMODULE_EVENT_SHUTDOWN => lifecycle::shut_down(ctx),
             raw::VALKEYMODULE_EVENT_REPLICATION_ROLE_CHANGED => {
                 lifecycle::role_changed(ctx, sub == raw::VALKEYMODULE_EVENT_REPLROLECHANGED_NOW_REPLICA);

@@ -343,11 +343,15 @@ pub fn set_enabled(ctx: Ctx<'_>, enabled: bool) -> Result<(), String> {
     }
 }
 
-/// A setting of the server changed.
-pub fn config_changed(ctx: Ctx<'_>) {
-    let io_threads = server::has_io_threads(ctx);
-    with(|module| module.io_threads = io_threads);
-    notify::setting_changed(ctx);
+/// Settings of the server changed.
+pub fn config_changed(ctx: Ctx<'_>, names: &[&[u8]]) {
+    if names.contains(&&b"io-threads"[..]) {
+        let io_threads = server::has_io_threads(ctx);
+        with(|module| module.io_threads = io_threads);
+    }
+    if names.iter().any(|name| name.ends_with(b"notify-keyspace-events")) {
+        notify::setting_changed(ctx);
+    }
 }
 
 /// The server became a replica or a primary.
