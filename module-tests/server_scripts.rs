@@ -72,4 +72,29 @@ each_version! {
         let mut other = server.raw();
         assert_eq!(other.run("GET k").text(), "v");
     }
+
+    // The server counts at most 128 kinds of errors that scripts make up; those of scripts that the module ran had no limit.
+    fn errors_that_scripts_make_up_do_not_fill_the_statistics(version: Version) {
+        let server = ServerBuilder::with_module(version).start();
+        let mut client = server.raw();
+        for index in 0..300 {
+            let error = client.call(&["EVAL", "return server.error_reply(ARGV[1] .. ' is made up')", "0", &index.to_string()]);
+            assert_eq!(format!("{error:?}"), format!("-{index} is made up"));
+        }
+        let count = client.run("INFO errorstats").text().lines().filter(|line| line.starts_with("errorstat_")).count();
+        // An 8.1 server has no way for modules to say that an error is made up.
+        assert!(count <= 130 || version == Version::V8_1, "{count} kinds");
+    }
+
+    fn the_error_of_a_reader_that_waited_is_counted(version: Version) {
+        let server = ServerBuilder::with_module(version).start();
+        let (mut client, mut reader) = (server.raw(), server.raw());
+        client.run("XGROUP CREATE stream group $ MKSTREAM");
+        reader.send_text("XREADGROUP GROUP group consumer BLOCK 0 STREAMS stream >");
+        wait_until("the reader waits", PATIENCE, || blocked_clients(&server) == "1");
+        client.run("XGROUP DESTROY stream group");
+        let error = format!("{:?}", reader.reply());
+        assert!(error.starts_with("-NOGROUP"), "{error}");
+        assert_eq!(info_field(&mut client, "errorstats", "errorstat_NOGROUP").as_deref(), Some("count=1"));
+    }
 }

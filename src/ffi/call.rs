@@ -182,6 +182,14 @@ impl Reply<'static> {
         NonNull::new(raw).map(|raw| Reply { raw, owned: true, outer: PhantomData })
     }
 
+    /// Looks at a reply that another owns.
+    ///
+    /// # Safety
+    /// `raw` is a reply that lives as long as the result is used, or null.
+    pub(super) unsafe fn borrow_raw(raw: *mut raw::ValkeyModuleCallReply) -> Option<Reply<'static>> {
+        NonNull::new(raw).map(|raw| Reply { raw, owned: false, outer: PhantomData })
+    }
+
     pub(super) fn into_answer(mut self) -> Answer {
         self.owned = false;
         Answer(self.raw)

@@ -28,6 +28,7 @@ mod call;
 mod client;
 mod cluster;
 mod context;
+mod errors;
 mod info;
 mod load;
 mod logging;

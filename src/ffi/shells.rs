@@ -2,9 +2,10 @@
 //! acknowledgement, a panic ends the process rather than let a reply go on a broken state.
 
 use super::api;
-use super::call::{OwnedString, Reply, take_own_call};
+use super::call::{OwnedString, Reply, ReplyKind, take_own_call};
 use super::client::User;
 use super::context::{Ctx, detached};
+use super::errors::find_optional_functions;
 use super::info::InfoWriter;
 use super::load::ChildResult;
 use super::registration::{PRIVATE_EVENT, answer_key_positions};
@@ -322,13 +323,18 @@ pub(super) unsafe extern "C" fn blocked_answer(
     _argv: *mut *mut raw::ValkeyModuleString,
     _argc: c_int,
 ) -> c_int {
-    // SAFETY: the server passes a valid context; the private data is an `Answer`'s reply, which lives until `free_answer`, or null.
-    unsafe {
-        let answer = api!(ValkeyModule_GetBlockedClientPrivateData)(ctx);
-        if !answer.is_null() {
-            api!(ValkeyModule_ReplyWithCallReply)(ctx, answer.cast());
+    guard("a blocked client's answer", || {
+        // SAFETY: the server passes a valid context; the private data is an `Answer`'s reply, which lives until `free_answer`, or null.
+        let (ctx, answer) = unsafe {
+            let answer = api!(ValkeyModule_GetBlockedClientPrivateData)(ctx);
+            (Ctx::from_raw(ctx), Reply::borrow_raw(answer.cast()))
+        };
+        if let (Some(ctx), Some(answer)) = (ctx, answer)
+            && !(answer.kind() == ReplyKind::Error && ctx.reply_with_error_of(&answer))
+        {
+            ctx.reply_with(&answer);
         }
-    }
+    });
     OK
 }
 
@@ -471,6 +477,7 @@ pub unsafe extern "C" fn ValkeyModule_OnLoad(
         return ERR;
     }
     let loaded = catch_unwind(AssertUnwindSafe(|| {
+        find_optional_functions();
         // SAFETY: the context and the arguments are valid (caller).
         let (ctx, args) = unsafe { (Ctx::from_raw(ctx), arguments(argv, argc)) };
         ctx.is_some_and(|ctx| lifecycle::load(ctx, &args))
