@@ -97,4 +97,13 @@ each_version! {
         assert!(error.starts_with("-NOGROUP"), "{error}");
         assert_eq!(info_field(&mut client, "errorstats", "errorstat_NOGROUP").as_deref(), Some("count=1"));
     }
+
+    fn a_script_with_too_few_arguments_is_refused_by_the_server(version: Version) {
+        let server = ServerBuilder::with_module(version).start();
+        let mut client = server.raw();
+        let error = format!("{:?}", client.call(&["EVAL", "return 1"]));
+        assert_eq!(error, "-ERR wrong number of arguments for 'eval' command");
+        let eval = info_field(&mut client, "commandstats", "cmdstat_eval").expect("statistics of EVAL");
+        assert!(eval.contains("rejected_calls=1,"), "{eval}");
+    }
 }

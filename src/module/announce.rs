@@ -230,7 +230,9 @@ impl Module {
         let shown = info.and_then(|info| self.newest_read(ctx, filter, known.reads, Some(info.db)));
         self.postponed |= self.may_be_postponed(known);
         let asked = !self.asking.is_empty() && self.asking.remove(&client);
-        if let Some(wrapper) = self.wrapper(filter, known, shown) {
+        // What the server refuses by itself shows nothing.
+        let refused = known.refuses(filter.len());
+        if let Some(wrapper) = self.wrapper(filter, known, shown).filter(|_| !refused) {
             let as_sent = self.must_run_as_sent(ctx, client, known, asked);
             let may_be_held = !as_sent && self.may_be_held(ctx, client, known, info);
             if may_be_held && filter.may_run_as(ctx, wrapper) {
