@@ -116,6 +116,11 @@ impl Unit {
         self.touched = std::mem::take(&mut self.touched).into_iter().map(swapped).collect();
     }
 
+    /// Whether nothing has told of a change yet.
+    pub fn is_speculative(&self) -> bool {
+        self.is_empty() && self.touched.is_empty() && self.emptied.is_empty()
+    }
+
     /// Whether there is nothing to log.
     pub fn is_empty(&self) -> bool {
         self.count == 0

@@ -88,7 +88,8 @@ impl Filter {
         let arg = |index| unsafe { api!(ValkeyModule_CommandFilterArgGet)(self.raw, index) };
         let count = i32::try_from(self.len()).unwrap_or(0);
         let mut argv: Vec<_> = std::iter::once(name.as_raw()).chain((0..count).map(arg)).collect();
-        user.may_run(&mut argv)
+        // What it may not run itself the server refuses in its own way.
+        argv.get_mut(1..).is_some_and(|own| user.may_run(own)) && user.may_run(&mut argv)
     }
 
     /// Replaces an argument.
@@ -218,7 +219,7 @@ pub(super) unsafe extern "C" fn server_event(
                 // SAFETY: for this event the server passes a ClientInfo of at least version 1.
                 let client = unsafe { &*data.cast::<raw::ValkeyModuleClientInfo>() }.id;
                 if sub == raw::VALKEYMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED {
-                    hooks::client_gone(client);
+                    hooks::client_gone(ctx, client);
                 } else {
                     hooks::client_came(client);
                 }

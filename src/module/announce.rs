@@ -2,15 +2,14 @@
 //! must run itself are turned into its own commands.
 
 use crate::core::capture::Class;
-use crate::core::deadlines::timeout_ms;
 use crate::core::leaf::ClientId;
 use crate::core::reads::{self, Reads};
-use crate::core::table::{CommandSpec, Rule};
+use crate::core::table::Rule;
 use crate::ffi::{ClientInfo, Ctx, Filter, client_info, watch_results};
 use crate::log::Lsn;
-use crate::module::arguments::{NAME_BYTES_MAX, has_arg, key_positions, lower_case, pause_ms, unblocked_client};
+use crate::module::arguments::{NAME_BYTES_MAX, has_arg, is_client_pause, key_positions, lower_case, unblocked_client};
 use crate::module::server::Known;
-use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, now_ms, wait_now};
+use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, wait_now};
 use crate::module::{Module, State, server, with, wrap};
 use std::ffi::CStr;
 
@@ -19,18 +18,18 @@ const NO_CLIENT: &[u8] = b"0";
 
 /// What the filter makes of a command.
 #[derive(Default)]
-struct Verdict {
+pub(super) struct Verdict {
     /// The command may run long and let other clients' replies out meanwhile: this must be durable first.
-    wait_first: Option<Lsn>,
+    pub(super) wait_first: Option<Lsn>,
     /// Ask to be called at the end of the unit.
-    watch_unit: bool,
+    pub(super) watch_unit: bool,
     /// Run it through this command of the module.
-    wrap: Option<&'static CStr>,
+    pub(super) wrap: Option<&'static CStr>,
 }
 
 impl Verdict {
-    const PASS: Verdict = Verdict { wait_first: None, watch_unit: false, wrap: None };
-    const WATCH: Verdict = Verdict { watch_unit: true, ..Verdict::PASS };
+    pub(super) const PASS: Verdict = Verdict { wait_first: None, watch_unit: false, wrap: None };
+    pub(super) const WATCH: Verdict = Verdict { watch_unit: true, ..Verdict::PASS };
 
     fn wrap(name: &'static CStr) -> Verdict {
         Verdict { wrap: Some(name), ..Verdict::PASS }
@@ -64,6 +63,17 @@ pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
 }
 
 impl Module {
+    /// A command that the server refused, after it was announced, has changed and shown nothing: the end of a unit comes before the next command.
+    pub(super) fn drop_leftovers(&mut self) {
+        if self.frame.is_none() && !self.unit_end_deferred && self.unit_holds.is_empty() {
+            self.capture.drop_refused();
+            if !self.capture.has_unit() {
+                self.unit_reads = None;
+                self.unit_waits = false;
+            }
+        }
+    }
+
     /// What is known of a connected client; `None` for those of scripts and modules.
     pub(super) fn info_of(&self, ctx: Ctx<'_>, client: ClientId) -> Option<ClientInfo> {
         match self.clients.contains(&client) {
@@ -90,6 +100,12 @@ impl Module {
     fn announce(&mut self, ctx: Ctx<'_>, filter: &Filter) -> Verdict {
         let client = filter.client_id();
         let known = self.known(filter.arg(0), filter.arg(1));
+        // What scripts and modules run inside of a command has a client of its own, whose id may be that of a connected one.
+        let in_script = ctx.flags().in_script();
+        let is_nested = self.frame.is_some() || self.opaque_runs || in_script || !self.clients.contains(&client);
+        if !is_nested {
+            self.drop_leftovers();
+        }
         match known.class {
             // Neither scripts nor modules can run these.
             Class::Multi | Class::EndMulti => return self.announce_bounds(client, known.class),
@@ -97,9 +113,7 @@ impl Module {
             Class::Watch | Class::Unwatch => return self.announce_watch(ctx, filter, client, known.class),
             _ => {}
         }
-        // What scripts and modules run inside of a command has a client of its own, whose id may be that of a connected one.
-        let in_script = ctx.flags().in_script();
-        if self.frame.is_some() || self.opaque_runs || in_script || !self.clients.contains(&client) {
+        if is_nested {
             let db = if in_script { self.script_db } else { None };
             self.note_read(self.newest_read(ctx, filter, known.reads, db));
             return self.announce_running(ctx, filter, client, known, None);
@@ -137,11 +151,9 @@ impl Module {
     fn announce_exec(&mut self, ctx: Ctx<'_>, client: ClientId) -> Verdict {
         self.stop_stepping(ctx);
         self.top_client = client;
-        self.postponed |= self.may_be_postponed(Known::UNKNOWN);
+        self.postponed |= self.may_be_postponed(ctx, Known::UNKNOWN);
         // Calls at the end of such a unit would end the pause before it begins, which the server asserts against.
-        let pause_ms = self.pause_queued.remove(&client);
-        self.unit_end_deferred = pause_ms.is_some();
-        pause_ms.into_iter().for_each(|pause_ms| self.announce_pause(pause_ms));
+        self.unit_end_deferred = self.pause_queued.remove(&client);
         self.capture.command(client, Class::Exec, None, std::iter::empty());
         let db = self.info_of(ctx, client).map_or(0, |info| info.db);
         self.script_db = Some(db);
@@ -211,9 +223,8 @@ impl Module {
             Reads::TwoDatabases => set.anything(),
             _ => positions.into_iter().for_each(|index| set.key(filter.arg(index))),
         }
-        if let Some(pause_ms) = pause_ms(filter) {
-            let queued = self.pause_queued.entry(client).or_default();
-            *queued = pause_ms.max(*queued);
+        if is_client_pause(filter) {
+            self.pause_queued.insert(client);
         }
         let args = (0..filter.len()).map(|index| filter.arg(index));
         self.capture.command(client, known.class, None, args);
@@ -228,7 +239,7 @@ impl Module {
             Some(_) => self.info_of(ctx, client),
         };
         let shown = info.and_then(|info| self.newest_read(ctx, filter, known.reads, Some(info.db)));
-        self.postponed |= self.may_be_postponed(known);
+        self.postponed |= self.may_be_postponed(ctx, known);
         let asked = !self.asking.is_empty() && self.asking.remove(&client);
         // What the server refuses by itself shows nothing.
         let refused = known.refuses(filter.len());
@@ -265,24 +276,16 @@ impl Module {
             || (is_script || is_count) && ctx.writes_are_paused()
     }
 
-    /// A CLIENT PAUSE or UNPAUSE begins or ends now.
-    fn announce_pause(&mut self, pause_ms: i64) {
-        let until_ms = now_ms().saturating_add(pause_ms);
-        self.pause_until_ms = if pause_ms == 0 { until_ms } else { until_ms.max(self.pause_until_ms) };
-    }
-
     /// Whether a CLIENT PAUSE may make the command wait, which has passed the filter then.
-    fn may_be_postponed(&self, known: Known) -> bool {
+    fn may_be_postponed(&mut self, ctx: Ctx<'_>, known: Known) -> bool {
         let harmless = known.class == Class::ReadOnly && known.reads == Reads::Nothing;
-        self.pause_until_ms > 0 && !harmless && now_ms() < self.pause_until_ms
+        !harmless && self.sees_pause(ctx)
     }
 
     /// A subcommand of CLIENT that matters here.
     fn announce_client_command(&mut self, ctx: Ctx<'_>, filter: &Filter) {
         if filter.arg(1).eq_ignore_ascii_case(b"tracking") {
             self.tracking_seen = true;
-        } else if let Some(pause_ms) = pause_ms(filter) {
-            self.announce_pause(pause_ms);
         } else if let Some(client) = unblocked_client(filter)
             && self.capture.waiting_command(client).is_some()
         {
@@ -329,95 +332,5 @@ impl Module {
         }
         // Invalidations of a held client leave before its reply.
         !info.tracking && (self.paused || !self.pipeliners.is_pipelining(client))
-    }
-
-    /// Announces a command that runs now, as it was sent. `top` is its client, if it is one that waits for a reply.
-    fn announce_running(
-        &mut self,
-        ctx: Ctx<'_>,
-        filter: &Filter,
-        client: ClientId,
-        known: Known,
-        top: Option<ClientId>,
-    ) -> Verdict {
-        let none = std::iter::empty;
-        match known.class {
-            Class::Opaque => {
-                self.capture.command(client, Class::Opaque, None, none());
-                if top.is_none() {
-                    self.announce_select(ctx, filter);
-                } else if let Some(info) = self.info_of(ctx, client) {
-                    self.script_db = Some(info.db);
-                    self.top_client = client;
-                }
-                // What another module's command reads, or a script's, is noted while it runs.
-                let watch_unit = top.is_some() && !filter.arg(0).eq_ignore_ascii_case(b"select");
-                self.opaque_runs |= watch_unit;
-                Verdict { wait_first: self.iteration_waits_for, watch_unit, ..Verdict::PASS }
-            }
-            Class::Write(spec) if spec.rule == Rule::CardinalityCache && filter.len() != 2 => {
-                self.capture.command(client, Class::ReadOnly, None, none());
-                Verdict::PASS
-            }
-            Class::Write(spec) => self.announce_write(ctx, filter, client, spec, top),
-            class => {
-                if known.stream_reader && top.is_some() && has_arg(filter, b"BLOCK") {
-                    self.announce_stream_reader(ctx, filter, client);
-                }
-                self.capture.command(client, class, None, none());
-                let watch_unit = known.reads == Reads::Script && top.is_some() && !self.dirty.is_empty();
-                Verdict { watch_unit, ..Verdict::PASS }
-            }
-        }
-    }
-
-    /// A SELECT of a script or of another module.
-    fn announce_select(&mut self, ctx: Ctx<'_>, filter: &Filter) {
-        if !filter.arg(0).eq_ignore_ascii_case(b"select") {
-            return;
-        }
-        let db = std::str::from_utf8(filter.arg(1)).ok().and_then(|db| db.parse().ok());
-        if let Some(db) = db.filter(|db| ctx.own().select_db(*db)) {
-            self.script_db = Some(db);
-        }
-    }
-
-    fn announce_write(
-        &mut self,
-        ctx: Ctx<'_>,
-        filter: &Filter,
-        client: ClientId,
-        spec: &'static CommandSpec,
-        top: Option<ClientId>,
-    ) -> Verdict {
-        // COPY and MOVE name another database, so that their events do not tell their own.
-        let needs_db = spec.is_wrapped() || spec.rule == Rule::Copy || spec.name == "move";
-        let db = if needs_db { self.info_of(ctx, client).map(|info| info.db) } else { None };
-        self.capture.command(client, Class::Write(spec), db, (0..filter.len()).map(|index| filter.arg(index)));
-        if spec.blocks && top.is_some() {
-            let args: Vec<&[u8]> = (0..filter.len()).map(|index| filter.arg(index)).collect();
-            if let Some(timeout) = timeout_ms(spec.name, &args) {
-                self.deadlines.set(client, (ctx.unit_time_us() / 1000).saturating_add(timeout));
-            }
-        }
-        let failing_bitfield = spec.rule == Rule::Bits && has_arg(filter, b"FAIL");
-        if !spec.is_silent() && !failing_bitfield {
-            return Verdict::PASS;
-        }
-        // It may change data though no event tells of it.
-        if let Some(client) = top {
-            self.top_client = client;
-        }
-        self.capture.unseen(top, ctx.unit_time_us() / 1000);
-        self.unit_waits = true;
-        Verdict::WATCH
-    }
-
-    /// A reader that the server itself will serve, without an event: whatever changes its streams is waited for by the loop.
-    fn announce_stream_reader(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId) {
-        let Some(info) = self.info_of(ctx, client) else { return };
-        for index in key_positions(ctx, filter, Reads::Movable) {
-            self.blocked_readers.add(client, (info.db, filter.arg(index).into()));
-        }
     }
 }

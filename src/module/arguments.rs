@@ -13,16 +13,9 @@ pub(super) fn unblocked_client(filter: &Filter) -> Option<ClientId> {
     if is_unblock { std::str::from_utf8(filter.arg(2)).ok()?.parse().ok() } else { None }
 }
 
-/// The time of a CLIENT PAUSE; 0 for UNPAUSE.
-pub(super) fn pause_ms(filter: &Filter) -> Option<i64> {
-    if !filter.arg(0).eq_ignore_ascii_case(b"client") {
-        return None;
-    }
-    match filter.arg(1) {
-        name if name.eq_ignore_ascii_case(b"unpause") => Some(0),
-        name if name.eq_ignore_ascii_case(b"pause") => std::str::from_utf8(filter.arg(2)).ok()?.parse().ok(),
-        _ => None,
-    }
+/// Whether it is CLIENT PAUSE.
+pub(super) fn is_client_pause(filter: &Filter) -> bool {
+    filter.arg(0).eq_ignore_ascii_case(b"client") && filter.arg(1).eq_ignore_ascii_case(b"pause")
 }
 
 /// The indices of the command's keys.

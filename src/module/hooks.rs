@@ -233,8 +233,13 @@ pub fn client_came(client: u64) {
 }
 
 /// A client has gone.
-pub fn client_gone(client: u64) {
+pub fn client_gone(ctx: Ctx<'_>, client: u64) {
+    let flags = ctx.flags();
     with(|module| {
+        // What a refused command of it left behind would be waited for while the server frees the client.
+        if !flags.in_exec() && !flags.in_script() && !module.opaque_runs {
+            module.drop_leftovers();
+        }
         module.capture.client_gone(client);
         module.pipeliners.client_gone(client);
         module.clients.remove(&client);
@@ -266,7 +271,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     finish_suspects(ctx);
     let wait = with(|module| {
         module.wait_for_timed_out(ctx);
-        module.wait_for_resumed();
+        module.wait_for_resumed(ctx);
         module.hand_over();
         if let Some(log) = &module.log {
             let durable = log.log().durable();

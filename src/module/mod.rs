@@ -19,6 +19,7 @@ mod read_ahead;
 pub mod recovery;
 mod release;
 mod replay;
+mod running;
 mod scripts;
 mod server;
 mod shown;
@@ -150,10 +151,10 @@ pub(crate) struct Module {
     doubles: HashSet<u64>,
     /// CLIENT TRACKING may be on for some.
     tracking_seen: bool,
-    /// Clients that have queued a CLIENT PAUSE, with its time in milliseconds.
-    pause_queued: HashMap<u64, i64>,
-    /// Until then a CLIENT PAUSE makes commands wait; milliseconds since the Unix epoch.
-    pause_until_ms: i64,
+    /// Clients that have queued a CLIENT PAUSE.
+    pause_queued: HashSet<u64>,
+    /// When a pause of writes was seen last; milliseconds since the Unix epoch.
+    pause_seen_ms: i64,
     /// A command has come that it may have made wait, and that may not have run yet.
     postponed: bool,
     /// Clients whose next command has an ASKING before it.

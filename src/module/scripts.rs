@@ -43,7 +43,11 @@ fn schedule(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
     let Some(held) = ctx.block_for_answer() else { return ctx.reply_error(errors::CANNOT_BLOCK) };
     let command = command.iter().map(|arg| arg.to_vec()).collect();
     let script = Script { client: ctx.client_id(), held, command, db: ctx.selected_db(), resp3: flags.is_resp3() };
-    with(|module| module.scripts.push_back(script));
+    with(|module| {
+        // As on a stock server it executes, and does not wait for something that CLIENT UNBLOCK could end.
+        module.answered.insert(script.client);
+        module.scripts.push_back(script);
+    });
 }
 
 /// Runs the scripts that wait, in their order. While writes are paused they wait on, as their clients would have without the module.

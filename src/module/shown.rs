@@ -7,7 +7,7 @@ use crate::log::Lsn;
 use crate::module::units::now_ms;
 use crate::module::{Module, State};
 
-/// The server looks after the end of a CLIENT PAUSE now and then: all that waited for it has run when this has passed.
+/// The server looks after the end of a pause now and then: all that waited for it has run when this has passed.
 const PAUSE_REMAINS_MS: i64 = 1000;
 
 impl Module {
@@ -33,13 +33,22 @@ impl Module {
         }
     }
 
-    /// Commands that a CLIENT PAUSE made wait have passed the filter before it; what they show is not known. The loop waits.
-    pub(super) fn wait_for_resumed(&mut self) {
+    /// Commands that a pause (CLIENT PAUSE, a failover) made wait have passed the filter before it; what they show is not known. The loop waits.
+    pub(super) fn wait_for_resumed(&mut self, ctx: Ctx<'_>) {
         if self.postponed {
-            self.postponed = now_ms() < self.pause_until_ms.saturating_add(PAUSE_REMAINS_MS);
+            self.postponed = self.sees_pause(ctx) || now_ms() < self.pause_seen_ms.saturating_add(PAUSE_REMAINS_MS);
             let shown = self.undurable(self.dirty.any_change().max(self.dirty.functions_change()));
             self.iteration_waits_for = self.iteration_waits_for.max(shown);
         }
+    }
+
+    /// Whether a pause of writes is on: CLIENT PAUSE, a failover, a slot that moves.
+    pub(super) fn sees_pause(&mut self, ctx: Ctx<'_>) -> bool {
+        let paused = ctx.writes_are_paused();
+        if paused {
+            self.pause_seen_ms = now_ms();
+        }
+        paused
     }
 
     /// The newest change, not durable yet, that the reply to the command may show. Without a database: in any.
