@@ -18,6 +18,7 @@ pub mod server;
 pub mod strace;
 pub mod temp;
 pub mod trial;
+pub mod twins;
 pub mod wait;
 
 pub use cluster::Cluster;
@@ -28,6 +29,7 @@ pub use rng::Rng;
 pub use scene::Scene;
 pub use server::{Server, ServerBuilder};
 pub use strace::{Injection, Strace};
+pub use twins::Twins;
 pub use wait::{wait_for, wait_until};
 
 /// How long a test waits for something that should take milliseconds before it fails.
