@@ -132,7 +132,9 @@ each_version! {
                 assert_eq!(control.run("effects.release").integer(), 1);
                 assert_eq!(client.reply(), Value::Simple("DONE".into()));
             }
-            // Blocked in the same event. The module that comes second can't block the client any more.
+            // Blocked in the same event. The module that comes second can't block the client any more. A client that another module has blocked by a
+            // command is waited for by the loop from then on, so this is another.
+            let mut client = server.raw();
             client.send_text("SET held:key 1");
             if first {
                 client.assert_silent(&mut control, "SET held:key");
