@@ -87,4 +87,36 @@ each_version! {
         assert!(seen > 100, "{seen} commands that write");
         assert!(unknown.is_empty(), "not in the table: {unknown:?}");
     }
+
+    // A server takes a command that it knows under another name for one that it does not know.
+    fn unknown_writes_are_logged_as_images_counted_and_told_of_once(version: Version) {
+        let mut server = ServerBuilder::with_module(version)
+            .in_memory()
+            .config_file("rename-command LPUSH push\nrename-command XACK acknowledge\nrename-command GET fetch\n")
+            .start();
+        let mut client = server.raw();
+        for command in ["XADD x 1-1 f v", "XADD x 2-1 f v", "XADD x 3-1 f v", "XGROUP CREATE x g 0"] {
+            client.run(command);
+        }
+        client.run("XREADGROUP GROUP g c STREAMS x >");
+        assert_eq!(images(&server), 0);
+        client.run("push l a");
+        client.run("PUSH l b");
+        client.run("acknowledge x g 1-1");
+        client.run("EVAL redis.call('acknowledge','x','g','2-1')redis.call('push','k','a') 0");
+        for command in ["MULTI", "acknowledge x g 3-1", "push m a", "EXEC", "fetch s"] {
+            client.run(command);
+        }
+        assert!(client.call(&["nosuchcommand", "l"]).is_error());
+        assert_eq!(server.wbl_info("wbl_unknown_commands"), "7");
+        assert!(images(&server) >= 7);
+        for name in ["push", "acknowledge"] {
+            assert_eq!(server.log().matches(&format!("not known how to log {name}")).count(), 1, "{name}");
+        }
+        server.kill9_and_restart();
+        let mut client = server.raw();
+        assert_eq!(client.run("LRANGE l 0 -1").items().len(), 2);
+        assert_eq!(client.run("EXISTS k m").integer(), 2);
+        assert_eq!(client.run("XPENDING x g - + 10").items().len(), 0);
+    }
 }

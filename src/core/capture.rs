@@ -42,6 +42,13 @@ pub enum Class {
     Opaque,
 }
 
+impl Class {
+    /// A write that the table does not know.
+    pub fn is_unknown_write(self) -> bool {
+        matches!(self, Class::Write(spec) if spec.is_unknown())
+    }
+}
+
 /// A command that the module cannot see run, from when it was sent until its client waits no longer.
 #[derive(Debug)]
 struct Postponed {
@@ -122,6 +129,13 @@ impl Capture {
                 }
             }
             Class::ReadOnly | Class::Container | Class::Watch | Class::Unwatch => {}
+        }
+    }
+
+    /// The keys of the command just announced, for one that the table does not know.
+    pub fn told_keys(&mut self, keys: Vec<Arc<[u8]>>) {
+        if let Some(leaf) = &mut self.current {
+            leaf.keys = keys;
         }
     }
 
@@ -499,6 +513,7 @@ impl Capture {
             client,
             spec,
             args: Args::default(),
+            keys: Vec::new(),
             db,
             events: Vec::new(),
             told: None,
@@ -506,6 +521,7 @@ impl Capture {
         });
         (leaf.client, leaf.spec, leaf.db, leaf.wrapped) = (client, spec, db, false);
         leaf.args.fill(args);
+        leaf.keys.clear();
         leaf
     }
 

@@ -210,6 +210,8 @@ pub struct Leaf {
     pub spec: Option<&'static CommandSpec>,
     /// Its arguments, with the name.
     pub args: Args,
+    /// Its keys, where the server was asked for them ([`Keys::Told`]).
+    pub keys: Vec<Arc<[u8]>>,
     /// Its database, where known before any event.
     pub db: Option<u32>,
     /// Its events so far.
@@ -271,6 +273,7 @@ impl Leaf {
             client: self.client,
             spec: self.spec,
             args: self.args.clone(),
+            keys: self.keys.clone(),
             db: self.db,
             events: Vec::new(),
             told: None,
@@ -284,6 +287,7 @@ impl Leaf {
         let args = &self.args;
         match spec.keys {
             Keys::FromEvents => Vec::new(),
+            Keys::Told => self.keys.clone(),
             // PFDEBUG's first argument is its subcommand.
             Keys::First if spec.name == "pfdebug" => args.get(2).map(Arc::from).into_iter().collect(),
             Keys::First => args.get(1).map(Arc::from).into_iter().collect(),

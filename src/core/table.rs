@@ -86,6 +86,8 @@ pub enum Keys {
     First,
     /// The first half of what follows STREAMS.
     AfterStreams,
+    /// Where the server says; the leaf has them.
+    Told,
 }
 
 /// A command's entry.
@@ -104,7 +106,12 @@ pub struct CommandSpec {
 impl CommandSpec {
     /// It runs through the module's command where that is possible: no keyspace event tells of its effect, or its reply tells more than those.
     pub fn is_wrapped(&self) -> bool {
-        self.is_silent() || self.rule == Rule::RandomPop
+        (self.is_silent() || self.rule == Rule::RandomPop) && !self.is_unknown()
+    }
+
+    /// It is [`UNKNOWN`] or [`UNKNOWN_BLOCKING`].
+    pub fn is_unknown(&self) -> bool {
+        self.keys == Keys::Told
     }
 
     /// No keyspace event tells of its effect.
@@ -256,6 +263,13 @@ pub const COMMANDS: &[CommandSpec] = &[
     spec("zremrangebyscore", Rule::Verbatim),
     spec("zunionstore", Rule::Verbatim),
 ];
+
+/// The entry of every other command of the server's that writes: a newer server's, or one under a name that the configuration gave it. The keys
+/// of its arguments and those that its events name are logged as their resulting state.
+pub const UNKNOWN: CommandSpec = silent("?", Rule::SilentImage, Keys::Told);
+
+/// The same, for those that may block.
+pub const UNKNOWN_BLOCKING: CommandSpec = CommandSpec { blocks: true, ..UNKNOWN };
 
 /// The entry of a command, by its lower-case name (`container|subcommand` for subcommands).
 pub fn find(name: &str) -> Option<&'static CommandSpec> {

@@ -99,7 +99,7 @@ impl Module {
 
     fn announce(&mut self, ctx: Ctx<'_>, filter: &Filter) -> Verdict {
         let client = filter.client_id();
-        let known = self.known(filter.arg(0), filter.arg(1));
+        let known = self.known_or_learned(ctx, filter);
         // What scripts and modules run inside of a command has a client of its own, whose id may be that of a connected one.
         let in_script = ctx.flags().in_script();
         let is_nested = self.frame.is_some() || self.opaque_runs || in_script || !self.clients.contains(&client);
@@ -204,7 +204,7 @@ impl Module {
     /// A command that its client queues.
     fn announce_queued(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
         let positions = key_positions(ctx, filter, known.reads);
-        let refused = known.refuses(filter.len()) || known.is_unknown() && !server::knows(ctx, filter.arg(0));
+        let refused = known.refuses(filter.len()) || known.is_unknown();
         let set = self.transactions.queued(client);
         if refused {
             set.refuse();
@@ -228,6 +228,7 @@ impl Module {
         }
         let args = (0..filter.len()).map(|index| filter.arg(index));
         self.capture.command(client, known.class, None, args);
+        self.note_unknown(ctx, filter, known.class);
         Verdict::PASS
     }
 
@@ -304,7 +305,7 @@ impl Module {
                 (filter.len() == 2 || shown.is_some()).then_some(wrap::READ)
             }
             Class::Write(spec) if spec.is_wrapped() => (active || !spec.blocks || !blocks()).then_some(wrap::CALL),
-            Class::Write(spec) if spec.blocks => None,
+            Class::Write(spec) if spec.blocks || spec.is_unknown() => None,
             Class::Write(spec) => {
                 let args = || (0..filter.len()).map(|index| filter.arg(index));
                 let may_show = || shown.is_some() && !reads::is_effective(spec.name, args());

@@ -223,8 +223,8 @@ pub fn loading(ctx: Ctx<'_>, phase: LoadingPhase) {
 
 /// A module was loaded or unloaded.
 pub fn modules_changed(ctx: Ctx<'_>) {
-    let other_modules = server::has_other_modules(ctx);
-    with(|module| module.other_modules = other_modules);
+    let (other_modules, commands) = (server::has_other_modules(ctx), server::commands(ctx));
+    with(|module| (module.other_modules, module.commands) = (other_modules, commands));
 }
 
 /// A client has connected.

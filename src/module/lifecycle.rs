@@ -132,6 +132,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         io_threads: server::has_io_threads(ctx),
         paused: false,
         commands: server::commands(ctx),
+        unknown_names: HashSet::new(),
         script_db: None,
         baseline: Baseline::default(),
         counters: super::Counters::default(),

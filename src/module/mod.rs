@@ -25,6 +25,7 @@ mod server;
 mod shown;
 mod streams;
 mod units;
+mod unknown;
 mod wrap;
 
 use crate::core::capture::Capture;
@@ -103,6 +104,7 @@ struct Counters {
     units: u64,
     wrapped: u64,
     scripts: u64,
+    unknown_commands: u64,
 }
 
 /// The module's state.
@@ -179,6 +181,8 @@ pub(crate) struct Module {
     paused: bool,
     /// What commands are, by lower-case name; filled from the server's own table at load.
     commands: HashMap<Vec<u8>, server::Known>,
+    /// Names of writes that the table does not know, told of in the server's log.
+    unknown_names: HashSet<Vec<u8>>,
     /// The database that a script's commands run in, as far as its SELECTs were seen.
     script_db: Option<u32>,
     baseline: lifecycle::Baseline,

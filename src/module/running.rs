@@ -75,9 +75,10 @@ impl Module {
         top: Option<ClientId>,
     ) -> Verdict {
         // COPY and MOVE name another database, so that their events do not tell their own.
-        let needs_db = spec.is_wrapped() || spec.rule == Rule::Copy || spec.name == "move";
+        let needs_db = spec.is_silent() || spec.is_wrapped() || spec.rule == Rule::Copy || spec.name == "move";
         let db = if needs_db { self.info_of(ctx, client).map(|info| info.db) } else { None };
         self.capture.command(client, Class::Write(spec), db, (0..filter.len()).map(|index| filter.arg(index)));
+        self.note_unknown(ctx, filter, Class::Write(spec));
         if spec.blocks && top.is_some() {
             let args: Vec<&[u8]> = (0..filter.len()).map(|index| filter.arg(index)).collect();
             if let Some(timeout) = timeout_ms(spec.name, &args) {

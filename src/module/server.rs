@@ -112,10 +112,16 @@ impl Known {
     }
 }
 
-/// Whether the server has a command of this name now.
-pub(super) fn knows(ctx: Ctx<'_>, name: &[u8]) -> bool {
-    let info = ctx.own().call(CallMode::Internal, "COMMAND", [&b"INFO"[..], name]);
-    info.is_none_or(|info| info.element(0).is_none_or(|entry| entry.kind() != ReplyKind::Null))
+/// What a command is that the server has under a name of the configuration's (`rename-command`), which COMMAND does not list; `None` where it
+/// has none of that name.
+pub(super) fn learn(ctx: Ctx<'_>, name: &[u8]) -> Option<Known> {
+    let info = ctx.own().call(CallMode::Internal, "COMMAND", [&b"INFO"[..], name])?;
+    let entry = info.element(0).filter(|entry| entry.kind() == ReplyKind::Array)?;
+    let mut commands = HashMap::new();
+    add_command(&mut commands, &entry);
+    let known = *commands.get(&entry.element(0)?.bytes().to_ascii_lowercase())?;
+    let class = if known.class.is_unknown_write() { known.class } else { Class::Opaque };
+    Some(Known { class, arity: known.arity, ..Known::UNKNOWN })
 }
 
 /// What each of the server's commands is, by lower-case name: the module's table where it knows the command, the server's flags elsewhere.
@@ -159,6 +165,10 @@ fn add_command(commands: &mut HashMap<Vec<u8>, Known>, entry: &Reply<'_>) {
     let subcommands = entry.element(9).filter(|list| list.kind() == ReplyKind::Array && !list.is_empty());
     let class = match (&subcommands, opaque) {
         (Some(_), _) => Class::Container,
+        (None, true) if has_flag(b"write") && !has_flag(b"module") => {
+            let spec = if has_flag(b"blocking") { &table::UNKNOWN_BLOCKING } else { &table::UNKNOWN };
+            Class::Write(spec)
+        }
         (None, true) => Class::Opaque,
         (None, false) => Class::ReadOnly,
     };

@@ -30,7 +30,7 @@ const HYPERLOGLOG_HEADER_BYTES: usize = 16;
 
 /// WBL.CALL command [argument ...]
 pub fn call(ctx: Ctx<'_>, args: &[&[u8]]) {
-    run(ctx, args, |known| matches!(known.class, Class::Write(_)));
+    run(ctx, args, |known| matches!(known.class, Class::Write(spec) if !spec.is_unknown()));
 }
 
 /// WBL.READ command [argument ...]

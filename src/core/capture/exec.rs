@@ -73,7 +73,7 @@ impl Capture {
                 unit.touched.push((other, event.key.clone()));
             }
         }
-        let silent = leaf.spec.is_some_and(|spec| spec.is_silent()) && done.changed;
+        let silent = leaf.spec.is_some_and(|spec| spec.is_silent() && (done.changed || spec.is_unknown()));
         let unseen = leaf.events.is_empty() && (silent || leaf.is_failing_bitfield() && !done.failed);
         if unseen {
             self.unit.get_or_insert_with(|| Unit::new(now_ms));

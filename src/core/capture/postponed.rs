@@ -1,0 +1,60 @@
+//! Commands that may run, or have run, unseen.
+
+use super::{Capture, ClientId};
+use crate::core::table::Rule;
+use crate::core::unit::Unit;
+use std::sync::Arc;
+
+/// A command that the module cannot see run, from when it was sent until its client waits no longer.
+#[derive(Debug)]
+pub(super) struct Postponed {
+    pub(super) client: ClientId,
+    pub(super) keys: Vec<Arc<[u8]>>,
+    pub(super) functions: bool,
+    /// The server was seen to make it wait.
+    pub(super) waited: bool,
+    /// It was seen to wait no longer, and may yet have to run.
+    pub(super) released: bool,
+}
+
+impl Postponed {
+    /// Has what it may have changed logged.
+    pub(super) fn log(&self, unit: &mut Unit) {
+        unit.functions |= self.functions;
+        unit.functions_changed |= self.functions;
+        self.keys.iter().for_each(|key| unit.image_everywhere(key.clone()));
+    }
+}
+
+impl Capture {
+    /// The command just announced may change data unseen: no event tells of it, and the module does not run it. Its keys are logged whatever it
+    /// does. `client` is who sent it, if it is one that the server may make wait.
+    pub fn unseen(&mut self, client: Option<ClientId>, now_ms: i64) {
+        let Some(leaf) = &self.current else { return };
+        let functions = leaf.spec.is_some_and(|spec| spec.rule == Rule::Functions);
+        let blocks = leaf.spec.is_some_and(|spec| spec.blocks);
+        let postponed =
+            Postponed { client: leaf.client, keys: leaf.argument_keys(), functions, waited: false, released: false };
+        postponed.log(self.unit.get_or_insert_with(|| Unit::new(now_ms)));
+        if client.is_some() && !blocks {
+            self.postponed.push(postponed);
+        }
+    }
+
+    /// Looks after commands that no event tells of and that the server made wait (CLIENT PAUSE): once their client waits no longer they have
+    /// run, unseen, so that their keys are logged. `is_blocked` asks the server.
+    pub fn resumed(&mut self, now_ms: i64, is_blocked: impl Fn(ClientId) -> bool) {
+        for mut postponed in std::mem::take(&mut self.postponed) {
+            if is_blocked(postponed.client) {
+                (postponed.waited, postponed.released) = (true, false);
+                self.postponed.push(postponed);
+            } else if postponed.waited {
+                postponed.log(self.unit.get_or_insert_with(|| Unit::new(now_ms)));
+                // A client that was let go at the end of an iteration runs its command in the next.
+                if !std::mem::replace(&mut postponed.released, true) {
+                    self.postponed.push(postponed);
+                }
+            }
+        }
+    }
+}
