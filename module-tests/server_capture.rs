@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{Server, ServerBuilder, Version, each_version};
+use harness::{Server, ServerBuilder, Version, dataset, each_version};
 use valkey_wbl::core::table;
 
 /// May make a script or a channel's message part of the replication stream, but change no data by themselves.
@@ -118,5 +118,34 @@ each_version! {
         assert_eq!(client.run("LRANGE l 0 -1").items().len(), 2);
         assert_eq!(client.run("EXISTS k m").integer(), 2);
         assert_eq!(client.run("XPENDING x g - + 10").items().len(), 0);
+    }
+
+    // An 8.1 server leaves the client in the database that a key has arrived in, as soon as a module listens.
+    fn copies_and_moves_in_transactions_leave_their_client_in_its_database(version: Version) {
+        let mut server = ServerBuilder::with_module(version).in_memory().start();
+        let stock = ServerBuilder::stock(version).in_memory().start();
+        for (key, transaction) in [
+            ("a", &["COPY a copy", "SET here-a 1"][..]),
+            ("b", &["COPY b b DB 0", "SET here-b 1"]),
+            ("c", &["MOVE c 3", "SELECT 3", "MOVE c 4", "SET here-c 1", "EVAL redis.call('SET','c2','1') 0"]),
+            ("d", &["EVAL redis.call('COPY','d','d','DB','0')redis.call('SET','here-d','1') 0", "SET e 1"]),
+            ("f", &[
+                "EVAL redis.call('SELECT',2)redis.call('SET','f2',1)redis.call('MOVE','f2',5)redis.call('SET','f3',1) 0",
+                "EVAL redis.call('COPY','f','f','DB',7)redis.call('SET','here-f',1) 0",
+                "SET last-f 1",
+            ]),
+        ] {
+            for mut client in [server.raw(), stock.raw()] {
+                for command in ["SELECT 1", &format!("SET {key} 1"), "SELECT 0", "MULTI", "SELECT 1"] {
+                    client.run(command);
+                }
+                transaction.iter().for_each(|command| drop(client.run(command)));
+                assert!(!client.run("EXEC").items().iter().any(harness::Value::is_error), "{transaction:?}");
+            }
+        }
+        let expected = dataset::read(&mut stock.raw());
+        dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "with the module");
+        server.kill9_and_restart();
+        dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "after kill -9");
     }
 }

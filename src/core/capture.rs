@@ -125,7 +125,7 @@ impl Capture {
             }
             Class::Exec => {
                 if let Some(queue) = self.queues.get_mut(&client) {
-                    queue.execute();
+                    queue.execute(db);
                 }
             }
             Class::ReadOnly | Class::Container | Class::Watch | Class::Unwatch => {}

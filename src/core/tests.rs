@@ -437,3 +437,18 @@ fn databases_that_change_places_take_their_images_along() {
     let mut unit = hooks.0.end_unit().expect("a unit");
     assert_eq!(unit.take_images(), [(3, std::sync::Arc::from(&b"k"[..]))]);
 }
+
+#[test]
+fn the_database_of_a_queued_copy_is_that_of_the_select_before_it() {
+    let mut hooks = Hooks::new();
+    hooks.class(1, Class::Multi);
+    hooks.write(1, "COPY a b DB 2").class(1, Class::Opaque);
+    hooks.0.queued_select(1, 5);
+    hooks.write(1, "MOVE a 3").write(1, "COPY a c");
+    hooks.0.command(1, Class::Exec, Some(7), std::iter::empty());
+    let home = |hooks: &mut Hooks, db, key: &str| hooks.0.exec_home(1, &(db, key.as_bytes().into()));
+    assert_eq!(home(&mut hooks, 5, "c"), None);
+    assert_eq!(home(&mut hooks, 2, "b"), Some(7));
+    assert_eq!(home(&mut hooks, 3, "a"), Some(5));
+    assert_eq!(home(&mut hooks, 3, "a"), None, "each runs once");
+}

@@ -6,10 +6,12 @@
 //!
 //! Servers that tell when each command has run (9.1) need none of this: the events since the command before are the command's own.
 
+use crate::core::dirty::DbKey;
 use crate::core::leaf::{Args, EventKind, Leaf, LeafEvent, Query};
 use crate::core::rewrite::rewrite;
 use crate::core::table::Rule;
 use crate::core::unit::Unit;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// The queue of one client.
@@ -20,6 +22,12 @@ pub struct Queue {
     opaque: bool,
     /// Keys of commands that no event tells of.
     silent_keys: Vec<Arc<[u8]>>,
+    /// The database that the queue's last SELECT chose.
+    selected: Option<u32>,
+    /// The client's database when its EXEC was announced.
+    db: Option<u32>,
+    /// Where its COPYs and MOVEs with a database of their own take keys, and the database chosen before each.
+    arrivals: VecDeque<(DbKey, Option<u32>)>,
     /// It changes the function library.
     pub functions: bool,
     /// Its EXEC was announced; the client's next command ends the queue.
@@ -77,6 +85,9 @@ impl Queue {
     /// A write was queued.
     pub fn push(&mut self, leaf: Leaf) {
         let Some(spec) = leaf.spec else { return };
+        if let (Some(db), Some(key)) = (leaf.other_db(), leaf.args.get(if spec.name == "copy" { 2 } else { 1 })) {
+            self.arrivals.push_back(((db, key.into()), self.selected));
+        }
         if spec.is_silent() || leaf.is_failing_bitfield() {
             self.functions |= spec.rule == Rule::Functions;
             self.silent_keys.extend(leaf.argument_keys());
@@ -90,8 +101,21 @@ impl Queue {
         self.opaque = true;
     }
 
-    /// The EXEC is about to run.
-    pub fn execute(&mut self) {
+    /// A SELECT was queued.
+    pub fn push_select(&mut self, db: u32) {
+        self.selected = Some(db);
+    }
+
+    /// The database that the command was run in that made this key arrive in another one. Those before it have failed.
+    pub fn home_of(&mut self, key: &DbKey) -> Option<u32> {
+        let index = self.arrivals.iter().position(|(arrival, _)| arrival == key)?;
+        let (_, selected) = self.arrivals.drain(..=index).next_back()?;
+        selected.or(self.db)
+    }
+
+    /// The EXEC is about to run; `db` is its client's database.
+    pub fn execute(&mut self, db: Option<u32>) {
+        self.db = db;
         self.executing = true;
         let (as_sent, others): (Vec<&Leaf>, Vec<&Leaf>) = self.leaves.iter().partition(|leaf| is_as_sent(leaf));
         let alone = |leaf: &Leaf| {

@@ -7,7 +7,9 @@ use crate::core::reads::{self, Reads};
 use crate::core::table::Rule;
 use crate::ffi::{ClientInfo, Ctx, Filter, client_info, watch_results};
 use crate::log::Lsn;
-use crate::module::arguments::{NAME_BYTES_MAX, has_arg, is_client_pause, key_positions, lower_case, unblocked_client};
+use crate::module::arguments::{
+    NAME_BYTES_MAX, has_arg, is_client_pause, key_positions, lower_case, selected_db, unblocked_client,
+};
 use crate::module::server::Known;
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, wait_now};
 use crate::module::{Module, State, server, with, wrap};
@@ -114,7 +116,8 @@ impl Module {
             _ => {}
         }
         if is_nested {
-            let db = if in_script { self.script_db } else { None };
+            // Scripts of one EXEC may begin in different databases.
+            let db = if in_script && !ctx.flags().in_exec() { self.script_db } else { None };
             self.note_read(self.newest_read(ctx, filter, known.reads, db));
             return self.announce_running(ctx, filter, client, known, None);
         }
@@ -154,9 +157,9 @@ impl Module {
         self.postponed |= self.may_be_postponed(ctx, Known::UNKNOWN);
         // Calls at the end of such a unit would end the pause before it begins, which the server asserts against.
         self.unit_end_deferred = self.pause_queued.remove(&client);
-        self.capture.command(client, Class::Exec, None, std::iter::empty());
         let db = self.info_of(ctx, client).map_or(0, |info| info.db);
-        self.script_db = Some(db);
+        self.capture.command(client, Class::Exec, Some(db), std::iter::empty());
+        (self.script_db, self.script_select) = (Some(db), None);
         let (shown, runs_others) = self.transactions.finish(client, db, &self.dirty);
         let reads = self.note_read(shown) || runs_others && !self.dirty.is_empty();
         // Where it has no writes, what its scripts do is seen as that of any script.
@@ -229,6 +232,9 @@ impl Module {
         let args = (0..filter.len()).map(|index| filter.arg(index));
         self.capture.command(client, known.class, None, args);
         self.note_unknown(ctx, filter, known.class);
+        if let Some(db) = selected_db(ctx, filter) {
+            self.capture.queued_select(client, db);
+        }
         Verdict::PASS
     }
 

@@ -18,6 +18,15 @@ pub(super) fn is_client_pause(filter: &Filter) -> bool {
     filter.arg(0).eq_ignore_ascii_case(b"client") && filter.arg(1).eq_ignore_ascii_case(b"pause")
 }
 
+/// The database that a SELECT chooses.
+pub(super) fn selected_db(ctx: Ctx<'_>, filter: &Filter) -> Option<u32> {
+    if !filter.arg(0).eq_ignore_ascii_case(b"select") {
+        return None;
+    }
+    let db = std::str::from_utf8(filter.arg(1)).ok()?.parse().ok()?;
+    ctx.own().select_db(db).then_some(db)
+}
+
 /// The indices of the command's keys.
 pub(super) fn key_positions(ctx: Ctx<'_>, filter: &Filter, reads: Reads) -> Vec<usize> {
     match reads {

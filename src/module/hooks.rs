@@ -1,6 +1,7 @@
 //! What the server tells: commands before they run, changed keys, ends of units, the event loop.
 
 use crate::core::capture::Done;
+use crate::core::dirty::DbKey;
 use crate::core::leaf::{Event, EventKind, Outcome, Query};
 use crate::ffi::{CallMode, CommandResult, ContextFlags, Ctx, LoadingPhase, client_info, server_version};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, finish_unit, wait_now};
@@ -16,7 +17,10 @@ const NO_CLIENT: u64 = u64::MAX;
 
 impl Module {
     /// The database that the client of a COPY or MOVE has selected. Its event comes with the destination's, and an 8.1 server leaves the client there.
-    fn home_db(&self, client: u64) -> Option<u32> {
+    fn home_db(&mut self, flags: ContextFlags, client: u64, db_key: DbKey) -> Option<u32> {
+        if flags.in_exec() && !flags.in_script() {
+            return self.capture.exec_home(client, &db_key);
+        }
         self.capture.db_of(client).or(self.script_db)
     }
 
@@ -104,7 +108,7 @@ pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server
     });
     ask_for_unit_end(ctx);
     if kind == EventKind::Arrived
-        && let Some(Some(db)) = with(|module| module.home_db(client))
+        && let Some(Some(db)) = with(|module| module.home_db(flags, client, (ctx.selected_db(), key.into())))
     {
         ctx.select_db(db);
     }

@@ -134,6 +134,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         commands: server::commands(ctx),
         unknown_names: HashSet::new(),
         script_db: None,
+        script_select: None,
         baseline: Baseline::default(),
         counters: super::Counters::default(),
         recovered: None,

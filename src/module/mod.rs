@@ -185,6 +185,8 @@ pub(crate) struct Module {
     unknown_names: HashSet<Vec<u8>>,
     /// The database that a script's commands run in, as far as its SELECTs were seen.
     script_db: Option<u32>,
+    /// The last SELECT of a script inside EXEC, and how many scripts had run before that one.
+    script_select: Option<(u64, u32)>,
     baseline: lifecycle::Baseline,
     counters: Counters,
     recovered: Option<replay::Report>,

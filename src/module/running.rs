@@ -6,10 +6,10 @@ use crate::core::leaf::ClientId;
 use crate::core::reads::Reads;
 use crate::core::table::{CommandSpec, Rule};
 use crate::ffi::{Ctx, Filter};
-use crate::module::Module;
 use crate::module::announce::Verdict;
-use crate::module::arguments::{has_arg, key_positions};
+use crate::module::arguments::{has_arg, key_positions, selected_db};
 use crate::module::server::Known;
+use crate::module::{Module, server};
 
 impl Module {
     /// Announces a command that runs now, as it was sent. `top` is its client, if it is one that waits for a reply.
@@ -57,12 +57,22 @@ impl Module {
 
     /// A SELECT of a script or of another module.
     fn announce_select(&mut self, ctx: Ctx<'_>, filter: &Filter) {
-        if !filter.arg(0).eq_ignore_ascii_case(b"select") {
-            return;
+        let Some(db) = selected_db(ctx, filter) else { return };
+        self.script_db = Some(db);
+        if ctx.flags().in_exec() {
+            self.script_select = Some((server::scripts_run(ctx), db));
         }
-        let db = std::str::from_utf8(filter.arg(1)).ok().and_then(|db| db.parse().ok());
-        if let Some(db) = db.filter(|db| ctx.own().select_db(*db)) {
-            self.script_db = Some(db);
+    }
+
+    /// The database that the running script's next command runs in.
+    fn db_of_script(&self, ctx: Ctx<'_>) -> Option<u32> {
+        if !ctx.flags().in_exec() {
+            return self.script_db;
+        }
+        // Nothing tells where a script of an EXEC begins, but each that has ended is counted.
+        match self.script_select {
+            Some((before, db)) if before == server::scripts_run(ctx) => Some(db),
+            _ => self.info_of(ctx, self.top_client).map(|info| info.db),
         }
     }
 
@@ -75,8 +85,12 @@ impl Module {
         top: Option<ClientId>,
     ) -> Verdict {
         // COPY and MOVE name another database, so that their events do not tell their own.
-        let needs_db = spec.is_silent() || spec.is_wrapped() || spec.rule == Rule::Copy || spec.name == "move";
-        let db = if needs_db { self.info_of(ctx, client).map(|info| info.db) } else { None };
+        let names_db = spec.rule == Rule::Copy || spec.name == "move";
+        let db = match spec {
+            _ if names_db && ctx.flags().in_script() => self.db_of_script(ctx),
+            _ if names_db || spec.is_silent() || spec.is_wrapped() => self.info_of(ctx, client).map(|info| info.db),
+            _ => None,
+        };
         self.capture.command(client, Class::Write(spec), db, (0..filter.len()).map(|index| filter.arg(index)));
         self.note_unknown(ctx, filter, Class::Write(spec));
         if spec.blocks && top.is_some() {

@@ -79,6 +79,20 @@ pub(super) fn replication_offset(ctx: Ctx<'_>) -> u64 {
     ServerInfo::read(ctx, "replication").and_then(|info| info.unsigned("master_repl_offset")).unwrap_or(0)
 }
 
+/// How many scripts and functions have run, not counting one that runs now.
+pub(super) fn scripts_run(ctx: Ctx<'_>) -> u64 {
+    let stats = ctx.own().call(CallMode::Internal, "INFO", [&b"commandstats"[..]]);
+    let text = stats.map(|stats| String::from_utf8_lossy(stats.bytes()).into_owned()).unwrap_or_default();
+    let calls = |line: &str| {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        SCRIPT_COMMANDS.contains(&name).then(|| rest.split(',').next()?.parse::<u64>().ok())?
+    };
+    text.lines().filter_map(calls).sum()
+}
+
+/// Commands that run scripts and functions.
+const SCRIPT_COMMANDS: [&str; 6] = ["eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro"];
+
 /// What is known of one of the server's commands.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known {

@@ -1,6 +1,6 @@
 //! EXEC: which of its commands an event belongs to, and what it comes to.
 
-use super::{Capture, ClientId, EventKind, Postponed, Unit};
+use super::{Capture, ClientId, DbKey, EventKind, Postponed, Unit};
 
 /// What the server tells of a command that has run.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +14,18 @@ pub struct Done {
 }
 
 impl Capture {
+    /// The client has queued a SELECT of this database.
+    pub fn queued_select(&mut self, client: ClientId, db: u32) {
+        if let Some(queue) = self.queues.get_mut(&client) {
+            queue.push_select(db);
+        }
+    }
+
+    /// The database of the client whose EXEC made this key arrive, where that is another one.
+    pub fn exec_home(&mut self, client: ClientId, key: &DbKey) -> Option<u32> {
+        self.queues.get_mut(&client)?.home_of(key)
+    }
+
     /// Whether the client has writes queued, so that it matters to be told when each has run ([`Capture::command_done`]).
     pub fn has_queued_writes(&self, client: ClientId) -> bool {
         self.queues.get(&client).is_some_and(|queue| !queue.is_empty())
