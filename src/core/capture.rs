@@ -5,9 +5,12 @@
 //! is logged as the resulting state of the keys that changed, which is always right.
 
 mod exec;
+mod parked;
+mod postponed;
 mod trim;
 
 pub use exec::Done;
+use postponed::Postponed;
 
 use crate::core::dirty::DbKey;
 use crate::core::leaf::{Args, ClientId, Event, EventKind, Leaf, LeafEvent, Outcome, Query, Told};
@@ -46,27 +49,6 @@ impl Class {
     /// A write that the table does not know.
     pub fn is_unknown_write(self) -> bool {
         matches!(self, Class::Write(spec) if spec.is_unknown())
-    }
-}
-
-/// A command that the module cannot see run, from when it was sent until its client waits no longer.
-#[derive(Debug)]
-struct Postponed {
-    client: ClientId,
-    keys: Vec<Arc<[u8]>>,
-    functions: bool,
-    /// The server was seen to make it wait.
-    waited: bool,
-    /// It was seen to wait no longer, and may yet have to run.
-    released: bool,
-}
-
-impl Postponed {
-    /// Has what it may have changed logged.
-    fn log(&self, unit: &mut Unit) {
-        unit.functions |= self.functions;
-        unit.functions_changed |= self.functions;
-        self.keys.iter().for_each(|key| unit.image_everywhere(key.clone()));
     }
 }
 
@@ -147,37 +129,6 @@ impl Capture {
     /// Whether the client's commands are being queued, as far as the filter saw.
     pub fn is_queueing(&self, client: ClientId) -> bool {
         self.queues.contains_key(&client)
-    }
-
-    /// The command just announced may change data unseen: no event tells of it, and the module does not run it. Its keys are logged whatever it
-    /// does. `client` is who sent it, if it is one that the server may make wait.
-    pub fn unseen(&mut self, client: Option<ClientId>, now_ms: i64) {
-        let Some(leaf) = &self.current else { return };
-        let functions = leaf.spec.is_some_and(|spec| spec.rule == Rule::Functions);
-        let blocks = leaf.spec.is_some_and(|spec| spec.blocks);
-        let postponed =
-            Postponed { client: leaf.client, keys: leaf.argument_keys(), functions, waited: false, released: false };
-        postponed.log(self.unit.get_or_insert_with(|| Unit::new(now_ms)));
-        if client.is_some() && !blocks {
-            self.postponed.push(postponed);
-        }
-    }
-
-    /// Looks after commands that no event tells of and that the server made wait (CLIENT PAUSE): once their client waits no longer they have
-    /// run, unseen, so that their keys are logged. `is_blocked` asks the server.
-    pub fn resumed(&mut self, now_ms: i64, is_blocked: impl Fn(ClientId) -> bool) {
-        for mut postponed in std::mem::take(&mut self.postponed) {
-            if is_blocked(postponed.client) {
-                (postponed.waited, postponed.released) = (true, false);
-                self.postponed.push(postponed);
-            } else if postponed.waited {
-                postponed.log(self.unit.get_or_insert_with(|| Unit::new(now_ms)));
-                // A client that was let go at the end of an iteration runs its command in the next.
-                if !std::mem::replace(&mut postponed.released, true) {
-                    self.postponed.push(postponed);
-                }
-            }
-        }
     }
 
     /// The module's own command is about to run this one: all events are its, and its keys are known to be in `db`.
@@ -275,11 +226,6 @@ impl Capture {
         self.leaf_of(client)?.query(kind)
     }
 
-    /// The arguments of a client's command that the server may have made wait, and that has not been served since.
-    pub fn waiting_command(&self, client: ClientId) -> Option<&Args> {
-        self.parked.get(&client).map(|leaf| &leaf.args)
-    }
-
     /// Whether a wrapped command is running.
     pub fn is_wrapping(&self) -> bool {
         self.current.as_ref().is_some_and(|leaf| leaf.wrapped)
@@ -372,32 +318,6 @@ impl Capture {
         Some(unit)
     }
 
-    /// Whether such keys wait to be logged, and no unit is open.
-    pub fn has_suspects(&self) -> bool {
-        self.unit.is_none() && !self.suspects.is_empty()
-    }
-
-    /// The blocked readers of such keys: who may have been served.
-    pub fn suspect_readers(&self) -> Vec<ClientId> {
-        let reads_one = |leaf: &Leaf| {
-            leaf.db.is_some_and(|db| leaf.argument_keys().into_iter().any(|key| self.suspects.contains(&(db, key))))
-        };
-        self.parked.values().filter(|leaf| reads_one(leaf)).map(|leaf| leaf.client).collect()
-    }
-
-    /// Keys that a blocked silent command may have changed since it was parked, as a unit of images; call when no unit is open.
-    pub fn suspect_unit(&mut self, now_ms: i64) -> Option<Unit> {
-        if self.suspects.is_empty() {
-            return None;
-        }
-        let mut unit = Unit::new(now_ms);
-        for key in self.suspects.drain() {
-            unit.touched.push(key.clone());
-            unit.image(key);
-        }
-        Some(unit)
-    }
-
     /// A client has gone.
     pub fn client_gone(&mut self, client: ClientId) {
         self.unpark(client);
@@ -407,18 +327,6 @@ impl Capture {
     /// Forgets everything (a new log begins).
     pub fn clear(&mut self) {
         *self = Capture::default();
-    }
-
-    /// Makes the command that a served blocked client had sent the current one.
-    fn find_leaf(&mut self, client: ClientId) {
-        if self.current.as_ref().is_some_and(|leaf| leaf.client == client || leaf.wrapped) {
-            return;
-        }
-        if let Some(leaf) = self.parked.remove(&client) {
-            self.put_current_away();
-            self.forget_parked_keys(&leaf);
-            self.current = Some(leaf);
-        }
     }
 
     fn put_current_away(&mut self) {
@@ -466,40 +374,6 @@ impl Capture {
         unit.functions |= functions && !leaf.wrapped;
         unit.functions_changed |= functions;
         self.recycle(leaf);
-    }
-
-    fn park(&mut self, leaf: Leaf) {
-        if let (Some(spec), Some(db)) = (leaf.spec, leaf.db)
-            && spec.is_silent()
-        {
-            for key in leaf.argument_keys() {
-                *self.parked_keys.entry((db, key)).or_default() += 1;
-            }
-        }
-        self.parked.insert(leaf.client, leaf);
-    }
-
-    fn unpark(&mut self, client: ClientId) {
-        if let Some(leaf) = self.parked.remove(&client) {
-            self.forget_parked_keys(&leaf);
-            self.recycle(leaf);
-        }
-    }
-
-    fn forget_parked_keys(&mut self, leaf: &Leaf) {
-        let (Some(spec), Some(db)) = (leaf.spec, leaf.db) else { return };
-        if !spec.is_silent() {
-            return;
-        }
-        for key in leaf.argument_keys() {
-            let db_key = (db, key);
-            if let Some(readers) = self.parked_keys.get_mut(&db_key) {
-                *readers -= 1;
-                if *readers == 0 {
-                    self.parked_keys.remove(&db_key);
-                }
-            }
-        }
     }
 
     fn new_leaf<'a>(

@@ -1,8 +1,13 @@
 //! How one command's effect becomes log commands, by its rule and by what its events told.
 
+mod lists;
+mod streams;
+
 use crate::core::leaf::{EventKind, Leaf, LeafEvent, Outcome, Told};
 use crate::core::table::{Rule, TimeBase, TimeUnit};
 use crate::core::unit::Unit;
+use lists::{blocking_move, pop, trim};
+use streams::{pending, stream};
 
 /// Adds the leaf's effect to the unit. `false` when the rule cannot tell it exactly: the caller then logs images.
 pub fn rewrite(leaf: &Leaf, unit: &mut Unit) -> bool {
@@ -176,30 +181,6 @@ fn field_float(leaf: &Leaf, unit: &mut Unit) -> bool {
     true
 }
 
-fn trim(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
-    let unchanged = match &first.outcome {
-        Some(Outcome::Unchanged) => true,
-        Some(Outcome::Value(length)) => is_idle_trim(leaf, length).unwrap_or(false),
-        _ => false,
-    };
-    if !unchanged {
-        unit.command(first.db, &leaf.args.slices());
-    }
-    true
-}
-
-/// Whether a list that has this length behind LTRIM key start stop had it before, too: less is left than would have been of a longer one.
-fn is_idle_trim(leaf: &Leaf, length: &[u8]) -> Option<bool> {
-    let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<i64>().ok();
-    let (start, stop, length) = (number(leaf.args.get(2)?)?, number(leaf.args.get(3)?)?, number(length)?);
-    let kept_at_most = match (start, stop) {
-        (0, 0..) => stop.checked_add(1)?,
-        (..0, -1) => start.checked_neg()?,
-        _ => return None,
-    };
-    Some(length > 0 && length < kept_at_most)
-}
-
 /// HPEXPIREAT for the fields that expire, HPERSIST for those that do not; others (conditions, missing fields) are left out.
 fn field_expiry(leaf: &Leaf, unit: &mut Unit) -> bool {
     for event in &leaf.events {
@@ -222,12 +203,6 @@ fn field_expiry(leaf: &Leaf, unit: &mut Unit) -> bool {
             unit.command(event.db, &command);
         }
     }
-    true
-}
-
-fn pending(leaf: &Leaf, unit: &mut Unit) -> bool {
-    let (Some(Told::Groups(changes)), Some(db)) = (&leaf.told, leaf.db) else { return false };
-    changes.iter().for_each(|change| change.log(db, unit));
     true
 }
 
@@ -308,56 +283,6 @@ fn restore(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
     true
 }
 
-/// How many elements BLMPOP, BZMPOP and kin may take: the COUNT behind the keys.
-fn pop_count(leaf: &Leaf) -> Option<Vec<u8>> {
-    let args = leaf.args.slices();
-    let takes_count = leaf.spec.is_some_and(|spec| spec.name.ends_with("mpop"));
-    if !takes_count {
-        return Some(b"1".to_vec());
-    }
-    // BLMPOP timeout numkeys key... LEFT|RIGHT [COUNT n]
-    let keys: usize = std::str::from_utf8(args.get(2)?).ok()?.parse().ok()?;
-    match args.get(keys.checked_add(4)?..)? {
-        [] => Some(b"1".to_vec()),
-        [_, count] => Some(count.to_vec()),
-        _ => None,
-    }
-}
-
-fn pop(leaf: &Leaf, unit: &mut Unit) -> bool {
-    let Some(count) = pop_count(leaf) else { return false };
-    let mut done = false;
-    for event in &leaf.events {
-        let command: &[u8] = match event.kind {
-            EventKind::LPop => b"LPOP",
-            EventKind::RPop => b"RPOP",
-            EventKind::ZPopMin => b"ZPOPMIN",
-            EventKind::ZPopMax => b"ZPOPMAX",
-            EventKind::Del => continue,
-            _ => return false,
-        };
-        if count == b"1" {
-            unit.command(event.db, &[command, &event.key]);
-        } else {
-            unit.command(event.db, &[command, &event.key, &count]);
-        }
-        done = true;
-    }
-    done
-}
-
-fn blocking_move(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
-    let args = leaf.args.slices();
-    match args.as_slice() {
-        [_, source, destination, from, to, _timeout] => {
-            unit.command(first.db, &[b"LMOVE", source, destination, from, to])
-        }
-        [_, source, destination, _timeout] => unit.command(first.db, &[b"RPOPLPUSH", source, destination]),
-        _ => return false,
-    }
-    true
-}
-
 fn copy(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
     let args = leaf.args.slices();
     let names_db = args.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(b"DB"));
@@ -373,46 +298,4 @@ fn deleted_keys(leaf: &Leaf, unit: &mut Unit) -> bool {
     }
     leaf.events.iter().for_each(|event| unit.command(event.db, &[b"DEL", &event.key]));
     true
-}
-
-/// XADD [NOMKSTREAM] [MAXLEN|MINID ...] id field value... becomes XADD key ID field value...; trimming becomes XTRIM key MAXLEN = LENGTH.
-fn stream(leaf: &Leaf, unit: &mut Unit) -> bool {
-    // All or nothing: an outcome that could not be read makes the whole leaf an image.
-    if leaf.events.iter().any(|event| event.outcome.is_none()) {
-        return false;
-    }
-    let args = leaf.args.slices();
-    for event in &leaf.events {
-        let Some(Outcome::Value(outcome)) = &event.outcome else { return false };
-        match event.kind {
-            EventKind::XAdd => {
-                let Some(fields) = xadd_fields(&args) else { return false };
-                let mut command: Vec<&[u8]> = vec![b"XADD", &event.key, outcome];
-                command.extend_from_slice(fields);
-                unit.command(event.db, &command);
-            }
-            EventKind::XTrim => unit.command(event.db, &[b"XTRIM", &event.key, b"MAXLEN", b"=", outcome]),
-            _ => return false,
-        }
-    }
-    true
-}
-
-/// The field-value part of an XADD's arguments.
-fn xadd_fields<'a, 'b>(args: &'a [&'b [u8]]) -> Option<&'a [&'b [u8]]> {
-    let mut index = 2;
-    loop {
-        let token = args.get(index)?;
-        if token.eq_ignore_ascii_case(b"NOMKSTREAM") {
-            index += 1;
-        } else if token.eq_ignore_ascii_case(b"MAXLEN") || token.eq_ignore_ascii_case(b"MINID") {
-            index += 1;
-            let sign = args.get(index)?;
-            index += if *sign == b"=" || *sign == b"~" { 2 } else { 1 };
-        } else if token.eq_ignore_ascii_case(b"LIMIT") {
-            index += 2;
-        } else {
-            return args.get(index + 1..);
-        }
-    }
 }
