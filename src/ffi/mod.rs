@@ -34,6 +34,7 @@ mod load;
 mod logging;
 mod process;
 mod registration;
+mod settings;
 mod shells;
 mod signals;
 

@@ -2,7 +2,7 @@
 
 use super::api;
 use super::context::Ctx;
-use super::shells;
+use super::{settings, shells};
 use crate::core::reads::pairs;
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_void};
@@ -202,7 +202,7 @@ pub fn register_config(ctx: Ctx<'_>, index: usize, name: &'static CStr, immutabl
     let status = match kind {
         // SAFETY: context valid, name NUL-terminated and static, callbacks have the server's signatures, private data is an index only.
         ConfigKind::Bool(default) => unsafe {
-            let (get, set) = (Some(shells::config_get_bool as _), Some(shells::config_set_bool as _));
+            let (get, set) = (Some(settings::config_get_bool as _), Some(settings::config_set_bool as _));
             api!(ValkeyModule_RegisterBoolConfig)(context, name, i32::from(*default), flags, get, set, None, data)
         },
         ConfigKind::Number { default, min, max, memory } => {
@@ -211,7 +211,7 @@ pub fn register_config(ctx: Ctx<'_>, index: usize, name: &'static CStr, immutabl
             }
             // SAFETY: as above.
             unsafe {
-                let (get, set) = (Some(shells::config_get_number as _), Some(shells::config_set_number as _));
+                let (get, set) = (Some(settings::config_get_number as _), Some(settings::config_set_number as _));
                 api!(ValkeyModule_RegisterNumericConfig)(
                     context, name, *default, flags, *min, *max, get, set, None, data,
                 )
@@ -221,7 +221,7 @@ pub fn register_config(ctx: Ctx<'_>, index: usize, name: &'static CStr, immutabl
             let default = CString::new(default.as_str()).unwrap_or_default();
             // SAFETY: as above; the server copies the default.
             unsafe {
-                let (get, set) = (Some(shells::config_get_text as _), Some(shells::config_set_text as _));
+                let (get, set) = (Some(settings::config_get_text as _), Some(settings::config_set_text as _));
                 api!(ValkeyModule_RegisterStringConfig)(context, name, default.as_ptr(), flags, get, set, None, data)
             }
         }
@@ -232,7 +232,7 @@ pub fn register_config(ctx: Ctx<'_>, index: usize, name: &'static CStr, immutabl
             let count = i32::try_from(names.len()).unwrap_or(0);
             // SAFETY: as above; both arrays have `count` entries and are copied by the server.
             unsafe {
-                let (get, set) = (Some(shells::config_get_enum as _), Some(shells::config_set_enum as _));
+                let (get, set) = (Some(settings::config_get_enum as _), Some(settings::config_set_enum as _));
                 let (names, values) = (pointers.as_mut_ptr(), values.as_ptr());
                 api!(ValkeyModule_RegisterEnumConfig)(
                     context, name, default, flags, names, values, count, get, set, None, data,

@@ -9,14 +9,14 @@ use super::errors::find_optional_functions;
 use super::info::InfoWriter;
 use super::load::ChildResult;
 use super::registration::{PRIVATE_EVENT, answer_key_positions};
-use crate::module::{blocking, commands, config, hooks, lifecycle};
-use std::cell::RefCell;
-use std::ffi::{CStr, c_char, c_int, c_longlong, c_void};
+use super::settings;
+use crate::module::{base, blocking, commands, config, hooks, lifecycle};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use valkey_module::raw;
 
 /// Runs a callback's body; a panic is logged and ends the process.
-fn guard<T>(name: &str, body: impl FnOnce() -> T) -> T {
+pub(super) fn guard<T>(name: &str, body: impl FnOnce() -> T) -> T {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(value) => value,
         Err(_) => {
@@ -26,8 +26,8 @@ fn guard<T>(name: &str, body: impl FnOnce() -> T) -> T {
     }
 }
 
-const OK: c_int = raw::VALKEYMODULE_OK as c_int;
-const ERR: c_int = raw::VALKEYMODULE_ERR as c_int;
+pub(super) const OK: c_int = raw::VALKEYMODULE_OK as c_int;
+pub(super) const ERR: c_int = raw::VALKEYMODULE_ERR as c_int;
 
 /// The bytes of a server string.
 ///
@@ -380,84 +380,7 @@ pub(super) unsafe extern "C" fn info(raw: *mut raw::ValkeyModuleInfoCtx, for_cra
 
 pub(super) unsafe extern "C" fn fork_done(exit_code: c_int, by_signal: c_int, _data: *mut c_void) {
     let result = if by_signal == 0 { ChildResult::Exited(exit_code) } else { ChildResult::Killed(by_signal) };
-    guard("the fork-done callback", || detached().map(|ctx| lifecycle::child_done(ctx, result)));
-}
-
-thread_local! {
-    /// What `config_get_text` returned last: the server copies it before it asks again.
-    static LAST_TEXT: RefCell<Option<OwnedString>> = const { RefCell::new(None) };
-}
-
-/// Tells the server why a value was refused.
-fn refuse(error: *mut *mut raw::ValkeyModuleString, result: Result<(), String>) -> c_int {
-    let Err(text) = result else { return OK };
-    let string = OwnedString::new(text.as_bytes());
-    // SAFETY: the server passes a place for one string and takes over the reference.
-    unsafe { *error = string.as_raw() };
-    std::mem::forget(string);
-    ERR
-}
-
-pub(super) unsafe extern "C" fn config_get_bool(_name: *const c_char, index: *mut c_void) -> c_int {
-    guard("a setting", || c_int::from(config::number(index as usize) != 0))
-}
-
-pub(super) unsafe extern "C" fn config_set_bool(
-    _name: *const c_char,
-    value: c_int,
-    index: *mut c_void,
-    error: *mut *mut raw::ValkeyModuleString,
-) -> c_int {
-    guard("a setting", || refuse(error, config::set_number(detached(), index as usize, i64::from(value))))
-}
-
-pub(super) unsafe extern "C" fn config_get_number(_name: *const c_char, index: *mut c_void) -> c_longlong {
-    guard("a setting", || config::number(index as usize))
-}
-
-pub(super) unsafe extern "C" fn config_set_number(
-    _name: *const c_char,
-    value: c_longlong,
-    index: *mut c_void,
-    error: *mut *mut raw::ValkeyModuleString,
-) -> c_int {
-    guard("a setting", || refuse(error, config::set_number(detached(), index as usize, value)))
-}
-
-pub(super) unsafe extern "C" fn config_get_enum(_name: *const c_char, index: *mut c_void) -> c_int {
-    guard("a setting", || c_int::try_from(config::number(index as usize)).unwrap_or(0))
-}
-
-pub(super) unsafe extern "C" fn config_set_enum(
-    _name: *const c_char,
-    value: c_int,
-    index: *mut c_void,
-    error: *mut *mut raw::ValkeyModuleString,
-) -> c_int {
-    guard("a setting", || refuse(error, config::set_number(detached(), index as usize, i64::from(value))))
-}
-
-pub(super) unsafe extern "C" fn config_get_text(
-    _name: *const c_char,
-    index: *mut c_void,
-) -> *mut raw::ValkeyModuleString {
-    guard("a setting", || {
-        LAST_TEXT
-            .with_borrow_mut(|last| last.insert(OwnedString::new(config::text(index as usize).as_bytes())).as_raw())
-    })
-}
-
-pub(super) unsafe extern "C" fn config_set_text(
-    _name: *const c_char,
-    value: *mut raw::ValkeyModuleString,
-    index: *mut c_void,
-    error: *mut *mut raw::ValkeyModuleString,
-) -> c_int {
-    guard("a setting", || {
-        // SAFETY: the server passes a live string for the time of the callback.
-        let value = String::from_utf8_lossy(unsafe { bytes(value) }).into_owned();
-        refuse(error, config::set_text(index as usize, value))
-    })
+    guard("the fork-done callback", || detached().map(|ctx| base::child_done(ctx, result)));
 }
 
 /// The server's entry into the module (`loadmodule`, `MODULE LOAD`).
@@ -494,6 +417,6 @@ pub unsafe extern "C" fn ValkeyModule_OnLoad(
 pub unsafe extern "C" fn ValkeyModule_OnUnload(ctx: *mut raw::ValkeyModuleCtx) -> c_int {
     // SAFETY: the context is valid (caller).
     let unloaded = guard("unload", || unsafe { Ctx::from_raw(ctx) }.is_some_and(lifecycle::unload));
-    LAST_TEXT.with_borrow_mut(Option::take);
+    settings::forget_last_text();
     if unloaded { OK } else { ERR }
 }

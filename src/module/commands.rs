@@ -4,7 +4,7 @@ use crate::ffi::{CommandDocs, CommandFlags, Ctx, Level, log, register_command};
 use crate::module::config::{Setting, value};
 use crate::module::release::Waiting;
 use crate::module::units::{finish_unit, wait_now};
-use crate::module::{State, blocking, errors, info, lifecycle, scripts, with, wrap};
+use crate::module::{State, base, blocking, errors, info, scripts, with, wrap};
 use std::ffi::CStr;
 
 struct Entry {
@@ -236,7 +236,7 @@ fn checkpoint(ctx: Ctx<'_>, args: &[&[u8]]) {
     if flags.in_exec() || flags.in_script() || flags.denies_blocking() {
         return ctx.reply_error(errors::CANNOT_BLOCK);
     }
-    if !lifecycle::request_checkpoint() {
+    if !base::request_checkpoint() {
         return ctx.reply_error(errors::CHECKPOINT_RUNS);
     }
     match ctx.block_command(0) {

@@ -5,7 +5,7 @@ use crate::core::dirty::DbKey;
 use crate::core::leaf::{Event, EventKind, Outcome, Query};
 use crate::ffi::{CallMode, CommandResult, ContextFlags, Ctx, LoadingPhase, client_info, server_version};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, finish_unit, wait_now};
-use crate::module::{Module, State, UnitHold, lifecycle, notify, recovery, scripts, server, with};
+use crate::module::{Module, State, UnitHold, base, lifecycle, notify, recovery, scripts, server, with};
 
 pub use crate::module::announce::command_filter;
 
@@ -222,7 +222,7 @@ fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, i64)) {
 
 /// The whole dataset is being replaced from outside (DEBUG RELOAD, replication): the log cannot follow, a new base must.
 pub fn loading(ctx: Ctx<'_>, phase: LoadingPhase) {
-    lifecycle::dataset_loading(ctx, phase);
+    base::dataset_loading(ctx, phase);
 }
 
 /// A module was loaded or unloaded.

@@ -1,4 +1,4 @@
-//! Load, start, bases, switching on and off, shutdown.
+//! Load, start, switching on and off, shutdown.
 
 use crate::core::capture::Capture;
 use crate::core::deadlines::Deadlines;
@@ -8,15 +8,14 @@ use crate::core::pipeliners::Pipeliners;
 use crate::core::reads::{BlockedReaders, Transactions};
 use crate::core::unit::Batch;
 use crate::ffi::{
-    ChildResult, Ctx, Held, Level, LoadingPhase, declare_options, exit_now, fork_child, kill_child, log,
-    register_hooks, save_rdb, server_version, unregister_hooks,
+    Ctx, Held, Level, declare_options, exit_now, kill_child, log, register_hooks, server_version, unregister_hooks,
 };
 use crate::log::{FolderStorage, LogError, Lsn, Opened, Options, open};
+use crate::module::base::{Baseline, became_active, poll_install, replace_base, start_base};
 use crate::module::config::{self, Setting, value};
-use crate::module::release::{Release, Waiting};
+use crate::module::release::Release;
 use crate::module::units::{finish_unit, unix_ms};
 use crate::module::{Module, State, cluster, commands, notify, recovery, replace, scripts, server, with};
-use crossbeam::channel::{Receiver, TryRecvError};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,40 +27,6 @@ const SERVER_VERSION_MIN: u32 = 0x0008_0100;
 /// How long a start waits for the folder's lock, and how often it looks.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 const LOCK_POLL: Duration = Duration::from_millis(50);
-
-/// After a base failed, the next try waits this long.
-const BASE_RETRY: Duration = Duration::from_secs(1);
-
-/// The base that is being written, and who waits for it.
-#[derive(Default)]
-pub(crate) struct Baseline {
-    wanted: bool,
-    not_before: Option<Instant>,
-    child: Option<Child>,
-    install: Option<Receiver<Result<(), LogError>>>,
-    /// The dataset was replaced from outside; what was captured meanwhile is void.
-    pub(super) dataset_replaced: bool,
-    /// Its loading has ended: the next base is written at once.
-    needs_base_now: bool,
-    /// Bases written since the module was loaded.
-    pub(super) done: u64,
-    /// Whether the last one succeeded.
-    pub(super) last_ok: bool,
-    pub(super) waiting_for_checkpoint: Vec<Held>,
-    pub(super) waiting_for_active: Vec<Waiting>,
-}
-
-struct Child {
-    pid: i32,
-    temporary: String,
-    first_segment: u64,
-}
-
-impl Baseline {
-    pub(super) fn is_running(&self) -> bool {
-        self.wanted || self.child.is_some() || self.install.is_some()
-    }
-}
 
 /// `loadmodule` or MODULE LOAD. `false` refuses; the reason is in the server's log.
 pub fn load(ctx: Ctx<'_>, args: &[&[u8]]) -> bool {
@@ -381,35 +346,6 @@ pub fn role_changed(ctx: Ctx<'_>, is_replica: bool) {
     }
 }
 
-/// The whole dataset is being replaced from outside.
-pub fn dataset_loading(_ctx: Ctx<'_>, phase: LoadingPhase) {
-    with(|module| {
-        if !module.state.logs() {
-            return;
-        }
-        match phase {
-            LoadingPhase::Started => module.baseline.dataset_replaced = true,
-            LoadingPhase::Ended | LoadingPhase::Failed => {
-                // What the log holds is not what is in memory now; `before_sleep` mends that before any reply leaves.
-                module.capture.clear();
-                module.baseline.needs_base_now = true;
-            }
-        }
-    });
-}
-
-impl Module {
-    /// What changed can't be logged: has a new base written before any reply leaves.
-    pub(super) fn request_base_now(&mut self) {
-        self.baseline.needs_base_now = true;
-    }
-}
-
-/// Asks for a new base; `false` when one is being written.
-pub fn request_checkpoint() -> bool {
-    with(|module| !module.baseline.is_running() && !std::mem::replace(&mut module.baseline.wanted, true)) == Some(true)
-}
-
 /// Work of the event loop's end that is not tied to units: the first recovery, bases.
 pub fn before_sleep(ctx: Ctx<'_>) {
     let (opened, busy) = with(|module| (module.opened.take(), module.baseline.is_running())).unwrap_or((None, false));
@@ -429,161 +365,6 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     if with(|module| module.baseline.needs_base_now) == Some(true) {
         replace_base(ctx);
     }
-}
-
-/// The dataset was replaced from outside (DEBUG RELOAD and kin): no unit tells how, so a new base is written on the main thread, before any
-/// reply on the new dataset leaves. It takes as long as the loading that went before.
-fn replace_base(ctx: Ctx<'_>) {
-    let Some((log_open, folder, child)) = with(|module| {
-        module.baseline.needs_base_now = false;
-        module.baseline.dataset_replaced = false;
-        module.hand_over();
-        (module.log.clone(), module.folder.clone(), module.baseline.child.take())
-    }) else {
-        return;
-    };
-    if let Some(child) = child {
-        // What it saves is the dataset before.
-        kill_child(child.pid);
-    }
-    let Some(log_open) = log_open else { return };
-    let written = log_open
-        .log()
-        .temp_base_name()
-        .and_then(|name| Ok((log_open.log().rotate()?, name)))
-        .map_err(|error| error.to_string());
-    let installed = written.and_then(|(first_segment, name)| {
-        if !save_rdb(ctx, &folder.join(&name)) {
-            return Err("the server could not save its dataset".into());
-        }
-        match log_open.log().install_base(&name, first_segment).recv() {
-            Ok(outcome) => outcome.map_err(|error| error.to_string()),
-            Err(_) => Err("the log was closed".into()),
-        }
-    });
-    if let Err(reason) = installed {
-        log(
-            Level::Warning,
-            &format!("the replaced dataset can't be logged: {reason}. Exiting, as nothing could be acknowledged."),
-        );
-        exit_now(1);
-    }
-    with(|module| {
-        module.baseline.install = None;
-        module.baseline.wanted = false;
-    });
-    base_ended(Ok(()));
-}
-
-/// Forks the child that writes the base, at a point between units.
-fn start_base(ctx: Ctx<'_>) {
-    let due = with(|module| {
-        let baseline = &module.baseline;
-        baseline.wanted
-            && baseline.child.is_none()
-            && baseline.install.is_none()
-            && !baseline.dataset_replaced
-            && baseline.not_before.is_none_or(|at| Instant::now() >= at)
-            && module.log.is_some()
-    });
-    if due != Some(true) || ctx.flags().has_active_child() {
-        return;
-    }
-    finish_unit(ctx);
-    let Some(Some((log_open, folder))) = with(|module| {
-        module.hand_over();
-        Some((module.log.clone()?, module.folder.clone()))
-    }) else {
-        return;
-    };
-    let prepared = log_open.log().temp_base_name().and_then(|name| Ok((name, log_open.log().rotate()?)));
-    let (temporary, first_segment) = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            log(Level::Warning, &format!("the base can't be begun: {error}"));
-            return;
-        }
-    };
-    let path = folder.join(&temporary);
-    let pid = fork_child(|| i32::from(!save_rdb(ctx, &path)));
-    with(|module| match pid {
-        Some(pid) => {
-            module.baseline.wanted = false;
-            module.baseline.child = Some(Child { pid, temporary, first_segment });
-        }
-        None => module.baseline.not_before = Some(Instant::now() + BASE_RETRY),
-    });
-}
-
-/// The child that writes the base has ended.
-pub fn child_done(_ctx: Ctx<'_>, result: ChildResult) {
-    let failed = with(|module| {
-        let child = module.baseline.child.take()?;
-        let log_open = module.log.clone()?;
-        if result == ChildResult::Exited(0) {
-            module.baseline.install = Some(log_open.log().install_base(&child.temporary, child.first_segment));
-            return None;
-        }
-        let _ = std::fs::remove_file(module.folder.join(&child.temporary));
-        Some(())
-    });
-    if let Some(Some(())) = failed {
-        base_ended(Err(format!("the child that writes the base failed: {result:?}")));
-    }
-}
-
-/// Looks whether the writer thread has put the base in place.
-fn poll_install() {
-    let outcome = with(|module| match module.baseline.install.as_ref().map(Receiver::try_recv) {
-        None | Some(Err(TryRecvError::Empty)) => None,
-        Some(Ok(outcome)) => Some(outcome.map_err(|error| error.to_string())),
-        Some(Err(TryRecvError::Disconnected)) => Some(Err("the log was closed".into())),
-    });
-    if let Some(Some(outcome)) = outcome {
-        with(|module| module.baseline.install = None);
-        base_ended(outcome);
-    }
-}
-
-fn base_ended(outcome: Result<(), String>) {
-    let ok = outcome.is_ok();
-    let Some((becomes_active, waiting)) = with(|module| {
-        let baseline = &mut module.baseline;
-        baseline.last_ok = ok;
-        baseline.done += u64::from(ok);
-        let first = module.state == State::Baselining;
-        if !ok && first {
-            baseline.wanted = true;
-            baseline.not_before = Some(Instant::now() + BASE_RETRY);
-        }
-        if ok && first {
-            module.state = State::Active;
-        }
-        (ok && first, std::mem::take(&mut module.baseline.waiting_for_checkpoint))
-    }) else {
-        return;
-    };
-    match outcome {
-        Ok(()) => log(Level::Notice, "a new base is in place; the log before it is removed"),
-        Err(reason) => log(Level::Warning, &format!("no new base: {reason}")),
-    }
-    if becomes_active {
-        log(Level::Notice, "the log is active: replies wait for the disk");
-        became_active();
-    }
-    waiting.into_iter().for_each(Held::release);
-}
-
-/// Those who waited for the log to become active now wait for their position.
-fn became_active() {
-    with(|module| {
-        module.hand_over();
-        let Some(log_open) = module.log.clone() else { return };
-        let appended = module.appended();
-        for waiting in std::mem::take(&mut module.baseline.waiting_for_active) {
-            log_open.wait(appended, waiting);
-        }
-    });
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 mod announce;
 mod arguments;
+pub mod base;
 pub mod blocking;
 mod cluster;
 pub mod commands;
@@ -187,7 +188,7 @@ pub(crate) struct Module {
     script_db: Option<u32>,
     /// The last SELECT of a script inside EXEC, and how many scripts had run before that one.
     script_select: Option<(u64, u32)>,
-    baseline: lifecycle::Baseline,
+    baseline: base::Baseline,
     counters: Counters,
     recovered: Option<replay::Report>,
 }
