@@ -127,4 +127,17 @@ each_version! {
         assert_eq!(reader.reply().text(), "value");
         writer.reply();
     }
+
+    // The server's table has a shard channel in the place of a key; a subscription that the module ran was refused.
+    fn a_shard_channel_with_the_name_of_a_changed_key_is_no_key(version: Version) {
+        let server = ServerBuilder::with_module(version).start();
+        let (mut control, mut writer, mut subscriber) = (server.raw(), server.raw(), server.raw());
+        control.run("WBL.DEBUG PAUSE");
+        writer.send_text("SET name value");
+        writer.assert_silent(&mut control, "SET");
+        assert_eq!(format!("{:?}", subscriber.run("SSUBSCRIBE name")), "[\"ssubscribe\", \"name\", :1]");
+        assert_eq!(control.run("SPUBLISH name message").integer(), 1);
+        control.run("WBL.DEBUG RESUME");
+        writer.reply();
+    }
 }

@@ -96,6 +96,8 @@ impl Reads {
             name if SCRIPTS.contains(&name) => Reads::Script,
             // It answers OK whatever the keys are; its EXEC is what tells.
             "watch" => Reads::Nothing,
+            // What stands in the place of keys names channels.
+            "spublish" | "ssubscribe" | "sunsubscribe" => Reads::Nothing,
             "sort" | "sort_ro" => Reads::Sort,
             "copy" | "move" => Reads::TwoDatabases,
             "msetex" => Reads::Pairs,
@@ -339,6 +341,7 @@ mod tests {
         assert_eq!(Reads::of("get", 1, 1, 1, false), Reads::Range { first: 1, last: 1, step: 1 });
         assert_eq!(Reads::of("dbsize", 0, 0, 0, false), Reads::Keyspace);
         assert_eq!(Reads::of("ping", 0, 0, 0, false), Reads::Nothing);
+        assert_eq!(Reads::of("ssubscribe", 1, -1, 1, false), Reads::Nothing);
         assert_eq!(Reads::of("xread", 0, 0, 0, true), Reads::Movable);
         assert_eq!(Reads::of("eval", 0, 0, 0, true), Reads::Script);
     }
