@@ -80,7 +80,7 @@ impl Cluster {
 }
 
 /// Ports that nobody listens on.
-fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
+pub fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
     let listeners: [TcpListener; COUNT] =
         std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
     listeners.map(|listener| listener.local_addr().expect("an address").port())
