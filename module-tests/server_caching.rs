@@ -22,7 +22,9 @@ const READS: &[(&[&str], &str, &str, &str, &str)] = &[
 
 each_version! {
     fn who_reads_an_invalidated_key_again_gets_what_is_durable_and_hears_of_later_changes(version: Version) {
-        for threads in ["1", "4"] {
+        // The loop waits for clients that track. With threads a 9.1 server may not read the RESUME meanwhile (README).
+        let threads: &[&str] = if version == Version::V8_1 { &["1", "4"] } else { &["1"] };
+        for threads in threads {
             let mut scene = Scene::of(ServerBuilder::with_module(version).set("io-threads", threads));
             let mut findings = Vec::new();
             for (setup, read, change, expected, later) in READS {
