@@ -246,11 +246,6 @@ impl Capture {
         self.leaf_of(client).and_then(|leaf| leaf.spec).is_some_and(|spec| !spec.blocks)
     }
 
-    /// The rule of the command that an event of this client belongs to.
-    pub fn rule_of(&self, client: ClientId) -> Option<Rule> {
-        self.leaf_of(client)?.spec.map(|spec| spec.rule)
-    }
-
     /// Whether the head of the reply of this client's command may have been sent before its event.
     pub fn may_have_replied(&self, client: ClientId) -> bool {
         self.leaf_of(client).is_some_and(|leaf| {

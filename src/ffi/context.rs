@@ -36,6 +36,11 @@ impl ContextFlags {
         self.0 & raw::VALKEYMODULE_CTX_FLAGS_DENY_BLOCKING != 0
     }
 
+    /// The context's client may be blocked by a command of the module.
+    pub fn can_block(self) -> bool {
+        !self.in_exec() && !self.in_script() && !self.denies_blocking()
+    }
+
     /// The server is a replica.
     pub fn is_replica(self) -> bool {
         self.0 & raw::VALKEYMODULE_CTX_FLAGS_REPLICA != 0

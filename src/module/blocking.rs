@@ -6,7 +6,6 @@
 use crate::core::reads::Reads;
 use crate::core::table::CommandSpec;
 use crate::ffi::{Ctx, Held, Promise, Reply};
-use crate::module::release::Waiting;
 use crate::module::units::ask_for_unit_end;
 use crate::module::{Frame, UnitHold, errors, with, wrap};
 
@@ -60,13 +59,11 @@ pub fn answered(ctx: Ctx<'_>, client: u64, reply: Reply<'static>) {
     let changed = with(|module| {
         let changed = module.leave_frame().is_some_and(|(changed, _)| changed);
         let shown = module.newest_change(ctx, args.len(), || args.iter().copied(), Reads::Movable, Some(db));
-        match (module.log.clone(), shown) {
-            _ if changed || module.unit_end_deferred => module.unit_holds.push(UnitHold { client, held }),
-            (Some(log), Some(lsn)) => {
-                module.counters.reads_blocked += 1;
-                log.wait(lsn, Waiting { client, held });
-            }
-            _ => held.release(),
+        let hold = UnitHold { client, held };
+        if changed || module.unit_end_deferred {
+            module.unit_holds.push(hold);
+        } else {
+            module.release_when_durable(hold, shown);
         }
         changed
     });

@@ -68,55 +68,53 @@ const ENTRIES: [Entry; 8] = [
         },
         run: debug,
     },
-    Entry {
-        name: wrap::CALL,
-        flags: CommandFlags { flags: c"write getkeys-api deny-script no-monitor no-slowlog", acl_categories: c"write slow" },
-        docs: CommandDocs {
-            summary: c"Runs a write with its reply held until it is durable. For the module's own use; rights are those of the command.",
-            complexity: c"That of the command",
-            since: c"0.1.0",
-            arity: -2,
-            args: &[(c"command", None, false)],
-        },
-        run: wrap::call,
-    },
-    Entry {
-        name: wrap::READ,
-        flags: CommandFlags { flags: c"readonly getkeys-api deny-script no-monitor no-slowlog", acl_categories: c"read slow" },
-        docs: CommandDocs {
-            summary: c"Runs a read with its reply held until what it shows is durable. For the module's own use; rights are those of the command.",
-            complexity: c"That of the command",
-            since: c"0.1.0",
-            arity: -2,
-            args: &[(c"command", None, false)],
-        },
-        run: wrap::read,
-    },
-    Entry {
-        name: wrap::EVAL,
-        flags: CommandFlags { flags: c"may-replicate no-mandatory-keys getkeys-api deny-script no-monitor no-slowlog", acl_categories: c"scripting slow" },
-        docs: CommandDocs {
-            summary: c"Runs a script or function with its reply held until what it did and shows is durable. For the module's own use; rights are those of the command.",
-            complexity: c"That of the command",
-            since: c"0.1.0",
-            arity: -2,
-            args: &[(c"command", None, false)],
-        },
-        run: scripts::eval,
-    },
-    Entry {
-        name: wrap::EVAL_RO,
-        flags: CommandFlags { flags: c"readonly no-mandatory-keys getkeys-api deny-script no-monitor no-slowlog", acl_categories: c"scripting slow" },
-        docs: CommandDocs {
-            summary: c"Runs a read-only script or function with its reply held until what it shows is durable. For the module's own use; rights are those of the command.",
-            complexity: c"That of the command",
-            since: c"0.1.0",
-            arity: -2,
-            args: &[(c"command", None, false)],
-        },
-        run: scripts::eval_ro,
-    },
+    wrapper(
+        wrap::CALL,
+        c"write getkeys-api deny-script no-monitor no-slowlog",
+        c"write slow",
+        c"Runs a write with its reply held until it is durable. For the module's own use; rights are those of the command.",
+        wrap::call,
+    ),
+    wrapper(
+        wrap::READ,
+        c"readonly getkeys-api deny-script no-monitor no-slowlog",
+        c"read slow",
+        c"Runs a read with its reply held until what it shows is durable. For the module's own use; rights are those of the command.",
+        wrap::read,
+    ),
+    wrapper(
+        wrap::EVAL,
+        c"may-replicate no-mandatory-keys getkeys-api deny-script no-monitor no-slowlog",
+        c"scripting slow",
+        c"Runs a script or function with its reply held until what it did and shows is durable. For the module's own use; rights are those of the command.",
+        scripts::eval,
+    ),
+    wrapper(
+        wrap::EVAL_RO,
+        c"readonly no-mandatory-keys getkeys-api deny-script no-monitor no-slowlog",
+        c"scripting slow",
+        c"Runs a read-only script or function with its reply held until what it shows is durable. For the module's own use; rights are those of the command.",
+        scripts::eval_ro,
+    ),
 ];
+
+/// The entry of a command that runs another.
+const fn wrapper(
+    name: &'static CStr,
+    flags: &'static CStr,
+    acl_categories: &'static CStr,
+    summary: &'static CStr,
+    run: fn(Ctx<'_>, &[&[u8]]),
+) -> Entry {
+    let docs = CommandDocs {
+        summary,
+        complexity: c"That of the command",
+        since: c"0.1.0",
+        arity: -2,
+        args: &[(c"command", None, false)],
+    };
+    Entry { name, flags: CommandFlags { flags, acl_categories }, docs, run }
+}
 
 /// Registers all commands. `false` when the server refused one.
 pub fn register(ctx: Ctx<'_>) -> bool {
@@ -180,7 +178,7 @@ fn wait(ctx: Ctx<'_>, args: &[&[u8]]) {
     match (state, log) {
         (State::Active, Some(log)) => {
             let durable = log.log().durable();
-            if durable >= appended || flags.in_exec() || flags.in_script() || flags.denies_blocking() {
+            if durable >= appended || !flags.can_block() {
                 return ctx.reply_integer(i64::try_from(durable.get()).unwrap_or(i64::MAX));
             }
             match ctx.block_command(timeout_ms) {
@@ -189,7 +187,7 @@ fn wait(ctx: Ctx<'_>, args: &[&[u8]]) {
             }
         }
         (State::Starting | State::Recovering | State::Baselining, _) => {
-            if flags.in_exec() || flags.in_script() || flags.denies_blocking() {
+            if !flags.can_block() {
                 return ctx.reply_error(errors::CANNOT_BLOCK);
             }
             let client = ctx.client_id();
@@ -233,7 +231,7 @@ fn checkpoint(ctx: Ctx<'_>, args: &[&[u8]]) {
         State::Replica => return ctx.reply_error(errors::IS_REPLICA),
         _ => return ctx.reply_error(errors::NOT_ENABLED),
     }
-    if flags.in_exec() || flags.in_script() || flags.denies_blocking() {
+    if !flags.can_block() {
         return ctx.reply_error(errors::CANNOT_BLOCK);
     }
     if !base::request_checkpoint() {

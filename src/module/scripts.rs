@@ -8,10 +8,9 @@
 use crate::core::capture::Class;
 use crate::core::reads::Reads;
 use crate::ffi::{CallMode, Ctx, Held};
-use crate::module::release::Waiting;
 use crate::module::server::Known;
 use crate::module::units::{finish_unit, wait_now};
-use crate::module::{Frame, State, UnitHold, errors, with, wrap};
+use crate::module::{Frame, UnitHold, errors, with, wrap};
 
 /// A script that waits for the end of the iteration.
 pub(crate) struct Script {
@@ -37,7 +36,7 @@ fn schedule(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
         return ctx.reply_error(errors::CALL_REFUSED);
     };
     let flags = ctx.flags();
-    if flags.in_exec() || flags.in_script() || flags.denies_blocking() {
+    if !flags.can_block() {
         return ctx.reply_error(errors::CANNOT_BLOCK);
     }
     let Some(held) = ctx.block_for_answer() else { return ctx.reply_error(errors::CANNOT_BLOCK) };
@@ -88,24 +87,14 @@ fn run(ctx: Ctx<'_>, script: Script) {
         }
     }
     let shows_library = command.first().is_some_and(|name| name.to_ascii_lowercase().starts_with(b"fcall"));
-    let release = with(|module| {
-        let Some((changed, read)) = module.leave_frame() else { return Some(held) };
+    with(|module| {
+        let (changed, read) = module.leave_frame().unwrap_or_default();
         if changed {
             module.unit_holds.push(UnitHold { client, held });
-            return None;
+            return;
         }
         let shown = if shows_library { read.max(library.flatten()) } else { read };
-        match (module.log.clone(), shown) {
-            (Some(log), Some(lsn)) if module.state == State::Active => {
-                module.counters.reads_blocked += 1;
-                log.wait(lsn, Waiting { client, held });
-                None
-            }
-            _ => Some(held),
-        }
+        module.release_when_durable(UnitHold { client, held }, shown);
     });
-    if let Some(Some(held)) = release {
-        held.release();
-    }
     finish_unit(ctx);
 }

@@ -10,7 +10,6 @@ use crate::core::reads::Reads;
 use crate::core::table::{CommandSpec, Rule};
 use crate::ffi::{CallMode, Ctx, Reply, ReplyKind};
 use crate::log::Lsn;
-use crate::module::release::Waiting;
 use crate::module::server::Known;
 use crate::module::units::ask_for_unit_end;
 use crate::module::{Frame, Module, State, blocking, errors, streams, with};
@@ -110,11 +109,7 @@ fn loses_its_error(ctx: Ctx<'_>, spec: Option<&CommandSpec>, args: &[&[u8]]) -> 
 fn may_block(ctx: Ctx<'_>, known: Known) -> bool {
     let flags = ctx.flags();
     let reads_streams = known.stream_reader || matches!(known.class, Class::Write(spec) if spec.blocks);
-    reads_streams
-        && !flags.in_exec()
-        && !flags.in_script()
-        && !flags.denies_blocking()
-        && with(|module| module.state == State::Active) == Some(true)
+    reads_streams && flags.can_block() && with(|module| module.state == State::Active) == Some(true)
 }
 
 /// Tells the capture what the command did.
@@ -153,14 +148,12 @@ fn hold(ctx: Ctx<'_>, changed: bool, shown: Option<Lsn>) {
         return;
     }
     let inline = with(|module| {
-        let Some(log) = module.log.clone() else { return false };
         // Nothing changed: the hold that the event made is for what is shown only.
         module.unit_waits = false;
         match (module.unit_holds.pop(), shown) {
             (Some(hold), Some(lsn)) => {
-                module.counters.reads_blocked += 1;
                 module.pipeliners.held(hold.client, lsn);
-                log.wait(lsn, Waiting { client: hold.client, held: hold.held });
+                module.release_when_durable(hold, Some(lsn));
                 false
             }
             _ => module.note_read(shown),
