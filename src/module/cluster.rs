@@ -5,8 +5,9 @@
 //! server's loader, which asks nobody.
 
 use crate::ffi::{CallMode, Ctx, Level, Reply, ReplyKind, log, this_program};
-use crate::log::{FolderStorage, LogError, Opened};
+use crate::log::{LogError, Opened};
 use crate::module::config::{Setting, value};
+use crate::module::gate::GatedStorage;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -29,7 +30,7 @@ pub(super) fn is_folding() -> bool {
 ///
 /// # Errors
 /// Of reading it.
-pub(super) fn has_commands(opened: &Opened<FolderStorage>) -> Result<bool, LogError> {
+pub(super) fn has_commands(opened: &Opened<GatedStorage>) -> Result<bool, LogError> {
     let mut frames = opened.frames();
     let mut payload = Vec::new();
     while frames.next_frame(&mut payload)?.is_some() {

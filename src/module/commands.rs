@@ -2,10 +2,12 @@
 
 use crate::ffi::{CommandDocs, CommandFlags, Ctx, Level, log, register_command};
 use crate::module::config::{Setting, value};
-use crate::module::release::Waiting;
+use crate::module::release::{Release, Waiting};
 use crate::module::units::{finish_unit, wait_now};
-use crate::module::{State, base, blocking, errors, info, scripts, with, wrap};
-use std::ffi::CStr;
+use crate::module::{State, base, blocking, errors, gate, info, scripts, with, wrap};
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 struct Entry {
     name: &'static CStr,
@@ -60,11 +62,11 @@ const ENTRIES: [Entry; 8] = [
         name: DEBUG,
         flags: CommandFlags { flags: c"readonly deny-script admin allow-stale allow-busy fast", acl_categories: c"admin dangerous" },
         docs: CommandDocs {
-            summary: c"Levers for tests, refused unless wbl.debug-commands is yes: PAUSE freezes the durable position, RESUME frees it.",
+            summary: c"Levers for tests, refused unless wbl.debug-commands is yes: PAUSE freezes the durable position, RESUME frees it; SYNC HOLD has syncs of the log wait, SYNC RELEASE lets them go on.",
             complexity: c"O(1)",
             since: c"0.1.0",
-            arity: 2,
-            args: &[(c"pause", Some(c"PAUSE"), true), (c"resume", Some(c"RESUME"), true)],
+            arity: -2,
+            args: &[(c"pause", Some(c"PAUSE"), true), (c"resume", Some(c"RESUME"), true), (c"sync", Some(c"SYNC"), true)],
         },
         run: debug,
     },
@@ -245,28 +247,53 @@ fn checkpoint(ctx: Ctx<'_>, args: &[&[u8]]) {
     }
 }
 
-/// WBL.DEBUG PAUSE|RESUME
+/// WBL.DEBUG PAUSE | RESUME | SYNC HOLD [file] | SYNC RELEASE
 fn debug(ctx: Ctx<'_>, args: &[&[u8]]) {
     if value(Setting::DebugCommands) == 0 {
         return ctx.reply_error(errors::DEBUG_REFUSED);
     }
-    let [_, subcommand] = args else { return ctx.reply_error(&errors::wrong_arity("wbl.debug")) };
-    let log_open = with(|module| module.log.clone()).flatten();
-    let Some(open) = log_open else { return ctx.reply_error(errors::NOT_ENABLED) };
-    if subcommand.eq_ignore_ascii_case(b"PAUSE") {
-        finish_unit(ctx);
-        // What waits in the loop already is let through; nothing could resume it there.
-        if let Some(Some(lsn)) = with(|module| module.iteration_waits_for.take()) {
-            wait_now(ctx, lsn);
+    let words: Vec<Vec<u8>> = args.iter().skip(1).map(|word| word.to_ascii_uppercase()).collect();
+    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+    let outcome = match words.as_slice() {
+        [b"PAUSE"] => pause(ctx),
+        [b"RESUME"] => resume(),
+        [b"SYNC", b"HOLD"] | [b"SYNC", b"HOLD", _] => {
+            gate::close(args.get(3).map(|path| OsStr::from_bytes(path).into()));
+            Ok(())
         }
-        log(Level::Notice, "the durable position is frozen by WBL.DEBUG PAUSE");
-        open.log().pause();
-        with(|module| module.paused = true);
-    } else if subcommand.eq_ignore_ascii_case(b"RESUME") {
-        with(|module| module.paused = false);
-        open.log().resume();
-    } else {
-        return ctx.reply_error(errors::DEBUG_SUBCOMMAND);
+        [b"SYNC", b"RELEASE"] => {
+            gate::open();
+            Ok(())
+        }
+        [] | [b"PAUSE" | b"RESUME", ..] => return ctx.reply_error(&errors::wrong_arity("wbl.debug")),
+        _ => Err(errors::DEBUG_SUBCOMMAND),
+    };
+    match outcome {
+        Ok(()) => ctx.reply_simple(c"OK"),
+        Err(text) => ctx.reply_error(text),
     }
-    ctx.reply_simple(c"OK");
+}
+
+fn open_log() -> Result<Arc<Release>, &'static str> {
+    with(|module| module.log.clone()).flatten().ok_or(errors::NOT_ENABLED)
+}
+
+fn pause(ctx: Ctx<'_>) -> Result<(), &'static str> {
+    let open = open_log()?;
+    finish_unit(ctx);
+    // What waits in the loop already is let through; nothing could resume it there.
+    if let Some(Some(lsn)) = with(|module| module.iteration_waits_for.take()) {
+        wait_now(ctx, lsn);
+    }
+    log(Level::Notice, "the durable position is frozen by WBL.DEBUG PAUSE");
+    open.log().pause();
+    with(|module| module.paused = true);
+    Ok(())
+}
+
+fn resume() -> Result<(), &'static str> {
+    let open = open_log()?;
+    with(|module| module.paused = false);
+    open.log().resume();
+    Ok(())
 }

@@ -10,8 +10,8 @@ pub const NOT_ENABLED: &str = "ERR the write-behind log is not enabled";
 pub const IS_REPLICA: &str = "ERR the write-behind log is not active on a replica";
 /// `WBL.DEBUG` without `wbl.debug-commands yes`.
 pub const DEBUG_REFUSED: &str = "ERR WBL.DEBUG command not allowed. Set wbl.debug-commands to yes in the configuration file or as a module argument, and then restart the server.";
-/// `WBL.DEBUG` with something else than PAUSE or RESUME.
-pub const DEBUG_SUBCOMMAND: &str = "ERR unknown WBL.DEBUG subcommand. Try PAUSE, RESUME.";
+/// `WBL.DEBUG` with something that it does not know.
+pub const DEBUG_SUBCOMMAND: &str = "ERR unknown WBL.DEBUG subcommand. Try PAUSE, RESUME, SYNC HOLD, SYNC RELEASE.";
 /// A checkpoint is being written already.
 pub const CHECKPOINT_RUNS: &str = "ERR a checkpoint is already in progress";
 /// The checkpoint could not be written.

@@ -10,9 +10,10 @@ use crate::core::unit::Batch;
 use crate::ffi::{
     Ctx, Held, Level, declare_options, exit_now, kill_child, log, register_hooks, server_version, unregister_hooks,
 };
-use crate::log::{FolderStorage, LogError, Lsn, Opened, Options, open};
+use crate::log::{LogError, Lsn, Opened, Options, open};
 use crate::module::base::{Baseline, became_active, poll_install, replace_base, start_base};
 use crate::module::config::{self, Setting, value};
+use crate::module::gate::{self, GatedStorage};
 use crate::module::release::Release;
 use crate::module::units::{finish_unit, unix_ms};
 use crate::module::{Module, State, cluster, commands, notify, recovery, replace, scripts, server, with};
@@ -145,12 +146,12 @@ fn check_version(version: u32) -> Result<(), String> {
     Err(format!("it needs Valkey 8.1 or later, and this is {major}.{minor}.{patch}"))
 }
 
-fn open_folder() -> Result<Opened<FolderStorage>, String> {
+fn open_folder() -> Result<Opened<GatedStorage>, String> {
     let folder = with(|module| module.folder.clone()).unwrap_or_default();
     let options = Options { segment_bytes: u64::try_from(value(Setting::SegmentBytes)).unwrap_or(u64::MAX) };
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
-        let storage = FolderStorage::new(&folder).map_err(|error| error.to_string())?;
+        let storage = GatedStorage::new(&folder).map_err(|error| error.to_string())?;
         match open(storage, &options) {
             // A child of a killed server (a snapshot, say) holds its lock until it notices that its parent has gone.
             Err(LogError::Locked { .. }) if Instant::now() < deadline => std::thread::sleep(LOCK_POLL),
@@ -160,7 +161,7 @@ fn open_folder() -> Result<Opened<FolderStorage>, String> {
 }
 
 /// Recovers the folder's state if it has one, and starts the log.
-fn begin(ctx: Ctx<'_>, opened: Opened<FolderStorage>) -> Result<(), String> {
+fn begin(ctx: Ctx<'_>, opened: Opened<GatedStorage>) -> Result<(), String> {
     if opened.is_empty() {
         let has_data = server::has_data(ctx);
         return start_log(ctx, opened, has_data);
@@ -195,7 +196,7 @@ fn begin(ctx: Ctx<'_>, opened: Opened<FolderStorage>) -> Result<(), String> {
 }
 
 /// Starts the writer thread. `needs_base`: the dataset is not what the folder holds.
-fn start_log(ctx: Ctx<'_>, opened: Opened<FolderStorage>, needs_base: bool) -> Result<(), String> {
+fn start_log(ctx: Ctx<'_>, opened: Opened<GatedStorage>, needs_base: bool) -> Result<(), String> {
     let leftovers = opened.leftovers().join(", ");
     if !leftovers.is_empty() {
         log(Level::Notice, &format!("removing what a crash left unfinished: {leftovers}"));
@@ -265,6 +266,7 @@ fn stop(ctx: Ctx<'_>, next: State) {
     }
     if let Some(log_open) = log_open {
         log_open.log().resume();
+        gate::open();
         // Closing syncs and publishes everything, which releases every waiter; a failing disk ends the process.
         if let Err(error) = log_open.log().close() {
             log(

@@ -12,6 +12,7 @@ mod cluster;
 pub mod commands;
 pub mod config;
 pub mod errors;
+mod gate;
 pub mod hooks;
 pub mod info;
 pub mod lifecycle;
@@ -37,7 +38,8 @@ use crate::core::pipeliners::Pipeliners;
 use crate::core::reads::{BlockedReaders, Transactions};
 use crate::core::unit::Batch;
 use crate::ffi::{Held, Level, log};
-use crate::log::{FolderStorage, Lsn};
+use crate::log::Lsn;
+use gate::GatedStorage;
 use release::Release;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
@@ -119,7 +121,7 @@ pub(crate) struct Module {
     /// The open log; `None` unless the state logs.
     log: Option<Arc<Release>>,
     /// An opened folder that is to be recovered before the first client is served.
-    opened: Option<crate::log::Opened<FolderStorage>>,
+    opened: Option<crate::log::Opened<GatedStorage>>,
     /// Who gets its reply when the running unit is durable.
     unit_holds: Vec<UnitHold>,
     /// The command that the module runs now.

@@ -5,7 +5,8 @@
 //! happens in the `loaded` event of the sentinel. See `rdb` for what the stream leaves out and why.
 
 use crate::ffi::{Ctx, Level, load_rdb, log, pipe_path};
-use crate::log::{FolderStorage, Opened, Verdict};
+use crate::log::{Opened, Verdict};
+use crate::module::gate::GatedStorage;
 use crate::module::replay::{Report, apply_deferred, replay};
 use crate::module::units::unix_ms;
 use crate::module::with;
@@ -26,7 +27,7 @@ const TELL_EVERY: Duration = Duration::from_secs(2);
 
 /// A recovery under way, from the start of the loader to the sentinel's event.
 struct Job {
-    opened: Opened<FolderStorage>,
+    opened: Opened<GatedStorage>,
     /// Taken when the sentinel arrives.
     feeder: Option<JoinHandle<Result<Summary, RdbError>>>,
     sentinel: Vec<u8>,
@@ -55,7 +56,7 @@ fn put_job(job: Job) {
 ///
 /// # Errors
 /// What is wrong, for the server's log. The dataset is incomplete then and must not be served.
-pub(crate) fn recover(ctx: Ctx<'_>, opened: Opened<FolderStorage>) -> Result<(Opened<FolderStorage>, Report), String> {
+pub(crate) fn recover(ctx: Ctx<'_>, opened: Opened<GatedStorage>) -> Result<(Opened<GatedStorage>, Report), String> {
     tell_verdict(&opened);
     let started = Instant::now();
     let base = opened.base().map(|name| opened.storage().path(&name));
@@ -95,7 +96,7 @@ pub(crate) fn recover(ctx: Ctx<'_>, opened: Opened<FolderStorage>) -> Result<(Op
     }
 }
 
-fn tell_verdict(opened: &Opened<FolderStorage>) {
+fn tell_verdict(opened: &Opened<GatedStorage>) {
     match opened.verdict() {
         Verdict::TornTail { file, offset, bytes } => log(
             Level::Notice,
@@ -155,7 +156,7 @@ pub(super) fn key_loaded(ctx: Ctx<'_>, key: &[u8]) {
     put_job(Job { opened, feeder: None, sentinel, outcome: Some(outcome) });
 }
 
-fn replay_log(ctx: Ctx<'_>, opened: &Opened<FolderStorage>, summary: &Summary) -> Result<Report, String> {
+fn replay_log(ctx: Ctx<'_>, opened: &Opened<GatedStorage>, summary: &Summary) -> Result<Report, String> {
     if !apply_deferred(ctx, &summary.deferred) {
         return Err("keys of the base could not be restored".into());
     }

@@ -2,7 +2,8 @@
 
 use crate::core::waiters::Waiters;
 use crate::ffi::{Held, Level, exit_now, log, wake_event_loop};
-use crate::log::{Flusher, FolderStorage, LogError, LogWriter, Lsn};
+use crate::log::{Flusher, LogError, LogWriter, Lsn};
+use crate::module::gate::GatedStorage;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -31,7 +32,7 @@ fn release_up_to(waiters: &Mutex<Waiters<Waiting>>, durable: Lsn) {
 
 impl Release {
     /// Starts the writer thread. On the first error of the disk the process ends, as with the server's `appendfsync always`.
-    pub(super) fn start(writer: LogWriter<FolderStorage>) -> Result<Release, LogError> {
+    pub(super) fn start(writer: LogWriter<GatedStorage>) -> Result<Release, LogError> {
         let waiters = Arc::new(Mutex::new(Waiters::default()));
         let released = Arc::clone(&waiters);
         let wake = Arc::new(AtomicBool::new(false));

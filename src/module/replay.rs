@@ -2,8 +2,9 @@
 
 use crate::core::portion::{Action, Arguments};
 use crate::ffi::{CallMode, Ctx, Level, Reply, ReplyKind, log};
-use crate::log::{FolderStorage, Opened};
+use crate::log::Opened;
 use crate::module::broken;
+use crate::module::gate::GatedStorage;
 use crate::module::read_ahead::{ReadAhead, Ready, Stop, read_ahead};
 use crate::rdb::Deferred;
 
@@ -54,7 +55,7 @@ pub(super) fn apply_deferred(ctx: Ctx<'_>, deferred: &[Deferred]) -> bool {
 /// Replays the log. The server is loading, so that nothing expires and other clients are answered with -LOADING.
 pub(super) fn replay(
     ctx: Ctx<'_>,
-    opened: &Opened<FolderStorage>,
+    opened: &Opened<GatedStorage>,
     report: &mut Report,
     tell: &mut dyn FnMut(&Report),
 ) -> Result<(), String> {
