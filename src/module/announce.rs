@@ -11,7 +11,7 @@ use crate::module::arguments::{
     NAME_BYTES_MAX, has_arg, is_client_pause, key_positions, lower_case, selected_db, unblocked_client,
 };
 use crate::module::server::Known;
-use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, wait_now};
+use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, wait_before_yield};
 use crate::module::{Module, State, server, with, wrap};
 use std::ffi::CStr;
 
@@ -21,8 +21,8 @@ const NO_CLIENT: &[u8] = b"0";
 /// What the filter makes of a command.
 #[derive(Default)]
 pub(super) struct Verdict {
-    /// The command may run long and let other clients' replies out meanwhile: this must be durable first.
-    pub(super) wait_first: Option<Lsn>,
+    /// The command may run long, and the server sends other clients' replies meanwhile.
+    pub(super) may_yield: bool,
     /// Ask to be called at the end of the unit.
     pub(super) watch_unit: bool,
     /// Run it through this command of the module.
@@ -30,7 +30,7 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    pub(super) const PASS: Verdict = Verdict { wait_first: None, watch_unit: false, wrap: None };
+    pub(super) const PASS: Verdict = Verdict { may_yield: false, watch_unit: false, wrap: None };
     pub(super) const WATCH: Verdict = Verdict { watch_unit: true, ..Verdict::PASS };
 
     fn wrap(name: &'static CStr) -> Verdict {
@@ -53,8 +53,8 @@ pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
     else {
         return;
     };
-    if let Some(lsn) = verdict.wait_first {
-        wait_now(ctx, lsn);
+    if verdict.may_yield {
+        wait_before_yield(ctx);
     }
     if verdict.watch_unit {
         ask_for_unit_end(ctx);
@@ -161,15 +161,17 @@ impl Module {
         self.capture.command(client, Class::Exec, Some(db), std::iter::empty());
         (self.script_db, self.script_select) = (Some(db), None);
         let (shown, runs_others) = self.transactions.finish(client, db, &self.dirty);
+        // Only its queueing passes the filter, so that whatever it runs is waited for here.
+        let may_yield = runs_others;
         let reads = self.note_read(shown) || runs_others && !self.dirty.is_empty();
         // Where it has no writes, what its scripts do is seen as that of any script.
         if !self.capture.has_queued_writes(client) || self.watch_results(ctx) {
             self.capture.exec_stepwise(client);
         } else if self.capture.exec(client, ctx.unit_time_us() / 1000) {
             self.unit_waits = true;
-            return Verdict::WATCH;
+            return Verdict { may_yield, ..Verdict::WATCH };
         }
-        Verdict { watch_unit: reads, ..Verdict::PASS }
+        Verdict { may_yield, watch_unit: reads, ..Verdict::PASS }
     }
 
     /// Has the server tell when each command of the EXEC that is about to run has run, where it can.

@@ -54,6 +54,8 @@ impl Module {
             || flags.denies_blocking()
             || self.capture.may_have_replied(client)
             || flags.is_slot_import()
+            // What a pause made wait runs without passing the filter: nothing may be left that it could show.
+            || self.postponed
             || !self.clients.contains(&client)
             // What other modules' jobs do at the unit's end is done with the slot of a blocked client's command.
             || (self.other_modules && flags.in_cluster())
@@ -260,19 +262,13 @@ pub fn client_gone(ctx: Ctx<'_>, client: u64) {
 
 /// The event loop is about to send replies and to sleep.
 pub fn before_sleep(ctx: Ctx<'_>) {
-    scripts::run_waiting(ctx);
+    // What the iteration's commands did is seen before anything else runs.
+    finish_commands(ctx);
+    finish_resumed(ctx);
+    if scripts::run_waiting(ctx) {
+        finish_commands(ctx);
+    }
     lifecycle::before_sleep(ctx);
-    finish_deferred(ctx);
-    finish_unit(ctx);
-    with(|module| {
-        let now_ms = ctx.unit_time_us() / 1000;
-        let clients = &module.clients;
-        let is_blocked = |client| clients.contains(&client) && client_info(client).is_some_and(|info| info.blocked);
-        module.capture.resumed(now_ms, is_blocked);
-        module.unit_waits |= module.capture.has_unit();
-    });
-    finish_unit(ctx);
-    finish_suspects(ctx);
     let wait = with(|module| {
         module.wait_for_timed_out(ctx);
         module.wait_for_resumed(ctx);
@@ -289,4 +285,23 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         wait_now(ctx, lsn);
     }
     notify::publish_durable(ctx);
+}
+
+/// Ends the unit of the last command, and logs what blocked readers may have changed.
+fn finish_commands(ctx: Ctx<'_>) {
+    finish_deferred(ctx);
+    finish_unit(ctx);
+    finish_suspects(ctx);
+}
+
+/// Logs what commands that a pause had made wait may have changed. Once in an iteration.
+fn finish_resumed(ctx: Ctx<'_>) {
+    with(|module| {
+        let now_ms = ctx.unit_time_us() / 1000;
+        let clients = &module.clients;
+        let is_blocked = |client| clients.contains(&client) && client_info(client).is_some_and(|info| info.blocked);
+        module.capture.resumed(now_ms, is_blocked);
+        module.unit_waits |= module.capture.has_unit();
+    });
+    finish_unit(ctx);
 }

@@ -34,7 +34,7 @@ impl Module {
                 // What another module's command reads, or a script's, is noted while it runs.
                 let watch_unit = top.is_some() && !filter.arg(0).eq_ignore_ascii_case(b"select");
                 self.opaque_runs |= watch_unit;
-                Verdict { wait_first: self.iteration_waits_for, watch_unit, ..Verdict::PASS }
+                Verdict { may_yield: true, watch_unit, ..Verdict::PASS }
             }
             Class::Write(spec) if spec.rule == Rule::CardinalityCache && filter.len() != 2 => {
                 self.capture.command(client, Class::ReadOnly, None, none());
@@ -46,11 +46,12 @@ impl Module {
                     self.announce_stream_reader(ctx, filter, client);
                 }
                 self.capture.command(client, class, None, none());
-                let watch_unit = known.reads == Reads::Script && top.is_some() && !self.dirty.is_empty();
+                let may_yield = known.reads == Reads::Script;
+                let watch_unit = may_yield && top.is_some() && !self.dirty.is_empty();
                 if watch_unit {
                     self.top_client = client;
                 }
-                Verdict { watch_unit, ..Verdict::PASS }
+                Verdict { may_yield, watch_unit, ..Verdict::PASS }
             }
         }
     }

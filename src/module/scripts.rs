@@ -9,7 +9,7 @@ use crate::core::capture::Class;
 use crate::core::reads::Reads;
 use crate::ffi::{CallMode, Ctx, Held};
 use crate::module::server::Known;
-use crate::module::units::{finish_unit, wait_now};
+use crate::module::units::{finish_unit, wait_before_yield};
 use crate::module::{Frame, UnitHold, errors, with, wrap};
 
 /// A script that waits for the end of the iteration.
@@ -50,17 +50,15 @@ fn schedule(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
 }
 
 /// Runs the scripts that wait, in their order. While writes are paused they wait on, as their clients would have without the module.
-pub(super) fn run_waiting(ctx: Ctx<'_>) {
+pub(super) fn run_waiting(ctx: Ctx<'_>) -> bool {
     if with(|module| module.scripts.is_empty()) != Some(false) || ctx.writes_are_paused() {
-        return;
+        return false;
     }
     while let Some(Some(script)) = with(|module| module.scripts.pop_front()) {
-        // A long script lets replies of other clients out.
-        if let Some(Some(lsn)) = with(|module| module.iteration_waits_for.take()) {
-            wait_now(ctx, lsn);
-        }
+        wait_before_yield(ctx);
         run(ctx, script);
     }
+    true
 }
 
 fn run(ctx: Ctx<'_>, script: Script) {

@@ -105,7 +105,8 @@ fn complete(ctx: Ctx<'_>, mut unit: Unit) {
     let waits = with(|module| {
         module.counters.state_images += count;
         let lsn = module.commit(&unit)?;
-        Some((lsn, module.top_client, module.paused || module.io_threads))
+        // Commands that a pause made wait run without passing the filter, and may run long.
+        Some((lsn, module.top_client, module.paused || module.io_threads || module.postponed))
     });
     // A reply that could not be held waits with the others at the end of the iteration, unless it could be sent before.
     if let Some(Some((lsn, client, now))) = waits {
@@ -128,6 +129,21 @@ fn may_be_sent_early(ctx: Ctx<'_>, client: u64) -> bool {
     }
     with(|module| module.without_output.insert(client));
     false
+}
+
+/// Waits for every reply that waits in the loop: what runs next may make the server send replies before the end of the iteration. A script that
+/// runs long does, at whatever depth, and so do loading and other modules' commands (`processEventsWhileBlocked`).
+///
+/// Everything that may do so is preceded by this: the filter calls it for commands, the end of the iteration for the scripts that wait there.
+pub(super) fn wait_before_yield(ctx: Ctx<'_>) {
+    let waits_for = with(|module| {
+        module.wait_for_timed_out(ctx);
+        module.wait_for_resumed(ctx);
+        module.iteration_waits_for.take()
+    });
+    if let Some(Some(lsn)) = waits_for {
+        wait_now(ctx, lsn);
+    }
 }
 
 /// Waits on the main thread until the position is durable.
