@@ -26,7 +26,7 @@ pub use paths::Version;
 pub use raw::RawConnection;
 pub use resp::Value;
 pub use rng::Rng;
-pub use scene::Scene;
+pub use scene::{Lever, Scene};
 pub use server::{Server, ServerBuilder};
 pub use strace::{Injection, Strace};
 pub use twins::Twins;

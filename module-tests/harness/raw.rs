@@ -109,6 +109,17 @@ impl RawConnection {
         }
     }
 
+    /// Fails when a byte arrives within this time.
+    pub fn assert_nothing(&mut self, time: Duration, what: &str) {
+        let start = Instant::now();
+        while start.elapsed() < time {
+            let received = self.receive();
+            assert!(self.buffer.is_empty(), "{what}: bytes arrived: {}", self.buffer.escape_ascii());
+            received.unwrap_or_else(|error| panic!("{what}: the connection is gone: {error}"));
+            std::thread::sleep(GRACE / 5);
+        }
+    }
+
     /// Says which bytes have arrived, or arrive while another client is served.
     ///
     /// The two round trips of `witness` show that the server has been through its event loop, which sends all

@@ -8,7 +8,27 @@ use std::collections::BTreeMap;
 pub struct Scene {
     pub server: Server,
     pub control: RawConnection,
+    lever: Option<Lever>,
 }
+
+/// How a disk is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lever {
+    /// WBL.DEBUG PAUSE, which the module knows of.
+    Pause,
+    /// Syncs wait, as on a disk that does not answer.
+    Sync,
+}
+
+impl Lever {
+    pub const ALL: [Lever; 2] = [Lever::Pause, Lever::Sync];
+}
+
+/// The gate of the log's syncs is closed while this file exists.
+const GATE: &str = "gate";
+
+/// How long a connection is watched while nobody else may be served.
+const WATCHED: std::time::Duration = std::time::Duration::from_millis(100);
 
 impl Scene {
     pub fn start(version: Version) -> Scene {
@@ -18,7 +38,7 @@ impl Scene {
     pub fn of(builder: ServerBuilder) -> Scene {
         let server = builder.in_memory().start();
         let control = server.raw();
-        Scene { server, control }
+        Scene { server, control, lever: None }
     }
 
     /// Runs commands one after the other and waits until they are durable.
@@ -28,6 +48,35 @@ impl Scene {
             assert!(!reply.is_error(), "{command}: {reply:?}");
         }
         self.control.run("WBL.WAIT");
+    }
+
+    /// Stops the disk in this way, until [`Scene::thaw`].
+    pub fn freeze(&mut self, lever: Lever) {
+        match lever {
+            Lever::Pause => self.pause(),
+            Lever::Sync => {
+                let file = self.server.folder().join(GATE);
+                std::fs::write(&file, "").expect("a file in the data folder");
+                self.control.run(&format!("WBL.DEBUG SYNC HOLD {}", file.display()));
+            }
+        }
+        self.lever = Some(lever);
+    }
+
+    /// Lets the disk go on, also where the main thread waits for it.
+    pub fn thaw(&mut self) {
+        match self.lever.take().expect("a frozen disk") {
+            Lever::Pause => self.resume(),
+            Lever::Sync => std::fs::remove_file(self.server.folder().join(GATE)).expect("the gate's file"),
+        }
+    }
+
+    /// Fails when the client gets anything, be it that only it waits or that the loop does.
+    pub fn assert_withheld(&mut self, client: &mut RawConnection, what: &str) {
+        match self.lever.expect("a frozen disk") {
+            Lever::Pause => client.assert_silent(&mut self.control, what),
+            Lever::Sync => client.assert_nothing(WATCHED, what),
+        }
     }
 
     pub fn pause(&mut self) {

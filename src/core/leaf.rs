@@ -1,6 +1,7 @@
 //! One command with its arguments, its events, and what more was asked about it.
 
 use crate::core::pending::GroupChange;
+use crate::core::stream_reads::StreamRead;
 use crate::core::table::{CommandSpec, Keys, Rule};
 use std::sync::Arc;
 
@@ -264,7 +265,7 @@ impl Leaf {
     /// BITFIELD with OVERFLOW FAIL, which may lengthen a string without an event.
     pub fn is_failing_bitfield(&self) -> bool {
         self.spec.is_some_and(|spec| spec.rule == Rule::Bits)
-            && self.args.slices().iter().any(|arg| arg.eq_ignore_ascii_case(b"FAIL"))
+            && self.args.slices().iter().skip(2).any(|arg| arg.eq_ignore_ascii_case(b"FAIL"))
     }
 
     /// The same command, before anything happened.
@@ -291,14 +292,10 @@ impl Leaf {
             // PFDEBUG's first argument is its subcommand.
             Keys::First if spec.name == "pfdebug" => args.get(2).map(Arc::from).into_iter().collect(),
             Keys::First => args.get(1).map(Arc::from).into_iter().collect(),
-            Keys::AfterStreams => {
-                let args = args.slices();
-                let Some(streams) = args.iter().position(|arg| arg.eq_ignore_ascii_case(b"STREAMS")) else {
-                    return Vec::new();
-                };
-                let names = args.get(streams + 1..).unwrap_or_default();
-                names.iter().take(names.len() / 2).map(|name| Arc::from(*name)).collect()
-            }
+            Keys::AfterStreams => match StreamRead::parse(args.slices().into_iter()) {
+                Some(read) => read.keys.filter_map(|index| args.get(index).map(Arc::from)).collect(),
+                None => self.keys.clone(),
+            },
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod pipeliners;
 pub mod portion;
 pub mod reads;
 pub mod rewrite;
+pub mod stream_reads;
 pub mod table;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use crate::core::table::Rule;
 use crate::ffi::{ClientInfo, Ctx, Filter, client_info, watch_results};
 use crate::log::Lsn;
 use crate::module::arguments::{
-    NAME_BYTES_MAX, has_arg, is_client_pause, key_positions, lower_case, selected_db, unblocked_client,
+    NAME_BYTES_MAX, is_client_pause, key_positions, lower_case, read_blocks, selected_db, unblocked_client,
 };
 use crate::module::server::Known;
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, wait_before_yield};
@@ -306,7 +306,7 @@ impl Module {
     /// because it may block for what is not durable.
     fn wrapper(&self, filter: &Filter, known: Known, shown: Option<Lsn>) -> Option<&'static CStr> {
         let active = self.state == State::Active;
-        let blocks = || has_arg(filter, b"BLOCK");
+        let blocks = || read_blocks(filter);
         match known.class {
             Class::Write(spec) if spec.rule == Rule::CardinalityCache => {
                 // Only the count of a single key is cached.

@@ -2,6 +2,7 @@
 
 use crate::core::leaf::ClientId;
 use crate::core::reads::{self, Reads};
+use crate::core::stream_reads::StreamRead;
 use crate::ffi::{Ctx, Filter};
 
 /// Longest command name that the table knows, with room for subcommands.
@@ -37,6 +38,12 @@ pub(super) fn key_positions(ctx: Ctx<'_>, filter: &Filter, reads: Reads) -> Vec<
         }
         _ => Vec::new(),
     }
+}
+
+/// Whether an XREAD or XREADGROUP waits when there is nothing to read. One with options that are not known may.
+pub(super) fn read_blocks(filter: &Filter) -> bool {
+    let args = (0..filter.len()).map(|index| filter.arg(index));
+    StreamRead::parse(args).map_or_else(|| has_arg(filter, b"BLOCK"), |read| read.blocks)
 }
 
 /// Whether a word stands among the arguments.

@@ -44,7 +44,7 @@ pub fn answered(ctx: Ctx<'_>, client: u64, reply: Reply<'static>) {
         if logs {
             module.frame = Some(Frame::default());
             if let Some(spec) = spec {
-                module.capture.wrapped(client, spec, db, args.iter().copied());
+                module.announce_wrapped(ctx, client, spec, db, &args);
             }
         }
         logs

@@ -7,7 +7,7 @@ use crate::core::reads::Reads;
 use crate::core::table::{CommandSpec, Rule};
 use crate::ffi::{Ctx, Filter};
 use crate::module::announce::Verdict;
-use crate::module::arguments::{has_arg, key_positions, selected_db};
+use crate::module::arguments::{has_arg, key_positions, read_blocks, selected_db};
 use crate::module::server::Known;
 use crate::module::{Module, server};
 
@@ -42,7 +42,7 @@ impl Module {
             }
             Class::Write(spec) => self.announce_write(ctx, filter, client, spec, top),
             class => {
-                if known.stream_reader && top.is_some() && has_arg(filter, b"BLOCK") {
+                if known.stream_reader && top.is_some() && read_blocks(filter) {
                     self.announce_stream_reader(ctx, filter, client);
                 }
                 self.capture.command(client, class, None, none());

@@ -1,6 +1,7 @@
 //! What XREADGROUP, XCLAIM and XAUTOCLAIM did, read from their replies and from the groups as they are now.
 
 use crate::core::pending::{GroupChange, PendingEntry};
+use crate::core::stream_reads::StreamRead;
 use crate::ffi::{CallMode, Ctx, Reply, ReplyKind};
 
 /// The changes of a command that has just run in this context's database; `None` where they cannot be told exactly.
@@ -41,11 +42,10 @@ pub(super) fn may_claim(ctx: Ctx<'_>, args: &[&[u8]]) -> bool {
 
 /// XREADGROUP GROUP group consumer ... STREAMS key... id...
 fn read_group(ctx: Ctx<'_>, args: &[&[u8]], reply: &Reply<'_>, created: bool) -> Option<Vec<GroupChange>> {
-    let group = args.get(2)?;
-    let consumer = created.then(|| args.get(3).map(|name| name.to_vec())).flatten();
-    let streams = args.iter().position(|arg| arg.eq_ignore_ascii_case(b"STREAMS"))?;
-    let names = args.get(streams + 1..)?;
-    let (keys, _) = names.split_at_checked(names.len() / 2)?;
+    let read = StreamRead::parse(args.iter().copied())?;
+    let (group, consumer) = (args.get(read.group?)?, args.get(read.group? + 1)?);
+    let consumer = created.then(|| consumer.to_vec());
+    let keys = args.get(read.keys)?;
     if keys.iter().enumerate().any(|(index, key)| keys.iter().take(index).any(|other| other == key)) {
         // Which of its entries stand for which of the names is not told.
         return None;

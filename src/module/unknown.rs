@@ -3,6 +3,7 @@
 
 use crate::core::capture::Class;
 use crate::core::reads::Reads;
+use crate::core::table::Keys;
 use crate::ffi::{Ctx, Filter, Level, log};
 use crate::module::arguments::{NAME_BYTES_MAX, key_positions, lower_case};
 use crate::module::server::Known;
@@ -22,13 +23,17 @@ impl Module {
         learned
     }
 
-    /// A command was announced to the capture: if it is a write that the table does not know, its keys are told and it is counted.
+    /// A command was announced to the capture: where the server knows more of its keys than the table, they are told; one that the table does not know is counted.
     pub(super) fn note_unknown(&mut self, ctx: Ctx<'_>, filter: &Filter, class: Class) {
-        if !class.is_unknown_write() {
+        let Class::Write(spec) = class else { return };
+        if !spec.is_unknown() && spec.keys != Keys::AfterStreams {
             return;
         }
         let positions = key_positions(ctx, filter, Reads::Movable);
         self.capture.told_keys(positions.into_iter().map(|index| Arc::from(filter.arg(index))).collect());
+        if !spec.is_unknown() {
+            return;
+        }
         self.counters.unknown_commands += 1;
         let mut name = filter.arg(0).to_ascii_lowercase();
         if self.commands.get(&name).is_some_and(|known| known.class == Class::Container) {

@@ -7,13 +7,14 @@ use crate::core::capture::Class;
 use crate::core::leaf::Told;
 use crate::core::pending::GroupChange;
 use crate::core::reads::Reads;
-use crate::core::table::{CommandSpec, Rule};
+use crate::core::table::{CommandSpec, Keys, Rule};
 use crate::ffi::{CallMode, Ctx, Reply, ReplyKind};
 use crate::log::Lsn;
 use crate::module::server::Known;
 use crate::module::units::ask_for_unit_end;
 use crate::module::{Frame, Module, State, blocking, errors, streams, with};
 use std::ffi::CStr;
+use std::sync::Arc;
 
 /// Runs a write.
 pub const CALL: &CStr = c"wbl.call";
@@ -33,10 +34,12 @@ pub fn call(ctx: Ctx<'_>, args: &[&[u8]]) {
 }
 
 /// WBL.READ command [argument ...]
+///
+/// It runs what the filter turns into it, commands that show data, and no others: the server lets a module call commands that end it (SYNC).
 pub fn read(ctx: Ctx<'_>, args: &[&[u8]]) {
     run(ctx, args, |known| match known.class {
         Class::Write(spec) => spec.rule == Rule::CardinalityCache,
-        class => class == Class::ReadOnly && known.reads != Reads::Script,
+        class => class == Class::ReadOnly && !matches!(known.reads, Reads::Nothing | Reads::Script),
     });
 }
 
@@ -203,9 +206,26 @@ impl Module {
         self.unit_reads = None;
         let db = ctx.selected_db();
         if let Some(spec) = spec {
-            self.capture.wrapped(ctx.client_id(), spec, db, command.iter().copied());
+            self.announce_wrapped(ctx, ctx.client_id(), spec, db, command);
         }
         Some(self.newest_change(ctx, command.len(), || command.iter().copied(), reads, Some(db)))
+    }
+
+    /// The module is about to run a write of this client's.
+    pub(super) fn announce_wrapped(
+        &mut self,
+        ctx: Ctx<'_>,
+        client: u64,
+        spec: &'static CommandSpec,
+        db: u32,
+        command: &[&[u8]],
+    ) {
+        self.capture.wrapped(client, spec, db, command.iter().copied());
+        if spec.keys == Keys::AfterStreams {
+            let keys = ctx.command_keys(command.iter().copied());
+            let keys = keys.into_iter().filter_map(|index| command.get(index).map(|key| Arc::from(*key)));
+            self.capture.told_keys(keys.collect());
+        }
     }
 
     /// The command has run: whether it changed data, and the newest change that commands inside of it have read.

@@ -1,0 +1,84 @@
+//! The arguments of XREAD and XREADGROUP, read by position as the server reads them: any word may also name a group, a consumer or a stream.
+
+use std::ops::Range;
+
+/// What an XREAD or XREADGROUP asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamRead {
+    /// It waits when there is nothing to read.
+    pub blocks: bool,
+    /// The index of the group's name, which the consumer's follows.
+    pub group: Option<usize>,
+    /// The indices of the streams' names.
+    pub keys: Range<usize>,
+}
+
+impl StreamRead {
+    /// Reads the arguments, the command's name among them. `None` for what the servers that the module knows refuse.
+    pub fn parse<'a>(args: impl ExactSizeIterator<Item = &'a [u8]>) -> Option<StreamRead> {
+        let len = args.len();
+        let (mut blocks, mut group) = (false, None);
+        let mut args = args.enumerate().skip(1);
+        while let Some((index, arg)) = args.next() {
+            let is = |word: &str| arg.eq_ignore_ascii_case(word.as_bytes());
+            if is("STREAMS") {
+                let names = len - index - 1;
+                let keys = index + 1..index + 1 + names / 2;
+                return (names > 0 && names.is_multiple_of(2)).then_some(StreamRead { blocks, group, keys });
+            }
+            // How many arguments follow the word.
+            let operands = match () {
+                () if is("BLOCK") => {
+                    blocks = true;
+                    1
+                }
+                () if is("COUNT") => 1,
+                () if is("GROUP") => {
+                    group = Some(index + 1);
+                    2
+                }
+                () if is("NOACK") => 0,
+                () => return None,
+            };
+            for _ in 0..operands {
+                args.next()?;
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Option<StreamRead> {
+        StreamRead::parse(text.split(' ').map(str::as_bytes).collect::<Vec<_>>().into_iter())
+    }
+
+    #[test]
+    fn words_are_known_by_their_place() {
+        let read = |blocks, group, keys| Some(StreamRead { blocks, group, keys });
+        assert_eq!(
+            parse("XREAD STREAMS a b 0 0"),
+            read(false, None, 3..4).map(|read| StreamRead { keys: 2..4, ..read })
+        );
+        assert_eq!(parse("XREAD block 0 streams block $"), read(true, None, 4..5));
+        assert_eq!(parse("XREADGROUP GROUP streams STREAMS STREAMS s >"), read(false, Some(2), 5..6));
+        assert_eq!(parse("XREADGROUP COUNT 1 GROUP g block NOACK STREAMS streams >"), read(false, Some(4), 8..9));
+    }
+
+    #[test]
+    fn what_the_server_refuses_is_not_guessed_at() {
+        for refused in [
+            "XREAD",
+            "XREAD STREAMS",
+            "XREAD STREAMS a",
+            "XREAD COUNT",
+            "XREAD NEW 1 STREAMS a 0",
+            "XREADGROUP GROUP g",
+        ] {
+            assert_eq!(parse(refused), None, "{refused}");
+        }
+    }
+}
