@@ -3,8 +3,9 @@
 
 mod harness;
 
+use harness::points::VARIABLE;
 use harness::temp::TempDir;
-use harness::{PATIENCE, Scene, Value, Version, each_version};
+use harness::{PATIENCE, Scene, ServerBuilder, Value, Version, each_version};
 use std::fs;
 use std::time::Duration;
 
@@ -32,5 +33,29 @@ each_version! {
         assert_eq!(transaction.reply(), Value::Array(vec![Value::Integer(1)]));
         assert!(scene.control.call(&["WBL.DEBUG", "SYNC"]).is_error());
         scene.end();
+    }
+
+    fn a_named_point_stops_or_kills_the_process(version: Version) {
+        let mut server = ServerBuilder::with_module(version).start();
+        server.raw().run("SET k v");
+        assert!(server.raw().call(&["WBL.DEBUG", "POINT", "nowhere", "STOP"]).is_error());
+        server.point("base-fork", "STOP");
+        let mut client = server.raw();
+        client.send_text("WBL.CHECKPOINT");
+        server.wait_stopped();
+        server.go_on();
+        assert_eq!(client.reply(), Value::Simple("OK".into()));
+        server.point("base-fork", "STOP");
+        server.point("base-fork", "CLEAR");
+        assert_eq!(client.run("WBL.CHECKPOINT"), Value::Simple("OK".into()));
+        server.point("base-fork", "KILL");
+        client.send_text("WBL.CHECKPOINT");
+        server.wait_exit();
+        server.reconfigure(|builder| builder.variable(VARIABLE, "recovered:kill"));
+        server.launch();
+        server.wait_exit();
+        server.reconfigure(ServerBuilder::no_variables);
+        server.start();
+        assert_eq!(server.raw().run("GET k").text(), "v");
     }
 }

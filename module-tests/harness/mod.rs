@@ -9,6 +9,8 @@ pub mod dataset;
 pub mod dirty;
 pub mod log_watch;
 pub mod paths;
+pub mod points;
+pub mod process;
 pub mod raw;
 pub mod resp;
 pub mod rng;

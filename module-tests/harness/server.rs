@@ -18,6 +18,7 @@ pub struct ServerBuilder {
     config_file: Option<String>,
     allowed_warnings: Vec<String>,
     in_memory: bool,
+    variables: Vec<(String, String)>,
 }
 
 impl ServerBuilder {
@@ -30,6 +31,7 @@ impl ServerBuilder {
             config_file: None,
             allowed_warnings: Vec::new(),
             in_memory: false,
+            variables: Vec::new(),
         };
         builder.set("save", "").set("enable-debug-command", "yes")
     }
@@ -84,6 +86,18 @@ impl ServerBuilder {
     /// Warnings with this text in them do not fail the test.
     pub fn allow_warning(mut self, text: &str) -> ServerBuilder {
         self.allowed_warnings.push(text.into());
+        self
+    }
+
+    /// Sets a variable of the process's environment.
+    pub fn variable(mut self, name: &str, value: &str) -> ServerBuilder {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// Takes all variables away that were set.
+    pub fn no_variables(mut self) -> ServerBuilder {
+        self.variables.clear();
         self
     }
 
@@ -170,6 +184,7 @@ impl Server {
         for directive in &self.builder.directives {
             command.arg(format!("--{}", directive[0])).args(&directive[1..]);
         }
+        command.envs(self.builder.variables.iter().map(|(name, value)| (name, value)));
         let child = command
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))

@@ -19,10 +19,14 @@ pub enum ChildResult {
 /// Forks a child that runs `work` and exits with its status; the parent gets the child's pid, and later the fork-done callback.
 /// `None` when the server refused (another child runs).
 pub fn fork_child(work: impl FnOnce() -> i32) -> Option<i32> {
+    let parent = std::process::id();
     // SAFETY: called on the main thread (callers hold a Ctx); the callback is a shell with the server's signature, without private data.
     let pid = unsafe { api!(ValkeyModule_Fork)(Some(super::shells::fork_done as _), std::ptr::null_mut()) };
     match pid {
         0 => {
+            if !dies_with_parent(parent) {
+                super::exit_now(102);
+            }
             let status = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or(101);
             // SAFETY: this is the child; the call ends it.
             unsafe { api!(ValkeyModule_ExitFromChild)(status) };
@@ -31,6 +35,13 @@ pub fn fork_child(work: impl FnOnce() -> i32) -> Option<i32> {
         pid if pid > 0 => Some(pid),
         _ => None,
     }
+}
+
+/// Has this process, a child, end when its parent does, however that ends; `false` when the parent has gone already.
+fn dies_with_parent(parent: u32) -> bool {
+    // SAFETY: a plain system call with numbers.
+    let set = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } == 0;
+    set && std::os::unix::process::parent_id() == parent
 }
 
 /// Ends the module's forked child and waits for it; no fork-done callback follows.

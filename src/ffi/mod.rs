@@ -51,7 +51,7 @@ pub use registration::{
     register_hooks, server_version, unregister_hooks, watch_results,
 };
 pub use shells::{CommandResult, Filter, LoadingPhase};
-pub use signals::exit_now;
+pub use signals::{exit_now, kill_process, stop_process};
 
 /// Ends the server: an API function that the module was loaded with has gone, so no promise can be kept.
 fn missing_api(name: &str) -> ! {

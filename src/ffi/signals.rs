@@ -1,4 +1,4 @@
-//! Ending the process.
+//! Signals to this process, and its end.
 
 /// Ends the process at once with this status, without the server's own exit work. Any thread.
 ///
@@ -6,4 +6,19 @@
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: `_exit` takes no pointers and does not return; no destructor or atexit handler runs, which is the point.
     unsafe { libc::_exit(status) }
+}
+
+/// Stops the whole process until it gets SIGCONT. Any thread.
+pub fn stop_process() {
+    signal_process(libc::SIGSTOP);
+}
+
+/// Ends the process as `kill -9` does. Any thread.
+pub fn kill_process() {
+    signal_process(libc::SIGKILL);
+}
+
+fn signal_process(signal: i32) {
+    // SAFETY: both calls take numbers only.
+    unsafe { libc::kill(libc::getpid(), signal) };
 }

@@ -2,6 +2,7 @@
 
 use crate::ffi::{ChildResult, Ctx, Held, Level, LoadingPhase, exit_now, fork_child, kill_child, log, save_rdb};
 use crate::log::LogError;
+use crate::module::points::{self, Point};
 use crate::module::release::Waiting;
 use crate::module::units::finish_unit;
 use crate::module::{Module, State, with};
@@ -145,7 +146,13 @@ pub(super) fn start_base(ctx: Ctx<'_>) {
         }
     };
     let path = folder.join(&temporary);
-    let pid = fork_child(|| i32::from(!save_rdb(ctx, &path)));
+    points::reach(Point::BaseFork);
+    let pid = fork_child(|| {
+        points::reach(Point::BaseChild);
+        let saved = save_rdb(ctx, &path);
+        points::reach(Point::BaseChildWritten);
+        i32::from(!saved)
+    });
     with(|module| match pid {
         Some(pid) => {
             module.baseline.wanted = false;
@@ -161,6 +168,7 @@ pub fn child_done(_ctx: Ctx<'_>, result: ChildResult) {
         let child = module.baseline.child.take()?;
         let log_open = module.log.clone()?;
         if result == ChildResult::Exited(0) {
+            points::reach(Point::BaseWritten);
             module.baseline.install = Some(log_open.log().install_base(&child.temporary, child.first_segment));
             return None;
         }
@@ -187,6 +195,9 @@ pub(super) fn poll_install() {
 
 fn base_ended(outcome: Result<(), String>) {
     let ok = outcome.is_ok();
+    if ok {
+        points::reach(Point::BaseInstalled);
+    }
     let Some((becomes_active, waiting)) = with(|module| {
         let baseline = &mut module.baseline;
         baseline.last_ok = ok;

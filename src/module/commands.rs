@@ -2,6 +2,7 @@
 
 use crate::ffi::{CommandDocs, CommandFlags, Ctx, Level, log, register_command};
 use crate::module::config::{Setting, value};
+use crate::module::points::{self, Action};
 use crate::module::release::{Release, Waiting};
 use crate::module::units::{finish_unit, wait_now};
 use crate::module::{State, base, blocking, errors, gate, info, scripts, with, wrap};
@@ -62,11 +63,11 @@ const ENTRIES: [Entry; 8] = [
         name: DEBUG,
         flags: CommandFlags { flags: c"readonly deny-script admin allow-stale allow-busy fast", acl_categories: c"admin dangerous" },
         docs: CommandDocs {
-            summary: c"Levers for tests, refused unless wbl.debug-commands is yes: PAUSE freezes the durable position, RESUME frees it; SYNC HOLD has syncs of the log wait, SYNC RELEASE lets them go on.",
+            summary: c"Levers for tests, refused unless wbl.debug-commands is yes: PAUSE freezes the durable position, RESUME frees it; SYNC HOLD has syncs of the log wait, SYNC RELEASE lets them go on; POINT stops or kills the process at a named point of the code.",
             complexity: c"O(1)",
             since: c"0.1.0",
             arity: -2,
-            args: &[(c"pause", Some(c"PAUSE"), true), (c"resume", Some(c"RESUME"), true), (c"sync", Some(c"SYNC"), true)],
+            args: &[(c"pause", Some(c"PAUSE"), true), (c"resume", Some(c"RESUME"), true), (c"sync", Some(c"SYNC"), true), (c"point", Some(c"POINT"), true)],
         },
         run: debug,
     },
@@ -247,7 +248,7 @@ fn checkpoint(ctx: Ctx<'_>, args: &[&[u8]]) {
     }
 }
 
-/// WBL.DEBUG PAUSE | RESUME | SYNC HOLD [file] | SYNC RELEASE
+/// WBL.DEBUG PAUSE | RESUME | SYNC HOLD [file] | SYNC RELEASE | POINT name STOP|KILL|CLEAR
 fn debug(ctx: Ctx<'_>, args: &[&[u8]]) {
     if value(Setting::DebugCommands) == 0 {
         return ctx.reply_error(errors::DEBUG_REFUSED);
@@ -265,6 +266,7 @@ fn debug(ctx: Ctx<'_>, args: &[&[u8]]) {
             gate::open();
             Ok(())
         }
+        [b"POINT", name, action] => point(name, action),
         [] | [b"PAUSE" | b"RESUME", ..] => return ctx.reply_error(&errors::wrong_arity("wbl.debug")),
         _ => Err(errors::DEBUG_SUBCOMMAND),
     };
@@ -272,6 +274,17 @@ fn debug(ctx: Ctx<'_>, args: &[&[u8]]) {
         Ok(()) => ctx.reply_simple(c"OK"),
         Err(text) => ctx.reply_error(text),
     }
+}
+
+/// WBL.DEBUG POINT name STOP|KILL|CLEAR
+fn point(name: &[u8], action: &[u8]) -> Result<(), &'static str> {
+    let action = match action {
+        b"STOP" => Action::Stop,
+        b"KILL" => Action::Kill,
+        b"CLEAR" => Action::Clear,
+        _ => return Err(errors::DEBUG_SUBCOMMAND),
+    };
+    if points::set(name, action) { Ok(()) } else { Err(errors::NO_SUCH_POINT) }
 }
 
 fn open_log() -> Result<Arc<Release>, &'static str> {

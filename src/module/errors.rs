@@ -11,7 +11,10 @@ pub const IS_REPLICA: &str = "ERR the write-behind log is not active on a replic
 /// `WBL.DEBUG` without `wbl.debug-commands yes`.
 pub const DEBUG_REFUSED: &str = "ERR WBL.DEBUG command not allowed. Set wbl.debug-commands to yes in the configuration file or as a module argument, and then restart the server.";
 /// `WBL.DEBUG` with something that it does not know.
-pub const DEBUG_SUBCOMMAND: &str = "ERR unknown WBL.DEBUG subcommand. Try PAUSE, RESUME, SYNC HOLD, SYNC RELEASE.";
+pub const DEBUG_SUBCOMMAND: &str =
+    "ERR unknown WBL.DEBUG subcommand. Try PAUSE, RESUME, SYNC HOLD, SYNC RELEASE, POINT name STOP|KILL|CLEAR.";
+/// `WBL.DEBUG POINT` with a name that no point has.
+pub const NO_SUCH_POINT: &str = "ERR no such point";
 /// A checkpoint is being written already.
 pub const CHECKPOINT_RUNS: &str = "ERR a checkpoint is already in progress";
 /// The checkpoint could not be written.
@@ -40,6 +43,7 @@ mod tests {
             super::IS_REPLICA,
             super::DEBUG_REFUSED,
             super::DEBUG_SUBCOMMAND,
+            super::NO_SUCH_POINT,
             super::CHECKPOINT_RUNS,
             super::CHECKPOINT_FAILED,
             super::CANNOT_BLOCK,

@@ -4,6 +4,7 @@
 //! not answer. Only the writer thread stops there, as nobody could open the gate for a main thread that waits.
 
 use crate::log::{FolderStorage, LogError, Storage, StorageFile};
+use crate::module::points::{self, Point};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -98,10 +99,14 @@ impl Storage for GatedStorage {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.0.rename(from, to)
+        points::reach(Point::Rename);
+        self.0.rename(from, to)?;
+        points::reach(Point::Renamed);
+        Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        points::reach(Point::Remove);
         self.0.remove(name)
     }
 

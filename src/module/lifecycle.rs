@@ -14,6 +14,7 @@ use crate::log::{LogError, Lsn, Opened, Options, open};
 use crate::module::base::{Baseline, became_active, poll_install, replace_base, start_base};
 use crate::module::config::{self, Setting, value};
 use crate::module::gate::{self, GatedStorage};
+use crate::module::points::{self, Point};
 use crate::module::release::Release;
 use crate::module::units::{finish_unit, unix_ms};
 use crate::module::{Module, State, cluster, commands, notify, recovery, replace, scripts, server, with};
@@ -106,6 +107,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         recovered: None,
     };
     replace(Some(module));
+    points::set_from_environment();
     notify::setting_changed(ctx);
     if value(Setting::Enabled) == 0 {
         log(Level::Notice, "loaded, not enabled");
@@ -183,6 +185,7 @@ fn begin(ctx: Ctx<'_>, opened: Opened<GatedStorage>) -> Result<(), String> {
         opened
     };
     let (opened, report) = recovery::recover(ctx, opened)?;
+    points::reach(Point::Recovered);
     with(|module| module.recovered = Some(report));
     start_log(ctx, opened, false)?;
     cluster::delete_foreign_keys(ctx);
@@ -220,7 +223,9 @@ fn start_log(ctx: Ctx<'_>, opened: Opened<GatedStorage>, needs_base: bool) -> Re
         Level::Notice,
         if needs_base { "the log is open; writing its base" } else { "the log is active: replies wait for the disk" },
     );
-    if !needs_base {
+    if needs_base {
+        points::reach(Point::LogBegun);
+    } else {
         became_active();
     }
     Ok(())
@@ -267,6 +272,7 @@ fn stop(ctx: Ctx<'_>, next: State) {
     if let Some(log_open) = log_open {
         log_open.log().resume();
         gate::open();
+        points::reach(Point::LogCloses);
         // Closing syncs and publishes everything, which releases every waiter; a failing disk ends the process.
         if let Err(error) = log_open.log().close() {
             log(
@@ -275,6 +281,7 @@ fn stop(ctx: Ctx<'_>, next: State) {
             );
             exit_now(1);
         }
+        points::reach(Point::LogClosed);
         for waiting in log_open.take_waiting() {
             waiting.held.release();
         }

@@ -17,6 +17,7 @@ pub mod hooks;
 pub mod info;
 pub mod lifecycle;
 mod notify;
+mod points;
 mod read_ahead;
 pub mod recovery;
 mod release;

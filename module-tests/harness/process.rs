@@ -1,0 +1,32 @@
+//! Other processes.
+
+use std::fs;
+use std::process::Command;
+
+/// Sends a signal by its name (`TERM`, `STOP`).
+pub fn send_signal(id: u32, name: &str) {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(id.to_string()).status();
+    assert!(status.expect("kill starts").success(), "process {id} takes no signal {name}");
+}
+
+/// The children of a process that have not been waited for, dead ones included.
+pub fn children(of: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").expect("a list of processes").filter_map(Result::ok);
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    ids.filter(|id| stat_field(*id, PARENT).is_some_and(|parent| parent == of.to_string())).collect()
+}
+
+/// Whether the process still runs: it is neither gone nor dead and not waited for.
+pub fn runs(id: u32) -> bool {
+    stat_field(id, STATE).is_some_and(|state| state != "Z" && state != "X")
+}
+
+/// The fields of `/proc/ID/stat` after the program's name, which is in parentheses.
+const STATE: usize = 0;
+const PARENT: usize = 1;
+
+fn stat_field(id: u32, index: usize) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let (_, fields) = text.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(index).map(String::from)
+}
