@@ -64,6 +64,18 @@ impl ServerBuilder {
         self
     }
 
+    /// Starts another version's server.
+    pub fn version(mut self, version: Version) -> ServerBuilder {
+        self.version = version;
+        self
+    }
+
+    /// Takes one directive with all its words away.
+    pub fn without(mut self, words: &[&str]) -> ServerBuilder {
+        self.directives.retain(|directive| directive != words);
+        self
+    }
+
     /// Loads another module, before or after the one under test.
     pub fn load(mut self, path: &Path, first: bool) -> ServerBuilder {
         let words = vec!["loadmodule".to_string(), path.to_str().expect("a path in UTF-8").to_string()];

@@ -4,7 +4,7 @@
 //! run as one MSET, which does to each key what SET does: any old value and its expiry go, the new value gets its compact encoding. While the log
 //! is replayed nobody can look in between.
 
-use crate::log::FormatError;
+use crate::log::{FormatError, Lsn};
 
 /// Pairs of one MSET: more save no time.
 const PAIRS_MAX: usize = 64;
@@ -12,9 +12,25 @@ const PAIRS_MAX: usize = 64;
 /// An MSET takes no more SETs when its arguments have this many bytes.
 const PAIRS_BYTES_MAX: usize = 64 << 10;
 
-/// Something to be done, with the number of arguments that are for it.
+/// Where in the log a command stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub struct Place {
+    /// Its position.
+    pub at: Lsn,
+    /// It may have failed already when it was executed: format 1 has transactions with all their commands, as they were queued.
+    pub may_have_failed: bool,
+}
+
+/// Something to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Step {
+    place: Place,
+    kind: Kind,
+}
+
+/// What is to be done, with the number of arguments that are for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
     Select(u32),
     SetAll { count: usize, bytes: usize },
     Run { count: usize },
@@ -42,35 +58,36 @@ pub struct Portion {
 }
 
 impl Portion {
-    /// Adds a command. What only marks units is left out: the replay need not keep them apart.
+    /// Adds the command that stands at this place. What only marks units is left out: the replay need not keep them apart.
     ///
     /// # Errors
     /// A SELECT without a number.
-    pub fn push(&mut self, args: &[&[u8]]) -> Result<(), FormatError> {
+    pub fn push(&mut self, place: Place, args: &[&[u8]]) -> Result<(), FormatError> {
         match args {
             [] | [b"MULTI" | b"EXEC"] => {}
             [b"SELECT", db] => {
                 let db = std::str::from_utf8(db).ok().and_then(|db| db.parse().ok());
-                self.steps.push(Step::Select(db.ok_or(FormatError::Command("a database is no number"))?));
+                let db = db.ok_or(FormatError::Command("a database is no number"))?;
+                self.steps.push(Step { place, kind: Kind::Select(db) });
             }
-            [name, pair @ ..] if pair.len() == 2 && name.eq_ignore_ascii_case(b"set") => self.push_set(pair),
+            [name, pair @ ..] if pair.len() == 2 && name.eq_ignore_ascii_case(b"set") => self.push_set(place, pair),
             _ => {
                 self.copy(args);
-                self.steps.push(Step::Run { count: args.len() });
+                self.steps.push(Step { place, kind: Kind::Run { count: args.len() } });
             }
         }
         Ok(())
     }
 
-    fn push_set(&mut self, pair: &[&[u8]]) {
+    fn push_set(&mut self, place: Place, pair: &[&[u8]]) {
         self.copy(pair);
         let added: usize = pair.iter().map(|arg| arg.len()).sum();
-        match self.steps.last_mut() {
-            Some(Step::SetAll { count, bytes }) if *count < 2 * PAIRS_MAX && *bytes < PAIRS_BYTES_MAX => {
+        match self.steps.last_mut().map(|step| &mut step.kind) {
+            Some(Kind::SetAll { count, bytes }) if *count < 2 * PAIRS_MAX && *bytes < PAIRS_BYTES_MAX => {
                 *count += pair.len();
                 *bytes += added;
             }
-            _ => self.steps.push(Step::SetAll { count: pair.len(), bytes: added }),
+            _ => self.steps.push(Step { place, kind: Kind::SetAll { count: pair.len(), bytes: added } }),
         }
     }
 
@@ -81,13 +98,16 @@ impl Portion {
         }
     }
 
-    /// What is to be done, in order.
-    pub fn actions(&self) -> impl Iterator<Item = Action<'_>> {
+    /// What is to be done, in order, each with its place in the log (that of the first of several SETs).
+    pub fn actions(&self) -> impl Iterator<Item = (Place, Action<'_>)> {
         let mut rest = Arguments { bytes: &self.bytes, ends: &self.ends, start: 0 };
-        self.steps.iter().map(move |step| match *step {
-            Step::Select(db) => Action::Select(db),
-            Step::SetAll { count, .. } => Action::SetAll(rest.split_off_first(count)),
-            Step::Run { count } => Action::Run(rest.split_off_first(count)),
+        self.steps.iter().map(move |step| {
+            let action = match step.kind {
+                Kind::Select(db) => Action::Select(db),
+                Kind::SetAll { count, .. } => Action::SetAll(rest.split_off_first(count)),
+                Kind::Run { count } => Action::Run(rest.split_off_first(count)),
+            };
+            (step.place, action)
         })
     }
 
@@ -152,7 +172,7 @@ mod tests {
     /// One line per action.
     fn told(portion: &Portion) -> Vec<String> {
         let words = |args: Arguments<'_>| args.map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ");
-        let told = portion.actions().map(|action| match action {
+        let told = portion.actions().map(|(_, action)| match action {
             Action::Select(db) => format!("select {db}"),
             Action::SetAll(args) => format!("set all: {}", words(args)),
             Action::Run(args) => format!("run: {}", words(args)),
@@ -160,10 +180,14 @@ mod tests {
         told.collect()
     }
 
+    fn place(at: usize) -> Place {
+        Place { at: Lsn::new(at as u64), may_have_failed: false }
+    }
+
     fn of(commands: &[&str]) -> Portion {
         let mut portion = Portion::default();
-        for command in commands {
-            portion.push(&command.split(' ').map(str::as_bytes).collect::<Vec<_>>()).unwrap();
+        for (at, command) in commands.iter().enumerate() {
+            portion.push(place(at), &command.split(' ').map(str::as_bytes).collect::<Vec<_>>()).unwrap();
         }
         portion
     }
@@ -195,6 +219,8 @@ mod tests {
             "run: SET f",
         ];
         assert_eq!(told(&portion), expected);
+        let positions: Vec<u64> = portion.actions().map(|(place, _)| place.at.get()).collect();
+        assert_eq!(positions, [0, 5, 6, 7, 8, 9, 10, 11]);
     }
 
     #[test]
@@ -202,9 +228,12 @@ mod tests {
         let sets = |count: usize, bytes: usize| {
             let mut portion = Portion::default();
             for _ in 0..count {
-                portion.push(&[b"SET", b"k", &vec![b'v'; bytes]]).unwrap();
+                portion.push(place(0), &[b"SET", b"k", &vec![b'v'; bytes]]).unwrap();
             }
-            portion.actions().map(|action| if let Action::SetAll(args) = action { args.len() / 2 } else { 0 }).collect()
+            portion
+                .actions()
+                .map(|(_, action)| if let Action::SetAll(args) = action { args.len() / 2 } else { 0 })
+                .collect()
         };
         let counts: Vec<usize> = sets(2 * PAIRS_MAX + 1, 0);
         assert_eq!(counts, [PAIRS_MAX, PAIRS_MAX, 1]);
@@ -215,11 +244,11 @@ mod tests {
     #[test]
     fn empty_arguments_are_arguments() {
         let mut portion = Portion::default();
-        portion.push(&[b"SET", b"", b""]).unwrap();
-        portion.push(&[b"ECHO", b""]).unwrap();
+        portion.push(place(0), &[b"SET", b"", b""]).unwrap();
+        portion.push(place(0), &[b"ECHO", b""]).unwrap();
         let counts: Vec<usize> = portion
             .actions()
-            .map(|action| match action {
+            .map(|(_, action)| match action {
                 Action::SetAll(args) | Action::Run(args) => {
                     assert_eq!(args.len(), args.clone().count());
                     args.len()
@@ -235,13 +264,13 @@ mod tests {
         let mut portion = of(&["SET a 1"]);
         portion.clear(1 << 20);
         assert!(portion.size_bytes() == 0 && portion.bytes.capacity() > 0);
-        portion.push(&[b"SET", b"a", &[0; 5000]]).unwrap();
+        portion.push(place(0), &[b"SET", b"a", &[0; 5000]]).unwrap();
         portion.clear(4096);
         assert!(portion.size_bytes() == 0 && portion.bytes.capacity() == 0);
     }
 
     #[test]
     fn a_select_without_a_number_is_an_error() {
-        assert!(Portion::default().push(&[b"SELECT", b"x"]).is_err());
+        assert!(Portion::default().push(place(0), &[b"SELECT", b"x"]).is_err());
     }
 }

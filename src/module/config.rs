@@ -40,6 +40,8 @@ pub enum Setting {
     DebugCommands,
     /// `wbl.notify-keyspace-events`: publish keyspace notifications when the change is durable; letters as in the server's setting. Default: none.
     NotifyKeyspaceEvents,
+    /// `wbl.on-replay-error`: what to do when a command of the log fails at the start. Default: refuse.
+    OnReplayError,
 }
 
 /// The server's words for a letter that `notify-keyspace-events` does not know.
@@ -47,6 +49,9 @@ const BAD_EVENT_CLASS: &str = "Invalid event class character. Use 'Ag$lshzxeKEtm
 
 /// `wbl.on-existing-log replace`.
 const REPLACE: i64 = 1;
+
+/// `wbl.on-replay-error skip`.
+const SKIP: i64 = 1;
 
 const MEGABYTE: i64 = 1024 * 1024;
 
@@ -65,7 +70,7 @@ enum Default {
     Names { default: usize, names: &'static [&'static CStr] },
 }
 
-const ENTRIES: [Entry; 7] = [
+const ENTRIES: [Entry; 8] = [
     Entry { setting: Setting::Enabled, name: c"enabled", immutable: false, default: Default::Bool(true) },
     Entry { setting: Setting::Dir, name: c"dir", immutable: true, default: Default::Text("wbl") },
     Entry {
@@ -93,6 +98,12 @@ const ENTRIES: [Entry; 7] = [
         immutable: false,
         default: Default::Text(""),
     },
+    Entry {
+        setting: Setting::OnReplayError,
+        name: c"on-replay-error",
+        immutable: false,
+        default: Default::Names { default: 0, names: &[c"refuse", c"skip"] },
+    },
 ];
 
 static NUMBERS: [AtomicI64; ENTRIES.len()] = [const { AtomicI64::new(0) }; ENTRIES.len()];
@@ -119,6 +130,11 @@ pub fn text(index: usize) -> String {
 /// Whether the module may replace the log of another dataset.
 pub fn replaces_existing_log() -> bool {
     value(Setting::OnExistingLog) == REPLACE
+}
+
+/// Whether a start goes on without commands of the log that fail.
+pub fn skips_replay_errors() -> bool {
+    value(Setting::OnReplayError) == SKIP
 }
 
 /// Sets a value that is no text, and has it take effect. The server has checked its bounds.
@@ -289,6 +305,7 @@ mod tests {
             ("segment-bytes", "1", "between 4096"),
             ("segment-bytes", "64 apples", "between 4096"),
             ("on-existing-log", "keep", "refuse or replace"),
+            ("on-replay-error", "replace", "refuse or skip"),
             ("no-such", "1", "unknown argument"),
         ] {
             let error = apply(name, value).err().expect("refused");

@@ -68,6 +68,7 @@ impl Module {
             ("checkpoints", number(self.baseline.done)),
             ("recovered_keys", number(report.keys)),
             ("recovered_commands", number(report.commands)),
+            ("recovery_errors", number(report.errors)),
             ("recovery_total_bytes", number(report.total_bytes)),
             ("recovery_done_bytes", number(report.done_bytes)),
         ]

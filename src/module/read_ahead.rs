@@ -1,8 +1,8 @@
 //! Reading the log ahead of its replay, in a thread of its own.
 
-use crate::core::portion::Portion;
+use crate::core::portion::{Place, Portion};
 use crate::log::resp::Commands;
-use crate::log::{FormatError, LogError, Opened, Storage};
+use crate::log::{FormatError, LogError, Lsn, Opened, Storage};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 /// Portions that are there at any time: one is replayed, one is filled, the others wait.
@@ -22,8 +22,8 @@ const FRAME_BYTES_KEPT: usize = 4 << 20;
 pub(super) enum Stop {
     /// The log itself.
     Log(LogError),
-    /// A frame with a good checksum holds no commands.
-    NoCommands(FormatError),
+    /// What stands at this position, in a frame with a good checksum, is no command.
+    NoCommand(Lsn, FormatError),
 }
 
 /// Commands that are ready to be replayed.
@@ -84,16 +84,25 @@ impl Reader {
     fn read<S: Storage>(&mut self, opened: &Opened<S>) -> Result<(), Stop> {
         let mut frames = opened.frames();
         let mut payload = Vec::new();
+        let mut in_transaction = false;
         let Ok(mut portion) = self.take_idle() else { return Ok(()) };
         loop {
             let before = frames.read_bytes();
-            if frames.next_frame(&mut payload).map_err(Stop::Log)?.is_none() {
-                break;
-            }
+            let Some(header) = frames.next_frame(&mut payload).map_err(Stop::Log)? else { break };
             let mut commands = Commands::new(&payload);
             let mut args = Vec::new();
-            while commands.next_into(&mut args).map_err(Stop::NoCommands)? {
-                portion.push(&args).map_err(Stop::NoCommands)?;
+            loop {
+                let at = header.lsn.checked_advance(commands.offset() as u64).unwrap_or(header.lsn);
+                if !commands.next_into(&mut args).map_err(|error| Stop::NoCommand(at, error))? {
+                    break;
+                }
+                match args.as_slice() {
+                    [b"MULTI"] => in_transaction = true,
+                    [b"EXEC"] => in_transaction = false,
+                    _ => {}
+                }
+                let place = Place { at, may_have_failed: in_transaction };
+                portion.push(place, &args).map_err(|error| Stop::NoCommand(at, error))?;
                 if portion.size_bytes() >= PORTION_BYTES {
                     let read_bytes = before + commands.offset() as u64;
                     match self.exchange(portion, read_bytes) {
@@ -163,7 +172,7 @@ mod tests {
 
     /// The commands as they would be run, joined SETs as SETs.
     fn append_commands(out: &mut Vec<u8>, portion: &Portion) {
-        for action in portion.actions() {
+        for (_, action) in portion.actions() {
             match action {
                 Action::Select(db) => push_command(out, &[b"SELECT", db.to_string().as_bytes()]),
                 Action::Run(args) => push_command(out, &args.collect::<Vec<_>>()),
@@ -228,11 +237,19 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_without_commands_is_told() {
-        let opened = opened(&[b"PING\r\n".to_vec()]);
-        let (ahead, reader) = read_ahead();
-        reader.run(&opened);
-        assert!(matches!(ahead.next(), Some(Err(Stop::NoCommands(_)))));
-        assert!(ahead.next().is_none());
+    fn a_frame_without_commands_is_reported_with_its_position() {
+        let mut good = Vec::new();
+        push_command(&mut good, &[b"INCR", b"key"]);
+        let mut no_number = good.clone();
+        push_command(&mut no_number, &[b"SELECT", b"one"]);
+        for bad in [b"PING\r\n".to_vec(), no_number] {
+            let at = (good.len() + if bad.starts_with(&good) { good.len() } else { 0 }) as u64;
+            let opened = opened(&[good.clone(), bad]);
+            let (ahead, reader) = read_ahead();
+            reader.run(&opened);
+            let Some(Err(Stop::NoCommand(found, _))) = ahead.next() else { panic!("not reported") };
+            assert_eq!(found.get(), at);
+            assert!(ahead.next().is_none());
+        }
     }
 }

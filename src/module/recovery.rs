@@ -57,6 +57,7 @@ fn put_job(job: Job) {
 /// # Errors
 /// What is wrong, for the server's log. The dataset is incomplete then and must not be served.
 pub(crate) fn recover(ctx: Ctx<'_>, opened: Opened<GatedStorage>) -> Result<(Opened<GatedStorage>, Report), String> {
+    check_position(&opened)?;
     tell_verdict(&opened);
     let started = Instant::now();
     let base = opened.base().map(|name| opened.storage().path(&name));
@@ -94,6 +95,20 @@ pub(crate) fn recover(ctx: Ctx<'_>, opened: Opened<GatedStorage>) -> Result<(Ope
         Some(Err(reason)) => Err(reason),
         _ => Err("the server did not load the base".into()),
     }
+}
+
+/// A log's positions stay below this, so that none overflows however much is logged.
+const POSITION_MAX: u64 = 1 << 62;
+
+fn check_position(opened: &Opened<GatedStorage>) -> Result<(), String> {
+    let next = opened.next_lsn();
+    if next.get() < POSITION_MAX {
+        return Ok(());
+    }
+    Err(format!(
+        "{} ends at position {next}, which no log reaches: its files were changed",
+        opened.storage().path("").display()
+    ))
 }
 
 fn tell_verdict(opened: &Opened<GatedStorage>) {

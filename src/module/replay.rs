@@ -1,18 +1,30 @@
 //! Replaying the log into the server.
+//!
+//! Only commands that did something when they were executed are in the log. So a command that the server refuses now is one that this server, as
+//! it is configured, cannot execute, and what it did would be missing: by default the recovery fails then, as that of a stock server does.
 
-use crate::core::portion::{Action, Arguments};
-use crate::ffi::{CallMode, Ctx, Level, Reply, ReplyKind, log};
-use crate::log::Opened;
-use crate::module::broken;
+use crate::core::portion::{Action, Arguments, Place};
+use crate::ffi::{CallMode, Ctx, Level, ReplyKind, log};
+use crate::log::{Lsn, Opened};
+use crate::module::config;
 use crate::module::gate::GatedStorage;
 use crate::module::read_ahead::{ReadAhead, Ready, Stop, read_ahead};
 use crate::rdb::Deferred;
+use std::time::{Duration, Instant};
 
 /// Commands between two looks at other clients.
 const YIELD_EVERY: u64 = 100;
 
-/// Differences that are told one by one in the server's log; more are only counted.
-const TOLD_ERRORS_MAX: u64 = 10;
+/// So many skipped commands are reported at once, and from then on one in each interval.
+const REPORTED_AT_ONCE: u64 = 10;
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A command is shown with so many arguments, the name among them, and each with so many bytes.
+const SHOWN_ARGUMENTS: usize = 3;
+const SHOWN_BYTES: usize = 64;
+
+/// What to do about a command that fails, for the server's log.
+const ADVICE: &str = "Start a server that has the commands, modules and settings that the log was written with, or set wbl.on-replay-error to skip to go on without what fails";
 
 /// What a recovery did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,7 +33,7 @@ pub(crate) struct Report {
     pub(crate) keys: u64,
     /// Commands replayed.
     pub(crate) commands: u64,
-    /// Commands that answered with an error, as they did when they were logged.
+    /// Commands that the server refused, and that were skipped (`wbl.on-replay-error skip`).
     pub(crate) errors: u64,
     /// Bytes of log to replay.
     pub(crate) total_bytes: u64,
@@ -53,6 +65,9 @@ pub(super) fn apply_deferred(ctx: Ctx<'_>, deferred: &[Deferred]) -> bool {
 }
 
 /// Replays the log. The server is loading, so that nothing expires and other clients are answered with -LOADING.
+///
+/// # Errors
+/// What is wrong and what to do about it, for the server's log. The dataset is incomplete then.
 pub(super) fn replay(
     ctx: Ctx<'_>,
     opened: &Opened<GatedStorage>,
@@ -66,19 +81,33 @@ pub(super) fn replay(
             .spawn_scoped(scope, move || reader.run(opened))
             .map_err(|error| format!("no thread: {error}"))?;
         // A context made while the server loads lets it look at other clients as often as it does when it loads its own files.
-        ctx.with_new_context(|own| Replay { own, joins: true, yielded_at: 0, report, tell }.run_all(ahead))
+        ctx.with_new_context(|own| {
+            let skipped = Skipped { allowed: config::skips_replay_errors(), last_reported: None };
+            Replay { own, opened, joins: true, no_database: None, yielded_at: 0, report, tell, skipped }.run_all(ahead)
+        })
     })
 }
 
 /// A replay under way.
 struct Replay<'a, 'b> {
     own: Ctx<'a>,
-    /// The server takes MSET; it does not when that is renamed, or for keys of several slots.
+    opened: &'b Opened<GatedStorage>,
+    /// The server takes MSET; it does not for keys of several slots, or where that is renamed.
     joins: bool,
+    /// The selected database, when the server has none of that number.
+    no_database: Option<u32>,
     /// Commands replayed at the last look at other clients.
     yielded_at: u64,
     report: &'b mut Report,
     tell: &'b mut dyn FnMut(&Report),
+    skipped: Skipped,
+}
+
+/// What to do with commands that fail.
+struct Skipped {
+    /// They are skipped.
+    allowed: bool,
+    last_reported: Option<Instant>,
 }
 
 impl Replay<'_, '_> {
@@ -87,76 +116,143 @@ impl Replay<'_, '_> {
         while let Some(next) = ahead.next() {
             match next {
                 Ok(Ready { portion, read_bytes }) => {
-                    portion.actions().for_each(|action| self.act(action));
+                    portion.actions().try_for_each(|(place, action)| self.act(place, action))?;
                     self.report.done_bytes = read_bytes;
                     ahead.give_back(portion);
                 }
                 Err(Stop::Log(error)) => return Err(error.to_string()),
-                // The frame's checksum was right: the module itself wrote this.
-                Err(Stop::NoCommands(error)) => broken(&format!("a frame of the log holds no commands: {error}")),
+                Err(Stop::NoCommand(at, error)) => {
+                    return Err(format!("{} holds no command: {error}", self.place(at)));
+                }
             }
         }
         (self.tell)(self.report);
+        if self.report.errors > 0 {
+            let text = format!(
+                "{} of {} commands of the log failed and were skipped (wbl.on-replay-error skip): the dataset is not what it was",
+                self.report.errors, self.report.commands
+            );
+            log(Level::Warning, &text);
+        }
         Ok(())
     }
 
-    fn act(&mut self, action: Action<'_>) {
+    fn act(&mut self, place: Place, action: Action<'_>) -> Result<(), String> {
         match action {
-            Action::Select(db) => {
-                if !self.own.select_db(db) {
-                    broken("the log uses a database that this server does not have; raise the setting 'databases'");
-                }
-            }
-            Action::SetAll(pairs) => self.set_all(pairs),
-            Action::Run(mut args) => {
-                let Some(name) = args.next() else { return };
-                self.run(name, args);
-            }
+            Action::Select(db) => self.no_database = if self.own.select_db(db) { None } else { Some(db) },
+            Action::SetAll(pairs) => self.set_all(place, pairs)?,
+            Action::Run(args) => self.run(place, args)?,
         }
         if self.report.commands - self.yielded_at >= YIELD_EVERY {
             self.yielded_at = self.report.commands;
             self.own.yield_to_clients();
             (self.tell)(self.report);
         }
+        Ok(())
     }
 
-    fn set_all(&mut self, mut pairs: Arguments<'_>) {
+    fn set_all(&mut self, place: Place, mut pairs: Arguments<'_>) -> Result<(), String> {
         let count = pairs.len() / 2;
-        if self.joins && count > 1 {
+        if self.joins && count > 1 && self.no_database.is_none() {
             // A refused MSET has set nothing.
             let reply = self.own.call(CallMode::Internal, "MSET", pairs.clone());
             self.joins = reply.is_some_and(|reply| reply.kind() != ReplyKind::Error);
             if self.joins {
                 self.report.commands += count as u64;
-                return;
+                return Ok(());
             }
         }
         for _ in 0..count {
-            self.run(b"SET", pairs.split_off_first(2));
+            let pair = pairs.split_off_first(2);
+            self.run_named(place, b"SET", pair)?;
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, place: Place, mut args: Arguments<'_>) -> Result<(), String> {
+        match args.next() {
+            Some(name) => self.run_named(place, name, args),
+            None => Ok(()),
         }
     }
 
-    fn run(&mut self, name: &[u8], args: Arguments<'_>) {
-        let command = std::str::from_utf8(name).ok();
-        let reply = command.and_then(|command| self.own.call(CallMode::Internal, command, args));
-        note_difference(self.report, name, reply.as_ref());
+    fn run_named(&mut self, place: Place, name: &[u8], args: Arguments<'_>) -> Result<(), String> {
         self.report.commands += 1;
+        if let Some(db) = self.no_database {
+            let why = format!("the server has no database {db} (see its setting 'databases')");
+            return self.failed(place, name, args, &why);
+        }
+        let command = std::str::from_utf8(name).ok();
+        let reply = command.and_then(|command| self.own.call(CallMode::Internal, command, args.clone()));
+        match reply {
+            Some(reply) if reply.kind() != ReplyKind::Error => Ok(()),
+            Some(reply) => self.failed(place, name, args, &String::from_utf8_lossy(reply.bytes())),
+            None => self.failed(place, name, args, "the server has no such command"),
+        }
+    }
+
+    /// A command failed.
+    fn failed(&mut self, place: Place, name: &[u8], args: Arguments<'_>, why: &str) -> Result<(), String> {
+        if place.may_have_failed && !is_inability(name, why) {
+            return Ok(());
+        }
+        let what = format!("{}: {} failed: {}", self.place(place.at), shown(name, args), why.trim_end());
+        if !self.skipped.allowed {
+            return Err(format!("{what}. {ADVICE}"));
+        }
+        self.report.errors += 1;
+        let is_due = self.skipped.last_reported.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL);
+        if self.report.errors <= REPORTED_AT_ONCE || is_due {
+            self.skipped.last_reported = Some(Instant::now());
+            log(Level::Warning, &format!("skipped number {}: {what}", self.report.errors));
+        }
+        Ok(())
+    }
+
+    /// A position of the log, for the server's log.
+    fn place(&self, at: Lsn) -> String {
+        let segment = self.opened.segments().iter().rev().find(|segment| segment.first <= at);
+        let file = segment.map_or("", |segment| &segment.name);
+        format!("{}, position {at}", self.opened.storage().path(file).display())
     }
 }
 
-/// Commands of a transaction that failed when they ran are in the log as they were sent, and fail again.
-fn note_difference(report: &mut Report, name: &[u8], reply: Option<&Reply<'_>>) {
-    let text = match reply {
-        Some(reply) if reply.kind() != ReplyKind::Error => return,
-        Some(reply) => String::from_utf8_lossy(reply.bytes()).into_owned(),
-        None => "refused".into(),
-    };
-    report.errors += 1;
-    if report.errors <= TOLD_ERRORS_MAX {
-        let name = String::from_utf8_lossy(name);
-        log(
-            Level::Notice,
-            &format!("a replayed command answered with an error, as when it was logged: {name}: {text}"),
-        );
+/// Whether it is this server that cannot do it, whatever the data are: these never failed when they were logged.
+fn is_inability(name: &[u8], why: &str) -> bool {
+    const OWN: [&[u8]; 2] = [b"RESTORE", b"FUNCTION"];
+    const WORDS: [&str; 4] = ["unknown command", "unknown subcommand", "no such command", "maximum allowed size"];
+    OWN.iter().any(|own| name.eq_ignore_ascii_case(own)) || WORDS.iter().any(|word| why.contains(word))
+}
+
+/// The beginning of a command.
+fn shown(name: &[u8], args: Arguments<'_>) -> String {
+    let (more, mut text) = (args.len() + 1 > SHOWN_ARGUMENTS, String::new());
+    for arg in std::iter::once(name).chain(args).take(SHOWN_ARGUMENTS) {
+        let (head, rest) = arg.split_at(arg.len().min(SHOWN_BYTES));
+        let separator = if text.is_empty() { "" } else { " " };
+        text += &format!("{separator}{}{}", head.escape_ascii(), if rest.is_empty() { "" } else { "..." });
+    }
+    if more { text + " ..." } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::core::portion::Portion;
+
+    #[test]
+    fn a_failed_command_is_shown_in_one_short_line() {
+        let shown_of = |args: &[&[u8]]| {
+            let mut portion = Portion::default();
+            portion.push(Place { at: Lsn::ZERO, may_have_failed: false }, args).unwrap();
+            let Some((_, Action::Run(mut args))) = portion.actions().next() else { panic!("no command") };
+            let name = args.next().unwrap();
+            shown(name, args)
+        };
+        assert_eq!(shown_of(&[b"DEL", b"a\r\nb"]), "DEL a\\r\\nb");
+        assert_eq!(shown_of(&[b"HSET", b"k", b"f", b"v"]), "HSET k f ...");
+        let long = shown_of(&[b"APPEND", &[b'k'; 65], &[b'v'; 1000]]);
+        assert_eq!(long, format!("APPEND {}... {}...", "k".repeat(64), "v".repeat(64)));
     }
 }
