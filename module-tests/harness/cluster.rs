@@ -81,7 +81,13 @@ impl Cluster {
 
 /// Ports that nobody listens on.
 pub fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
-    let listeners: [TcpListener; COUNT] =
-        std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    listeners.map(|listener| listener.local_addr().expect("an address").port())
+    free_ports_list(COUNT).try_into().expect("as many as asked for")
+}
+
+/// The same where the number is known at run time only.
+pub fn free_ports_list(count: usize) -> Vec<u16> {
+    // All are bound before the first is given up, so that none comes twice.
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    listeners.iter().map(|listener| listener.local_addr().expect("an address").port()).collect()
 }

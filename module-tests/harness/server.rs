@@ -206,16 +206,21 @@ impl Server {
         self.child = Some(child);
     }
 
-    /// Waits until the server serves commands and the module, if there is one, has its base.
-    pub fn wait_ready(&mut self) {
-        let mut connection = wait_for("the server answers PING", PATIENCE, || {
+    /// Waits until the server serves commands.
+    pub fn wait_answers(&mut self) -> RawConnection {
+        wait_for("the server answers PING", PATIENCE, || {
             self.assert_running();
             let mut connection = RawConnection::open(&self.socket()).ok()?;
             connection.send_bytes(&super::resp::encode(&["PING"])).ok()?;
             // While it loads, it answers with an error.
             let reply = connection.try_reply().ok()?;
             (!reply.is_error()).then_some(connection)
-        });
+        })
+    }
+
+    /// Waits until the server serves commands and the module, if there is one, has its base.
+    pub fn wait_ready(&mut self) {
+        let mut connection = self.wait_answers();
         let enabled = self.builder.directives.iter().any(|words| words[0] == "wbl.enabled" && words[1] == "yes");
         if self.builder.module && enabled {
             wait_until("the module is active", PATIENCE, || {
@@ -263,6 +268,11 @@ impl Server {
         let mut child = self.child.take().expect("a running server");
         child.kill().expect("the server can be killed");
         child.wait().expect("the server ends");
+    }
+
+    /// Sends the process a signal by its name (`TERM`, `STOP`).
+    pub fn signal(&self, name: &str) {
+        super::process::send_signal(self.process_id(), name);
     }
 
     /// Ends the process by `SHUTDOWN NOSAVE`.

@@ -26,7 +26,47 @@ pub fn declare_options(ctx: Ctx<'_>) {
     unsafe { api!(ValkeyModule_SetModuleOptions)(ctx.as_raw(), i32::try_from(options).unwrap_or(0)) };
 }
 
+/// What a node of a cluster is, by its own configuration (`nodes.conf`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeRole {
+    /// It has slots of its own, or may get some.
+    Primary,
+    /// It follows a primary, whether or not it has reached that yet.
+    Replica,
+}
+
 impl Ctx<'_> {
+    /// What this node is in its cluster; `None` where the server does not say, as outside of a cluster.
+    pub fn node_role(self) -> Option<NodeRole> {
+        let (nowhere, mut flags) = (std::ptr::null_mut(), 0);
+        // SAFETY: takes nothing; the server keeps the name, null outside of a cluster, for its lifetime.
+        let name = unsafe { api!(ValkeyModule_GetMyClusterID)() };
+        if name.is_null() {
+            return None;
+        }
+        // The name is 40 characters without an end of their own where the server keeps it.
+        // SAFETY: a name has that many bytes.
+        let name = unsafe { std::slice::from_raw_parts(name.cast::<u8>(), raw::VALKEYMODULE_NODE_ID_LEN as usize) };
+        let name = std::ffi::CString::new(name).ok()?;
+        // SAFETY: the context is valid (type invariant), the name NUL-terminated and `flags` a live integer; what is not wanted may be null.
+        let status = unsafe {
+            api!(ValkeyModule_GetClusterNodeInfo)(
+                self.as_raw(),
+                name.as_ptr(),
+                nowhere,
+                nowhere,
+                std::ptr::null_mut(),
+                &raw mut flags,
+            )
+        };
+        let has = |flag: u32| flags & flag.cast_signed() != 0;
+        match (status == raw::VALKEYMODULE_OK as i32, has(raw::VALKEYMODULE_NODE_PRIMARY)) {
+            (true, true) => Some(NodeRole::Primary),
+            (true, false) if has(raw::VALKEYMODULE_NODE_REPLICA) => Some(NodeRole::Replica),
+            _ => None,
+        }
+    }
+
     /// Whether the key is in the selected database, expired or not.
     pub fn has_key(self, key: &[u8]) -> bool {
         self.with_key(key, raw::VALKEYMODULE_READ, |open| !open.is_null())

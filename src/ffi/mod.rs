@@ -40,12 +40,12 @@ mod signals;
 
 pub use call::{CallMode, Promise, Reply, ReplyKind};
 pub use client::{ClientInfo, Held, client_info};
-pub use cluster::declare_options;
+pub use cluster::{NodeRole, declare_options};
 pub use context::{ContextFlags, Ctx, wake_event_loop};
 pub use info::{InfoWriter, ServerInfo};
 pub use load::{ChildResult, fork_child, kill_child, load_rdb, pipe_path, save_rdb};
 pub use logging::{Level, log};
-pub use process::this_program;
+pub use process::{this_library, this_program};
 pub use registration::{
     CommandDocs, CommandFlags, ConfigKind, follow_all_events, load_configs, register_command, register_config,
     register_hooks, server_version, unregister_hooks, watch_results,

@@ -127,6 +127,23 @@ pub fn text(index: usize) -> String {
     DIR.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
+/// All settings, by name without `wbl.`, with their values as the configuration takes them.
+pub(super) fn values() -> impl Iterator<Item = (String, String)> {
+    ENTRIES.iter().map(|entry| {
+        let number = value(entry.setting);
+        let value = match entry.default {
+            Default::Bool(_) => if number != 0 { "yes" } else { "no" }.into(),
+            Default::Bytes { .. } => number.to_string(),
+            Default::Text(_) => text(entry.setting as usize),
+            Default::Names { names, .. } => {
+                let name = usize::try_from(number).ok().and_then(|index| names.get(index));
+                name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+            }
+        };
+        (entry.name.to_string_lossy().into_owned(), value)
+    })
+}
+
 /// Whether the module may replace the log of another dataset.
 pub fn replaces_existing_log() -> bool {
     value(Setting::OnExistingLog) == REPLACE

@@ -5,7 +5,7 @@ use crate::core::dirty::DbKey;
 use crate::core::leaf::{Event, EventKind, Outcome, Query};
 use crate::ffi::{CallMode, CommandResult, ContextFlags, Ctx, LoadingPhase, client_info, server_version};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, finish_unit, wait_now};
-use crate::module::{Module, State, UnitHold, base, lifecycle, notify, recovery, scripts, server, with};
+use crate::module::{Module, State, UnitHold, base, lifecycle, notify, recovery, scripts, server, waiting, with};
 
 pub use crate::module::announce::command_filter;
 
@@ -175,7 +175,9 @@ pub fn private_event(ctx: Ctx<'_>) {
 
 /// A key was loaded from an RDB file.
 pub fn key_loaded(ctx: Ctx<'_>, key: &[u8]) {
-    recovery::key_loaded(ctx, key);
+    if !waiting::key_loaded(ctx, key) {
+        recovery::key_loaded(ctx, key);
+    }
 }
 
 /// A unit with changes has ended.

@@ -16,8 +16,11 @@ use crate::module::config::{self, Setting, value};
 use crate::module::gate::{self, GatedStorage};
 use crate::module::points::{self, Point};
 use crate::module::release::Release;
+use crate::module::role::{Role, role_at_start};
 use crate::module::units::{finish_unit, unix_ms};
-use crate::module::{Module, State, cluster, commands, notify, recovery, replace, scripts, server, with};
+use crate::module::{
+    Module, State, cluster, commands, notify, recovery, replace, scripts, second_server, server, with,
+};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -113,7 +116,8 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         log(Level::Notice, "loaded, not enabled");
         return Ok(());
     }
-    if ctx.flags().is_replica() {
+    cluster::check(ctx)?;
+    if role_at_start(ctx)? == Role::Replica {
         with(|module| module.state = State::Replica);
         return Ok(());
     }
@@ -164,6 +168,11 @@ fn open_folder() -> Result<Opened<GatedStorage>, String> {
 
 /// Recovers the folder's state if it has one, and starts the log.
 fn begin(ctx: Ctx<'_>, opened: Opened<GatedStorage>) -> Result<(), String> {
+    // It may have changed since the module was loaded.
+    if role_at_start(ctx)? == Role::Replica {
+        with(|module| module.state = State::Replica);
+        return Ok(());
+    }
     if opened.is_empty() {
         let has_data = server::has_data(ctx);
         return start_log(ctx, opened, has_data);
@@ -179,7 +188,7 @@ fn begin(ctx: Ctx<'_>, opened: Opened<GatedStorage>) -> Result<(), String> {
         // The second server locks the folder.
         drop(opened);
         let folder = with(|module| module.folder.clone()).unwrap_or_default();
-        cluster::fold(ctx, &folder)?;
+        second_server::fold(ctx, &folder)?;
         open_folder()?
     } else {
         opened
@@ -188,8 +197,8 @@ fn begin(ctx: Ctx<'_>, opened: Opened<GatedStorage>) -> Result<(), String> {
     points::reach(Point::Recovered);
     with(|module| module.recovered = Some(report));
     start_log(ctx, opened, false)?;
-    cluster::delete_foreign_keys(ctx);
-    if cluster::is_folding() {
+    cluster::fit_slots(ctx)?;
+    if second_server::is_folding() {
         // Ends the process when it fails.
         replace_base(ctx);
         stop(ctx, State::Closed);
@@ -243,6 +252,7 @@ pub fn unload(ctx: Ctx<'_>) -> bool {
 
 /// The server shuts down.
 pub fn shut_down(ctx: Ctx<'_>) {
+    second_server::end();
     finish_unit(ctx);
     if with(|module| module.log.is_some()) == Some(true) {
         stop(ctx, State::Closed);
@@ -355,8 +365,17 @@ pub fn role_changed(ctx: Ctx<'_>, is_replica: bool) {
     }
 }
 
+/// A node of a cluster that is promoted before it has followed its primary raises no event of it.
+fn notice_promotion(ctx: Ctx<'_>) {
+    let rests = with(|module| module.state == State::Replica) == Some(true);
+    if rests && ctx.flags().in_cluster() && role_at_start(ctx) == Ok(Role::Primary) {
+        role_changed(ctx, false);
+    }
+}
+
 /// Work of the event loop's end that is not tied to units: the first recovery, bases.
 pub fn before_sleep(ctx: Ctx<'_>) {
+    notice_promotion(ctx);
     let (opened, busy) = with(|module| (module.opened.take(), module.baseline.is_running())).unwrap_or((None, false));
     if let Some(opened) = opened
         && let Err(reason) = begin(ctx, opened)

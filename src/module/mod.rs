@@ -22,13 +22,16 @@ mod read_ahead;
 pub mod recovery;
 mod release;
 mod replay;
+mod role;
 mod running;
 mod scripts;
+mod second_server;
 mod server;
 mod shown;
 mod streams;
 mod units;
 mod unknown;
+mod waiting;
 mod wrap;
 
 use crate::core::capture::Capture;

@@ -9,6 +9,7 @@ use crate::log::{Opened, Verdict};
 use crate::module::gate::GatedStorage;
 use crate::module::replay::{Report, apply_deferred, replay};
 use crate::module::units::unix_ms;
+use crate::module::waiting::while_loading;
 use crate::module::with;
 use crate::rdb::{self, RdbError, Summary};
 use std::fs::File;
@@ -61,8 +62,8 @@ pub(crate) fn recover(ctx: Ctx<'_>, opened: Opened<GatedStorage>) -> Result<(Ope
     tell_verdict(&opened);
     let started = Instant::now();
     let base = opened.base().map(|name| opened.storage().path(&name));
-    if let Some(path) = &base {
-        check_base(path)?;
+    if let Some(path) = base.clone() {
+        while_loading(ctx, "wbl-check", || (), move || check_base(&path))??;
     }
     let sentinel = format!("wbl:sentinel:{:x}:{:x}", unix_ms(), std::process::id()).into_bytes();
     let (reader, writer) = std::io::pipe().map_err(|error| format!("no pipe: {error}"))?;

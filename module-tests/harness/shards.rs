@@ -1,0 +1,127 @@
+//! A cluster of primaries with a replica each.
+
+use super::cluster::free_ports_list;
+use super::raw::RawConnection;
+use super::server::info_field;
+use super::{PATIENCE, Server, ServerBuilder, wait_until};
+
+const SLOT_COUNT: usize = 16384;
+
+/// Short, so that a failure is noticed soon; long enough for a busy machine.
+const NODE_TIMEOUT_MS: &str = "4000";
+
+pub struct Shards {
+    /// The first half begin as primaries; the second half as their replicas, in the same order.
+    pub nodes: Vec<Server>,
+    ports: Vec<u16>,
+}
+
+impl Shards {
+    /// Starts that many primaries, and as many replicas that are not in sync yet.
+    pub fn start(builder: &ServerBuilder, shards: usize) -> Shards {
+        let count = 2 * shards;
+        let ports = free_ports_list(2 * count);
+        let (ports, buses) = ports.split_at(count);
+        let node = |index: usize| {
+            let builder = builder.clone().set("bind", "127.0.0.1").set("cluster-enabled", "yes");
+            let builder = builder.set("cluster-node-timeout", NODE_TIMEOUT_MS).set("repl-diskless-sync-delay", "0");
+            let builder = builder.set("port", &ports[index].to_string());
+            builder.set("cluster-port", &buses[index].to_string()).start()
+        };
+        let shards_of = Shards { nodes: (0..count).map(node).collect(), ports: ports.to_vec() };
+        for (index, node) in shards_of.nodes.iter().enumerate() {
+            let mut node = node.raw();
+            if index < shards {
+                let (first, end) = (index * SLOT_COUNT / shards, (index + 1) * SLOT_COUNT / shards);
+                node.run(&format!("CLUSTER ADDSLOTSRANGE {first} {}", end - 1));
+            }
+            node.run(&format!("CLUSTER SET-CONFIG-EPOCH {}", index + 1));
+        }
+        let mut first = shards_of.nodes[0].raw();
+        for index in 1..count {
+            first.run(&format!("CLUSTER MEET 127.0.0.1 {} {}", ports[index], buses[index]));
+        }
+        shards_of.wait_up();
+        shards_of
+    }
+
+    /// Makes the second half replicas of the first, and waits until they are in sync.
+    pub fn attach_replicas(&self) {
+        let shards = self.nodes.len() / 2;
+        for index in 0..shards {
+            let id = self.id(index);
+            let mut replica = self.nodes[shards + index].raw();
+            // The node may not have heard of its primary's slots yet.
+            wait_until("the node becomes a replica", PATIENCE, || {
+                !replica.call(&["CLUSTER", "REPLICATE", &id]).is_error()
+            });
+        }
+        (shards..2 * shards).for_each(|index| self.wait_replica_in_sync(index));
+    }
+
+    pub fn id(&self, node: usize) -> String {
+        self.nodes[node].raw().run("CLUSTER MYID").text()
+    }
+
+    pub fn port(&self, node: usize) -> u16 {
+        self.ports[node]
+    }
+
+    /// Waits until all nodes know all others and the cluster serves all slots.
+    pub fn wait_up(&self) {
+        let known = format!("cluster_known_nodes:{}\r\n", self.nodes.len());
+        for node in &self.nodes {
+            let mut connection = node.raw();
+            wait_until("the cluster is up", PATIENCE, || {
+                let info = connection.run("CLUSTER INFO").text();
+                info.contains("cluster_state:ok") && info.contains(&known)
+            });
+        }
+    }
+
+    /// Waits until the node is a replica that has all that its primary has written.
+    pub fn wait_replica_in_sync(&self, node: usize) {
+        let mut connection = self.nodes[node].raw();
+        wait_until("the replica is in sync", PATIENCE, || {
+            let Some(primary) = self.primary_of(node) else { return false };
+            let field = |connection: &mut RawConnection, name| info_field(connection, "replication", name);
+            let linked = field(&mut connection, "master_link_status").as_deref() == Some("up");
+            let at_primary = field(&mut self.nodes[primary].raw(), "master_repl_offset");
+            linked && field(&mut connection, "slave_repl_offset") == at_primary
+        });
+    }
+
+    /// The node's primary, where it is a replica by its own account.
+    pub fn primary_of(&self, node: usize) -> Option<usize> {
+        let mut connection = self.nodes[node].raw();
+        let port = info_field(&mut connection, "replication", "master_port")?;
+        self.ports.iter().position(|own| own.to_string() == port)
+    }
+
+    /// Has a replica take over, with the agreement of its primary.
+    pub fn failover(&self, replica: usize) {
+        let mut connection = self.nodes[replica].raw();
+        wait_until("the replica takes over", PATIENCE, || {
+            // It does nothing where it cannot be done yet; a few seconds later it may be asked for again.
+            connection.call(&["CLUSTER", "FAILOVER"]);
+            self.primary_of(replica).is_none()
+        });
+        wait_until("the log of the new primary is active", PATIENCE, || {
+            self.nodes[replica].wbl_info("wbl_state") == "active"
+        });
+        self.wait_up();
+    }
+
+    /// Waits until each replica is in sync, and compares its dataset's digest with its primary's. Nobody may write.
+    pub fn assert_replicas_equal(&self, what: &str) {
+        let mut compared = 0;
+        for node in 0..self.nodes.len() {
+            let Some(primary) = self.primary_of(node) else { continue };
+            self.wait_replica_in_sync(node);
+            let digest = |index: usize| self.nodes[index].raw().run("DEBUG DIGEST").text();
+            assert_eq!(digest(node), digest(primary), "{what}: replica {node} differs from its primary {primary}");
+            compared += 1;
+        }
+        assert_eq!(compared, self.nodes.len() / 2, "{what}: not every shard has a replica");
+    }
+}
