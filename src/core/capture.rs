@@ -64,8 +64,10 @@ pub struct Capture {
     /// Keys that a parked silent command may have changed since the last look.
     suspects: HashSet<DbKey>,
     queues: HashMap<ClientId, Queue>,
-    /// The client whose EXEC runs, on a server that tells when each of its commands has run.
-    stepping: Option<ClientId>,
+    /// The client whose EXEC was announced, or seen to run, last.
+    executing: Option<ClientId>,
+    /// The end of the open unit was told, and put off.
+    put_off: bool,
     postponed: Vec<Postponed>,
     /// The list that LTRIM was applied to last, while nothing else has happened to it, and its length behind that.
     trimmed: Option<(DbKey, Vec<u8>)>,
@@ -84,7 +86,7 @@ impl Capture {
         self.put_current_away();
         self.unpark(client);
         if self.queues.get(&client).is_some_and(Queue::is_executing) {
-            self.queues.remove(&client);
+            self.end_queue(client);
         }
         if self.is_wrapping() {
             return;
@@ -97,17 +99,17 @@ impl Capture {
             Class::Multi => {
                 self.queues.entry(client).or_default();
             }
-            Class::EndMulti => {
-                self.queues.remove(&client);
-            }
+            Class::EndMulti => self.end_queue(client),
             Class::Opaque => {
                 if let Some(queue) = self.queues.get_mut(&client) {
                     queue.push_opaque();
                 }
             }
             Class::Exec => {
-                if let Some(queue) = self.queues.get_mut(&client) {
-                    queue.execute(db);
+                if let Some(queue) = self.queues.get_mut(&client)
+                    && queue.execute(db)
+                {
+                    self.executing = Some(client);
                 }
             }
             Class::ReadOnly | Class::Container | Class::Watch | Class::Unwatch => {}
@@ -123,7 +125,7 @@ impl Capture {
 
     /// The client is not in a transaction after all: its MULTI was refused.
     pub fn not_queueing(&mut self, client: ClientId) {
-        self.queues.remove(&client);
+        self.end_queue(client);
     }
 
     /// Whether the client's commands are being queued, as far as the filter saw.
@@ -174,35 +176,28 @@ impl Capture {
             self.find_leaf(event.client);
         }
         let unit = self.unit.get_or_insert_with(|| Unit::new(event.now_ms));
+        unit.events += 1;
+        unit.evictions += usize::from(event.kind == EventKind::Evicted);
         if !event.expired {
             unit.touched.push(db_key.clone());
         }
         if event.removed_by_server {
             unit.command(event.db, &[b"DEL", event.key]);
-        } else if event.in_exec && self.stepping == Some(event.client) {
-            let leaf_event = LeafEvent { kind: event.kind, db: event.db, key, outcome: event.outcome };
-            if let Some(queue) = self.queues.get_mut(&event.client) {
-                queue.step_event(leaf_event);
-            }
-        } else if event.in_exec && (self.stepping.is_none() || self.queues.contains_key(&event.client)) {
-            if event.kind == EventKind::Arrived {
-                // A 9.1 server does not tell the key's database inside EXEC.
-                unit.image_everywhere(key.clone());
-            }
-            let leaf_event = LeafEvent { kind: event.kind, db: event.db, key, outcome: event.outcome };
-            let queue = self.queues.get_mut(&event.client).filter(|_| !unit.has_images());
-            if queue.is_some_and(|queue| queue.event(leaf_event)) {
-                unit.exec_client = Some(event.client);
-                unit.exec_db = event.db;
-            } else {
-                unit.image(db_key);
-            }
-        } else if let Some(leaf) = self.current.as_mut().filter(|leaf| leaf.has_raised(&event)) {
-            leaf.events.push(LeafEvent { kind: event.kind, db: event.db, key, outcome: event.outcome });
+        } else if event.in_exec {
+            self.exec_event(event, db_key);
         } else {
-            unit.image(db_key);
+            self.running_event(event, db_key);
         }
         opens
+    }
+
+    /// An event of a command that runs by itself, or in a script.
+    fn running_event(&mut self, event: Event<'_>, db_key: DbKey) {
+        if let Some(leaf) = self.current.as_mut().filter(|leaf| leaf.has_raised(&event)) {
+            leaf.events.push(LeafEvent { kind: event.kind, db: event.db, key: db_key.1, outcome: event.outcome });
+        } else if let Some(unit) = self.unit.as_mut() {
+            unit.image(db_key);
+        }
     }
 
     /// The command announced last is not the one that its client runs: another module's call goes by the client's id. What it does is known
@@ -220,8 +215,8 @@ impl Capture {
 
     /// What must be asked about the key of an event of this client.
     pub fn query(&mut self, client: ClientId, in_exec: bool, kind: EventKind, key: &[u8]) -> Option<Query> {
-        if in_exec && self.stepping.is_none_or(|stepping| stepping == client) {
-            return self.queues.get_mut(&client)?.query(kind, key);
+        if in_exec && let Some(queue) = self.queues.get_mut(&client) {
+            return queue.query(kind, key);
         }
         self.leaf_of(client)?.query(kind)
     }
@@ -297,26 +292,31 @@ impl Capture {
         self.unit.is_some()
     }
 
-    /// The unit has ended: takes it out, complete but for the images that it asks for.
-    pub fn end_unit(&mut self) -> Option<Unit> {
+    /// The end of a unit was told. Returns whether that is put off: the server makes room before it runs a command, and ends a unit for each key
+    /// that goes. What was announced has not begun then, and the unit goes on with it.
+    pub fn puts_end_off(&mut self) -> bool {
+        self.put_off = self.unit.as_ref().is_some_and(Unit::has_only_evictions);
+        self.put_off
+    }
+
+    /// Whether a unit is open whose end was put off.
+    pub fn has_late_end(&self) -> bool {
+        self.put_off && self.unit.is_some()
+    }
+
+    /// The unit has ended: takes it out, complete but for the images that it asks for. `errors` is how many error replies the server has sent,
+    /// where [`Capture::asks_for_errors`].
+    pub fn end_unit(&mut self, errors: Option<u64>) -> Option<Unit> {
         self.put_current_away();
-        let stepping = self.stepping.take();
-        let mut unit = self.unit.take()?;
-        let queue = stepping.and_then(|client| self.queues.get_mut(&client));
-        for event in queue.map(Queue::take_events).unwrap_or_default() {
-            // Of a command that was no write in its queue: another module's.
-            unit.image((event.db, event.key));
-        }
-        if let Some(client) = unit.exec_client {
-            self.seal_exec(client, &mut unit);
-        }
-        Some(unit)
+        self.put_off = false;
+        self.end_exec(errors);
+        self.unit.take()
     }
 
     /// A client has gone.
     pub fn client_gone(&mut self, client: ClientId) {
         self.unpark(client);
-        self.queues.remove(&client);
+        self.end_queue(client);
     }
 
     /// Forgets everything (a new log begins).
@@ -337,7 +337,9 @@ impl Capture {
             }
             self.seal(leaf);
         } else if let Some(queue) = self.queues.get_mut(&leaf.client) {
-            queue.push(leaf);
+            if let Some(leaf) = queue.push(leaf) {
+                self.recycle(leaf);
+            }
         } else if leaf.spec.is_some_and(|spec| spec.blocks) {
             self.park(leaf);
         } else {

@@ -33,6 +33,8 @@ impl Args {
 
     /// An argument; 0 is the command's name.
     pub fn get(&self, index: usize) -> Option<&[u8]> {
+        #[cfg(test)]
+        work::ARGUMENTS_READ.with(|count| count.set(count.get() + 1));
         let start = if index == 0 { 0 } else { *self.ends.get(index - 1)? };
         self.bytes.get(start..*self.ends.get(index)?)
     }
@@ -63,8 +65,19 @@ impl Args {
     }
 }
 
+/// How much tests have made the core do.
+#[cfg(test)]
+pub(crate) mod work {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Arguments that were looked at: whatever goes through commands does so by their arguments.
+        pub(crate) static ARGUMENTS_READ: Cell<usize> = const { Cell::new(0) };
+    }
+}
+
 /// What kind of event the server raised, as far as rules need to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
     /// `del`: the key was removed.
     Del,
@@ -98,6 +111,8 @@ pub enum EventKind {
     Trim,
     /// `hexpire`, `hpersist`.
     FieldExpiry,
+    /// `evicted`: the server removed the key to make room, before it ran the command.
+    Evicted,
     /// Any other.
     Other,
 }
@@ -122,6 +137,7 @@ impl EventKind {
             b"hincrbyfloat" => EventKind::FieldFloat,
             b"ltrim" => EventKind::Trim,
             b"hexpire" | b"hpersist" => EventKind::FieldExpiry,
+            b"evicted" => EventKind::Evicted,
             _ => EventKind::Other,
         }
     }

@@ -3,7 +3,7 @@
 use crate::core::dirty::{DbKey, DirtyKeys};
 use crate::core::leaf::ClientId;
 use crate::log::Lsn;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Where the keys of a command stand, or what else of the dataset its reply shows.
@@ -165,7 +165,7 @@ pub fn pairs(count: &[u8], len: usize) -> impl Iterator<Item = usize> {
 /// What a transaction can show: the keys of its commands, in a database that is known when it runs.
 #[derive(Debug, Default)]
 pub struct ReadSet {
-    keys: Vec<Arc<[u8]>>,
+    keys: HashSet<Arc<[u8]>>,
     keyspace: bool,
     functions: bool,
     /// Its database is not that of its client all the time.
@@ -179,7 +179,9 @@ pub struct ReadSet {
 impl ReadSet {
     /// It reads this key.
     pub fn key(&mut self, key: &[u8]) {
-        self.keys.push(Arc::from(key));
+        if !self.refused {
+            self.keys.insert(Arc::from(key));
+        }
     }
 
     /// It reads the keyspace.
@@ -204,7 +206,7 @@ impl ReadSet {
 
     /// The server refuses it, as it has refused one of its commands: it shows nothing.
     pub fn refuse(&mut self) {
-        self.refused = true;
+        *self = ReadSet { refused: true, ..ReadSet::default() };
     }
 
     /// The newest change among what it can show.
@@ -224,7 +226,7 @@ impl ReadSet {
 #[derive(Debug, Default)]
 pub struct Transactions {
     queued: HashMap<ClientId, ReadSet>,
-    watched: HashMap<ClientId, Vec<DbKey>>,
+    watched: HashMap<ClientId, HashSet<DbKey>>,
 }
 
 impl Transactions {
@@ -235,7 +237,7 @@ impl Transactions {
 
     /// A client watches a key.
     pub fn watch(&mut self, client: ClientId, key: DbKey) {
-        self.watched.entry(client).or_default().push(key);
+        self.watched.entry(client).or_default().insert(key);
     }
 
     /// A client watches nothing any more.

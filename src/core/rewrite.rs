@@ -1,12 +1,14 @@
 //! How one command's effect becomes log commands, by its rule and by what its events told.
 
 mod lists;
+mod restate;
 mod streams;
 
 use crate::core::leaf::{EventKind, Leaf, LeafEvent, Outcome, Told};
 use crate::core::table::{Rule, TimeBase, TimeUnit};
 use crate::core::unit::Unit;
 use lists::{blocking_move, pop, trim};
+pub use restate::restate;
 use streams::{pending, stream};
 
 /// Adds the leaf's effect to the unit. `false` when the rule cannot tell it exactly: the caller then logs images.

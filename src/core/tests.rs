@@ -3,7 +3,7 @@
 mod exec;
 
 use crate::core::capture::{Capture, Class, Done};
-use crate::core::leaf::{Event, EventKind, Outcome, Told};
+use crate::core::leaf::{self, Event, EventKind, Outcome, Told};
 use crate::core::table;
 use crate::core::unit::{Batch, Unit};
 use crate::log::{Lsn, resp::Commands};
@@ -72,8 +72,19 @@ impl Hooks {
         self
     }
 
+    /// Queues commands and begins their EXEC on a server that does not; it has sent `errors` error replies so far.
+    fn exec_whole(&mut self, client: u64, commands: &[&str], errors: u64) -> &mut Self {
+        self.class(client, Class::Multi);
+        for command in commands {
+            self.write(client, command);
+        }
+        self.0.command(client, Class::Exec, Some(0), std::iter::empty());
+        self.0.exec(client, Some(errors), NOW_MS);
+        self
+    }
+
     fn end(&mut self) -> (String, Vec<String>) {
-        match self.0.end_unit() {
+        match self.0.end_unit(Some(0)) {
             Some(unit) => told(unit),
             None => (String::new(), Vec::new()),
         }
@@ -326,6 +337,6 @@ fn databases_that_change_places_take_their_images_along() {
     let mut hooks = Hooks::new();
     hooks.event(7, "type.changed", "k");
     hooks.0.databases_swapped(0, 3, NOW_MS);
-    let mut unit = hooks.0.end_unit().expect("a unit");
+    let mut unit = hooks.0.end_unit(Some(0)).expect("a unit");
     assert_eq!(unit.take_images(), [(3, std::sync::Arc::from(&b"k"[..]))]);
 }

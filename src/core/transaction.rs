@@ -1,45 +1,46 @@
 //! What a client has queued since MULTI, and what its EXEC did.
 //!
-//! Events do not tell which queued command raised them. Commands that are logged as sent need no telling: those that did nothing do nothing
-//! again, as the state is the same when they are replayed. Any other command must be the only one of the transaction that names its key; then
-//! the key's events are its own.
-//!
-//! Servers that tell when each command has run (9.1) need none of this: the events since the command before are the command's own.
+//! The events of an EXEC do not show which queued command raised them. A 9.1 server reports each command that has run, in order: the events
+//! since the command before are its own. On other servers the transaction is taken as a whole (`whole.rs`).
+
+mod whole;
 
 use crate::core::dirty::DbKey;
-use crate::core::leaf::{Args, EventKind, Leaf, LeafEvent, Query};
-use crate::core::rewrite::rewrite;
+use crate::core::leaf::{EventKind, Leaf, LeafEvent, Query};
 use crate::core::table::Rule;
 use crate::core::unit::Unit;
-use std::collections::VecDeque;
+use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
 use std::sync::Arc;
+use whole::Whole;
 
-/// The queue of one client.
+/// The server is asked how much of the queue it keeps when that has grown to this size, and each time it has doubled.
+const FIRST_LOOK_BYTES: usize = 64 * 1024;
+
+/// How far a transaction has come.
 #[derive(Debug, Default)]
-pub struct Queue {
-    leaves: Vec<Leaf>,
-    /// Something is queued whose effect its arguments and events do not tell (scripts, SELECT, SPOP...).
-    opaque: bool,
-    /// Keys of commands that no event tells of.
-    silent_keys: Vec<Arc<[u8]>>,
-    /// The database that the queue's last SELECT chose.
-    selected: Option<u32>,
-    /// The client's database when its EXEC was announced.
-    db: Option<u32>,
-    /// Where its COPYs and MOVEs with a database of their own take keys, and the database chosen before each.
-    arrivals: VecDeque<(DbKey, Option<u32>)>,
-    /// It changes the function library.
-    pub functions: bool,
-    /// Its EXEC was announced; the client's next command ends the queue.
-    executing: bool,
-    /// Whether all effects can be told exactly; known from the EXEC on.
-    exact: bool,
-    /// The server tells when each of its commands has run.
-    stepwise: bool,
-    /// Events since the last command that has run.
+enum Phase {
+    /// Its client queues commands.
+    #[default]
+    Queueing,
+    /// The server has refused one of its commands, and with that the EXEC: nothing is kept.
+    Refused,
+    /// Its EXEC was announced, and the server reports each command that has run.
+    Stepwise(Running),
+    /// Its EXEC was announced, and nothing but events shows what it does.
+    Whole(Whole),
+}
+
+/// The command of an EXEC that runs, on a server that reports when it has run.
+#[derive(Debug, Default)]
+struct Running {
+    /// Its events so far.
     events: Vec<LeafEvent>,
-    /// The command whose arguments said what to ask about one of those events.
-    asked: Option<Args>,
+    /// The place of the queued command whose arguments said what to ask about one of them.
+    asked: Option<usize>,
+    /// Places of the commands that have not run, by a hash of their arguments; made when the next one in the queue was not the one that ran.
+    places: Option<HashMap<u64, VecDeque<usize>>>,
 }
 
 /// A command of a transaction that has run.
@@ -51,49 +52,86 @@ pub struct Step {
     pub events: Vec<LeafEvent>,
 }
 
-/// Commands that are logged as sent, whatever they did.
-fn is_as_sent(leaf: &Leaf) -> bool {
-    leaf.spec.is_some_and(|spec| match spec.rule {
-        // MOVE's second database is not the client's.
-        Rule::Verbatim => spec.name != "move",
-        Rule::Trim | Rule::FieldFloat => true,
-        Rule::Bits => !leaf.is_failing_bitfield(),
-        Rule::Set => leaf.args.len() == 3,
-        _ => false,
-    })
+/// A COPY or MOVE with a database of its own.
+#[derive(Debug)]
+struct Arrival {
+    /// Its place among those.
+    place: usize,
+    /// The database that was selected before it.
+    selected: Option<u32>,
 }
 
-/// Commands of one key whose effect their events tell.
-fn is_told_by_events(leaf: &Leaf) -> bool {
-    leaf.spec.is_some_and(|spec| {
-        matches!(
-            spec.rule,
-            Rule::Set
-                | Rule::SetWithExpiry(_)
-                | Rule::Expire(..)
-                | Rule::GetEx
-                | Rule::Restore
-                | Rule::Stream
-                | Rule::Float
-                | Rule::FieldExpiry
-                | Rule::SetFields
-        )
-    })
+/// The queue of one client.
+#[derive(Debug)]
+pub struct Queue {
+    phase: Phase,
+    /// Writes, in order, that have not run.
+    leaves: VecDeque<Leaf>,
+    /// How many writes were taken out at the front.
+    taken: usize,
+    /// Something is queued whose effect its arguments and events do not show (scripts, SELECT...).
+    opaque: bool,
+    /// Keys of commands that no event shows.
+    silent_keys: Vec<Arc<[u8]>>,
+    /// The database that the queue's last SELECT chose.
+    selected: Option<u32>,
+    /// The client's database when its EXEC was announced.
+    db: Option<u32>,
+    /// COPYs and MOVEs with a database of their own, by the key that they make.
+    arrivals: HashMap<DbKey, VecDeque<Arrival>>,
+    /// How many of them were queued, and how many have run, or have failed before one that has run.
+    arrivals_queued: usize,
+    arrivals_seen: usize,
+    /// It changes the function library.
+    pub functions: bool,
+    /// Bytes of the arguments of all commands, writes or not.
+    bytes: usize,
+    /// When to ask the server next how much it keeps.
+    look_at_bytes: usize,
+    /// Commands that the client has sent, writes or not.
+    sent: usize,
+    hasher: RandomState,
+}
+
+impl Default for Queue {
+    fn default() -> Queue {
+        Queue {
+            phase: Phase::Queueing,
+            leaves: VecDeque::new(),
+            taken: 0,
+            opaque: false,
+            silent_keys: Vec::new(),
+            selected: None,
+            db: None,
+            arrivals: HashMap::new(),
+            arrivals_queued: 0,
+            arrivals_seen: 0,
+            functions: false,
+            bytes: 0,
+            look_at_bytes: FIRST_LOOK_BYTES,
+            sent: 0,
+            hasher: RandomState::new(),
+        }
+    }
 }
 
 impl Queue {
-    /// A write was queued.
-    pub fn push(&mut self, leaf: Leaf) {
-        let Some(spec) = leaf.spec else { return };
+    /// A write was queued. Gives back what is not kept.
+    pub fn push(&mut self, leaf: Leaf) -> Option<Leaf> {
+        let Some(spec) = leaf.spec.filter(|_| !matches!(self.phase, Phase::Refused)) else { return Some(leaf) };
         if let (Some(db), Some(key)) = (leaf.other_db(), leaf.args.get(if spec.name == "copy" { 2 } else { 1 })) {
-            self.arrivals.push_back(((db, key.into()), self.selected));
+            let arrival = Arrival { place: self.arrivals_queued, selected: self.selected };
+            self.arrivals.entry((db, key.into())).or_default().push_back(arrival);
+            self.arrivals_queued += 1;
         }
-        if spec.is_silent() || leaf.is_failing_bitfield() {
+        if spec.is_silent() {
             self.functions |= spec.rule == Rule::Functions;
             self.silent_keys.extend(leaf.argument_keys());
-            self.opaque = true;
+        } else if leaf.is_failing_bitfield() {
+            self.silent_keys.extend(leaf.argument_keys());
         }
-        self.leaves.push(leaf);
+        self.leaves.push_back(leaf);
+        None
     }
 
     /// Something was queued whose effect is not known.
@@ -106,24 +144,63 @@ impl Queue {
         self.selected = Some(db);
     }
 
-    /// The database that the command was run in that made this key arrive in another one. Those before it have failed.
-    pub fn home_of(&mut self, key: &DbKey) -> Option<u32> {
-        let index = self.arrivals.iter().position(|(arrival, _)| arrival == key)?;
-        let (_, selected) = self.arrivals.drain(..=index).next_back()?;
-        selected.or(self.db)
+    /// The client has sent one more command to be queued. Returns how many it has sent before, when it is time to ask the server whether it
+    /// keeps all of them.
+    pub fn sent_one(&mut self, bytes: usize) -> Option<usize> {
+        self.sent += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes < self.look_at_bytes {
+            return None;
+        }
+        self.look_at_bytes = self.bytes.saturating_mul(2);
+        Some(self.sent - 1)
     }
 
-    /// The EXEC is about to run; `db` is its client's database.
-    pub fn execute(&mut self, db: Option<u32>) {
-        self.db = db;
-        self.executing = true;
-        let (as_sent, others): (Vec<&Leaf>, Vec<&Leaf>) = self.leaves.iter().partition(|leaf| is_as_sent(leaf));
-        let alone = |leaf: &Leaf| {
-            let Some(key) = leaf.args.get(1) else { return false };
-            let names = |other: &&&Leaf| !std::ptr::eq(**other, leaf) && other.args.slices().contains(&key);
-            as_sent.iter().chain(&others).find(names).is_none()
+    /// The server has refused a command, so that it keeps nothing more and will refuse the EXEC.
+    pub fn refuse(&mut self) {
+        *self = Queue { phase: Phase::Refused, ..Queue::default() };
+    }
+
+    /// The database that the command was run in that made this key arrive in another one. Those before it have failed.
+    pub fn home_of(&mut self, key: &DbKey) -> Option<u32> {
+        let arrivals = self.arrivals.get_mut(key)?;
+        let arrival = loop {
+            let arrival = arrivals.pop_front()?;
+            if arrival.place >= self.arrivals_seen {
+                break arrival;
+            }
         };
-        self.exact = !self.opaque && others.iter().all(|leaf| is_told_by_events(leaf) && alone(leaf));
+        self.arrivals_seen = arrival.place + 1;
+        arrival.selected.or(self.db)
+    }
+
+    /// The EXEC is about to run; `db` is its client's database. `false` when the server refuses it.
+    pub fn execute(&mut self, db: Option<u32>) -> bool {
+        if matches!(self.phase, Phase::Refused) {
+            return false;
+        }
+        self.db = db;
+        self.phase = Phase::Whole(Whole::unknown());
+        true
+    }
+
+    /// The server will report each command that has run.
+    pub fn step(&mut self) {
+        if self.is_executing() {
+            self.phase = Phase::Stepwise(Running::default());
+        }
+    }
+
+    /// The server will not: `errors` is how many error replies it has sent so far.
+    pub fn take_as_a_whole(&mut self, errors: Option<u64>, now_ms: i64) {
+        if self.is_executing() {
+            self.phase = Phase::Whole(Whole::new(&self.leaves, errors.filter(|_| !self.opaque), now_ms));
+        }
+    }
+
+    /// The EXEC had not run when another command came: nothing is known of how it runs.
+    pub fn lose_sight(&mut self) {
+        self.phase = Phase::Whole(Whole::unknown());
     }
 
     /// Whether no write is queued.
@@ -131,52 +208,17 @@ impl Queue {
         self.leaves.is_empty()
     }
 
-    /// The server will tell when each command has run.
-    pub fn step(&mut self) {
-        self.stepwise = true;
-    }
-
-    /// Whether it does.
+    /// Whether the server reports the commands of its EXEC.
     pub fn is_stepwise(&self) -> bool {
-        self.stepwise
+        matches!(self.phase, Phase::Stepwise(_))
     }
 
-    /// What to ask about an event of the command that runs now, which is the next write or one behind it.
-    pub fn query(&mut self, kind: EventKind, key: &[u8]) -> Option<Query> {
-        if !self.stepwise {
-            return self.leaf_of(key)?.query(kind);
-        }
-        let leaf = self.leaves.iter().find(|leaf| leaf.args.get(1) == Some(key) && leaf.query(kind).is_some())?;
-        self.asked = Some(leaf.args.clone());
-        leaf.query(kind)
-    }
-
-    /// Takes an event of the command that runs now.
-    pub fn step_event(&mut self, event: LeafEvent) {
-        self.events.push(event);
-    }
-
-    /// Takes out the events since the last command that has run.
-    pub fn take_events(&mut self) -> Vec<LeafEvent> {
-        std::mem::take(&mut self.events)
-    }
-
-    /// A command has run.
-    pub fn command_done(&mut self, args: &[&[u8]]) -> Step {
-        let events = self.take_events();
-        // Those before it were refused, as rights can change until the EXEC.
-        let index = self.leaves.iter().position(|leaf| leaf.args.are(args));
-        let leaf = index.and_then(|index| self.leaves.drain(..=index).next_back());
-        let mistaken = self.asked.take().is_some_and(|asked| !asked.are(args));
-        Step { leaf: leaf.filter(|_| !mistaken), events }
-    }
-
-    /// Whether the EXEC was announced.
+    /// Whether the EXEC was announced; the client's next command ends the queue.
     pub fn is_executing(&self) -> bool {
-        self.executing
+        matches!(self.phase, Phase::Stepwise(_) | Phase::Whole(_))
     }
 
-    /// Whether commands are queued that no event tells of.
+    /// Whether commands are queued that no event shows.
     pub fn has_silent(&self) -> bool {
         self.functions || !self.silent_keys.is_empty()
     }
@@ -186,37 +228,113 @@ impl Queue {
         &self.silent_keys
     }
 
-    /// The command that an event of this key belongs to, if it is one whose events matter.
-    pub fn leaf_of(&self, key: &[u8]) -> Option<&Leaf> {
-        self.leaves.iter().find(|leaf| self.exact && !is_as_sent(leaf) && leaf.args.get(1) == Some(key))
+    /// Whether the EXEC was seen to run, on a server that does not report its commands.
+    pub fn has_begun(&self) -> bool {
+        matches!(&self.phase, Phase::Whole(whole) if whole.has_begun())
     }
 
-    /// Takes an event of the EXEC. `false` when the effect cannot be told exactly.
-    pub fn event(&mut self, event: LeafEvent) -> bool {
-        // Expired fields count as present when the command is replayed, so what it did to them cannot be told by sending it.
-        if !self.exact || event.kind == EventKind::FieldsExpired {
-            return false;
-        }
-        let leaf = self.leaves.iter_mut().find(|leaf| !is_as_sent(leaf) && leaf.args.get(1) == Some(&event.key));
-        if let Some(leaf) = leaf {
-            leaf.events.push(event);
-        }
-        true
+    /// Whether the server's count of error replies matters.
+    pub fn asks_for_errors(&self) -> bool {
+        matches!(&self.phase, Phase::Whole(whole) if whole.asks_for_errors())
     }
 
-    /// Adds all effects to the unit, in order; none of them (`false`) when one cannot be told exactly.
-    pub fn seal(&self, unit: &mut Unit) -> bool {
-        let mut effects = Unit::new(unit.now_ms);
-        let exact = self.leaves.iter().all(|leaf| {
-            if is_as_sent(leaf) {
-                effects.command(unit.exec_db, &leaf.args.slices());
-                return true;
+    /// The unit's time when the EXEC was announced.
+    pub fn now_ms(&self) -> i64 {
+        match &self.phase {
+            Phase::Whole(whole) => whole.now_ms(),
+            _ => 0,
+        }
+    }
+
+    /// Adds the effects of the whole EXEC to the unit; none of them (`false`) when one can't be known exactly.
+    pub fn seal(&self, errors: Option<u64>, unit: &mut Unit) -> bool {
+        match &self.phase {
+            Phase::Whole(whole) if whole.seal(&self.leaves, self.db, errors, unit) => {
+                let db = self.db.unwrap_or_default();
+                unit.touched.extend(self.silent_keys.iter().map(|key| (db, key.clone())));
+                true
             }
-            leaf.events.is_empty() || rewrite(leaf, &mut effects)
-        });
-        if exact {
-            unit.append(&effects);
+            _ => false,
         }
-        exact
+    }
+
+    /// Has everything logged that the EXEC may have changed without an event that told where.
+    pub fn image_unseen(&self, unit: &mut Unit) {
+        unit.functions |= self.functions;
+        unit.functions_changed |= self.functions;
+        self.silent_keys.iter().for_each(|key| unit.image_everywhere(key.clone()));
+        if let Phase::Whole(whole) = &self.phase {
+            whole.arrived().for_each(|key| unit.image_everywhere(key.clone()));
+        }
+    }
+
+    /// What to ask about an event of the EXEC.
+    pub fn query(&mut self, kind: EventKind, key: &[u8]) -> Option<Query> {
+        match &mut self.phase {
+            // Those before the one that runs were refused, if there are any: then nothing is asked, or what is asked is of no use.
+            Phase::Stepwise(running) => {
+                let query = self.leaves.front().filter(|leaf| leaf.args.get(1) == Some(key))?.query(kind)?;
+                running.asked = Some(self.taken);
+                Some(query)
+            }
+            Phase::Whole(whole) => whole.query(&self.leaves, kind, key),
+            Phase::Queueing | Phase::Refused => None,
+        }
+    }
+
+    /// Takes an event of the EXEC.
+    pub fn event(&mut self, event: LeafEvent) {
+        match &mut self.phase {
+            Phase::Stepwise(running) => running.events.push(event),
+            Phase::Whole(whole) => whole.event(&mut self.leaves, event),
+            Phase::Queueing | Phase::Refused => {}
+        }
+    }
+
+    /// Takes out the events since the last command that has run.
+    pub fn take_events(&mut self) -> Vec<LeafEvent> {
+        match &mut self.phase {
+            Phase::Stepwise(running) => std::mem::take(&mut running.events),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A command has run.
+    pub fn command_done(&mut self, args: &[&[u8]]) -> Step {
+        let events = self.take_events();
+        let place = self.place_of(args);
+        let asked = match &mut self.phase {
+            Phase::Stepwise(running) => running.asked.take(),
+            _ => None,
+        };
+        let mistaken = asked.is_some() && asked != place;
+        let leaf = place.and_then(|place| {
+            // Those before it were refused, as rights can change until the EXEC.
+            let leaf = self.leaves.drain(..=place - self.taken).next_back();
+            self.taken = place + 1;
+            leaf
+        });
+        Step { leaf: leaf.filter(|_| !mistaken), events }
+    }
+
+    /// The place of the queued write that has these arguments and is the next of those that have.
+    fn place_of(&mut self, args: &[&[u8]]) -> Option<usize> {
+        if self.leaves.front()?.args.are(args) {
+            return Some(self.taken);
+        }
+        let Phase::Stepwise(running) = &mut self.phase else { return None };
+        let places = running.places.get_or_insert_with(|| {
+            let mut places: HashMap<u64, VecDeque<usize>> = HashMap::new();
+            for (index, leaf) in self.leaves.iter().enumerate() {
+                places.entry(self.hasher.hash_one(leaf.args.slices())).or_default().push_back(self.taken + index);
+            }
+            places
+        });
+        let same = places.get_mut(&self.hasher.hash_one(args))?;
+        while same.front().is_some_and(|place| *place < self.taken) {
+            same.pop_front();
+        }
+        let place = *same.front()?;
+        self.leaves.get(place - self.taken).filter(|leaf| leaf.args.are(args)).map(|_| place)
     }
 }

@@ -27,10 +27,10 @@ pub struct Unit {
     pub touched: Vec<DbKey>,
     /// Databases all of whose keys changed; `None` for all databases.
     pub emptied: Vec<Option<u32>>,
-    /// The client whose queued commands are the unit (EXEC of commands that are all logged as sent).
-    pub exec_client: Option<u64>,
-    /// The database of that EXEC.
-    pub exec_db: u32,
+    /// Events so far.
+    pub events: usize,
+    /// How many of them are evictions.
+    pub evictions: usize,
 }
 
 impl Unit {
@@ -48,8 +48,8 @@ impl Unit {
             functions_changed: false,
             touched: Vec::new(),
             emptied: Vec::new(),
-            exec_client: None,
-            exec_db: 0,
+            events: 0,
+            evictions: 0,
         }
     }
 
@@ -119,6 +119,11 @@ impl Unit {
     /// Whether nothing has told of a change yet.
     pub fn is_speculative(&self) -> bool {
         self.is_empty() && self.touched.is_empty() && self.emptied.is_empty()
+    }
+
+    /// Whether all that has happened is that the server made room, as it does before it runs a command.
+    pub fn has_only_evictions(&self) -> bool {
+        self.events > 0 && self.events == self.evictions
     }
 
     /// Whether there is nothing to log.

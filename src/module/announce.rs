@@ -11,7 +11,7 @@ use crate::module::arguments::{
     NAME_BYTES_MAX, is_client_pause, key_positions, lower_case, read_blocks, selected_db, unblocked_client,
 };
 use crate::module::server::Known;
-use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, wait_before_yield};
+use crate::module::units::{ask_for_unit_end, finish_deferred, finish_late, finish_suspects, wait_before_yield};
 use crate::module::{Module, State, server, with, wrap};
 use std::ffi::CStr;
 
@@ -41,6 +41,7 @@ impl Verdict {
 /// A command is about to run or to be queued, at top level or from a script or module.
 pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
     finish_deferred(ctx);
+    finish_late(ctx, filter.client_id());
     // A blocked reader that the command before served has run by now, unseen; what it did comes before what this command does.
     if with(|module| module.capture.has_suspects()) == Some(true) {
         finish_suspects(ctx);
@@ -167,7 +168,7 @@ impl Module {
         // Where it has no writes, what its scripts do is seen as that of any script.
         if !self.capture.has_queued_writes(client) || self.watch_results(ctx) {
             self.capture.exec_stepwise(client);
-        } else if self.capture.exec(client, ctx.unit_time_us() / 1000) {
+        } else if self.capture.exec(client, server::error_replies(ctx), ctx.unit_time_us() / 1000) {
             self.unit_waits = true;
             return Verdict { may_yield, ..Verdict::WATCH };
         }
@@ -206,14 +207,24 @@ impl Module {
         Verdict::PASS
     }
 
+    /// Whether the server has refused to queue a command that the client has sent before this one. It keeps none of those behind it; now and
+    /// then it is asked how many it has.
+    fn was_refused(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId) -> bool {
+        let bytes = (0..filter.len()).map(|index| filter.arg(index).len()).sum();
+        let sent = self.capture.queued_one(client, bytes);
+        sent.is_some_and(|sent| server::queued_commands(ctx, client).is_some_and(|kept| kept < sent))
+    }
+
     /// A command that its client queues.
     fn announce_queued(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
         let positions = key_positions(ctx, filter, known.reads);
         let refused = known.refuses(filter.len()) || known.is_unknown();
-        let set = self.transactions.queued(client);
-        if refused {
-            set.refuse();
+        if refused || self.was_refused(ctx, filter, client) {
+            self.transactions.queued(client).refuse();
+            self.capture.refuse_queue(client);
+            return Verdict::PASS;
         }
+        let set = self.transactions.queued(client);
         if known.class == Class::Opaque {
             set.runs_others();
         }
@@ -231,8 +242,10 @@ impl Module {
         if is_client_pause(filter) {
             self.pause_queued.insert(client);
         }
+        // CONFIG RESETSTAT sets the count of error replies back, which shows whether one of the commands has failed.
+        let class = if filter.arg(0).eq_ignore_ascii_case(b"config") { Class::Opaque } else { known.class };
         let args = (0..filter.len()).map(|index| filter.arg(index));
-        self.capture.command(client, known.class, None, args);
+        self.capture.command(client, class, None, args);
         self.note_unknown(ctx, filter, known.class);
         if let Some(db) = selected_db(ctx, filter) {
             self.capture.queued_select(client, db);

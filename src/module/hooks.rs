@@ -188,8 +188,11 @@ pub fn unit_end(ctx: Ctx<'_>) {
     if early == Some(true) && ctx.ask_for_unit_end() {
         return;
     }
-    with(|module| module.unit_end_repeated = false);
-    if with(|module| module.unit_end_deferred) != Some(true) {
+    let ends = with(|module| {
+        (module.unit_end_repeated, module.unit_end_asked) = (false, false);
+        !module.unit_end_deferred && !module.capture.puts_end_off()
+    });
+    if ends == Some(true) {
         finish_unit(ctx);
     }
 }

@@ -71,12 +71,25 @@ pub(super) fn listed_client_info(ctx: Ctx<'_>, client: u64) -> Option<ClientInfo
     })
 }
 
+/// How many commands the server has queued for a client since its MULTI.
+pub(super) fn queued_commands(ctx: Ctx<'_>, client: u64) -> Option<usize> {
+    let id = client.to_string();
+    let list = ctx.own().call(CallMode::Internal, "CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()])?;
+    let line = String::from_utf8_lossy(list.bytes());
+    line.split(' ').find_map(|field| field.strip_prefix("multi="))?.parse().ok()
+}
+
 /// How CLIENT LIST shows a client with a write handler.
 const PENDING_OUTPUT: &[u8] = b" events=rw";
 
 /// The server's own replication offset (`primary_repl_offset`; INFO still calls it `master_repl_offset`).
 pub(super) fn replication_offset(ctx: Ctx<'_>) -> u64 {
     ServerInfo::read(ctx, "replication").and_then(|info| info.unsigned("master_repl_offset")).unwrap_or(0)
+}
+
+/// How many commands the server has answered with an error.
+pub(super) fn error_replies(ctx: Ctx<'_>) -> Option<u64> {
+    ServerInfo::read(ctx, "stats")?.unsigned("total_error_replies")
 }
 
 /// How many scripts and functions have run, not counting one that runs now.

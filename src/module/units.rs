@@ -44,8 +44,12 @@ fn blocks(module: &Module, ctx: Ctx<'_>, client: u64) -> bool {
     module.info_of(ctx, client).is_some_and(|info| info.blocked)
 }
 
-/// Ends the open unit, if there is one.
+/// Ends the open unit, if there is one. What runs inside a transaction or a script ends nothing.
 pub(super) fn finish_unit(ctx: Ctx<'_>) {
+    let flags = ctx.flags();
+    if flags.in_exec() || flags.in_script() {
+        return;
+    }
     let unit = with(|module| {
         module.unit_end_asked = false;
         if module.frame.is_some() {
@@ -61,7 +65,8 @@ pub(super) fn finish_unit(ctx: Ctx<'_>) {
             module.unit_reads = None;
         }
         let waits = !module.unit_holds.is_empty() || module.unit_reads.is_some();
-        module.capture.end_unit().or_else(|| waits.then(|| Unit::new(0)))
+        let errors = if module.capture.asks_for_errors() { server::error_replies(ctx) } else { None };
+        module.capture.end_unit(errors).or_else(|| waits.then(|| Unit::new(0)))
     });
     if let Some(Some(unit)) = unit {
         complete(ctx, unit);
@@ -72,6 +77,13 @@ pub(super) fn finish_unit(ctx: Ctx<'_>) {
 pub(super) fn finish_deferred(ctx: Ctx<'_>) {
     if with(|module| module.unit_end_deferred) == Some(true) && !ctx.flags().in_exec() {
         with(|module| module.unit_end_deferred = false);
+        finish_unit(ctx);
+    }
+}
+
+/// Ends a unit whose end was put off, before another client's command, or the next of the same.
+pub(super) fn finish_late(ctx: Ctx<'_>, next: u64) {
+    if with(|module| module.capture.has_late_end() && module.clients.contains(&next)) == Some(true) {
         finish_unit(ctx);
     }
 }

@@ -1,6 +1,6 @@
 //! EXEC: which of its commands an event belongs to, and what it comes to.
 
-use super::{Capture, ClientId, DbKey, EventKind, Postponed, Unit};
+use super::{Capture, ClientId, DbKey, Event, EventKind, LeafEvent, Postponed, Queue, Unit};
 
 /// What the server tells of a command that has run.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,20 @@ impl Capture {
         }
     }
 
+    /// The client has sent a command of so many bytes to be queued. Returns how many it has sent before, when the server is to be asked whether it keeps all of
+    /// them: the first that it refuses ends the transaction ([`Capture::refuse_queue`]).
+    pub fn queued_one(&mut self, client: ClientId, bytes: usize) -> Option<usize> {
+        self.queues.get_mut(&client)?.sent_one(bytes)
+    }
+
+    /// The server has refused one of the client's commands since its MULTI, and will refuse its EXEC.
+    pub fn refuse_queue(&mut self, client: ClientId) {
+        self.current = self.current.take().filter(|leaf| leaf.client != client);
+        if let Some(queue) = self.queues.get_mut(&client) {
+            queue.refuse();
+        }
+    }
+
     /// The database of the client whose EXEC made this key arrive, where that is another one.
     pub fn exec_home(&mut self, client: ClientId, key: &DbKey) -> Option<u32> {
         self.queues.get_mut(&client)?.home_of(key)
@@ -35,7 +49,6 @@ impl Capture {
     pub fn exec_stepwise(&mut self, client: ClientId) {
         if let Some(queue) = self.queues.get_mut(&client) {
             queue.step();
-            self.stepping = Some(client);
         }
         // The server may make the EXEC wait, and then nobody asks it to tell.
         if let Some(postponed) = self.silent_part(client) {
@@ -45,14 +58,26 @@ impl Capture {
 
     /// Whether the client's EXEC runs on such a server.
     pub fn is_stepping(&self, client: ClientId) -> bool {
-        self.stepping == Some(client)
+        self.executing == Some(client) && self.queues.get(&client).is_some_and(Queue::is_stepwise)
+    }
+
+    /// The client's EXEC is about to run, on any other server; `errors` is how many error replies that has sent so far. Returns whether it has
+    /// commands that no event tells of, so that the unit's end must be asked for.
+    pub fn exec(&mut self, client: ClientId, errors: Option<u64>, now_ms: i64) -> bool {
+        if let Some(queue) = self.queues.get_mut(&client) {
+            queue.take_as_a_whole(errors, now_ms);
+        }
+        let Some(postponed) = self.silent_part(client) else { return false };
+        self.postponed.push(postponed);
+        true
     }
 
     /// No EXEC runs: a connected client has sent a command.
     pub fn stop_stepping(&mut self) {
-        let Some(client) = self.stepping.take() else { return };
-        if self.queues.contains_key(&client) {
+        let Some(client) = self.executing.take() else { return };
+        if let Some(queue) = self.queues.get_mut(&client).filter(|queue| queue.is_stepwise()) {
             // Its EXEC was not seen to run: the server makes it wait, or has refused it.
+            queue.lose_sight();
             self.postponed.iter_mut().filter(|postponed| postponed.client == client).for_each(|one| one.waited = true);
         }
     }
@@ -62,14 +87,10 @@ impl Capture {
     pub fn command_done(&mut self, client: ClientId, args: &[&[u8]], done: Done, now_ms: i64) -> bool {
         // The last command of a script.
         self.put_current_away();
-        let Some(queue) = self.queues.get_mut(&client) else {
-            self.stepping = None;
-            return false;
-        };
+        let Some(queue) = self.queues.get_mut(&client) else { return false };
         let step = queue.command_done(args);
         if args.first().is_some_and(|name| name.eq_ignore_ascii_case(b"exec")) {
-            self.queues.remove(&client);
-            self.stepping = None;
+            self.end_queue(client);
         }
         let Some(mut leaf) = step.leaf else {
             if let Some(unit) = self.unit.as_mut() {
@@ -98,15 +119,6 @@ impl Capture {
         unseen
     }
 
-    /// An EXEC is about to run: commands among its queue that no event tells of have their keys logged whatever happens. Returns whether
-    /// there are any, so that the unit's end must be asked for.
-    pub fn exec(&mut self, client: ClientId, now_ms: i64) -> bool {
-        let Some(postponed) = self.silent_part(client) else { return false };
-        postponed.log(self.unit.get_or_insert_with(|| Unit::new(now_ms)));
-        self.postponed.push(postponed);
-        true
-    }
-
     /// The commands of the client's queue that no event tells of.
     fn silent_part(&self, client: ClientId) -> Option<Postponed> {
         let queue = self.queues.get(&client).filter(|queue| queue.has_silent())?;
@@ -114,11 +126,67 @@ impl Capture {
         Some(Postponed { client, keys, functions, waited: false, released: false })
     }
 
-    /// The EXEC is complete: its commands in their order, or images of all keys that changed where something could not be matched.
-    pub(super) fn seal_exec(&mut self, client: ClientId, unit: &mut Unit) {
-        let Some(queue) = self.queues.remove(&client) else { return };
-        if unit.has_images() || !queue.seal(unit) {
+    /// An event inside EXEC.
+    pub(super) fn exec_event(&mut self, event: Event<'_>, db_key: DbKey) {
+        let client = event.client;
+        if !self.queues.get(&client).is_some_and(Queue::is_executing) {
+            // Of a script, or of another module's command.
+            if self.executing.is_some_and(|executing| self.is_stepping(executing)) {
+                self.running_event(event, db_key);
+            } else if let Some(unit) = self.unit.as_mut() {
+                if event.kind == EventKind::Arrived {
+                    // A 9.1 server does not tell the key's database inside EXEC.
+                    unit.image_everywhere(db_key.1.clone());
+                }
+                unit.image(db_key);
+            }
+            return;
+        }
+        // It runs: an EXEC that the server made wait is seen again here.
+        self.executing = Some(client);
+        if let Some(queue) = self.queues.get_mut(&client) {
+            queue.event(LeafEvent { kind: event.kind, db: event.db, key: db_key.1, outcome: event.outcome });
+        }
+    }
+
+    /// The queue of a client whose EXEC has ended, or never comes.
+    pub(super) fn end_queue(&mut self, client: ClientId) {
+        self.queues.remove(&client);
+        self.executing = self.executing.filter(|executing| *executing != client);
+    }
+
+    /// Whether the server's count of error replies is needed to end the unit.
+    pub fn asks_for_errors(&self) -> bool {
+        let queue = self.executing.and_then(|client| self.queues.get(&client));
+        self.unit.as_ref().is_some_and(|unit| !unit.has_images()) && queue.is_some_and(Queue::asks_for_errors)
+    }
+
+    /// The EXEC that was announced, if there is one, has ended: its commands in their order, or images of all keys that changed where something
+    /// can't be known exactly.
+    pub(super) fn end_exec(&mut self, errors: Option<u64>) {
+        let Some(client) = self.executing.take() else { return };
+        let Some(queue) = self.queues.get_mut(&client) else { return };
+        if queue.is_stepwise() {
+            // Of a command that was no write in its queue: another module's.
+            for event in queue.take_events() {
+                if let Some(unit) = self.unit.as_mut() {
+                    unit.image((event.db, event.key));
+                }
+            }
+            queue.lose_sight();
+            return;
+        }
+        if !queue.has_begun() && !queue.has_silent() {
+            return;
+        }
+        let unit = self.unit.get_or_insert_with(|| Unit::new(queue.now_ms()));
+        if unit.has_images() || !queue.seal(errors, unit) {
             unit.touched.clone().into_iter().for_each(|key| unit.image(key));
+            queue.image_unseen(unit);
+        }
+        if queue.has_begun() {
+            self.queues.remove(&client);
+            self.postponed.retain(|postponed| postponed.client != client);
         }
     }
 }

@@ -3,24 +3,89 @@
 use super::*;
 
 #[test]
-fn a_transaction_of_plain_writes_is_logged_as_it_was_queued() {
+fn a_transaction_in_which_nothing_failed_is_logged_as_it_was_queued() {
     let mut hooks = Hooks::new();
-    hooks.class(1, Class::Multi).write(1, "SET a 1").write(1, "SETNX a 2").write(1, "INCR a").class(1, Class::Exec);
-    hooks.exec_event(1, "set", "a").exec_event(1, "incrby", "a");
-    assert_eq!(hooks.logged(), "SET a 1; SETNX a 2; INCR a");
+    hooks.exec_whole(1, &["SET a 1", "SETNX a 2", "INCR a", "EXPIRE a 10", "EXPIRE a 20 NX", "XACK s g 1-0"], 0);
+    hooks.exec_event(1, "set", "a").exec_event(1, "incrby", "a").exec_event(1, "expire", "a");
+    assert_eq!(hooks.logged(), "SET a 1; SETNX a 2; INCR a; PEXPIREAT a 1010000; PEXPIREAT a 1020000 NX; XACK s g 1-0");
+    // The transaction is over.
+    hooks.write(1, "SET b 1").event(1, "set", "b");
+    assert_eq!(hooks.logged(), "SET b 1");
 }
 
 #[test]
-fn a_rewritten_command_of_a_transaction_must_be_alone_on_its_key() {
+fn a_transaction_in_which_something_failed_is_the_state_it_left() {
     let mut hooks = Hooks::new();
-    hooks.class(1, Class::Multi).write(1, "SET a 1").write(1, "EXPIRE b 10").class(1, Class::Exec);
-    hooks.exec_event(1, "set", "a").exec_event(1, "expire", "b");
-    assert_eq!(hooks.logged(), "SET a 1; PEXPIREAT b 1010000");
+    // One error reply more than before.
+    hooks.exec_whole(1, &["SET a 1", "LPUSH a x", "SET b 1", "XACK s g 1-0"], 1);
+    hooks.exec_event(1, "set", "a").exec_event(1, "set", "b");
+    assert_eq!(hooks.end(), (String::new(), vec!["a".into(), "b".into(), "s".into()]));
+}
 
+#[test]
+fn a_transaction_with_what_cannot_be_repeated_is_the_state_it_left() {
+    for command in
+        ["SPOP s", "EXPIRE s -1", "SET s v EX 1 SOMETHING", "SORT l STORE s", "BLPOP s 0", "XTRIM s MAXLEN ~ 5"]
+    {
+        let mut hooks = Hooks::new();
+        hooks.exec_whole(1, &["SET a 1", command], 0).exec_event(1, "set", "a").exec_event(1, "some", "s");
+        assert_eq!(hooks.imaged(), ["a", "s"], "{command}");
+    }
+}
+
+#[test]
+fn what_the_server_chose_in_a_transaction_is_taken_from_its_events() {
     let mut hooks = Hooks::new();
-    hooks.class(1, Class::Multi).write(1, "EXPIRE a 10 NX").write(1, "EXPIRE a 20").class(1, Class::Exec);
-    hooks.exec_event(1, "expire", "a");
-    assert_eq!(hooks.imaged(), ["a"]);
+    hooks.exec_whole(
+        1,
+        &["XADD s MAXLEN ~ 5 * f 1", "INCRBYFLOAT n 1", "XADD s * f 2", "XADD t * f 3", "HINCRBYFLOAT n f 1"],
+        0,
+    );
+    let value = |text: &str| Some(Outcome::Value(text.into()));
+    assert!(hooks.0.query(1, true, EventKind::XAdd, b"s").is_some());
+    hooks.raise(1, true, "xadd", "s", value("7-0"));
+    assert!(hooks.0.query(1, true, EventKind::XTrim, b"s").is_some());
+    hooks.raise(1, true, "xtrim", "s", value("4")).raise(1, true, "incrbyfloat", "n", value("1.5"));
+    hooks.raise(1, true, "xadd", "s", value("7-1")).raise(1, true, "xadd", "t", value("7-2"));
+    hooks.raise(1, true, "hincrbyfloat", "n", Some(Outcome::Field(b"2".to_vec(), false)));
+    assert_eq!(
+        hooks.logged(),
+        "XADD s 7-0 f 1; XTRIM s MAXLEN = 4; SET n 1.5 KEEPTTL; XADD s 7-1 f 2; XADD t 7-2 f 3; HSET n f 2"
+    );
+    // One of two made no entry: which, no event shows.
+    hooks.exec_whole(1, &["XADD s NOMKSTREAM * f 1", "XADD s * f 2"], 0).raise(1, true, "xadd", "s", value("7-0"));
+    assert_eq!(hooks.imaged(), ["s"]);
+}
+
+#[test]
+fn a_transaction_that_was_not_seen_to_run_has_what_no_event_shows_imaged() {
+    let mut hooks = Hooks::new();
+    hooks.exec_whole(1, &["SET a 1", "XACK s g 1-0"], 0);
+    assert_eq!(hooks.imaged(), ["s"]);
+    assert_eq!(hooks.imaged(), Vec::<String>::new());
+}
+
+#[test]
+fn times_of_transactions_become_absolute_and_conditions_stay() {
+    for (command, logged) in [
+        ("SET k v EX 10 NX GET", "SET k v PXAT 1010000 NX"),
+        ("SET k v IFEQ EX KEEPTTL", "SET k v IFEQ EX KEEPTTL"),
+        ("SETEX k 10 v", "SET k v PXAT 1010000"),
+        ("PSETEX k 10 v", "SET k v PXAT 1000010"),
+        ("PEXPIREAT k 1000077 GT", "PEXPIREAT k 1000077 GT"),
+        ("GETEX k", ""),
+        ("GETEX k PX 5", "PEXPIREAT k 1000005"),
+        ("GETEX k PERSIST", "PERSIST k"),
+        ("RESTORE k 10 payload FREQ 1", "RESTORE k 1000010 payload REPLACE ABSTTL"),
+        ("RESTORE k 0 payload", "RESTORE k 0 payload REPLACE ABSTTL"),
+        ("COPY a k DB 3", "COPY a k DB 3"),
+        ("MOVE k 3", "MOVE k 3"),
+        ("BITFIELD k OVERFLOW FAIL INCRBY u1 0 9", "BITFIELD k OVERFLOW FAIL INCRBY u1 0 9"),
+    ] {
+        let mut hooks = Hooks::new();
+        hooks.exec_whole(1, &[command], 0).exec_event(1, "some", "k");
+        assert_eq!(hooks.logged(), logged, "{command}");
+    }
 }
 
 #[test]
@@ -56,9 +121,9 @@ fn such_a_transaction_may_be_made_to_wait_and_is_not_told_one_by_one_then() {
     hooks.0.stop_stepping();
     assert_eq!(hooks.logged(), "SET x 1");
     hooks.exec_event(1, "copy_to", "b");
-    assert_eq!(hooks.imaged(), ["b", "b"], "in the database that was told, and in all others");
+    assert_eq!(hooks.imaged(), ["b", "b", "s"], "in the database that was told, and in all others");
     hooks.0.resumed(NOW_MS, |_| false);
-    assert_eq!(hooks.imaged(), ["s"]);
+    assert_eq!(hooks.imaged(), Vec::<String>::new());
 }
 
 #[test]
@@ -90,7 +155,7 @@ fn a_key_that_arrives_inside_such_a_transaction_is_in_the_database_that_the_comm
     hooks.exec_stepwise(1, &["SPOP t", "COPY a b DB 3"]);
     hooks.exec_event(1, "spop", "t").done(1, "SPOP t", true, 0);
     hooks.exec_event(1, "copy_to", "b").done(1, "COPY a b DB 3", true, 0);
-    let mut unit = hooks.0.end_unit().expect("a unit");
+    let mut unit = hooks.0.end_unit(Some(0)).expect("a unit");
     assert!(unit.touched.contains(&(3, (&b"b"[..]).into())));
     assert!(unit.take_images().contains(&(3, (&b"b"[..]).into())));
 }
@@ -125,4 +190,112 @@ fn the_database_of_a_queued_copy_is_that_of_the_select_before_it() {
     assert_eq!(home(&mut hooks, 2, "b"), Some(7));
     assert_eq!(home(&mut hooks, 3, "a"), Some(5));
     assert_eq!(home(&mut hooks, 3, "a"), None, "each runs once");
+}
+
+/// How many arguments the capture looks at while `body` runs.
+fn work_of(body: impl FnOnce()) -> usize {
+    let count = || leaf::work::ARGUMENTS_READ.with(std::cell::Cell::get);
+    let before = count();
+    body();
+    count() - before
+}
+
+#[test]
+fn work_for_a_transaction_grows_with_its_length_only() {
+    type Command = fn(usize) -> (String, &'static str, String);
+    let loads: [Command; 8] = [
+        |n| (format!("SET k{n} v"), "set", format!("k{n}")),
+        |n| (format!("SET k v{n}"), "set", "k".into()),
+        |n| (format!("SET k{n} v EX 10"), "set", format!("k{n}")),
+        |_| ("EXPIRE k 10".into(), "expire", "k".into()),
+        |n| (format!("XADD s * f {n}"), "xadd", "s".into()),
+        |n| (format!("INCRBYFLOAT k{n} 1"), "incrbyfloat", format!("k{n}")),
+        |n| (format!("COPY a b{n} DB 3"), "copy_to", format!("b{n}")),
+        |n| {
+            if n % 2 == 0 {
+                ("XACK s g 1".into(), "", String::new())
+            } else {
+                ("LPUSH l a".into(), "lpush", "l".into())
+            }
+        },
+    ];
+    for (index, load) in loads.iter().enumerate() {
+        for (stepwise, seen) in [(true, 1), (true, 2), (false, 1)] {
+            let work = |count: usize| {
+                let commands: Vec<_> = (0..count).map(load).collect();
+                let texts: Vec<&str> = commands.iter().map(|(text, ..)| text.as_str()).collect();
+                let mut hooks = Hooks::new();
+                work_of(|| {
+                    if stepwise {
+                        hooks.exec_stepwise(1, &texts);
+                    } else {
+                        hooks.exec_whole(1, &texts, 0);
+                    }
+                    // Where not all are seen, the others were refused.
+                    for (text, event, key) in commands.iter().step_by(seen) {
+                        if !event.is_empty() {
+                            let kind = EventKind::of(event.as_bytes());
+                            hooks.0.query(1, true, kind, key.as_bytes());
+                            hooks.0.exec_home(1, &(3, key.as_bytes().into()));
+                            hooks.raise(1, true, event, key, Some(Outcome::Value(b"7-0".to_vec())));
+                        }
+                        if stepwise {
+                            hooks.done(1, "GET k", false, 0).done(1, text, true, 0);
+                        }
+                    }
+                    hooks.end();
+                })
+            };
+            let (short, long) = (work(200), work(800));
+            assert!(long <= 5 * short, "load {index}, stepwise {stepwise}, every {seen}: {short}, then {long}");
+        }
+    }
+}
+
+#[test]
+fn an_end_that_an_eviction_brings_is_not_the_end_of_what_was_announced() {
+    let mut hooks = Hooks::new();
+    // A write, a transaction of either kind, a command that no event shows.
+    hooks.write(1, "SET a 1").event(1, "evicted", "old");
+    assert!(hooks.0.puts_end_off() && hooks.0.has_late_end());
+    hooks.event(1, "set", "a");
+    assert!(!hooks.0.puts_end_off());
+    assert_eq!(hooks.logged(), "DEL old; SET a 1");
+
+    hooks.exec_stepwise(1, &["XACK s g 1-0"]).event(1, "evicted", "old");
+    assert!(hooks.0.puts_end_off());
+    hooks.done(1, "XACK s g 1-0", true, 0).done(1, "EXEC", true, 0);
+    assert_eq!(hooks.logged(), "DEL old; XACK s g 1-0");
+
+    hooks.exec_whole(1, &["XACK s g 1-0"], 0).event(1, "evicted", "old");
+    assert!(hooks.0.puts_end_off());
+    assert_eq!(hooks.end(), ("DEL old".into(), vec!["old".into(), "s".into()]));
+
+    hooks.write(9, "XACK s g 1-0");
+    hooks.0.unseen(None, NOW_MS);
+    hooks.event(9, "evicted", "old");
+    assert!(hooks.0.puts_end_off());
+    hooks.0.drop_refused();
+    assert_eq!(hooks.end(), ("DEL old".into(), vec!["s".into()]));
+    assert!(!hooks.0.puts_end_off() && !hooks.0.has_late_end());
+}
+
+#[test]
+fn a_transaction_that_the_server_refused_is_not_kept() {
+    let mut hooks = Hooks::new();
+    hooks.class(1, Class::Multi).write(1, "SET a 1");
+    hooks.0.refuse_queue(1);
+    hooks.write(1, "SET b 1").write(1, "SET c 1");
+    assert!(!hooks.0.has_queued_writes(1));
+    hooks.class(1, Class::Exec).write(1, "SET d 1").event(1, "set", "d");
+    assert_eq!(hooks.logged(), "SET d 1");
+}
+
+#[test]
+fn the_server_is_asked_what_it_keeps_less_and_less_often() {
+    let mut hooks = Hooks::new();
+    hooks.class(1, Class::Multi);
+    let asked: Vec<usize> = (0..1000).filter_map(|_| hooks.0.queued_one(1, 1024)).collect();
+    assert_eq!(asked, [63, 127, 255, 511]);
+    assert_eq!(hooks.0.queued_one(2, 1 << 30), None);
 }

@@ -1,0 +1,116 @@
+//! Commands that are known to have run without an error, as they were sent: the same dataset and the same arguments have the same effect, but
+//! for times that count from now.
+
+use super::{absolute_ms, expiry_option};
+use crate::core::leaf::Leaf;
+use crate::core::table::{Rule, TimeBase, TimeUnit};
+use crate::core::unit::Unit;
+
+/// Adds the command, run in `db` at the unit's time, with absolute times. `false` where its effect depends on more.
+pub fn restate(leaf: &Leaf, db: u32, unit: &mut Unit) -> bool {
+    let Some(spec) = leaf.spec else { return false };
+    let args = leaf.args.slices();
+    let restated = match spec.rule {
+        Rule::Verbatim | Rule::Trim | Rule::Bits | Rule::Silent | Rule::CardinalityCache | Rule::Copy => {
+            unit.command(db, &args);
+            return true;
+        }
+        Rule::Set => set(&args, unit.now_ms),
+        Rule::SetWithExpiry(time_unit) => set_with_expiry(&args, time_unit, unit.now_ms),
+        Rule::Expire(time_unit, base) => expire(&args, time_unit, base, unit.now_ms),
+        Rule::GetEx => getex(&args, unit.now_ms),
+        Rule::Restore => restore(&args, unit.now_ms),
+        _ => None,
+    };
+    let Some(words) = restated else { return false };
+    if !words.is_empty() {
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        unit.command(db, &words);
+    }
+    true
+}
+
+/// A command's words; none where it has no effect. `None` where it can't be restated.
+type Words = Option<Vec<Vec<u8>>>;
+
+fn words(words: &[&[u8]]) -> Words {
+    Some(words.iter().map(|word| word.to_vec()).collect())
+}
+
+/// A time argument as milliseconds since the epoch; `None` when it has passed, as it depends on the server's settings what happens then.
+fn future_ms(arg: &[u8], time_unit: TimeUnit, base: TimeBase, now_ms: i64) -> Option<i64> {
+    absolute_ms(arg, time_unit, base, now_ms).filter(|at| *at > now_ms)
+}
+
+/// SET key value [NX | XX | IFEQ value] [GET] [KEEPTTL | EX seconds | ...]
+fn set(args: &[&[u8]], now_ms: i64) -> Words {
+    let [_, key, value, options @ ..] = args else { return None };
+    let mut restated = vec![b"SET".to_vec(), key.to_vec(), value.to_vec()];
+    let mut rest = options.iter();
+    while let Some(token) = rest.next() {
+        if let Some((time_unit, base)) = expiry_option(token) {
+            let at = future_ms(rest.next()?, time_unit, base, now_ms)?;
+            restated.extend([b"PXAT".to_vec(), at.to_string().into_bytes()]);
+        } else if token.eq_ignore_ascii_case(b"IFEQ") {
+            restated.extend([token.to_vec(), rest.next()?.to_vec()]);
+        } else if [&b"NX"[..], b"XX", b"KEEPTTL"].iter().any(|known| token.eq_ignore_ascii_case(known)) {
+            restated.push(token.to_vec());
+        } else if !token.eq_ignore_ascii_case(b"GET") {
+            return None;
+        }
+    }
+    Some(restated)
+}
+
+/// SETEX key seconds value
+fn set_with_expiry(args: &[&[u8]], time_unit: TimeUnit, now_ms: i64) -> Words {
+    let [_, key, time, value] = args else { return None };
+    let at = future_ms(time, time_unit, TimeBase::Relative, now_ms)?;
+    words(&[b"SET", key, value, b"PXAT", at.to_string().as_bytes()])
+}
+
+/// EXPIRE key time [NX | XX | GT | LT]
+fn expire(args: &[&[u8]], time_unit: TimeUnit, base: TimeBase, now_ms: i64) -> Words {
+    let [_, key, time, conditions @ ..] = args else { return None };
+    let known: [&[u8]; 4] = [b"NX", b"XX", b"GT", b"LT"];
+    if !conditions.iter().all(|word| known.iter().any(|known| word.eq_ignore_ascii_case(known))) {
+        return None;
+    }
+    let at = future_ms(time, time_unit, base, now_ms)?;
+    let mut restated = words(&[b"PEXPIREAT", key, at.to_string().as_bytes()])?;
+    restated.extend(conditions.iter().map(|word| word.to_vec()));
+    Some(restated)
+}
+
+/// GETEX key [PERSIST | EX seconds | ...]
+fn getex(args: &[&[u8]], now_ms: i64) -> Words {
+    match args {
+        [_, _] => words(&[]),
+        [_, key, option] if option.eq_ignore_ascii_case(b"PERSIST") => words(&[b"PERSIST", key]),
+        [_, key, option, time] => {
+            let (time_unit, base) = expiry_option(option)?;
+            let at = future_ms(time, time_unit, base, now_ms)?;
+            words(&[b"PEXPIREAT", key, at.to_string().as_bytes()])
+        }
+        _ => None,
+    }
+}
+
+/// RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]
+fn restore(args: &[&[u8]], now_ms: i64) -> Words {
+    let [_, key, ttl, payload, options @ ..] = args else { return None };
+    let mut absolute = false;
+    let mut rest = options.iter();
+    while let Some(option) = rest.next() {
+        if option.eq_ignore_ascii_case(b"ABSTTL") {
+            absolute = true;
+        } else if option.eq_ignore_ascii_case(b"IDLETIME") || option.eq_ignore_ascii_case(b"FREQ") {
+            rest.next()?;
+        } else if !option.eq_ignore_ascii_case(b"REPLACE") {
+            return None;
+        }
+    }
+    let base = if absolute { TimeBase::Absolute } else { TimeBase::Relative };
+    let at = if *ttl == b"0" { 0 } else { future_ms(ttl, TimeUnit::Milliseconds, base, now_ms)? };
+    words(&[b"RESTORE", key, at.to_string().as_bytes(), payload, b"REPLACE", b"ABSTTL"])
+}

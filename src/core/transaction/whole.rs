@@ -1,0 +1,140 @@
+//! An EXEC on a server that does not report the commands that it runs.
+//!
+//! What is known is that it has run, from any event of it, and whether one of its commands was answered with an error, from the server's count
+//! of error replies. Where none was, all of them have run, and doing the same again to the same dataset has the same effect: they are
+//! logged as they were queued, with relative times made absolute. Where the server chooses part of the effect (the id of an XADD, the
+//! digits of a float), the events show it: a command of these kinds raises exactly one event of its own kind for its key, unless it fails.
+//!
+//! Everything else is logged as the resulting state of the keys that changed.
+
+use crate::core::leaf::{EventKind, Leaf, LeafEvent, Query};
+use crate::core::rewrite;
+use crate::core::table::Rule;
+use crate::core::unit::Unit;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// What is known of such an EXEC.
+#[derive(Debug)]
+pub struct Whole {
+    /// How many error replies the server had sent before; `None` where that, or the effect of a command, can't be known.
+    errors_before: Option<u64>,
+    /// It was seen to run.
+    begun: bool,
+    /// The unit's time when the EXEC was announced.
+    now_ms: i64,
+    /// Places of the commands whose own event shows what they did, by that event's kind and key.
+    told: HashMap<(EventKind, Box<[u8]>), VecDeque<usize>>,
+    /// The place of the command that raised the last event, where that is known.
+    last: Option<usize>,
+    /// Keys that came from other databases or keys.
+    arrived: Vec<Arc<[u8]>>,
+}
+
+/// The event that shows what the command did. It is raised once, unless the command fails.
+fn own_event(leaf: &Leaf) -> Option<EventKind> {
+    let spec = leaf.spec?;
+    match spec.rule {
+        Rule::Stream if spec.name == "xadd" => Some(EventKind::XAdd),
+        Rule::Float => Some(EventKind::Float),
+        Rule::FieldFloat => Some(EventKind::FieldFloat),
+        _ => None,
+    }
+}
+
+impl Whole {
+    /// One of which nothing is known.
+    pub fn unknown() -> Whole {
+        Whole { errors_before: None, begun: false, now_ms: 0, told: HashMap::new(), last: None, arrived: Vec::new() }
+    }
+
+    /// One of these commands.
+    pub fn new(leaves: &VecDeque<Leaf>, errors_before: Option<u64>, now_ms: i64) -> Whole {
+        let mut told: HashMap<(EventKind, Box<[u8]>), VecDeque<usize>> = HashMap::new();
+        for (place, leaf) in leaves.iter().enumerate() {
+            if let (Some(kind), Some(key)) = (own_event(leaf), leaf.args.get(1)) {
+                told.entry((kind, key.into())).or_default().push_back(place);
+            }
+        }
+        Whole { errors_before, begun: false, now_ms, told, last: None, arrived: Vec::new() }
+    }
+
+    /// The place of the command whose own event this is.
+    fn place_of(&self, kind: EventKind, key: &[u8]) -> Option<usize> {
+        if self.told.is_empty() || !matches!(kind, EventKind::XAdd | EventKind::Float | EventKind::FieldFloat) {
+            return None;
+        }
+        self.told.get(&(kind, key.into()))?.front().copied()
+    }
+
+    /// The command that raised the last event, if that was an XADD of this key: the entries that it made room for go right behind.
+    fn trimmer(&self, leaves: &VecDeque<Leaf>, kind: EventKind, key: &[u8]) -> Option<usize> {
+        let place = self.last.filter(|_| kind == EventKind::XTrim)?;
+        leaves.get(place).filter(|leaf| leaf.args.get(1) == Some(key)).map(|_| place)
+    }
+
+    /// What to ask about an event.
+    pub fn query(&self, leaves: &VecDeque<Leaf>, kind: EventKind, key: &[u8]) -> Option<Query> {
+        let place = self.place_of(kind, key).or_else(|| self.trimmer(leaves, kind, key))?;
+        leaves.get(place)?.query(kind)
+    }
+
+    /// It was seen to run.
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// The unit's time when the EXEC was announced.
+    pub fn now_ms(&self) -> i64 {
+        self.now_ms
+    }
+
+    /// Whether the server's count of error replies matters still.
+    pub fn asks_for_errors(&self) -> bool {
+        self.begun && self.errors_before.is_some()
+    }
+
+    /// Keys that came from other databases or keys. A 9.1 server does not tell their database inside EXEC.
+    pub fn arrived(&self) -> impl Iterator<Item = &Arc<[u8]>> {
+        self.arrived.iter()
+    }
+
+    /// Takes an event.
+    pub fn event(&mut self, leaves: &mut VecDeque<Leaf>, event: LeafEvent) {
+        self.begun = true;
+        let own = self.place_of(event.kind, &event.key);
+        if own.is_some()
+            && let Some(places) = self.told.get_mut(&(event.kind, (*event.key).into()))
+        {
+            places.pop_front();
+        }
+        let place = own.or_else(|| self.trimmer(leaves, event.kind, &event.key));
+        self.last = own.filter(|_| event.kind == EventKind::XAdd);
+        // Expired fields count as present when the command is replayed.
+        if event.kind == EventKind::FieldsExpired {
+            self.errors_before = None;
+        }
+        if event.kind == EventKind::Arrived {
+            self.arrived.push(event.key.clone());
+        }
+        if let Some(leaf) = place.and_then(|place| leaves.get_mut(place)) {
+            leaf.events.push(event);
+        }
+    }
+
+    /// Adds all effects to the unit, in order; none of them (`false`) when one cannot be known exactly. `errors` is how many error replies the
+    /// server has sent by now.
+    pub fn seal(&self, leaves: &VecDeque<Leaf>, db: Option<u32>, errors: Option<u64>, unit: &mut Unit) -> bool {
+        let nothing_failed = self.errors_before.is_some() && self.errors_before == errors;
+        let Some(db) = db.filter(|_| self.begun && nothing_failed) else { return false };
+        let mut effects = Unit::new(unit.now_ms);
+        let exact = leaves.iter().all(|leaf| match own_event(leaf) {
+            Some(_) => !leaf.events.is_empty() && rewrite::rewrite(leaf, &mut effects),
+            None => rewrite::restate(leaf, db, &mut effects),
+        });
+        if exact {
+            unit.append(&effects);
+        }
+        exact
+    }
+}
