@@ -23,13 +23,18 @@ const CRASHES: &[&str] =
 pub fn complaints(log: &str, allowed: &[String]) -> Vec<String> {
     log.lines()
         .filter(|line| {
-            let crash = CRASHES.iter().any(|text| line.contains(text));
+            let crash = is_crash(line);
             let listed = ALWAYS_ALLOWED.iter().any(|text| line.contains(text))
                 || allowed.iter().any(|text| line.contains(text.as_str()));
             (crash || is_warning(line)) && !listed
         })
         .map(String::from)
         .collect()
+}
+
+/// Whether the line belongs to a crash report.
+pub fn is_crash(line: &str) -> bool {
+    CRASHES.iter().any(|text| line.contains(text))
 }
 
 /// `1234:M 22 Nov 2026 16:33:57.432 # text`: the level is the first word after the time.

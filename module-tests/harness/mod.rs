@@ -16,6 +16,7 @@ pub mod resp;
 pub mod rng;
 pub mod samples;
 pub mod scene;
+pub mod sentinels;
 pub mod server;
 pub mod shards;
 pub mod strace;
@@ -23,6 +24,7 @@ pub mod temp;
 pub mod trial;
 pub mod twins;
 pub mod wait;
+pub mod writers;
 
 pub use cluster::Cluster;
 pub use paths::Version;
@@ -30,11 +32,13 @@ pub use raw::RawConnection;
 pub use resp::Value;
 pub use rng::Rng;
 pub use scene::{Lever, Scene};
+pub use sentinels::Sentinels;
 pub use server::{Server, ServerBuilder};
 pub use shards::Shards;
 pub use strace::{Injection, Strace};
 pub use twins::Twins;
 pub use wait::{wait_for, wait_until};
+pub use writers::Writers;
 
 /// How long a test waits for something that should take milliseconds before it fails.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);

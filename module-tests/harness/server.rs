@@ -1,6 +1,6 @@
 //! A server process with a folder of its own.
 
-use super::log_watch::{complaints, tail};
+use super::log_watch::{complaints, is_crash, tail};
 use super::paths::{self, Version};
 use super::raw::RawConnection;
 use super::temp::TempDir;
@@ -17,6 +17,7 @@ pub struct ServerBuilder {
     directives: Vec<Vec<String>>,
     config_file: Option<String>,
     allowed_warnings: Vec<String>,
+    only_own_warnings: bool,
     in_memory: bool,
     variables: Vec<(String, String)>,
 }
@@ -30,6 +31,7 @@ impl ServerBuilder {
             directives: Vec::new(),
             config_file: None,
             allowed_warnings: Vec::new(),
+            only_own_warnings: false,
             in_memory: false,
             variables: Vec::new(),
         };
@@ -110,6 +112,12 @@ impl ServerBuilder {
     /// Takes all variables away that were set.
     pub fn no_variables(mut self) -> ServerBuilder {
         self.variables.clear();
+        self
+    }
+
+    /// Of warnings only the module's fail the test. For nodes that others leave and join, of which the server has many.
+    pub fn only_own_warnings(mut self) -> ServerBuilder {
+        self.only_own_warnings = true;
         self
     }
 
@@ -315,7 +323,10 @@ impl Drop for Server {
             eprintln!("the end of the server's log:\n{}", tail(&log, 40));
             return;
         }
-        let complaints = complaints(&log, &self.builder.allowed_warnings);
+        let mut complaints = complaints(&log, &self.builder.allowed_warnings);
+        if self.builder.only_own_warnings {
+            complaints.retain(|line| is_crash(line) || line.contains("<wbl>"));
+        }
         assert!(complaints.is_empty(), "the server's log has:\n{}", complaints.join("\n"));
     }
 }

@@ -4,11 +4,15 @@ use super::cluster::free_ports_list;
 use super::raw::RawConnection;
 use super::server::info_field;
 use super::{PATIENCE, Server, ServerBuilder, wait_until};
+use std::time::{Duration, Instant};
 
 const SLOT_COUNT: usize = 16384;
 
 /// Short, so that a failure is noticed soon; long enough for a busy machine.
 const NODE_TIMEOUT_MS: &str = "4000";
+
+/// A node gives an agreed fail-over up after five seconds.
+const FAILOVER_LIMIT: Duration = Duration::from_secs(6);
 
 pub struct Shards {
     /// The first half begin as primaries; the second half as their replicas, in the same order.
@@ -63,8 +67,30 @@ impl Shards {
         self.nodes[node].raw().run("CLUSTER MYID").text()
     }
 
-    pub fn port(&self, node: usize) -> u16 {
-        self.ports[node]
+    pub fn ports(&self) -> &[u16] {
+        &self.ports
+    }
+
+    /// Waits until all nodes serve commands, and the logs of the primaries are active.
+    pub fn wait_serving(&mut self) {
+        self.nodes.iter_mut().for_each(|node| {
+            node.wait_answers();
+        });
+        self.wait_up();
+        for node in 0..self.nodes.len() {
+            wait_until("the node has settled", PATIENCE, || {
+                let state = self.nodes[node].wbl_info("wbl_state");
+                state == if self.primary_of(node).is_some() { "replica" } else { "active" }
+            });
+        }
+    }
+
+    /// Waits until the node follows its primary.
+    pub fn wait_linked(&self, node: usize) {
+        let mut connection = self.nodes[node].raw();
+        wait_until("the replica follows its primary", PATIENCE, || {
+            info_field(&mut connection, "replication", "master_link_status").as_deref() == Some("up")
+        });
     }
 
     /// Waits until all nodes know all others and the cluster serves all slots.
@@ -82,13 +108,14 @@ impl Shards {
     /// Waits until the node is a replica that has all that its primary has written.
     pub fn wait_replica_in_sync(&self, node: usize) {
         let mut connection = self.nodes[node].raw();
-        wait_until("the replica is in sync", PATIENCE, || {
-            let Some(primary) = self.primary_of(node) else { return false };
-            let field = |connection: &mut RawConnection, name| info_field(connection, "replication", name);
-            let linked = field(&mut connection, "master_link_status").as_deref() == Some("up");
-            let at_primary = field(&mut self.nodes[primary].raw(), "master_repl_offset");
-            linked && field(&mut connection, "slave_repl_offset") == at_primary
-        });
+        self.wait_linked(node);
+        let offset = |connection: &mut RawConnection, name| {
+            let text = info_field(connection, "replication", name)?;
+            text.parse::<u64>().ok()
+        };
+        let primary = self.primary_of(node).expect("a replica");
+        let written = offset(&mut self.nodes[primary].raw(), "master_repl_offset");
+        wait_until("the replica is in sync", PATIENCE, || offset(&mut connection, "slave_repl_offset") >= written);
     }
 
     /// The node's primary, where it is a replica by its own account.
@@ -101,9 +128,12 @@ impl Shards {
     /// Has a replica take over, with the agreement of its primary.
     pub fn failover(&self, replica: usize) {
         let mut connection = self.nodes[replica].raw();
+        let mut asked: Option<Instant> = None;
         wait_until("the replica takes over", PATIENCE, || {
-            // It does nothing where it cannot be done yet; a few seconds later it may be asked for again.
-            connection.call(&["CLUSTER", "FAILOVER"]);
+            if asked.is_none_or(|asked| asked.elapsed() > FAILOVER_LIMIT) {
+                // An error says that it cannot be done yet.
+                asked = (!connection.call(&["CLUSTER", "FAILOVER"]).is_error()).then(Instant::now);
+            }
             self.primary_of(replica).is_none()
         });
         wait_until("the log of the new primary is active", PATIENCE, || {
