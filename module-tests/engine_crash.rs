@@ -7,14 +7,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod engine_support;
+
+use engine_support::{UNIX_MS, go_on};
 use std::ops::Range;
 use valkey_wbl::log::resp::{Commands, push_command};
 use valkey_wbl::log::sim::{Effect, Random, SimDisk};
-use valkey_wbl::log::{
-    Batch, Boundary, LogError, LogWriter, Lsn, Opened, Options, Storage, StorageFile, Verdict, open,
-};
+use valkey_wbl::log::{Batch, LogError, LogWriter, Lsn, NewBase, Opened, Options, StorageFile, Verdict, open};
 
-const UNIX_MS: u64 = 1_700_000_000_000;
 const NEVER: u64 = u64::MAX;
 
 /// Names the case when a test fails.
@@ -77,9 +77,12 @@ impl Model {
 
     /// Reads the whole log and returns how many units it holds.
     fn verify(&self, disk: &SimDisk, opened: &Opened<SimDisk>) -> Result<usize, LogError> {
-        let base = opened.base().map_or(0, |name| {
-            let text = String::from_utf8(disk.contents(&name).unwrap()).unwrap();
-            text.trim().parse::<usize>().expect("a base is durable before it is named")
+        opened.verify_base()?;
+        let base = opened.base().map_or(0, |base| {
+            let text = String::from_utf8(disk.contents(&base.name).unwrap()).unwrap();
+            let units = text.trim().parse::<usize>().expect("a base is durable before it is named");
+            assert_eq!(base.lsn.get(), self.lsn(units), "the base is bound to its position");
+            units
         });
         if let Some(first) = opened.segments().first() {
             assert_eq!(first.first.get(), self.lsn(base), "the base and the segments must fit");
@@ -87,11 +90,9 @@ impl Model {
         let count = self.units_before(opened.next_lsn());
         let mut found = Vec::new();
         let (mut frames, mut payload) = (opened.frames(), Vec::new());
-        while let Some(header) = frames.next_frame(&mut payload)? {
-            assert_eq!(header.length, payload.len() as u64);
-            if header.boundary == Boundary::Unit {
-                self.units_before(header.end());
-            }
+        while let Some(frame) = frames.next_frame(&mut payload)? {
+            assert_eq!(frame.length, payload.len() as u64);
+            self.units_before(frame.end());
             found.extend_from_slice(&payload);
         }
         assert_eq!(frames.read_bytes(), opened.log_bytes());
@@ -106,28 +107,23 @@ impl Model {
 fn live(disk: &SimDisk, model: &mut Model, options: &Options, random: &mut Random) -> Result<(), LogError> {
     let opened = open(disk.clone(), options)?;
     let count = model.verify(disk, &opened)?;
-    let mut writer = opened.into_writer(UNIX_MS)?;
+    let mut writer = go_on(opened, UNIX_MS)?;
     // From here on clients see what was recovered.
     model.units.truncate(count);
     model.durable = count;
-    let outcome = write_on(disk, &mut writer, model, random);
-    if outcome.is_err() && writer.is_failed() {
+    let outcome = write_on(&mut writer, model, random);
+    if outcome.is_err() && writer.failure().is_some() {
         expect_closed(&mut writer);
         return outcome;
     }
     if random.chance(50) {
-        writer.close()?;
+        drop(writer.close()?);
         model.durable = model.units.len();
     }
     outcome
 }
 
-fn write_on(
-    disk: &SimDisk,
-    writer: &mut LogWriter<SimDisk>,
-    model: &mut Model,
-    random: &mut Random,
-) -> Result<(), LogError> {
+fn write_on(writer: &mut LogWriter<SimDisk>, model: &mut Model, random: &mut Random) -> Result<(), LogError> {
     let mut checkpoint = None;
     for _ in 0..random.below(12) {
         match random.below(100) {
@@ -137,12 +133,12 @@ fn write_on(
                 model.durable = model.units_before(durable);
             }
             80..86 => {
-                writer.rotate()?;
+                writer.cut()?;
                 model.durable = model.units.len();
             }
             _ => match checkpoint.take() {
-                None => checkpoint = Some(begin_checkpoint(disk, writer, model)?),
-                Some((name, seq)) => writer.install_base(&name, seq)?,
+                None => checkpoint = Some(begin_checkpoint(writer, model)?),
+                Some(base) => writer.install_base(&base)?,
             },
         }
     }
@@ -154,45 +150,43 @@ fn append(writer: &mut LogWriter<SimDisk>, model: &mut Model, random: &mut Rando
     for _ in 0..=random.below(4) {
         payload.extend(model.new_unit(random));
     }
-    let mut batch = |payload: &[u8], boundary| {
-        let start = writer.appended();
-        let end = writer.append(Batch { start, payload, boundary, unix_ms: UNIX_MS })?;
-        assert_eq!(end, start.advance(payload.len() as u64));
-        Ok(())
-    };
-    if random.chance(15) {
-        let (head, tail) = payload.split_at(1 + random.below(payload.len() as u64 - 1) as usize);
-        batch(head, Boundary::Continued)?;
-        return batch(tail, Boundary::Unit);
-    }
-    batch(&payload, Boundary::Unit)
+    let start = writer.appended();
+    // Times that are stated, and times that are not.
+    let unix_ms = UNIX_MS + 700 * random.below(4);
+    let end = writer.append(Batch { start, payload: &payload, unix_ms })?;
+    assert_eq!(end, start.advance(payload.len() as u64));
+    Ok(())
 }
 
 /// Does what the forked child does: writes a base, here just the number of units it stands for.
-fn begin_checkpoint(
-    disk: &SimDisk,
-    writer: &mut LogWriter<SimDisk>,
-    model: &mut Model,
-) -> Result<(String, u64), LogError> {
-    let seq = writer.rotate()?;
+fn begin_checkpoint(writer: &mut LogWriter<SimDisk>, model: &mut Model) -> Result<NewBase, LogError> {
+    let lsn = writer.cut()?;
     model.durable = model.units.len();
-    let name = writer.temp_base_name();
-    let mut file = disk.create(&name).map_err(|error| LogError::io("create", &name, error))?;
+    let (name, mut file) = writer.new_base_file()?;
     let written = file.write_all_at(0, format!("{}\n", model.units.len()).as_bytes());
     written.map_err(|error| LogError::io("write", &name, error))?;
-    Ok((name, seq))
+    Ok(NewBase { name, lsn })
 }
 
 /// After a failure a writer takes nothing and promises nothing.
 fn expect_closed(writer: &mut LogWriter<SimDisk>) {
     let (durable, start) = (writer.durable(), writer.appended());
-    let batch = Batch { start, payload: b"*1\r\n$4\r\nPING\r\n", boundary: Boundary::Unit, unix_ms: UNIX_MS };
-    assert!(matches!(writer.append(batch), Err(LogError::Failed { .. })));
-    assert!(matches!(writer.sync(), Err(LogError::Failed { .. })));
-    assert!(writer.rotate().is_err());
-    let name = writer.temp_base_name();
-    assert!(matches!(writer.install_base(&name, writer.segment_seq()), Err(LogError::Failed { .. })));
+    let batch = Batch { start, payload: b"*1\r\n$4\r\nPING\r\n", unix_ms: UNIX_MS };
+    assert!(matches!(writer.append(batch), Err(LogError::Failed(_))));
+    assert!(matches!(writer.sync(), Err(LogError::Failed(_))));
+    assert!(matches!(writer.cut(), Err(LogError::Failed(_))));
+    let base = NewBase { name: "temp-base-1.rdb".into(), lsn: start };
+    assert!(matches!(writer.install_base(&base), Err(LogError::Failed(_))));
     assert_eq!(writer.durable(), durable);
+}
+
+/// What the disk said, also of an earlier operation.
+fn errno(error: &LogError) -> Option<i32> {
+    match error {
+        LogError::Io { source, .. } => source.raw_os_error(),
+        LogError::Failed(first) => errno(first),
+        _ => None,
+    }
 }
 
 /// A life on a disk that stops at an operation; the errors may only be those the disk gave.
@@ -202,8 +196,8 @@ fn live_and_stop(disk: &SimDisk, at: u64, model: &mut Model, options: &Options, 
         disk.fail_from(at, libc::EIO, effect);
     }
     match live(disk, model, options, random) {
-        Ok(()) | Err(LogError::Io { .. }) => {}
-        Err(error) => panic!("{error}"),
+        Ok(()) => {}
+        Err(error) => assert!(errno(&error).is_some(), "{error}"),
     }
 }
 
@@ -277,13 +271,13 @@ fn a_failure_at_every_operation_reports_nothing_that_is_not_there() {
         };
         for (at, effect) in (0..total).flat_map(|at| [Effect::None, Effect::Part, Effect::Full].map(|e| (at, e))) {
             let (disk, mut model, mut random) = (SimDisk::new(), Model::default(), Random::new(seed));
-            let errno = if at % 2 == 0 { libc::EIO } else { libc::ENOSPC };
-            disk.fail_at(at, errno, effect);
+            let number = if at % 2 == 0 { libc::EIO } else { libc::ENOSPC };
+            disk.fail_at(at, number, effect);
             // The same numbers as in the run that counted the operations.
             random.below(3);
             match live(&disk, &mut model, &options, &mut random) {
                 Ok(()) => {}
-                Err(error) => assert_eq!(error.errno(), Some(errno), "{error}"),
+                Err(error) => assert_eq!(errno(&error), Some(number), "{error}"),
             }
             for image in 0..3 {
                 let _case = Case(format!("WBL_SEED={seed}, operation {at} {effect:?}, image {image}"));
@@ -301,7 +295,7 @@ fn a_failure_at_every_operation_reports_nothing_that_is_not_there() {
 fn a_clean_close_is_told_from_a_torn_tail() {
     let (disk, options) = (SimDisk::new(), Options::default());
     let mut model = Model::default();
-    let mut writer = open(disk.clone(), &options).unwrap().into_writer(UNIX_MS).unwrap();
+    let mut writer = go_on(open(disk.clone(), &options).unwrap(), UNIX_MS).unwrap();
     for seed in 0..20 {
         append(&mut writer, &mut model, &mut Random::new(seed)).unwrap();
     }

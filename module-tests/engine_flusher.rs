@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod engine_support;
+
+use engine_support::{UNIX_MS, recovered, writer_of};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use valkey_wbl::log::resp::push_command;
 use valkey_wbl::log::sim::{Effect, Random, SimDisk};
-use valkey_wbl::log::{Flusher, LogError, Lsn, Options, Storage, StorageFile, open};
+use valkey_wbl::log::{Flusher, LogError, Lsn, NewBase, Options, StorageFile, base_name, open};
 
-const UNIX_MS: u64 = 1_700_000_000_000;
 const SHORT: Option<Duration> = Some(Duration::from_millis(30));
 const LONG: Option<Duration> = Some(Duration::from_secs(20));
 
@@ -29,8 +31,8 @@ impl Seen {
     }
 }
 
-fn start(disk: &SimDisk) -> (Flusher, Seen) {
-    let writer = open(disk.clone(), &Options::default()).unwrap().into_writer(UNIX_MS).unwrap();
+fn start(disk: &SimDisk) -> (Flusher<SimDisk>, Seen) {
+    let writer = writer_of(disk);
     let seen = Seen::default();
     let (durable, errors) = (seen.durable.clone(), seen.errors.clone());
     let on_durable = Box::new(move |lsn: Lsn| {
@@ -49,18 +51,34 @@ fn unit(number: u64) -> Vec<u8> {
     unit
 }
 
-fn recovered(disk: &SimDisk) -> Vec<u8> {
-    let opened = open(disk.clone(), &Options::default()).unwrap();
-    let (mut frames, mut payload, mut all) = (opened.frames(), Vec::new(), Vec::new());
-    while frames.next_frame(&mut payload).unwrap().is_some() {
-        all.extend_from_slice(&payload);
-    }
-    all
+fn read(disk: &SimDisk) -> Vec<u8> {
+    recovered(&open(disk.clone(), &Options::default()).unwrap())
 }
 
-/// Waits until the thread has handled all that was sent before.
-fn settle(flusher: &Flusher) {
-    let _ = flusher.temp_base_name();
+/// Waits until the thread has flushed a position.
+fn wait_flushed(flusher: &Flusher<SimDisk>, lsn: Lsn) {
+    while flusher.flushed() < lsn {
+        assert!(flusher.error().is_none());
+        std::thread::yield_now();
+    }
+}
+
+/// Waits until the thread has met a failure.
+fn wait_failed(flusher: &Flusher<SimDisk>) -> String {
+    loop {
+        match flusher.error() {
+            Some(error) => return error.to_string(),
+            None => std::thread::yield_now(),
+        }
+    }
+}
+
+/// Installs a base and waits for what becomes of it.
+fn install(flusher: &Flusher<SimDisk>, name: &str, lsn: Lsn) -> Result<(), LogError> {
+    let (done, outcome) = std::sync::mpsc::channel();
+    let base = NewBase { name: name.into(), lsn };
+    flusher.install_base(base, Box::new(move |outcome| done.send(outcome).unwrap()));
+    outcome.recv().unwrap()
 }
 
 #[test]
@@ -75,14 +93,14 @@ fn what_is_reported_durable_survives_a_crash() {
         if number % 7 == 0 {
             assert!(flusher.wait_durable(end, LONG).unwrap());
             let durable = flusher.durable().get() as usize;
-            let found = recovered(&disk.crash_image(number));
+            let found = read(&disk.crash_image(number));
             assert!(found.len() >= durable && found == all[..found.len()]);
         }
     }
     flusher.close().unwrap();
     assert_eq!((flusher.durable().get(), flusher.pending_bytes()), (all.len() as u64, 0));
     assert_eq!(seen.durable().last(), Some(&flusher.durable()));
-    assert_eq!(recovered(&disk), all);
+    assert_eq!(read(&disk), all);
     assert!(seen.errors().is_empty());
 }
 
@@ -104,7 +122,7 @@ fn batches_that_wait_for_a_slow_disk_share_one_frame_and_one_sync() {
     assert!(seen.durable().is_empty());
     disk.resume();
     assert!(flusher.wait_durable(last, LONG).unwrap());
-    settle(&flusher);
+    flusher.close().unwrap();
     assert_eq!(seen.durable(), [first, last]);
     assert_eq!((flusher.statistics().frames(), flusher.statistics().syncs()), (2, 2));
     assert!(flusher.statistics().sync_max_us() >= 30_000, "the blocked sync counts");
@@ -118,15 +136,15 @@ fn a_pause_freezes_what_is_published_but_not_the_log() {
     flusher.pause();
     flusher.pause();
     let end = flusher.append(unit(1), UNIX_MS);
-    settle(&flusher);
+    wait_flushed(&flusher, end);
     assert_eq!((flusher.flushed(), flusher.durable()), (end, Lsn::ZERO));
-    assert_eq!(recovered(&disk.crash_image(1)), unit(1));
+    assert_eq!(read(&disk.crash_image(1)), unit(1));
     assert!(!flusher.wait_durable(end, SHORT).unwrap());
     assert!(seen.durable().is_empty());
     flusher.resume();
     flusher.resume();
     assert!(flusher.wait_durable(end, LONG).unwrap());
-    settle(&flusher);
+    flusher.close().unwrap();
     assert_eq!(seen.durable(), [end]);
 }
 
@@ -141,18 +159,18 @@ fn a_failed_operation_is_told_once_and_nothing_is_durable_after_it() {
         assert!(flusher.wait_durable(good, LONG).unwrap());
         disk.fail_at(disk.operations() + operation, libc::ENOSPC, effect);
         let bad = flusher.append(unit(2), UNIX_MS);
-        assert!(matches!(flusher.wait_durable(bad, LONG), Err(LogError::Failed { .. })));
+        assert!(matches!(flusher.wait_durable(bad, LONG), Err(LogError::Failed(_))));
         let later = flusher.append(unit(3), UNIX_MS);
         assert!(flusher.wait_durable(later, LONG).is_err());
         assert!(flusher.wait_durable(good, LONG).unwrap(), "what was durable stays so");
-        assert!(flusher.rotate().is_err());
-        assert!(flusher.install_base("appendonly.aof.1.base.rdb.tmp", 1).recv().unwrap().is_err());
+        let (name, _) = flusher.new_base_file().unwrap();
+        assert!(install(&flusher, &name, flusher.cut()).is_err());
         assert_eq!((flusher.durable(), seen.durable()), (good, vec![good]));
         assert_eq!(seen.errors().len(), 1);
-        assert!(flusher.error().unwrap().contains("appendonly.aof.1.incr.aof"), "{:?}", flusher.error());
+        assert!(flusher.error().unwrap().to_string().contains("appendonly.aof.1.incr.aof"), "{:?}", flusher.error());
         assert!(flusher.pending_bytes() > 0);
         assert!(flusher.close().is_err());
-        assert!(recovered(&disk.crash_image(operation)).starts_with(&unit(1)));
+        assert!(read(&disk.crash_image(operation)).starts_with(&unit(1)));
     }
 }
 
@@ -162,13 +180,11 @@ fn a_failure_during_a_pause_publishes_nothing() {
     let (flusher, seen) = start(&disk);
     flusher.pause();
     let flushed = flusher.append(unit(0), UNIX_MS);
-    settle(&flusher);
-    assert_eq!(flusher.flushed(), flushed);
+    wait_flushed(&flusher, flushed);
     disk.fail_at(disk.operations() + 1, libc::EIO, Effect::None);
     let end = flusher.append(unit(1), UNIX_MS);
-    settle(&flusher);
+    wait_failed(&flusher);
     flusher.resume();
-    settle(&flusher);
     assert!(flusher.wait_durable(end, LONG).is_err());
     assert!(flusher.wait_durable(flushed, SHORT).is_err());
     assert!(seen.durable().is_empty());
@@ -177,20 +193,18 @@ fn a_failure_during_a_pause_publishes_nothing() {
 #[test]
 fn a_panic_on_the_thread_is_a_failure() {
     let disk = SimDisk::new();
-    let writer = open(disk, &Options::default()).unwrap().into_writer(UNIX_MS).unwrap();
+    let writer = writer_of(&disk);
     let seen = Seen::default();
     let errors = seen.errors.clone();
     let on_error = Box::new(move |error: &LogError| errors.lock().unwrap().push(error.to_string()));
     let flusher = Flusher::start(writer, Box::new(|_| panic!("broken invariant")), on_error).unwrap();
     flusher.append(unit(1), UNIX_MS);
-    while flusher.error().is_none() {
-        std::thread::yield_now();
-    }
+    wait_failed(&flusher);
     let end = flusher.append(unit(2), UNIX_MS);
-    assert!(matches!(flusher.wait_durable(end, LONG), Err(LogError::Failed { .. })));
-    assert!(flusher.rotate().is_err());
-    assert!(matches!(flusher.close(), Err(LogError::Panicked { .. })));
-    assert_eq!(seen.errors(), ["the log's writer thread panicked: broken invariant"]);
+    assert!(matches!(flusher.wait_durable(end, LONG), Err(LogError::Failed(_))));
+    let closed = flusher.close();
+    assert!(matches!(closed, Err(LogError::Failed(first)) if matches!(*first, LogError::Panicked { .. })));
+    assert_eq!(seen.errors(), ["a thread of the log panicked: broken invariant"]);
 }
 
 #[test]
@@ -198,13 +212,14 @@ fn a_closed_log_answers_at_once() {
     let disk = SimDisk::new();
     let (flusher, _seen) = start(&disk);
     let good = flusher.append(unit(1), UNIX_MS);
-    flusher.close().unwrap();
-    flusher.close().unwrap();
+    let folder = flusher.close().unwrap();
+    assert!(matches!(flusher.close(), Err(LogError::Closed)));
+    assert!(matches!(open(disk.clone(), &Options::default()), Err(LogError::Locked { .. })));
+    drop(folder);
     assert!(flusher.wait_durable(good, None).unwrap(), "a close makes all durable");
     let end = flusher.append(unit(2), UNIX_MS);
     assert!(matches!(flusher.wait_durable(end, None), Err(LogError::Closed)));
-    assert!(matches!(flusher.rotate(), Err(LogError::Closed)));
-    assert!(flusher.install_base("appendonly.aof.1.base.rdb.tmp", 1).recv().is_err());
+    assert!(matches!(install(&flusher, "temp-base-1.rdb", flusher.cut()), Err(LogError::Closed)));
     assert!(open(disk, &Options::default()).is_ok(), "the folder is free");
 }
 
@@ -213,17 +228,57 @@ fn a_base_is_installed_while_batches_go_on() {
     let disk = SimDisk::new();
     let (flusher, seen) = start(&disk);
     flusher.append(unit(1), UNIX_MS);
-    let seq = flusher.rotate().unwrap();
-    let name = flusher.temp_base_name().unwrap();
+    let (name, mut file) = flusher.new_base_file().unwrap();
+    let lsn = flusher.cut();
+    assert_eq!(lsn.get(), unit(1).len() as u64);
     flusher.append(unit(2), UNIX_MS);
-    disk.create(&name).unwrap().write_all_at(0, b"base").unwrap();
-    let answer = flusher.install_base(&name, seq);
+    file.write_all_at(0, b"base").unwrap();
+    let (done, outcome) = std::sync::mpsc::channel();
+    let base = NewBase { name: name.clone(), lsn };
+    flusher.install_base(base, Box::new(move |outcome| done.send(outcome).unwrap()));
     flusher.append(unit(3), UNIX_MS);
-    answer.recv().unwrap().unwrap();
-    assert!(flusher.install_base(&name, seq).recv().unwrap().is_err(), "the file is gone");
+    outcome.recv().unwrap().unwrap();
+    assert!(install(&flusher, &name, lsn).is_err(), "the file is gone");
     assert!(seen.errors().is_empty(), "which harms only the checkpoint");
-    flusher.close().unwrap();
-    assert_eq!(recovered(&disk), [unit(2), unit(3)].concat());
+    drop(flusher.close().unwrap());
+    assert_eq!(read(&disk), [unit(2), unit(3)].concat());
+    assert!(disk.contents("appendonly.aof.1.incr.aof").is_none(), "what the base replaces is removed");
+}
+
+/// Cut and removal of old files wait for nobody and nobody for them.
+#[test]
+fn a_checkpoint_on_a_hanging_disk_holds_up_nobody_else() {
+    let disk = SimDisk::new();
+    let (flusher, _seen) = start(&disk);
+    flusher.append(unit(1), UNIX_MS);
+    disk.pause_at(disk.operations());
+    let end = flusher.append(unit(2), UNIX_MS);
+    disk.wait_paused();
+    // The writer hangs in its write; this does not wait for it.
+    let lsn = flusher.cut();
+    assert_eq!(lsn, end);
+    disk.resume();
+    let (name, mut base) = flusher.new_base_file().unwrap();
+    base.write_all_at(0, b"base").unwrap();
+    install(&flusher, &name, lsn).unwrap();
+    drop(flusher.close().unwrap());
+    assert!(disk.contents(&base_name(1)).is_some());
+}
+
+#[test]
+fn a_close_answers_whoever_waits_for_a_base() {
+    let disk = SimDisk::new();
+    let (flusher, _seen) = start(&disk);
+    flusher.append(unit(1), UNIX_MS);
+    let lsn = flusher.cut();
+    let (name, mut file) = flusher.new_base_file().unwrap();
+    file.write_all_at(0, b"base").unwrap();
+    let (done, outcome) = std::sync::mpsc::channel();
+    flusher.install_base(NewBase { name, lsn }, Box::new(move |outcome| done.send(outcome).unwrap()));
+    drop(flusher.close().unwrap());
+    let outcome = outcome.recv().unwrap();
+    assert!(matches!(outcome, Ok(()) | Err(LogError::Closed)), "{outcome:?}");
+    assert_eq!(read(&disk).is_empty(), outcome.is_ok());
 }
 
 #[test]
@@ -252,5 +307,5 @@ fn large_batches_keep_their_bytes() {
     }
     assert!(flusher.wait_durable(flusher.appended(), LONG).unwrap());
     flusher.close().unwrap();
-    assert!(recovered(&disk) == all);
+    assert!(read(&disk) == all);
 }

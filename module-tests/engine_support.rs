@@ -4,9 +4,7 @@
 
 use valkey_wbl::log::resp::push_command;
 use valkey_wbl::log::sim::SimDisk;
-use valkey_wbl::log::{
-    Batch, Boundary, FrameHeader, LogError, LogWriter, Lsn, Opened, Options, Storage, encode_annotation, open,
-};
+use valkey_wbl::log::{Batch, Begin, LogError, LogWriter, Opened, Options, Storage, open};
 
 /// The time of all frames.
 pub const UNIX_MS: u64 = 1_700_000_000_000;
@@ -18,11 +16,16 @@ pub fn unit(number: usize) -> Vec<u8> {
     unit
 }
 
+/// The bytes of several units.
+pub fn units(range: std::ops::Range<usize>) -> Vec<u8> {
+    range.flat_map(unit).collect()
+}
+
 /// Writes units, one to a frame.
 pub fn write<S: Storage>(writer: &mut LogWriter<S>, units: std::ops::Range<usize>) {
     for number in units {
         let (start, payload) = (writer.appended(), unit(number));
-        writer.append(Batch { start, payload: &payload, boundary: Boundary::Unit, unix_ms: UNIX_MS }).unwrap();
+        writer.append(Batch { start, payload: &payload, unix_ms: UNIX_MS }).unwrap();
     }
     writer.sync().unwrap();
 }
@@ -32,20 +35,42 @@ pub fn reopen(disk: &SimDisk) -> Result<Opened<SimDisk>, LogError> {
     open(disk.clone(), &Options::default())
 }
 
-/// Opens and goes on to write.
-pub fn writer_of(disk: &SimDisk) -> LogWriter<SimDisk> {
-    reopen(disk).unwrap().into_writer(UNIX_MS).unwrap()
+/// Goes on with the log, or begins one.
+pub fn go_on<S: Storage>(opened: Opened<S>, unix_ms: u64) -> Result<LogWriter<S>, LogError> {
+    let mut writer = if opened.is_empty() {
+        opened.into_folder().begin(Begin::Empty, unix_ms).map_err(|not_begun| not_begun.error)?
+    } else {
+        opened.prepare(unix_ms)?.start()?
+    };
+    writer.remove_leftovers();
+    Ok(writer)
 }
 
-/// A log of two segments with three units each.
+/// Opens and goes on to write.
+pub fn writer_of(disk: &SimDisk) -> LogWriter<SimDisk> {
+    go_on(reopen(disk).unwrap(), UNIX_MS).unwrap()
+}
+
+/// A log of two segments with three units each, both closed.
 pub fn two_segments() -> SimDisk {
     let disk = SimDisk::new();
     let mut writer = writer_of(&disk);
-    write(&mut writer, 0..3);
-    assert_eq!(writer.rotate().unwrap(), 2);
-    write(&mut writer, 3..6);
+    write_two_segments(&mut writer);
     writer.close().unwrap();
     disk
+}
+
+/// The same as a crash leaves it, which had all of it durable.
+pub fn two_open_segments() -> SimDisk {
+    let disk = SimDisk::new();
+    write_two_segments(&mut writer_of(&disk));
+    disk
+}
+
+fn write_two_segments(writer: &mut LogWriter<SimDisk>) {
+    write(writer, 0..3);
+    writer.cut().unwrap();
+    write(writer, 3..6);
 }
 
 /// Changes a file, past the engine.
@@ -55,13 +80,6 @@ pub fn edit(disk: &SimDisk, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
     disk.put(name, &bytes);
 }
 
-/// The bytes of a frame.
-pub fn frame(lsn: u64, payload: &[u8]) -> Vec<u8> {
-    let length = payload.len() as u64;
-    let header = FrameHeader { lsn: Lsn::new(lsn), length, boundary: Boundary::Unit, unix_ms: UNIX_MS };
-    [encode_annotation(&header, payload).as_bytes(), payload].concat()
-}
-
 /// The payloads of all frames.
 pub fn recovered<S: Storage>(opened: &Opened<S>) -> Vec<u8> {
     let (mut frames, mut payload, mut all) = (opened.frames(), Vec::new(), Vec::new());
@@ -69,9 +87,4 @@ pub fn recovered<S: Storage>(opened: &Opened<S>) -> Vec<u8> {
         all.extend_from_slice(&payload);
     }
     all
-}
-
-/// The bytes of several units.
-pub fn units(range: std::ops::Range<usize>) -> Vec<u8> {
-    range.flat_map(unit).collect()
 }

@@ -11,6 +11,8 @@ const ODD_BYTES: &[&[u8]] = &[
     b"\0",
     b"*1\r\n$4\r\nPING\r\n",
     b"#WBL1 0 0 u 0 00000000\r\n",
+    b"#WBL2 1 0000000000000000 0 0000000000000000 0 - 00000000\r\n",
+    b"#AAAAAAAAAAB\r\n",
     b"\xff\xfe\x80",
     b"'\" \\ {}",
     b"\n$5\r\nMULTI",

@@ -181,38 +181,45 @@ fn freeze(control: &mut RawConnection) -> u64 {
 /// Cuts all frames off that end behind the durable position, and some more.
 fn cut(folder: &Path, durable: u64, stolen_frames: usize) {
     let files = fs::read_dir(folder).expect("the log's folder").map(|entry| entry.expect("an entry").path());
-    let segments: Vec<_> = files.filter(|path| path.to_string_lossy().ends_with(".incr.aof")).collect();
-    let [segment] = &segments[..] else { panic!("more than one segment: {segments:?}") };
-    let bytes = fs::read(segment).expect("the segment");
-    let mut ends = vec![0];
-    let (mut start, mut position) = (0, 0);
+    // Each start begins a segment; what was written since the last one is in the newest.
+    let segments = files.filter(|path| path.to_string_lossy().ends_with(".incr.aof"));
+    let segment = segments.max_by_key(|path| number_of(path)).expect("a segment");
+    let bytes = fs::read(&segment).expect("the segment");
+    let mut ends = vec![line_end(&bytes, 0)];
+    let header = std::str::from_utf8(&bytes[..ends[0]]).expect("a header");
+    let first = header.split(' ').nth(3).expect("a position");
+    let (mut start, mut position) = (ends[0], u64::from_str_radix(first, 16).expect("a number"));
     while bytes[start..].starts_with(b"#") {
-        let line_end = start + bytes[start..].iter().position(|byte| *byte == b'\n').expect("a line's end") + 1;
-        let line = std::str::from_utf8(&bytes[start..line_end]).expect("an annotation");
-        let length = match line.strip_prefix("#WBL1 ") {
-            Some(fields) => {
-                let mut fields = fields.split(' ').map(|field| u64::from_str_radix(field, 16));
-                position = fields.next().expect("a position").expect("a number");
-                fields.next().expect("a length").expect("a number")
-            }
-            None => short_length(line),
-        };
+        let time_line_end = if bytes[start..].starts_with(b"#TS:") { line_end(&bytes, start) } else { start };
+        let payload = line_end(&bytes, time_line_end);
+        let length = frame_length(std::str::from_utf8(&bytes[time_line_end..payload]).expect("an annotation"));
         position += length;
         if position > durable {
             break;
         }
-        start = line_end + usize::try_from(length).expect("a length");
+        start = payload + usize::try_from(length).expect("a length");
         ends.push(start);
     }
-    // The first frame only says where the segment begins.
-    let keep = ends.len().saturating_sub(1 + stolen_frames).max(1);
+    // The header of the segment stays.
+    let keep = ends.len().saturating_sub(1 + stolen_frames);
     let file = OpenOptions::new().write(true).open(segment).expect("the segment");
     file.set_len(ends[keep] as u64).expect("the segment can be cut");
 }
 
-/// The length in a short annotation: the digits of base 64 behind the six of the checksum.
-fn short_length(line: &str) -> u64 {
+/// The number in a segment's name.
+fn number_of(path: &Path) -> u64 {
+    let name = path.to_string_lossy();
+    name.rsplit('.').nth(2).and_then(|number| number.parse().ok()).expect("a number")
+}
+
+/// Where the line ends that begins at an offset.
+fn line_end(bytes: &[u8], start: usize) -> usize {
+    start + bytes[start..].iter().position(|byte| *byte == b'\n').expect("a line's end") + 1
+}
+
+/// The length in an annotation: the digits of base 64 behind the ten of check and checksum.
+fn frame_length(line: &str) -> u64 {
     const DIGITS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let digits = line.trim_end().get(7..).expect("a short annotation");
+    let digits = line.trim_end().split('.').next().and_then(|line| line.get(11..)).expect("an annotation");
     digits.chars().fold(0, |length, digit| length * 64 + DIGITS.find(digit).expect("a digit") as u64)
 }

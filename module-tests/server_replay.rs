@@ -6,7 +6,7 @@ mod harness;
 use harness::resp::encode;
 use harness::{PATIENCE, Server, ServerBuilder, Version, each_version, paths, wait_until};
 use std::path::Path;
-use valkey_wbl::log::{Batch, Boundary, FolderStorage, Options, open};
+use valkey_wbl::log::{Batch, Begin, FolderStorage, Options, open};
 
 /// What stands in the log for a start that a command has ended.
 const REFUSED: &str = "the log can't be brought back";
@@ -204,10 +204,11 @@ each_version! {
 /// A log of these payloads.
 fn write_log(folder: &Path, payloads: &[&[u8]]) {
     let storage = FolderStorage::new(folder).unwrap();
-    let mut writer = open(storage, &Options::default()).unwrap().into_writer(0).unwrap();
+    let folder = open(storage, &Options::default()).unwrap().into_folder();
+    let mut writer = folder.begin(Begin::Empty, 0).unwrap();
     for payload in payloads {
         let start = writer.appended();
-        writer.append(Batch { start, payload, boundary: Boundary::Unit, unix_ms: 0 }).unwrap();
+        writer.append(Batch { start, payload, unix_ms: 0 }).unwrap();
     }
     writer.close().unwrap();
 }

@@ -76,7 +76,7 @@ pub fn load_rdb(ctx: Ctx<'_>, path: &Path) -> bool {
     with_stream(path, |stream| unsafe { api!(ValkeyModule_RdbLoad)(ctx.as_raw(), stream, 0) })
 }
 
-/// A path under which this process can open the reading end of a pipe by name.
-pub fn pipe_path(reader: &impl AsRawFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()))
+/// A path under which this process, or a child that it forks, can open a descriptor by name: a pipe's end, or a file whatever its name is now.
+pub fn descriptor_path(descriptor: &impl AsRawFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
 }

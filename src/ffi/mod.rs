@@ -29,6 +29,7 @@ mod client;
 mod cluster;
 mod context;
 mod errors;
+mod fork;
 mod info;
 mod load;
 mod logging;
@@ -42,8 +43,9 @@ pub use call::{CallMode, Promise, Reply, ReplyKind};
 pub use client::{ClientInfo, Held, client_info};
 pub use cluster::{NodeRole, declare_options};
 pub use context::{ContextFlags, Ctx, wake_event_loop};
+pub use fork::close_in_children;
 pub use info::{InfoWriter, ServerInfo};
-pub use load::{ChildResult, fork_child, kill_child, load_rdb, pipe_path, save_rdb};
+pub use load::{ChildResult, descriptor_path, fork_child, kill_child, load_rdb, save_rdb};
 pub use logging::{Level, log};
 pub use process::{this_library, this_program};
 pub use registration::{

@@ -1,8 +1,8 @@
 //! What can go wrong with a log.
 
-use super::lsn::Lsn;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 /// Everything the log engine reports.
 #[derive(Debug)]
@@ -19,17 +19,17 @@ pub enum LogError {
     },
     /// Another server uses the folder.
     Locked {
-        /// The lock file.
+        /// The folder.
         file: String,
     },
     /// The folder holds something that is no log of ours; nothing in it was touched.
     ForeignFolder {
-        /// The file that tells.
+        /// The file that shows it.
         file: String,
         /// What is wrong with it.
         why: String,
     },
-    /// The log is damaged at a place no crash could damage.
+    /// The log is damaged at a place no crash could damage, or its files do not belong together.
     Damaged {
         /// The damaged file.
         file: String,
@@ -38,21 +38,17 @@ pub enum LogError {
         /// What is wrong there.
         why: String,
     },
-    /// A frame with a good checksum stands where it does not belong.
-    NonMonotonic {
-        /// The file of the frame.
-        file: String,
-        /// The frame's first byte.
-        offset: u64,
-        /// The position a frame there must have.
-        expected: Lsn,
-        /// The position the frame has.
-        found: Lsn,
-    },
     /// The log was written by a later version.
     UnsupportedVersion {
-        /// The file that tells.
+        /// The file that shows it.
         file: String,
+    },
+    /// The file that is being written was removed or cut by somebody else.
+    TakenAway {
+        /// The file.
+        file: String,
+        /// What was found.
+        why: &'static str,
     },
     /// The caller asked for something the log cannot do now; nothing was changed.
     Refused {
@@ -60,11 +56,8 @@ pub enum LogError {
         why: &'static str,
     },
     /// An earlier failure closed the log to writing.
-    Failed {
-        /// The earlier failure.
-        first: String,
-    },
-    /// The writer thread panicked.
+    Failed(Arc<LogError>),
+    /// A thread of the log panicked.
     Panicked {
         /// What the panic said.
         what: String,
@@ -79,17 +72,12 @@ impl LogError {
         LogError::Io { operation, file: file.into(), source }
     }
 
-    /// The error number of the operating system, where there is one.
-    pub fn errno(&self) -> Option<i32> {
-        match self {
-            LogError::Io { source, .. } => source.raw_os_error(),
-            _ => None,
-        }
+    pub(crate) fn damaged(file: impl Into<String>, offset: u64, why: impl Into<String>) -> LogError {
+        LogError::Damaged { file: file.into(), offset, why: why.into() }
     }
 
-    /// Whether the disk or the quota is full.
-    pub fn is_no_space(&self) -> bool {
-        matches!(self.errno(), Some(libc::ENOSPC | libc::EDQUOT))
+    pub(crate) fn foreign(file: impl Into<String>, why: impl Into<String>) -> LogError {
+        LogError::ForeignFolder { file: file.into(), why: why.into() }
     }
 }
 
@@ -104,18 +92,15 @@ impl fmt::Display for LogError {
             LogError::Damaged { file, offset, why } => {
                 write!(formatter, "the log is damaged: {file} at byte {offset}: {why}")
             }
-            LogError::NonMonotonic { file, offset, expected, found } => write!(
-                formatter,
-                "the log is not contiguous: {file} at byte {offset}: a frame has position {found} instead of {expected}"
-            ),
             LogError::UnsupportedVersion { file } => {
                 write!(formatter, "the log was written by a later version: {file}")
             }
-            LogError::Refused { why } => write!(formatter, "refused: {why}"),
-            LogError::Failed { first } => write!(formatter, "the log takes no more writes, it failed before: {first}"),
-            LogError::Panicked { what } => {
-                write!(formatter, "the log's writer thread panicked: {what}")
+            LogError::TakenAway { file, why } => {
+                write!(formatter, "the log was changed by somebody else while it was written: {file}: {why}")
             }
+            LogError::Refused { why } => write!(formatter, "refused: {why}"),
+            LogError::Failed(first) => write!(formatter, "the log takes no more writes, it failed before: {first}"),
+            LogError::Panicked { what } => write!(formatter, "a thread of the log panicked: {what}"),
             LogError::Closed => formatter.write_str("the log is closed"),
         }
     }
@@ -125,6 +110,7 @@ impl std::error::Error for LogError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             LogError::Io { source, .. } => Some(source),
+            LogError::Failed(first) => Some(first),
             _ => None,
         }
     }
@@ -135,17 +121,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_known_by_its_number() {
-        let full = LogError::io("write", "a", io::Error::from_raw_os_error(libc::ENOSPC));
-        assert!(full.is_no_space());
-        let broken = LogError::io("write", "a", io::Error::from_raw_os_error(libc::EIO));
-        assert!(!broken.is_no_space());
-        assert!(!LogError::Closed.is_no_space());
+    fn damage_names_file_and_byte() {
+        let error = LogError::damaged("x.aof", 12, "wrong checksum");
+        assert_eq!(error.to_string(), "the log is damaged: x.aof at byte 12: wrong checksum");
     }
 
     #[test]
-    fn damage_names_file_and_byte() {
-        let error = LogError::Damaged { file: "x.aof".into(), offset: 12, why: "wrong checksum".into() };
-        assert_eq!(error.to_string(), "the log is damaged: x.aof at byte 12: wrong checksum");
+    fn a_later_refusal_names_the_first_failure() {
+        let first = LogError::io("sync", "x.aof", io::Error::from_raw_os_error(libc::EIO));
+        let later = LogError::Failed(Arc::new(first)).to_string();
+        assert!(later.contains("cannot sync x.aof"), "{later}");
     }
 }

@@ -10,6 +10,10 @@ impl Lsn {
     /// The position of the first byte ever logged.
     pub const ZERO: Lsn = Lsn(0);
 
+    /// No log goes beyond this position: half of the range, so that whatever is appended to a log that was read stays
+    /// within it. A file that states more is damaged.
+    pub const LIMIT: Lsn = Lsn(1 << 63);
+
     /// The position behind `bytes` payload bytes.
     pub const fn new(bytes: u64) -> Lsn {
         Lsn(bytes)
@@ -24,18 +28,19 @@ impl Lsn {
     ///
     /// # Panics
     ///
-    /// When the position leaves the 64-bit range; for lengths read from a disk use [`Lsn::checked_advance`].
+    /// When the position leaves the 64-bit range, which [`Lsn::LIMIT`] keeps from happening; for lengths read from a
+    /// disk use [`Lsn::checked_advance`].
     #[must_use]
     pub fn advance(self, bytes: u64) -> Lsn {
-        let end = self.checked_advance(bytes);
+        let end = self.0.checked_add(bytes);
         assert!(end.is_some(), "position {self} + {bytes} bytes leaves the 64-bit range");
-        end.unwrap_or(self)
+        end.map_or(self, Lsn)
     }
 
-    /// The position `bytes` further on, or `None` outside the 64-bit range.
+    /// The position `bytes` further on, or `None` behind [`Lsn::LIMIT`].
     #[must_use]
     pub fn checked_advance(self, bytes: u64) -> Option<Lsn> {
-        self.0.checked_add(bytes).map(Lsn)
+        self.0.checked_add(bytes).map(Lsn).filter(|end| *end <= Lsn::LIMIT)
     }
 
     /// The number of payload bytes from `earlier` to this position.
@@ -71,6 +76,7 @@ mod tests {
     #[test]
     fn a_position_outside_the_range_is_none() {
         assert_eq!(Lsn::new(u64::MAX).checked_advance(1), None);
-        assert_eq!(Lsn::new(u64::MAX - 1).checked_advance(1), Some(Lsn::new(u64::MAX)));
+        assert_eq!(Lsn::LIMIT.checked_advance(1), None);
+        assert_eq!(Lsn::new(Lsn::LIMIT.get() - 1).checked_advance(1), Some(Lsn::LIMIT));
     }
 }

@@ -1,38 +1,28 @@
-//! The log engine: a folder of segments and a base, a writer, a writer thread, recovery.
+//! The log engine: a folder of segments and a base, a writer, its threads, recovery.
 //!
-//! It knows no server, has no statics and asks no wall clock. How the files look and in which order they change is
-//! told in `docs/design.md`; "what if it crashes here" is answered step by step in `start.rs`, `writer.rs` and
-//! `checkpoint.rs`.
+//! It knows no server, has no statics and asks no wall clock. How the files look and in which order they change is in `docs/design.md`; "what if it
+//! crashes here" is answered step by step in `open/prepare.rs`, `write/writer.rs` and `write/checkpoint.rs`.
+//!
+//! The states of a folder are types: [`open`] gives an [`Opened`], which becomes a [`Prepared`] and then a [`LogWriter`], or a [`Folder`], in which
+//! another log can begin. A [`Flusher`] runs a writer; closing it gives the [`Folder`] back.
 
 #![forbid(unsafe_code)]
 
-mod checkpoint;
 mod error;
-mod flusher;
 mod format;
+mod format1;
 mod lsn;
-mod manifest;
-mod published;
-mod recovery;
-pub mod resp;
-mod scan;
-mod short;
+mod open;
 pub mod sim;
-mod start;
-mod statistics;
 mod storage;
-mod worker;
-mod writer;
+mod thread;
+mod write;
 
 pub use error::LogError;
-pub use flusher::Flusher;
-pub use format::{
-    ANNOTATION_BYTES_MAX, ANNOTATION_PREFIX, Annotation, Boundary, FormatError, FrameHeader, checksum,
-    encode_annotation, parse_annotation,
-};
+pub use format::names::{MANIFEST_NAME, base_name, segment_name};
+pub use format::{FormatError, Generation, resp};
 pub use lsn::Lsn;
-pub use manifest::{MANIFEST_NAME, base_name, segment_name};
-pub use recovery::{Frames, Opened, Options, Segment, Verdict, open};
-pub use statistics::Statistics;
-pub use storage::{FolderStorage, LOCK_NAME, Storage, StorageFile};
-pub use writer::{Batch, LogWriter};
+pub use open::{Base, BaseReader, Frame, Frames, Opened, Options, Prepared, Segment, Verdict, open};
+pub use storage::{FileStatus, FolderLock, FolderStorage, Storage, StorageFile};
+pub use thread::{Flusher, Statistics};
+pub use write::{Batch, Begin, Folder, LogWriter, NewBase, NotBegun};

@@ -1,12 +1,15 @@
 //! Bases: the RDB files that the log continues, and checkpoints, which write new ones.
 
-use crate::ffi::{ChildResult, Ctx, Held, Level, LoadingPhase, exit_now, fork_child, kill_child, log, save_rdb};
-use crate::log::LogError;
+use crate::ffi::{
+    ChildResult, Ctx, Held, Level, LoadingPhase, descriptor_path, exit_now, fork_child, kill_child, log, save_rdb,
+    wake_event_loop,
+};
+use crate::log::{LogError, NewBase};
 use crate::module::points::{self, Point};
 use crate::module::release::Waiting;
 use crate::module::units::finish_unit;
 use crate::module::{Module, State, with};
-use crossbeam::channel::{Receiver, TryRecvError};
+use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use std::time::{Duration, Instant};
 
 /// After a base failed, the next try waits this long.
@@ -33,8 +36,7 @@ pub(crate) struct Baseline {
 
 pub(super) struct Child {
     pub(super) pid: i32,
-    temporary: String,
-    first_segment: u64,
+    pub(super) base: NewBase,
 }
 
 impl Baseline {
@@ -75,29 +77,30 @@ pub fn request_checkpoint() -> bool {
 /// The dataset was replaced from outside (DEBUG RELOAD and kin): no unit tells how, so a new base is written on the main thread, before any
 /// reply on the new dataset leaves. It takes as long as the loading that went before.
 pub(super) fn replace_base(ctx: Ctx<'_>) {
-    let Some((log_open, folder, child)) = with(|module| {
+    let Some((log_open, child)) = with(|module| {
         module.baseline.needs_base_now = false;
         module.baseline.dataset_replaced = false;
         module.hand_over();
-        (module.log.clone(), module.folder.clone(), module.baseline.child.take())
+        (module.log.clone(), module.baseline.child.take())
     }) else {
         return;
     };
     if let Some(child) = child {
         // What it saves is the dataset before.
         kill_child(child.pid);
+        log_open.iter().for_each(|log_open| log_open.log().remove_base_file(child.base.name.clone()));
     }
     let Some(log_open) = log_open else { return };
-    let written = log_open
-        .log()
-        .temp_base_name()
-        .and_then(|name| Ok((log_open.log().rotate()?, name)))
-        .map_err(|error| error.to_string());
-    let installed = written.and_then(|(first_segment, name)| {
-        if !save_rdb(ctx, &folder.join(&name)) {
+    let written = log_open.log().new_base_file().map_err(|error| error.to_string());
+    let installed = written.and_then(|(name, file)| {
+        let lsn = log_open.log().cut();
+        if !save_rdb(ctx, &descriptor_path(&file)) {
+            log_open.log().remove_base_file(name);
             return Err("the server could not save its dataset".into());
         }
-        match log_open.log().install_base(&name, first_segment).recv() {
+        let (done, outcome) = bounded(1);
+        log_open.log().install_base(NewBase { name, lsn }, answer_to(done));
+        match outcome.recv() {
             Ok(outcome) => outcome.map_err(|error| error.to_string()),
             Err(_) => Err("the log was closed".into()),
         }
@@ -131,21 +134,22 @@ pub(super) fn start_base(ctx: Ctx<'_>) {
         return;
     }
     finish_unit(ctx);
-    let Some(Some((log_open, folder))) = with(|module| {
+    let Some(Some(log_open)) = with(|module| {
         module.hand_over();
-        Some((module.log.clone()?, module.folder.clone()))
+        module.log.clone()
     }) else {
         return;
     };
-    let prepared = log_open.log().temp_base_name().and_then(|name| Ok((name, log_open.log().rotate()?)));
-    let (temporary, first_segment) = match prepared {
-        Ok(prepared) => prepared,
+    let (name, file) = match log_open.log().new_base_file() {
+        Ok(created) => created,
         Err(error) => {
             log(Level::Warning, &format!("the base can't be begun: {error}"));
+            with(|module| module.baseline.not_before = Some(Instant::now() + BASE_RETRY));
             return;
         }
     };
-    let path = folder.join(&temporary);
+    let path = descriptor_path(&file);
+    let base = NewBase { name, lsn: log_open.log().cut() };
     points::reach(Point::BaseFork);
     let pid = fork_child(|| {
         points::reach(Point::BaseChild);
@@ -156,10 +160,22 @@ pub(super) fn start_base(ctx: Ctx<'_>) {
     with(|module| match pid {
         Some(pid) => {
             module.baseline.wanted = false;
-            module.baseline.child = Some(Child { pid, temporary, first_segment });
+            module.baseline.child = Some(Child { pid, base });
         }
-        None => module.baseline.not_before = Some(Instant::now() + BASE_RETRY),
+        None => {
+            log_open.log().remove_base_file(base.name);
+            module.baseline.not_before = Some(Instant::now() + BASE_RETRY);
+        }
     });
+}
+
+/// Sends what became of a base to whoever looks for it.
+fn answer_to(done: Sender<Result<(), LogError>>) -> Box<dyn FnOnce(Result<(), LogError>) + Send> {
+    Box::new(move |outcome| {
+        // Nobody looks after a newer base has taken its place.
+        let _ = done.send(outcome);
+        wake_event_loop();
+    })
 }
 
 /// The child that writes the base has ended.
@@ -169,10 +185,12 @@ pub fn child_done(_ctx: Ctx<'_>, result: ChildResult) {
         let log_open = module.log.clone()?;
         if result == ChildResult::Exited(0) {
             points::reach(Point::BaseWritten);
-            module.baseline.install = Some(log_open.log().install_base(&child.temporary, child.first_segment));
+            let (done, outcome) = bounded(1);
+            log_open.log().install_base(child.base, answer_to(done));
+            module.baseline.install = Some(outcome);
             return None;
         }
-        let _ = std::fs::remove_file(module.folder.join(&child.temporary));
+        log_open.log().remove_base_file(child.base.name);
         Some(())
     });
     if let Some(Some(())) = failed {

@@ -2,6 +2,7 @@
 
 use crate::core::notices::EventClasses;
 use crate::ffi::{ConfigKind, Ctx, load_configs, register_config};
+use crate::log::Options;
 use crate::module::lifecycle;
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -77,7 +78,7 @@ const ENTRIES: [Entry; 8] = [
         setting: Setting::SegmentBytes,
         name: c"segment-bytes",
         immutable: true,
-        default: Default::Bytes { default: 64 * MEGABYTE, min: 4096, max: 1 << 40 },
+        default: Default::Bytes { default: Options::SEGMENT_BYTES_DEFAULT as i64, min: 4096, max: 1 << 40 },
     },
     Entry {
         setting: Setting::MaxPendingBytes,

@@ -3,10 +3,12 @@
 //! Unlike a frozen durable position (WBL.DEBUG PAUSE) a closed gate is unknown to the module: it takes the ways that it takes while a disk does
 //! not answer. Only the writer thread stops there, as nobody could open the gate for a main thread that waits.
 
-use crate::log::{FolderStorage, LogError, Storage, StorageFile};
+use crate::ffi::close_in_children;
+use crate::log::{FileStatus, FolderLock, FolderStorage, LogError, Storage, StorageFile};
 use crate::module::points::{self, Point};
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -52,7 +54,7 @@ fn pass() {
 }
 
 /// The folder of the log.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct GatedStorage(FolderStorage);
 
 impl GatedStorage {
@@ -61,7 +63,7 @@ impl GatedStorage {
     /// # Errors
     /// Of creating it.
     pub(crate) fn new(folder: &Path) -> Result<GatedStorage, LogError> {
-        FolderStorage::new(folder).map(GatedStorage)
+        FolderStorage::new(folder).map(|storage| GatedStorage(storage.close_in_children(close_in_children)))
     }
 
     /// The path of a file in the folder.
@@ -72,18 +74,14 @@ impl GatedStorage {
 
 impl Storage for GatedStorage {
     type File = GatedFile;
-    type Lock = File;
+    type Lock = FolderLock;
 
-    fn lock(&self) -> io::Result<Option<File>> {
+    fn lock(&self) -> io::Result<Option<FolderLock>> {
         self.0.lock()
     }
 
-    fn list(&self) -> io::Result<Vec<String>> {
+    fn list(&self) -> io::Result<Vec<Vec<u8>>> {
         self.0.list()
-    }
-
-    fn exists(&self, name: &str) -> io::Result<bool> {
-        self.0.exists(name)
     }
 
     fn create(&self, name: &str) -> io::Result<GatedFile> {
@@ -115,6 +113,10 @@ impl Storage for GatedStorage {
         self.0.sync_dir()
     }
 
+    fn random(&self) -> io::Result<u64> {
+        self.0.random()
+    }
+
     fn locate(&self, name: &str) -> String {
         self.0.locate(name)
     }
@@ -123,6 +125,12 @@ impl Storage for GatedStorage {
 /// A file of the log.
 #[derive(Debug)]
 pub(crate) struct GatedFile(File);
+
+impl AsRawFd for GatedFile {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
 
 impl StorageFile for GatedFile {
     fn write_all_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -142,7 +150,7 @@ impl StorageFile for GatedFile {
         StorageFile::set_len(&mut self.0, bytes)
     }
 
-    fn len(&self) -> io::Result<u64> {
-        StorageFile::len(&self.0)
+    fn status(&self) -> io::Result<FileStatus> {
+        self.0.status()
     }
 }

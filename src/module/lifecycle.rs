@@ -10,7 +10,7 @@ use crate::core::unit::Batch;
 use crate::ffi::{
     Ctx, Held, Level, declare_options, exit_now, kill_child, log, register_hooks, server_version, unregister_hooks,
 };
-use crate::log::{LogError, Lsn, Opened, Options, open};
+use crate::log::{Begin, LogError, Lsn, Opened, Options, open};
 use crate::module::base::{Baseline, became_active, poll_install, replace_base, start_base};
 use crate::module::config::{self, Setting, value};
 use crate::module::gate::{self, GatedStorage};
@@ -213,7 +213,17 @@ fn start_log(ctx: Ctx<'_>, opened: Opened<GatedStorage>, needs_base: bool) -> Re
     if !leftovers.is_empty() {
         log(Level::Notice, &format!("removing what a crash left unfinished: {leftovers}"));
     }
-    let writer = opened.into_writer(unix_ms()).map_err(|error| error.to_string())?;
+    let begin_anew = |opened: Opened<GatedStorage>, begin| {
+        opened.into_folder().begin(begin, unix_ms()).map_err(|not_begun| not_begun.error.to_string())
+    };
+    let writer = if needs_base {
+        begin_anew(opened, Begin::WaitsForBase)?
+    } else if opened.is_empty() {
+        begin_anew(opened, Begin::Empty)?
+    } else {
+        let prepared = opened.prepare(unix_ms()).map_err(|error| error.to_string())?;
+        prepared.start().map_err(|error| error.to_string())?
+    };
     let appended = writer.appended();
     let release = Release::start(writer).map_err(|error| error.to_string())?;
     let commands = server::commands(ctx);
@@ -278,6 +288,7 @@ fn stop(ctx: Ctx<'_>, next: State) {
     };
     if let Some(child) = child {
         kill_child(child.pid);
+        log_open.iter().for_each(|log_open| log_open.log().remove_base_file(child.base.name.clone()));
     }
     if let Some(log_open) = log_open {
         log_open.log().resume();

@@ -153,20 +153,20 @@ mod tests {
     use crate::core::portion::Action;
     use crate::log::resp::push_command;
     use crate::log::sim::SimDisk;
-    use crate::log::{Batch, Boundary, Options, open};
+    use crate::log::{Batch, Begin, Options, open};
 
     const UNIX_MS: u64 = 1_700_000_000_000;
 
     /// A log of one frame for each payload.
     fn opened(payloads: &[Vec<u8>]) -> Opened<SimDisk> {
         let disk = SimDisk::new();
-        let mut writer = open(disk.clone(), &Options::default()).unwrap().into_writer(UNIX_MS).unwrap();
+        let folder = open(disk.clone(), &Options::default()).unwrap().into_folder();
+        let mut writer = folder.begin(Begin::Empty, UNIX_MS).unwrap();
         for payload in payloads {
             let start = writer.appended();
-            writer.append(Batch { start, payload, boundary: Boundary::Unit, unix_ms: UNIX_MS }).unwrap();
+            writer.append(Batch { start, payload, unix_ms: UNIX_MS }).unwrap();
         }
-        writer.sync().unwrap();
-        writer.close().unwrap();
+        drop(writer.close().unwrap());
         open(disk, &Options::default()).unwrap()
     }
 

@@ -4,9 +4,9 @@
 //! nothing expires, past times are taken as they are, and other clients are answered with -LOADING: just what replaying needs. So the replay
 //! happens in the `loaded` event of the sentinel. See `rdb` for what the stream leaves out and why.
 
-use crate::ffi::{Ctx, Level, load_rdb, log, pipe_path};
-use crate::log::{Opened, Verdict};
-use crate::module::gate::GatedStorage;
+use crate::ffi::{Ctx, Level, descriptor_path, load_rdb, log};
+use crate::log::{BaseReader, Opened, Verdict};
+use crate::module::gate::{GatedFile, GatedStorage};
 use crate::module::replay::{Report, apply_deferred, replay};
 use crate::module::units::unix_ms;
 use crate::module::waiting::while_loading;
@@ -58,12 +58,10 @@ fn put_job(job: Job) {
 /// # Errors
 /// What is wrong, for the server's log. The dataset is incomplete then and must not be served.
 pub(crate) fn recover(ctx: Ctx<'_>, opened: Opened<GatedStorage>) -> Result<(Opened<GatedStorage>, Report), String> {
-    check_position(&opened)?;
     tell_verdict(&opened);
     let started = Instant::now();
-    let base = opened.base().map(|name| opened.storage().path(&name));
-    if let Some(path) = base.clone() {
-        while_loading(ctx, "wbl-check", || (), move || check_base(&path))??;
+    if let Some(mut base) = opened.read_base().map_err(|error| error.to_string())? {
+        while_loading(ctx, "wbl-check", || (), move || check_base(&mut base))??;
     }
     let sentinel = format!("wbl:sentinel:{:x}:{:x}", unix_ms(), std::process::id()).into_bytes();
     let (reader, writer) = std::io::pipe().map_err(|error| format!("no pipe: {error}"))?;
@@ -73,9 +71,10 @@ pub(crate) fn recover(ctx: Ctx<'_>, opened: Opened<GatedStorage>) -> Result<(Ope
     } else {
         i64::try_from(unix_ms()).unwrap_or(i64::MAX).saturating_add(EXPIRY_MARGIN_MS)
     };
+    let base = opened.base().map(|base| opened.storage().path(&base.name));
     let feeder = start_feeder(base, writer, sentinel.clone(), strip_before_ms)?;
     put_job(Job { opened, feeder: Some(feeder), sentinel, outcome: None });
-    let loaded = load_rdb(ctx, &pipe_path(&reader));
+    let loaded = load_rdb(ctx, &descriptor_path(&reader));
     drop(reader);
     let job = take_job().ok_or("the recovery's state was lost")?;
     match job.outcome {
@@ -98,20 +97,6 @@ pub(crate) fn recover(ctx: Ctx<'_>, opened: Opened<GatedStorage>) -> Result<(Ope
     }
 }
 
-/// A log's positions stay below this, so that none overflows however much is logged.
-const POSITION_MAX: u64 = 1 << 62;
-
-fn check_position(opened: &Opened<GatedStorage>) -> Result<(), String> {
-    let next = opened.next_lsn();
-    if next.get() < POSITION_MAX {
-        return Ok(());
-    }
-    Err(format!(
-        "{} ends at position {next}, which no log reaches: its files were changed",
-        opened.storage().path("").display()
-    ))
-}
-
 fn tell_verdict(opened: &Opened<GatedStorage>) {
     match opened.verdict() {
         Verdict::TornTail { file, offset, bytes } => log(
@@ -125,9 +110,12 @@ fn tell_verdict(opened: &Opened<GatedStorage>) {
 }
 
 /// The server ends itself on a damaged RDB file, so the module looks first and names the place.
-fn check_base(path: &PathBuf) -> Result<(), String> {
-    let mut file = File::open(path).map_err(|error| format!("the base {} can't be read: {error}", path.display()))?;
-    rdb::verify(&mut file).map(|_| ()).map_err(|error| format!("the base {} is damaged: {error}", path.display()))
+fn check_base(base: &mut BaseReader<GatedFile>) -> Result<(), String> {
+    rdb::verify(base).map_err(|error| format!("the base {} is damaged: {error}", base.path()))?;
+    // Its checksum is verified at its end.
+    std::io::copy(base, &mut std::io::sink())
+        .map_err(|error| format!("the base {} is damaged: {error}", base.path()))?;
+    Ok(())
 }
 
 fn start_feeder(

@@ -15,7 +15,7 @@ pub(super) struct Waiting {
 
 /// The open log and its waiters. Replies leave through [`release_up_to`] only, which takes a durable position.
 pub(super) struct Release {
-    flusher: Flusher,
+    flusher: Flusher<GatedStorage>,
     waiters: Arc<Mutex<Waiters<Waiting>>>,
     /// The event loop waits for the durable position to move.
     wake: Arc<AtomicBool>,
@@ -54,7 +54,7 @@ impl Release {
     }
 
     /// The log itself.
-    pub(super) fn log(&self) -> &Flusher {
+    pub(super) fn log(&self) -> &Flusher<GatedStorage> {
         &self.flusher
     }
 

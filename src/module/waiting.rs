@@ -4,7 +4,7 @@
 //! with one key, and waits where the server reports that key: it is loading then, and whenever it is let it looks at its clients and its
 //! signals. Commands are answered with -LOADING, INFO shows progress, and SIGTERM ends the process.
 
-use crate::ffi::{Ctx, load_rdb, pipe_path};
+use crate::ffi::{Ctx, descriptor_path, load_rdb};
 use crate::module::units::unix_ms;
 use crate::rdb;
 use std::convert::Infallible;
@@ -48,7 +48,7 @@ pub(super) fn while_loading<T: Send + 'static>(
     });
     let worker = worker.map_err(|error| format!("no thread: {error}"))?;
     *ROOM.lock().unwrap_or_else(PoisonError::into_inner) = Some(Room { key, done, tell });
-    load_rdb(ctx, &pipe_path(&reader));
+    load_rdb(ctx, &descriptor_path(&reader));
     // Where the server has not loaded it, it is waited for here.
     take_room(|_| true);
     worker.join().map_err(|_| format!("the thread {name} has failed"))

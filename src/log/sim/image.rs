@@ -11,7 +11,7 @@ impl SimDisk {
         let mut random = Random::new(seed);
         let state = self.state();
         let names = torn_names(&state, &mut random);
-        let mut image = State::default();
+        let mut image = State { random: random.clone(), ..State::default() };
         for (name, inode) in names {
             let content = torn(&state.inodes[inode], &mut random);
             let inode = image.inodes.len();

@@ -1,6 +1,6 @@
 //! A [`SimDisk`] as the [`Storage`] of a log.
 
-use super::super::storage::{Storage, StorageFile};
+use super::super::storage::{FileStatus, Storage, StorageFile};
 use super::{Effect, Inode, NameChange, Random, SimDisk, Write, image};
 use std::io;
 
@@ -36,20 +36,17 @@ impl Storage for SimDisk {
         Ok(Some(SimLock { disk: self.clone() }))
     }
 
-    fn list(&self) -> io::Result<Vec<String>> {
+    fn list(&self) -> io::Result<Vec<Vec<u8>>> {
         let (state, outcome) = self.begin()?;
         outcome.finish()?;
-        Ok(state.live_names.keys().cloned().collect())
-    }
-
-    fn exists(&self, name: &str) -> io::Result<bool> {
-        let (state, outcome) = self.begin()?;
-        outcome.finish()?;
-        Ok(state.live_names.contains_key(name))
+        Ok(state.live_names.keys().map(|name| name.as_bytes().to_vec()).collect())
     }
 
     fn create(&self, name: &str) -> io::Result<SimFile> {
         self.change_names(|state| {
+            if state.no_new_files {
+                return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+            }
             if state.live_names.contains_key(name) {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
@@ -92,6 +89,10 @@ impl Storage for SimDisk {
             state.pending_names.clear();
             Ok(())
         })
+    }
+
+    fn random(&self) -> io::Result<u64> {
+        Ok(self.state().random.next_u64())
     }
 }
 
@@ -139,7 +140,9 @@ impl StorageFile for SimFile {
         outcome.finish()
     }
 
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.disk.state().inode(self.inode).live.len() as u64)
+    fn status(&self) -> io::Result<FileStatus> {
+        let mut state = self.disk.state();
+        let names = state.live_names.values().filter(|inode| **inode == self.inode).count() as u64;
+        Ok(FileStatus { bytes: state.inode(self.inode).live.len() as u64, names })
     }
 }

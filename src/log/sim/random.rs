@@ -1,7 +1,7 @@
 //! A small seeded generator, so that every run can be repeated.
 
 /// Pseudo-random numbers from a seed (a Weyl sequence behind a mixing function).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Random {
     state: u64,
 }

@@ -1,7 +1,8 @@
 //! What the writer thread tells the other threads: how far the log is durable, and that it failed.
 
-use super::error::LogError;
-use super::lsn::Lsn;
+use crate::log::error::LogError;
+use crate::log::lsn::Lsn;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 struct State {
     is_paused: bool,
     is_closed: bool,
-    failure: Option<String>,
+    failure: Option<Arc<LogError>>,
 }
 
 /// The ladder: `durable` <= `flushed` <= what was appended.
@@ -87,11 +88,11 @@ impl Published {
     }
 
     /// Latches the first failure; `false` when there was one.
-    pub fn fail(&self, error: &LogError) -> bool {
+    pub fn fail(&self, error: Arc<LogError>) -> bool {
         let mut state = self.state();
         let is_first = state.failure.is_none();
         if is_first {
-            state.failure = Some(error.to_string());
+            state.failure = Some(error);
         }
         self.changed.notify_all();
         is_first
@@ -102,14 +103,14 @@ impl Published {
         self.changed.notify_all();
     }
 
-    pub fn failure(&self) -> Option<String> {
+    pub fn failure(&self) -> Option<Arc<LogError>> {
         self.state().failure.clone()
     }
 
     /// Why the log takes no more work: it failed, or it was closed.
     pub fn end_error(&self) -> LogError {
         match self.failure() {
-            Some(first) => LogError::Failed { first },
+            Some(first) => LogError::Failed(first),
             None => LogError::Closed,
         }
     }
@@ -123,7 +124,7 @@ impl Published {
                 return Ok(true);
             }
             if let Some(first) = &state.failure {
-                return Err(LogError::Failed { first: first.clone() });
+                return Err(LogError::Failed(Arc::clone(first)));
             }
             if state.is_closed {
                 return Err(LogError::Closed);

@@ -1,6 +1,6 @@
 //! RESP commands, as a payload holds them: `*<count>\r\n` and per argument `$<bytes>\r\n<argument>\r\n`.
 
-use super::format::FormatError;
+use super::FormatError;
 
 /// The shortest argument: `$0\r\n\r\n`.
 const ARGUMENT_BYTES_MIN: usize = 6;

@@ -7,7 +7,7 @@
 //! - A sync that fails may leave pages in the cache that look clean and never reach the disk.
 //! - Sectors are whole: a crash leaves the old or the new bytes of each.
 //!
-//! Every operation but `len` and `lock` has a number, which is how faults and pauses are placed.
+//! Every operation but `status`, `random` and `lock` has a number, which is how faults and pauses are placed.
 
 mod image;
 mod operations;
@@ -16,7 +16,6 @@ mod random;
 pub use operations::{SimFile, SimLock};
 pub use random::Random;
 
-use super::storage::LOCK_NAME;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -74,6 +73,8 @@ struct State {
     pause_at: Option<u64>,
     paused: bool,
     locked: bool,
+    no_new_files: bool,
+    random: Random,
 }
 
 #[derive(Debug, Default)]
@@ -154,9 +155,25 @@ impl SimDisk {
         state.durable_names.insert(name.to_string(), inode);
     }
 
-    /// The names on the disk except the lock file's, sorted, past all faults.
+    /// Has no room for new files, or has it again.
+    pub fn refuse_new_files(&self, refuse: bool) {
+        self.state().no_new_files = refuse;
+    }
+
+    /// Cuts a file under whoever has it open, past all faults.
+    pub fn truncate(&self, name: &str, bytes: usize) {
+        let mut state = self.state();
+        if let Ok(inode) = state.inode_of(name) {
+            let inode = state.inode(inode);
+            inode.live.truncate(bytes);
+            inode.durable.truncate(bytes);
+            inode.pending.clear();
+        }
+    }
+
+    /// The names on the disk, sorted, past all faults.
     pub fn names(&self) -> Vec<String> {
-        self.state().live_names.keys().filter(|name| *name != LOCK_NAME).cloned().collect()
+        self.state().live_names.keys().cloned().collect()
     }
 
     /// Counts an operation and tells how it ends.

@@ -3,14 +3,15 @@
 //! All that waits when the thread is free becomes one frame and one sync (group commit): the slower the disk, the more
 //! commands share a sync.
 
-use super::error::LogError;
-use super::format::Boundary;
-use super::lsn::Lsn;
+use super::files::{Answer, Task};
 use super::published::Published;
 use super::statistics::Statistics;
-use super::storage::Storage;
-use super::writer::{Batch, LogWriter};
+use crate::log::error::LogError;
+use crate::log::lsn::Lsn;
+use crate::log::storage::Storage;
+use crate::log::write::{Batch, Folder, LogWriter, PreparedBase};
 use crossbeam::channel::{Receiver, Sender};
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,14 +23,15 @@ const SPARE_BUFFER_BYTES_MAX: usize = 1 << 20;
 
 pub(super) type OnDurable = Box<dyn FnMut(Lsn) + Send>;
 pub(super) type OnError = Box<dyn FnMut(&LogError) + Send>;
-pub(super) type Reply<T> = Sender<Result<T, LogError>>;
 
 pub(super) enum Message {
     Batch(Handed),
-    Rotate(Reply<u64>),
-    InstallBase { temporary: String, first_segment_seq: u64, reply: Reply<()> },
-    TemporaryBaseName(Reply<String>),
+    /// Begin a segment here.
+    Cut,
+    NameBase(PreparedBase, Answer),
     Publish,
+    /// The other thread did.
+    Panicked(LogError),
     Close,
 }
 
@@ -48,8 +50,16 @@ pub(super) struct Worker<S: Storage> {
     joined: Vec<u8>,
     published: Arc<Published>,
     statistics: Arc<Statistics>,
+    files: Sender<Task>,
     on_durable: OnDurable,
     on_error: OnError,
+}
+
+/// What a caught panic said.
+pub(super) fn panic_error(panic: &(dyn Any + Send)) -> LogError {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    LogError::Panicked { what: text.unwrap_or("(no text)").to_string() }
 }
 
 impl<S: Storage> Worker<S> {
@@ -58,30 +68,37 @@ impl<S: Storage> Worker<S> {
         receiver: Receiver<Message>,
         spares: Sender<Vec<u8>>,
         published: Arc<Published>,
+        files: Sender<Task>,
         on_durable: OnDurable,
         on_error: OnError,
     ) -> Worker<S> {
         let (joined, statistics) = (Vec::new(), writer.statistics());
-        Worker { writer, receiver, spares, joined, published, statistics, on_durable, on_error }
+        Worker { writer, receiver, spares, joined, published, statistics, files, on_durable, on_error }
     }
 
     /// The thread. A panic (a broken invariant) must not end it in silence while others wait for positions.
-    pub fn main(&mut self) -> Result<(), LogError> {
+    pub fn main(mut self) -> Result<Folder<S>, LogError> {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.run()));
-        let outcome = outcome.unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(LogError::Panicked { what: text.unwrap_or("(no text)").to_string() })
-        });
-        if let Err(error) = &outcome {
-            // Contained, because the closed flag must be set in any case.
-            let _ = catch_unwind(AssertUnwindSafe(|| self.report(error)));
-        }
-        self.published.set_closed();
+        let outcome = outcome.unwrap_or_else(|panic| Err(panic_error(&*panic)));
+        let published = Arc::clone(&self.published);
+        let outcome = match outcome {
+            Ok(()) => Ok(self.writer.into_folder()),
+            Err(LogError::Failed(first)) => {
+                // Contained, because the closed flag must be set in any case.
+                let _ = catch_unwind(AssertUnwindSafe(|| self.report(&first)));
+                Err(LogError::Failed(first))
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                let _ = catch_unwind(AssertUnwindSafe(|| self.report(&error)));
+                Err(LogError::Failed(error))
+            }
+        };
+        published.set_closed();
         outcome
     }
 
-    /// Handles messages until the close, or until nobody can send any. After a failure it goes on answering.
+    /// Handles messages until the close. After a failure it goes on answering.
     fn run(&mut self) -> Result<(), LogError> {
         let mut carried = None;
         let mut group = Vec::new();
@@ -89,23 +106,21 @@ impl<S: Storage> Worker<S> {
             match message {
                 Message::Batch(first) => {
                     carried = self.gather(first, &mut group);
-                    let outcome = self.flush(&mut group);
-                    // Whoever waits for the position learns of the failure from what is published.
-                    let _ = self.settle(outcome);
+                    // Whoever waits for the position learns of a failure from what is published.
+                    let _ = self.flush(&mut group);
                 }
-                Message::Rotate(reply) => {
-                    let outcome = self.writer.rotate();
-                    let _ = reply.send(self.settle(outcome));
-                }
-                Message::InstallBase { temporary, first_segment_seq, reply } => {
-                    let outcome = self.writer.install_base(&temporary, first_segment_seq);
-                    let _ = reply.send(self.settle(outcome));
-                }
-                Message::TemporaryBaseName(reply) => {
-                    let _ = reply.send(Ok(self.writer.temp_base_name()));
+                Message::Cut => drop(self.writer.cut()),
+                Message::NameBase(base, answer) => {
+                    let outcome = self.writer.name_base(base);
+                    // The thread is there as long as this one.
+                    let _ = self.files.send(Task::Remove(self.writer.take_leftovers(), Some((answer, outcome))));
                 }
                 Message::Publish => {}
+                Message::Panicked(error) => self.report(&Arc::new(error)),
                 Message::Close => break,
+            }
+            if let Some(first) = self.writer.failure().cloned() {
+                self.report(&first);
             }
             if let Some(durable) = self.published.publish() {
                 (self.on_durable)(durable);
@@ -148,7 +163,7 @@ impl<S: Storage> Worker<S> {
             }
             &self.joined
         };
-        let appended = self.writer.append(Batch { start, payload, boundary: Boundary::Unit, unix_ms });
+        let appended = self.writer.append(Batch { start, payload, unix_ms });
         self.recycle(group);
         let appended = appended?;
         let began = Instant::now();
@@ -172,18 +187,8 @@ impl<S: Storage> Worker<S> {
         }
     }
 
-    /// Reports an error if it closed the log to writing.
-    fn settle<T>(&mut self, outcome: Result<T, LogError>) -> Result<T, LogError> {
-        if let Err(error) = &outcome
-            && self.writer.is_failed()
-        {
-            self.report(error);
-        }
-        outcome
-    }
-
-    fn report(&mut self, error: &LogError) {
-        if self.published.fail(error) {
+    fn report(&mut self, error: &Arc<LogError>) {
+        if self.published.fail(Arc::clone(error)) {
             (self.on_error)(error);
         }
     }

@@ -11,6 +11,7 @@ pub struct Statistics {
     frames: AtomicU64,
     bytes: AtomicU64,
     syncs: AtomicU64,
+    failed_rotations: AtomicU64,
     sync_last_us: AtomicU64,
     sync_max_us: AtomicU64,
     sync_ewma_us: AtomicU64,
@@ -32,6 +33,11 @@ impl Statistics {
         self.syncs.load(Relaxed)
     }
 
+    /// Full segments that were not left, as there was no room for another.
+    pub fn failed_rotations(&self) -> u64 {
+        self.failed_rotations.load(Relaxed)
+    }
+
     /// Duration of the last sync.
     pub fn sync_last_us(&self) -> u64 {
         self.sync_last_us.load(Relaxed)
@@ -47,16 +53,20 @@ impl Statistics {
         self.sync_ewma_us.load(Relaxed)
     }
 
-    pub(super) fn count_frame(&self, bytes: u64) {
+    pub(in crate::log) fn count_frame(&self, bytes: u64) {
         self.frames.fetch_add(1, Relaxed);
         self.bytes.fetch_add(bytes, Relaxed);
     }
 
-    pub(super) fn count_sync(&self) {
+    pub(in crate::log) fn count_sync(&self) {
         self.syncs.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn time_sync(&self, duration_us: u64) {
+    pub(in crate::log) fn count_failed_rotation(&self) {
+        self.failed_rotations.fetch_add(1, Relaxed);
+    }
+
+    pub(in crate::log) fn time_sync(&self, duration_us: u64) {
         self.sync_last_us.store(duration_us, Relaxed);
         self.sync_max_us.fetch_max(duration_us, Relaxed);
         let average = self.sync_ewma_us.load(Relaxed);

@@ -1,0 +1,255 @@
+//! The annotation that begins a frame.
+//!
+//! ```text
+//! [#TS:<unix seconds>\r\n]#<check><crc><length>[.<durable back>[.<unix ms>]]\r\n
+//! ```
+//!
+//! Numbers are in digits of base 64 (`A-Za-z0-9-_`), the most significant first, without leading zeros; the check has four digits, the
+//! checksum six. Readers of append-only files skip lines that begin with `#`, and know the first as the server's own.
+//!
+//! - `check`: 24 bits of a CRC-32C over the salt of the segment, the offset of the line in the file, and the fields behind it. So a
+//!   length is trusted before the payload is read, nobody who does not know the salt can write a frame, and a frame is one in its place only.
+//! - `crc`: CRC-32C over salt, offset and payload.
+//! - `durable back`: how many bytes before the frame's start the file was durable up to when the frame was written.
+//! - `unix ms`: stated where it is a second or more away from the last stated time. Then, and only then, the line of the server's own form
+//!   stands before it.
+
+use super::{FormatError, base_64, push_base_64};
+
+/// Digits of the check, the checksum, the length, the distance and the time.
+const CHECK_DIGITS: usize = 4;
+const CRC_DIGITS: usize = 6;
+const LENGTH_DIGITS_MAX: usize = 6;
+const BACK_DIGITS_MAX: usize = 7;
+const TIME_DIGITS_MAX: usize = 8;
+/// The longest annotation line, with its line end.
+pub(crate) const LINE_BYTES_MAX: usize =
+    1 + CHECK_DIGITS + CRC_DIGITS + LENGTH_DIGITS_MAX + 1 + BACK_DIGITS_MAX + 1 + TIME_DIGITS_MAX + 2;
+/// The longest time line: `#TS:`, the seconds of the longest time, CR LF.
+pub(crate) const TIME_LINE_BYTES_MAX: usize = 4 + 12 + 2;
+/// Both lines.
+pub(crate) const HEAD_BYTES_MAX: usize = TIME_LINE_BYTES_MAX + LINE_BYTES_MAX;
+/// What begins a time line.
+pub(crate) const TIME_PREFIX: &[u8] = b"#TS:";
+
+/// The longest payload of one frame.
+pub const PAYLOAD_BYTES_MAX: u64 = (1 << (6 * LENGTH_DIGITS_MAX)) - 1;
+/// The largest distance back.
+pub(crate) const BACK_BYTES_MAX: u64 = (1 << (6 * BACK_DIGITS_MAX)) - 1;
+/// The latest time that a frame can state.
+pub(crate) const UNIX_MS_MAX: u64 = (1 << (6 * TIME_DIGITS_MAX)) - 1;
+
+const CUT_SHORT: FormatError = FormatError::Field("the annotation is cut short");
+const RANGE: FormatError = FormatError::Field("the annotation's numbers are out of range");
+
+/// Where an annotation line stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The salt of the segment.
+    pub salt: u64,
+    /// The line's offset in the file.
+    pub offset: u64,
+}
+
+impl Place {
+    /// The checksum of the place, to be continued over header or payload.
+    pub fn seed(self) -> u32 {
+        crc32c::crc32c_append(crc32c::crc32c(&self.salt.to_le_bytes()), &self.offset.to_le_bytes())
+    }
+}
+
+/// What an annotation says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FrameHeader {
+    /// Bytes of payload.
+    pub length: u64,
+    /// CRC-32C of place and payload.
+    pub crc: u32,
+    /// Bytes before the frame that were not durable when it was written.
+    pub durable_back: u64,
+    /// The time of the frame, where it states one.
+    pub unix_ms: Option<u64>,
+}
+
+impl FrameHeader {
+    /// Bytes of the time line before the annotation line.
+    pub fn time_line_bytes(&self) -> u64 {
+        self.unix_ms.map_or(0, |unix_ms| {
+            let digits = (unix_ms / 1000).checked_ilog10().unwrap_or(0) + 1;
+            TIME_PREFIX.len() as u64 + u64::from(digits) + 2
+        })
+    }
+
+    fn check(&self, place: Place) -> u64 {
+        let mut bytes = [0; 29];
+        bytes[..4].copy_from_slice(&self.crc.to_le_bytes());
+        bytes[4..12].copy_from_slice(&self.length.to_le_bytes());
+        bytes[12..20].copy_from_slice(&self.durable_back.to_le_bytes());
+        bytes[20] = u8::from(self.unix_ms.is_some());
+        bytes[21..].copy_from_slice(&self.unix_ms.unwrap_or(0).to_le_bytes());
+        u64::from(crc32c::crc32c_append(place.seed(), &bytes) & 0x00ff_ffff)
+    }
+
+    /// Appends the annotation line, without the time line.
+    ///
+    /// # Panics
+    ///
+    /// When a number is larger than the format permits.
+    pub fn push_line(&self, out: &mut Vec<u8>, place: Place) {
+        assert!((1..=PAYLOAD_BYTES_MAX).contains(&self.length), "a payload has a length of its own");
+        assert!(self.durable_back <= BACK_BYTES_MAX && self.unix_ms.is_none_or(|unix_ms| unix_ms <= UNIX_MS_MAX));
+        out.push(b'#');
+        push_base_64(out, self.check(place), CHECK_DIGITS);
+        push_base_64(out, u64::from(self.crc), CRC_DIGITS);
+        push_base_64(out, self.length, 1);
+        if self.durable_back > 0 || self.unix_ms.is_some() {
+            out.push(b'.');
+            push_base_64(out, self.durable_back, 1);
+        }
+        if let Some(unix_ms) = self.unix_ms {
+            out.push(b'.');
+            push_base_64(out, unix_ms, 1);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Parses an annotation line, with its line end, and verifies its check.
+    pub fn parse(line: &[u8], place: Place) -> Result<FrameHeader, FormatError> {
+        let body = line.strip_prefix(b"#").ok_or(FormatError::NotAnAnnotation)?;
+        if line.starts_with(b"#WBL") && line.get(4).is_some_and(u8::is_ascii_digit) && line.contains(&b' ') {
+            return Err(super::foreign_line(line, &[b"1", b"2"]));
+        }
+        let body = body.strip_suffix(b"\r\n").ok_or(CUT_SHORT)?;
+        if line.len() > LINE_BYTES_MAX {
+            return Err(FormatError::NotAnAnnotation);
+        }
+        let mut fields = body.split(|byte| *byte == b'.');
+        let first = fields.next().unwrap_or(&[]);
+        let (check, rest) = first.split_at_checked(CHECK_DIGITS).ok_or(FormatError::NotAnAnnotation)?;
+        let (crc, length) = rest.split_at_checked(CRC_DIGITS).ok_or(FormatError::NotAnAnnotation)?;
+        let check = base_64(check).ok_or(FormatError::NotAnAnnotation)?;
+        let crc = base_64(crc).ok_or(FormatError::NotAnAnnotation)?;
+        let header = FrameHeader {
+            length: number(length, LENGTH_DIGITS_MAX).filter(|length| *length > 0).ok_or(RANGE)?,
+            crc: u32::try_from(crc).map_err(|_| RANGE)?,
+            durable_back: fields.next().map_or(Some(0), |digits| number(digits, BACK_DIGITS_MAX)).ok_or(RANGE)?,
+            unix_ms: fields.next().map(|digits| number(digits, TIME_DIGITS_MAX).ok_or(RANGE)).transpose()?,
+        };
+        let is_short = header.durable_back > 0 || header.unix_ms.is_some() || !body.contains(&b'.');
+        if fields.next().is_some() || !is_short {
+            return Err(RANGE);
+        }
+        if header.check(place) != check {
+            return Err(FormatError::Field("the annotation's check is wrong"));
+        }
+        Ok(header)
+    }
+}
+
+/// A number without leading zeros.
+fn number(digits: &[u8], digits_max: usize) -> Option<u64> {
+    let padded = digits.len() > 1 && digits.first() == Some(&b'A');
+    if padded || digits.len() > digits_max { None } else { base_64(digits) }
+}
+
+/// Appends the server's own line for a time.
+pub(crate) fn push_time_line(out: &mut Vec<u8>, unix_ms: u64) {
+    out.extend_from_slice(TIME_PREFIX);
+    out.extend_from_slice((unix_ms / 1000).to_string().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const PLACE: Place = Place { salt: 0x1234_5678_9abc_def0, offset: 77 };
+
+    fn header(length: u64, durable_back: u64, unix_ms: Option<u64>) -> FrameHeader {
+        FrameHeader { length, crc: 0xdead_beef, durable_back, unix_ms }
+    }
+
+    fn line(header: FrameHeader, place: Place) -> Vec<u8> {
+        let mut line = Vec::new();
+        header.push_line(&mut line, place);
+        line
+    }
+
+    #[test]
+    fn the_bytes_of_an_annotation_are_fixed() {
+        let text = |header| String::from_utf8(line(header, PLACE)).unwrap();
+        assert_eq!(text(header(3, 0, None)), "#5UZTDerb7vD\r\n");
+        assert_eq!(text(header(3, 0, Some(1_700_000_000_000))), "#QkToDerb7vD.A.YvP5WgA\r\n");
+        assert_eq!(text(header(65, 64, None)), "#nCK1Derb7vBB.BA\r\n");
+    }
+
+    #[test]
+    fn an_annotation_comes_back_as_it_went() {
+        for length in [1, 63, 64, PAYLOAD_BYTES_MAX] {
+            for back in [0, 1, BACK_BYTES_MAX] {
+                for unix_ms in [None, Some(0), Some(999), Some(1_700_000_000_000), Some(UNIX_MS_MAX)] {
+                    let header = header(length, back, unix_ms);
+                    let line = line(header, PLACE);
+                    assert!(line.len() <= LINE_BYTES_MAX);
+                    assert_eq!(FrameHeader::parse(&line, PLACE), Ok(header));
+                    let mut time = Vec::new();
+                    unix_ms.iter().for_each(|unix_ms| push_time_line(&mut time, *unix_ms));
+                    assert!(time.len() as u64 == header.time_line_bytes() && time.len() <= TIME_LINE_BYTES_MAX);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_other_byte_is_noticed() {
+        for header in [header(3, 0, None), header(5000, 17, Some(1_700_000_000_123))] {
+            let whole = line(header, PLACE);
+            for at in 0..whole.len() {
+                for byte in (0..=255).filter(|byte| *byte != whole[at]) {
+                    let mut other = whole.clone();
+                    other[at] = byte;
+                    assert!(FrameHeader::parse(&other, PLACE).is_err(), "byte {byte} at {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn it_is_good_in_its_place_only() {
+        let line = line(header(3, 0, None), PLACE);
+        for other in [Place { offset: 78, ..PLACE }, Place { salt: PLACE.salt ^ 1, ..PLACE }] {
+            assert!(FrameHeader::parse(&line, other).is_err());
+        }
+    }
+
+    #[test]
+    fn other_spellings_are_refused() {
+        // With a right check each, so that only the spelling is wrong.
+        let check = |header: FrameHeader| String::from_utf8(line(header, PLACE)[1..5].to_vec()).unwrap();
+        let plain = check(header(3, 0, None));
+        let timed = check(header(3, 0, Some(0)));
+        for text in [
+            format!("#{plain}Derb7vAD\r\n"),
+            format!("#{plain}Derb7vD.A\r\n"),
+            format!("#{plain}Derb7vD.\r\n"),
+            format!("#{plain}Derb7vD\n"),
+            format!("#{plain}Derb7vD"),
+            format!("#{timed}Derb7vD..A\r\n"),
+            format!("#{timed}Derb7vD.A.AA\r\n"),
+            format!("#{timed}Derb7vD.A.A.A\r\n"),
+        ] {
+            assert!(FrameHeader::parse(text.as_bytes(), PLACE).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn another_version_is_told_from_no_annotation() {
+        let parse = |line: &[u8]| FrameHeader::parse(line, PLACE);
+        assert_eq!(parse(b"#WBL3 1\r\n"), Err(FormatError::UnsupportedVersion));
+        assert_eq!(parse(b"#WBL10 1\r\n"), Err(FormatError::UnsupportedVersion));
+        assert_eq!(parse(b"#WBL1 1f 3 u 1 00000000\r\n"), Err(FormatError::NotAnAnnotation));
+        assert_eq!(parse(b"#TS:1700000000\r\n"), Err(FormatError::NotAnAnnotation));
+        assert_eq!(parse(b"*1\r\n"), Err(FormatError::NotAnAnnotation));
+    }
+}

@@ -1,0 +1,115 @@
+//! The names of our files.
+
+/// The file that names the base and the segments, replaced as a whole by a rename.
+pub const MANIFEST_NAME: &str = "appendonly.aof.manifest";
+/// The next manifest, until it gets its name.
+pub(crate) const NEXT_MANIFEST_NAME: &str = "temp-manifest";
+
+const NAME_PREFIX: &str = "appendonly.aof.";
+const SEGMENT_SUFFIX: &str = ".incr.aof";
+const BASE_SUFFIX: &str = ".base.rdb";
+const TEMPORARY_PREFIX: &str = "temp-";
+const TEMPORARY_BASE_PREFIX: &str = "temp-base-";
+const TEMPORARY_BASE_SUFFIX: &str = ".rdb";
+const CUT_PREFIX: &str = "cut-";
+const CUT_SUFFIX: &str = ".bin";
+/// Temporaries of format 1.
+const FORMAT_1_MANIFEST_TEMPORARY: &str = "appendonly.aof.manifest.tmp";
+const FORMAT_1_BASE_TEMPORARY_SUFFIX: &str = ".base.rdb.tmp";
+
+/// The name of a segment.
+pub fn segment_name(seq: u64) -> String {
+    format!("{NAME_PREFIX}{seq}{SEGMENT_SUFFIX}")
+}
+
+/// The name of a base.
+pub fn base_name(seq: u64) -> String {
+    format!("{NAME_PREFIX}{seq}{BASE_SUFFIX}")
+}
+
+/// The name of a base until it is whole.
+pub(crate) fn temporary_base_name(seq: u64) -> String {
+    format!("{TEMPORARY_BASE_PREFIX}{seq}{TEMPORARY_BASE_SUFFIX}")
+}
+
+/// The number in the name of a base that is not whole yet.
+pub(crate) fn temporary_base_seq(name: &str) -> Option<u64> {
+    number(name.strip_prefix(TEMPORARY_BASE_PREFIX)?.strip_suffix(TEMPORARY_BASE_SUFFIX)?)
+}
+
+/// The name under which the end of a segment is kept that was cut from an offset on.
+pub(crate) fn cut_name(seq: u64, offset: u64) -> String {
+    format!("{CUT_PREFIX}{seq}-{offset}{CUT_SUFFIX}")
+}
+
+/// What a file name of ours stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum OwnName {
+    Segment(u64),
+    Base(u64),
+    Temporary,
+    /// A cut end: the segment's number and the offset.
+    Cut(u64, u64),
+}
+
+/// Tells our names from all others.
+pub(crate) fn own_name(name: &[u8]) -> Option<OwnName> {
+    let name = std::str::from_utf8(name).ok()?;
+    if name == FORMAT_1_MANIFEST_TEMPORARY || name.starts_with(TEMPORARY_PREFIX) {
+        return Some(OwnName::Temporary);
+    }
+    if let Some(rest) = name.strip_prefix(CUT_PREFIX) {
+        let (seq, offset) = rest.strip_suffix(CUT_SUFFIX)?.split_once('-')?;
+        return Some(OwnName::Cut(number(seq)?, number(offset)?));
+    }
+    let rest = name.strip_prefix(NAME_PREFIX)?;
+    if let Some(digits) = rest.strip_suffix(SEGMENT_SUFFIX) {
+        return number(digits).map(OwnName::Segment);
+    }
+    if let Some(digits) = rest.strip_suffix(BASE_SUFFIX) {
+        return number(digits).map(OwnName::Base);
+    }
+    number(rest.strip_suffix(FORMAT_1_BASE_TEMPORARY_SUFFIX)?).map(|_| OwnName::Temporary)
+}
+
+/// A decimal number without leading zeros or sign, at least 1. The largest is left out, so that there is a next one.
+pub(crate) fn number(digits: &str) -> Option<u64> {
+    let plain = !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if plain { digits.parse().ok().filter(|value| *value < u64::MAX) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_names_are_told_from_others() {
+        let own = |name: &str| own_name(name.as_bytes());
+        assert_eq!(own("appendonly.aof.12.incr.aof"), Some(OwnName::Segment(12)));
+        assert_eq!(own("appendonly.aof.1.base.rdb"), Some(OwnName::Base(1)));
+        assert_eq!(own(&cut_name(3, 70)), Some(OwnName::Cut(3, 70)));
+        for name in [&temporary_base_name(4), NEXT_MANIFEST_NAME, "temp-fold.socket", "temp-77.rdb"] {
+            assert_eq!(own(name), Some(OwnName::Temporary), "{name}");
+        }
+        for name in [FORMAT_1_MANIFEST_TEMPORARY, "appendonly.aof.4.base.rdb.tmp"] {
+            assert_eq!(own(name), Some(OwnName::Temporary), "{name}");
+        }
+        for name in [
+            "appendonly.aof.012.incr.aof",
+            "appendonly.aof.+1.incr.aof",
+            "appendonly.aof..incr.aof",
+            "appendonly.aof.0.incr.aof",
+            "appendonly.aof.18446744073709551615.incr.aof",
+            "appendonly.aof.1.base.aof",
+            "appendonly.aof.x.base.rdb.tmp",
+            "cut-1.bin",
+            "notes.tmp",
+            MANIFEST_NAME,
+        ] {
+            assert_eq!(own(name), None, "{name}");
+        }
+        assert_eq!(own_name(b"temp-\xff"), None);
+        assert_eq!(temporary_base_seq(&temporary_base_name(4)), Some(4));
+        assert_eq!(temporary_base_seq("temp-base-x.rdb"), None);
+    }
+}

@@ -1,0 +1,123 @@
+//! Files that the manifest does not name.
+//!
+//! A crash leaves some between two steps; they are removed when writing starts. Nothing is ever removed that holds frames which no base
+//! covers: a segment like that was named by a manifest that somebody has replaced by an older one.
+
+use super::Opened;
+use super::grammar::Head;
+use super::window::Window;
+use crate::log::error::LogError;
+use crate::log::format::header::{HEADER_BYTES_MAX, HEADER_PREFIX};
+use crate::log::format::manifest::Manifest;
+use crate::log::format::names::{MANIFEST_NAME, OwnName, own_name, segment_name};
+use crate::log::format1;
+use crate::log::lsn::Lsn;
+use crate::log::storage::{Storage, StorageFile};
+
+/// What file systems put into the root of a volume, and what earlier versions left.
+const HARMLESS: [&[u8]; 2] = [b"lost+found", b"LOCK"];
+
+impl<S: Storage> Opened<S> {
+    /// A folder without a manifest may hold what a first start left that did not come to its end, and nothing else: anything more could be
+    /// someone's data.
+    pub(super) fn check_first_start(&mut self, names: &[Vec<u8>]) -> Result<(), LogError> {
+        let mut bases = Vec::new();
+        let mut waits_for_base = false;
+        for name in names.iter().filter(|name| !HARMLESS.contains(&name.as_slice())) {
+            let own = own_name(name);
+            let text = String::from_utf8_lossy(name).into_owned();
+            match own {
+                Some(OwnName::Temporary) => {}
+                Some(OwnName::Cut(..)) => continue,
+                Some(OwnName::Base(_)) => bases.push(text.clone()),
+                Some(OwnName::Segment(seq)) if self.is_void(seq)? => {
+                    waits_for_base |= self.head_of_unnamed(seq)?.is_some_and(|head| head.is_pending);
+                }
+                _ => return Err(self.without_manifest(&text)),
+            }
+            self.folder.leftovers.push(text);
+        }
+        // A base gets its name before a manifest names it.
+        match bases.first().filter(|_| !waits_for_base) {
+            Some(base) => Err(self.without_manifest(base)),
+            None => Ok(()),
+        }
+    }
+
+    fn without_manifest(&self, name: &str) -> LogError {
+        LogError::foreign(self.storage().locate(name), format!("there is no {MANIFEST_NAME} beside it"))
+    }
+
+    /// Finds what a crash left beside the log.
+    pub(super) fn find_leftovers(&mut self, names: &[Vec<u8>]) -> Result<(), LogError> {
+        let Some(manifest) = self.folder.manifest.clone() else { return Ok(()) };
+        let named: std::collections::HashSet<String> = manifest.names().collect();
+        for name in names {
+            let Some(own) = own_name(name) else { continue };
+            let text = String::from_utf8_lossy(name).into_owned();
+            if named.contains(&text) || matches!(own, OwnName::Cut(..)) {
+                continue;
+            }
+            if let OwnName::Segment(seq) = own {
+                self.check_unnamed(&manifest, seq)?;
+            }
+            self.folder.leftovers.push(text);
+        }
+        self.folder.leftovers.sort();
+        Ok(())
+    }
+
+    /// Refuses an unnamed segment with frames that the log needs.
+    fn check_unnamed(&self, manifest: &Manifest, seq: u64) -> Result<(), LogError> {
+        if self.is_void(seq)? {
+            return Ok(());
+        }
+        let file = self.storage().locate(&segment_name(seq));
+        let Some(head) = self.head_of_unnamed(seq)? else {
+            return Err(LogError::damaged(file, 0, "it is no segment, and the manifest does not name it"));
+        };
+        let is_of_this_log = match head.generation {
+            Some(generation) if generation.counter < manifest.generation.counter => return Ok(()),
+            Some(generation) => generation == manifest.generation,
+            None => true,
+        };
+        if is_of_this_log && self.is_covered(manifest, seq, head.first) {
+            return Ok(());
+        }
+        Err(LogError::damaged(file, head.bytes, "it holds frames, but the manifest does not name it"))
+    }
+
+    /// Whether all frames of an unnamed segment are below the base, or void as a later segment goes on from before them.
+    fn is_covered(&self, manifest: &Manifest, seq: u64, first: Lsn) -> bool {
+        let begins = manifest.beginning.lsn();
+        self.segments.iter().any(|later| later.seq > seq && (later.first <= first || later.first <= begins))
+    }
+
+    /// Whether an unnamed segment holds nothing, or what never became part of a log.
+    fn is_void(&self, seq: u64) -> Result<bool, LogError> {
+        let mut window = Window::open(self.storage(), &segment_name(seq))?;
+        match window.head()? {
+            Ok(head) if head.is_pending && self.generation().is_none_or(|log| head.generation != Some(log)) => Ok(true),
+            Ok(head) => window.is_zero_from(head.bytes),
+            Err(_) => is_unfinished_header(&mut window),
+        }
+    }
+
+    fn head_of_unnamed(&self, seq: u64) -> Result<Option<Head>, LogError> {
+        Ok(Window::open(self.storage(), &segment_name(seq))?.head()?.ok())
+    }
+}
+
+/// Whether a segment holds no more than a part of a header, which looks like ours.
+fn is_unfinished_header<F: StorageFile>(window: &mut Window<F>) -> Result<bool, LogError> {
+    const _: () = assert!(HEADER_BYTES_MAX >= format1::LINE_BYTES_MAX);
+    if !window.is_zero_from(HEADER_BYTES_MAX as u64)? {
+        return Ok(false);
+    }
+    let bytes = window.bytes_at(0, HEADER_PREFIX.len())?;
+    let begins_with = |prefix: &[u8]| {
+        let common = bytes.len().min(prefix.len());
+        bytes.get(..common) == prefix.get(..common)
+    };
+    Ok(begins_with(HEADER_PREFIX) || begins_with(format1::SEGMENT_PREFIX) || window.is_zero_from(0)?)
+}

@@ -1,0 +1,204 @@
+//! From a verified folder to a writer.
+//!
+//! Each start begins a new segment, with a salt of its own: nothing that an earlier writer left behind the recovered end can ever look like a frame
+//! of it.
+//!
+//! What if it crashes here, step by step:
+//! 1. What may not be durable yet of the recovered frames is written again with the same bytes, and synced. Readers will see what was recovered, so it
+//!    must be durable; and after a failed sync a kernel may hold bytes in its cache that it calls clean and that never reached the disk. Only a frame
+//!    that no later one calls durable can be affected, so this is the last one. A crash here changes no byte that was on the disk.
+//! 2. What will be cut is copied aside. A crash leaves a copy, which the next start makes again.
+//! 3. The next segment and the next manifest are written: leftovers until the manifest gets its name.
+//! 4. The torn tail is cut, and synced. It is nobody's, and a start after a crash finds a clean end.
+//! 5. The manifest gets its name: it seals what was recovered, and names the new segment. A crash leaves the old or the new one.
+//! 6. Leftovers are removed. They are no part of the log; those that come back are removed at the next start.
+
+use super::{Opened, Segment};
+use crate::log::error::LogError;
+use crate::log::format::manifest::{Manifest, NamedSegment, Sealed, create_anew};
+use crate::log::format::names::{NEXT_MANIFEST_NAME, OwnName, cut_name, segment_name};
+use crate::log::open::scan::Scan;
+use crate::log::storage::{Storage, StorageFile, failed};
+use crate::log::write::LogWriter;
+use crate::log::write::segment::{self, NewSegment};
+use std::ops::Deref;
+
+const COPY_BYTES: usize = 1 << 20;
+
+/// Cut ends that are kept aside, besides the newest.
+const OLDER_CUTS_KEPT: usize = 3;
+
+/// A folder that can be written: all is there to go on with its log, and nothing visible has changed. Dropping it removes what was prepared.
+pub struct Prepared<S: Storage> {
+    /// Taken with `next`.
+    opened: Option<Opened<S>>,
+    next: Option<Next<S::File>>,
+}
+
+struct Next<F> {
+    segment: segment::Segment<F>,
+    log: Manifest,
+    cut: Option<String>,
+    unix_ms: u64,
+}
+
+impl<S: Storage> Opened<S> {
+    /// Makes what was recovered durable, and prepares to go on behind it. `unix_ms` is the time now.
+    ///
+    /// For a folder without a log see [`super::Folder::begin`].
+    pub fn prepare(mut self, unix_ms: u64) -> Result<Prepared<S>, LogError> {
+        let Some(old) = self.folder.manifest.clone() else {
+            return Err(LogError::Refused { why: "there is no log to go on with" });
+        };
+        let mut cut = None;
+        if let (Some(scan), Some(last)) = (self.tail, self.segments.last()) {
+            self.make_durable(last, &scan)?;
+            if scan.is_torn {
+                cut = Some(self.keep_aside(last, &scan)?);
+            }
+        }
+        let prepared = self.prepare_next(old, unix_ms);
+        match prepared {
+            Ok((segment, log)) => Ok(Prepared { opened: Some(self), next: Some(Next { segment, log, cut, unix_ms }) }),
+            Err(error) => {
+                cut.iter().for_each(|name| drop(self.storage().remove(name)));
+                Err(error)
+            }
+        }
+    }
+
+    fn prepare_next(&mut self, old: Manifest, unix_ms: u64) -> Result<(segment::Segment<S::File>, Manifest), LogError> {
+        // Segments without frames are replaced, so that restarts do not pile them up.
+        let kept = self.segments.iter().filter(|segment| segment.first < segment.end);
+        let sealed = |segment: &Segment| Some(Sealed { end: segment.end, bytes: segment.bytes });
+        let named =
+            |segment: &Segment| NamedSegment { seq: segment.seq, first: Some(segment.first), sealed: sealed(segment) };
+        let mut log = Manifest { segments: kept.map(named).collect(), ..old };
+        let (seq, first) = (self.folder.take_segment_number(), self.folder.end());
+        let new = NewSegment { seq, generation: log.generation, first, unix_ms, is_pending: false };
+        let next = segment::Segment::create(self.storage(), new)?;
+        log.segments.push(next.named(false));
+        match log.write_next(self.storage()) {
+            Ok(()) => Ok((next, log)),
+            Err(error) => {
+                let _ = self.storage().remove(&next.name);
+                Err(error)
+            }
+        }
+    }
+
+    /// Step 1.
+    fn make_durable(&self, last: &Segment, scan: &Scan) -> Result<(), LogError> {
+        if scan.durable_bytes >= scan.bytes {
+            return Ok(());
+        }
+        let (storage, name) = (self.storage(), &last.name);
+        let mut file = storage.open_write(name).map_err(failed(storage, "open", name))?;
+        let mut buffer = vec![0; COPY_BYTES.min((scan.bytes - scan.durable_bytes) as usize)];
+        let mut at = scan.durable_bytes;
+        while at < scan.bytes {
+            let wanted = ((scan.bytes - at) as usize).min(buffer.len());
+            let count = file.read_at(at, buffer.get_mut(..wanted).unwrap_or_default());
+            let count = count.map_err(failed(storage, "read", name))?;
+            let bytes =
+                buffer.get(..count).filter(|bytes| !bytes.is_empty()).ok_or_else(|| shorter(storage, name, at))?;
+            file.write_all_at(at, bytes).map_err(failed(storage, "write", name))?;
+            at += bytes.len() as u64;
+        }
+        file.sync_data().map_err(failed(storage, "sync", name))
+    }
+
+    /// Step 2; returns the copy's name.
+    fn keep_aside(&self, last: &Segment, scan: &Scan) -> Result<String, LogError> {
+        let (storage, name) = (self.storage(), cut_name(last.seq, scan.bytes));
+        let mut older: Vec<(u64, u64)> = self
+            .folder
+            .present
+            .iter()
+            .filter_map(|own| match own {
+                OwnName::Cut(seq, offset) => Some((*seq, *offset)),
+                _ => None,
+            })
+            .collect();
+        older.sort_unstable();
+        for (seq, offset) in older.iter().rev().skip(OLDER_CUTS_KEPT) {
+            let old = cut_name(*seq, *offset);
+            storage.remove(&old).map_err(failed(storage, "remove", &old))?;
+        }
+        let from = storage.open_read(&last.name).map_err(failed(storage, "open", &last.name))?;
+        let mut to = create_anew(storage, &name)?;
+        let mut copy = || {
+            let mut buffer = vec![0; COPY_BYTES];
+            let mut at = scan.bytes;
+            while at < scan.file_bytes {
+                let count = from.read_at(at, &mut buffer).map_err(failed(storage, "read", &last.name))?;
+                let bytes = buffer.get(..count).filter(|bytes| !bytes.is_empty());
+                let bytes = bytes.ok_or_else(|| shorter(storage, &last.name, at))?;
+                to.write_all_at(at - scan.bytes, bytes).map_err(failed(storage, "write", &name))?;
+                at += bytes.len() as u64;
+            }
+            // Its name becomes durable with that of the next segment.
+            to.sync_data().map_err(failed(storage, "sync", &name))
+        };
+        copy().inspect_err(|_| drop(storage.remove(&name)))?;
+        Ok(name)
+    }
+
+    /// Step 4.
+    fn cut_tail(&self) -> Result<(), LogError> {
+        let (Some(scan), Some(last)) = (self.tail, self.segments.last()) else { return Ok(()) };
+        if scan.file_bytes == scan.bytes {
+            return Ok(());
+        }
+        let (storage, name) = (self.storage(), &last.name);
+        let mut file = storage.open_write(name).map_err(failed(storage, "open", name))?;
+        file.set_len(scan.bytes).map_err(failed(storage, "cut", name))?;
+        file.sync_data().map_err(failed(storage, "sync", name))
+    }
+}
+
+impl<S: Storage> Prepared<S> {
+    /// Goes on with the log. Steps 4 and 5; step 6 is the writer's ([`LogWriter::remove_leftovers`]).
+    pub fn start(mut self) -> Result<LogWriter<S>, LogError> {
+        self.opened().cut_tail()?;
+        let (Some(mut opened), Some(Next { segment, log, unix_ms, .. })) = (self.opened.take(), self.next.take())
+        else {
+            unreachable!("both are there until now");
+        };
+        Manifest::name_next(opened.storage())?;
+        let old = opened.folder.manifest.replace(log.clone());
+        let kept = |seq: u64| log.segments.iter().any(|segment| segment.seq == seq);
+        let gone = old.iter().flat_map(|old| &old.segments).filter(|segment| !kept(segment.seq));
+        opened.folder.leftovers.extend(gone.map(|segment| segment_name(segment.seq)));
+        Ok(LogWriter::new(opened.folder, segment, log, false, unix_ms))
+    }
+
+    fn opened(&self) -> &Opened<S> {
+        match &self.opened {
+            Some(opened) => opened,
+            None => unreachable!("it is taken with the value itself"),
+        }
+    }
+}
+
+impl<S: Storage> Deref for Prepared<S> {
+    type Target = Opened<S>;
+
+    fn deref(&self) -> &Opened<S> {
+        self.opened()
+    }
+}
+
+impl<S: Storage> Drop for Prepared<S> {
+    fn drop(&mut self) {
+        let (Some(opened), Some(next)) = (&self.opened, &self.next) else { return };
+        // What stays is a leftover of the next start.
+        for name in next.cut.iter().map(String::as_str).chain([NEXT_MANIFEST_NAME, next.segment.name.as_str()]) {
+            let _ = opened.storage().remove(name);
+        }
+    }
+}
+
+fn shorter<S: Storage>(storage: &S, name: &str, offset: u64) -> LogError {
+    LogError::damaged(storage.locate(name), offset, "the file became shorter since the log was opened")
+}

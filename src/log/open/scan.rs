@@ -1,0 +1,172 @@
+//! Reading the frames of one segment, and telling a clean end, a torn tail and damage apart.
+//!
+//! A bad place is damage where something proves that it was durable once: a seal, a segment that goes on from a later position, or a frame
+//! that was written when the file was durable beyond the place. Else it is what a crash leaves of a write that nobody was told of.
+
+use super::grammar::{Grammar, Head, Located};
+use super::window::Window;
+use crate::log::error::LogError;
+use crate::log::format::FormatError;
+use crate::log::format::manifest::Sealed;
+use crate::log::lsn::Lsn;
+use crate::log::storage::StorageFile;
+
+/// Payloads of frames found while looking for proof are verified up to this many times the bytes looked through, and
+/// `PROOF_BYTES_MIN`. Format 2 stays far below; in format 1 bytes that a client had stored may reach it.
+const PROOF_FACTOR: u64 = 16;
+const PROOF_BYTES_MIN: u64 = 64 << 20;
+
+/// What is known of a segment's end before it is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Expected {
+    /// It was left behind: it holds just this.
+    Sealed(Sealed),
+    /// The log goes on elsewhere from this position; what is beyond is void.
+    Until(Lsn),
+    /// It is the last one.
+    Open,
+}
+
+/// What one segment holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scan {
+    /// The position behind its last frame.
+    pub end: Lsn,
+    /// Bytes of the file up to there.
+    pub bytes: u64,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Bytes of the file that are known to have been durable.
+    pub durable_bytes: u64,
+    /// Whether what is behind the last frame is more than unused space.
+    pub is_torn: bool,
+}
+
+/// Reads and verifies all frames of a segment.
+pub(crate) fn scan_segment<F: StorageFile>(
+    window: &mut Window<F>,
+    head: &Head,
+    expected: Expected,
+) -> Result<Scan, LogError> {
+    let file_bytes = window.file_bytes();
+    if let Expected::Sealed(sealed) = expected
+        && sealed.bytes != file_bytes
+    {
+        let why = format!("it has {file_bytes} bytes instead of {}, which it had when it was left", sealed.bytes);
+        return Err(window.damaged(sealed.bytes.min(file_bytes), why));
+    }
+    let (grammar, mut end, mut offset) = (head.grammar, head.first, head.bytes);
+    let (mut durable_bytes, mut is_torn) = (head.bytes, false);
+    while offset < file_bytes && !matches!(expected, Expected::Until(stop) if end == stop) {
+        let located = match window.frame_at(offset, grammar)? {
+            Ok(located) => located,
+            Err(error) => {
+                is_torn = judge(window, (offset, end), grammar, expected, error)?;
+                break;
+            }
+        };
+        if let Some(lsn) = located.lsn.filter(|lsn| *lsn != end) {
+            return Err(window.damaged(offset, format!("a frame has position {lsn} instead of {end}")));
+        }
+        let next = end.checked_advance(located.length());
+        end = next.ok_or_else(|| window.damaged(offset, "a position is out of range"))?;
+        durable_bytes = durable_bytes.max(located.durable);
+        offset = located.end;
+    }
+    let wanted = match expected {
+        Expected::Sealed(sealed) => Some(sealed.end),
+        Expected::Until(stop) => Some(stop),
+        Expected::Open => None,
+    };
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != end) {
+        return Err(window.damaged(offset, format!("it ends at position {end} instead of {wanted}")));
+    }
+    if matches!(expected, Expected::Sealed(_)) {
+        durable_bytes = offset;
+    }
+    Ok(Scan { end, bytes: offset, file_bytes, durable_bytes, is_torn })
+}
+
+/// Judges bytes at which no good frame begins: `true` for a torn tail, `false` for unused space.
+fn judge<F: StorageFile>(
+    window: &mut Window<F>,
+    (offset, end): (u64, Lsn),
+    grammar: Grammar,
+    expected: Expected,
+    error: FormatError,
+) -> Result<bool, LogError> {
+    if error == FormatError::UnsupportedVersion {
+        return Err(LogError::UnsupportedVersion { file: window.shown().to_string() });
+    }
+    match expected {
+        Expected::Sealed(_) => return Err(window.damaged(offset, format!("{error}, in a segment that was whole"))),
+        Expected::Until(_) => return Err(window.damaged(offset, format!("{error}, and later segments follow"))),
+        Expected::Open => {}
+    }
+    if window.is_zero_from(offset)? {
+        return Ok(false);
+    }
+    match proof_of_damage(window, offset, end, grammar)? {
+        None => Ok(true),
+        Some(later) => {
+            Err(window.damaged(offset, format!("{error}, but a frame that was written later follows at byte {later}")))
+        }
+    }
+}
+
+/// Where a frame stands that was written when the bad place at `offset` was durable.
+///
+/// The work is linear in the bytes behind the place, whatever a client had stored there: the lines that begin frames are short, and those that
+/// only look like one fail their check, which covers the segment's salt.
+fn proof_of_damage<F: StorageFile>(
+    window: &mut Window<F>,
+    offset: u64,
+    end: Lsn,
+    grammar: Grammar,
+) -> Result<Option<u64>, LogError> {
+    if let Some(next) = next_header(window, offset, grammar)? {
+        return Ok(Some(next));
+    }
+    let file_bytes = window.file_bytes();
+    let mut budget = PROOF_BYTES_MIN + PROOF_FACTOR * (file_bytes - offset);
+    let mut at = offset + 1;
+    while at < file_bytes {
+        let bytes = window.bytes_at(at, 1)?;
+        let found = bytes.iter().position(|byte| *byte == b'#');
+        let looked_at = found.map_or(bytes.len(), |skipped| skipped + 1) as u64;
+        if looked_at == 0 {
+            break;
+        }
+        window.count_examined(looked_at);
+        at += looked_at;
+        if found.is_none() {
+            continue;
+        }
+        let Ok(located) = window.line_at(at - 1, grammar)? else { continue };
+        if located.durable <= offset || !is_near(&located, offset, end) {
+            continue;
+        }
+        budget = budget.checked_sub(located.length()).ok_or_else(|| {
+            window.damaged(offset, "no frame begins here, and what follows looks like too many frames to be judged")
+        })?;
+        if window.is_good(&located)? {
+            return Ok(Some(located.start));
+        }
+    }
+    Ok(None)
+}
+
+/// The frame behind a frame whose header is good and whose payload is not. Nobody but the writer knows its place, so that its header is proof
+/// enough. In format 1 headers have no check.
+fn next_header<F: StorageFile>(window: &mut Window<F>, offset: u64, grammar: Grammar) -> Result<Option<u64>, LogError> {
+    let Grammar::Two { .. } = grammar else { return Ok(None) };
+    let Ok(bad) = window.header_at(offset, grammar)? else { return Ok(None) };
+    let next = window.header_at(bad.end, grammar)?;
+    Ok(next.ok().filter(|next| next.durable > offset).map(|next| next.start))
+}
+
+/// Whether a frame of format 1 may stand there: it is never further from those before it by position than by bytes. That keeps most frames that
+/// are only part of a value (a client may store anything, also a log) from being taken for ours.
+fn is_near(located: &Located, offset: u64, end: Lsn) -> bool {
+    located.lsn.is_none_or(|lsn| lsn >= end && lsn.bytes_since(end) <= located.start - offset)
+}

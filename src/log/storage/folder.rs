@@ -1,0 +1,311 @@
+//! A folder of the file system.
+//!
+//! The folder is held by a descriptor: whatever happens to its path, all operations go to the folder that was opened.
+//! Only regular files are opened, without following links and without waiting (a fifo would have the opener wait for
+//! another).
+
+use super::{FileStatus, Storage, StorageFile};
+use crate::log::error::LogError;
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::rand::GetRandomFlags;
+use std::any::Any;
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// What earlier versions locked; they never remove it. It is locked, too, so that they keep out.
+const LOCK_NAME: &str = "LOCK";
+
+const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
+
+/// Has a descriptor closed in every forked child, until the returned guard is dropped.
+type CloseInChildren = fn(RawFd) -> Box<dyn Any + Send + Sync>;
+
+/// A folder of the file system.
+#[derive(Debug)]
+pub struct FolderStorage {
+    directory: OwnedFd,
+    path: PathBuf,
+    close_in_children: Option<CloseInChildren>,
+}
+
+/// Keeps a [`FolderStorage`] locked.
+///
+/// The lock belongs to the open descriptors, which a forked child inherits: it would keep the folder locked beyond the
+/// end of this process.
+#[derive(Debug)]
+pub struct FolderLock {
+    // Dropped before the descriptors are closed, as their numbers may be others' then.
+    _guards: Vec<Box<dyn Any + Send + Sync>>,
+    _directory: OwnedFd,
+    _lock_file: Option<OwnedFd>,
+}
+
+impl FolderStorage {
+    /// Uses a folder, which is created (for this user only) when it is missing, as are the folders above it.
+    pub fn new(folder: impl Into<PathBuf>) -> Result<FolderStorage, LogError> {
+        let path = folder.into();
+        let failed = |operation| {
+            let shown = path.display().to_string();
+            move |source: io::Error| LogError::io(operation, shown, source)
+        };
+        create_durably(&path)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(&path, flags, Mode::empty());
+        let directory = directory.map_err(io::Error::from).map_err(failed("open the folder"))?;
+        Ok(FolderStorage { directory, path, close_in_children: None })
+    }
+
+    /// Has forked children not inherit the lock.
+    #[must_use]
+    pub fn close_in_children(mut self, close: CloseInChildren) -> FolderStorage {
+        self.close_in_children = Some(close);
+        self
+    }
+
+    /// The path of a file in the folder, as it was when the folder was opened.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    fn open(&self, name: &str, access: OFlags) -> io::Result<File> {
+        let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = rustix::fs::openat(&self.directory, name, flags, FILE_MODE)?;
+        if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
+        Ok(File::from(file))
+    }
+
+    /// The lock file of earlier versions, where there is one.
+    fn lock_file(&self) -> io::Result<Option<OwnedFd>> {
+        match self.open(LOCK_NAME, OFlags::RDWR) {
+            Ok(file) => Ok(Some(file.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Creates a folder and those above it. Each new name is made durable: a crash could take the folder away otherwise, with
+/// all that was acknowledged.
+fn create_durably(folder: &Path) -> Result<(), LogError> {
+    let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.is_dir()).collect();
+    for path in missing.into_iter().rev().filter(|path| !path.as_os_str().is_empty()) {
+        let failed = |operation| move |source| LogError::io(operation, path.display().to_string(), source);
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => {
+                return Err(failed("create the folder")(error));
+            }
+            _ => {}
+        }
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed("sync the folder above"))?;
+    }
+    Ok(())
+}
+
+impl Storage for FolderStorage {
+    type File = File;
+    type Lock = FolderLock;
+
+    fn lock(&self) -> io::Result<Option<FolderLock>> {
+        // A lock belongs to an open description, so this is another than the one that is used for the files.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(&self.directory, ".", flags, Mode::empty())?;
+        let lock_file = self.lock_file()?;
+        for descriptor in std::iter::once(&directory).chain(&lock_file) {
+            match rustix::fs::flock(descriptor, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                outcome => outcome?,
+            }
+        }
+        let descriptors = std::iter::once(&directory).chain(&lock_file);
+        let guards = self.close_in_children.map(|close| descriptors.map(|fd| close(fd.as_raw_fd())).collect());
+        Ok(Some(FolderLock { _guards: guards.unwrap_or_default(), _directory: directory, _lock_file: lock_file }))
+    }
+
+    fn list(&self) -> io::Result<Vec<Vec<u8>>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.directory)? {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str) -> io::Result<File> {
+        self.open(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
+    }
+
+    fn open_write(&self, name: &str) -> io::Result<File> {
+        self.open(name, OFlags::RDWR)
+    }
+
+    fn open_read(&self, name: &str) -> io::Result<File> {
+        self.open(name, OFlags::RDONLY)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.directory, from, &self.directory, to)?)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.directory, name, AtFlags::empty())?)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(&self.directory)?)
+    }
+
+    fn random(&self) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        let mut filled = 0;
+        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match rustix::rand::getrandom(rest, GetRandomFlags::empty()) {
+                Err(Errno::INTR) => {}
+                count => filled += count?,
+            }
+        }
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn locate(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+}
+
+impl StorageFile for File {
+    fn write_all_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        FileExt::write_all_at(self, bytes, offset)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match FileExt::read_at(self, rest, offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        File::sync_data(self)
+    }
+
+    fn set_len(&mut self, bytes: u64) -> io::Result<()> {
+        File::set_len(self, bytes)
+    }
+
+    fn status(&self) -> io::Result<FileStatus> {
+        let status = self.metadata()?;
+        Ok(FileStatus { bytes: status.len(), names: status.nlink() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+
+    fn scratch(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("wbl-storage-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        folder
+    }
+
+    #[test]
+    fn missing_folders_are_created_and_locked_once() {
+        let root = scratch("lock");
+        let storage = FolderStorage::new(root.join("a/b/c")).unwrap();
+        let lock = storage.lock().unwrap();
+        assert!(lock.is_some());
+        assert!(storage.lock().unwrap().is_none());
+        let second = FolderStorage::new(root.join("a/b/c")).unwrap();
+        assert!(second.lock().unwrap().is_none());
+        drop(lock);
+        assert!(second.lock().unwrap().is_some());
+        assert!(storage.list().unwrap().is_empty(), "a lock leaves no file");
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn the_lock_file_of_earlier_versions_locks_too() {
+        let root = scratch("lock-file");
+        let storage = FolderStorage::new(&root).unwrap();
+        let file = File::create(storage.path(LOCK_NAME)).unwrap();
+        rustix::fs::flock(&file, FlockOperation::LockExclusive).unwrap();
+        assert!(storage.lock().unwrap().is_none());
+        drop(file);
+        assert!(storage.lock().unwrap().is_some());
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn files_keep_what_was_written() {
+        let root = scratch("files");
+        let storage = FolderStorage::new(&root).unwrap();
+        let mut file = storage.create("a").unwrap();
+        assert!(storage.create("a").is_err(), "a taken name is refused");
+        StorageFile::write_all_at(&mut file, 2, b"xyz").unwrap();
+        StorageFile::sync_data(&mut file).unwrap();
+        StorageFile::set_len(&mut file, 4).unwrap();
+        storage.rename("a", "b").unwrap();
+        storage.sync_dir().unwrap();
+        let file = storage.open_read("b").unwrap();
+        let mut buffer = [9; 8];
+        assert_eq!(StorageFile::read_at(&file, 0, &mut buffer).unwrap(), 4);
+        assert_eq!(&buffer[..4], b"\0\0xy");
+        assert_eq!(file.status().unwrap(), FileStatus { bytes: 4, names: 1 });
+        storage.remove("b").unwrap();
+        assert_eq!(file.status().unwrap().names, 0);
+        assert!(storage.open_write("b").is_err());
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_folder_stays_the_same_when_its_path_changes() {
+        let root = scratch("moved");
+        let storage = FolderStorage::new(root.join("a")).unwrap();
+        std::fs::rename(root.join("a"), root.join("b")).unwrap();
+        std::fs::create_dir(root.join("a")).unwrap();
+        drop(storage.create("x").unwrap());
+        assert!(root.join("b/x").exists() && !root.join("a/x").exists());
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn only_regular_files_are_opened_and_without_waiting() {
+        let root = scratch("kinds");
+        let storage = FolderStorage::new(&root).unwrap();
+        rustix::fs::mknodat(&storage.directory, "fifo", FileType::Fifo, FILE_MODE, 0).unwrap();
+        std::os::unix::fs::symlink(root.join("target"), root.join("link")).unwrap();
+        std::fs::create_dir(root.join("folder")).unwrap();
+        for name in ["fifo", "link", "folder"] {
+            assert!(storage.open_read(name).is_err() && storage.open_write(name).is_err(), "{name}");
+        }
+        std::os::unix::fs::symlink(root.join("target"), root.join(LOCK_NAME)).unwrap();
+        assert!(storage.lock().is_err());
+        assert!(!root.join("target").exists(), "a link creates no target");
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn names_are_bytes() {
+        let root = scratch("names");
+        let storage = FolderStorage::new(root.join(std::ffi::OsStr::from_bytes(b"\xff"))).unwrap();
+        File::create(root.join(std::ffi::OsStr::from_bytes(b"\xff/\xfe"))).unwrap();
+        assert_eq!(storage.list().unwrap(), [b"\xfe"]);
+        std::fs::remove_dir_all(root).unwrap();
+    }
+}

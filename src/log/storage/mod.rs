@@ -1,0 +1,75 @@
+//! The few file operations the log needs.
+
+mod folder;
+
+pub use folder::{FolderLock, FolderStorage};
+
+use super::error::LogError;
+use std::io;
+
+/// One flat folder of regular files.
+///
+/// Content becomes durable with [`StorageFile::sync_data`]; that a file exists under a name becomes durable with
+/// [`Storage::sync_dir`] only. Clones of the storage are handles of the same folder, whatever its path becomes.
+pub trait Storage: Send + Sync + 'static {
+    /// An open file.
+    type File: StorageFile;
+    /// Keeps the folder locked until it is dropped.
+    type Lock: Send + 'static;
+
+    /// Locks the folder; `None` when another has it.
+    fn lock(&self) -> io::Result<Option<Self::Lock>>;
+    /// The names of all entries, ours or not, in any order.
+    fn list(&self) -> io::Result<Vec<Vec<u8>>>;
+    /// Creates an empty file; an error when the name is taken.
+    fn create(&self, name: &str) -> io::Result<Self::File>;
+    /// Opens an existing file for reading and writing.
+    fn open_write(&self, name: &str) -> io::Result<Self::File>;
+    /// Opens an existing file for reading.
+    fn open_read(&self, name: &str) -> io::Result<Self::File>;
+    /// Renames a file, replacing what has the new name.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes an entry that is no folder.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes all creations, renames and removals durable.
+    fn sync_dir(&self) -> io::Result<()>;
+    /// A number that nobody can guess.
+    fn random(&self) -> io::Result<u64>;
+    /// The name to show to people.
+    fn locate(&self, name: &str) -> String {
+        name.to_string()
+    }
+}
+
+/// An open file of a [`Storage`].
+pub trait StorageFile: Send + 'static {
+    /// Writes all bytes at an offset.
+    fn write_all_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Reads into the buffer from an offset; fewer bytes than asked for only at the end of the file.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Makes the content and the length durable.
+    fn sync_data(&mut self) -> io::Result<()>;
+    /// Cuts the file, or extends it with zero bytes.
+    fn set_len(&mut self, bytes: u64) -> io::Result<()>;
+    /// What the file system says of the file now.
+    fn status(&self) -> io::Result<FileStatus>;
+}
+
+/// What a file system says of an open file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileStatus {
+    /// Bytes in the file.
+    pub bytes: u64,
+    /// Names it has; none after it was removed.
+    pub names: u64,
+}
+
+/// Names operation and file in an error of the operating system.
+pub(crate) fn failed<S: Storage>(
+    storage: &S,
+    operation: &'static str,
+    name: &str,
+) -> impl FnOnce(io::Error) -> LogError + use<S> {
+    let shown = storage.locate(name);
+    move |source| LogError::io(operation, shown, source)
+}

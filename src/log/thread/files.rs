@@ -1,0 +1,84 @@
+//! The thread for work on files that no reply waits for: bases are made durable and read again, old files are removed.
+
+use super::worker::Message;
+use crate::log::error::LogError;
+use crate::log::storage::Storage;
+use crate::log::write::{BaseJob, NewBase, remove_files};
+use crossbeam::channel::{Receiver, Sender};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Gets what became of a base, exactly once.
+pub(super) struct Answer {
+    on_done: Option<OnDone>,
+}
+
+pub(super) type OnDone = Box<dyn FnOnce(Result<(), LogError>) + Send>;
+
+impl Answer {
+    pub fn new(on_done: OnDone) -> Answer {
+        Answer { on_done: Some(on_done) }
+    }
+
+    pub fn give(mut self, outcome: Result<(), LogError>) {
+        if let Some(on_done) = self.on_done.take() {
+            on_done(outcome);
+        }
+    }
+}
+
+impl Drop for Answer {
+    /// Whoever was to answer has ended.
+    fn drop(&mut self) {
+        if let Some(on_done) = self.on_done.take() {
+            on_done(Err(LogError::Closed));
+        }
+    }
+}
+
+pub(super) enum Task {
+    PrepareBase(NewBase, Answer),
+    /// Removes files, and then tells what became of the base that took their place.
+    Remove(Vec<String>, Option<(Answer, Result<(), LogError>)>),
+}
+
+pub(super) struct Files<S> {
+    pub storage: Arc<S>,
+    pub tasks: Receiver<Task>,
+    pub worker: Sender<Message>,
+    /// The log is being closed: nobody wants a base any more.
+    pub is_closing: Arc<AtomicBool>,
+}
+
+impl<S: Storage> Files<S> {
+    /// The thread; ends when nobody can send tasks.
+    pub fn main(self) {
+        while let Ok(task) = self.tasks.recv() {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.work(task))) {
+                // The worker has ended if it does not take this, and so has the log.
+                let _ = self.worker.send(Message::Panicked(super::worker::panic_error(&*panic)));
+            }
+        }
+    }
+
+    fn work(&self, task: Task) {
+        let storage = &*self.storage;
+        match task {
+            Task::Remove(names, told) => {
+                remove_files(storage, &names);
+                if let Some((answer, outcome)) = told {
+                    answer.give(outcome);
+                }
+            }
+            Task::PrepareBase(base, answer) => {
+                let is_cancelled = || self.is_closing.load(Ordering::Acquire);
+                match (BaseJob { storage, is_cancelled: &is_cancelled }).run(&base) {
+                    // A worker that has ended drops the answer, which says so.
+                    Ok(prepared) => drop(self.worker.send(Message::NameBase(prepared, answer))),
+                    Err(error) => answer.give(Err(error)),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The handle of the log's threads, for all other threads.
+
+use super::files::{Answer, Files, OnDone, Task};
+use super::published::Published;
+use super::statistics::Statistics;
+use super::worker::{Handed, Message, OnDurable, OnError, Worker};
+use crate::log::error::LogError;
+use crate::log::format::Generation;
+use crate::log::format::names::temporary_base_name;
+use crate::log::lsn::Lsn;
+use crate::log::storage::{Storage, failed};
+use crate::log::write::{Folder, LogWriter, NewBase};
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Payload buffers kept for the producer.
+const SPARE_BUFFERS_MAX: usize = 64;
+
+/// A log with its running threads. Dropping it closes the log.
+pub struct Flusher<S: Storage> {
+    storage: Arc<S>,
+    generation: Generation,
+    published: Arc<Published>,
+    statistics: Arc<Statistics>,
+    /// Held while a message with a position is sent, so that those are sent in the order of their positions.
+    appended: Mutex<Lsn>,
+    sender: Sender<Message>,
+    spare_buffers: Receiver<Vec<u8>>,
+    next_base: AtomicU64,
+    is_closing: Arc<AtomicBool>,
+    threads: Mutex<Option<Threads<S>>>,
+}
+
+struct Threads<S: Storage> {
+    worker: JoinHandle<Result<Folder<S>, LogError>>,
+    files: JoinHandle<()>,
+    tasks: Sender<Task>,
+}
+
+impl<S: Storage> Flusher<S> {
+    /// Starts the threads.
+    ///
+    /// Both callbacks run on the writer thread only. `on_durable` gets strictly rising positions up to which all may be
+    /// acknowledged; `on_error` gets the first failure, and nothing is published after it.
+    pub fn start(mut writer: LogWriter<S>, on_durable: OnDurable, on_error: OnError) -> Result<Flusher<S>, LogError> {
+        let start = writer.appended();
+        let (storage, statistics, generation) = (writer.storage(), writer.statistics(), writer.generation());
+        let next_base = AtomicU64::new(writer.next_base());
+        let published = Arc::new(Published::new(start));
+        let is_closing = Arc::new(AtomicBool::new(false));
+        let (sender, receiver) = unbounded();
+        let (spares, spare_buffers) = bounded(SPARE_BUFFERS_MAX);
+        let (tasks, task_receiver) = unbounded();
+        // The thread is there to take it.
+        let _ = tasks.send(Task::Remove(writer.take_leftovers(), None));
+        let failed = |source| LogError::io("start", "a thread of the log", source);
+        let files = Files {
+            storage: Arc::clone(&storage),
+            tasks: task_receiver,
+            worker: sender.clone(),
+            is_closing: Arc::clone(&is_closing),
+        };
+        let files = std::thread::Builder::new().name("wbl-files".into()).spawn(move || files.main()).map_err(failed)?;
+        let worker = Worker::new(writer, receiver, spares, Arc::clone(&published), tasks.clone(), on_durable, on_error);
+        let worker = std::thread::Builder::new().name("wbl-writer".into()).spawn(move || worker.main());
+        let threads = Mutex::new(Some(Threads { worker: worker.map_err(failed)?, files, tasks }));
+        Ok(Flusher {
+            storage,
+            generation,
+            published,
+            statistics,
+            appended: Mutex::new(start),
+            sender,
+            spare_buffers,
+            next_base,
+            is_closing,
+            threads,
+        })
+    }
+
+    /// Which log this is.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Hands over whole units; returns the position behind them. Never blocks, also not after a failure or the close,
+    /// when the position is never published.
+    pub fn append(&self, payload: Vec<u8>, unix_ms: u64) -> Lsn {
+        let mut appended = lock(&self.appended);
+        let start = *appended;
+        if !payload.is_empty() {
+            *appended = start.advance(payload.len() as u64);
+            self.published.add_pending(payload.len() as u64);
+            // The receiver is gone only after a failure or the close, which `wait_durable` reports.
+            let _ = self.sender.send(Message::Batch(Handed { start, payload, unix_ms }));
+        }
+        *appended
+    }
+
+    /// An empty buffer for the next payload, used before if there is one.
+    pub fn take_buffer(&self) -> Vec<u8> {
+        self.spare_buffers.try_recv().unwrap_or_default()
+    }
+
+    /// The position behind all that was handed over.
+    pub fn appended(&self) -> Lsn {
+        *lock(&self.appended)
+    }
+
+    /// Bytes handed over that are not on the disk.
+    pub fn pending_bytes(&self) -> u64 {
+        self.published.pending_bytes()
+    }
+
+    /// The position up to which all may be acknowledged.
+    pub fn durable(&self) -> Lsn {
+        self.published.durable()
+    }
+
+    /// The position up to which all is on the disk, also while paused.
+    pub fn flushed(&self) -> Lsn {
+        self.published.flushed()
+    }
+
+    /// Waits until `lsn` is published; `Ok(false)` when the time is over before. An error when that can never be.
+    ///
+    /// Without a timeout this waits for a [`Flusher::resume`], if paused.
+    pub fn wait_durable(&self, lsn: Lsn, timeout: Option<Duration>) -> Result<bool, LogError> {
+        self.published.wait_durable(lsn, timeout)
+    }
+
+    /// Freezes the published position; the log goes on being written. No position is published after this returns.
+    pub fn pause(&self) {
+        self.published.pause();
+    }
+
+    /// Frees the published position; the writer thread publishes what is flushed at once.
+    pub fn resume(&self) {
+        self.published.resume();
+        let _ = self.sender.send(Message::Publish);
+    }
+
+    /// Has a segment begin behind all that was handed over, and returns that position: a base of the dataset that is there now can take the place of
+    /// all before. Waits for nothing; where there is no room for a segment [`Flusher::install_base`] says so.
+    pub fn cut(&self) -> Lsn {
+        let appended = lock(&self.appended);
+        let _ = self.sender.send(Message::Cut);
+        *appended
+    }
+
+    /// Creates the file of a new base; returns its name, too. A base that is given up is to be removed by [`Flusher::remove_base_file`].
+    pub fn new_base_file(&self) -> Result<(String, S::File), LogError> {
+        let name = temporary_base_name(self.next_base.fetch_add(1, Ordering::Relaxed));
+        let file = self.storage.create(&name).map_err(failed(&*self.storage, "create", &name))?;
+        Ok((name, file))
+    }
+
+    /// Removes the file of a base that is given up, some time.
+    pub fn remove_base_file(&self, name: String) {
+        if let Some(threads) = &*lock(&self.threads) {
+            let _ = threads.tasks.send(Task::Remove(vec![name], None));
+        }
+    }
+
+    /// Makes a file the base of the log: synced, read again, renamed, and then named by the manifest in the place of all before its position. For a log
+    /// that waited for its base this is the moment in which it appears. Waits for nothing; `on_done` is called by one of the log's threads.
+    ///
+    /// Where this fails the file is gone and the log goes on as before; only a failure of the last step is one of the log.
+    pub fn install_base(&self, base: NewBase, on_done: OnDone) {
+        let answer = Answer::new(on_done);
+        if let Some(threads) = &*lock(&self.threads) {
+            // A thread that has ended drops the answer, which says so.
+            let _ = threads.tasks.send(Task::PrepareBase(base, answer));
+        }
+    }
+
+    /// The first failure.
+    pub fn error(&self) -> Option<Arc<LogError>> {
+        self.published.failure()
+    }
+
+    /// Counters of the log.
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// The storage of the log.
+    pub fn storage(&self) -> &S {
+        &self.storage
+    }
+
+    /// Writes and syncs all that was handed over, publishes it unless paused, closes the log and ends the threads. The folder stays locked until what
+    /// is returned is dropped. Later calls return [`LogError::Closed`].
+    pub fn close(&self) -> Result<Folder<S>, LogError> {
+        let Some(Threads { worker, files, tasks }) = lock(&self.threads).take() else {
+            return Err(LogError::Closed);
+        };
+        self.is_closing.store(true, Ordering::Release);
+        let _ = self.sender.send(Message::Close);
+        drop(tasks);
+        let outcome = worker.join().unwrap_or_else(|_| Err(self.published.end_error()));
+        // It catches its own panics, and ends as nobody can send it tasks any more.
+        let _ = files.join();
+        let mut folder = outcome?;
+        folder.next_base = folder.next_base.max(self.next_base.load(Ordering::Relaxed));
+        Ok(folder)
+    }
+}
+
+impl<S: Storage> Drop for Flusher<S> {
+    fn drop(&mut self) {
+        // A failure was reported to `on_error`.
+        let _ = self.close();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

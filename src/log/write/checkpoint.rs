@@ -1,0 +1,176 @@
+//! Replacing old segments by a base.
+//!
+//! What if it crashes here, step by step:
+//! 1. The content of the new base is made durable and read again: it has a temporary name, the next start removes it.
+//! 2. The base gets its name, and the name is made durable: the manifest still names the old base and all segments, or there is none; the next start
+//!    removes the new one.
+//! 3. The manifest is replaced: it names the old set of files or the new set, and both are complete. For a log that waited for its base this is the
+//!    moment in which it appears.
+//! 4. What only the old manifest named is removed: the next start removes the rest.
+//!
+//! Steps 1 and 2 need the base only, and may be done by any thread; step 4 too.
+
+use super::writer::{LogWriter, StepError};
+use crate::log::error::LogError;
+use crate::log::format::manifest::{BaseFacts, Beginning, Manifest};
+use crate::log::format::names::{base_name, temporary_base_name, temporary_base_seq};
+use crate::log::lsn::Lsn;
+use crate::log::storage::{Storage, StorageFile, failed};
+use std::collections::HashSet;
+
+const PIECE_BYTES: usize = 1 << 20;
+
+/// A base that was written, under its temporary name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewBase {
+    /// Its name.
+    pub name: String,
+    /// The position whose dataset it holds, as a `cut` returned it.
+    pub lsn: Lsn,
+}
+
+/// A base that has its name.
+#[derive(Debug)]
+pub(crate) struct PreparedBase(BaseFacts);
+
+/// Steps 1 and 2.
+pub(crate) struct BaseJob<'a, S: Storage> {
+    pub storage: &'a S,
+    /// Asked between pieces: whether nobody wants the base any more.
+    pub is_cancelled: &'a dyn Fn() -> bool,
+}
+
+impl<S: Storage> BaseJob<'_, S> {
+    /// Makes the base durable and gives it its name. Where that fails the file is removed: a second sync of the same file could succeed without the
+    /// bytes that the first one lost.
+    pub fn run(&self, base: &NewBase) -> Result<PreparedBase, LogError> {
+        let Some(seq) = temporary_base_seq(&base.name) else {
+            return Err(LogError::Refused { why: "the name is not one of a temporary base" });
+        };
+        self.prepare(base, seq).inspect_err(|_| {
+            // What stays is removed by the next start.
+            let _ = self.storage.remove(&base.name);
+        })
+    }
+
+    fn prepare(&self, base: &NewBase, seq: u64) -> Result<PreparedBase, LogError> {
+        let (storage, name) = (self.storage, &base.name);
+        let mut file = storage.open_write(name).map_err(failed(storage, "open", name))?;
+        file.sync_data().map_err(failed(storage, "sync", name))?;
+        let (mut bytes, mut crc32c) = (0, 0);
+        let mut buffer = vec![0; PIECE_BYTES];
+        loop {
+            if (self.is_cancelled)() {
+                return Err(LogError::Closed);
+            }
+            let count = file.read_at(bytes, &mut buffer).map_err(failed(storage, "read", name))?;
+            let Some(piece) = buffer.get(..count).filter(|piece| !piece.is_empty()) else { break };
+            crc32c = crc32c::crc32c_append(crc32c, piece);
+            bytes += piece.len() as u64;
+        }
+        storage.rename(name, &base_name(seq)).map_err(failed(storage, "rename", name))?;
+        storage.sync_dir().map_err(failed(storage, "sync the folder of", &base_name(seq)))?;
+        Ok(PreparedBase(BaseFacts { seq, lsn: base.lsn, bytes, crc32c: Some(crc32c) }))
+    }
+}
+
+impl<S: Storage> LogWriter<S> {
+    /// A number for the next base.
+    pub(crate) fn next_base(&self) -> u64 {
+        self.folder.next_base
+    }
+
+    /// The file name of the base, where there is one.
+    pub fn base(&self) -> Option<String> {
+        self.folder.manifest.as_ref()?.base().map(|base| base_name(base.seq))
+    }
+
+    /// Creates the file of the next base; returns its name, too.
+    pub fn new_base_file(&mut self) -> Result<(String, S::File), LogError> {
+        let name = temporary_base_name(self.folder.next_base);
+        self.folder.next_base += 1;
+        let file = self.folder.storage.create(&name).map_err(failed(&*self.folder.storage, "create", &name))?;
+        Ok((name, file))
+    }
+
+    /// Makes a file the base of the log: all steps, in this thread.
+    ///
+    /// Where this fails before the manifest is touched, the log goes on with the old base; the file is not to be tried again.
+    pub fn install_base(&mut self, base: &NewBase) -> Result<(), LogError> {
+        self.check_usable()?;
+        let storage = self.storage();
+        let prepared = BaseJob { storage: &*storage, is_cancelled: &|| false }.run(base)?;
+        let named = self.name_base(prepared);
+        self.remove_leftovers();
+        named
+    }
+
+    /// Step 3. The files that are no part of the log any more are [`LogWriter::take_leftovers`].
+    pub(crate) fn name_base(&mut self, base: PreparedBase) -> Result<(), LogError> {
+        self.check_usable()?;
+        let PreparedBase(facts) = base;
+        match self.try_name_base(facts) {
+            Ok(()) => Ok(()),
+            Err(StepError::Untouched(error)) => {
+                self.folder.leftovers.push(base_name(facts.seq));
+                Err(error)
+            }
+            Err(StepError::Fatal(error)) => self.guarded(|_| Err(error)),
+        }
+    }
+
+    fn try_name_base(&mut self, base: BaseFacts) -> Result<(), StepError> {
+        let has_boundary = self.log.segments.iter().any(|segment| segment.first == Some(base.lsn));
+        if !has_boundary || base.lsn < self.log.beginning.lsn() {
+            let refused = LogError::Refused { why: "no segment begins at the position of the base" };
+            let missing = self.missing_boundary.take().filter(|(lsn, _)| *lsn == base.lsn);
+            return Err(StepError::Untouched(missing.map_or(refused, |(_, error)| error)));
+        }
+        self.sync_current().map_err(StepError::Fatal)?;
+        let old: Vec<String> = self.folder.manifest.iter().chain([&self.log]).flat_map(Manifest::names).collect();
+        let mut log = Manifest { beginning: Beginning::Base(base), ..self.log.clone() };
+        log.segments.retain(|segment| segment.first.is_some_and(|first| first >= base.lsn));
+        if self.waits_for_base {
+            // The first segment that nobody may take for one of a log that never came to be.
+            let next = self.create_next(false)?;
+            log.segments.retain(|segment| segment.seq != self.current.seq);
+            if !self.current.is_blank() {
+                log.segments.push(self.current.named(true));
+            }
+            log.segments.push(next.named(false));
+            self.store(&log, Some(&next.name))?;
+            self.current = next;
+            self.waits_for_base = false;
+        } else {
+            self.store(&log, None)?;
+        }
+        self.log = log;
+        let named: HashSet<String> = self.log.names().collect();
+        self.folder.leftovers.extend(old.into_iter().filter(|name| !named.contains(name)));
+        Ok(())
+    }
+
+    /// The files that are no part of the log any more; a crash before they are removed leaves them to the next start.
+    pub(crate) fn take_leftovers(&mut self) -> Vec<String> {
+        let mut names = std::mem::take(&mut self.folder.leftovers);
+        names.sort();
+        names.dedup();
+        let named: HashSet<String> = self.folder.manifest.iter().chain([&self.log]).flat_map(Manifest::names).collect();
+        assert!(names.iter().all(|name| !named.contains(name)), "a file of the log must not be removed");
+        names
+    }
+
+    /// Removes the files that are no part of the log any more, in this thread; returns their names.
+    pub fn remove_leftovers(&mut self) -> Vec<String> {
+        let names = self.take_leftovers();
+        remove_files(&*self.folder.storage, &names);
+        names
+    }
+}
+
+/// Removes files, as far as that is possible; what stays is removed by a later start.
+pub(crate) fn remove_files<S: Storage>(storage: &S, names: &[String]) {
+    for name in names {
+        let _ = storage.remove(name);
+    }
+}

@@ -1,0 +1,180 @@
+//! A folder between two logs: locked, known, nothing being written.
+
+use super::segment::{NewSegment, Segment};
+use super::writer::LogWriter;
+use crate::log::error::LogError;
+use crate::log::format::Generation;
+use crate::log::format::manifest::{Beginning, Manifest};
+use crate::log::format::names::{OwnName, own_name, segment_name};
+use crate::log::lsn::Lsn;
+use crate::log::open::Options;
+use crate::log::storage::{Storage, failed};
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+/// A locked folder with the log it holds, which nobody writes to.
+pub struct Folder<S: Storage> {
+    pub(crate) storage: Arc<S>,
+    _lock: S::Lock,
+    pub(crate) options: Options,
+    /// What is on the disk; `None` where there is no log.
+    pub(crate) manifest: Option<Manifest>,
+    /// The position behind all that was ever written.
+    pub(crate) end: Lsn,
+    /// The files of ours that were found.
+    pub(crate) present: HashSet<OwnName>,
+    /// Numbers that no file has.
+    pub(crate) next_segment: u64,
+    pub(crate) next_base: u64,
+    /// Files of ours that are no part of the log, to be removed when writing starts.
+    pub(crate) leftovers: Vec<String>,
+    /// Why the log could not be marked as closed.
+    pub(crate) seal_error: Option<LogError>,
+}
+
+/// What a new log begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// An empty dataset: the log is there at once.
+    Empty,
+    /// The dataset of a base that does not exist yet. Until it is in place the log that was there before, or none, stands.
+    WaitsForBase,
+}
+
+/// A folder in which a log could not be begun.
+pub struct NotBegun<S: Storage> {
+    /// The folder, with the log it held before.
+    pub folder: Folder<S>,
+    /// Why.
+    pub error: LogError,
+}
+
+impl<S: Storage> Folder<S> {
+    pub(crate) fn new(storage: Arc<S>, lock: S::Lock, options: Options, names: &[Vec<u8>]) -> Folder<S> {
+        let present: HashSet<OwnName> = names.iter().filter_map(|name| own_name(name)).collect();
+        let (mut next_segment, mut next_base) = (1, 1);
+        for own in &present {
+            match own {
+                OwnName::Segment(seq) => next_segment = next_segment.max(seq + 1),
+                OwnName::Base(seq) => next_base = next_base.max(seq + 1),
+                OwnName::Temporary | OwnName::Cut(..) => {}
+            }
+        }
+        Folder {
+            storage,
+            _lock: lock,
+            options,
+            manifest: None,
+            end: Lsn::ZERO,
+            present,
+            next_segment,
+            next_base,
+            leftovers: Vec::new(),
+            seal_error: None,
+        }
+    }
+
+    /// The position behind all that was ever written.
+    pub fn end(&self) -> Lsn {
+        self.end
+    }
+
+    /// Which log it holds.
+    pub fn generation(&self) -> Option<Generation> {
+        self.manifest.as_ref().map(|manifest| manifest.generation)
+    }
+
+    /// Whether it holds no log.
+    pub fn is_empty(&self) -> bool {
+        self.manifest.is_none()
+    }
+
+    /// Whether the server has taken another dataset since the log was written, see [`Folder::supersede`].
+    pub fn is_superseded(&self) -> bool {
+        self.manifest.as_ref().is_some_and(|manifest| manifest.superseded)
+    }
+
+    /// Why the log, all of which is durable, could not be marked as closed: the next start cannot prove then that nothing is missing at its
+    /// end. `None` when it is marked.
+    pub fn seal_error(&self) -> Option<&LogError> {
+        self.seal_error.as_ref()
+    }
+
+    /// The storage.
+    pub fn storage(&self) -> &S {
+        &self.storage
+    }
+
+    /// Notes durably that the server has taken another dataset, so that nobody falls back to this one. Without a log there is nothing to note.
+    pub fn supersede(&mut self) -> Result<(), LogError> {
+        let Some(manifest) = self.manifest.as_ref().filter(|manifest| !manifest.superseded) else { return Ok(()) };
+        let superseded = Manifest { superseded: true, ..manifest.clone() };
+        superseded.write_next(&*self.storage)?;
+        Manifest::name_next(&*self.storage)?;
+        self.manifest = Some(superseded);
+        Ok(())
+    }
+
+    /// Begins a new log. The one that was there before stands until the new one is visible, and is removed then.
+    ///
+    /// # Errors
+    /// The folder comes back: what it held is unchanged, unless the last step failed, after which a start finds the old log or the new, empty one.
+    pub fn begin(mut self, begin: Begin, unix_ms: u64) -> Result<LogWriter<S>, Box<NotBegun<S>>> {
+        match self.try_begin(begin, unix_ms) {
+            Ok((current, log)) => Ok(LogWriter::new(self, current, log, begin == Begin::WaitsForBase, unix_ms)),
+            Err(error) => Err(Box::new(NotBegun { folder: self, error })),
+        }
+    }
+
+    fn try_begin(&mut self, begin: Begin, unix_ms: u64) -> Result<(Segment<S::File>, Manifest), LogError> {
+        let counter = self.generation().map_or(0, |generation| generation.counter);
+        let counter = counter.checked_add(1).ok_or(LogError::Refused { why: "the folder has held too many logs" })?;
+        let generation = Generation { counter, random: self.random()? };
+        let (first, seq) = (self.end, self.take_segment_number());
+        let is_pending = begin == Begin::WaitsForBase;
+        let new = NewSegment { seq, generation, first, unix_ms, is_pending };
+        let current = Segment::create(&*self.storage, new)?;
+        let segments = vec![current.named(false)];
+        let log = Manifest { generation, superseded: false, beginning: Beginning::Empty(first), segments };
+        if begin == Begin::Empty {
+            if let Err(error) = log.write_next(&*self.storage) {
+                let _ = self.storage.remove(&current.name);
+                return Err(error);
+            }
+            Manifest::name_next(&*self.storage)?;
+            let old = self.manifest.replace(log.clone());
+            self.leftovers.extend(old.iter().flat_map(Manifest::names));
+        }
+        Ok((current, log))
+    }
+
+    pub(crate) fn random(&self) -> Result<u64, LogError> {
+        self.storage.random().map_err(failed(&*self.storage, "name a log in", ""))
+    }
+
+    /// A number that no segment has. A failed try leaves its number unused, as its file may be there.
+    pub(crate) fn take_segment_number(&mut self) -> u64 {
+        let seq = self.next_segment;
+        self.next_segment += 1;
+        assert!(
+            !self.manifest.iter().any(|log| log.segments.iter().any(|segment| segment.seq >= seq)),
+            "{}",
+            segment_name(seq)
+        );
+        seq
+    }
+}
+
+impl<S: Storage> fmt::Debug for Folder<S> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("Folder");
+        shown.field("manifest", &self.manifest).field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+impl<S: Storage> fmt::Debug for NotBegun<S> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:?}", self.error)
+    }
+}

@@ -1,0 +1,145 @@
+//! The segment that is written.
+
+use crate::log::error::LogError;
+use crate::log::format::Generation;
+use crate::log::format::frame::{BACK_BYTES_MAX, FrameHeader, PAYLOAD_BYTES_MAX, Place, UNIX_MS_MAX, push_time_line};
+use crate::log::format::header::SegmentHeader;
+use crate::log::format::manifest::{NamedSegment, Sealed};
+use crate::log::format::names::segment_name;
+use crate::log::lsn::Lsn;
+use crate::log::storage::{Storage, StorageFile, failed};
+
+/// Frames up to this size are copied behind their annotation to go out with one write.
+const JOINED_BYTES_MAX: usize = 128 << 10;
+
+/// A frame states its time when it is this far from the last stated one.
+const TIME_STATED_EVERY_MS: u64 = 1000;
+
+/// A segment that frames are appended to.
+#[derive(Debug)]
+pub(crate) struct Segment<F> {
+    pub seq: u64,
+    pub name: String,
+    /// The name, as people know it.
+    shown: String,
+    file: F,
+    salt: u64,
+    /// The position it begins with.
+    pub first: Lsn,
+    /// The position behind its last frame.
+    pub end: Lsn,
+    /// Bytes of the file up to there.
+    pub bytes: u64,
+    /// Bytes of the file that are durable.
+    durable_bytes: u64,
+    /// The time that was stated last.
+    stated_unix_ms: u64,
+    scratch: Vec<u8>,
+}
+
+/// What a new segment is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewSegment {
+    pub seq: u64,
+    pub generation: Generation,
+    pub first: Lsn,
+    pub unix_ms: u64,
+    pub is_pending: bool,
+}
+
+impl<F: StorageFile> Segment<F> {
+    /// Creates a segment without frames, durably. Where this fails it leaves nothing that anybody would take for a part of the log.
+    pub fn create<S: Storage<File = F>>(storage: &S, new: NewSegment) -> Result<Segment<F>, LogError> {
+        let NewSegment { seq, generation, first, unix_ms, is_pending } = new;
+        let (name, unix_ms) = (segment_name(seq), unix_ms.min(UNIX_MS_MAX));
+        let salt = storage.random().map_err(failed(storage, "make a salt for", &name))?;
+        let header = SegmentHeader { generation, first, salt, unix_ms, is_pending }.to_line();
+        let mut file = storage.create(&name).map_err(failed(storage, "create", &name))?;
+        let mut steps = || {
+            file.write_all_at(0, &header).map_err(failed(storage, "write", &name))?;
+            file.sync_data().map_err(failed(storage, "sync", &name))?;
+            storage.sync_dir().map_err(failed(storage, "sync the folder of", &name))
+        };
+        if let Err(error) = steps() {
+            // A leftover, which the next start removes if it cannot be removed now.
+            let _ = storage.remove(&name);
+            return Err(error);
+        }
+        let (shown, bytes) = (storage.locate(&name), header.len() as u64);
+        let scratch = Vec::new();
+        let (durable_bytes, stated_unix_ms) = (bytes, unix_ms);
+        Ok(Segment { seq, name, shown, file, salt, first, end: first, bytes, durable_bytes, stated_unix_ms, scratch })
+    }
+
+    pub fn is_blank(&self) -> bool {
+        self.first == self.end
+    }
+
+    /// Whether all frames are durable.
+    pub fn is_synced(&self) -> bool {
+        self.durable_bytes == self.bytes
+    }
+
+    /// The manifest's lines for it.
+    pub fn named(&self, is_left: bool) -> NamedSegment {
+        let sealed = is_left.then_some(Sealed { end: self.end, bytes: self.bytes });
+        NamedSegment { seq: self.seq, first: Some(self.first), sealed }
+    }
+
+    /// Writes a frame, which is not durable then; returns its bytes. A failure leaves it unknown what the file holds.
+    pub fn append(&mut self, payload: &[u8], unix_ms: u64) -> Result<u64, LogError> {
+        let length = payload.len() as u64;
+        let unix_ms = unix_ms.min(UNIX_MS_MAX);
+        let is_stated = unix_ms.abs_diff(self.stated_unix_ms) >= TIME_STATED_EVERY_MS;
+        let durable_back = self.bytes - self.durable_bytes;
+        let end =
+            self.end.checked_advance(length).filter(|_| length <= PAYLOAD_BYTES_MAX && durable_back <= BACK_BYTES_MAX);
+        let end = end.ok_or(LogError::Refused { why: "the frame is too large" })?;
+        self.scratch.clear();
+        if is_stated {
+            push_time_line(&mut self.scratch, unix_ms);
+        }
+        let place = Place { salt: self.salt, offset: self.bytes + self.scratch.len() as u64 };
+        let crc = crc32c::crc32c_append(place.seed(), payload);
+        let unix_ms = is_stated.then_some(unix_ms);
+        FrameHeader { length, crc, durable_back, unix_ms }.push_line(&mut self.scratch, place);
+        let (at, frame_bytes) = (self.bytes, self.scratch.len() as u64 + length);
+        let written = if payload.len() <= JOINED_BYTES_MAX {
+            self.scratch.extend_from_slice(payload);
+            self.file.write_all_at(at, &self.scratch)
+        } else {
+            let head = self.file.write_all_at(at, &self.scratch);
+            head.and_then(|()| self.file.write_all_at(at + self.scratch.len() as u64, payload))
+        };
+        written.map_err(|source| LogError::io("write", &self.shown, source))?;
+        self.bytes += frame_bytes;
+        self.end = end;
+        self.stated_unix_ms = unix_ms.unwrap_or(self.stated_unix_ms);
+        Ok(frame_bytes)
+    }
+
+    /// Makes all frames durable, and looks whether the file is still the one that a start will find.
+    pub fn sync(&mut self) -> Result<(), LogError> {
+        self.file.sync_data().map_err(|source| LogError::io("sync", &self.shown, source))?;
+        let status = self.file.status().map_err(|source| LogError::io("measure", &self.shown, source))?;
+        let taken_away = |why| Err(LogError::TakenAway { file: self.shown.clone(), why });
+        if status.names == 0 {
+            return taken_away("the file was removed");
+        }
+        if status.bytes < self.bytes {
+            return taken_away("the file was cut");
+        }
+        self.durable_bytes = self.bytes;
+        Ok(())
+    }
+
+    /// Cuts what is behind the last frame.
+    pub fn cut_unused(&mut self) -> Result<(), LogError> {
+        let bytes = self.file.status().map_err(|source| LogError::io("measure", &self.shown, source))?.bytes;
+        if bytes > self.bytes {
+            let cut = self.file.set_len(self.bytes).and_then(|()| self.file.sync_data());
+            cut.map_err(|source| LogError::io("cut", &self.shown, source))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,300 @@
+//! Writing frames, segment after segment.
+//!
+//! - At most one frame is not durable: a frame is written after the one before is synced. Each says so, and the reader relies on what they say only.
+//! - A segment is followed by the next after it is synced whole.
+//! - After the first failure of the frames' own path nothing more is written, and nothing more is called durable. A new segment, base or manifest
+//!   that cannot be written is no such failure while the manifest is untouched: the log goes on as it was.
+
+use super::folder::Folder;
+use super::segment::{NewSegment, Segment};
+use crate::log::error::LogError;
+use crate::log::format::Generation;
+use crate::log::format::manifest::Manifest;
+use crate::log::format::names::segment_name;
+use crate::log::lsn::Lsn;
+use crate::log::storage::Storage;
+use crate::log::thread::Statistics;
+use std::sync::Arc;
+
+/// What becomes one frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// The position of the payload's first byte.
+    pub start: Lsn,
+    /// RESP commands: whole units.
+    pub payload: &'a [u8],
+    /// Wall-clock time of the hand-over.
+    pub unix_ms: u64,
+}
+
+/// Appends to a log.
+#[derive(Debug)]
+pub struct LogWriter<S: Storage> {
+    pub(super) folder: Folder<S>,
+    /// The log, which the folder's manifest names unless it waits for its base.
+    pub(super) log: Manifest,
+    pub(super) waits_for_base: bool,
+    pub(super) current: Segment<S::File>,
+    /// Behind all that is durable.
+    durable: Lsn,
+    /// The current segment is followed by a new one when it has reached this many bytes.
+    rotate_at_bytes: u64,
+    pub(super) last_unix_ms: u64,
+    failure: Option<Arc<LogError>>,
+    /// The last boundary that was asked for and could not be made.
+    pub(super) missing_boundary: Option<(Lsn, LogError)>,
+    statistics: Arc<Statistics>,
+}
+
+/// What became of a step that must leave the manifest alone or replace it.
+pub(super) enum StepError {
+    /// The manifest is untouched, and the log is as it was.
+    Untouched(LogError),
+    /// It is unknown which manifest a start will find, or what is durable.
+    Fatal(LogError),
+}
+
+impl<S: Storage> LogWriter<S> {
+    pub(crate) fn new(
+        folder: Folder<S>,
+        current: Segment<S::File>,
+        log: Manifest,
+        waits_for_base: bool,
+        unix_ms: u64,
+    ) -> LogWriter<S> {
+        assert_eq!(
+            log.segments.last().map(|last| last.seq),
+            Some(current.seq),
+            "the newest segment is the one to write"
+        );
+        LogWriter {
+            durable: current.end,
+            rotate_at_bytes: folder.options.segment_bytes,
+            folder,
+            log,
+            waits_for_base,
+            current,
+            last_unix_ms: unix_ms,
+            failure: None,
+            missing_boundary: None,
+            statistics: Arc::default(),
+        }
+    }
+
+    /// The position the next batch must have.
+    pub fn appended(&self) -> Lsn {
+        self.current.end
+    }
+
+    /// The position up to which all is durable.
+    pub fn durable(&self) -> Lsn {
+        self.durable
+    }
+
+    /// Which log is written.
+    pub fn generation(&self) -> Generation {
+        self.log.generation
+    }
+
+    /// Whether the log is not to be seen yet, as it waits for its first base.
+    pub fn waits_for_base(&self) -> bool {
+        self.waits_for_base
+    }
+
+    /// The failure that has closed the log to writing.
+    pub fn failure(&self) -> Option<&Arc<LogError>> {
+        self.failure.as_ref()
+    }
+
+    /// Counters that other threads may read at any time.
+    pub fn statistics(&self) -> Arc<Statistics> {
+        Arc::clone(&self.statistics)
+    }
+
+    /// The storage that the log is written to.
+    pub fn storage(&self) -> Arc<S> {
+        Arc::clone(&self.folder.storage)
+    }
+
+    /// Writes a batch as one frame and returns the position behind it. The frame is *not* synced.
+    ///
+    /// Syncs the frame before, if that was not done, and begins a new segment when the current one is full.
+    ///
+    /// # Panics
+    ///
+    /// When the batch does not begin where the last one ended.
+    pub fn append(&mut self, batch: Batch<'_>) -> Result<Lsn, LogError> {
+        self.guarded(|writer| {
+            assert_eq!(batch.start, writer.appended(), "batches must be contiguous");
+            if batch.payload.is_empty() {
+                return Ok(writer.appended());
+            }
+            writer.sync_current()?;
+            writer.last_unix_ms = batch.unix_ms;
+            if writer.current.bytes >= writer.rotate_at_bytes && !writer.current.is_blank() {
+                writer.rotate()?;
+            }
+            let frame_bytes = writer.current.append(batch.payload, batch.unix_ms)?;
+            writer.statistics.count_frame(frame_bytes);
+            Ok(writer.appended())
+        })
+    }
+
+    /// Makes all frames durable; returns the position up to which they are.
+    pub fn sync(&mut self) -> Result<Lsn, LogError> {
+        self.guarded(|writer| {
+            writer.sync_current()?;
+            Ok(writer.durable)
+        })
+    }
+
+    /// Has a segment begin at the present position, so that a base can take the place of all before; returns the position. Where the disk is full
+    /// there is none, which [`LogWriter::install_base`] reports.
+    pub fn cut(&mut self) -> Result<Lsn, LogError> {
+        self.guarded(|writer| {
+            writer.sync_current()?;
+            if !writer.current.is_blank() {
+                match writer.begin_segment() {
+                    Ok(()) => {}
+                    Err(StepError::Untouched(error)) => writer.missing_boundary = Some((writer.appended(), error)),
+                    Err(StepError::Fatal(error)) => return Err(error),
+                }
+            }
+            Ok(writer.appended())
+        })
+    }
+
+    /// Makes all frames durable and marks the log as closed, so that the next start can prove that nothing is missing. A log that still waits for
+    /// its base is given up.
+    pub fn close(mut self) -> Result<Folder<S>, LogError> {
+        self.finish()?;
+        Ok(self.into_folder())
+    }
+
+    pub(crate) fn finish(&mut self) -> Result<(), LogError> {
+        self.guarded(|writer| {
+            writer.sync_current()?;
+            if writer.waits_for_base {
+                return Ok(());
+            }
+            let sealed = writer.current.cut_unused().and_then(|()| writer.seal());
+            writer.folder.seal_error = sealed.err();
+            Ok(())
+        })
+    }
+
+    pub(crate) fn into_folder(mut self) -> Folder<S> {
+        self.folder.end = self.appended();
+        if self.waits_for_base {
+            for segment in &self.log.segments {
+                // Nobody takes it for a part of a log; the next start removes it.
+                let _ = self.folder.storage.remove(&segment_name(segment.seq));
+            }
+        }
+        self.folder
+    }
+
+    fn seal(&mut self) -> Result<(), LogError> {
+        let mut log = self.log.clone();
+        if let Some(last) = log.segments.last_mut() {
+            *last = self.current.named(true);
+        }
+        log.write_next(&*self.folder.storage)?;
+        Manifest::name_next(&*self.folder.storage)?;
+        self.folder.manifest = Some(log.clone());
+        self.log = log;
+        Ok(())
+    }
+
+    /// Runs a step that must not run after a failure, and remembers its own failure at once.
+    pub(super) fn guarded<T>(&mut self, step: impl FnOnce(&mut Self) -> Result<T, LogError>) -> Result<T, LogError> {
+        self.check_usable()?;
+        step(self).map_err(|error| {
+            let error = Arc::new(error);
+            self.failure = Some(Arc::clone(&error));
+            LogError::Failed(error)
+        })
+    }
+
+    pub(super) fn check_usable(&self) -> Result<(), LogError> {
+        match &self.failure {
+            Some(first) => Err(LogError::Failed(Arc::clone(first))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn sync_current(&mut self) -> Result<(), LogError> {
+        if !self.current.is_synced() {
+            self.current.sync()?;
+            self.statistics.count_sync();
+        }
+        assert!(self.durable <= self.current.end, "more is durable than was written");
+        self.durable = self.current.end;
+        Ok(())
+    }
+
+    /// Leaves a full segment. Where there is no room for a new one the log goes on in it, and tries again later.
+    fn rotate(&mut self) -> Result<(), LogError> {
+        match self.begin_segment() {
+            Ok(()) => Ok(()),
+            Err(StepError::Untouched(_)) => {
+                self.statistics.count_failed_rotation();
+                self.rotate_at_bytes = self.current.bytes.saturating_add(self.folder.options.segment_bytes.max(1));
+                Ok(())
+            }
+            Err(StepError::Fatal(error)) => Err(error),
+        }
+    }
+
+    /// Goes on in a new segment.
+    ///
+    /// The segment goes first, the manifest second. A crash between leaves a segment that holds no frame and that no manifest names, which the next
+    /// start removes. The other order could name a segment that does not exist.
+    fn begin_segment(&mut self) -> Result<(), StepError> {
+        let next = self.create_next(self.waits_for_base)?;
+        let mut log = self.log.clone();
+        if let Some(last) = log.segments.last_mut() {
+            *last = self.current.named(true);
+        }
+        log.segments.push(next.named(false));
+        self.go_on_in(next, log)
+    }
+
+    pub(super) fn create_next(&mut self, is_pending: bool) -> Result<Segment<S::File>, StepError> {
+        assert!(self.current.is_synced(), "a segment is left when it is durable");
+        let new = NewSegment {
+            seq: self.folder.take_segment_number(),
+            generation: self.log.generation,
+            first: self.appended(),
+            unix_ms: self.last_unix_ms,
+            is_pending,
+        };
+        Segment::create(&*self.folder.storage, new).map_err(StepError::Untouched)
+    }
+
+    /// Replaces the manifest, unless the log waits for its base, and writes to the next segment from now on.
+    pub(super) fn go_on_in(&mut self, next: Segment<S::File>, log: Manifest) -> Result<(), StepError> {
+        if !self.waits_for_base {
+            self.store(&log, Some(&next.name))?;
+        }
+        self.log = log;
+        self.current = next;
+        self.rotate_at_bytes = self.folder.options.segment_bytes;
+        Ok(())
+    }
+
+    /// Replaces the manifest. When that fails before it is touched, a segment that was made for it is removed.
+    pub(super) fn store(&mut self, log: &Manifest, created: Option<&str>) -> Result<(), StepError> {
+        let storage = &*self.folder.storage;
+        if let Err(error) = log.write_next(storage) {
+            if let Some(name) = created {
+                // Nobody takes it for a part of the log; the next start removes it.
+                let _ = storage.remove(name);
+            }
+            return Err(StepError::Untouched(error));
+        }
+        Manifest::name_next(storage).map_err(StepError::Fatal)?;
+        self.folder.manifest = Some(log.clone());
+        Ok(())
+    }
+}
