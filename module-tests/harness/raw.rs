@@ -19,13 +19,15 @@ pub struct RawConnection {
     buffer: Vec<u8>,
     last: Vec<u8>,
     patience: Duration,
+    /// What the server calls some commands (`rename-command`), by their own names.
+    renamed: Vec<(String, String)>,
 }
 
 impl RawConnection {
     pub fn open(socket: &Path) -> std::io::Result<RawConnection> {
         let stream = UnixStream::connect(socket)?;
         stream.set_nonblocking(true)?;
-        Ok(RawConnection { stream, buffer: Vec::new(), last: Vec::new(), patience: PATIENCE })
+        Ok(RawConnection { stream, buffer: Vec::new(), last: Vec::new(), patience: PATIENCE, renamed: Vec::new() })
     }
 
     /// Waits no longer than this for a reply.
@@ -34,9 +36,25 @@ impl RawConnection {
         self
     }
 
+    /// Sends commands by these names instead of their own.
+    pub fn with_names(mut self, renamed: Vec<(String, String)>) -> RawConnection {
+        self.renamed = renamed;
+        self
+    }
+
     /// Sends a command and does not wait.
     pub fn send<A: AsRef<[u8]>>(&mut self, words: &[A]) {
-        self.send_bytes(&encode(words)).expect("the server takes the command");
+        self.try_send(words).expect("the server takes the command");
+    }
+
+    /// The same; fails when the connection is closed.
+    pub fn try_send<A: AsRef<[u8]>>(&mut self, words: &[A]) -> std::io::Result<()> {
+        let mut words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
+        let name = words[0];
+        if let Some((_, other)) = self.renamed.iter().find(|(own, _)| name.eq_ignore_ascii_case(own.as_bytes())) {
+            words[0] = other.as_bytes();
+        }
+        self.send_bytes(&encode(&words))
     }
 
     /// The same for a command in one text, its words parted by spaces.

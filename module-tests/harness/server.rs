@@ -78,6 +78,18 @@ impl ServerBuilder {
         self
     }
 
+    /// Gives a command another name; none when that is empty. Connections use the new one.
+    pub fn rename(mut self, own: &str, other: &str) -> ServerBuilder {
+        self.directives.push(["rename-command", own, other].map(String::from).to_vec());
+        self
+    }
+
+    /// The commands that have another name, with it.
+    pub fn renamed(&self) -> Vec<(String, String)> {
+        let renames = self.directives.iter().filter(|words| words[0] == "rename-command" && !words[2].is_empty());
+        renames.map(|words| (words[1].clone(), words[2].clone())).collect()
+    }
+
     /// Loads another module, before or after the one under test.
     pub fn load(mut self, path: &Path, first: bool) -> ServerBuilder {
         let words = vec!["loadmodule".to_string(), path.to_str().expect("a path in UTF-8").to_string()];
@@ -218,8 +230,8 @@ impl Server {
     pub fn wait_answers(&mut self) -> RawConnection {
         wait_for("the server answers PING", PATIENCE, || {
             self.assert_running();
-            let mut connection = RawConnection::open(&self.socket()).ok()?;
-            connection.send_bytes(&super::resp::encode(&["PING"])).ok()?;
+            let mut connection = RawConnection::open(&self.socket()).ok()?.with_names(self.builder.renamed());
+            connection.try_send(&["PING"]).ok()?;
             // While it loads, it answers with an error.
             let reply = connection.try_reply().ok()?;
             (!reply.is_error()).then_some(connection)
@@ -236,6 +248,12 @@ impl Server {
                 info_field(&mut connection, "wbl", "wbl_state").as_deref() == Some("active")
             });
         }
+    }
+
+    /// Whether the process has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        let child = self.child.as_mut().expect("a started server");
+        child.try_wait().expect("the server's status").is_some()
     }
 
     pub fn assert_running(&mut self) {
@@ -263,7 +281,8 @@ impl Server {
     }
 
     pub fn raw(&self) -> RawConnection {
-        RawConnection::open(&self.socket()).expect("the server takes connections")
+        let connection = RawConnection::open(&self.socket()).expect("the server takes connections");
+        connection.with_names(self.builder.renamed())
     }
 
     /// A field of `INFO wbl`.

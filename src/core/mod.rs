@@ -6,6 +6,7 @@ pub mod capture;
 pub mod deadlines;
 pub mod dirty;
 pub mod leaf;
+pub mod names;
 pub mod notices;
 pub mod pending;
 pub mod pipeliners;

@@ -114,6 +114,34 @@ impl CommandSpec {
         self.keys == Keys::Told
     }
 
+    /// The commands that its effect may be logged with, besides itself. DEL is not among them: what it does can be done without it.
+    pub fn logged_as(&self) -> &'static [&'static str] {
+        match (self.rule, self.name) {
+            (Rule::Set | Rule::SetWithExpiry(_) | Rule::Float, _) => &["set"],
+            (Rule::Expire(..), _) => &["pexpireat"],
+            (Rule::GetEx, _) => &["pexpireat", "persist"],
+            (Rule::Pop, "blpop") => &["lpop"],
+            (Rule::Pop, "brpop") => &["rpop"],
+            (Rule::Pop, "blmpop") => &["lpop", "rpop"],
+            (Rule::Pop, "bzpopmin") => &["zpopmin"],
+            (Rule::Pop, "bzpopmax") => &["zpopmax"],
+            (Rule::Pop, _) => &["zpopmin", "zpopmax"],
+            (Rule::BlockingMove, "blmove") => &["lmove"],
+            (Rule::BlockingMove, _) => &["rpoplpush"],
+            (Rule::Stream, _) => &["xadd", "xtrim"],
+            (Rule::Pending, _) => &["xclaim", "xack", "xgroup"],
+            (Rule::FieldFloat, _) => &["hset"],
+            (Rule::FieldExpiry, _) => &["hpexpireat", "hpersist"],
+            (Rule::RandomPop, _) => &["srem"],
+            _ => &[],
+        }
+    }
+
+    /// The entry that it has when it cannot be logged so.
+    pub fn as_unknown(&self) -> &'static CommandSpec {
+        if self.blocks { &UNKNOWN_BLOCKING } else { &UNKNOWN }
+    }
+
     /// No keyspace event tells of its effect.
     pub fn is_silent(&self) -> bool {
         matches!(

@@ -1,6 +1,7 @@
 //! Running the server's commands.
 
 use super::context::Ctx;
+use super::names;
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::marker::PhantomData;
@@ -38,8 +39,10 @@ const NAME_BYTES_MAX: usize = 128;
 /// How a command is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallMode {
-    /// As the module: no ACL check, not replicated. For reading, and for replaying while the server is loading.
+    /// As the module: no ACL check, not replicated. For replaying while the server is loading, and for settings.
     Internal,
+    /// The same, and refused if the command could write. For questions.
+    Question,
     /// As the context's client: its user's ACL rules, its protocol, replicated, refused when out of memory.
     AsClient,
     /// The same, but it does not run: there is an error for a reply if it would be refused before.
@@ -104,15 +107,32 @@ pub(super) fn take_own_call() -> bool {
 }
 
 impl Ctx<'_> {
-    /// Runs a command in the context's database. `None` when it was refused before it ran (unknown, wrong arity).
+    /// Runs a command, given by its own name, in the context's database. `None` when the server has no such command.
     pub fn call<'a>(
         self,
         mode: CallMode,
         command: &str,
         args: impl IntoIterator<Item = &'a [u8]>,
     ) -> Option<Reply<'static>> {
+        let translated = names::present(command.as_bytes()).replacement();
+        self.call_by_name(mode, translated.as_deref().unwrap_or(command.as_bytes()), args)
+    }
+
+    /// Asks the server a question. `None` when there is no answer: the server has no such command, or refused it.
+    pub fn ask<'a>(self, command: &str, args: impl IntoIterator<Item = &'a [u8]>) -> Option<Reply<'static>> {
+        self.call(CallMode::Question, command, args).filter(|reply| reply.kind() != ReplyKind::Error)
+    }
+
+    /// Runs the command that the server knows by this name.
+    pub fn call_by_name<'a>(
+        self,
+        mode: CallMode,
+        present: &[u8],
+        args: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Option<Reply<'static>> {
         let mut name = [0; NAME_BYTES_MAX];
-        name.get_mut(..command.len()).filter(|place| place.len() < NAME_BYTES_MAX)?.copy_from_slice(command.as_bytes());
+        let fits = present.len() < NAME_BYTES_MAX && !present.is_empty() && !present.contains(&0);
+        name.get_mut(..present.len()).filter(|_| fits)?.copy_from_slice(present);
         let mut raw_args = RAW_ARGUMENTS.take();
         raw_args.clear();
         ARGUMENTS.with_borrow_mut(|arguments| {
@@ -122,6 +142,7 @@ impl Ctx<'_> {
         });
         let format = match mode {
             CallMode::Internal => c"Ev",
+            CallMode::Question => c"EWv",
             CallMode::AsClient => c"!CE0Mv",
             CallMode::DryRunAsClient => c"!CE0MDv",
             CallMode::AsBlockingClient => c"!CE0MKv",
@@ -145,9 +166,15 @@ impl Ctx<'_> {
         NonNull::new(reply).map(|raw| Reply { raw, owned: true, outer: PhantomData })
     }
 
-    /// The indices of a command's keys among its arguments (0 is its name), where the server can tell them.
+    /// The indices of a command's keys among its arguments (0 is its own name), where the server can tell them.
     pub fn command_keys<'a>(self, args: impl Iterator<Item = &'a [u8]>) -> Vec<usize> {
-        let strings: Vec<OwnedString> = args.map(OwnedString::new).collect();
+        let mut strings: Vec<OwnedString> = args.map(OwnedString::new).collect();
+        if let Some(name) = strings.first_mut()
+            // SAFETY: the string was just made, and lives while it is translated.
+            && let Some(present) = names::present(unsafe { super::shells::bytes(name.as_raw()) }).replacement()
+        {
+            *name = OwnedString::new(&present);
+        }
         let mut argv: Vec<_> = strings.iter().map(OwnedString::as_raw).collect();
         let Ok(argc) = i32::try_from(argv.len()) else { return Vec::new() };
         let mut count = 0;

@@ -26,6 +26,9 @@ pub fn declare_options(ctx: Ctx<'_>) {
     unsafe { api!(ValkeyModule_SetModuleOptions)(ctx.as_raw(), i32::try_from(options).unwrap_or(0)) };
 }
 
+/// A key that is open for the time of a call, or null.
+pub(super) type OpenedKey = *mut raw::ValkeyModuleKey;
+
 /// What a node of a cluster is, by its own configuration (`nodes.conf`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeRole {
@@ -89,7 +92,8 @@ impl Ctx<'_> {
         unsafe { api!(ValkeyModule_NotifyKeyspaceEvent)(self.as_raw(), class, c"del".as_ptr(), key.as_raw()) };
     }
 
-    fn with_key<T>(self, key: &[u8], mode: u32, work: impl FnOnce(*mut raw::ValkeyModuleKey) -> T) -> T {
+    /// Works on a key, which is null where it is not there.
+    pub(super) fn with_key<T>(self, key: &[u8], mode: u32, work: impl FnOnce(OpenedKey) -> T) -> T {
         let name = OwnedString::new(key);
         let mode = i32::try_from(mode | UNNOTICED).unwrap_or(0);
         // SAFETY: the context is valid (type invariant) and the name is a live string.

@@ -62,6 +62,15 @@ impl ServerInfo {
             unsafe { api!(ValkeyModule_ServerInfoGetFieldUnsigned)(self.0.as_ptr(), field.as_ptr(), &raw mut error) };
         (error == 0).then_some(value)
     }
+
+    /// A field's value as a text.
+    pub fn text(&self, field: &str) -> Option<String> {
+        let field = CString::new(field).ok()?;
+        // SAFETY: the data is valid (type invariant), the name NUL-terminated; the text belongs to the data.
+        let text = unsafe { api!(ValkeyModule_ServerInfoGetFieldC)(self.0.as_ptr(), field.as_ptr()) };
+        // SAFETY: a text that is not null is NUL-terminated, and lives until the data is freed.
+        (!text.is_null()).then(|| unsafe { std::ffi::CStr::from_ptr(text) }.to_string_lossy().into_owned())
+    }
 }
 
 impl Drop for ServerInfo {

@@ -31,8 +31,10 @@ mod context;
 mod errors;
 mod fork;
 mod info;
+mod keys;
 mod load;
 mod logging;
+mod names;
 mod process;
 mod registration;
 mod settings;
@@ -45,8 +47,10 @@ pub use cluster::{NodeRole, declare_options};
 pub use context::{ContextFlags, Ctx, wake_event_loop};
 pub use fork::close_in_children;
 pub use info::{InfoWriter, ServerInfo};
+pub use keys::KeyKind;
 pub use load::{ChildResult, descriptor_path, fork_child, kill_child, load_rdb, save_rdb};
 pub use logging::{Level, log};
+pub use names::set_names;
 pub use process::{this_library, this_program};
 pub use registration::{
     CommandDocs, CommandFlags, ConfigKind, follow_all_events, load_configs, register_command, register_config,

@@ -8,6 +8,7 @@ use super::context::{Ctx, detached};
 use super::errors::find_optional_functions;
 use super::info::InfoWriter;
 use super::load::ChildResult;
+use super::names::{self, Translated};
 use super::registration::{PRIVATE_EVENT, answer_key_positions};
 use super::settings;
 use crate::module::{base, blocking, commands, config, hooks, lifecycle};
@@ -53,9 +54,17 @@ unsafe fn arguments<'a>(argv: *mut *mut raw::ValkeyModuleString, argc: c_int) ->
 /// A command in the command filter, before it runs.
 pub struct Filter {
     raw: *mut raw::ValkeyModuleCommandFilterCtx,
+    /// The command's own name, where it was sent by another; empty when the server knows no command by the name that was sent.
+    name: Option<Box<[u8]>>,
 }
 
 impl Filter {
+    fn new(raw: *mut raw::ValkeyModuleCommandFilterCtx) -> Filter {
+        let mut filter = Filter { raw, name: None };
+        filter.name = names::own(filter.arg(0)).replacement();
+        filter
+    }
+
     /// The client that sent it (a script's own for its commands).
     pub fn client_id(&self) -> u64 {
         // SAFETY: the filter context is the running callback's (only `filter` makes one).
@@ -68,8 +77,11 @@ impl Filter {
         usize::try_from(unsafe { api!(ValkeyModule_CommandFilterArgsCount)(self.raw) }).unwrap_or(0)
     }
 
-    /// An argument; empty when there is none at the index.
+    /// An argument; empty when there is none at the index. The first is the command's own name, whatever the server calls it.
     pub fn arg(&self, index: usize) -> &[u8] {
+        if let (Some(name), 0) = (&self.name, index) {
+            return name;
+        }
         let Ok(index) = c_int::try_from(index) else { return &[] };
         // SAFETY: as above; an index behind the end is answered with null.
         let string = unsafe { api!(ValkeyModule_CommandFilterArgGet)(self.raw, index) };
@@ -116,7 +128,7 @@ pub(super) unsafe extern "C" fn filter(raw: *mut raw::ValkeyModuleCommandFilterC
         if !take_own_call()
             && let Some(ctx) = detached()
         {
-            hooks::command_filter(ctx, Filter { raw });
+            hooks::command_filter(ctx, Filter::new(raw));
         }
     });
 }
@@ -179,13 +191,29 @@ pub struct CommandResult<'a> {
     /// It was answered with an error.
     pub failed: bool,
     raw: &'a api::WblCommandResultInfo,
+    /// The command's own name, where it was sent by another.
+    name: Option<Box<[u8]>>,
 }
 
-impl CommandResult<'_> {
-    /// Its arguments, with the name.
+impl<'a> CommandResult<'a> {
+    /// # Safety
+    /// `raw` is what the server passed with a command's result, and lives as long as its callback.
+    unsafe fn new(raw: &'a api::WblCommandResultInfo, failed: bool) -> CommandResult<'a> {
+        let mut result = CommandResult { client: raw.client_id, changed: raw.dirty > 0, failed, raw, name: None };
+        // The server may have put a command's own name in place of the one that was sent.
+        let name = result.args().first().map_or(Translated::Same, |name| names::own(name));
+        result.name = name.replacement().filter(|name| !name.is_empty());
+        result
+    }
+
+    /// Its arguments, with its own name.
     pub fn args(&self) -> Vec<&[u8]> {
-        // SAFETY: only `server_event` makes one, of the server's information, whose arguments live as long as the callback.
-        unsafe { arguments(self.raw.argv.cast(), self.raw.argc) }
+        // SAFETY: `new` has the server's information, whose arguments live as long as the callback.
+        let mut args = unsafe { arguments(self.raw.argv.cast(), self.raw.argc) };
+        if let (Some(name), Some(place)) = (&self.name, args.first_mut()) {
+            *place = name;
+        }
+        args
     }
 }
 
@@ -228,10 +256,10 @@ pub(super) unsafe extern "C" fn server_event(
             COMMAND_SUCCEEDED | COMMAND_FAILED => {
                 // SAFETY: for these events the server passes a CommandResultInfo of at least version 1, with `argc` live arguments.
                 let info = unsafe { &*data.cast::<api::WblCommandResultInfo>() };
-                let (client, changed, failed) = (info.client_id, info.dirty > 0, event.id == COMMAND_FAILED);
                 // Clients of modules' calls may have the id of a connected one.
                 if info.is_module_client == 0 {
-                    hooks::command_done(ctx, &CommandResult { client, changed, failed, raw: info });
+                    // SAFETY: as above.
+                    hooks::command_done(ctx, &unsafe { CommandResult::new(info, event.id == COMMAND_FAILED) });
                 }
             }
             raw::VALKEYMODULE_EVENT_CONFIG => {
@@ -283,7 +311,14 @@ pub(super) unsafe extern "C" fn command(
         // SAFETY: as above.
         if unsafe { !answer_key_positions(ctx, argv, argc) } {
             // SAFETY: as above.
-            commands::run(ctx, &unsafe { arguments(argv, argc) });
+            let mut args = unsafe { arguments(argv, argc) };
+            let wrapped =
+                args.get(1).filter(|_| commands::is_wrapper(args[0])).map_or(Translated::Same, |name| names::own(name));
+            let wrapped = wrapped.replacement();
+            if let (Some(name), Some(place)) = (&wrapped, args.get_mut(1)) {
+                *place = name;
+            }
+            commands::run(ctx, &args);
         }
     });
     OK

@@ -102,7 +102,7 @@ impl Module {
 
     fn announce(&mut self, ctx: Ctx<'_>, filter: &Filter) -> Verdict {
         let client = filter.client_id();
-        let known = self.known_or_learned(ctx, filter);
+        let known = self.known(filter.arg(0), filter.arg(1));
         // What scripts and modules run inside of a command has a client of its own, whose id may be that of a connected one.
         let in_script = ctx.flags().in_script();
         let is_nested = self.frame.is_some() || self.opaque_runs || in_script || !self.clients.contains(&client);

@@ -124,6 +124,11 @@ pub fn register(ctx: Ctx<'_>) -> bool {
     ENTRIES.iter().all(|entry| register_command(ctx, entry.name, &entry.flags, &entry.docs))
 }
 
+/// Whether the command of this name runs another, which its arguments begin with.
+pub fn is_wrapper(name: &[u8]) -> bool {
+    [wrap::CALL, wrap::READ, wrap::EVAL, wrap::EVAL_RO].iter().any(|own| own.to_bytes().eq_ignore_ascii_case(name))
+}
+
 /// Runs the command that `args[0]` names.
 pub fn run(ctx: Ctx<'_>, args: &[&[u8]]) {
     let name = args.first().copied().unwrap_or_default();

@@ -3,7 +3,7 @@
 use crate::core::capture::Done;
 use crate::core::dirty::DbKey;
 use crate::core::leaf::{Event, EventKind, Outcome, Query};
-use crate::ffi::{CallMode, CommandResult, ContextFlags, Ctx, LoadingPhase, client_info, server_version};
+use crate::ffi::{CommandResult, ContextFlags, Ctx, KeyKind, LoadingPhase, client_info, server_version};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, finish_unit, wait_now};
 use crate::module::{Module, State, UnitHold, base, lifecycle, notify, recovery, scripts, server, waiting, with};
 
@@ -121,22 +121,22 @@ fn ask(ctx: Ctx<'_>, query: &Query, key: &[u8]) -> Option<Outcome> {
     let value = |bytes: &[u8]| Some(Outcome::Value(bytes.to_vec()));
     match query {
         Query::LastStreamId => {
-            let last = ctx.call(CallMode::Internal, "XREVRANGE", [key, b"+", b"-", b"COUNT", b"1"])?;
-            value(last.element(0)?.element(0)?.bytes())
+            let (ms, seq) = ctx.last_stream_id(key)?;
+            value(format!("{ms}-{seq}").as_bytes())
         }
-        Query::StreamLength => value(ctx.call(CallMode::Internal, "XLEN", [key])?.integer().to_string().as_bytes()),
-        Query::ListLength => value(ctx.call(CallMode::Internal, "LLEN", [key])?.integer().to_string().as_bytes()),
+        Query::StreamLength => value(ctx.key_length(key, KeyKind::Stream)?.to_string().as_bytes()),
+        Query::ListLength => value(ctx.key_length(key, KeyKind::List)?.to_string().as_bytes()),
         Query::Field(field) => {
-            let found = ctx.call(CallMode::Internal, "HGET", [key, field])?;
-            let expiry = || ctx.call(CallMode::Internal, "HPEXPIRETIME", [key, b"FIELDS", b"1", field]);
+            let found = ctx.ask("HGET", [key, field])?;
+            let expiry = || ctx.ask("HPEXPIRETIME", [key, b"FIELDS", b"1", field]);
             let expires = server_version(ctx) >= FIELD_EXPIRY_SINCE && expiry()?.element(0)?.integer() >= 0;
             Some(Outcome::Field(found.bytes().to_vec(), expires))
         }
-        Query::Value => value(ctx.call(CallMode::Internal, "GET", [key])?.bytes()),
+        Query::Value => value(ctx.ask("GET", [key])?.bytes()),
         Query::FieldExpiries(fields) => {
             let count = fields.len().to_string();
             let args = [key, b"FIELDS", count.as_bytes()].into_iter().chain(fields.iter().map(Vec::as_slice));
-            let reply = ctx.call(CallMode::Internal, "HPEXPIRETIME", args)?;
+            let reply = ctx.ask("HPEXPIRETIME", args)?;
             let expiry = |index: usize| reply.element(index).map(|expiry| expiry.integer());
             let all: Option<Vec<_>> =
                 fields.iter().enumerate().map(|(i, field)| Some((field.clone(), expiry(i)?))).collect();
@@ -235,7 +235,11 @@ pub fn loading(ctx: Ctx<'_>, phase: LoadingPhase) {
 /// A module was loaded or unloaded.
 pub fn modules_changed(ctx: Ctx<'_>) {
     let (other_modules, commands) = (server::has_other_modules(ctx), server::commands(ctx));
-    with(|module| (module.other_modules, module.commands) = (other_modules, commands));
+    with(|module| {
+        module.other_modules = other_modules;
+        // That there are any was made sure of at load.
+        module.commands = commands.unwrap_or_else(|_| std::mem::take(&mut module.commands));
+    });
 }
 
 /// A client has connected.

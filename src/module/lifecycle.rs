@@ -19,7 +19,7 @@ use crate::module::release::Release;
 use crate::module::role::{Role, role_at_start};
 use crate::module::units::{finish_unit, unix_ms};
 use crate::module::{
-    Module, State, cluster, commands, notify, recovery, replace, scripts, second_server, server, with,
+    Module, State, cluster, commands, names, notify, recovery, replace, scripts, second_server, server, with,
 };
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
@@ -51,6 +51,7 @@ pub fn load(ctx: Ctx<'_>, args: &[&[u8]]) -> bool {
 fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
     check_version(server_version(ctx))?;
     ctx.create_detached();
+    names::find(ctx)?;
     declare_options(ctx);
     config::register(ctx, args)?;
     if !commands::register(ctx) || !register_hooks(ctx) {
@@ -85,7 +86,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         unit_end_repeated: false,
         iteration_waits_for: None,
         pipeliners: Pipeliners::default(),
-        clients: server::connected_clients(ctx),
+        clients: server::connected_clients(ctx)?,
         tracking_seen: true,
         pause_queued: HashSet::new(),
         pause_seen_ms: 0,
@@ -101,7 +102,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         without_output: HashSet::new(),
         io_threads: server::has_io_threads(ctx),
         paused: false,
-        commands: server::commands(ctx),
+        commands: server::commands(ctx)?,
         unknown_names: HashSet::new(),
         script_db: None,
         script_select: None,
@@ -226,7 +227,7 @@ fn start_log(ctx: Ctx<'_>, opened: Opened<GatedStorage>, needs_base: bool) -> Re
     };
     let appended = writer.appended();
     let release = Release::start(writer).map_err(|error| error.to_string())?;
-    let commands = server::commands(ctx);
+    let commands = server::commands(ctx)?;
     with(|module| {
         module.capture.clear();
         module.batch = Batch::new(appended);

@@ -16,6 +16,7 @@ mod gate;
 pub mod hooks;
 pub mod info;
 pub mod lifecycle;
+mod names;
 mod notify;
 mod points;
 mod read_ahead;

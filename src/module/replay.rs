@@ -47,8 +47,7 @@ pub(super) fn apply_deferred(ctx: Ctx<'_>, deferred: &[Deferred]) -> bool {
     deferred.iter().all(|item| {
         let (db, reply) = match item {
             Deferred::Expire { db, key, at_ms } => {
-                let at = at_ms.max(&0).to_string();
-                (*db, own.select_db(*db).then(|| own.call(CallMode::Internal, "PEXPIREAT", [&key[..], at.as_bytes()])))
+                return own.select_db(*db) && own.set_key_expiry(key, *at_ms);
             }
             Deferred::Restore { db, key, at_ms, payload } => {
                 let at = at_ms.unwrap_or(0).max(0).to_string();
@@ -186,8 +185,24 @@ impl Replay<'_, '_> {
         let reply = command.and_then(|command| self.own.call(CallMode::Internal, command, args.clone()));
         match reply {
             Some(reply) if reply.kind() != ReplyKind::Error => Ok(()),
+            _ if self.run_without_command(name, args.clone()) => Ok(()),
             Some(reply) => self.failed(place, name, args, &String::from_utf8_lossy(reply.bytes())),
             None => self.failed(place, name, args, "the server has no such command"),
+        }
+    }
+
+    /// Does what the log says of keys that the server removed by itself, whose command may be disabled. `false` for anything else.
+    fn run_without_command(&self, name: &[u8], args: Arguments<'_>) -> bool {
+        if name.eq_ignore_ascii_case(b"del") {
+            args.for_each(|key| {
+                self.own.delete_key(key);
+            });
+            true
+        } else if name.eq_ignore_ascii_case(b"flushall") && args.len() == 0 {
+            self.own.delete_all_keys();
+            true
+        } else {
+            false
         }
     }
 

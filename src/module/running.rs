@@ -61,7 +61,7 @@ impl Module {
         let Some(db) = selected_db(ctx, filter) else { return };
         self.script_db = Some(db);
         if ctx.flags().in_exec() {
-            self.script_select = Some((server::scripts_run(ctx), db));
+            self.script_select = server::scripts_run(ctx).map(|before| (before, db));
         }
     }
 
@@ -72,7 +72,7 @@ impl Module {
         }
         // Nothing tells where a script of an EXEC begins, but each that has ended is counted.
         match self.script_select {
-            Some((before, db)) if before == server::scripts_run(ctx) => Some(db),
+            Some((before, db)) if server::scripts_run(ctx) == Some(before) => Some(db),
             _ => self.info_of(ctx, self.top_client).map(|info| info.db),
         }
     }

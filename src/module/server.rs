@@ -2,39 +2,53 @@
 
 use crate::core::capture::Class;
 use crate::core::reads::Reads;
-use crate::core::table;
-use crate::ffi::{CallMode, ClientInfo, Ctx, Reply, ReplyKind, ServerInfo};
+use crate::core::table::{self, Rule};
+use crate::ffi::{ClientInfo, Ctx, Reply, ReplyKind, ServerInfo};
 use std::collections::{HashMap, HashSet};
 
 /// How the module's own commands begin.
 const OWN_COMMANDS: &str = "wbl.";
 
-/// Whether the server holds any key or function.
+/// Whether the server holds any key or function. Where it does not say, it may.
 pub(super) fn has_data(ctx: Ctx<'_>) -> bool {
-    let keys = ctx
-        .own()
-        .call(CallMode::Internal, "INFO", [&b"keyspace"[..]])
-        .is_some_and(|info| info.bytes().windows(5).any(|w| w == b"keys="));
-    keys || ctx.own().call(CallMode::Internal, "FUNCTION", [&b"LIST"[..]]).is_some_and(|list| !list.is_empty())
+    let (Some(keyspace), Some(memory)) = (ServerInfo::read(ctx, "keyspace"), ServerInfo::read(ctx, "memory")) else {
+        return true;
+    };
+    let has_functions = memory.unsigned("number_of_libraries") != Some(0);
+    has_functions || (0..database_count(ctx)).any(|db| keyspace.text(&format!("db{db}")).is_some())
 }
 
-/// Whether the server sends replies from threads of its own.
+/// The number of databases. To select one may make it, so that few are tried.
+pub(super) fn database_count(ctx: Ctx<'_>) -> u32 {
+    let own = ctx.own();
+    let (mut some, mut none) = (0, u32::MAX / 2);
+    while none - some > 1 {
+        let middle = some + (none - some) / 2;
+        if own.select_db(middle) { some = middle } else { none = middle }
+    }
+    none
+}
+
+/// The value of one of the server's settings; `None` when it does not say.
+pub(super) fn setting(ctx: Ctx<'_>, name: &str) -> Option<Vec<u8>> {
+    let reply = ctx.own().ask("CONFIG", [&b"GET"[..], name.as_bytes()])?;
+    Some(reply.element(1)?.bytes().to_vec())
+}
+
+/// Whether the server sends replies from threads of its own. Where it does not say, it may.
 pub(super) fn has_io_threads(ctx: Ctx<'_>) -> bool {
-    let config = ctx.own().call(CallMode::Internal, "CONFIG", [&b"GET"[..], b"io-threads"]);
-    // Where the setting can't be read, the safe answer is the costly one.
-    config.is_none_or(|config| config.element(1).is_none_or(|value| value.bytes() != b"1"))
+    setting(ctx, "io-threads").is_none_or(|value| value != b"1")
 }
 
-/// Whether the server publishes keyspace notifications by itself, when a change is made.
+/// Whether the server is known to publish keyspace notifications by itself, when a change is made.
 pub(super) fn notifies_early(ctx: Ctx<'_>) -> bool {
-    let config = ctx.own().call(CallMode::Internal, "CONFIG", [&b"GET"[..], b"notify-keyspace-events"]);
-    config.is_some_and(|config| config.element(1).is_some_and(|value| !value.bytes().is_empty()))
+    setting(ctx, "notify-keyspace-events").is_some_and(|value| !value.is_empty())
 }
 
-/// Whether modules are loaded besides this one and those that are part of the server.
+/// Whether modules are loaded besides this one and those that are part of the server. Where the server does not say, they may be.
 pub(super) fn has_other_modules(ctx: Ctx<'_>) -> bool {
     let known: [&[u8]; 2] = [b"wbl", b"lua"];
-    let Some(list) = ctx.own().call(CallMode::Internal, "MODULE", [&b"LIST"[..]]) else { return true };
+    let Some(list) = ctx.own().ask("MODULE", [&b"LIST"[..]]) else { return true };
     (0..list.len()).filter_map(|index| list.element(index)).any(|entry| {
         let at = (0..entry.len()).step_by(2).find(|at| entry.element(*at).is_some_and(|name| name.bytes() == b"name"));
         at.and_then(|at| entry.element(at + 1)).is_none_or(|name| !known.contains(&name.bytes()))
@@ -42,23 +56,23 @@ pub(super) fn has_other_modules(ctx: Ctx<'_>) -> bool {
 }
 
 /// The ids of all connected clients.
-pub(super) fn connected_clients(ctx: Ctx<'_>) -> HashSet<u64> {
-    let list = ctx.own().call(CallMode::Internal, "CLIENT", [&b"LIST"[..]]);
-    let text = list.map(|list| String::from_utf8_lossy(list.bytes()).into_owned()).unwrap_or_default();
-    text.lines().filter_map(|line| line.strip_prefix("id=")?.split(' ').next()?.parse().ok()).collect()
+pub(super) fn connected_clients(ctx: Ctx<'_>) -> Result<HashSet<u64>, String> {
+    let list = ctx.own().ask("CLIENT", [&b"LIST"[..]]).ok_or_else(|| lacking("client"))?;
+    let text = String::from_utf8_lossy(list.bytes()).into_owned();
+    Ok(text.lines().filter_map(|line| line.strip_prefix("id=")?.split(' ').next()?.parse().ok()).collect())
 }
 
-/// Whether output of this client still waits for its socket (its write handler is installed): more may follow before the loop's end.
+/// Whether output of this client may still wait for its socket (its write handler is installed): more may follow before the loop's end.
 pub(super) fn has_pending_output(ctx: Ctx<'_>, client: u64) -> bool {
     let id = client.to_string();
-    let list = ctx.own().call(CallMode::Internal, "CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()]);
-    list.is_some_and(|list| list.bytes().windows(PENDING_OUTPUT.len()).any(|window| window == PENDING_OUTPUT))
+    let list = ctx.own().ask("CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()]);
+    list.is_none_or(|list| list.bytes().windows(PENDING_OUTPUT.len()).any(|window| window == PENDING_OUTPUT))
 }
 
 /// What CLIENT LIST tells of a client: slower than `client_info`, and safe whatever executes. It raises no events.
 pub(super) fn listed_client_info(ctx: Ctx<'_>, client: u64) -> Option<ClientInfo> {
     let id = client.to_string();
-    let list = ctx.own().call(CallMode::Internal, "CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()])?;
+    let list = ctx.own().ask("CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()])?;
     let line = String::from_utf8_lossy(list.bytes());
     let field = |name: &str| line.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
     let flags = field("flags")?;
@@ -74,7 +88,7 @@ pub(super) fn listed_client_info(ctx: Ctx<'_>, client: u64) -> Option<ClientInfo
 /// How many commands the server has queued for a client since its MULTI.
 pub(super) fn queued_commands(ctx: Ctx<'_>, client: u64) -> Option<usize> {
     let id = client.to_string();
-    let list = ctx.own().call(CallMode::Internal, "CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()])?;
+    let list = ctx.own().ask("CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()])?;
     let line = String::from_utf8_lossy(list.bytes());
     line.split(' ').find_map(|field| field.strip_prefix("multi="))?.parse().ok()
 }
@@ -92,15 +106,14 @@ pub(super) fn error_replies(ctx: Ctx<'_>) -> Option<u64> {
     ServerInfo::read(ctx, "stats")?.unsigned("total_error_replies")
 }
 
-/// How many scripts and functions have run, not counting one that runs now.
-pub(super) fn scripts_run(ctx: Ctx<'_>) -> u64 {
-    let stats = ctx.own().call(CallMode::Internal, "INFO", [&b"commandstats"[..]]);
-    let text = stats.map(|stats| String::from_utf8_lossy(stats.bytes()).into_owned()).unwrap_or_default();
-    let calls = |line: &str| {
-        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
-        SCRIPT_COMMANDS.contains(&name).then(|| rest.split(',').next()?.parse::<u64>().ok())?
+/// How many scripts and functions have run, not counting one that runs now; `None` when the server does not say.
+pub(super) fn scripts_run(ctx: Ctx<'_>) -> Option<u64> {
+    let info = ServerInfo::read(ctx, "commandstats")?;
+    let calls = |name: &&str| {
+        let Some(text) = info.text(&format!("cmdstat_{name}")) else { return Some(0) };
+        text.strip_prefix("calls=")?.split(',').next()?.parse::<u64>().ok()
     };
-    text.lines().filter_map(calls).sum()
+    SCRIPT_COMMANDS.iter().map(calls).sum()
 }
 
 /// Commands that run scripts and functions.
@@ -139,28 +152,44 @@ impl Known {
     }
 }
 
-/// What a command is that the server has under a name of the configuration's (`rename-command`), which COMMAND does not list; `None` where it
-/// has none of that name.
-pub(super) fn learn(ctx: Ctx<'_>, name: &[u8]) -> Option<Known> {
-    let info = ctx.own().call(CallMode::Internal, "COMMAND", [&b"INFO"[..], name])?;
-    let entry = info.element(0).filter(|entry| entry.kind() == ReplyKind::Array)?;
-    let mut commands = HashMap::new();
-    add_command(&mut commands, &entry);
-    let known = *commands.get(&entry.element(0)?.bytes().to_ascii_lowercase())?;
-    let class = if known.class.is_unknown_write() { known.class } else { Class::Opaque };
-    Some(Known { class, arity: known.arity, ..Known::UNKNOWN })
-}
+/// What the module cannot work without: it reads and restores images of keys, knows clients, and knows what commands are.
+const NEEDED: [&str; 3] = ["dump", "restore", "client"];
+/// The same where hash fields expire.
+const NEEDED_WITH_FIELD_EXPIRY: [&str; 1] = ["hpexpireat"];
+/// Commands that make a field of a hash expire.
+const FIELD_EXPIRIES: [&str; 6] = ["hexpire", "hexpireat", "hgetex", "hpexpire", "hpexpireat", "hsetex"];
+/// The same in a cluster.
+const NEEDED_IN_CLUSTER: [&str; 2] = ["cluster", "module"];
 
-/// What each of the server's commands is, by lower-case name: the module's table where it knows the command, the server's flags elsewhere.
-pub(super) fn commands(ctx: Ctx<'_>) -> HashMap<Vec<u8>, Known> {
+/// What each of the server's commands is, by its own name in lower case: the module's table where it knows the command, the server's flags
+/// elsewhere.
+///
+/// # Errors
+/// A command that the module needs is missing.
+pub(super) fn commands(ctx: Ctx<'_>) -> Result<HashMap<Vec<u8>, Known>, String> {
     let mut commands = HashMap::new();
     let none: [&[u8]; 0] = [];
-    if let Some(list) = ctx.own().call(CallMode::Internal, "COMMAND", none) {
-        (0..list.len()).filter_map(|index| list.element(index)).for_each(|entry| add_command(&mut commands, &entry));
+    let list = ctx.own().ask("COMMAND", none).ok_or_else(|| lacking("command"))?;
+    (0..list.len()).filter_map(|index| list.element(index)).for_each(|entry| add_command(&mut commands, &entry));
+    let has = |name: &str| commands.contains_key(name.as_bytes());
+    let expires_fields = FIELD_EXPIRIES.iter().any(|name| has(name));
+    let with_field_expiry = NEEDED_WITH_FIELD_EXPIRY.iter().filter(|_| expires_fields);
+    let in_cluster = NEEDED_IN_CLUSTER.iter().filter(|_| ctx.flags().in_cluster());
+    if let Some(name) = NEEDED.iter().chain(with_field_expiry).chain(in_cluster).find(|name| !has(name)) {
+        return Err(lacking(name));
     }
-    for spec in table::COMMANDS {
-        if let Some(known) = commands.get_mut(spec.name.as_bytes()) {
-            known.class = Class::Write(spec);
+    // What cannot be logged as what it did, as the server has no command for that, is logged as what came of it.
+    let can_log = |spec: &table::CommandSpec| {
+        let of_fields = spec.rule == Rule::FieldFloat && expires_fields;
+        spec.logged_as().iter().all(|name| has(name)) && (!of_fields || has("hsetex"))
+    };
+    let classes: Vec<_> = table::COMMANDS
+        .iter()
+        .map(|spec| (spec.name, Class::Write(if can_log(spec) { spec } else { spec.as_unknown() })))
+        .collect();
+    for (name, class) in classes {
+        if let Some(known) = commands.get_mut(name.as_bytes()) {
+            known.class = class;
         }
     }
     for (name, class) in [
@@ -175,7 +204,14 @@ pub(super) fn commands(ctx: Ctx<'_>) -> HashMap<Vec<u8>, Known> {
     ] {
         commands.entry(name.as_bytes().to_vec()).or_insert(Known::UNKNOWN).class = class;
     }
-    commands
+    Ok(commands)
+}
+
+fn lacking(name: &str) -> String {
+    format!(
+        "the server has no command {}, which the module needs; is it disabled by rename-command?",
+        name.to_ascii_uppercase()
+    )
 }
 
 /// Adds an entry of COMMAND's reply (name, arity, flags, first key, last key, step, ..., subcommands last) and its subcommands.

@@ -2,7 +2,7 @@
 
 use crate::core::pending::{GroupChange, PendingEntry};
 use crate::core::stream_reads::StreamRead;
-use crate::ffi::{CallMode, Ctx, Reply, ReplyKind};
+use crate::ffi::{Ctx, Reply, ReplyKind};
 
 /// The changes of a command that has just run in this context's database; `None` where they cannot be told exactly.
 pub(super) fn changes(ctx: Ctx<'_>, args: &[&[u8]], reply: &Reply<'_>, created: bool) -> Option<Vec<GroupChange>> {
@@ -35,7 +35,7 @@ pub(super) fn may_claim(ctx: Ctx<'_>, args: &[&[u8]]) -> bool {
         return true;
     }
     rest.iter().take_while(is_id).any(|id| {
-        let found = ctx.call(CallMode::Internal, "XPENDING", [*key, *group, *id, *id, b"1"]);
+        let found = ctx.ask("XPENDING", [*key, *group, *id, *id, b"1"]);
         found.is_none_or(|found| !found.is_empty())
     })
 }
@@ -103,7 +103,7 @@ fn group_change(
 ) -> Option<GroupChange> {
     let mut change = GroupChange { key: key.to_vec(), group: group.to_vec(), consumer, ..GroupChange::default() };
     for id in ids {
-        let found = ctx.call(CallMode::Internal, "XPENDING", [key, group, &id, &id, b"1"])?;
+        let found = ctx.ask("XPENDING", [key, group, &id, &id, b"1"])?;
         match found.element(0) {
             Some(entry) => change.pending.push(PendingEntry {
                 id,
@@ -122,7 +122,7 @@ fn group_change(
 
 /// The group's last delivered id and number of entries read.
 fn position(ctx: Ctx<'_>, key: &[u8], group: &[u8]) -> Option<(Vec<u8>, i64)> {
-    let groups = ctx.call(CallMode::Internal, "XINFO", [&b"GROUPS"[..], key])?;
+    let groups = ctx.ask("XINFO", [&b"GROUPS"[..], key])?;
     (0..groups.len()).find_map(|index| {
         let entry = groups.element(index)?;
         let field = |name: &[u8]| {

@@ -183,7 +183,7 @@ pub(super) fn wait_now(ctx: Ctx<'_>, lsn: Lsn) {
 /// so that no other unheld reply is under way.
 fn wait_for_resume(ctx: Ctx<'_>, log: &Release, lsn: Lsn) {
     let own = ctx.own();
-    let threshold = own.call(CallMode::Internal, "CONFIG", [&b"GET"[..], BUSY_THRESHOLD]);
+    let threshold = own.ask("CONFIG", [&b"GET"[..], BUSY_THRESHOLD]);
     let before = threshold.as_ref().and_then(|reply| Some(reply.element(1)?.bytes().to_vec()));
     let set = |value: &[u8]| own.call(CallMode::Internal, "CONFIG", [&b"SET"[..], BUSY_THRESHOLD, value]);
     // The server looks at other clients only after this time.
@@ -214,14 +214,13 @@ fn add_image(ctx: Ctx<'_>, unit: &mut Unit, (db, key): &DbKey) {
         // Its slot may belong to another node by now, of which the server would not tell more.
         return unit.command(*db, &[b"DEL", key]);
     }
-    let expiry = own.call(CallMode::Internal, "PEXPIRETIME", [&key[..]]).map_or(-2, |reply| reply.integer());
-    let dump = own.call(CallMode::Internal, "DUMP", [&key[..]]);
-    match dump {
-        Some(payload) if payload.kind() == ReplyKind::String && expiry != -2 => {
-            let at = expiry.max(0).to_string();
+    match own.ask("DUMP", [&key[..]]) {
+        Some(payload) if payload.kind() == ReplyKind::String => {
+            // A time of 0 stands for none.
+            let at = own.key_expiry_ms(key).map_or(0, |at| at.max(1)).to_string();
             unit.command(*db, &[b"RESTORE", key, at.as_bytes(), payload.bytes(), b"REPLACE", b"ABSTTL"]);
         }
-        Some(reply) if reply.kind() == ReplyKind::Null || expiry == -2 => unit.command(*db, &[b"DEL", key]),
+        Some(reply) if reply.kind() == ReplyKind::Null => unit.command(*db, &[b"DEL", key]),
         _ if ctx.flags().in_cluster() => {
             // The slot is on its way here, and the server tells nothing of its keys before it has arrived.
             with(Module::request_base_now);
@@ -237,7 +236,7 @@ fn add_images_everywhere(ctx: Ctx<'_>, unit: &mut Unit, key: &Arc<[u8]>) {
         if !own.select_db(db) {
             return;
         }
-        if own.call(CallMode::Internal, "EXISTS", [&key[..]]).is_some_and(|reply| reply.integer() > 0) {
+        if own.has_key(key) {
             add_image(ctx, unit, &(db, key.clone()));
         }
     }
@@ -245,7 +244,7 @@ fn add_images_everywhere(ctx: Ctx<'_>, unit: &mut Unit, key: &Arc<[u8]>) {
 
 /// Adds the whole function library.
 fn add_functions(ctx: Ctx<'_>, unit: &mut Unit) {
-    match ctx.own().call(CallMode::Internal, "FUNCTION", [&b"DUMP"[..]]) {
+    match ctx.own().ask("FUNCTION", [&b"DUMP"[..]]) {
         Some(payload) if payload.kind() == ReplyKind::String => {
             unit.command(0, &[b"FUNCTION", b"RESTORE", payload.bytes(), b"FLUSH"]);
         }

@@ -1,28 +1,14 @@
-//! Commands that neither COMMAND nor the module's table tells of: those of a newer server, and those under a name that the configuration gave
-//! them (`rename-command`).
+//! Writes that the module's table does not know: those of a newer server, and those that this server cannot do again.
 
 use crate::core::capture::Class;
 use crate::core::reads::Reads;
 use crate::core::table::Keys;
 use crate::ffi::{Ctx, Filter, Level, log};
-use crate::module::arguments::{NAME_BYTES_MAX, key_positions, lower_case};
-use crate::module::server::Known;
-use crate::module::{Module, server};
+use crate::module::Module;
+use crate::module::arguments::key_positions;
 use std::sync::Arc;
 
 impl Module {
-    /// What the command is; the server is asked for names that it did not list.
-    pub(super) fn known_or_learned(&mut self, ctx: Ctx<'_>, filter: &Filter) -> Known {
-        let known = self.known(filter.arg(0), filter.arg(1));
-        let mut lower = [0; NAME_BYTES_MAX];
-        if !known.is_unknown() || lower_case(filter.arg(0), &mut lower, 0).is_none() {
-            return known;
-        }
-        let Some(learned) = server::learn(ctx, filter.arg(0)) else { return known };
-        self.commands.insert(filter.arg(0).to_ascii_lowercase(), learned);
-        learned
-    }
-
     /// A command was announced to the capture: where the server knows more of its keys than the table, they are told; one that the table does not know is counted.
     pub(super) fn note_unknown(&mut self, ctx: Ctx<'_>, filter: &Filter, class: Class) {
         let Class::Write(spec) = class else { return };

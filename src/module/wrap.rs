@@ -8,7 +8,7 @@ use crate::core::leaf::Told;
 use crate::core::pending::GroupChange;
 use crate::core::reads::Reads;
 use crate::core::table::{CommandSpec, Keys, Rule};
-use crate::ffi::{CallMode, Ctx, Reply, ReplyKind};
+use crate::ffi::{CallMode, Ctx, KeyKind, Reply, ReplyKind};
 use crate::log::Lsn;
 use crate::module::server::Known;
 use crate::module::units::ask_for_unit_end;
@@ -104,8 +104,7 @@ fn loses_its_error(ctx: Ctx<'_>, spec: Option<&CommandSpec>, args: &[&[u8]]) -> 
     if !spec.is_some_and(|spec| matches!(spec.name, "getset" | "getdel")) {
         return false;
     }
-    let of_type = args.first().and_then(|key| ctx.call(CallMode::Internal, "TYPE", [*key]));
-    of_type.is_some_and(|of_type| of_type.bytes() != b"string" && of_type.bytes() != b"none")
+    args.first().is_some_and(|key| !matches!(ctx.key_kind(key), KeyKind::String | KeyKind::None))
 }
 
 /// Whether the command may wait for a stream to change.
@@ -182,9 +181,13 @@ fn is_cached_count(ctx: Ctx<'_>, spec: &CommandSpec, args: &[&[u8]]) -> bool {
         return false;
     }
     let [key] = args else { return true };
-    let header = ctx.call(CallMode::Internal, "GETRANGE", [*key, b"0", b"15"]);
+    if ctx.key_kind(key) != KeyKind::String {
+        return true;
+    }
+    // What cannot be looked at may be stale.
+    let header = ctx.ask("GETRANGE", [*key, b"0", b"15"]);
     header.is_some_and(|header| match header.bytes() {
-        bytes if header.kind() != ReplyKind::String || bytes.len() < HYPERLOGLOG_HEADER_BYTES => true,
+        bytes if bytes.len() < HYPERLOGLOG_HEADER_BYTES => true,
         bytes => bytes[HYPERLOGLOG_HEADER_BYTES - 1] & 0x80 == 0,
     })
 }

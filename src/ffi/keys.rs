@@ -1,0 +1,92 @@
+//! Questions about keys of the selected database that leave no trace: neither statistics nor access times change, and nothing expires.
+
+use super::cluster::OpenedKey;
+use super::context::Ctx;
+use valkey_module::raw;
+
+/// The type of a key's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// There is no such key.
+    None,
+    /// A string.
+    String,
+    /// A list.
+    List,
+    /// A stream.
+    Stream,
+    /// Any other.
+    Other,
+}
+
+const OK: i32 = raw::VALKEYMODULE_OK as i32;
+
+impl Ctx<'_> {
+    /// The type of the key's value.
+    pub fn key_kind(self, key: &[u8]) -> KeyKind {
+        self.with_key(key, raw::VALKEYMODULE_READ, kind)
+    }
+
+    /// The length of a list or stream; `None` when the key is of another type.
+    pub fn key_length(self, key: &[u8], expected: KeyKind) -> Option<usize> {
+        self.with_key(key, raw::VALKEYMODULE_READ, |open| {
+            // SAFETY: the key is open.
+            (kind(open) == expected).then(|| unsafe { api!(ValkeyModule_ValueLength)(open) })
+        })
+    }
+
+    /// The id of a stream's last entry.
+    pub fn last_stream_id(self, key: &[u8]) -> Option<(u64, u64)> {
+        self.with_key(key, raw::VALKEYMODULE_READ, |open| {
+            let any = std::ptr::null_mut();
+            // SAFETY: the key is open, or null, which is refused as other types are; null stands for the first and the last possible id.
+            let started = unsafe {
+                api!(ValkeyModule_StreamIteratorStart)(open, raw::VALKEYMODULE_STREAM_ITERATOR_REVERSE as i32, any, any)
+            };
+            if started != OK {
+                return None;
+            }
+            let mut id = raw::ValkeyModuleStreamID { ms: 0, seq: 0 };
+            // SAFETY: the iterator was started above; `id` is live, and the number of fields is not asked for.
+            let found = unsafe { api!(ValkeyModule_StreamIteratorNextID)(open, &raw mut id, std::ptr::null_mut()) };
+            // SAFETY: it is stopped once.
+            unsafe { api!(ValkeyModule_StreamIteratorStop)(open) };
+            (found == OK).then_some((id.ms, id.seq))
+        })
+    }
+
+    /// When the key expires, in milliseconds since the Unix epoch; `None` when it does not, or is not there.
+    pub fn key_expiry_ms(self, key: &[u8]) -> Option<i64> {
+        let at = self.with_key(key, raw::VALKEYMODULE_READ, |open| {
+            // SAFETY: the key is open; null is refused before.
+            if open.is_null() { -1 } else { unsafe { api!(ValkeyModule_GetAbsExpire)(open) } }
+        });
+        (at >= 0).then_some(at)
+    }
+
+    /// Has the key expire, without an event; `false` when it is not there. A time that is past is taken as it is.
+    pub fn set_key_expiry(self, key: &[u8], at_ms: i64) -> bool {
+        self.has_key(key)
+            && self.with_key(key, raw::VALKEYMODULE_READ | raw::VALKEYMODULE_WRITE, |open| {
+                // SAFETY: the key is open for writing.
+                !open.is_null() && unsafe { api!(ValkeyModule_SetAbsExpire)(open, at_ms.max(0)) == OK }
+            })
+    }
+
+    /// Deletes all keys of all databases. Functions stay.
+    pub fn delete_all_keys(self) {
+        // SAFETY: called on the main thread (the context proves it); the AOF is not restarted, and the work is done now.
+        unsafe { api!(ValkeyModule_ResetDataset)(0, 0) };
+    }
+}
+
+fn kind(open: OpenedKey) -> KeyKind {
+    // SAFETY: the key is open; null stands for none.
+    match unsafe { api!(ValkeyModule_KeyType)(open) } as isize {
+        raw::VALKEYMODULE_KEYTYPE_EMPTY => KeyKind::None,
+        raw::VALKEYMODULE_KEYTYPE_STRING => KeyKind::String,
+        raw::VALKEYMODULE_KEYTYPE_LIST => KeyKind::List,
+        raw::VALKEYMODULE_KEYTYPE_STREAM => KeyKind::Stream,
+        _ => KeyKind::Other,
+    }
+}
