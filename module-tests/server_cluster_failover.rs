@@ -159,6 +159,39 @@ each_version! {
     }
 }
 
+/// An 8.1 server itself ends the wait of all blocked clients when it becomes a replica.
+#[test]
+fn a_script_that_waits_while_its_slot_leaves_is_sent_after_it() {
+    let shards = Shards::start(&builder(Version::V9_1), 1);
+    shards.attach_replicas();
+    let node = &shards.nodes[0];
+    let (mut client, mut control) = (node.raw(), node.raw());
+    let slot = control.run("CLUSTER KEYSLOT key").integer();
+    for connection in [&mut client, &mut control] {
+        connection.run("PING");
+    }
+    wait_until("the pause overtakes the script", PATIENCE, || {
+        // Both arrive at once; if the script comes first, it waits for the end of the round, and then for that of the pause.
+        node.signal("STOP");
+        client.send(&["EVAL", "return redis.call('SET', KEYS[1], 'v')", "1", "key"]);
+        control.send(&["CLIENT", "PAUSE", "600000", "WRITE"]);
+        node.signal("CONT");
+        assert!(!control.reply().is_error());
+        let waits = control.run("CLIENT LIST").text().contains("cmd=wbl.eval");
+        if !waits {
+            control.run("CLIENT UNPAUSE");
+            assert!(!client.reply().is_error());
+        }
+        waits
+    });
+    let before = control.run("DBSIZE").integer();
+    shards.failover(1);
+    control.run("CLIENT UNPAUSE");
+    let reply = format!("{:?}", client.reply());
+    assert_eq!(reply, format!("-MOVED {slot} 127.0.0.1:{}", shards.ports()[1]));
+    assert_eq!(shards.nodes[1].raw().run("DBSIZE").integer(), before);
+}
+
 /// Enough that the second server takes a while.
 const KEYS: i64 = 200_000;
 

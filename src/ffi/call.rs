@@ -209,19 +209,6 @@ impl Reply<'static> {
         NonNull::new(raw).map(|raw| Reply { raw, owned: true, outer: PhantomData })
     }
 
-    /// Looks at a reply that another owns.
-    ///
-    /// # Safety
-    /// `raw` is a reply that lives as long as the result is used, or null.
-    pub(super) unsafe fn borrow_raw(raw: *mut raw::ValkeyModuleCallReply) -> Option<Reply<'static>> {
-        NonNull::new(raw).map(|raw| Reply { raw, owned: false, outer: PhantomData })
-    }
-
-    pub(super) fn into_answer(mut self) -> Answer {
-        self.owned = false;
-        Answer(self.raw)
-    }
-
     /// The promise that the reply is; the reply itself when it is none.
     ///
     /// # Errors
@@ -235,26 +222,47 @@ impl Reply<'static> {
     }
 }
 
-/// A reply on its way to a client that was blocked for it: the server gets it with the release, and gives it back on the main thread.
-#[derive(Debug)]
-pub(super) struct Answer(NonNull<raw::ValkeyModuleCallReply>);
+/// What a client that was blocked for an answer gets: the server takes it with the release, and gives it back on the main thread.
+pub(super) enum Answer {
+    /// What a command answered.
+    Reply(Reply<'static>),
+    /// An error of the module's own.
+    Error(String),
+}
 
-// SAFETY: between threads only the pointer moves; the reply is read and freed by the main thread.
+// SAFETY: between threads only the answer as a whole moves; its reply is read and freed under the server's global lock.
 unsafe impl Send for Answer {}
 
 impl Answer {
     /// For ValkeyModule_UnblockClient, whose callbacks own it then.
     pub(super) fn into_raw(self) -> *mut c_void {
-        let raw = self.0.as_ptr();
-        std::mem::forget(self);
-        raw.cast()
+        Box::into_raw(Box::new(self)).cast()
+    }
+
+    /// Looks at an answer that the server has.
+    ///
+    /// # Safety
+    /// `raw` came from `into_raw` and lives as long as the result is used, or is null.
+    pub(super) unsafe fn borrow_raw<'a>(raw: *const c_void) -> Option<&'a Answer> {
+        // SAFETY: see the function's contract.
+        unsafe { raw.cast::<Answer>().as_ref() }
+    }
+
+    /// Takes an answer back.
+    ///
+    /// # Safety
+    /// `raw` came from `into_raw`, and nothing else uses it from now on; or it is null.
+    pub(super) unsafe fn free_raw(raw: *mut c_void) {
+        if !raw.is_null() {
+            // SAFETY: see the function's contract.
+            drop(unsafe { Box::from_raw(raw.cast::<Answer>()) });
+        }
     }
 }
 
-impl Drop for Answer {
-    fn drop(&mut self) {
-        // SAFETY: the reply is freed once, by its only owner. Reached only where a client left before it was answered, under the global lock.
-        unsafe { api!(ValkeyModule_FreeCallReply)(self.0.as_ptr()) };
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an answer")
     }
 }
 

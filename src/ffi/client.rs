@@ -25,7 +25,12 @@ impl Held {
 
     /// Of a client blocked with [`Ctx::block_for_answer`]: what it gets when it is released.
     pub fn set_answer(&mut self, answer: Reply<'static>) {
-        self.answer = Some(answer.into_answer());
+        self.answer = Some(Answer::Reply(answer));
+    }
+
+    /// The same with an error of the module's own; the text begins with its code and must not hold line ends.
+    pub fn set_error(&mut self, text: String) {
+        self.answer = Some(Answer::Error(text));
     }
 
     /// Has [`crate::module::blocking::left`] called when the client leaves its wait without the module: it disconnects, or CLIENT UNBLOCK ends it.

@@ -2,7 +2,7 @@
 //! acknowledgement, a panic ends the process rather than let a reply go on a broken state.
 
 use super::api;
-use super::call::{OwnedString, Reply, ReplyKind, take_own_call};
+use super::call::{Answer, OwnedString, Reply, ReplyKind, take_own_call};
 use super::client::User;
 use super::context::{Ctx, detached};
 use super::errors::find_optional_functions;
@@ -360,23 +360,27 @@ pub(super) unsafe extern "C" fn blocked_answer(
     _argc: c_int,
 ) -> c_int {
     guard("a blocked client's answer", || {
-        // SAFETY: the server passes a valid context; the private data is an `Answer`'s reply, which lives until `free_answer`, or null.
+        // SAFETY: the server passes a valid context; the private data is an `Answer`, which lives until `free_answer`, or null.
         let (ctx, answer) = unsafe {
             let answer = api!(ValkeyModule_GetBlockedClientPrivateData)(ctx);
-            (Ctx::from_raw(ctx), Reply::borrow_raw(answer.cast()))
+            (Ctx::from_raw(ctx), Answer::borrow_raw(answer))
         };
-        if let (Some(ctx), Some(answer)) = (ctx, answer)
-            && !(answer.kind() == ReplyKind::Error && ctx.reply_with_error_of(&answer))
-        {
-            ctx.reply_with(&answer);
+        match (ctx, answer) {
+            (Some(ctx), Some(Answer::Error(text))) => ctx.reply_error(text),
+            (Some(ctx), Some(Answer::Reply(reply)))
+                if !(reply.kind() == ReplyKind::Error && ctx.reply_with_error_of(reply)) =>
+            {
+                ctx.reply_with(reply);
+            }
+            _ => {}
         }
     });
     OK
 }
 
 pub(super) unsafe extern "C" fn free_answer(_ctx: *mut raw::ValkeyModuleCtx, answer: *mut c_void) {
-    // SAFETY: the server passes the private data, an `Answer`'s reply, once.
-    unsafe { api!(ValkeyModule_FreeCallReply)(answer.cast()) };
+    // SAFETY: the server passes the private data, an `Answer`, once.
+    unsafe { Answer::free_raw(answer) };
 }
 
 pub(super) unsafe extern "C" fn blocked_left(

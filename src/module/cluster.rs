@@ -105,6 +105,42 @@ pub(super) fn check(ctx: Ctx<'_>) -> Result<(), String> {
     if ctx.flags().in_cluster() { slots(ctx).map(|_| ()) } else { Ok(()) }
 }
 
+/// How the server refuses a module's call in cluster mode, and what it tells a client instead whose own command it refuses.
+const NOT_LOCAL: &[u8] = b"ERR Attempted to access a non local key in a cluster node";
+const DOWN: [(&str, &str); 2] = [
+    (" while the cluster is down", "CLUSTERDOWN The cluster is down"),
+    (" while the cluster is down and readonly", "CLUSTERDOWN The cluster is down and only accepts read commands"),
+];
+
+/// What a client gets whose command the server refused when the module ran it, after it had passed the server's own check: the slot has become
+/// another node's in between, or the cluster is down. `None` for all other answers.
+pub(super) fn redirection(ctx: Ctx<'_>, command: &[Vec<u8>], answer: &Reply<'_>) -> Option<String> {
+    if answer.kind() != ReplyKind::Error || !ctx.flags().in_cluster() {
+        return None;
+    }
+    if answer.bytes() == NOT_LOCAL {
+        let key = ctx.command_keys(command.iter().map(Vec::as_slice)).first().and_then(|at| command.get(*at))?;
+        return moved(ctx, key);
+    }
+    let text = String::from_utf8_lossy(answer.bytes());
+    let is_refusal = text.starts_with("ERR Can not execute a ");
+    DOWN.iter().find(|(end, _)| is_refusal && text.ends_with(end)).map(|(_, told)| (*told).into())
+}
+
+/// `MOVED slot endpoint:port`, as the server sends it; `None` while nobody owns the slot.
+fn moved(ctx: Ctx<'_>, key: &[u8]) -> Option<String> {
+    let ask = |words: &[&[u8]]| ctx.own().call(CallMode::Internal, "CLUSTER", words.iter().copied());
+    let slot = ask(&[b"KEYSLOT", key])?.integer();
+    let ranges = ask(&[b"SLOTS"])?;
+    let of_slot = |range: &Reply<'_>| {
+        let bound = |index| range.element(index).map(|bound| bound.integer());
+        bound(0).is_some_and(|first| first <= slot) && bound(1).is_some_and(|last| slot <= last)
+    };
+    let range = (0..ranges.len()).filter_map(|index| ranges.element(index)).find(of_slot)?;
+    let endpoint = range.element_of_element(2, 0).map(|endpoint| text(&endpoint)).unwrap_or_default();
+    Some(format!("MOVED {slot} {endpoint}:{}", range.element_of_element(2, 1)?.integer()))
+}
+
 /// Makes slots and recovered keys fit, as the server does with data that it has loaded at its start: keys of slots that other nodes own are
 /// deleted (remains of a slot that was moving when this node crashed; the deletions are logged like others), and slots that nobody owns but that
 /// have keys here are this node's (its `nodes.conf` was lost).

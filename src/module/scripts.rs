@@ -10,7 +10,7 @@ use crate::core::reads::Reads;
 use crate::ffi::{CallMode, Ctx, Held};
 use crate::module::server::Known;
 use crate::module::units::{finish_unit, wait_before_yield};
-use crate::module::{Frame, UnitHold, errors, with, wrap};
+use crate::module::{Frame, UnitHold, cluster, errors, with, wrap};
 
 /// A script that waits for the end of the iteration.
 pub(crate) struct Script {
@@ -78,7 +78,10 @@ fn run(ctx: Ctx<'_>, script: Script) {
         ctx.call(CallMode::AsUser { resp3 }, &String::from_utf8_lossy(name), args.iter().map(Vec::as_slice))
     });
     match answer {
-        Some(Some(answer)) => held.set_answer(answer),
+        Some(Some(answer)) => match cluster::redirection(ctx, &command, &answer) {
+            Some(error) => held.set_error(error),
+            None => held.set_answer(answer),
+        },
         // Its user has gone (and so has the client), or its arguments were refused before, which the filter lets no command come to.
         _ => {
             ctx.close_client(client);
