@@ -145,6 +145,14 @@ each_version! {
         assert_eq!(node.raw().run("DBSIZE").integer(), keys);
     }
 
+    fn a_node_whose_commands_are_renamed_recovers(version: Version) {
+        let builder = builder(version).config_file("rename-command CLUSTER group\nrename-command CONFIG \"\"\n");
+        let mut node = lone_node_of(builder, "group", 1000);
+        node.kill9_and_restart();
+        assert!(node.log().contains("a second server"), "the log was not replayed");
+        assert_eq!(node.raw().run("DBSIZE").integer(), 1000);
+    }
+
     fn a_node_that_has_lost_its_configuration_takes_the_slots_of_its_keys(version: Version) {
         let mut node = lone_node(version, KEYS);
         let slot = node.raw().run("CLUSTER KEYSLOT {m}").integer();
@@ -195,16 +203,23 @@ fn a_script_that_waits_while_its_slot_leaves_is_sent_after_it() {
 /// Enough that the second server takes a while.
 const KEYS: i64 = 200_000;
 
-/// A cluster of one node, with keys, killed.
+/// A cluster of one node, with keys.
 fn lone_node(version: Version, keys: i64) -> Server {
+    lone_node_of(builder(version), "CLUSTER", keys)
+}
+
+/// The same where the command CLUSTER has this name.
+fn lone_node_of(builder: ServerBuilder, cluster: &str, keys: i64) -> Server {
     let [port, bus] = free_ports();
-    let builder = builder(version).set("bind", "127.0.0.1").set("cluster-enabled", "yes");
+    let builder = builder.set("bind", "127.0.0.1").set("cluster-enabled", "yes");
     let node = builder.set("port", &port.to_string()).set("cluster-port", &bus.to_string()).start();
     let mut client = node.raw();
-    client.run("CLUSTER ADDSLOTSRANGE 0 16383");
-    wait_until("the cluster is up", PATIENCE, || client.run("CLUSTER INFO").text().contains("cluster_state:ok"));
+    client.run(&format!("{cluster} ADDSLOTSRANGE 0 16383"));
+    let info = format!("{cluster} INFO");
+    wait_until("the cluster is up", PATIENCE, || client.run(&info).text().contains("cluster_state:ok"));
     let script = "for i = 1, ARGV[1] do redis.call('SET', KEYS[1] .. i, 'value ' .. i) end";
-    client.call(&["EVAL", script, "1", "{m}", &keys.to_string()]);
+    let reply = client.call(&["EVAL", script, "1", "{m}", &keys.to_string()]);
+    assert!(!reply.is_error(), "{reply:?}");
     node
 }
 
