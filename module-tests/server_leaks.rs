@@ -5,7 +5,8 @@ mod harness;
 
 use harness::resp::encode;
 use harness::scene::split;
-use harness::{Lever, RawConnection, Scene, Server, ServerBuilder, Version, each_version};
+use harness::server::info_field;
+use harness::{Lever, PATIENCE, RawConnection, Scene, Server, ServerBuilder, Version, each_version, wait_until};
 
 /// Group readers whose group, consumer or stream is named as an option is.
 const GROUP_READS: &[&str] = &[
@@ -107,4 +108,141 @@ each_version! {
             }
         }
     }
+
+    fn refused_commands_change_nothing_and_hold_nobody_up(version: Version) {
+        let server = ServerBuilder::with_module(version).in_memory().start();
+        let mut control = server.raw();
+        for command in ["SETRANGE big 100000 x", "XGROUP CREATE s g $ MKSTREAM", "PFADD log a", "SET k v", "ACL SETUSER poor on nopass ~none +@all", "ACL SETUSER bare on nopass ~none +@all -wbl.call -wbl.read"] {
+            control.run(command);
+        }
+        control.run("CONFIG SET requirepass secret");
+        control.run("WBL.WAIT");
+        let refused = [
+            "BITFIELD big OVERFLOW FAIL GET u8 0",
+            "BITFIELD big OVERFLOW FAIL INCRBY u8 1600000 1",
+            "XACK big",
+            "XACK s g 1-1",
+            "XREADGROUP GROUP g c BLOCK 0 STREAMS s >",
+            "XREADGROUP GROUP g c STREAMS s >",
+            "XREAD BLOCK 0 STREAMS s $",
+            "PFCOUNT log",
+            "SPOP big",
+            "BLPOP big 0",
+            "WATCH k",
+            "EVAL return(1) 1 k",
+            "NOSUCH k",
+            "GET k",
+            "SET k x",
+            "SETNX k x",
+        ];
+        let state = |control: &mut RawConnection| {
+            let field = |control: &mut RawConnection, name: &str| info_field(control, "wbl", name).unwrap();
+            ["wbl_appended_offset", "wbl_state_images", "wbl_inline_waits", "wbl_write_blocked_count"].map(|name| field(control, name))
+        };
+        let mut findings = Vec::new();
+        for user in ["nobody", "poor", "bare"] {
+            for command in refused {
+                let mut client = server.raw();
+                if user != "nobody" {
+                    client.run(&format!("AUTH {user} any"));
+                }
+                let before = state(&mut control);
+                let reply = client.call(&split(command));
+                assert!(reply.is_error(), "{user}: {command}: {reply:?}");
+                let after = state(&mut control);
+                // What others do then is logged and held as ever.
+                let mut writer = authenticated(&server);
+                (0..3).for_each(|_| drop(writer.run("XADD s MAXLEN 1 * f v")));
+                let images = state(&mut control)[1] != after[1];
+                if before != after || images {
+                    findings.push(format!("{user}: {command}: {before:?}, {after:?}, images later: {images}"));
+                }
+            }
+        }
+        assert!(findings.is_empty(), "{}", findings.join("\n"));
+    }
+
+    fn nothing_hides_behind_a_refused_command(version: Version) {
+        let mut scene = Scene::start(version);
+        scene.prepare(&["ACL SETUSER bare on nopass ~* +@all -wbl.call -wbl.read"]);
+        for lever in Lever::ALL {
+            for refused in ["NOSUCH", "GET", "effects.none x", "DEBUG", "EVAL", "EVALSHA none 0"] {
+                // A reader that waits.
+                scene.prepare(&["FLUSHALL", "XADD s 0-1 f v", "SET k old"]);
+                let (mut reader, mut transaction) = (scene.server.raw(), scene.server.raw());
+                pipeline(&mut reader, &format!("{refused}; XREAD BLOCK 0 STREAMS s $"));
+                assert!(reader.reply().is_error(), "{refused}");
+                scene.wait_blocked(1);
+                scene.freeze(lever);
+                let mut writer = scene.server.raw();
+                writer.send_text("XADD s 1-1 f v");
+                scene.assert_withheld(&mut reader, &format!("XREAD behind {refused}, {lever:?}"));
+                // A transaction that reads.
+                writer.send_text("SET k new");
+                pipeline(&mut transaction, &format!("{refused}; MULTI; GET k; EXEC"));
+                let early = transaction.drain(std::time::Duration::from_millis(50));
+                scene.thaw();
+                assert!(!early.escape_ascii().to_string().contains("new"), "EXEC behind {refused}, {lever:?}");
+                assert_eq!(reader.reply().items().len(), 1);
+            }
+        }
+        scene.end();
+    }
+
+    fn watching_again_and_again_takes_no_memory(version: Version) {
+        let scene = Scene::start(version);
+        let mut client = scene.server.raw();
+        let watches: Vec<u8> = (0..10_000).flat_map(|_| encode(&["WATCH", "key"])).collect();
+        let round = |client: &mut RawConnection| {
+            client.send_bytes(&watches).expect("the server takes the commands");
+            (0..10_000).for_each(|_| drop(client.reply()));
+        };
+        round(&mut client);
+        let before = resident_kib(&scene.server);
+        (0..10).for_each(|_| round(&mut client));
+        let grown = resident_kib(&scene.server) - before;
+        assert!(grown < 2048, "100,000 WATCHes of one key took {grown} KiB");
+    }
+
+    fn a_reader_with_output_left_gets_no_entry_early(version: Version) {
+        let mut scene = Scene::start(version);
+        scene.prepare(&["XADD s 0-1 f v"]);
+        scene.control.call(&["SET", "value", &"x".repeat(16_000)]);
+        scene.prepare(&[]);
+        // The loop waits for a reader that tracks, as nothing shows when the server serves it.
+        let mut reader = tracker(&scene.server);
+        let id = reader.run("CLIENT ID").integer();
+        let (mut sleeper, mut writer) = (scene.server.raw(), scene.server.raw());
+        writer.run("PING");
+        wait_until("output is left", PATIENCE, || {
+            reader.send_text("GET value");
+            let line = scene.control.run(&format!("CLIENT LIST ID {id}")).text();
+            line.contains(" events=rw")
+        });
+        reader.send_text("XREAD BLOCK 0 STREAMS s $");
+        scene.wait_blocked(1);
+        scene.freeze(Lever::Sync);
+        // Both the write and the room for more output are there when the sleep ends.
+        sleeper.send_text("DEBUG SLEEP 0.2");
+        writer.send_text("XADD s 1-1 f entry");
+        let shown = reader.drain(std::time::Duration::from_millis(500));
+        scene.thaw();
+        assert!(!shown.windows(5).any(|bytes| bytes == b"entry"), "the entry was shown before it was durable");
+        writer.reply();
+        let rest = reader.drain(std::time::Duration::from_millis(200));
+        assert!(rest.windows(5).any(|bytes| bytes == b"entry"), "the reader got its entry");
+    }
+}
+
+fn authenticated(server: &Server) -> RawConnection {
+    let mut client = server.raw();
+    client.run("AUTH secret");
+    client
+}
+
+/// The memory of the server's process.
+fn resident_kib(server: &Server) -> i64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.process_id())).expect("the process' status");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its resident memory");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
 }

@@ -127,6 +127,16 @@ impl RawConnection {
         }
     }
 
+    /// What arrives within this time, with what arrived before.
+    pub fn drain(&mut self, time: Duration) -> Vec<u8> {
+        let start = Instant::now();
+        while start.elapsed() < time {
+            self.receive().expect("the connection is open");
+            std::thread::sleep(GRACE / 5);
+        }
+        std::mem::take(&mut self.buffer)
+    }
+
     /// Fails when a byte arrives within this time.
     pub fn assert_nothing(&mut self, time: Duration, what: &str) {
         let start = Instant::now();

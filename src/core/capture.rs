@@ -280,13 +280,6 @@ impl Capture {
         unit.command(0, &[b"SWAPDB", first.to_string().as_bytes(), second.to_string().as_bytes()]);
     }
 
-    /// The command announced last was refused: what it might have done unseen it has not.
-    pub fn drop_refused(&mut self) {
-        if self.unit.as_ref().is_some_and(Unit::is_speculative) {
-            self.unit = None;
-        }
-    }
-
     /// Whether a unit is open.
     pub fn has_unit(&self) -> bool {
         self.unit.is_some()

@@ -222,11 +222,22 @@ impl ReadSet {
     }
 }
 
+/// More keys of one client are not kept: its EXEC waits for every change then.
+const WATCHED_KEYS_MAX: usize = 1024;
+
+/// What a client watches.
+#[derive(Debug)]
+enum Watched {
+    Keys(HashSet<DbKey>),
+    /// Not known, or too much to be kept.
+    Anything,
+}
+
 /// What clients have queued since MULTI and what they watch.
 #[derive(Debug, Default)]
 pub struct Transactions {
     queued: HashMap<ClientId, ReadSet>,
-    watched: HashMap<ClientId, HashSet<DbKey>>,
+    watched: HashMap<ClientId, Watched>,
 }
 
 impl Transactions {
@@ -237,7 +248,18 @@ impl Transactions {
 
     /// A client watches a key.
     pub fn watch(&mut self, client: ClientId, key: DbKey) {
-        self.watched.entry(client).or_default().insert(key);
+        let watched = self.watched.entry(client).or_insert_with(|| Watched::Keys(HashSet::new()));
+        if let Watched::Keys(keys) = watched
+            && keys.insert(key)
+            && keys.len() > WATCHED_KEYS_MAX
+        {
+            *watched = Watched::Anything;
+        }
+    }
+
+    /// A client watches keys that are not known.
+    pub fn watch_anything(&mut self, client: ClientId) {
+        self.watched.insert(client, Watched::Anything);
     }
 
     /// A client watches nothing any more.
@@ -248,11 +270,15 @@ impl Transactions {
     /// The client's transaction ends: the newest change that its reply can show, and whether it runs commands that may show more.
     pub fn finish(&mut self, client: ClientId, db: u32, dirty: &DirtyKeys) -> (Option<Lsn>, bool) {
         let set = self.queued.remove(&client).unwrap_or_default();
-        let watched = self.watched.remove(&client).unwrap_or_default();
+        let watched = self.watched.remove(&client);
         if set.refused {
             return (None, false);
         }
-        let watched = watched.iter().filter_map(|(db, key)| dirty.key(*db, key)).max();
+        let watched = match watched {
+            None => None,
+            Some(Watched::Keys(keys)) => keys.iter().filter_map(|(db, key)| dirty.key(*db, key)).max(),
+            Some(Watched::Anything) => dirty.any_change(),
+        };
         (watched.max(set.newest_change(db, dirty)), set.runs_others)
     }
 
@@ -289,14 +315,18 @@ impl BlockedReaders {
         }
     }
 
-    /// Whether a client may wait for this key.
-    pub fn wait_for(&self, db: u32, key: &[u8]) -> bool {
-        !self.keys.is_empty() && self.keys.contains_key(&(db, Arc::from(key)))
+    /// The clients that may wait for this key.
+    pub fn readers_of(&self, db: u32, key: &[u8]) -> Vec<ClientId> {
+        if self.keys.is_empty() || !self.keys.contains_key(&(db, Arc::from(key))) {
+            return Vec::new();
+        }
+        let reads = |keys: &Vec<DbKey>| keys.iter().any(|(own_db, own)| *own_db == db && **own == *key);
+        self.clients.iter().filter(|(_, keys)| reads(keys)).map(|(client, _)| *client).collect()
     }
 
-    /// Whether any client waits.
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+    /// All clients that may wait.
+    pub fn readers(&self) -> Vec<ClientId> {
+        self.clients.keys().copied().collect()
     }
 }
 
@@ -370,6 +400,8 @@ mod tests {
         assert_eq!(finish(&mut transactions, 1, 1), None);
         transactions.watch(1, (1, Arc::from(&b"b"[..])));
         assert_eq!(finish(&mut transactions, 1, 0), Some(Lsn::new(7)));
+        (0..=WATCHED_KEYS_MAX).for_each(|number| transactions.watch(4, (5, number.to_string().as_bytes().into())));
+        assert_eq!(finish(&mut transactions, 4, 0), Some(Lsn::new(7)));
         transactions.queued(2).anything();
         assert_eq!(finish(&mut transactions, 2, 0), Some(Lsn::new(7)));
         transactions.queued(3).key(b"a");

@@ -51,7 +51,7 @@ pub enum Rule {
     SetFields,
     /// MSETEX: absolute expiry, conditions dropped.
     MultiSet,
-    /// BITFIELD: verbatim; with OVERFLOW FAIL its key is logged whatever it did, as it may lengthen the string without an event.
+    /// BITFIELD: verbatim. With OVERFLOW FAIL it may lengthen the string without an event: an image of its key where the module does not run it.
     Bits,
     /// SPOP: SREM of what its reply named; an image where the reply was not seen.
     RandomPop,

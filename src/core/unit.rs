@@ -116,11 +116,6 @@ impl Unit {
         self.touched = std::mem::take(&mut self.touched).into_iter().map(swapped).collect();
     }
 
-    /// Whether nothing has told of a change yet.
-    pub fn is_speculative(&self) -> bool {
-        self.is_empty() && self.touched.is_empty() && self.emptied.is_empty()
-    }
-
     /// Whether all that has happened is that the server made room, as it does before it runs a command.
     pub fn has_only_evictions(&self) -> bool {
         self.events > 0 && self.events == self.evictions

@@ -56,7 +56,7 @@ pub use registration::{
     CommandDocs, CommandFlags, ConfigKind, follow_all_events, load_configs, register_command, register_config,
     register_hooks, server_version, unregister_hooks, watch_results,
 };
-pub use shells::{CommandResult, Filter, LoadingPhase};
+pub use shells::{CommandResult, Filter, LoadingPhase, Rights};
 pub use signals::{exit_now, kill_process, stop_process};
 
 /// Ends the server: an API function that the module was loaded with has gone, so no promise can be kept.

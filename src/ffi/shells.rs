@@ -51,6 +51,17 @@ unsafe fn arguments<'a>(argv: *mut *mut raw::ValkeyModuleString, argc: c_int) ->
     (0..usize::try_from(argc).unwrap_or(0)).map(|index| unsafe { bytes(*argv.add(index)) }).collect()
 }
 
+/// What a client may run of a command and the module's command that would run it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// Not even the command: the server refuses it.
+    None,
+    /// The command alone.
+    Own,
+    /// Both.
+    Both,
+}
+
 /// A command in the command filter, before it runs.
 pub struct Filter {
     raw: *mut raw::ValkeyModuleCommandFilterCtx,
@@ -92,16 +103,19 @@ impl Filter {
         unsafe { bytes(string) }
     }
 
-    /// Whether the client's user may run the command `name NAME ARG...`.
-    pub fn may_run_as(&self, ctx: Ctx<'_>, name: &CStr) -> bool {
-        let Some(user) = User::of(ctx, self.client_id()) else { return false };
+    /// Whether the client's user may run the command, and `name NAME ARG...` as well.
+    pub fn rights(&self, ctx: Ctx<'_>, name: &CStr) -> Rights {
+        let Some(user) = User::of(ctx, self.client_id()) else { return Rights::Own };
         let name = OwnedString::new(name.to_bytes());
         // SAFETY: the filter context is the running callback's; indices below the count have an argument.
         let arg = |index| unsafe { api!(ValkeyModule_CommandFilterArgGet)(self.raw, index) };
         let count = i32::try_from(self.len()).unwrap_or(0);
         let mut argv: Vec<_> = std::iter::once(name.as_raw()).chain((0..count).map(arg)).collect();
-        // What it may not run itself the server refuses in its own way.
-        argv.get_mut(1..).is_some_and(|own| user.may_run(own)) && user.may_run(&mut argv)
+        match argv.get_mut(1..).is_some_and(|own| user.may_run(own)) {
+            false => Rights::None,
+            true if user.may_run(&mut argv) => Rights::Both,
+            true => Rights::Own,
+        }
     }
 
     /// Replaces an argument.
@@ -247,7 +261,7 @@ pub(super) unsafe extern "C" fn server_event(
                 // SAFETY: for this event the server passes a ClientInfo of at least version 1.
                 let client = unsafe { &*data.cast::<raw::ValkeyModuleClientInfo>() }.id;
                 if sub == raw::VALKEYMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED {
-                    hooks::client_gone(ctx, client);
+                    hooks::client_gone(client);
                 } else {
                     hooks::client_came(client);
                 }

@@ -5,12 +5,14 @@ use crate::core::capture::Class;
 use crate::core::leaf::ClientId;
 use crate::core::reads::{self, Reads};
 use crate::core::table::Rule;
-use crate::ffi::{ClientInfo, Ctx, Filter, client_info, watch_results};
+use crate::ffi::{ClientInfo, Ctx, Filter, Rights, client_info, watch_results};
 use crate::log::Lsn;
 use crate::module::arguments::{
-    NAME_BYTES_MAX, is_client_pause, key_positions, lower_case, read_blocks, selected_db, unblocked_client,
+    NAME_BYTES_MAX, is_client_pause, is_failing_bitfield, key_positions, lower_case, read_blocks, selected_db,
+    unblocked_client,
 };
 use crate::module::server::Known;
+use crate::module::settle::{Announced, belongs_to_announced, settle};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_late, finish_suspects, wait_before_yield};
 use crate::module::{Module, State, server, with, wrap};
 use std::ffi::CStr;
@@ -41,7 +43,11 @@ impl Verdict {
 /// A command is about to run or to be queued, at top level or from a script or module.
 pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
     finish_deferred(ctx);
-    finish_late(ctx, filter.client_id());
+    let nested = is_nested(ctx, &filter);
+    if !nested {
+        settle(ctx);
+        finish_late(ctx);
+    }
     // A blocked reader that the command before served has run by now, unseen; what it did comes before what this command does.
     if with(|module| module.capture.has_suspects()) == Some(true) {
         finish_suspects(ctx);
@@ -50,7 +56,8 @@ pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
         // That client has its answer and waits for the disk only; for the server's eyes it is not blocked.
         return filter.replace(2, NO_CLIENT);
     }
-    let Some(verdict) = with(|module| if module.state.logs() { module.announce(ctx, &filter) } else { Verdict::PASS })
+    let Some(verdict) =
+        with(|module| if module.state.logs() { module.announce(ctx, &filter, nested) } else { Verdict::PASS })
     else {
         return;
     };
@@ -65,15 +72,19 @@ pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
     }
 }
 
+/// Whether the command is one of a script's or another module's, inside of a client's command or by itself.
+fn is_nested(ctx: Ctx<'_>, filter: &Filter) -> bool {
+    let inside = with(|module| module.frame.is_some() || !module.clients.contains(&filter.client_id()));
+    inside != Some(false) || ctx.flags().in_script() || belongs_to_announced(ctx)
+}
+
 impl Module {
     /// A command that the server refused, after it was announced, has changed and shown nothing: the end of a unit comes before the next command.
     pub(super) fn drop_leftovers(&mut self) {
-        if self.frame.is_none() && !self.unit_end_deferred && self.unit_holds.is_empty() {
-            self.capture.drop_refused();
-            if !self.capture.has_unit() {
-                self.unit_reads = None;
-                self.unit_waits = false;
-            }
+        if self.frame.is_none() && !self.unit_end_deferred && self.unit_holds.is_empty() && !self.capture.has_unit() {
+            self.unit_reads = None;
+            self.unit_waits = false;
+            self.unit_waiters.clear();
         }
     }
 
@@ -100,14 +111,12 @@ impl Module {
         self.commands.get(&lower[..len]).copied().unwrap_or(Known::HARMLESS)
     }
 
-    fn announce(&mut self, ctx: Ctx<'_>, filter: &Filter) -> Verdict {
+    fn announce(&mut self, ctx: Ctx<'_>, filter: &Filter, is_nested: bool) -> Verdict {
         let client = filter.client_id();
         let known = self.known(filter.arg(0), filter.arg(1));
-        // What scripts and modules run inside of a command has a client of its own, whose id may be that of a connected one.
-        let in_script = ctx.flags().in_script();
-        let is_nested = self.frame.is_some() || self.opaque_runs || in_script || !self.clients.contains(&client);
         if !is_nested {
             self.drop_leftovers();
+            self.top_client = client;
         }
         match known.class {
             // Neither scripts nor modules can run these.
@@ -118,9 +127,12 @@ impl Module {
         }
         if is_nested {
             // Scripts of one EXEC may begin in different databases.
-            let db = if in_script && !ctx.flags().in_exec() { self.script_db } else { None };
-            self.note_read(self.newest_read(ctx, filter, known.reads, db));
-            return self.announce_running(ctx, filter, client, known, None);
+            let flags = ctx.flags();
+            let db = if flags.in_script() && !flags.in_exec() { self.script_db } else { None };
+            let reads = self.note_read(self.newest_read(ctx, filter, known.reads, db));
+            let verdict = self.announce_running(ctx, filter, client, known, None);
+            // The end asked for before may have come already, when the server made room.
+            return Verdict { watch_unit: verdict.watch_unit || reads, ..verdict };
         }
         self.stop_stepping(ctx);
         self.blocked_readers.remove(client);
@@ -154,7 +166,6 @@ impl Module {
 
     fn announce_exec(&mut self, ctx: Ctx<'_>, client: ClientId) -> Verdict {
         self.stop_stepping(ctx);
-        self.top_client = client;
         self.postponed |= self.may_be_postponed(ctx, Known::UNKNOWN);
         // Calls at the end of such a unit would end the pause before it begins, which the server asserts against.
         self.unit_end_deferred = self.pause_queued.remove(&client);
@@ -169,7 +180,7 @@ impl Module {
         if !self.capture.has_queued_writes(client) || self.watch_results(ctx) {
             self.capture.exec_stepwise(client);
         } else if self.capture.exec(client, server::error_replies(ctx), ctx.unit_time_us() / 1000) {
-            self.unit_waits = true;
+            self.announced = Announced::UnseenExec { runs_before: server::runs_of(ctx, "exec") };
             return Verdict { may_yield, ..Verdict::WATCH };
         }
         Verdict { may_yield, watch_unit: reads, ..Verdict::PASS }
@@ -198,8 +209,8 @@ impl Module {
         self.capture.command(client, Class::ReadOnly, None, std::iter::empty());
         match self.info_of(ctx, client) {
             Some(info) if class == Class::Watch && !info.in_multi => {
-                (1..filter.len())
-                    .for_each(|index| self.transactions.watch(client, (info.db, filter.arg(index).into())));
+                let keys = (1..filter.len()).map(|index| (info.db, filter.arg(index).into()));
+                self.announced = Announced::Watch(keys.collect());
             }
             Some(info) if class == Class::Unwatch && !info.in_multi => self.transactions.unwatch(client),
             _ => {}
@@ -264,13 +275,20 @@ impl Module {
         self.postponed |= self.may_be_postponed(ctx, known);
         let asked = !self.asking.is_empty() && self.asking.remove(&client);
         // What the server refuses by itself shows nothing.
-        let refused = known.refuses(filter.len());
-        if let Some(wrapper) = self.wrapper(filter, known, shown).filter(|_| !refused) {
+        if known.refuses(filter.len()) {
+            return self.announce_nothing(client);
+        }
+        if let Some(wrapper) = self.wrapper(filter, known, shown) {
             let as_sent = self.must_run_as_sent(ctx, client, known, asked);
-            let may_be_held = !as_sent && self.may_be_held(ctx, client, known, info);
-            if may_be_held && filter.may_run_as(ctx, wrapper) {
-                self.capture.command(client, Class::ReadOnly, None, std::iter::empty());
-                return Verdict::wrap(wrapper);
+            if !as_sent && self.may_be_held(ctx, filter, known, info) {
+                match filter.rights(ctx, wrapper) {
+                    Rights::None => return self.announce_nothing(client),
+                    Rights::Own => {}
+                    Rights::Both => {
+                        self.announce_nothing(client);
+                        return Verdict::wrap(wrapper);
+                    }
+                }
             }
         }
         if filter.arg(0).eq_ignore_ascii_case(b"client") {
@@ -281,11 +299,14 @@ impl Module {
             self.debugging.insert(client);
         }
         let reads = self.note_read(shown);
-        if reads {
-            self.top_client = client;
-        }
         let verdict = self.announce_running(ctx, filter, client, known, Some(client));
         Verdict { watch_unit: verdict.watch_unit || reads, ..verdict }
+    }
+
+    /// The server refuses the command, or has the module run it.
+    fn announce_nothing(&mut self, client: ClientId) -> Verdict {
+        self.capture.command(client, Class::ReadOnly, None, std::iter::empty());
+        Verdict::PASS
     }
 
     /// Whether only the server itself can run the command as it should.
@@ -326,6 +347,7 @@ impl Module {
                 (filter.len() == 2 || shown.is_some()).then_some(wrap::READ)
             }
             Class::Write(spec) if spec.is_wrapped() => (active || !spec.blocks || !blocks()).then_some(wrap::CALL),
+            Class::Write(spec) if is_failing_bitfield(filter, spec) => Some(wrap::CALL),
             Class::Write(spec) if spec.blocks || spec.is_unknown() => None,
             Class::Write(spec) => {
                 let args = || (0..filter.len()).map(|index| filter.arg(index));
@@ -344,12 +366,13 @@ impl Module {
 
     /// Whether the client's reply to a command that the module runs can be held: else the loop waits for it. What must be run by the module
     /// to be seen is, whoever waits then.
-    fn may_be_held(&mut self, ctx: Ctx<'_>, client: ClientId, known: Known, info: Option<ClientInfo>) -> bool {
+    fn may_be_held(&mut self, ctx: Ctx<'_>, filter: &Filter, known: Known, info: Option<ClientInfo>) -> bool {
+        let client = filter.client_id();
         // A subscriber may run certain commands only, and is told their names.
         let Some(info) = info.or_else(|| self.info_of(ctx, client)).filter(|info| !info.subscribed) else {
             return false;
         };
-        if matches!(known.class, Class::Write(spec) if spec.is_wrapped()) {
+        if matches!(known.class, Class::Write(spec) if spec.is_wrapped() || is_failing_bitfield(filter, spec)) {
             return true;
         }
         // Invalidations of a held client leave before its reply.

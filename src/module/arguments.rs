@@ -3,6 +3,7 @@
 use crate::core::leaf::ClientId;
 use crate::core::reads::{self, Reads};
 use crate::core::stream_reads::StreamRead;
+use crate::core::table::{CommandSpec, Rule};
 use crate::ffi::{Ctx, Filter};
 
 /// Longest command name that the table knows, with room for subcommands.
@@ -46,8 +47,13 @@ pub(super) fn read_blocks(filter: &Filter) -> bool {
     StreamRead::parse(args).map_or_else(|| has_arg(filter, b"BLOCK"), |read| read.blocks)
 }
 
+/// Whether it is BITFIELD with OVERFLOW FAIL, which may lengthen a string without an event.
+pub(super) fn is_failing_bitfield(filter: &Filter, spec: &CommandSpec) -> bool {
+    spec.rule == Rule::Bits && (2..filter.len()).any(|index| filter.arg(index).eq_ignore_ascii_case(b"FAIL"))
+}
+
 /// Whether a word stands among the arguments.
-pub(super) fn has_arg(filter: &Filter, wanted: &[u8]) -> bool {
+fn has_arg(filter: &Filter, wanted: &[u8]) -> bool {
     (1..filter.len()).any(|index| filter.arg(index).eq_ignore_ascii_case(wanted))
 }
 

@@ -50,7 +50,7 @@ pub fn answered(ctx: Ctx<'_>, client: u64, reply: Reply<'static>) {
         logs
     });
     if let (Some(spec), Some(true)) = (spec, logs) {
-        wrap::seal(ctx, spec, &args, Some(&reply));
+        wrap::seal(ctx, spec, &args, Some(&reply), false);
     }
     held.set_answer(reply);
     if logs != Some(true) {

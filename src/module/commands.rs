@@ -1,6 +1,6 @@
 //! The module's commands.
 
-use crate::ffi::{CommandDocs, CommandFlags, Ctx, Level, log, register_command};
+use crate::ffi::{CallMode, CommandDocs, CommandFlags, Ctx, Level, log, register_command};
 use crate::module::config::{Setting, value};
 use crate::module::points::{self, Action};
 use crate::module::release::{Release, Waiting};
@@ -117,6 +117,11 @@ const fn wrapper(
         args: &[(c"command", None, false)],
     };
     Entry { name, flags: CommandFlags { flags, acl_categories }, docs, run }
+}
+
+/// Runs a command of the module's that does nothing.
+pub(super) fn call_for_nothing(ctx: Ctx<'_>) {
+    ctx.own().call(CallMode::Internal, "wbl.wait", [&b"never"[..]]);
 }
 
 /// Registers all commands. `false` when the server refused one.

@@ -4,6 +4,7 @@ use crate::core::capture::Done;
 use crate::core::dirty::DbKey;
 use crate::core::leaf::{Event, EventKind, Outcome, Query};
 use crate::ffi::{CommandResult, ContextFlags, Ctx, KeyKind, LoadingPhase, client_info, server_version};
+use crate::module::settle::{Announced, settle, settle_unseen};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, finish_unit, wait_now};
 use crate::module::{Module, State, UnitHold, base, lifecycle, notify, recovery, scripts, server, waiting, with};
 
@@ -45,11 +46,12 @@ impl Module {
             frame.changed = true;
             return;
         }
-        if self.state != State::Active || self.unit_waits || !self.unit_holds.is_empty() {
+        if self.state != State::Active || !self.unit_holds.is_empty() {
             return;
         }
         let flags = ctx.flags();
-        let cannot_hold = flags.in_exec()
+        let cannot_hold = self.unit_waits
+            || flags.in_exec()
             || flags.in_script()
             || flags.denies_blocking()
             || self.capture.may_have_replied(client)
@@ -68,9 +70,8 @@ impl Module {
         match held {
             Some(held) => self.unit_holds.push(UnitHold { client, held }),
             None => {
-                self.unit_waits = true;
                 let is_top = !flags.in_script() && !flags.denies_blocking() && self.clients.contains(&client);
-                self.top_client = if is_top { client } else { self.top_client };
+                self.wait_for_unit(if is_top { client } else { self.top_client });
             }
         }
     }
@@ -106,7 +107,10 @@ pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server
         if is_write {
             module.hold(ctx, client);
         }
-        module.unit_waits |= module.blocked_readers.wait_for(ctx.selected_db(), key) && module.state == State::Active;
+        if module.state == State::Active {
+            let readers = module.blocked_readers.readers_of(ctx.selected_db(), key);
+            readers.into_iter().for_each(|reader| module.wait_for_unit(reader));
+        }
     });
     ask_for_unit_end(ctx);
     if kind == EventKind::Arrived
@@ -160,7 +164,9 @@ pub fn command_done(ctx: Ctx<'_>, result: &CommandResult<'_>) {
         let CommandResult { changed, failed, .. } = *result;
         let done = Done { changed, failed, db: module.info_of(ctx, client).map(|info| info.db) };
         let unseen = module.capture.command_done(client, &result.args(), done, ctx.unit_time_us() / 1000);
-        module.unit_waits |= unseen;
+        if unseen {
+            module.wait_for_unit(client);
+        }
         unseen
     });
     if unseen == Some(true) {
@@ -188,9 +194,10 @@ pub fn unit_end(ctx: Ctx<'_>) {
     if early == Some(true) && ctx.ask_for_unit_end() {
         return;
     }
+    let has_run = settle_unseen(ctx);
     let ends = with(|module| {
         (module.unit_end_repeated, module.unit_end_asked) = (false, false);
-        !module.unit_end_deferred && !module.capture.puts_end_off()
+        !module.unit_end_deferred && (has_run || !module.capture.puts_end_off())
     });
     if ends == Some(true) {
         finish_unit(ctx);
@@ -217,9 +224,11 @@ fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, i64)) {
         record(module, now_ms);
         match &mut module.frame {
             Some(frame) => frame.changed = true,
-            None => module.unit_waits |= module.unit_holds.is_empty(),
+            None if module.unit_holds.is_empty() => module.wait_for_unit(module.top_client),
+            None => {}
         }
-        module.unit_waits |= !module.blocked_readers.is_empty();
+        let readers = module.blocked_readers.readers();
+        readers.into_iter().for_each(|reader| module.wait_for_unit(reader));
         true
     });
     if recorded == Some(true) {
@@ -248,13 +257,12 @@ pub fn client_came(client: u64) {
 }
 
 /// A client has gone.
-pub fn client_gone(ctx: Ctx<'_>, client: u64) {
-    let flags = ctx.flags();
+pub fn client_gone(client: u64) {
     with(|module| {
-        // What a refused command of it left behind would be waited for while the server frees the client.
-        if !flags.in_exec() && !flags.in_script() && !module.opaque_runs {
-            module.drop_leftovers();
+        if module.top_client == client && !matches!(module.announced, Announced::Opaque) {
+            module.announced = Announced::Nothing;
         }
+        module.unit_waiters.retain(|waiter| *waiter != client);
         module.capture.client_gone(client);
         module.pipeliners.client_gone(client);
         module.clients.remove(&client);
@@ -299,6 +307,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
 /// Ends the unit of the last command, and logs what blocked readers may have changed.
 fn finish_commands(ctx: Ctx<'_>) {
     finish_deferred(ctx);
+    settle(ctx);
     finish_unit(ctx);
     finish_suspects(ctx);
 }

@@ -17,6 +17,7 @@ use crate::module::gate::{self, GatedStorage};
 use crate::module::points::{self, Point};
 use crate::module::release::Release;
 use crate::module::role::{Role, role_at_start};
+use crate::module::settle::Announced;
 use crate::module::units::{finish_unit, unix_ms};
 use crate::module::{
     Module, State, cluster, commands, names, notify, recovery, replace, scripts, second_server, server, with,
@@ -73,7 +74,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         unit_holds: Vec::new(),
         frame: None,
         unit_reads: None,
-        opaque_runs: false,
+        announced: Announced::default(),
         transactions: Transactions::default(),
         blocked_readers: BlockedReaders::default(),
         deadlines: Deadlines::default(),
@@ -81,6 +82,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         blocked: HashMap::new(),
         answered: HashSet::new(),
         unit_waits: false,
+        unit_waiters: Vec::new(),
         unit_end_asked: false,
         other_modules: server::has_other_modules(ctx),
         unit_end_repeated: false,
@@ -230,6 +232,7 @@ fn start_log(ctx: Ctx<'_>, opened: Opened<GatedStorage>, needs_base: bool) -> Re
     let commands = server::commands(ctx)?;
     with(|module| {
         module.capture.clear();
+        module.announced = Announced::default();
         module.batch = Batch::new(appended);
         module.dirty.clear();
         module.pipeliners = Pipeliners::default();
@@ -278,6 +281,7 @@ fn stop(ctx: Ctx<'_>, next: State) {
         module.hand_over();
         module.state = next;
         module.capture.clear();
+        module.announced = Announced::default();
         module.dirty.clear();
         module.iteration_waits_for = None;
         module.paused = false;

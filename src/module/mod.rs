@@ -28,6 +28,7 @@ mod running;
 mod scripts;
 mod second_server;
 mod server;
+mod settle;
 mod shown;
 mod streams;
 mod units;
@@ -133,8 +134,8 @@ pub(crate) struct Module {
     frame: Option<Frame>,
     /// The newest change that the running unit's reply may show, for a reply that could not be held.
     unit_reads: Option<Lsn>,
-    /// A script or another module's command runs: what comes meanwhile belongs to it.
-    opaque_runs: bool,
+    /// What the command announced last does, if it runs.
+    announced: settle::Announced,
     transactions: Transactions,
     blocked_readers: BlockedReaders,
     deadlines: Deadlines,
@@ -146,6 +147,8 @@ pub(crate) struct Module {
     answered: HashSet<u64>,
     /// The unit has a reply that could not be held: the loop waits for it before replies are sent.
     unit_waits: bool,
+    /// The clients that such replies go to.
+    unit_waiters: Vec<u64>,
     unit_end_asked: bool,
     /// Other modules are loaded, and may do work of their own at the end of a unit.
     other_modules: bool,
@@ -179,7 +182,7 @@ pub(crate) struct Module {
     debugging: HashSet<u64>,
     /// The unit's end is told too early for what must be asked then: it is taken up before the next command.
     unit_end_deferred: bool,
-    /// The client of the last EXEC, script or other module's command: whose reply an unheld unit's is.
+    /// The connected client whose command was announced last.
     top_client: u64,
     /// Clients seen in this iteration to have no output that waits for the socket.
     without_output: HashSet<u64>,

@@ -7,8 +7,9 @@ use crate::core::reads::Reads;
 use crate::core::table::{CommandSpec, Rule};
 use crate::ffi::{Ctx, Filter};
 use crate::module::announce::Verdict;
-use crate::module::arguments::{has_arg, key_positions, read_blocks, selected_db};
+use crate::module::arguments::{is_failing_bitfield, key_positions, read_blocks, selected_db};
 use crate::module::server::Known;
+use crate::module::settle::Announced;
 use crate::module::{Module, server};
 
 impl Module {
@@ -29,11 +30,12 @@ impl Module {
                     self.announce_select(ctx, filter);
                 } else if let Some(info) = self.info_of(ctx, client) {
                     self.script_db = Some(info.db);
-                    self.top_client = client;
                 }
                 // What another module's command reads, or a script's, is noted while it runs.
                 let watch_unit = top.is_some() && !filter.arg(0).eq_ignore_ascii_case(b"select");
-                self.opaque_runs |= watch_unit;
+                if watch_unit {
+                    self.announced = Announced::Opaque;
+                }
                 Verdict { may_yield: true, watch_unit, ..Verdict::PASS }
             }
             Class::Write(spec) if spec.rule == Rule::CardinalityCache && filter.len() != 2 => {
@@ -48,9 +50,6 @@ impl Module {
                 self.capture.command(client, class, None, none());
                 let may_yield = known.reads == Reads::Script;
                 let watch_unit = may_yield && top.is_some() && !self.dirty.is_empty();
-                if watch_unit {
-                    self.top_client = client;
-                }
                 Verdict { may_yield, watch_unit, ..Verdict::PASS }
             }
         }
@@ -94,30 +93,32 @@ impl Module {
         };
         self.capture.command(client, Class::Write(spec), db, (0..filter.len()).map(|index| filter.arg(index)));
         self.note_unknown(ctx, filter, Class::Write(spec));
-        if spec.blocks && top.is_some() {
-            let args: Vec<&[u8]> = (0..filter.len()).map(|index| filter.arg(index)).collect();
-            if let Some(timeout) = timeout_ms(spec.name, &args) {
-                self.deadlines.set(client, (ctx.unit_time_us() / 1000).saturating_add(timeout));
+        let is_seen = !spec.is_silent() || spec.rule == Rule::ByServerEvent;
+        if is_seen && !is_failing_bitfield(filter, spec) {
+            if spec.blocks && top.is_some() {
+                let args: Vec<&[u8]> = (0..filter.len()).map(|index| filter.arg(index)).collect();
+                let timeout = timeout_ms(spec.name, &args);
+                let deadline_ms = timeout.map(|timeout| (ctx.unit_time_us() / 1000).saturating_add(timeout));
+                self.announced = Announced::Blocking { deadline_ms, streams: Vec::new() };
             }
-        }
-        let failing_bitfield = spec.rule == Rule::Bits && has_arg(filter, b"FAIL");
-        if !spec.is_silent() && !failing_bitfield {
             return Verdict::PASS;
         }
         // It may change data though no event tells of it.
-        if let Some(client) = top {
-            self.top_client = client;
+        if top.is_some() {
+            let runs_before = if spec.is_unknown() { None } else { server::runs_of(ctx, spec.name) };
+            self.announced = Announced::Unseen { name: spec.name, runs_before };
+        } else {
+            self.capture.unseen(false, ctx.unit_time_us() / 1000);
+            self.wait_for_unit(self.top_client);
         }
-        self.capture.unseen(top, ctx.unit_time_us() / 1000);
-        self.unit_waits = true;
         Verdict::WATCH
     }
 
     /// A reader that the server itself will serve, without an event: whatever changes its streams is waited for by the loop.
     fn announce_stream_reader(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId) {
         let Some(info) = self.info_of(ctx, client) else { return };
-        for index in key_positions(ctx, filter, Reads::Movable) {
-            self.blocked_readers.add(client, (info.db, filter.arg(index).into()));
-        }
+        let streams = key_positions(ctx, filter, Reads::Movable);
+        let streams = streams.into_iter().map(|index| (info.db, filter.arg(index).into())).collect();
+        self.announced = Announced::Blocking { deadline_ms: None, streams };
     }
 }

@@ -87,10 +87,28 @@ pub(super) fn listed_client_info(ctx: Ctx<'_>, client: u64) -> Option<ClientInfo
 
 /// How many commands the server has queued for a client since its MULTI.
 pub(super) fn queued_commands(ctx: Ctx<'_>, client: u64) -> Option<usize> {
+    listed_field(ctx, client, "multi")?.parse().ok()
+}
+
+/// Whether the client watches any key.
+pub(super) fn watches_keys(ctx: Ctx<'_>, client: u64) -> bool {
+    listed_field(ctx, client, "watch").is_some_and(|count| count != "0")
+}
+
+/// A field of a client in CLIENT LIST.
+fn listed_field(ctx: Ctx<'_>, client: u64, name: &str) -> Option<String> {
     let id = client.to_string();
     let list = ctx.own().ask("CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()])?;
     let line = String::from_utf8_lossy(list.bytes());
-    line.split(' ').find_map(|field| field.strip_prefix("multi="))?.parse().ok()
+    line.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('=').map(String::from))
+}
+
+/// How often the server has run a command of this name (`container|subcommand`), from clients, scripts and modules; `None` where it does not say.
+pub(super) fn runs_of(ctx: Ctx<'_>, name: &str) -> Option<u64> {
+    let statistics = ServerInfo::read(ctx, "commandstats")?;
+    // A command that has never run is not listed.
+    let Some(line) = statistics.text(&format!("cmdstat_{name}")) else { return Some(0) };
+    line.strip_prefix("calls=")?.split(',').next()?.parse().ok()
 }
 
 /// How CLIENT LIST shows a client with a write handler.

@@ -6,6 +6,7 @@ use crate::ffi::{CallMode, Ctx, ReplyKind, client_info};
 use crate::log::Lsn;
 use crate::module::config::{Setting, value};
 use crate::module::release::{Release, Waiting};
+use crate::module::settle::Announced;
 use crate::module::{Module, State, broken, server, with};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -40,10 +41,6 @@ pub(super) fn ask_for_unit_end(ctx: Ctx<'_>) {
     }
 }
 
-fn blocks(module: &Module, ctx: Ctx<'_>, client: u64) -> bool {
-    module.info_of(ctx, client).is_some_and(|info| info.blocked)
-}
-
 /// Ends the open unit, if there is one. What runs inside a transaction or a script ends nothing.
 pub(super) fn finish_unit(ctx: Ctx<'_>) {
     let flags = ctx.flags();
@@ -57,10 +54,13 @@ pub(super) fn finish_unit(ctx: Ctx<'_>) {
             return None;
         }
         module.script_db = None;
-        if std::mem::take(&mut module.opaque_runs) && blocks(module, ctx, module.top_client) {
-            module.doubles.insert(module.top_client);
+        if matches!(module.announced, Announced::Opaque) {
+            module.announced = Announced::Nothing;
+            if module.is_blocked(ctx, module.top_client) {
+                module.doubles.insert(module.top_client);
+            }
         }
-        if !module.unit_holds.is_empty() || module.unit_reads.is_some() && blocks(module, ctx, module.top_client) {
+        if !module.unit_holds.is_empty() || module.unit_reads.is_some() && module.is_blocked(ctx, module.top_client) {
             // A held reply waits for a later position, a client that blocks gets none yet.
             module.unit_reads = None;
         }
@@ -81,9 +81,9 @@ pub(super) fn finish_deferred(ctx: Ctx<'_>) {
     }
 }
 
-/// Ends a unit whose end was put off, before another client's command, or the next of the same.
-pub(super) fn finish_late(ctx: Ctx<'_>, next: u64) {
-    if with(|module| module.capture.has_late_end() && module.clients.contains(&next)) == Some(true) {
+/// Ends a unit whose end was put off, before the next client's command.
+pub(super) fn finish_late(ctx: Ctx<'_>) {
+    if with(|module| module.capture.has_late_end()) == Some(true) {
         finish_unit(ctx);
     }
 }
@@ -94,7 +94,10 @@ pub(super) fn finish_suspects(ctx: Ctx<'_>) {
     let suspects = with(|module| {
         let readers = if module.paused { module.capture.suspect_readers() } else { Vec::new() };
         let unit = module.capture.suspect_unit(now_ms)?;
-        module.unit_waits |= !module.paused;
+        if !module.paused {
+            module.unit_waits = true;
+            module.unit_waiters.extend(module.capture.suspect_readers());
+        }
         Some((unit, readers))
     });
     let Some(Some((unit, readers))) = suspects else { return };
@@ -118,16 +121,19 @@ fn complete(ctx: Ctx<'_>, mut unit: Unit) {
         module.counters.state_images += count;
         let lsn = module.commit(&unit)?;
         // Commands that a pause made wait run without passing the filter, and may run long.
-        Some((lsn, module.top_client, module.paused || module.io_threads || module.postponed))
+        Some((lsn, module.paused || module.io_threads || module.postponed))
     });
-    // A reply that could not be held waits with the others at the end of the iteration, unless it could be sent before.
-    if let Some(Some((lsn, client, now))) = waits {
-        if now || may_be_sent_early(ctx, client) {
+    let mut waiters = with(|module| std::mem::take(&mut module.unit_waiters)).unwrap_or_default();
+    // Replies that could not be held wait with the others at the end of the iteration, unless one could be sent before.
+    if let Some(Some((lsn, now))) = waits {
+        if now || waiters.iter().any(|client| may_be_sent_early(ctx, *client)) {
             wait_now(ctx, lsn);
         } else {
             with(|module| module.iteration_waits_for = module.iteration_waits_for.max(Some(lsn)));
         }
     }
+    waiters.clear();
+    with(|module| module.unit_waiters = waiters);
 }
 
 /// Whether output of the client still waits for its socket, so that more could follow before the end of the iteration. That does not begin
@@ -283,10 +289,19 @@ impl Module {
         own.max(self.unit_reads.take()).filter(|_| self.state == State::Active)
     }
 
+    /// Has the loop wait for the running unit, which this client's reply shows.
+    pub(super) fn wait_for_unit(&mut self, client: u64) {
+        self.unit_waits = true;
+        if !self.unit_waiters.contains(&client) {
+            self.unit_waiters.push(client);
+        }
+    }
+
     /// Lets the running unit's replies go without waiting: there is no log (any more) to wait for.
     pub(super) fn drop_holds(&mut self) {
         self.unit_holds.drain(..).for_each(|hold| hold.held.release());
         self.unit_waits = false;
+        self.unit_waiters.clear();
         self.unit_reads = None;
     }
 

@@ -73,6 +73,7 @@ fn run(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
             _ => ctx.reply_error(errors::WRONG_TYPE),
         };
     }
+    let length = length_if_silent(ctx, spec, command);
     let can_change = spec.is_none_or(|spec| spec.name != "xclaim") || streams::may_claim(ctx, command);
     let reply = ctx.call(mode, name, rest.iter().copied());
     let Some(shown) = entered else {
@@ -82,7 +83,8 @@ fn run(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
         };
     };
     if let Some(spec) = spec {
-        seal(ctx, spec, command, reply.as_ref().filter(|_| can_change));
+        let unseen = length != length_if_silent(ctx, Some(spec), command);
+        seal(ctx, spec, command, reply.as_ref().filter(|_| can_change), unseen);
     }
     let (changed, read) = with(Module::leave_frame).flatten().unwrap_or_default();
     match reply.map(Reply::into_promise) {
@@ -114,8 +116,14 @@ fn may_block(ctx: Ctx<'_>, known: Known) -> bool {
     reads_streams && flags.can_block() && with(|module| module.state == State::Active) == Some(true)
 }
 
-/// Tells the capture what the command did.
-pub(super) fn seal(ctx: Ctx<'_>, spec: &CommandSpec, command: &[&[u8]], reply: Option<&Reply<'_>>) {
+/// The length of the string of a BITFIELD, which with OVERFLOW FAIL may grow without an event.
+fn length_if_silent(ctx: Ctx<'_>, spec: Option<&CommandSpec>, command: &[&[u8]]) -> Option<i64> {
+    spec.filter(|spec| spec.rule == Rule::Bits)?;
+    Some(ctx.call(CallMode::Internal, "STRLEN", [*command.get(1)?])?.integer())
+}
+
+/// Shows the capture what the command did; `unseen` where it is known to have changed data without an event.
+pub(super) fn seal(ctx: Ctx<'_>, spec: &CommandSpec, command: &[&[u8]], reply: Option<&Reply<'_>>, unseen: bool) {
     let changed = reply.is_some_and(|reply| match reply.kind() {
         ReplyKind::Error | ReplyKind::Null | ReplyKind::Promise => false,
         ReplyKind::Integer if spec.rule == Rule::Silent => reply.integer() > 0,
@@ -133,7 +141,7 @@ pub(super) fn seal(ctx: Ctx<'_>, spec: &CommandSpec, command: &[&[u8]], reply: O
     let changed = changed && !matches!(&told, Some(Told::Groups(groups)) if groups.iter().all(GroupChange::is_nothing));
     let now_ms = ctx.unit_time_us() / 1000;
     with(|module| {
-        let changed = module.capture.wrapped_done(changed && spec.is_silent(), told, now_ms);
+        let changed = module.capture.wrapped_done(unseen || changed && spec.is_silent(), told, now_ms);
         if let Some(frame) = &mut module.frame {
             frame.changed |= changed;
         }
@@ -152,6 +160,7 @@ fn hold(ctx: Ctx<'_>, changed: bool, shown: Option<Lsn>) {
     let inline = with(|module| {
         // Nothing changed: the hold that the event made is for what is shown only.
         module.unit_waits = false;
+        module.unit_waiters.clear();
         match (module.unit_holds.pop(), shown) {
             (Some(hold), Some(lsn)) => {
                 module.pipeliners.held(hold.client, lsn);

@@ -48,6 +48,21 @@ impl Capture {
         }
     }
 
+    /// The client's command, announced last, waits.
+    pub fn park_current(&mut self, client: ClientId) {
+        if let Some(leaf) = self.current.take_if(|leaf| leaf.client == client && leaf.events.is_empty()) {
+            self.park(leaf);
+        }
+    }
+
+    /// The client's command, announced last, does not wait: it was answered, or refused.
+    pub fn not_blocked(&mut self, client: ClientId) {
+        if let Some(leaf) = self.current.take_if(|leaf| leaf.client == client && leaf.events.is_empty()) {
+            self.recycle(leaf);
+        }
+        self.unpark(client);
+    }
+
     pub(super) fn park(&mut self, leaf: Leaf) {
         if let (Some(spec), Some(db)) = (leaf.spec, leaf.db)
             && spec.is_silent()

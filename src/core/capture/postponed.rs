@@ -27,17 +27,25 @@ impl Postponed {
 }
 
 impl Capture {
-    /// The command just announced may change data unseen: no event tells of it, and the module does not run it. Its keys are logged whatever it
-    /// does. `client` is who sent it, if it is one that the server may make wait.
-    pub fn unseen(&mut self, client: Option<ClientId>, now_ms: i64) {
+    /// The command announced last has run unseen: no event tells of what it did, and the module does not run it. Its keys are logged whatever
+    /// that was. Or it is `blocked`, and may run later.
+    pub fn unseen(&mut self, blocked: bool, now_ms: i64) {
         let Some(leaf) = &self.current else { return };
+        if leaf.is_failing_bitfield() && !leaf.events.is_empty() {
+            // Its event is enough.
+            return;
+        }
+        let client = leaf.client;
+        if blocked && leaf.spec.is_some_and(|spec| spec.blocks) {
+            return self.park_current(client);
+        }
         let functions = leaf.spec.is_some_and(|spec| spec.rule == Rule::Functions);
-        let blocks = leaf.spec.is_some_and(|spec| spec.blocks);
-        let postponed =
-            Postponed { client: leaf.client, keys: leaf.argument_keys(), functions, waited: false, released: false };
-        postponed.log(self.unit.get_or_insert_with(|| Unit::new(now_ms)));
-        if client.is_some() && !blocks {
+        let keys = leaf.argument_keys();
+        let postponed = Postponed { client, keys, functions, waited: blocked, released: false };
+        if blocked {
             self.postponed.push(postponed);
+        } else {
+            postponed.log(self.unit.get_or_insert_with(|| Unit::new(now_ms)));
         }
     }
 

@@ -272,10 +272,9 @@ fn an_end_that_an_eviction_brings_is_not_the_end_of_what_was_announced() {
     assert_eq!(hooks.end(), ("DEL old".into(), vec!["old".into(), "s".into()]));
 
     hooks.write(9, "XACK s g 1-0");
-    hooks.0.unseen(None, NOW_MS);
     hooks.event(9, "evicted", "old");
     assert!(hooks.0.puts_end_off());
-    hooks.0.drop_refused();
+    hooks.0.unseen(false, NOW_MS);
     assert_eq!(hooks.end(), ("DEL old".into(), vec!["s".into()]));
     assert!(!hooks.0.puts_end_off() && !hooks.0.has_late_end());
 }
