@@ -12,6 +12,11 @@ fn is_stopped(id: u32) -> bool {
     text.rsplit_once(')').is_some_and(|(_, fields)| fields.trim_start().starts_with('T'))
 }
 
+/// Waits until a child of a process has stopped, and returns the child's id.
+pub fn wait_child_stopped(of: u32) -> u32 {
+    wait_for("a child of the server stops", PATIENCE, || children(of).into_iter().find(|child| is_stopped(*child)))
+}
+
 impl Server {
     /// Has the process stop (`STOP`) or die (`KILL`) when it comes to a point.
     pub fn point(&self, name: &str, action: &str) {

@@ -13,6 +13,8 @@ pub enum Injection {
     Delay(Duration),
     /// They fail with this error, such as `EIO`, from the nth of each thread on (the first is 1).
     Fail { error: &'static str, from: u32 },
+    /// They are as they were, but the server can fork no child.
+    NoFork,
 }
 
 /// An strace that is attached to all threads of a process, until it is dropped.
@@ -23,15 +25,16 @@ pub struct Strace {
 
 impl Strace {
     pub fn attach(process: u32, injection: Injection) -> Strace {
-        let effect = match injection {
-            Injection::Delay(time) => format!("delay_exit={}", time.as_micros()),
-            Injection::Fail { error, from } => format!("error={error}:when={from}+"),
+        let (calls, effect) = match injection {
+            Injection::Delay(time) => ("fdatasync,fsync", format!("delay_exit={}", time.as_micros())),
+            Injection::Fail { error, from } => ("fdatasync,fsync", format!("error={error}:when={from}+")),
+            Injection::NoFork => ("clone,clone3,fork,vfork", "error=EAGAIN".to_string()),
         };
         let folder = TempDir::new();
         let messages = File::create(folder.path().join("messages")).expect("a file for strace's messages");
         let child = Command::new("strace")
-            .args(["-f", "-e", "trace=fdatasync,fsync", "-e", "signal=none"])
-            .args(["-e", &format!("inject=fdatasync,fsync:{effect}")])
+            .args(["-f", "-e", &format!("trace={calls}"), "-e", "signal=none"])
+            .args(["-e", &format!("inject={calls}:{effect}")])
             .arg("-o")
             .arg(folder.path().join("calls"))
             .args(["-p", &process.to_string()])

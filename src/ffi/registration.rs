@@ -248,8 +248,9 @@ thread_local! {
 }
 
 /// Ids of the server events that the module follows, all with data version 1.
-const SERVER_EVENTS: [u64; 9] = [
+const SERVER_EVENTS: [u64; 10] = [
     raw::VALKEYMODULE_EVENT_REPLICATION_ROLE_CHANGED,
+    raw::VALKEYMODULE_EVENT_PRIMARY_LINK_CHANGE,
     raw::VALKEYMODULE_EVENT_FLUSHDB,
     raw::VALKEYMODULE_EVENT_LOADING,
     raw::VALKEYMODULE_EVENT_CLIENT_CHANGE,

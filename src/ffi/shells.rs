@@ -11,7 +11,7 @@ use super::load::ChildResult;
 use super::names::{self, Translated};
 use super::registration::{PRIVATE_EVENT, answer_key_positions};
 use super::settings;
-use crate::module::{base, blocking, commands, config, hooks, lifecycle};
+use crate::module::{blocking, commands, config, hooks, life};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use valkey_module::raw;
@@ -284,11 +284,14 @@ pub(super) unsafe extern "C" fn server_event(
                         .map(|index| CStr::from_ptr(*change.config_names.add(index)).to_bytes())
                         .collect()
                 };
-                lifecycle::config_changed(ctx, &names);
+                life::config_changed(ctx, &names);
             }
-            raw::VALKEYMODULE_EVENT_SHUTDOWN => lifecycle::shut_down(ctx),
+            raw::VALKEYMODULE_EVENT_PRIMARY_LINK_CHANGE if sub == raw::VALKEYMODULE_SUBEVENT_PRIMARY_LINK_UP => {
+                life::primary_link_up();
+            }
+            raw::VALKEYMODULE_EVENT_SHUTDOWN => life::shut_down(ctx),
             raw::VALKEYMODULE_EVENT_REPLICATION_ROLE_CHANGED => {
-                lifecycle::role_changed(ctx, sub == raw::VALKEYMODULE_EVENT_REPLROLECHANGED_NOW_REPLICA);
+                life::role_changed(ctx, sub == raw::VALKEYMODULE_EVENT_REPLROLECHANGED_NOW_REPLICA);
             }
             _ => {}
         }
@@ -433,7 +436,7 @@ pub(super) unsafe extern "C" fn info(raw: *mut raw::ValkeyModuleInfoCtx, for_cra
 
 pub(super) unsafe extern "C" fn fork_done(exit_code: c_int, by_signal: c_int, _data: *mut c_void) {
     let result = if by_signal == 0 { ChildResult::Exited(exit_code) } else { ChildResult::Killed(by_signal) };
-    guard("the fork-done callback", || detached().map(|ctx| base::child_done(ctx, result)));
+    guard("the fork-done callback", || detached().map(|ctx| life::child_done(ctx, result)));
 }
 
 /// The server's entry into the module (`loadmodule`, `MODULE LOAD`).
@@ -457,7 +460,7 @@ pub unsafe extern "C" fn ValkeyModule_OnLoad(
         find_optional_functions();
         // SAFETY: the context and the arguments are valid (caller).
         let (ctx, args) = unsafe { (Ctx::from_raw(ctx), arguments(argv, argc)) };
-        ctx.is_some_and(|ctx| lifecycle::load(ctx, &args))
+        ctx.is_some_and(|ctx| life::load(ctx, &args))
     }));
     if matches!(loaded, Ok(true)) { OK } else { ERR }
 }
@@ -469,7 +472,7 @@ pub unsafe extern "C" fn ValkeyModule_OnLoad(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ValkeyModule_OnUnload(ctx: *mut raw::ValkeyModuleCtx) -> c_int {
     // SAFETY: the context is valid (caller).
-    let unloaded = guard("unload", || unsafe { Ctx::from_raw(ctx) }.is_some_and(lifecycle::unload));
+    let unloaded = guard("unload", || unsafe { Ctx::from_raw(ctx) }.is_some_and(life::unload));
     settings::forget_last_text();
     if unloaded { OK } else { ERR }
 }

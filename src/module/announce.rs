@@ -14,7 +14,7 @@ use crate::module::arguments::{
 use crate::module::server::Known;
 use crate::module::settle::{Announced, belongs_to_announced, settle};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_late, finish_suspects, wait_before_yield};
-use crate::module::{Module, State, server, with, wrap};
+use crate::module::{Module, refusal, server, with, wrap};
 use std::ffi::CStr;
 
 /// An id that no client has.
@@ -56,11 +56,12 @@ pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
         // That client has its answer and waits for the disk only; for the server's eyes it is not blocked.
         return filter.replace(2, NO_CLIENT);
     }
-    let Some(verdict) =
-        with(|module| if module.state.logs() { module.announce(ctx, &filter, nested) } else { Verdict::PASS })
-    else {
-        return;
-    };
+    let verdict = with(|module| match &module.life {
+        life if life.logs() => module.announce(ctx, &filter, nested),
+        life if life.refuses_writes() && module.is_write(&filter) => Verdict::wrap(refusal::REFUSED),
+        _ => Verdict::PASS,
+    });
+    let Some(verdict) = verdict else { return };
     if verdict.may_yield {
         wait_before_yield(ctx);
     }
@@ -339,7 +340,7 @@ impl Module {
     /// The module's command that is to run this one: because no event tells (enough) of what it does, because its reply shows `shown`, or
     /// because it may block for what is not durable.
     fn wrapper(&self, filter: &Filter, known: Known, shown: Option<Lsn>) -> Option<&'static CStr> {
-        let active = self.state == State::Active;
+        let active = self.life.is_active();
         let blocks = || read_blocks(filter);
         match known.class {
             Class::Write(spec) if spec.rule == Rule::CardinalityCache => {

@@ -39,7 +39,7 @@ pub fn answered(ctx: Ctx<'_>, client: u64, reply: Reply<'static>) {
     drop(promise);
     let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
     let logs = with(|module| {
-        let logs = module.state.logs();
+        let logs = module.life.logs();
         module.answered.insert(client);
         if logs {
             module.frame = Some(Frame::default());

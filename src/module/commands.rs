@@ -5,7 +5,7 @@ use crate::module::config::{Setting, value};
 use crate::module::points::{self, Action};
 use crate::module::release::{Release, Waiting};
 use crate::module::units::{finish_unit, wait_now};
-use crate::module::{State, base, blocking, errors, gate, info, scripts, with, wrap};
+use crate::module::{State, blocking, errors, gate, info, life, refusal, scripts, with, wrap};
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const STATUS: &CStr = c"wbl.status";
 const CHECKPOINT: &CStr = c"wbl.checkpoint";
 const DEBUG: &CStr = c"wbl.debug";
 
-const ENTRIES: [Entry; 8] = [
+const ENTRIES: [Entry; 9] = [
     Entry {
         name: WAIT,
         flags: CommandFlags { flags: c"readonly deny-script allow-stale fast", acl_categories: c"connection fast" },
@@ -71,6 +71,13 @@ const ENTRIES: [Entry; 8] = [
         },
         run: debug,
     },
+    wrapper(
+        refusal::REFUSED,
+        c"readonly no-mandatory-keys allow-stale no-monitor no-slowlog fast",
+        c"write fast",
+        c"Answers a write that is refused as the log cannot begin. For the module's own use.",
+        refusal::refused,
+    ),
     wrapper(
         wrap::CALL,
         c"write getkeys-api deny-script no-monitor no-slowlog",
@@ -147,13 +154,14 @@ pub fn run(ctx: Ctx<'_>, args: &[&[u8]]) {
 pub fn blocked_reply(ctx: Ctx<'_>, args: &[&[u8]]) {
     let name = args.first().copied().unwrap_or_default();
     if name.eq_ignore_ascii_case(CHECKPOINT.to_bytes()) {
-        match with(|module| module.baseline.last_ok) {
-            Some(true) => ctx.reply_simple(c"OK"),
-            _ => ctx.reply_error(errors::CHECKPOINT_FAILED),
+        match with(|module| module.bases.last.clone()) {
+            Some(Ok(())) => ctx.reply_simple(c"OK"),
+            Some(Err(reason)) => ctx.reply_error(&errors::checkpoint_failed(&reason)),
+            None => ctx.reply_error(errors::NOT_ENABLED),
         }
         return;
     }
-    match with(|module| module.log.as_ref().map(|log| log.log().durable().get())) {
+    match with(|module| module.log().map(|log| log.log().durable().get())) {
         Some(Some(durable)) => ctx.reply_integer(i64::try_from(durable).unwrap_or(i64::MAX)),
         _ => ctx.reply_error(errors::NOT_ENABLED),
     }
@@ -184,8 +192,8 @@ fn wait(ctx: Ctx<'_>, args: &[&[u8]]) {
     let flags = ctx.flags();
     let state = with(|module| {
         module.hand_over();
-        let log = module.log.clone();
-        (module.state, log, module.appended())
+        let log = module.log().cloned();
+        (module.life.state(), log, module.appended())
     });
     let Some((state, log, appended)) = state else { return ctx.reply_error(errors::NOT_ENABLED) };
     match (state, log) {
@@ -199,19 +207,22 @@ fn wait(ctx: Ctx<'_>, args: &[&[u8]]) {
                 None => ctx.reply_error(errors::CANNOT_BLOCK),
             }
         }
-        (State::Starting | State::Recovering | State::Baselining, _) => {
+        (State::Baselining, _) => {
             if !flags.can_block() {
                 return ctx.reply_error(errors::CANNOT_BLOCK);
             }
             let client = ctx.client_id();
             match ctx.block_command(timeout_ms) {
                 Some(held) => {
-                    with(|module| module.baseline.waiting_for_active.push(Waiting { client, held }));
+                    if let Some(Err(waiting)) = with(|module| module.wait_for_active(Waiting { client, held })) {
+                        waiting.held.release();
+                    }
                 }
                 None => ctx.reply_error(errors::CANNOT_BLOCK),
             }
         }
         (State::Replica, _) => ctx.reply_error(errors::IS_REPLICA),
+        (State::Failing, _) => ctx.reply_error(&refusal::text()),
         _ => ctx.reply_error(errors::NOT_ENABLED),
     }
 }
@@ -237,22 +248,25 @@ fn checkpoint(ctx: Ctx<'_>, args: &[&[u8]]) {
     if args.len() != 1 {
         return ctx.reply_error(&errors::wrong_arity("wbl.checkpoint"));
     }
-    let state = with(|module| module.state).unwrap_or(State::Disabled);
+    let state = with(|module| module.life.state()).unwrap_or(State::Disabled);
     let flags = ctx.flags();
     match state {
         State::Active | State::Baselining => {}
         State::Replica => return ctx.reply_error(errors::IS_REPLICA),
+        State::Failing => return ctx.reply_error(&refusal::text()),
         _ => return ctx.reply_error(errors::NOT_ENABLED),
     }
     if !flags.can_block() {
         return ctx.reply_error(errors::CANNOT_BLOCK);
     }
-    if !base::request_checkpoint() {
+    if !life::request_checkpoint() {
         return ctx.reply_error(errors::CHECKPOINT_RUNS);
     }
     match ctx.block_command(0) {
         Some(held) => {
-            with(|module| module.baseline.waiting_for_checkpoint.push(held));
+            if let Some(Err(held)) = with(|module| module.wait_for_checkpoint(held)) {
+                held.release();
+            }
         }
         None => ctx.reply_error(errors::CANNOT_BLOCK),
     }
@@ -298,7 +312,7 @@ fn point(name: &[u8], action: &[u8]) -> Result<(), &'static str> {
 }
 
 fn open_log() -> Result<Arc<Release>, &'static str> {
-    with(|module| module.log.clone()).flatten().ok_or(errors::NOT_ENABLED)
+    with(|module| module.log().cloned()).flatten().ok_or(errors::NOT_ENABLED)
 }
 
 fn pause(ctx: Ctx<'_>) -> Result<(), &'static str> {

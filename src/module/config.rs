@@ -3,7 +3,7 @@
 use crate::core::notices::EventClasses;
 use crate::ffi::{ConfigKind, Ctx, load_configs, register_config};
 use crate::log::Options;
-use crate::module::lifecycle;
+use crate::module::life;
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -163,9 +163,8 @@ pub fn set_number(ctx: Option<Ctx<'_>>, index: usize, value: i64) -> Result<(), 
     let Some(number) = NUMBERS.get(index) else { return Err("no such setting".into()) };
     let before = number.swap(value, Ordering::Relaxed);
     if index == Setting::Enabled as usize
-        && before != value
         && let Some(ctx) = ctx
-        && let Err(reason) = lifecycle::set_enabled(ctx, value != 0)
+        && let Err(reason) = life::set_enabled(ctx, value != 0)
     {
         number.store(before, Ordering::Relaxed);
         return Err(reason);

@@ -17,8 +17,6 @@ pub const DEBUG_SUBCOMMAND: &str =
 pub const NO_SUCH_POINT: &str = "ERR no such point";
 /// A checkpoint is being written already.
 pub const CHECKPOINT_RUNS: &str = "ERR a checkpoint is already in progress";
-/// The checkpoint could not be written.
-pub const CHECKPOINT_FAILED: &str = "ERR the checkpoint failed; the server's log tells why";
 /// The client cannot be blocked here.
 pub const CANNOT_BLOCK: &str = "ERR this command is not allowed inside a transaction or script";
 /// The command that was to be run through the module is unknown or has the wrong number of arguments.
@@ -26,6 +24,21 @@ pub const CALL_REFUSED: &str = "ERR unknown command or wrong number of arguments
 
 /// The server's words for a key of another type.
 pub const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
+
+/// The checkpoint could not be written.
+pub fn checkpoint_failed(reason: &str) -> String {
+    format!("ERR no checkpoint: {}", one_line(reason))
+}
+
+/// Writes are refused, as the log cannot begin.
+pub fn no_log(reason: &str) -> String {
+    format!("MISCONF Writes are refused as they could not be kept: {}", one_line(reason))
+}
+
+/// An error reply is one line.
+fn one_line(text: &str) -> String {
+    text.replace(['\r', '\n', '\0'], " ")
+}
 
 /// A wrong number of arguments, in the server's words.
 pub fn wrong_arity(command: &str) -> String {
@@ -45,7 +58,6 @@ mod tests {
             super::DEBUG_SUBCOMMAND,
             super::NO_SUCH_POINT,
             super::CHECKPOINT_RUNS,
-            super::CHECKPOINT_FAILED,
             super::CANNOT_BLOCK,
             super::CALL_REFUSED,
             super::WRONG_TYPE,

@@ -1,7 +1,7 @@
 //! The log's storage with a gate before each sync, which tests close to see what a slow disk does.
 //!
 //! Unlike a frozen durable position (WBL.DEBUG PAUSE) a closed gate is unknown to the module: it takes the ways that it takes while a disk does
-//! not answer. Only the writer thread stops there, as nobody could open the gate for a main thread that waits.
+//! not answer. Only the log's own threads stop there, as nobody could open the gate for a main thread that waits.
 
 use crate::ffi::close_in_children;
 use crate::log::{FileStatus, FolderLock, FolderStorage, LogError, Storage, StorageFile};
@@ -17,15 +17,15 @@ use std::time::Duration;
 /// How often a closed gate is looked at.
 const POLL: Duration = Duration::from_millis(1);
 
-/// The name of the thread that the gate stops.
-const WRITER_THREAD: &str = "wbl-writer";
+/// The names of the threads that the gate stops.
+const LOG_THREADS: [&str; 2] = ["wbl-writer", "wbl-files"];
 
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// The gate is open again once this file has gone.
 static WHILE_EXISTS: Mutex<Option<PathBuf>> = Mutex::new(None);
 
-/// Closes the gate: syncs of the writer thread wait until it is opened, or until the file, if one is named, has gone.
+/// Closes the gate: syncs of the log's threads wait until it is opened, or until the file, if one is named, has gone.
 pub(super) fn close(while_exists: Option<PathBuf>) {
     *WHILE_EXISTS.lock().unwrap_or_else(PoisonError::into_inner) = while_exists;
     CLOSED.store(true, Ordering::Release);
@@ -38,7 +38,8 @@ pub(super) fn open() {
 
 /// Waits while the gate is closed.
 fn pass() {
-    if !CLOSED.load(Ordering::Relaxed) || std::thread::current().name() != Some(WRITER_THREAD) {
+    if !CLOSED.load(Ordering::Relaxed) || !std::thread::current().name().is_some_and(|name| LOG_THREADS.contains(&name))
+    {
         return;
     }
     while CLOSED.load(Ordering::Acquire) {

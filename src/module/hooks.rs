@@ -6,7 +6,7 @@ use crate::core::leaf::{Event, EventKind, Outcome, Query};
 use crate::ffi::{CommandResult, ContextFlags, Ctx, KeyKind, LoadingPhase, client_info, server_version};
 use crate::module::settle::{Announced, settle, settle_unseen};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, finish_unit, wait_now};
-use crate::module::{Module, State, UnitHold, base, lifecycle, notify, recovery, scripts, server, waiting, with};
+use crate::module::{Module, UnitHold, life, notify, recovery, scripts, server, waiting, with};
 
 pub use crate::module::announce::command_filter;
 
@@ -46,7 +46,7 @@ impl Module {
             frame.changed = true;
             return;
         }
-        if self.state != State::Active || !self.unit_holds.is_empty() {
+        if !self.life.is_active() || !self.unit_holds.is_empty() {
             return;
         }
         let flags = ctx.flags();
@@ -87,7 +87,7 @@ pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server
     let flags = ctx.flags();
     let in_exec = flags.in_exec();
     let client = with(|module| module.client_of_event(ctx, flags)).unwrap_or(NO_CLIENT);
-    let query = with(|module| module.state.logs().then(|| module.capture.query(client, in_exec, kind, key)));
+    let query = with(|module| module.life.logs().then(|| module.capture.query(client, in_exec, kind, key)));
     let Some(Some(query)) = query else { return };
     let outcome = query.and_then(|query| ask(ctx, &query, key));
     with(|module| {
@@ -107,7 +107,7 @@ pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server
         if is_write {
             module.hold(ctx, client);
         }
-        if module.state == State::Active {
+        if module.life.is_active() {
             let readers = module.blocked_readers.readers_of(ctx.selected_db(), key);
             readers.into_iter().for_each(|reader| module.wait_for_unit(reader));
         }
@@ -158,7 +158,7 @@ pub fn key_noted(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8]) {
 pub fn command_done(ctx: Ctx<'_>, result: &CommandResult<'_>) {
     let client = result.client;
     let unseen = with(|module| {
-        if !module.state.logs() || !module.capture.is_stepping(client) {
+        if !module.life.logs() || !module.capture.is_stepping(client) {
             return false;
         }
         let CommandResult { changed, failed, .. } = *result;
@@ -218,7 +218,7 @@ fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, i64)) {
     let now_ms = ctx.unit_time_us() / 1000;
     let loading = ctx.flags().is_loading();
     let recorded = with(|module| {
-        if !module.state.logs() || loading || module.baseline.dataset_replaced {
+        if !module.life.logs() || loading || module.is_dataset_replaced() {
             return false;
         }
         record(module, now_ms);
@@ -238,7 +238,7 @@ fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, i64)) {
 
 /// The whole dataset is being replaced from outside (DEBUG RELOAD, replication): the log cannot follow, a new base must.
 pub fn loading(ctx: Ctx<'_>, phase: LoadingPhase) {
-    base::dataset_loading(ctx, phase);
+    life::dataset_loading(ctx, phase);
 }
 
 /// A module was loaded or unloaded.
@@ -285,12 +285,12 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     if scripts::run_waiting(ctx) {
         finish_commands(ctx);
     }
-    lifecycle::before_sleep(ctx);
+    life::before_sleep(ctx);
     let wait = with(|module| {
         module.wait_for_timed_out(ctx);
         module.wait_for_resumed(ctx);
         module.hand_over();
-        if let Some(log) = &module.log {
+        if let Some(log) = module.log() {
             let durable = log.log().durable();
             module.dirty.clean_up_to(durable);
             module.pipeliners.iteration_ended(durable);

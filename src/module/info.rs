@@ -30,9 +30,17 @@ pub fn write(ctx: Ctx<'_>, writer: &mut InfoWriter<'_>) {
 }
 
 impl Module {
+    /// Why there is no log, or no new base.
+    fn failure(&self) -> String {
+        let base = || self.bases.last.as_ref().err().filter(|_| self.life.logs()).map(String::as_str);
+        let failure = self.life.failure().or_else(base);
+        failure.unwrap_or_default().to_string()
+    }
+
     fn fields(&mut self, replication_offset: u64) -> Vec<(&'static str, Value)> {
         let number = |value: u64| Value::Number(value);
-        let log = self.log.as_ref().map(|release| release.log());
+        let release = self.log().cloned();
+        let log = release.as_ref().map(|release| release.log());
         let durable = log.map_or(0, |log| log.durable().get());
         if let Some(log) = log {
             self.dirty.clean_up_to(log.durable());
@@ -41,15 +49,15 @@ impl Module {
         let counter = |read: fn(&crate::log::Statistics) -> u64| number(statistics.map_or(0, read));
         let report = self.recovered.unwrap_or_default();
         vec![
-            ("state", Value::Text(self.state.name().into())),
+            ("state", Value::Text(self.life.state().name().into())),
             ("enabled", number(u64::from(value(Setting::Enabled) != 0))),
             ("read_blocked_count", number(self.counters.reads_blocked)),
             ("write_blocked_count", number(self.counters.writes_blocked)),
-            ("clients_waiting_ack", number(self.log.as_ref().map_or(0, |log| log.waiting() as u64))),
+            ("clients_waiting_ack", number(self.log().map_or(0, |log| log.waiting() as u64))),
             ("uncommitted_keys", number(self.dirty.len() as u64)),
             ("previous_acked_offset", number(durable)),
             ("primary_repl_offset", number(replication_offset)),
-            ("appended_offset", number(self.log.as_ref().map_or(0, |_| self.appended().get()))),
+            ("appended_offset", number(self.log().map_or(0, |_| self.appended().get()))),
             ("pending_bytes", number(log.map_or(0, |log| log.pending_bytes() + self.batch.len() as u64))),
             ("inline_waits", number(self.counters.inline_waits)),
             ("wrapped_commands", number(self.counters.wrapped)),
@@ -64,8 +72,11 @@ impl Module {
             ("log_sync_last_us", counter(crate::log::Statistics::sync_last_us)),
             ("log_sync_max_us", counter(crate::log::Statistics::sync_max_us)),
             ("log_sync_ewma_us", counter(crate::log::Statistics::sync_ewma_us)),
-            ("checkpoint_in_progress", number(u64::from(self.baseline.is_running()))),
-            ("checkpoints", number(self.baseline.done)),
+            ("checkpoint_in_progress", number(u64::from(self.writes_base()))),
+            ("checkpoints", number(self.bases.done)),
+            ("failure", Value::Text(self.failure())),
+            ("log_generation", number(self.life.generation().map_or(0, |generation| generation.counter))),
+            ("log_superseded", number(u64::from(self.life.is_superseded()))),
             ("recovered_keys", number(report.keys)),
             ("recovered_commands", number(report.commands)),
             ("recovery_errors", number(report.errors)),

@@ -6,7 +6,6 @@
 
 mod announce;
 mod arguments;
-pub mod base;
 pub mod blocking;
 mod cluster;
 pub mod commands;
@@ -15,12 +14,13 @@ pub mod errors;
 mod gate;
 pub mod hooks;
 pub mod info;
-pub mod lifecycle;
+pub mod life;
 mod names;
 mod notify;
 mod points;
 mod read_ahead;
 pub mod recovery;
+mod refusal;
 mod release;
 mod replay;
 mod role;
@@ -45,50 +45,10 @@ use crate::core::reads::{BlockedReaders, Transactions};
 use crate::core::unit::Batch;
 use crate::ffi::{Held, Level, log};
 use crate::log::Lsn;
-use gate::GatedStorage;
-use release::Release;
+use life::{Bases, Life, State};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, TryLockError};
-
-/// Where the module is in its life; see `docs/design.md`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Loaded; the log is not open yet.
-    Starting,
-    /// Bringing back base and log.
-    Recovering,
-    /// Logging, while a child writes the base that the log continues. Replies are not withheld, nothing is promised yet.
-    Baselining,
-    /// Logging and withholding.
-    Active,
-    /// `wbl.enabled no`.
-    Disabled,
-    /// The server is a replica: its primary's log is the one that counts.
-    Replica,
-    /// The server shuts down; the log is closed.
-    Closed,
-}
-
-impl State {
-    /// The name that INFO shows.
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Starting => "starting",
-            State::Recovering => "recovering",
-            State::Baselining => "baselining",
-            State::Active => "active",
-            State::Disabled => "disabled",
-            State::Replica => "replica",
-            State::Closed => "closed",
-        }
-    }
-
-    /// Changes are captured.
-    fn logs(self) -> bool {
-        matches!(self, State::Baselining | State::Active)
-    }
-}
+use std::sync::{Mutex, TryLockError};
 
 /// A reply that waits at the end of the running unit.
 struct UnitHold {
@@ -118,16 +78,12 @@ struct Counters {
 
 /// The module's state.
 pub(crate) struct Module {
-    state: State,
+    life: Life,
     folder: PathBuf,
     capture: Capture,
     batch: Batch,
     dirty: DirtyKeys,
     notices: Notices,
-    /// The open log; `None` unless the state logs.
-    log: Option<Arc<Release>>,
-    /// An opened folder that is to be recovered before the first client is served.
-    opened: Option<crate::log::Opened<GatedStorage>>,
     /// Who gets its reply when the running unit is durable.
     unit_holds: Vec<UnitHold>,
     /// The command that the module runs now.
@@ -198,7 +154,7 @@ pub(crate) struct Module {
     script_db: Option<u32>,
     /// The last SELECT of a script inside EXEC, and how many scripts had run before that one.
     script_select: Option<(u64, u32)>,
-    baseline: base::Baseline,
+    bases: Bases,
     counters: Counters,
     recovered: Option<replay::Report>,
 }

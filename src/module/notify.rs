@@ -3,7 +3,7 @@
 use crate::core::notices::{EventClasses, Notice};
 use crate::ffi::{Ctx, Level, follow_all_events, log};
 use crate::module::config::{Setting, value};
-use crate::module::{Module, State, server, with};
+use crate::module::{Module, server, with};
 
 /// The classes that are to be published.
 fn classes() -> EventClasses {
@@ -18,7 +18,7 @@ pub(super) fn event(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8]) {
     }
     let notice = Notice { db: ctx.selected_db(), event: event.to_vec(), key: key.to_vec() };
     let now = with(|module| {
-        if module.state == State::Active {
+        if module.life.is_active() {
             module.notices.add(notice.clone());
             return false;
         }
@@ -41,7 +41,7 @@ pub(super) fn event_without_change(ctx: Ctx<'_>, class: u32, name: &[u8], key: &
 
 /// Publishes what is durable.
 pub(super) fn publish_durable(ctx: Ctx<'_>) {
-    let notices = with(|module| match &module.log {
+    let notices = with(|module| match module.log() {
         Some(log) if !module.notices.is_empty() => {
             log.wake_when_durable();
             module.notices.take_up_to(log.log().durable())

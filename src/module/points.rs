@@ -117,6 +117,12 @@ pub(super) fn reach(point: Point) {
     stop_process();
 }
 
+/// A child was forked, which has this process's points and stops at them in its place.
+pub(super) fn forked() {
+    let in_child = 1 << Point::BaseChild as u32 | 1 << Point::BaseChildWritten as u32;
+    STOPS.fetch_and(!in_child, Ordering::Relaxed);
+}
+
 #[cfg(test)]
 mod tests {
     use super::NAMES;

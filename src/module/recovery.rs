@@ -5,7 +5,7 @@
 //! happens in the `loaded` event of the sentinel. See `rdb` for what the stream leaves out and why.
 
 use crate::ffi::{Ctx, Level, descriptor_path, load_rdb, log};
-use crate::log::{BaseReader, Opened, Verdict};
+use crate::log::{BaseReader, Opened, Prepared, Verdict};
 use crate::module::gate::{GatedFile, GatedStorage};
 use crate::module::replay::{Report, apply_deferred, replay};
 use crate::module::units::unix_ms;
@@ -14,6 +14,7 @@ use crate::module::with;
 use crate::rdb::{self, RdbError, Summary};
 use std::fs::File;
 use std::io::BufReader;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -26,9 +27,28 @@ const EXPIRY_MARGIN_MS: i64 = 3_600_000;
 /// How often progress is told in the server's log.
 const TELL_EVERY: Duration = Duration::from_secs(2);
 
+/// What is recovered.
+pub(crate) enum Source {
+    /// A log that is to rest afterwards.
+    Opened(Box<Opened<GatedStorage>>),
+    /// A log that is to go on.
+    Prepared(Box<Prepared<GatedStorage>>),
+}
+
+impl Deref for Source {
+    type Target = Opened<GatedStorage>;
+
+    fn deref(&self) -> &Opened<GatedStorage> {
+        match self {
+            Source::Opened(opened) => opened,
+            Source::Prepared(prepared) => prepared,
+        }
+    }
+}
+
 /// A recovery under way, from the start of the loader to the sentinel's event.
 struct Job {
-    opened: Opened<GatedStorage>,
+    source: Source,
     /// Taken when the sentinel arrives.
     feeder: Option<JoinHandle<Result<Summary, RdbError>>>,
     sentinel: Vec<u8>,
@@ -57,10 +77,10 @@ fn put_job(job: Job) {
 ///
 /// # Errors
 /// What is wrong, for the server's log. The dataset is incomplete then and must not be served.
-pub(crate) fn recover(ctx: Ctx<'_>, opened: Opened<GatedStorage>) -> Result<(Opened<GatedStorage>, Report), String> {
-    tell_verdict(&opened);
+pub(crate) fn recover(ctx: Ctx<'_>, source: Source) -> Result<(Source, Report), String> {
+    tell_verdict(&source);
     let started = Instant::now();
-    if let Some(mut base) = opened.read_base().map_err(|error| error.to_string())? {
+    if let Some(mut base) = source.read_base().map_err(|error| error.to_string())? {
         while_loading(ctx, "wbl-check", || (), move || check_base(&mut base))??;
     }
     let sentinel = format!("wbl:sentinel:{:x}:{:x}", unix_ms(), std::process::id()).into_bytes();
@@ -71,9 +91,9 @@ pub(crate) fn recover(ctx: Ctx<'_>, opened: Opened<GatedStorage>) -> Result<(Ope
     } else {
         i64::try_from(unix_ms()).unwrap_or(i64::MAX).saturating_add(EXPIRY_MARGIN_MS)
     };
-    let base = opened.base().map(|base| opened.storage().path(&base.name));
+    let base = source.base().map(|base| source.storage().path(&base.name));
     let feeder = start_feeder(base, writer, sentinel.clone(), strip_before_ms)?;
-    put_job(Job { opened, feeder: Some(feeder), sentinel, outcome: None });
+    put_job(Job { source, feeder: Some(feeder), sentinel, outcome: None });
     let loaded = load_rdb(ctx, &descriptor_path(&reader));
     drop(reader);
     let job = take_job().ok_or("the recovery's state was lost")?;
@@ -87,10 +107,10 @@ pub(crate) fn recover(ctx: Ctx<'_>, opened: Opened<GatedStorage>) -> Result<(Ope
                     report.keys,
                     report.commands,
                     report.total_bytes,
-                    job.opened.next_lsn()
+                    job.source.next_lsn()
                 ),
             );
-            Ok((job.opened, report))
+            Ok((job.source, report))
         }
         Some(Err(reason)) => Err(reason),
         _ => Err("the server did not load the base".into()),
@@ -116,6 +136,23 @@ fn check_base(base: &mut BaseReader<GatedFile>) -> Result<(), String> {
     std::io::copy(base, &mut std::io::sink())
         .map_err(|error| format!("the base {} is damaged: {error}", base.path()))?;
     Ok(())
+}
+
+/// Replaces the dataset by an empty one, with which a recovery began that has failed.
+///
+/// # Errors
+/// The server did not do it.
+pub(super) fn empty_dataset(ctx: Ctx<'_>) -> Result<(), String> {
+    let (reader, mut writer) = std::io::pipe().map_err(|error| format!("no pipe: {error}"))?;
+    let sentinel = format!("wbl:empty:{:x}:{:x}", unix_ms(), std::process::id()).into_bytes();
+    // It is much shorter than what a pipe holds.
+    rdb::splice(None, &mut writer, &sentinel, i64::MIN).map_err(|error| error.to_string())?;
+    drop(writer);
+    let loaded = load_rdb(ctx, &descriptor_path(&reader));
+    let own = ctx.own();
+    own.select_db(0);
+    own.delete_key(&sentinel);
+    if loaded { Ok(()) } else { Err("the server did not give up what was recovered so far".into()) }
 }
 
 fn start_feeder(
@@ -147,17 +184,17 @@ pub(super) fn key_loaded(ctx: Ctx<'_>, key: &[u8]) {
     if !is_sentinel {
         return;
     }
-    let Some(Job { opened, feeder: Some(feeder), sentinel, .. }) = take_job() else { return };
+    let Some(Job { source, feeder: Some(feeder), sentinel, .. }) = take_job() else { return };
     let own = ctx.own();
     own.select_db(0);
     own.delete_key(&sentinel);
     // Only the end mark follows the sentinel in the pipe, so the feeder is not waiting for the loader.
     let outcome = match feeder.join() {
-        Ok(Ok(summary)) => replay_log(ctx, &opened, &summary),
+        Ok(Ok(summary)) => replay_log(ctx, &source, &summary),
         Ok(Err(error)) => Err(format!("the base could not be read: {error}")),
         Err(_) => Err("the thread that reads the base has failed".into()),
     };
-    put_job(Job { opened, feeder: None, sentinel, outcome: Some(outcome) });
+    put_job(Job { source, feeder: None, sentinel, outcome: Some(outcome) });
 }
 
 fn replay_log(ctx: Ctx<'_>, opened: &Opened<GatedStorage>, summary: &Summary) -> Result<Report, String> {

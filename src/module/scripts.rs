@@ -70,7 +70,7 @@ fn run(ctx: Ctx<'_>, script: Script) {
         module.script_db = Some(db);
         module.top_client = client;
         module.unit_reads = None;
-        module.frame = module.state.logs().then(Frame::default);
+        module.frame = module.life.logs().then(Frame::default);
         module.undurable(module.dirty.functions_change())
     });
     let answer = ctx.as_user_of(client, db, |ctx| {

@@ -148,15 +148,17 @@ pub(super) struct Known {
     pub(super) stream_reader: bool,
     /// The number of arguments, with the name; at least so many when negative; 0 when not known.
     pub(super) arity: i64,
+    /// The server marks it as a write.
+    pub(super) writes: bool,
 }
 
 impl Known {
     /// A command that COMMAND did not tell of.
     pub(super) const UNKNOWN: Known =
-        Known { class: Class::Opaque, reads: Reads::Nothing, stream_reader: false, arity: 0 };
+        Known { class: Class::Opaque, reads: Reads::Nothing, stream_reader: false, arity: 0, writes: false };
     /// A command that neither shows nor changes data.
     pub(super) const HARMLESS: Known =
-        Known { class: Class::ReadOnly, reads: Reads::Nothing, stream_reader: false, arity: 0 };
+        Known { class: Class::ReadOnly, reads: Reads::Nothing, stream_reader: false, arity: 0, writes: false };
 
     /// Whether the server refuses it with so many arguments, its name among them.
     pub(super) fn refuses(self, len: usize) -> bool {
@@ -255,7 +257,10 @@ fn add_command(commands: &mut HashMap<Vec<u8>, Known>, entry: &Reply<'_>) {
     };
     let reads = if own { Reads::Nothing } else { Reads::of(&lower, number(3), number(4), number(5), movable) };
     let stream_reader = lower == "xread";
-    commands.insert(lower.into_bytes(), Known { class, reads, stream_reader, arity: number(1) });
+    commands.insert(
+        lower.into_bytes(),
+        Known { class, reads, stream_reader, arity: number(1), writes: has_flag(b"write") },
+    );
     if let Some(subcommands) = subcommands {
         (0..subcommands.len())
             .filter_map(|index| subcommands.element(index))

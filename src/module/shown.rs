@@ -6,7 +6,7 @@ use crate::ffi::{Ctx, Filter};
 use crate::log::Lsn;
 use crate::module::release::Waiting;
 use crate::module::units::now_ms;
-use crate::module::{Module, State, UnitHold};
+use crate::module::{Module, UnitHold};
 
 /// The server looks after the end of a pause now and then: all that waited for it has run when this has passed.
 const PAUSE_REMAINS_MS: i64 = 1000;
@@ -105,14 +105,14 @@ impl Module {
 
     /// The position, unless it is durable.
     pub(super) fn undurable(&self, lsn: Option<Lsn>) -> Option<Lsn> {
-        let log = self.log.as_ref()?;
-        lsn.filter(|lsn| self.state == State::Active && log.log().durable() < *lsn)
+        let log = self.log()?;
+        lsn.filter(|lsn| self.life.is_active() && log.log().durable() < *lsn)
     }
 
     /// Lets a reply that shows this change, and nothing of its own, go when the change is durable; at once where there is nothing to wait for.
     pub(super) fn release_when_durable(&mut self, hold: UnitHold, shown: Option<Lsn>) {
         let UnitHold { client, held } = hold;
-        match (self.log.clone(), self.undurable(shown)) {
+        match (self.log().cloned(), self.undurable(shown)) {
             (Some(log), Some(lsn)) => {
                 self.counters.reads_blocked += 1;
                 log.wait(lsn, Waiting { client, held });

@@ -7,7 +7,7 @@ use crate::log::Lsn;
 use crate::module::config::{Setting, value};
 use crate::module::release::{Release, Waiting};
 use crate::module::settle::Announced;
-use crate::module::{Module, State, broken, server, with};
+use crate::module::{Module, broken, server, with};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -168,7 +168,7 @@ pub(super) fn wait_before_yield(ctx: Ctx<'_>) {
 pub(super) fn wait_now(ctx: Ctx<'_>, lsn: Lsn) {
     let Some(Some((log, paused))) = with(|module| {
         module.hand_over();
-        Some((module.log.clone()?, module.paused))
+        Some((module.log().cloned()?, module.paused))
     }) else {
         return;
     };
@@ -263,14 +263,14 @@ impl Module {
     ///
     /// Returns the position when a reply waits for it that could not be held.
     fn commit(&mut self, unit: &Unit) -> Option<Lsn> {
-        let Some(log) = self.log.clone() else {
+        let Some(log) = self.log().cloned() else {
             self.drop_holds();
             return None;
         };
         let lsn = self.batch.push(unit);
         self.end_notices(lsn);
         self.counters.units += u64::from(!unit.is_empty());
-        if self.state == State::Active {
+        if self.life.is_active() {
             unit.emptied.iter().for_each(|db| self.dirty.mark_all(*db, lsn));
             if unit.functions_changed {
                 self.dirty.mark_functions(lsn);
@@ -286,7 +286,7 @@ impl Module {
             self.hand_over();
         }
         let own = std::mem::take(&mut self.unit_waits).then_some(lsn);
-        own.max(self.unit_reads.take()).filter(|_| self.state == State::Active)
+        own.max(self.unit_reads.take()).filter(|_| self.life.is_active())
     }
 
     /// Has the loop wait for the running unit, which this client's reply shows.
@@ -307,7 +307,7 @@ impl Module {
 
     /// Hands the batch to the writer thread. Waits for room when too much is pending.
     pub(super) fn hand_over(&mut self) {
-        let Some(log) = self.log.clone() else { return };
+        let Some(log) = self.log().cloned() else { return };
         if self.batch.is_empty() {
             return;
         }

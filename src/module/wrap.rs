@@ -12,7 +12,7 @@ use crate::ffi::{CallMode, Ctx, KeyKind, Reply, ReplyKind};
 use crate::log::Lsn;
 use crate::module::server::Known;
 use crate::module::units::ask_for_unit_end;
-use crate::module::{Frame, Module, State, blocking, errors, streams, with};
+use crate::module::{Frame, Module, blocking, errors, streams, with};
 use std::ffi::CStr;
 use std::sync::Arc;
 
@@ -113,7 +113,7 @@ fn loses_its_error(ctx: Ctx<'_>, spec: Option<&CommandSpec>, args: &[&[u8]]) -> 
 fn may_block(ctx: Ctx<'_>, known: Known) -> bool {
     let flags = ctx.flags();
     let reads_streams = known.stream_reader || matches!(known.class, Class::Write(spec) if spec.blocks);
-    reads_streams && flags.can_block() && with(|module| module.state == State::Active) == Some(true)
+    reads_streams && flags.can_block() && with(|module| module.life.is_active()) == Some(true)
 }
 
 /// The length of the string of a BITFIELD, which with OVERFLOW FAIL may grow without an event.
@@ -210,7 +210,7 @@ impl Module {
         reads: Reads,
         command: &[&[u8]],
     ) -> Option<Option<Lsn>> {
-        if !self.state.logs() || self.frame.is_some() {
+        if !self.life.logs() || self.frame.is_some() {
             return None;
         }
         self.counters.wrapped += 1;
@@ -244,6 +244,6 @@ impl Module {
     pub(super) fn leave_frame(&mut self) -> Option<(bool, Option<Lsn>)> {
         let frame = self.frame.take()?;
         let read = self.unit_reads.take();
-        Some((frame.changed && self.state == State::Active, self.undurable(read)))
+        Some((frame.changed && self.life.is_active(), self.undurable(read)))
     }
 }

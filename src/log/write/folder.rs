@@ -5,7 +5,7 @@ use super::writer::LogWriter;
 use crate::log::error::LogError;
 use crate::log::format::Generation;
 use crate::log::format::manifest::{Beginning, Manifest};
-use crate::log::format::names::{OwnName, own_name, segment_name};
+use crate::log::format::names::{OwnName, own_name, segment_name, temporary_base_seq};
 use crate::log::lsn::Lsn;
 use crate::log::open::Options;
 use crate::log::storage::{Storage, failed};
@@ -54,6 +54,9 @@ impl<S: Storage> Folder<S> {
     pub(crate) fn new(storage: Arc<S>, lock: S::Lock, options: Options, names: &[Vec<u8>]) -> Folder<S> {
         let present: HashSet<OwnName> = names.iter().filter_map(|name| own_name(name)).collect();
         let (mut next_segment, mut next_base) = (1, 1);
+        // A file of a base that a crash left is removed some time, and nobody is to write to it.
+        let temporary = names.iter().filter_map(|name| temporary_base_seq(std::str::from_utf8(name).ok()?));
+        temporary.for_each(|seq| next_base = next_base.max(seq + 1));
         for own in &present {
             match own {
                 OwnName::Segment(seq) => next_segment = next_segment.max(seq + 1),

@@ -1,0 +1,365 @@
+//! Bases: the RDB files that the log continues, and checkpoints, which write new ones.
+//!
+//! A forked child writes a base. The main thread waits for none of it: the log is cut where the child's dataset ends, the log's own threads make the file
+//! durable and name it in the manifest, and wake the event loop when that is done.
+
+use super::begin::NoLog;
+use super::{Visible, begin, end};
+use crate::ffi::{
+    ChildResult, Ctx, Held, Level, LoadingPhase, descriptor_path, fork_child, kill_child, log, save_rdb,
+    wake_event_loop,
+};
+use crate::log::{Begin, LogError, Lsn, NewBase};
+use crate::module::gate::GatedFile;
+use crate::module::points::{self, Point};
+use crate::module::release::Release;
+use crate::module::units::finish_unit;
+use crate::module::{Module, with};
+use crate::rdb;
+use crossbeam::channel::{Receiver, TryRecvError, bounded};
+use std::io::{BufReader, PipeReader, PipeWriter, Read, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// After the first base failed, the next try waits this long; twice as long after each further failure.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// What the child reports when its file is whole.
+const WRITTEN: &str = "written";
+
+/// More than a child reports.
+const REPORT_BYTES_MAX: u64 = 64 << 10;
+
+/// The base that is being written.
+pub(super) enum Base {
+    /// None is.
+    Idle,
+    /// One is to be begun when no other child runs.
+    Wanted { not_before: Option<Instant> },
+    /// A child writes it.
+    Child(Child),
+    /// The log's threads put it in place.
+    Installing(Receiver<Result<(), LogError>>),
+    /// The dataset is being replaced from outside.
+    Replacing,
+    /// What changed can't be logged: a new log begins, with its base, before any reply leaves.
+    Now,
+}
+
+pub(super) struct Child {
+    pid: i32,
+    /// The file's name.
+    name: String,
+    /// The position whose dataset it gets.
+    lsn: Lsn,
+    report: PipeReader,
+}
+
+/// The bases that have been written since the module was loaded.
+#[derive(Debug)]
+pub(crate) struct Bases {
+    pub(in crate::module) done: u64,
+    /// What became of the last one.
+    pub(in crate::module) last: Result<(), String>,
+}
+
+impl Default for Bases {
+    fn default() -> Bases {
+        Bases { done: 0, last: Ok(()) }
+    }
+}
+
+impl Base {
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self, Base::Idle)
+    }
+
+    pub(super) fn is_replacing(&self) -> bool {
+        matches!(self, Base::Replacing)
+    }
+
+    /// Gives up what is under way.
+    pub(super) fn stop(self, release: &Release) {
+        if let Base::Child(child) = self {
+            kill_child(child.pid);
+            release.log().remove_base_file(child.name);
+        }
+    }
+}
+
+impl Module {
+    /// What changed can't be logged: has a new base written before any reply leaves.
+    pub(in crate::module) fn request_base_now(&mut self) {
+        if let Some(logging) = self.life.logging_mut() {
+            // What is logged without that change must not be acknowledged.
+            logging.log.log().pause();
+            let base = std::mem::replace(&mut logging.base, Base::Now);
+            base.stop(&logging.log);
+        }
+    }
+}
+
+/// Asks for a new base; `false` when one is being written.
+pub(in crate::module) fn request_checkpoint() -> bool {
+    let asked = with(|module| {
+        let logging = module.life.logging_mut().filter(|logging| logging.base.is_idle())?;
+        logging.base = Base::Wanted { not_before: None };
+        Some(())
+    });
+    asked.flatten().is_some()
+}
+
+/// The whole dataset is being replaced from outside (DEBUG RELOAD, another module): no unit tells how.
+pub(in crate::module) fn dataset_loading(ctx: Ctx<'_>, phase: LoadingPhase) {
+    if with(|module| module.life.logs()) != Some(true) {
+        return;
+    }
+    if phase == LoadingPhase::Started {
+        with(|module| {
+            let Some(logging) = module.life.logging_mut() else { return };
+            // What a child saves is the dataset before.
+            let base = std::mem::replace(&mut logging.base, Base::Replacing);
+            base.stop(&logging.log);
+        });
+        return;
+    }
+    // What was captured is void: it is of no dataset that will ever be recovered.
+    with(|module| module.capture.clear());
+    if let Err((reason, rest)) = begin_anew(ctx) {
+        // What was acknowledged is in the log before.
+        super::fail(format!("the dataset was replaced from outside, and {reason}"), rest);
+    }
+}
+
+/// Begins a new log with a base of the dataset that is there now, before any other command runs and any reply leaves. It takes as long as the loading that
+/// went before. Until it is there the log before stands, with all that was acknowledged.
+///
+/// # Errors
+/// Why there is no log now.
+pub(super) fn begin_anew(ctx: Ctx<'_>) -> Result<(), NoLog> {
+    let asked = with(|module| {
+        module.hand_over();
+        let logging = module.life.logging_mut()?;
+        if matches!(logging.visible, Visible::WithItsBase { .. }) {
+            // Nothing is promised yet; what was logged is below the base, whenever that comes.
+            logging.base = Base::Wanted { not_before: None };
+            logging.log.log().resume();
+            return None;
+        }
+        Some(std::mem::take(&mut logging.asked))
+    });
+    let Some(Some(asked)) = asked else { return Ok(()) };
+    let Some(rest) = end::stop_log(ctx) else { return Ok(()) };
+    let outcome = begin::begin_log(ctx, rest, Some(Begin::WaitsForBase)).and_then(|()| {
+        let release = with(|module| module.log().cloned()).flatten();
+        let written = release.ok_or_else(|| "there is no log".into()).and_then(|release| write_here(ctx, &release));
+        written.map_err(|reason| (reason, end::stop_log(ctx)))
+    });
+    match &outcome {
+        Ok(()) => ended(Ok(())),
+        Err((reason, _)) => {
+            with(|module| module.bases.last = Err(reason.clone()));
+        }
+    }
+    asked.into_iter().for_each(Held::release);
+    outcome
+}
+
+/// Writes a base and puts it in place, on the main thread.
+fn write_here(ctx: Ctx<'_>, release: &Release) -> Result<(), String> {
+    let (name, file) = release.log().new_base_file().map_err(|error| error.to_string())?;
+    let lsn = release.log().cut();
+    if let Err(reason) = save(ctx, &file) {
+        release.log().remove_base_file(name);
+        return Err(reason);
+    }
+    let (sender, outcome) = bounded(1);
+    // Whoever has given up does not listen.
+    release.log().install_base(NewBase { name, lsn }, Box::new(move |outcome| drop(sender.send(outcome))));
+    match outcome.recv() {
+        Ok(Ok(())) => {
+            points::reach(Point::BaseInstalled);
+            Ok(())
+        }
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the log was closed".into()),
+    }
+}
+
+/// Writes the dataset to a file, and reads it again.
+fn save(ctx: Ctx<'_>, file: &GatedFile) -> Result<(), String> {
+    let path = descriptor_path(file);
+    if !save_rdb(ctx, &path) {
+        return Err("the server could not save its dataset".into());
+    }
+    let written = std::fs::File::open(&path).map_err(|error| format!("the base can't be read: {error}"))?;
+    rdb::verify(&mut BufReader::new(written)).map_err(|error| format!("the base can't be read: {error}"))?;
+    Ok(())
+}
+
+/// Forks the child that writes the base, at a point between units.
+pub(super) fn start(ctx: Ctx<'_>) {
+    let is_due = with(|module| match module.life.logging()?.base {
+        Base::Wanted { not_before } => Some(not_before.is_none_or(|at| Instant::now() >= at)),
+        _ => None,
+    });
+    if is_due != Some(Some(true)) || ctx.flags().has_active_child() {
+        return;
+    }
+    finish_unit(ctx);
+    let release = with(|module| {
+        module.hand_over();
+        module.log().cloned()
+    });
+    let Some(Some(release)) = release else { return };
+    match try_start(ctx, &release) {
+        Ok(child) => {
+            with(|module| {
+                if let Some(logging) = module.life.logging_mut() {
+                    logging.base = Base::Child(child);
+                }
+            });
+        }
+        Err(reason) => ended(Err(reason)),
+    }
+}
+
+fn try_start(ctx: Ctx<'_>, release: &Arc<Release>) -> Result<Child, String> {
+    let (name, file) = release.log().new_base_file().map_err(|error| error.to_string())?;
+    points::reach(Point::BaseFork);
+    let forked = std::io::pipe().map_err(|error| format!("no pipe: {error}")).and_then(|(report, to_parent)| {
+        let pid = fork_child(|| write_in_child(ctx, &file, to_parent));
+        pid.map(|pid| (pid, report)).ok_or_else(|| "the server could not fork a child".into())
+    });
+    match forked {
+        // Nothing has happened since the fork, so this is where the child's dataset ends.
+        Ok((pid, report)) => {
+            points::forked();
+            Ok(Child { pid, name, lsn: release.log().cut(), report })
+        }
+        Err(reason) => {
+            release.log().remove_base_file(name);
+            Err(reason)
+        }
+    }
+}
+
+/// The child's work; returns its exit status.
+fn write_in_child(ctx: Ctx<'_>, file: &GatedFile, mut to_parent: PipeWriter) -> i32 {
+    points::reach(Point::BaseChild);
+    let saved = save(ctx, file);
+    points::reach(Point::BaseChildWritten);
+    let report = saved.as_ref().map_or_else(String::as_str, |()| WRITTEN);
+    // A parent that has gone has no use for it, nor for the file.
+    i32::from(to_parent.write_all(report.as_bytes()).is_err() || saved.is_err())
+}
+
+/// The child that writes the base has ended.
+pub fn child_done(_ctx: Ctx<'_>, result: ChildResult) {
+    let taken = with(|module| {
+        let logging = module.life.logging_mut()?;
+        match std::mem::replace(&mut logging.base, Base::Idle) {
+            Base::Child(child) => Some((child, Arc::clone(&logging.log))),
+            other => {
+                logging.base = other;
+                None
+            }
+        }
+    });
+    let Some(Some((child, release))) = taken else { return };
+    let mut report = String::new();
+    if let ChildResult::Exited(_) = result {
+        // All of it is there. A report that cannot be read is none.
+        let _ = child.report.take(REPORT_BYTES_MAX).read_to_string(&mut report);
+    }
+    if result == ChildResult::Exited(0) && report == WRITTEN {
+        points::reach(Point::BaseWritten);
+        return install(&release, NewBase { name: child.name, lsn: child.lsn });
+    }
+    release.log().remove_base_file(child.name);
+    let reason = if report.is_empty() { format!("the child that writes it ended: {result:?}") } else { report };
+    ended(Err(reason));
+}
+
+fn install(release: &Release, base: NewBase) {
+    let (sender, outcome) = bounded(1);
+    let on_done = move |outcome: Result<(), LogError>| {
+        if outcome.is_ok() {
+            points::reach(Point::BaseInstalled);
+        }
+        // Whoever has given up does not listen.
+        let _ = sender.send(outcome);
+        wake_event_loop();
+    };
+    with(|module| {
+        if let Some(logging) = module.life.logging_mut() {
+            logging.base = Base::Installing(outcome);
+        }
+    });
+    release.log().install_base(base, Box::new(on_done));
+}
+
+/// Looks whether the base is in place, and whether the child is still there: a SHUTDOWN that fails ends it without a word.
+pub(super) fn poll(ctx: Ctx<'_>) {
+    let outcome = with(|module| match &module.life.logging()?.base {
+        Base::Installing(outcome) => match outcome.try_recv() {
+            Ok(outcome) => Some(Poll::Installed(outcome.map_err(|error| error.to_string()))),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Poll::Installed(Err("the log was closed".into()))),
+        },
+        Base::Child(_) => Some(Poll::ChildRuns),
+        _ => None,
+    });
+    match outcome.flatten() {
+        Some(Poll::Installed(outcome)) => ended(outcome),
+        Some(Poll::ChildRuns) if !ctx.flags().has_active_child() => child_done(ctx, ChildResult::Killed(libc::SIGUSR1)),
+        _ => {}
+    }
+}
+
+enum Poll {
+    Installed(Result<(), String>),
+    ChildRuns,
+}
+
+/// A base is in place, or failed.
+fn ended(outcome: Result<(), String>) {
+    match &outcome {
+        Ok(()) => log(Level::Notice, "a new base is in place; the log before it is removed"),
+        Err(reason) => log(Level::Warning, &format!("no new base: {reason}")),
+    }
+    let asked = with(|module| {
+        let ok = outcome.is_ok();
+        module.bases.done += u64::from(ok);
+        module.bases.last = outcome;
+        let logging = module.life.logging_mut()?;
+        logging.base = Base::Idle;
+        let asked = std::mem::take(&mut logging.asked);
+        match &mut logging.visible {
+            Visible::WithItsBase { failures, .. } if !ok => {
+                let wait = RETRY_MIN.saturating_mul(1 << (*failures).min(6)).min(RETRY_MAX);
+                *failures += 1;
+                logging.base = Base::Wanted { not_before: Some(Instant::now() + wait) };
+            }
+            Visible::WithItsBase { .. } => module.became_visible(),
+            Visible::Yes => {}
+        }
+        Some(asked)
+    });
+    asked.flatten().into_iter().flatten().for_each(Held::release);
+}
+
+impl Module {
+    /// The log is active: those who waited for that now wait for their position.
+    pub(super) fn became_visible(&mut self) {
+        self.hand_over();
+        let appended = self.appended();
+        let Some(logging) = self.life.logging_mut() else { return };
+        let before = std::mem::replace(&mut logging.visible, Visible::Yes);
+        if let Visible::WithItsBase { waiting, .. } = before {
+            waiting.into_iter().for_each(|waiting| logging.log.wait(appended, waiting));
+        }
+        log(Level::Notice, "the log is active: replies wait for the disk");
+    }
+}

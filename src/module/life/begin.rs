@@ -1,0 +1,216 @@
+//! How a log begins: new, or behind what was recovered.
+
+use super::base::Base;
+use super::rest::{Origin, Rest};
+use super::{Life, LogFolder, Logging, OpenedFolder, State, Visible, base, end, fatal, load, role};
+use crate::core::pipeliners::Pipeliners;
+use crate::core::unit::Batch;
+use crate::ffi::{Ctx, Level, exit_now, log};
+use crate::log::{Begin, LogWriter, NotBegun};
+use crate::module::config::{Setting, value};
+use crate::module::gate::GatedStorage;
+use crate::module::points::{self, Point};
+use crate::module::release::Release;
+use crate::module::role::{Role, role_at_start};
+use crate::module::settle::Announced;
+use crate::module::units::{finish_unit, unix_ms};
+use crate::module::{cluster, recovery, second_server, server, with};
+use std::sync::Arc;
+
+/// Why a log has not begun, and the folder, unless it was lost on the way.
+pub(super) type NoLog = (String, Option<Rest>);
+
+/// Begins a new log in place of what the folder holds, if that may be. It begins with the dataset in memory; `with_what` says how where that is known.
+pub(super) fn begin_log(ctx: Ctx<'_>, rest: Rest, with_what: Option<Begin>) -> Result<(), NoLog> {
+    let begin = match rest.may_begin(server::has_data(ctx)) {
+        Ok(begin) => with_what.unwrap_or(begin),
+        Err(reason) => return Err((reason, Some(rest))),
+    };
+    let origin = rest.origin();
+    let Some(folder) = rest.into_folder() else { return Err(("the folder was lost".into(), None)) };
+    match folder.begin(begin, unix_ms()) {
+        Ok(writer) => write(ctx, writer).map_err(|reason| (reason, None)),
+        Err(not_begun) => {
+            let NotBegun { folder, error } = *not_begun;
+            Err((error.to_string(), Some(Rest::new(folder, origin))))
+        }
+    }
+}
+
+/// Starts the log's threads.
+fn write(ctx: Ctx<'_>, writer: LogWriter<GatedStorage>) -> Result<(), String> {
+    let (appended, waits_for_base) = (writer.appended(), writer.waits_for_base());
+    let release = Release::start(writer).map_err(|error| error.to_string())?;
+    let commands = server::commands(ctx)?;
+    with(|module| {
+        module.capture.clear();
+        module.announced = Announced::default();
+        module.batch = Batch::new(appended);
+        module.dirty.clear();
+        module.pipeliners = Pipeliners::default();
+        module.commands = commands;
+        if module.paused {
+            release.log().pause();
+        }
+        module.life = Life::Logging(Logging {
+            log: Arc::new(release),
+            visible: Visible::WithItsBase { waiting: Vec::new(), failures: 0 },
+            base: if waits_for_base { Base::Wanted { not_before: None } } else { Base::Idle },
+            asked: Vec::new(),
+        });
+        if !waits_for_base {
+            module.became_visible();
+        }
+    });
+    if waits_for_base {
+        log(Level::Notice, "the log is open; writing its base");
+        points::reach(Point::LogBegun);
+    }
+    Ok(())
+}
+
+/// The server is about to serve its first client. What the folder holds takes the place of what the server has loaded.
+pub(super) fn start(ctx: Ctx<'_>, opened: OpenedFolder) {
+    let outcome = role_at_start(ctx).and_then(|role| match role {
+        Role::Primary => begin_or_recover(ctx, opened),
+        Role::Replica => role::start_as_replica(ctx, opened),
+    });
+    if let Err(reason) = outcome {
+        fatal("the log can't be brought back, and the server does not start without it", &reason);
+    }
+}
+
+/// Begins a log on a server that is to recover what the folder holds, or has nothing to lose.
+pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
+    if opened.is_empty() || opened.is_superseded() {
+        if !opened.is_empty() {
+            log(
+                Level::Warning,
+                "the folder's log was superseded when the server took its primary's dataset: the server's own data stand",
+            );
+        }
+        return begin_log(ctx, Rest::new(opened.into_folder(), Origin::Unknown), None).map_err(|(reason, _)| reason);
+    }
+    with(|module| module.life = Life::Changing);
+    if server::has_data(ctx) {
+        log(
+            Level::Warning,
+            "the log's folder holds a state: it takes the place of the data that the server loaded by itself",
+        );
+    }
+    let opened = fold(ctx, opened)?;
+    // Whether the folder can be written to is found before anything is replaced.
+    let prepared = opened.prepare(unix_ms()).map_err(|error| error.to_string())?;
+    let (source, report) = recovery::recover(ctx, recovery::Source::Prepared(Box::new(prepared)))?;
+    points::reach(Point::Recovered);
+    with(|module| module.recovered = Some(report));
+    let recovery::Source::Prepared(prepared) = source else { return Err("the recovery's state was lost".into()) };
+    write(ctx, prepared.start().map_err(|error| error.to_string())?)?;
+    if role_at_start(ctx)? == Role::Replica {
+        // The role has changed while the log was replayed.
+        role::role_changed(ctx, true);
+        return Ok(());
+    }
+    cluster::fit_slots(ctx)?;
+    if second_server::is_folding() {
+        base::begin_anew(ctx).map_err(|(reason, _)| reason)?;
+        drop(end::stop(ctx));
+        exit_now(0);
+    }
+    Ok(())
+}
+
+/// A node of a cluster cannot replay commands: has a second server make a base of them.
+fn fold(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<OpenedFolder, String> {
+    if !ctx.flags().in_cluster() || !cluster::has_commands(&opened).map_err(|error| error.to_string())? {
+        return Ok(opened);
+    }
+    // The second server locks the folder.
+    drop(opened);
+    let folder = with(|module| module.folder.clone()).unwrap_or_default();
+    second_server::fold(ctx, &folder)?;
+    load::open_folder(load::LOCK_PATIENCE)
+}
+
+/// `CONFIG SET wbl.enabled`.
+///
+/// # Errors
+/// Why it was refused, for the client; nothing has changed then.
+pub(in crate::module) fn set_enabled(ctx: Ctx<'_>, enabled: bool) -> Result<(), String> {
+    match (with(|module| module.life.state()), enabled) {
+        (Some(State::Starting | State::Recovering), _) => Err("the log is being recovered".into()),
+        (Some(State::Baselining | State::Active), false) => {
+            finish_unit(ctx);
+            let rest = end::stop(ctx);
+            with(|module| module.life = Life::Disabled(rest));
+            log(Level::Notice, "disabled: everything logged so far is durable, replies don't wait any more");
+            Ok(())
+        }
+        (Some(State::Replica | State::Failing), false) => {
+            with(|module| {
+                let failing = module.life.refuses_writes();
+                let rest = take_rest(&mut module.life);
+                module.life = Life::Disabled(if failing { rest.map(Rest::lose) } else { rest });
+            });
+            Ok(())
+        }
+        (Some(State::Disabled), true) => enable(ctx),
+        _ => Ok(()),
+    }
+}
+
+/// The folder of a state in which nothing is logged; the state is to be set anew.
+pub(super) fn take_rest(life: &mut Life) -> Option<Rest> {
+    match life.change() {
+        Life::Replica(rest) => Some(rest),
+        Life::Disabled(rest) => rest,
+        Life::Failing(failing) => failing.rest,
+        other => {
+            *life = other;
+            None
+        }
+    }
+}
+
+fn enable(ctx: Ctx<'_>) -> Result<(), String> {
+    let rest = with(|module| take_rest(&mut module.life)).flatten();
+    let outcome = match rest {
+        Some(rest) if rest.is_lost() => match rest.reopen() {
+            Ok(rest) => enable_in(ctx, rest),
+            Err((reason, rest)) => Err((reason, Some(rest))),
+        },
+        Some(rest) => enable_in(ctx, rest),
+        None => match load::open_folder(std::time::Duration::ZERO) {
+            Ok(opened) => enable_in(ctx, Rest::new(opened.into_folder(), Origin::Unknown)),
+            Err(reason) => Err((reason, None)),
+        },
+    };
+    outcome.map_err(|(reason, rest)| {
+        with(|module| module.life = Life::Disabled(rest));
+        reason
+    })
+}
+
+fn enable_in(ctx: Ctx<'_>, rest: Rest) -> Result<(), NoLog> {
+    let role = role_at_start(ctx);
+    if role == Ok(Role::Primary) {
+        return begin_log(ctx, rest, None);
+    }
+    match role.and_then(|_| rest.may_begin(server::has_data(ctx))) {
+        Ok(_) => {
+            with(|module| module.life = Life::Replica(rest));
+            Ok(())
+        }
+        Err(reason) => Err((reason, Some(rest))),
+    }
+}
+
+/// Whether the settings want a log.
+pub(super) fn is_enabled() -> bool {
+    value(Setting::Enabled) != 0
+}
+
+/// The folder of a log that was closed; memory goes on from what it holds.
+pub(super) fn rest_of(folder: LogFolder) -> Rest {
+    Rest::new(folder, Origin::Folder)
+}

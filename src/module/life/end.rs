@@ -1,0 +1,100 @@
+//! How a log ends: shutdown, unload, and on the way to another state.
+
+use super::begin::rest_of;
+use super::rest::Rest;
+use super::{Life, Visible, base, begin, fatal};
+use crate::ffi::{Ctx, Held, Level, log, unregister_hooks};
+use crate::module::points::{self, Point};
+use crate::module::settle::Announced;
+use crate::module::units::finish_unit;
+use crate::module::{gate, notify, replace, scripts, second_server, with};
+
+/// MODULE UNLOAD. `false` refuses.
+pub fn unload(ctx: Ctx<'_>) -> bool {
+    finish_unit(ctx);
+    close(ctx);
+    unregister_hooks(ctx);
+    drop(replace(None));
+    ctx.free_detached();
+    true
+}
+
+/// The server shuts down, and nothing can refuse that any more.
+pub fn shut_down(ctx: Ctx<'_>) {
+    second_server::end();
+    finish_unit(ctx);
+    if with(|module| module.life.logs()) == Some(true) {
+        close(ctx);
+        log(Level::Notice, "the log is closed; all of it is durable");
+    } else {
+        close(ctx);
+    }
+}
+
+fn close(ctx: Ctx<'_>) {
+    drop(stop(ctx));
+    let rest = with(|module| {
+        let rest = begin::take_rest(&mut module.life);
+        module.life = Life::Closed;
+        rest
+    });
+    if let Some(Some(rest)) = rest {
+        rest.end();
+    }
+}
+
+/// Makes everything durable, releases everyone, and closes the log; the next state is the caller's to set. `None` when there is no log, or when its
+/// folder was lost.
+pub(super) fn stop(ctx: Ctx<'_>) -> Option<Rest> {
+    scripts::run_waiting(ctx);
+    with(|module| module.paused = false);
+    stop_log(ctx)
+}
+
+/// The same where another log follows at once, so that the scripts that wait can run with that.
+pub(super) fn stop_log(ctx: Ctx<'_>) -> Option<Rest> {
+    let logging = with(|module| {
+        module.hand_over();
+        if !module.life.logs() {
+            return None;
+        }
+        module.capture.clear();
+        module.announced = Announced::default();
+        module.dirty.clear();
+        module.iteration_waits_for = None;
+        match module.life.change() {
+            Life::Logging(logging) => Some(logging),
+            other => {
+                module.life = other;
+                None
+            }
+        }
+    });
+    let mut logging = logging.flatten()?;
+    std::mem::replace(&mut logging.base, base::Base::Idle).stop(&logging.log);
+    logging.log.log().resume();
+    gate::open();
+    points::reach(Point::LogCloses);
+    // Closing syncs and publishes everything, which releases every waiter; a failing disk ends the process.
+    let folder = match logging.log.log().close() {
+        Ok(folder) => folder,
+        Err(error) => {
+            fatal("the log could not be closed, and nothing can be acknowledged any more", &error.to_string())
+        }
+    };
+    points::reach(Point::LogClosed);
+    if let Some(error) = folder.seal_error() {
+        log(Level::Warning, &format!("all of the log is durable, but it could not be marked as closed: {error}"));
+    }
+    logging.log.take_waiting().into_iter().for_each(|waiting| waiting.held.release());
+    notify::publish_all(ctx);
+    with(|module| {
+        module.drop_holds();
+        module.bases.last = Err("the log was closed".into());
+    });
+    logging.asked.into_iter().for_each(Held::release);
+    if let Visible::WithItsBase { waiting, .. } = logging.visible {
+        waiting.into_iter().for_each(|waiting| waiting.held.release());
+    }
+    Some(rest_of(folder))
+}

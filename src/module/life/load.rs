@@ -1,0 +1,189 @@
+//! Loading the module.
+
+use super::base::Bases;
+use super::begin::{begin_log, begin_or_recover, is_enabled};
+use super::rest::{Origin, Rest};
+use super::{Life, OpenedFolder};
+use crate::core::capture::Capture;
+use crate::core::deadlines::Deadlines;
+use crate::core::dirty::DirtyKeys;
+use crate::core::notices::Notices;
+use crate::core::pipeliners::Pipeliners;
+use crate::core::reads::{BlockedReaders, Transactions};
+use crate::core::unit::Batch;
+use crate::ffi::{Ctx, Level, declare_options, log, register_hooks, server_version, unregister_hooks};
+use crate::log::{LogError, Lsn, Options, open};
+use crate::module::config::{self, Setting, value};
+use crate::module::gate::GatedStorage;
+use crate::module::role::{Role, role_at_start};
+use crate::module::settle::Announced;
+use crate::module::{Counters, Module, cluster, commands, names, notify, points, recovery, replace, server, with};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// The oldest server with what the module needs: holding replies from event callbacks.
+const SERVER_VERSION_MIN: u32 = 0x0008_0100;
+
+/// How long a start waits for the folder's lock, and how often it looks: a killed server may still be on its way out.
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+const LOCK_POLL: Duration = Duration::from_millis(50);
+
+/// `loadmodule` or MODULE LOAD. `false` refuses; the reason is in the server's log.
+pub fn load(ctx: Ctx<'_>, args: &[&[u8]]) -> bool {
+    match try_load(ctx, args) {
+        Ok(()) => true,
+        Err(reason) => {
+            log(Level::Warning, &format!("the module is not loaded: {reason}"));
+            // Joins the log's threads, if they were started.
+            drop(replace(None));
+            unregister_hooks(ctx);
+            ctx.free_detached();
+            false
+        }
+    }
+}
+
+fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
+    check_version(server_version(ctx))?;
+    ctx.create_detached();
+    names::find(ctx)?;
+    declare_options(ctx);
+    config::register(ctx, args)?;
+    if !commands::register(ctx) || !register_hooks(ctx) {
+        return Err("the server refused its commands or hooks".into());
+    }
+    let mut folder = PathBuf::from(config::text(Setting::Dir as usize));
+    if folder.is_relative() {
+        folder = std::env::current_dir().map_err(|error| format!("no current folder: {error}"))?.join(folder);
+    }
+    replace(Some(new_module(ctx, folder)?));
+    points::set_from_environment();
+    notify::setting_changed(ctx);
+    if !is_enabled() {
+        log(Level::Notice, "loaded, not enabled");
+        return Ok(());
+    }
+    cluster::check(ctx)?;
+    // Whatever the server is: that a folder cannot be used is found now, and not when a replica is to take over.
+    let opened = open_folder(if ctx.flags().is_starting() { LOCK_PATIENCE } else { Duration::ZERO })?;
+    if ctx.flags().is_starting() {
+        // The server loads its own files first.
+        with(|module| module.life = Life::Starting(Box::new(opened)));
+        return Ok(());
+    }
+    load_into_running(ctx, opened)
+}
+
+/// MODULE LOAD.
+fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
+    let has_data = server::has_data(ctx);
+    if role_at_start(ctx)? == Role::Replica {
+        let rest = Rest::new(opened.into_folder(), Origin::Unknown);
+        if has_data {
+            rest.may_begin(has_data)?;
+        }
+        with(|module| module.life = Life::Replica(rest));
+        return Ok(());
+    }
+    if has_data {
+        return begin_log(ctx, Rest::new(opened.into_folder(), Origin::Unknown), None).map_err(|(reason, _)| reason);
+    }
+    let begun = begin_or_recover(ctx, opened);
+    if begun.is_err() && server::has_data(ctx) {
+        // Half of a recovery is no dataset; the server had none before.
+        recovery::empty_dataset(ctx)?;
+    }
+    begun
+}
+
+fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
+    Ok(Module {
+        life: Life::Disabled(None),
+        folder,
+        capture: Capture::default(),
+        batch: Batch::new(Lsn::ZERO),
+        dirty: DirtyKeys::default(),
+        notices: Notices::default(),
+        unit_holds: Vec::new(),
+        frame: None,
+        unit_reads: None,
+        announced: Announced::default(),
+        transactions: Transactions::default(),
+        blocked_readers: BlockedReaders::default(),
+        deadlines: Deadlines::default(),
+        scripts: VecDeque::new(),
+        blocked: HashMap::new(),
+        answered: HashSet::new(),
+        unit_waits: false,
+        unit_waiters: Vec::new(),
+        unit_end_asked: false,
+        other_modules: server::has_other_modules(ctx),
+        unit_end_repeated: false,
+        iteration_waits_for: None,
+        pipeliners: Pipeliners::default(),
+        clients: server::connected_clients(ctx)?,
+        tracking_seen: true,
+        pause_queued: HashSet::new(),
+        pause_seen_ms: 0,
+        postponed: false,
+        asking: HashSet::new(),
+        tells_results: true,
+        results_watched: false,
+        waits_for_resume: false,
+        debugging: HashSet::new(),
+        doubles: HashSet::new(),
+        unit_end_deferred: false,
+        top_client: 0,
+        without_output: HashSet::new(),
+        io_threads: server::has_io_threads(ctx),
+        paused: false,
+        commands: server::commands(ctx)?,
+        unknown_names: HashSet::new(),
+        script_db: None,
+        script_select: None,
+        bases: Bases::default(),
+        counters: Counters::default(),
+        recovered: None,
+    })
+}
+
+/// Whether the module can work on a server of this version, 0x00MMmmpp.
+fn check_version(version: u32) -> Result<(), String> {
+    if version >= SERVER_VERSION_MIN {
+        return Ok(());
+    }
+    let [_, major, minor, patch] = version.to_be_bytes();
+    Err(format!("it needs Valkey 8.1 or later, and this is {major}.{minor}.{patch}"))
+}
+
+/// Opens, locks and verifies the folder; nothing in it changes.
+pub(super) fn open_folder(patience: Duration) -> Result<OpenedFolder, String> {
+    let folder = with(|module| module.folder.clone()).unwrap_or_default();
+    let options = Options { segment_bytes: u64::try_from(value(Setting::SegmentBytes)).unwrap_or(u64::MAX) };
+    let deadline = Instant::now() + patience;
+    loop {
+        let storage = GatedStorage::new(&folder).map_err(|error| error.to_string())?;
+        match open(storage, &options) {
+            Err(LogError::Locked { .. }) if Instant::now() < deadline => std::thread::sleep(LOCK_POLL),
+            outcome => return outcome.map_err(|error| error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_version;
+
+    #[test]
+    fn servers_before_8_1_are_refused() {
+        for old in [0, 0x0007_0204, 0x0008_0000, 0x0008_00ff] {
+            assert!(check_version(old).is_err(), "{old:#x}");
+        }
+        for supported in [0x0008_0100, 0x0008_0101, 0x0009_0000, 0x0009_0102, 0x000a_0000] {
+            assert_eq!(check_version(supported), Ok(()), "{supported:#x}");
+        }
+        let refusal = check_version(0x0008_0002).expect_err("8.0 is too old");
+        assert_eq!(refusal, "it needs Valkey 8.1 or later, and this is 8.0.2");
+    }
+}

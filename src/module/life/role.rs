@@ -1,0 +1,134 @@
+//! The server's role: at the start, and when it changes.
+
+use super::begin::{begin_log, is_enabled, take_rest};
+use super::rest::{Origin, Rest};
+use super::{Life, OpenedFolder, State, end, fail};
+use crate::ffi::{CallMode, Ctx, Level, ReplyKind, ServerInfo, log};
+use crate::module::points::{self, Point};
+use crate::module::role::{Role, role_at_start};
+use crate::module::{recovery, server, with};
+
+/// Whose replica the server is; a node of a cluster may not say yet.
+struct Primary {
+    host: String,
+    port: String,
+}
+
+fn own_primary(ctx: Ctx<'_>) -> Option<Primary> {
+    let info = ServerInfo::read(ctx, "replication")?;
+    Some(Primary { host: info.text("master_host")?, port: info.text("master_port")? })
+}
+
+/// The server starts as a replica. What the folder holds is brought back, as the server's own AOF would be, and stands until the primary sends its
+/// dataset.
+///
+/// # Errors
+/// Why the dataset is incomplete; it must not be served.
+pub(super) fn start_as_replica(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
+    let has_log = !opened.is_empty() && !opened.is_superseded();
+    let primary = if has_log && !ctx.flags().in_cluster() { own_primary(ctx) } else { None };
+    let Some(primary) = primary else {
+        let origin = if has_log { Origin::Unknown } else { Origin::Folder };
+        rest(Rest::new(opened.into_folder(), origin));
+        return Ok(());
+    };
+    // Replicas load nothing for a module.
+    if !replicate(ctx, "NO", "ONE") {
+        log(
+            Level::Warning,
+            "the folder's log is not brought back, as the server has neither REPLICAOF nor SLAVEOF; it stays as it is",
+        );
+        rest(Rest::new(opened.into_folder(), Origin::Unknown));
+        return Ok(());
+    }
+    if server::has_data(ctx) {
+        log(
+            Level::Warning,
+            "the log's folder holds a state: it takes the place of the data that the server loaded by itself",
+        );
+    }
+    let (source, report) = recovery::recover(ctx, recovery::Source::Opened(Box::new(opened)))?;
+    points::reach(Point::Recovered);
+    with(|module| module.recovered = Some(report));
+    // The server begins a history of its own for what it holds now, so that its primary sends a whole dataset.
+    if !replicate(ctx, &primary.host, &primary.port) {
+        return Err(format!("the server does not become a replica of {} {} again", primary.host, primary.port));
+    }
+    match source {
+        recovery::Source::Opened(opened) => rest(Rest::new(opened.into_folder(), Origin::Folder)),
+        recovery::Source::Prepared(_) => return Err("the recovery's state was lost".into()),
+    }
+    Ok(())
+}
+
+fn rest(rest: Rest) {
+    with(|module| module.life = Life::Replica(rest));
+    log(Level::Notice, "the server is a replica: the log rests");
+}
+
+/// REPLICAOF, under whichever name the server has it.
+fn replicate(ctx: Ctx<'_>, host: &str, port: &str) -> bool {
+    ["REPLICAOF", "SLAVEOF"].into_iter().any(|command| {
+        let reply = ctx.own().call(CallMode::Internal, command, [host.as_bytes(), port.as_bytes()]);
+        reply.is_some_and(|reply| reply.kind() != ReplyKind::Error)
+    })
+}
+
+/// The server became a replica or a primary.
+pub fn role_changed(ctx: Ctx<'_>, is_replica: bool) {
+    match (with(|module| module.life.state()), is_replica) {
+        (Some(State::Baselining | State::Active), true) => demote(ctx),
+        (Some(State::Failing), true) => {
+            with(|module| {
+                if let Some(rest) = take_rest(&mut module.life) {
+                    module.life = Life::Replica(rest);
+                }
+            });
+        }
+        (Some(State::Replica), false) => promote(ctx),
+        _ => {}
+    }
+}
+
+fn demote(ctx: Ctx<'_>) {
+    let log_open = with(|module| module.log().cloned()).flatten();
+    // Their writes are not acknowledged: the new primary's dataset is what counts.
+    with(|module| module.notices.take_all());
+    for waiting in log_open.iter().flat_map(|log| log.take_waiting()) {
+        ctx.close_client(waiting.client);
+        waiting.held.release();
+    }
+    drop(log_open);
+    match end::stop(ctx) {
+        Some(rest) => with(|module| module.life = Life::Replica(rest)),
+        None => return,
+    };
+    log(Level::Notice, "the server is a replica now: the log rests until it is a primary again");
+}
+
+/// A new log begins; the one before, if it is not superseded, stands until the base of the new one is in place.
+fn promote(ctx: Ctx<'_>) {
+    let Some(Some(rest)) = with(|module| take_rest(&mut module.life)) else { return };
+    if !is_enabled() {
+        with(|module| module.life = Life::Disabled(Some(rest)));
+        return;
+    }
+    if let Err((reason, rest)) = begin_log(ctx, rest, None) {
+        fail(reason, rest);
+    }
+}
+
+/// The server has its primary's dataset, whole or by what it lacked, and follows it from here on. No later start may fall back to the log from before.
+pub fn primary_link_up() {
+    with(|module| match &mut module.life {
+        Life::Replica(rest) | Life::Disabled(Some(rest)) => rest.supersede(),
+        _ => {}
+    });
+}
+
+/// A node of a cluster that is promoted before it has followed its primary raises no event of it.
+pub(super) fn notice_promotion(ctx: Ctx<'_>) {
+    if ctx.flags().in_cluster() && role_at_start(ctx) == Ok(Role::Primary) {
+        role_changed(ctx, false);
+    }
+}
