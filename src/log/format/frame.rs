@@ -1,7 +1,7 @@
 //! The annotation that begins a frame.
 //!
 //! ```text
-//! [#TS:<unix seconds>\r\n]#<check><crc><length>[.<durable back>[.<unix ms>]]\r\n
+//! [#TS:<unix seconds>\r\n]#<check><crc><length>[.<durable back>[.<unix ms>]]\n
 //! ```
 //!
 //! Numbers are in digits of base 64 (`A-Za-z0-9-_`), the most significant first, without leading zeros; the check has four digits, the
@@ -24,7 +24,7 @@ const BACK_DIGITS_MAX: usize = 7;
 const TIME_DIGITS_MAX: usize = 8;
 /// The longest annotation line, with its line end.
 pub(crate) const LINE_BYTES_MAX: usize =
-    1 + CHECK_DIGITS + CRC_DIGITS + LENGTH_DIGITS_MAX + 1 + BACK_DIGITS_MAX + 1 + TIME_DIGITS_MAX + 2;
+    1 + CHECK_DIGITS + CRC_DIGITS + LENGTH_DIGITS_MAX + 1 + BACK_DIGITS_MAX + 1 + TIME_DIGITS_MAX + 1;
 /// The longest time line: `#TS:`, the seconds of the longest time, CR LF.
 pub(crate) const TIME_LINE_BYTES_MAX: usize = 4 + 12 + 2;
 /// Both lines.
@@ -110,7 +110,7 @@ impl FrameHeader {
             out.push(b'.');
             push_base_64(out, unix_ms, 1);
         }
-        out.extend_from_slice(b"\r\n");
+        out.push(b'\n');
     }
 
     /// Parses an annotation line, with its line end, and verifies its check.
@@ -119,7 +119,7 @@ impl FrameHeader {
         if line.starts_with(b"#WBL") && line.get(4).is_some_and(u8::is_ascii_digit) && line.contains(&b' ') {
             return Err(super::foreign_line(line, &[b"1", b"2"]));
         }
-        let body = body.strip_suffix(b"\r\n").ok_or(CUT_SHORT)?;
+        let body = body.strip_suffix(b"\n").ok_or(CUT_SHORT)?;
         if line.len() > LINE_BYTES_MAX {
             return Err(FormatError::NotAnAnnotation);
         }
@@ -179,9 +179,9 @@ mod tests {
     #[test]
     fn the_bytes_of_an_annotation_are_fixed() {
         let text = |header| String::from_utf8(line(header, PLACE)).unwrap();
-        assert_eq!(text(header(3, 0, None)), "#5UZTDerb7vD\r\n");
-        assert_eq!(text(header(3, 0, Some(1_700_000_000_000))), "#QkToDerb7vD.A.YvP5WgA\r\n");
-        assert_eq!(text(header(65, 64, None)), "#nCK1Derb7vBB.BA\r\n");
+        assert_eq!(text(header(3, 0, None)), "#5UZTDerb7vD\n");
+        assert_eq!(text(header(3, 0, Some(1_700_000_000_000))), "#QkToDerb7vD.A.YvP5WgA\n");
+        assert_eq!(text(header(65, 64, None)), "#nCK1Derb7vBB.BA\n");
     }
 
     #[test]
@@ -230,14 +230,14 @@ mod tests {
         let plain = check(header(3, 0, None));
         let timed = check(header(3, 0, Some(0)));
         for text in [
-            format!("#{plain}Derb7vAD\r\n"),
-            format!("#{plain}Derb7vD.A\r\n"),
-            format!("#{plain}Derb7vD.\r\n"),
-            format!("#{plain}Derb7vD\n"),
+            format!("#{plain}Derb7vAD\n"),
+            format!("#{plain}Derb7vD.A\n"),
+            format!("#{plain}Derb7vD.\n"),
+            format!("#{plain}Derb7vD\r\n"),
             format!("#{plain}Derb7vD"),
-            format!("#{timed}Derb7vD..A\r\n"),
-            format!("#{timed}Derb7vD.A.AA\r\n"),
-            format!("#{timed}Derb7vD.A.A.A\r\n"),
+            format!("#{timed}Derb7vD..A\n"),
+            format!("#{timed}Derb7vD.A.AA\n"),
+            format!("#{timed}Derb7vD.A.A.A\n"),
         ] {
             assert!(FrameHeader::parse(text.as_bytes(), PLACE).is_err(), "{text:?}");
         }

@@ -1,7 +1,7 @@
 //! The line that begins a segment.
 //!
 //! ```text
-//! #WBL2 <generation counter> <generation random> <first> <salt> <unix ms> <p|-> <crc32c>\r\n
+//! #WBL2 <generation counter> <generation random> <first> <salt> <unix ms> <p|-> <crc32c>\n
 //! ```
 //!
 //! Hexadecimal; random, salt and checksum with all their digits. The checksum covers the line before it.
@@ -12,7 +12,7 @@ use crate::log::lsn::Lsn;
 /// What begins the header of a segment of this version.
 pub(crate) const HEADER_PREFIX: &[u8] = b"#WBL2 ";
 /// The longest header, with its line end.
-pub(crate) const HEADER_BYTES_MAX: usize = 6 + 5 * 17 + 2 + 8 + 2;
+pub(crate) const HEADER_BYTES_MAX: usize = 6 + 5 * 17 + 2 + 8 + 1;
 
 /// What a segment says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl SegmentHeader {
         let pending = if self.is_pending { 'p' } else { '-' };
         let SegmentHeader { generation, first, salt, unix_ms, .. } = self;
         let mut text = format!("#WBL2 {generation} {:x} {salt:016x} {unix_ms:x} {pending} ", first.get());
-        text.push_str(&format!("{:08x}\r\n", crc32c::crc32c(text.as_bytes())));
+        text.push_str(&format!("{:08x}\n", crc32c::crc32c(text.as_bytes())));
         assert!(text.len() <= HEADER_BYTES_MAX, "a header has its longest form");
         text.into_bytes()
     }
@@ -46,7 +46,7 @@ impl SegmentHeader {
         if !line.starts_with(HEADER_PREFIX) {
             return Err(foreign_line(line, &[b"1", b"2"]));
         }
-        let fields: Vec<&[u8]> = line.strip_suffix(b"\r\n").ok_or(WRONG)?.split(|byte| *byte == b' ').collect();
+        let fields: Vec<&[u8]> = line.strip_suffix(b"\n").ok_or(WRONG)?.split(|byte| *byte == b' ').collect();
         let [_, counter, random, first, salt, unix_ms, pending, _] = fields[..] else { return Err(WRONG) };
         let number = |digits| hexadecimal(digits).ok_or(WRONG);
         let header = SegmentHeader {
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn the_bytes_of_a_header_are_fixed() {
-        let text = "#WBL2 3 000000000000fedc 1f 0000000000000abc 18bcfe56800 - 276795d8\r\n";
+        let text = "#WBL2 3 000000000000fedc 1f 0000000000000abc 18bcfe56800 - 276795d8\n";
         assert_eq!(String::from_utf8(HEADER.to_line()).as_deref(), Ok(text));
     }
 
