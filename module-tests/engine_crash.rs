@@ -9,7 +9,7 @@
 
 mod engine_support;
 
-use engine_support::{UNIX_MS, go_on};
+use engine_support::{UNIX_MS, errno, go_on};
 use std::ops::Range;
 use valkey_wbl::log::resp::{Commands, push_command};
 use valkey_wbl::log::sim::{Effect, Random, SimDisk};
@@ -178,15 +178,6 @@ fn expect_closed(writer: &mut LogWriter<SimDisk>) {
     let base = NewBase { name: "temp-base-1.rdb".into(), lsn: start };
     assert!(matches!(writer.install_base(&base), Err(LogError::Failed(_))));
     assert_eq!(writer.durable(), durable);
-}
-
-/// What the disk said, also of an earlier operation.
-fn errno(error: &LogError) -> Option<i32> {
-    match error {
-        LogError::Io { source, .. } => source.raw_os_error(),
-        LogError::Failed(first) => errno(first),
-        _ => None,
-    }
 }
 
 /// A life on a disk that stops at an operation; the errors may only be those the disk gave.

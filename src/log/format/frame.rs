@@ -80,7 +80,8 @@ impl FrameHeader {
         })
     }
 
-    fn check(&self, place: Place) -> u64 {
+    /// 24 bits of a checksum of place and fields.
+    pub fn check(&self, place: Place) -> u64 {
         let mut bytes = [0; 29];
         bytes[..4].copy_from_slice(&self.crc.to_le_bytes());
         bytes[4..12].copy_from_slice(&self.length.to_le_bytes());
@@ -115,6 +116,14 @@ impl FrameHeader {
 
     /// Parses an annotation line, with its line end, and verifies its check.
     pub fn parse(line: &[u8], place: Place) -> Result<FrameHeader, FormatError> {
+        match FrameHeader::parse_unchecked(line)? {
+            (header, check) if header.check(place) == check => Ok(header),
+            _ => Err(FormatError::Field("the annotation's check is wrong")),
+        }
+    }
+
+    /// Parses an annotation line, with its line end; returns its check, too, which is not verified.
+    pub fn parse_unchecked(line: &[u8]) -> Result<(FrameHeader, u64), FormatError> {
         let body = line.strip_prefix(b"#").ok_or(FormatError::NotAnAnnotation)?;
         if line.starts_with(b"#WBL") && line.get(4).is_some_and(u8::is_ascii_digit) && line.contains(&b' ') {
             return Err(super::foreign_line(line, &[b"1", b"2"]));
@@ -139,10 +148,7 @@ impl FrameHeader {
         if fields.next().is_some() || !is_short {
             return Err(RANGE);
         }
-        if header.check(place) != check {
-            return Err(FormatError::Field("the annotation's check is wrong"));
-        }
-        Ok(header)
+        Ok((header, check))
     }
 }
 

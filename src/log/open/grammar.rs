@@ -11,6 +11,11 @@ use crate::log::storage::StorageFile;
 
 const _: () = assert!(HEADER_BYTES_MAX >= format1::LINE_BYTES_MAX);
 
+const RANGE: FormatError = FormatError::Field("the frame's length is out of range");
+
+/// How far from its place a frame is recognised as proof that something before it was durable.
+const SHIFT_BYTES_MAX: u64 = 8;
+
 /// How a segment's frames are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Grammar {
@@ -122,6 +127,23 @@ impl<F: StorageFile> Window<F> {
         Ok(located)
     }
 
+    /// Like [`Window::line_at`], for a frame that stands a few bytes from the place it was written for, as somebody has inserted or removed bytes
+    /// before it. The offsets are those it was written for, but for the payload's.
+    pub fn shifted_line_at(&mut self, offset: u64, salt: u64) -> Result<Option<Located>, LogError> {
+        let bytes = self.bytes_at(offset, frame::LINE_BYTES_MAX)?;
+        let Some(line) = leading_line(bytes, frame::LINE_BYTES_MAX) else { return Ok(None) };
+        let Ok((header, check)) = FrameHeader::parse_unchecked(line) else { return Ok(None) };
+        let (line_bytes, payload) = (line.len() as u64, offset + line.len() as u64);
+        self.count_examined(line_bytes);
+        let places =
+            (offset.saturating_sub(SHIFT_BYTES_MAX)..=offset + SHIFT_BYTES_MAX).map(|offset| Place { salt, offset });
+        let located = places.filter(|place| header.check(*place) == check).find_map(|place| {
+            let located = locate_header(header, place, payload).ok()?;
+            (located.end <= self.file_bytes()).then_some(located)
+        });
+        Ok(located)
+    }
+
     /// Whether the frame's payload is the one that its checksum covers.
     pub fn is_good(&mut self, located: &Located) -> Result<bool, LogError> {
         let mut crc = located.seed;
@@ -156,7 +178,6 @@ fn head_of_format_1(line: &[u8]) -> Result<Head, FormatError> {
 }
 
 fn locate(line: &[u8], offset: u64, payload: u64, grammar: Grammar) -> Result<Located, FormatError> {
-    const RANGE: FormatError = FormatError::Field("the frame's length is out of range");
     match grammar {
         Grammar::One { first } => {
             let format1::Annotation { lsn, length, crc, seed, unix_ms } =
@@ -167,12 +188,15 @@ fn locate(line: &[u8], offset: u64, payload: u64, grammar: Grammar) -> Result<Lo
         }
         Grammar::Two { salt } => {
             let place = Place { salt, offset };
-            let header = FrameHeader::parse(line, place)?;
-            let FrameHeader { length, crc, unix_ms, durable_back } = header;
-            let end = payload.checked_add(length).ok_or(RANGE)?;
-            let start = offset.checked_sub(header.time_line_bytes()).ok_or(RANGE)?;
-            let durable = start.checked_sub(durable_back).ok_or(RANGE)?;
-            Ok(Located { start, payload, end, crc, seed: place.seed(), lsn: None, unix_ms, durable })
+            locate_header(FrameHeader::parse(line, place)?, place, payload)
         }
     }
+}
+
+fn locate_header(header: FrameHeader, place: Place, payload: u64) -> Result<Located, FormatError> {
+    let FrameHeader { length, crc, unix_ms, durable_back } = header;
+    let end = payload.checked_add(length).ok_or(RANGE)?;
+    let start = place.offset.checked_sub(header.time_line_bytes()).ok_or(RANGE)?;
+    let durable = start.checked_sub(durable_back).ok_or(RANGE)?;
+    Ok(Located { start, payload, end, crc, seed: place.seed(), lsn: None, unix_ms, durable })
 }

@@ -142,7 +142,11 @@ fn proof_of_damage<F: StorageFile>(
         if found.is_none() {
             continue;
         }
-        let Ok(located) = window.line_at(at - 1, grammar)? else { continue };
+        let located = match grammar {
+            Grammar::One { .. } => window.line_at(at - 1, grammar)?.ok(),
+            Grammar::Two { salt } => window.shifted_line_at(at - 1, salt)?,
+        };
+        let Some(located) = located else { continue };
         if located.durable <= offset || !is_near(&located, offset, end) {
             continue;
         }
@@ -168,5 +172,5 @@ fn next_header<F: StorageFile>(window: &mut Window<F>, offset: u64, grammar: Gra
 /// Whether a frame of format 1 may stand there: it is never further from those before it by position than by bytes. That keeps most frames that
 /// are only part of a value (a client may store anything, also a log) from being taken for ours.
 fn is_near(located: &Located, offset: u64, end: Lsn) -> bool {
-    located.lsn.is_none_or(|lsn| lsn >= end && lsn.bytes_since(end) <= located.start - offset)
+    located.lsn.is_none_or(|lsn| lsn >= end && lsn.bytes_since(end) <= located.start.saturating_sub(offset))
 }
