@@ -316,6 +316,30 @@ fn a_folder_that_is_prepared_and_given_up_is_as_before() {
     assert!(before == after);
 }
 
+/// The lock goes from state to state, and is never free between two.
+#[test]
+fn a_second_process_finds_the_folder_locked_in_every_state() {
+    let disk = two_segments();
+    let locked = || matches!(reopen(&disk), Err(LogError::Locked { .. }));
+    let opened = reopen(&disk).unwrap();
+    assert!(locked());
+    let prepared = opened.prepare(UNIX_MS).unwrap();
+    assert!(locked());
+    let writer = prepared.start().unwrap();
+    assert!(locked());
+    let folder = writer.close().unwrap();
+    assert!(locked());
+    let writer = folder.begin(Begin::WaitsForBase, UNIX_MS).unwrap();
+    assert!(locked());
+    let folder = writer.close().unwrap();
+    assert!(locked());
+    disk.refuse_new_files(true);
+    let not_begun = folder.begin(Begin::Empty, UNIX_MS).err().unwrap();
+    assert!(locked(), "a log that cannot begin leaves the folder locked: {}", not_begun.error);
+    drop(not_begun);
+    assert!(!locked());
+}
+
 #[test]
 fn a_full_disk_ends_neither_rotation_nor_checkpoint_nor_close() {
     let disk = SimDisk::new();

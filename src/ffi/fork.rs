@@ -54,6 +54,7 @@ extern "C" fn in_child() {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::log::{FolderStorage, Storage};
     use std::os::fd::AsRawFd;
 
     /// Whether a descriptor is open in a child that is forked now.
@@ -68,6 +69,40 @@ mod tests {
         // SAFETY: waits for the child; `status` outlives the call.
         assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
         libc::WEXITSTATUS(status) == 1
+    }
+
+    /// Whether a folder can be locked while a child lives that was forked when it was locked before, by a server that has ended.
+    fn is_free_beside_a_child(folder: &std::path::Path, close: bool) -> bool {
+        let storage = FolderStorage::new(folder).unwrap();
+        let storage = if close { storage.close_in_children(close_in_children) } else { storage };
+        let lock = storage.lock().unwrap();
+        let (mut alive, end) = std::io::pipe().unwrap();
+        // SAFETY: the child calls nothing but `close`, `read` and `_exit`; it ends when the other end of the pipe does.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            let mut byte = 0_u8;
+            // SAFETY: plain system calls; the buffer is one byte.
+            unsafe {
+                libc::close(end.as_raw_fd());
+                libc::read(alive.as_raw_fd(), (&raw mut byte).cast(), 1);
+                libc::_exit(0);
+            }
+        }
+        drop(lock);
+        let is_free = FolderStorage::new(folder).unwrap().lock().unwrap().is_some();
+        drop(end);
+        std::io::Read::read_to_end(&mut alive, &mut Vec::new()).unwrap();
+        // SAFETY: waits for the child, without asking for its status.
+        assert_eq!(unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) }, pid);
+        is_free
+    }
+
+    #[test]
+    fn a_childs_life_does_not_keep_the_folder_locked() {
+        let folder = std::env::temp_dir().join(format!("wbl-fork-{}", std::process::id()));
+        assert!(!is_free_beside_a_child(&folder, false), "a child inherits a lock");
+        assert!(is_free_beside_a_child(&folder, true));
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -131,10 +131,12 @@ impl<F: StorageFile> Window<F> {
     /// before it. The offsets are those it was written for, but for the payload's.
     pub fn shifted_line_at(&mut self, offset: u64, salt: u64) -> Result<Option<Located>, LogError> {
         let bytes = self.bytes_at(offset, frame::LINE_BYTES_MAX)?;
-        let Some(line) = leading_line(bytes, frame::LINE_BYTES_MAX) else { return Ok(None) };
-        let Ok((header, check)) = FrameHeader::parse_unchecked(line) else { return Ok(None) };
-        let (line_bytes, payload) = (line.len() as u64, offset + line.len() as u64);
+        let line = leading_line(bytes, frame::LINE_BYTES_MAX);
+        let line_bytes = line.map_or(frame::LINE_BYTES_MAX, <[u8]>::len) as u64;
+        let parsed = line.and_then(|line| FrameHeader::parse_unchecked(line).ok());
         self.count_examined(line_bytes);
+        let Some((header, check)) = parsed else { return Ok(None) };
+        let payload = offset + line_bytes;
         let places =
             (offset.saturating_sub(SHIFT_BYTES_MAX)..=offset + SHIFT_BYTES_MAX).map(|offset| Place { salt, offset });
         let located = places.filter(|place| header.check(*place) == check).find_map(|place| {

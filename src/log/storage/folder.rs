@@ -4,17 +4,18 @@
 //! Only regular files are opened, without following links and without waiting (a fifo would have the opener wait for
 //! another).
 
+use super::parents::create_durably;
 use super::{FileStatus, Storage, StorageFile};
 use crate::log::error::LogError;
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::rand::GetRandomFlags;
 use std::any::Any;
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
 
 /// What earlier versions locked; they never remove it. It is locked, too, so that they keep out.
 const LOCK_NAME: &str = "LOCK";
@@ -88,24 +89,6 @@ impl FolderStorage {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Creates a folder and those above it. Each new name is made durable: a crash could take the folder away otherwise, with
-/// all that was acknowledged.
-fn create_durably(folder: &Path) -> Result<(), LogError> {
-    let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.is_dir()).collect();
-    for path in missing.into_iter().rev().filter(|path| !path.as_os_str().is_empty()) {
-        let failed = |operation| move |source| LogError::io(operation, path.display().to_string(), source);
-        match DirBuilder::new().mode(0o700).create(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => {
-                return Err(failed("create the folder")(error));
-            }
-            _ => {}
-        }
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed("sync the folder above"))?;
-    }
-    Ok(())
 }
 
 impl Storage for FolderStorage {

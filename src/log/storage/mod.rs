@@ -1,6 +1,7 @@
 //! The few file operations the log needs.
 
 mod folder;
+mod parents;
 
 pub use folder::{FolderLock, FolderStorage};
 
