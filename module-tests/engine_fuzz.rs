@@ -178,7 +178,9 @@ impl Folder {
                 self.try_change(counts, "byte", file, at..at + 1, |bytes| bytes[at] = value);
                 self.try_change(counts, "insert", file, at..at, |bytes| bytes.insert(at, value));
             }
-            self.try_change(counts, "delete", file, at..at + 1, |bytes| drop(bytes.remove(at)));
+            self.try_change(counts, "delete", file, at..at + 1, |bytes| {
+                bytes.remove(at);
+            });
             self.try_change(counts, "cut", file, at..length, |bytes| bytes.truncate(at));
             self.try_change(counts, "zeros to the end", file, at..length, |bytes| bytes[at..].fill(0));
             for sector in SECTORS {
@@ -217,7 +219,7 @@ fn change_at_random(bytes: &mut Vec<u8>, random: &mut Random) {
     if bytes.is_empty() {
         return;
     }
-    let mut place = |random: &mut Random| random.below(bytes.len() as u64) as usize;
+    let place = |random: &mut Random| random.below(bytes.len() as u64) as usize;
     let (one, other) = (place(random), place(random));
     let (from, to) = (one.min(other), one.max(other));
     match random.below(8) {
