@@ -4,7 +4,8 @@
 mod harness;
 
 use harness::resp::encode;
-use harness::{PATIENCE, Server, ServerBuilder, Version, each_version, paths, wait_until};
+use harness::{PATIENCE, Server, ServerBuilder, Value, Version, each_version, paths, wait_until};
+use std::fs;
 use std::path::Path;
 use valkey_wbl::log::{Batch, Begin, FolderStorage, Options, open};
 
@@ -174,6 +175,65 @@ each_version! {
         assert!(!control.call(&[&load[..], &skipping].concat()).is_error(), "it was not loaded");
         wait_until("the module is active", PATIENCE, || server.wbl_info("wbl_state") == "active");
         assert_eq!(server.wbl_info("wbl_recovery_errors"), "1");
+    }
+
+    fn a_base_without_a_checksum_of_its_own_is_protected(version: Version) {
+        let mut server = ServerBuilder::with_module(version).set("rdbchecksum", "no").allow_warning(REFUSED).start();
+        let mut client = server.raw();
+        client.run("SET key value-of-the-base");
+        client.run("WBL.CHECKPOINT");
+        client.run("SET other v");
+        server.kill9();
+        let mut entries = fs::read_dir(server.log_folder()).unwrap().map(|entry| entry.unwrap().path());
+        let base = entries.find(|path| path.to_str().unwrap().ends_with(".rdb")).expect("a base");
+        let mut bytes = fs::read(&base).unwrap();
+        let at = bytes.windows(17).position(|bytes| bytes == b"value-of-the-base").expect("the value");
+        bytes[at] ^= 1;
+        fs::write(&base, &bytes).unwrap();
+        server.launch();
+        assert_eq!(server.wait_exit().code(), Some(1));
+        let log = server.log();
+        assert!(log.lines().any(|line| line.contains(REFUSED) && line.contains("checksum")), "{log}");
+        bytes[at] ^= 1;
+        fs::write(&base, &bytes).unwrap();
+        server.start();
+        assert_eq!(server.raw().run("MGET key other").items().len(), 2);
+    }
+
+    fn expired_keys_and_fields_of_the_base_are_there_for_the_log(version: Version) {
+        const LIFE_MS: u64 = 3000;
+        let mut server = ServerBuilder::with_module(version).in_memory().start();
+        let mut client = server.raw();
+        let fields = version == Version::V9_1;
+        for number in 0..2000 {
+            client.run(&format!("SET key:{number} 5 PX {LIFE_MS}"));
+            client.run(&format!("HSET hash f{number} 5"));
+        }
+        client.run("SET kept 1 PX 100000000");
+        if fields {
+            let names: Vec<String> = (0..1000).map(|number| format!("f{number}")).collect();
+            client.run(&format!("HPEXPIRE hash {LIFE_MS} FIELDS 1000 {}", names.join(" ")));
+        }
+        client.run("WBL.CHECKPOINT");
+        // Changes that need what has expired when it is replayed.
+        assert_eq!(client.run("INCR key:7").integer(), 6, "it has expired before it was used");
+        client.run("PERSIST key:7");
+        client.run("HINCRBY hash f7 1");
+        if fields {
+            client.run("HPERSIST hash FIELDS 1 f7");
+        }
+        client.run("WBL.WAIT");
+        let begun = std::time::Instant::now();
+        server.kill9();
+        wait_until("all have expired", PATIENCE, || begun.elapsed().as_millis() > u128::from(LIFE_MS) + 1);
+        server.start();
+        let mut client = server.raw();
+        assert_eq!(client.run("GET key:7").text(), "6");
+        assert_eq!(client.run("HGET hash f7").text(), "6");
+        assert_eq!(client.run("GET kept").text(), "1");
+        assert_eq!(client.run("EXISTS key:8").integer(), 0);
+        assert_eq!(client.run("HGET hash f8") == Value::Null, fields);
+        assert_eq!(client.run("HGET hash f1500").text(), "5");
     }
 
     fn frames_that_hold_no_commands_end_the_start(version: Version) {

@@ -1,16 +1,29 @@
 //! A portion of the log, made ready to be replayed.
 //!
+//! It holds a piece of the log as it was read, and where in that the arguments of the commands lie. A command that does not end in the portion is
+//! open: it goes on with what is read next, and moves to the next portion when this one is handed over.
+//!
 //! Around a command that a module runs the server does more work than for a small SET itself. Plain SETs that follow one another are therefore
 //! run as one MSET, which does to each key what SET does: any old value and its expiry go, the new value gets its compact encoding. While the log
 //! is replayed nobody can look in between.
 
 use crate::log::{FormatError, Lsn};
+use std::ops::Range;
 
 /// Pairs of one MSET: more save no time.
 const PAIRS_MAX: usize = 64;
 
 /// An MSET takes no more SETs when its arguments have this many bytes.
 const PAIRS_BYTES_MAX: usize = 64 << 10;
+
+/// The shortest argument: `$0\r\n\r\n`.
+const ARGUMENT_BYTES_MIN: u64 = 6;
+
+/// The longest number.
+const DIGITS_MAX: usize = 20;
+
+/// Memory for a longer argument is taken at once.
+const LONG_ARGUMENT_BYTES: usize = 1 << 20;
 
 /// Where in the log a command stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,10 +34,21 @@ pub struct Place {
     pub may_have_failed: bool,
 }
 
+/// What is known of the log at the end of what was read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Marks {
+    /// The frame is of format 1.
+    pub is_format_1: bool,
+    /// A MULTI stands before.
+    pub in_transaction: bool,
+}
+
 /// Something to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Step {
-    place: Place,
+    /// Where it begins in the portion's bytes.
+    start: usize,
+    may_have_failed: bool,
     kind: Kind,
 }
 
@@ -47,73 +71,184 @@ pub enum Action<'a> {
     Run(Arguments<'a>),
 }
 
-/// Commands of the log, copied from their frame.
+/// Commands of the log.
 #[derive(Debug, Default)]
 pub struct Portion {
-    /// All arguments, one behind the other.
+    /// The position of the first byte.
+    first: Lsn,
     bytes: Vec<u8>,
-    /// Where each ends.
-    ends: Vec<usize>,
+    /// Where in them the arguments lie.
+    args: Vec<Range<usize>>,
     steps: Vec<Step>,
+    open: Open,
+}
+
+/// A command that has not ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct Open {
+    /// Where it begins.
+    start: usize,
+    /// The number of its arguments; 0 when that was not read yet.
+    count: usize,
+    /// The first of them.
+    first_arg: usize,
+    /// It is read up to here.
+    at: usize,
 }
 
 impl Portion {
-    /// Adds the command that stands at this place. What only marks units is left out: the replay need not keep them apart.
+    /// Adds a piece of a frame, which stands at this position, behind what is there. `left` bytes of the frame follow.
     ///
     /// # Errors
-    /// A SELECT without a number.
-    pub fn push(&mut self, place: Place, args: &[&[u8]]) -> Result<(), FormatError> {
-        match args {
-            [] | [b"MULTI" | b"EXEC"] => {}
-            [b"SELECT", db] => {
-                let db = std::str::from_utf8(db).ok().and_then(|db| db.parse().ok());
-                let db = db.ok_or(FormatError::Command("a database is no number"))?;
-                self.steps.push(Step { place, kind: Kind::Select(db) });
+    /// What stands at the position is no command.
+    pub fn add(&mut self, at: Lsn, piece: &[u8], left: u64, marks: &mut Marks) -> Result<(), (Lsn, FormatError)> {
+        if self.bytes.is_empty() {
+            self.first = at;
+        }
+        self.bytes.extend_from_slice(piece);
+        loop {
+            let added =
+                self.read_command(left).and_then(|is_whole| if is_whole { self.close(*marks) } else { Ok(None) });
+            match added {
+                Ok(None) => break,
+                Ok(Some(in_transaction)) => marks.in_transaction = in_transaction,
+                Err(error) => return Err((self.position(self.open.start), error)),
             }
-            [name, pair @ ..] if pair.len() == 2 && name.eq_ignore_ascii_case(b"set") => self.push_set(place, pair),
-            _ => {
-                self.copy(args);
-                self.steps.push(Step { place, kind: Kind::Run { count: args.len() } });
-            }
+        }
+        if left == 0 && self.is_open() {
+            return Err((self.position(self.open.start), FormatError::Command("a command is cut short")));
         }
         Ok(())
     }
 
-    fn push_set(&mut self, place: Place, pair: &[&[u8]]) {
-        self.copy(pair);
-        let added: usize = pair.iter().map(|arg| arg.len()).sum();
+    /// Reads on; `true` when the open command is whole.
+    fn read_command(&mut self, left: u64) -> Result<bool, FormatError> {
+        if self.open.count == 0 {
+            let Some((count, at)) = number(&self.bytes, self.open.at, b'*')? else { return Ok(false) };
+            // Bounds the memory by the bytes that there are.
+            if count == 0 || count as u64 > self.unread(at, left) / ARGUMENT_BYTES_MIN {
+                return Err(FormatError::Command("the count of arguments is out of range"));
+            }
+            (self.open.count, self.open.at) = (count, at);
+        }
+        while self.args.len() - self.open.first_arg < self.open.count {
+            let Some((length, start)) = number(&self.bytes, self.open.at, b'$')? else { return Ok(false) };
+            let cut = FormatError::Command("an argument is cut short");
+            let missing = match self.bytes.get(start..).map(|rest| rest.split_at_checked(length)) {
+                Some(Some((_, behind))) if behind.len() >= 2 => None,
+                _ => Some((length as u64).saturating_add(2)),
+            };
+            if let Some(needed) = missing {
+                if needed > self.unread(start, left) {
+                    return Err(cut);
+                }
+                if length >= LONG_ARGUMENT_BYTES {
+                    self.bytes.reserve_exact(start + length + 2 - self.bytes.len());
+                }
+                return Ok(false);
+            }
+            let end = start + length;
+            if self.bytes.get(end..end + 2) != Some(&b"\r\n"[..]) {
+                return Err(cut);
+            }
+            self.args.push(start..end);
+            self.open.at = end + 2;
+        }
+        Ok(true)
+    }
+
+    /// Bytes of the frame from here on.
+    fn unread(&self, at: usize, left: u64) -> u64 {
+        (self.bytes.len() - at) as u64 + left
+    }
+
+    /// The open command is whole. What only marks units is left out: the replay need not keep them apart. Returns whether a transaction is open
+    /// behind it.
+    fn close(&mut self, marks: Marks) -> Result<Option<bool>, FormatError> {
+        let Open { start, count, first_arg, at } = self.open;
+        let arg = |index: usize| {
+            self.args.get(first_arg + index).and_then(|range| self.bytes.get(range.clone())).unwrap_or_default()
+        };
+        let mut in_transaction = marks.in_transaction;
+        let kind = match (count, arg(0)) {
+            (1, b"MULTI" | b"EXEC") => {
+                in_transaction = arg(0) == b"MULTI";
+                self.args.truncate(first_arg);
+                None
+            }
+            (2, b"SELECT") => {
+                let db = std::str::from_utf8(arg(1)).ok().and_then(|db| db.parse().ok());
+                let db = db.ok_or(FormatError::Command("a database is no number"))?;
+                self.args.truncate(first_arg);
+                Some(Kind::Select(db))
+            }
+            (3, name) if name.eq_ignore_ascii_case(b"set") => {
+                let added = arg(1).len() + arg(2).len();
+                self.args.remove(first_arg);
+                self.join(added)
+            }
+            _ => Some(Kind::Run { count }),
+        };
+        if let Some(kind) = kind {
+            self.steps.push(Step { start, may_have_failed: marks.is_format_1 && in_transaction, kind });
+        }
+        self.open = Open { start: at, count: 0, first_arg: self.args.len(), at };
+        Ok(Some(in_transaction))
+    }
+
+    /// Joins a SET to those before it; gives a step of its own where that is not possible.
+    fn join(&mut self, added: usize) -> Option<Kind> {
         match self.steps.last_mut().map(|step| &mut step.kind) {
             Some(Kind::SetAll { count, bytes }) if *count < 2 * PAIRS_MAX && *bytes < PAIRS_BYTES_MAX => {
-                *count += pair.len();
+                *count += 2;
                 *bytes += added;
+                None
             }
-            _ => self.steps.push(Step { place, kind: Kind::SetAll { count: pair.len(), bytes: added } }),
+            _ => Some(Kind::SetAll { count: 2, bytes: added }),
         }
     }
 
-    fn copy(&mut self, args: &[&[u8]]) {
-        for arg in args {
-            self.bytes.extend_from_slice(arg);
-            self.ends.push(self.bytes.len());
-        }
+    fn position(&self, offset: usize) -> Lsn {
+        self.first.checked_advance(offset as u64).unwrap_or(self.first)
     }
 
     /// What is to be done, in order, each with its place in the log (that of the first of several SETs).
     pub fn actions(&self) -> impl Iterator<Item = (Place, Action<'_>)> {
-        let mut rest = Arguments { bytes: &self.bytes, ends: &self.ends, start: 0 };
+        let mut rest = Arguments { bytes: &self.bytes, ranges: &self.args };
         self.steps.iter().map(move |step| {
             let action = match step.kind {
                 Kind::Select(db) => Action::Select(db),
                 Kind::SetAll { count, .. } => Action::SetAll(rest.split_off_first(count)),
                 Kind::Run { count } => Action::Run(rest.split_off_first(count)),
             };
-            (step.place, action)
+            (Place { at: self.position(step.start), may_have_failed: step.may_have_failed }, action)
         })
+    }
+
+    /// Whether a command has begun in it and not ended.
+    pub fn is_open(&self) -> bool {
+        self.open.start < self.bytes.len()
+    }
+
+    /// Whether it has nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Moves the open command to another portion, which is empty.
+    pub fn move_open(&mut self, to: &mut Portion) {
+        let Open { start, count, first_arg, at } = self.open;
+        to.first = self.position(start);
+        to.bytes.extend_from_slice(self.bytes.get(start..).unwrap_or_default());
+        to.args.extend(self.args.drain(first_arg..).map(|range| range.start - start..range.end - start));
+        to.open = Open { start: 0, count, first_arg: 0, at: at - start };
+        self.bytes.truncate(start);
+        self.open = Open { start, count: 0, first_arg, at: start };
     }
 
     /// Bytes of memory in use.
     pub fn size_bytes(&self) -> usize {
-        self.bytes.len() + size_of_val(self.ends.as_slice()) + size_of_val(self.steps.as_slice())
+        self.bytes.len() + size_of_val(self.args.as_slice()) + size_of_val(self.steps.as_slice())
     }
 
     /// Forgets the content and keeps the memory, unless more than `kept_bytes_max` bytes were in use.
@@ -122,28 +257,42 @@ impl Portion {
             *self = Portion::default();
         }
         self.bytes.clear();
-        self.ends.clear();
+        self.args.clear();
         self.steps.clear();
+        self.open = Open::default();
     }
+}
+
+/// The number of the line at `at`, which begins with `kind`, and where the next line begins; `None` when the line has not ended yet.
+fn number(bytes: &[u8], at: usize, kind: u8) -> Result<Option<(usize, usize)>, FormatError> {
+    const WRONG: FormatError = FormatError::Command("a count is no number");
+    let Some((first, line)) = bytes.get(at..).and_then(<[u8]>::split_first) else { return Ok(None) };
+    if *first != kind {
+        return Err(FormatError::Command("a command has the wrong shape"));
+    }
+    let digits = line.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    match line.get(digits..digits + 2) {
+        Some(b"\r\n") => {}
+        None if digits <= DIGITS_MAX && matches!(line.get(digits..), Some(b"" | b"\r")) => return Ok(None),
+        _ => return Err(WRONG),
+    }
+    let value = line.get(..digits).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+    Ok(Some((value.ok_or(WRONG)?, at + 1 + digits + 2)))
 }
 
 /// Some arguments of a portion, in order.
 #[derive(Clone, Debug)]
 pub struct Arguments<'a> {
     bytes: &'a [u8],
-    ends: &'a [usize],
-    /// Where the first begins.
-    start: usize,
+    ranges: &'a [Range<usize>],
 }
 
 impl<'a> Arguments<'a> {
     /// Takes the first `count` arguments away.
     pub fn split_off_first(&mut self, count: usize) -> Arguments<'a> {
-        let (first, rest) = self.ends.split_at_checked(count).unwrap_or((self.ends, &[]));
-        let taken = Arguments { bytes: self.bytes, ends: first, start: self.start };
-        self.start = first.last().copied().unwrap_or(self.start);
-        self.ends = rest;
-        taken
+        let (first, rest) = self.ranges.split_at_checked(count).unwrap_or((self.ranges, &[]));
+        self.ranges = rest;
+        Arguments { bytes: self.bytes, ranges: first }
     }
 }
 
@@ -151,14 +300,13 @@ impl<'a> Iterator for Arguments<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
-        let (end, rest) = self.ends.split_first()?;
-        let arg = self.bytes.get(self.start..*end);
-        (self.start, self.ends) = (*end, rest);
-        arg
+        let (range, rest) = self.ranges.split_first()?;
+        self.ranges = rest;
+        self.bytes.get(range.clone())
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.ends.len(), Some(self.ends.len()))
+        (self.ranges.len(), Some(self.ranges.len()))
     }
 }
 
@@ -168,6 +316,9 @@ impl ExactSizeIterator for Arguments<'_> {}
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::log::resp::push_command;
+
+    const FIRST: u64 = 1000;
 
     /// One line per action.
     fn told(portion: &Portion) -> Vec<String> {
@@ -180,72 +331,116 @@ mod tests {
         told.collect()
     }
 
-    fn place(at: usize) -> Place {
-        Place { at: Lsn::new(at as u64), may_have_failed: false }
+    fn encoded(commands: &[&[&[u8]]]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        commands.iter().for_each(|command| push_command(&mut bytes, command));
+        bytes
     }
 
-    fn of(commands: &[&str]) -> Portion {
+    fn whole(bytes: &[u8]) -> Result<Portion, (Lsn, FormatError)> {
         let mut portion = Portion::default();
-        for (at, command) in commands.iter().enumerate() {
-            portion.push(place(at), &command.split(' ').map(str::as_bytes).collect::<Vec<_>>()).unwrap();
-        }
-        portion
+        portion.add(Lsn::new(FIRST), bytes, 0, &mut Marks::default()).map(|()| portion)
     }
+
+    fn of(commands: &[&str]) -> Vec<u8> {
+        let commands: Vec<Vec<&[u8]>> =
+            commands.iter().map(|text| text.split(' ').map(str::as_bytes).collect()).collect();
+        encoded(&commands.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    }
+
+    const COMMANDS: &[&str] = &[
+        "SET a 1",
+        "MULTI",
+        "set b 2",
+        "SET a 3",
+        "EXEC",
+        "INCR a",
+        "SET c 4 PXAT 5",
+        "SET d 6",
+        "SELECT 7",
+        "SET e 8",
+        "GET e",
+        "SET f",
+    ];
+
+    const ACTIONS: &[&str] = &[
+        "set all: a 1 b 2 a 3",
+        "run: INCR a",
+        "run: SET c 4 PXAT 5",
+        "set all: d 6",
+        "select 7",
+        "set all: e 8",
+        "run: GET e",
+        "run: SET f",
+    ];
 
     #[test]
     fn plain_sets_in_a_row_are_joined_and_all_else_stays_as_it_is_and_where_it_is() {
-        let portion = of(&[
-            "SET a 1",
-            "MULTI",
-            "set b 2",
-            "SET a 3",
-            "EXEC",
-            "INCR a",
-            "SET c 4 PXAT 5",
-            "SET d 6",
-            "SELECT 7",
-            "SET e 8",
-            "GET e",
-            "SET f",
-        ]);
-        let expected = [
-            "set all: a 1 b 2 a 3",
-            "run: INCR a",
-            "run: SET c 4 PXAT 5",
-            "set all: d 6",
-            "select 7",
-            "set all: e 8",
-            "run: GET e",
-            "run: SET f",
-        ];
-        assert_eq!(told(&portion), expected);
+        let portion = whole(&of(COMMANDS)).unwrap();
+        assert_eq!(told(&portion), ACTIONS);
         let positions: Vec<u64> = portion.actions().map(|(place, _)| place.at.get()).collect();
-        assert_eq!(positions, [0, 5, 6, 7, 8, 9, 10, 11]);
+        let of_command = |index: usize| FIRST + of(&COMMANDS[..index]).len() as u64;
+        assert_eq!(positions, [0, 5, 6, 7, 8, 9, 10, 11].map(of_command));
+    }
+
+    #[test]
+    fn pieces_of_any_size_give_the_same_in_however_many_portions() {
+        let bytes = of(COMMANDS);
+        for size in 1..bytes.len() {
+            for limit in [1, 40, 1000] {
+                let (mut actions, mut places) = (Vec::new(), Vec::new());
+                let (mut portion, mut marks) = (Portion::default(), Marks { is_format_1: true, in_transaction: false });
+                for (index, piece) in bytes.chunks(size).enumerate() {
+                    let at = index * size;
+                    let left = (bytes.len() - at - piece.len()) as u64;
+                    portion.add(Lsn::new(FIRST + at as u64), piece, left, &mut marks).unwrap();
+                    if portion.size_bytes() >= limit && !portion.is_empty() || left == 0 {
+                        let mut next = Portion::default();
+                        portion.move_open(&mut next);
+                        actions.extend(told(&portion));
+                        places.extend(portion.actions().map(|(place, _)| place));
+                        portion = next;
+                    }
+                }
+                // SETs are joined within a portion only.
+                let joined = actions.join("; ").replace("; set all:", "");
+                let joined = joined.replace("PXAT 5 d 6", "PXAT 5; set all: d 6").replace("7 e 8", "7; set all: e 8");
+                assert_eq!(joined, ACTIONS.join("; "), "pieces of {size}, portions of {limit}");
+                let at_incr = FIRST + of(&COMMANDS[..5]).len() as u64;
+                assert!(places.iter().any(|place| place.at.get() == at_incr && !place.may_have_failed));
+                let in_transaction = places.iter().filter(|place| place.may_have_failed).count();
+                assert!(limit > 1 || size > 1 || in_transaction == 2, "{in_transaction} of SETs that stand alone");
+            }
+        }
+    }
+
+    #[test]
+    fn only_transactions_of_format_1_may_hold_what_failed() {
+        let bytes = of(&["INCR a", "MULTI", "INCR b", "EXEC", "INCR c"]);
+        for (is_format_1, expected) in [(false, [false; 3]), (true, [false, true, false])] {
+            let mut portion = Portion::default();
+            portion.add(Lsn::ZERO, &bytes, 0, &mut Marks { is_format_1, in_transaction: false }).unwrap();
+            let found: Vec<bool> = portion.actions().map(|(place, _)| place.may_have_failed).collect();
+            assert_eq!(found, expected);
+        }
     }
 
     #[test]
     fn joined_sets_are_bounded_in_number_and_bytes() {
-        let sets = |count: usize, bytes: usize| {
-            let mut portion = Portion::default();
-            for _ in 0..count {
-                portion.push(place(0), &[b"SET", b"k", &vec![b'v'; bytes]]).unwrap();
-            }
-            portion
-                .actions()
-                .map(|(_, action)| if let Action::SetAll(args) = action { args.len() / 2 } else { 0 })
-                .collect()
+        let counts = |count: usize, bytes: usize| -> Vec<usize> {
+            let value = vec![b'v'; bytes];
+            let set: [&[u8]; 3] = [b"SET", b"k", &value];
+            let portion = whole(&encoded(&vec![&set[..]; count])).unwrap();
+            let pairs = |action: Action<'_>| if let Action::SetAll(args) = action { args.len() / 2 } else { 0 };
+            portion.actions().map(|(_, action)| pairs(action)).collect()
         };
-        let counts: Vec<usize> = sets(2 * PAIRS_MAX + 1, 0);
-        assert_eq!(counts, [PAIRS_MAX, PAIRS_MAX, 1]);
-        let counts: Vec<usize> = sets(3, PAIRS_BYTES_MAX);
-        assert_eq!(counts, [1, 1, 1]);
+        assert_eq!(counts(2 * PAIRS_MAX + 1, 0), [PAIRS_MAX, PAIRS_MAX, 1]);
+        assert_eq!(counts(3, PAIRS_BYTES_MAX), [1, 1, 1]);
     }
 
     #[test]
     fn empty_arguments_are_arguments() {
-        let mut portion = Portion::default();
-        portion.push(place(0), &[b"SET", b"", b""]).unwrap();
-        portion.push(place(0), &[b"ECHO", b""]).unwrap();
+        let portion = whole(&encoded(&[&[b"SET", b"", b""], &[b"ECHO", b""]])).unwrap();
         let counts: Vec<usize> = portion
             .actions()
             .map(|(_, action)| match action {
@@ -261,16 +456,44 @@ mod tests {
 
     #[test]
     fn a_cleared_portion_keeps_its_memory_unless_it_is_big() {
-        let mut portion = of(&["SET a 1"]);
+        let mut portion = whole(&of(&["SET a 1"])).unwrap();
         portion.clear(1 << 20);
         assert!(portion.size_bytes() == 0 && portion.bytes.capacity() > 0);
-        portion.push(place(0), &[b"SET", b"a", &[0; 5000]]).unwrap();
+        let mut portion = whole(&encoded(&[&[b"SET", b"a", &[0; 5000]]])).unwrap();
         portion.clear(4096);
         assert!(portion.size_bytes() == 0 && portion.bytes.capacity() == 0);
     }
 
     #[test]
-    fn a_select_without_a_number_is_an_error() {
-        assert!(Portion::default().push(place(0), &[b"SELECT", b"x"]).is_err());
+    fn what_is_no_command_is_an_error_at_its_position() {
+        let good = of(&["INCR a"]);
+        for bad in [
+            &b"PING\r\n"[..],
+            b"*0\r\n",
+            b"*\r\n",
+            b"*1\r\n$4\r\nPING",
+            b"*1\r\n$4\r\nPINGXX",
+            b"*1\r\n$5\r\nPING\r\n",
+            b"*2\r\n$4\r\nPING\r\n",
+            b"*1\r\n$99999999999999999999\r\n",
+            b"*1\r\n$18446744073709551615\r\n",
+            b"*99999999\r\n$1\r\na\r\n",
+            b"*1",
+            b"*1\n$4\r\nPING\r\n",
+            b"*00000000000000000000000000000001\r",
+            b"*2\r\n$6\r\nSELECT\r\n$1\r\nx\r\n",
+            b"*2\r\n$6\r\nSELECT\r\n$2\r\n-1\r\n",
+        ] {
+            let (at, _) = whole(&[&good, bad].concat()).err().unwrap_or_else(|| panic!("{}", bad.escape_ascii()));
+            assert_eq!(at.get(), FIRST + good.len() as u64, "{}", bad.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn memory_is_taken_for_what_the_frame_has_only() {
+        let mut portion = Portion::default();
+        let head = b"*2\r\n$3\r\nGET\r\n$4000000000\r\nvalue";
+        let refused = portion.add(Lsn::ZERO, head, 1_000_000, &mut Marks::default());
+        assert!(refused.is_err() && portion.bytes.capacity() < 1000);
     }
 }

@@ -10,6 +10,7 @@ pub mod blocking;
 mod cluster;
 pub mod commands;
 pub mod config;
+mod deferred;
 pub mod errors;
 mod gate;
 pub mod hooks;

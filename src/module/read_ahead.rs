@@ -1,7 +1,6 @@
 //! Reading the log ahead of its replay, in a thread of its own.
 
-use crate::core::portion::{Place, Portion};
-use crate::log::resp::Commands;
+use crate::core::portion::{Marks, Portion};
 use crate::log::{FormatError, LogError, Lsn, Opened, Storage};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
@@ -14,8 +13,8 @@ const PORTION_BYTES: usize = 256 << 10;
 /// A portion with more bytes, as it holds a long command, is the only one while it is there.
 const PORTION_BYTES_MAX: usize = 4 * PORTION_BYTES;
 
-/// A longer frame's memory is not kept for the next one.
-const FRAME_BYTES_KEPT: usize = 4 << 20;
+/// So much is added to a portion at once.
+const PART_BYTES: usize = 64 << 10;
 
 /// Why the log can't be read on.
 #[derive(Debug)]
@@ -83,36 +82,24 @@ impl Reader {
 
     fn read<S: Storage>(&mut self, opened: &Opened<S>) -> Result<(), Stop> {
         let mut frames = opened.frames();
-        let mut payload = Vec::new();
-        let mut in_transaction = false;
+        let mut marks = Marks::default();
         let Ok(mut portion) = self.take_idle() else { return Ok(()) };
         loop {
             let before = frames.read_bytes();
-            let Some(header) = frames.next_frame(&mut payload).map_err(Stop::Log)? else { break };
-            let mut commands = Commands::new(&payload);
-            let mut args = Vec::new();
-            loop {
-                let at = header.lsn.checked_advance(commands.offset() as u64).unwrap_or(header.lsn);
-                if !commands.next_into(&mut args).map_err(|error| Stop::NoCommand(at, error))? {
-                    break;
-                }
-                match args.as_slice() {
-                    [b"MULTI"] => in_transaction = true,
-                    [b"EXEC"] => in_transaction = false,
-                    _ => {}
-                }
-                let place = Place { at, may_have_failed: in_transaction };
-                portion.push(place, &args).map_err(|error| Stop::NoCommand(at, error))?;
-                if portion.size_bytes() >= PORTION_BYTES {
-                    let read_bytes = before + commands.offset() as u64;
-                    match self.exchange(portion, read_bytes) {
-                        Ok(empty) => portion = empty,
+            let Some(frame) = frames.next_header().map_err(Stop::Log)? else { break };
+            marks.is_format_1 = frame.is_format_1;
+            let mut done = 0;
+            while let Some(piece) = frames.next_piece().map_err(Stop::Log)? {
+                for part in piece.chunks(PART_BYTES) {
+                    let at = frame.lsn.checked_advance(done).unwrap_or(frame.lsn);
+                    done += part.len() as u64;
+                    let added = portion.add(at, part, frame.length.saturating_sub(done), &mut marks);
+                    added.map_err(|(at, error)| Stop::NoCommand(at, error))?;
+                    match self.hand_over_if_full(portion, before + done) {
+                        Ok(next) => portion = next,
                         Err(NobodyListens) => return Ok(()),
                     }
                 }
-            }
-            if payload.capacity() > FRAME_BYTES_KEPT {
-                payload = Vec::new();
             }
         }
         // At the end of the log it does not matter whether somebody waits for an empty portion.
@@ -120,14 +107,33 @@ impl Reader {
         Ok(())
     }
 
-    /// Hands a filled portion over and takes an empty one.
-    fn exchange(&mut self, portion: Portion, read_bytes: u64) -> Result<Portion, NobodyListens> {
+    /// Hands a full portion over; returns the one to go on with.
+    fn hand_over_if_full(&mut self, portion: Portion, read_bytes: u64) -> Result<Portion, NobodyListens> {
+        if portion.size_bytes() < PORTION_BYTES {
+            return Ok(portion);
+        }
+        if !portion.is_empty() {
+            return self.exchange(portion, read_bytes);
+        }
+        if portion.size_bytes() > PORTION_BYTES_MAX {
+            // It grows on with its only command, while nothing else is there.
+            self.collect(PORTIONS - 1)?;
+        }
+        Ok(portion)
+    }
+
+    /// Hands a filled portion over and takes an empty one, which goes on with the command that has not ended.
+    fn exchange(&mut self, mut portion: Portion, read_bytes: u64) -> Result<Portion, NobodyListens> {
+        let mut open = Portion::default();
+        portion.move_open(&mut open);
         let alone = portion.size_bytes() > PORTION_BYTES_MAX;
         let others = if alone { PORTIONS - 1 } else { 0 };
         self.collect(others)?;
         self.filled.send(Ok(Ready { portion, read_bytes })).map_err(|_| NobodyListens)?;
         self.collect(if alone { PORTIONS } else { 0 })?;
-        self.take_idle()
+        let mut next = self.take_idle()?;
+        open.move_open(&mut next);
+        Ok(next)
     }
 
     /// Waits until so many empty portions are at hand.

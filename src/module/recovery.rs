@@ -6,23 +6,18 @@
 
 use crate::ffi::{Ctx, Level, descriptor_path, load_rdb, log};
 use crate::log::{BaseReader, Opened, Prepared, Verdict};
+use crate::module::deferred::Spool;
 use crate::module::gate::{GatedFile, GatedStorage};
-use crate::module::replay::{Report, apply_deferred, replay};
+use crate::module::replay::{Report, replay};
 use crate::module::units::unix_ms;
 use crate::module::waiting::while_loading;
-use crate::module::with;
+use crate::module::{server, with};
 use crate::rdb::{self, RdbError, Summary};
-use std::fs::File;
-use std::io::BufReader;
 use std::ops::Deref;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// Keys that expire within this time are loaded without expiry, too: the loader reads its own clock a moment later.
-const EXPIRY_MARGIN_MS: i64 = 3_600_000;
 
 /// How often progress is told in the server's log.
 const TELL_EVERY: Duration = Duration::from_secs(2);
@@ -49,11 +44,16 @@ impl Deref for Source {
 /// A recovery under way, from the start of the loader to the sentinel's event.
 struct Job {
     source: Source,
+    /// What was found in the base before it was loaded.
+    verified: Summary,
     /// Taken when the sentinel arrives.
-    feeder: Option<JoinHandle<Result<Summary, RdbError>>>,
+    feeder: Option<Feeder>,
     sentinel: Vec<u8>,
     outcome: Option<Result<Report, String>>,
 }
+
+/// The thread that passes the base on.
+type Feeder = JoinHandle<Result<(Summary, Spool), RdbError>>;
 
 static JOB: Mutex<Option<Job>> = Mutex::new(None);
 
@@ -80,20 +80,14 @@ fn put_job(job: Job) {
 pub(crate) fn recover(ctx: Ctx<'_>, source: Source) -> Result<(Source, Report), String> {
     tell_verdict(&source);
     let started = Instant::now();
-    if let Some(mut base) = source.read_base().map_err(|error| error.to_string())? {
-        while_loading(ctx, "wbl-check", || (), move || check_base(&mut base))??;
-    }
+    let verified = match source.read_base().map_err(|error| error.to_string())? {
+        Some(mut base) => while_loading(ctx, "wbl-check", || (), move || check_base(&mut base))??,
+        None => Summary::default(),
+    };
     let sentinel = format!("wbl:sentinel:{:x}:{:x}", unix_ms(), std::process::id()).into_bytes();
     let (reader, writer) = std::io::pipe().map_err(|error| format!("no pipe: {error}"))?;
-    // Where no commands follow the base, expired keys may go.
-    let strip_before_ms = if ctx.flags().in_cluster() {
-        i64::MIN
-    } else {
-        i64::try_from(unix_ms()).unwrap_or(i64::MAX).saturating_add(EXPIRY_MARGIN_MS)
-    };
-    let base = source.base().map(|base| source.storage().path(&base.name));
-    let feeder = start_feeder(base, writer, sentinel.clone(), strip_before_ms)?;
-    put_job(Job { source, feeder: Some(feeder), sentinel, outcome: None });
+    let feeder = start_feeder(ctx, &source, writer, sentinel.clone())?;
+    put_job(Job { source, verified, feeder: Some(feeder), sentinel, outcome: None });
     let loaded = load_rdb(ctx, &descriptor_path(&reader));
     drop(reader);
     let job = take_job().ok_or("the recovery's state was lost")?;
@@ -130,12 +124,16 @@ fn tell_verdict(opened: &Opened<GatedStorage>) {
 }
 
 /// The server ends itself on a damaged RDB file, so the module looks first and names the place.
-fn check_base(base: &mut BaseReader<GatedFile>) -> Result<(), String> {
-    rdb::verify(base).map_err(|error| format!("the base {} is damaged: {error}", base.path()))?;
-    // Its checksum is verified at its end.
-    std::io::copy(base, &mut std::io::sink())
-        .map_err(|error| format!("the base {} is damaged: {error}", base.path()))?;
-    Ok(())
+fn check_base(base: &mut BaseReader<GatedFile>) -> Result<Summary, String> {
+    // Length and checksum that the manifest states are verified at its end, which the walk reads.
+    let summary = rdb::verify(base).map_err(|error| format!("the base {} is damaged: {error}", base.path()))?;
+    if !summary.checked && !base.has_checksum() {
+        log(
+            Level::Warning,
+            &format!("the base {} has no checksum (rdbchecksum no): it can't be verified", base.path()),
+        );
+    }
+    Ok(summary)
 }
 
 /// Replaces the dataset by an empty one, with which a recovery began that has failed.
@@ -145,8 +143,7 @@ fn check_base(base: &mut BaseReader<GatedFile>) -> Result<(), String> {
 pub(super) fn empty_dataset(ctx: Ctx<'_>) -> Result<(), String> {
     let (reader, mut writer) = std::io::pipe().map_err(|error| format!("no pipe: {error}"))?;
     let sentinel = format!("wbl:empty:{:x}:{:x}", unix_ms(), std::process::id()).into_bytes();
-    // It is much shorter than what a pipe holds.
-    rdb::splice(None, &mut writer, &sentinel, i64::MIN).map_err(|error| error.to_string())?;
+    rdb::write_empty(&mut writer, &sentinel).map_err(|error| error.to_string())?;
     drop(writer);
     let loaded = load_rdb(ctx, &descriptor_path(&reader));
     let own = ctx.own();
@@ -156,20 +153,20 @@ pub(super) fn empty_dataset(ctx: Ctx<'_>) -> Result<(), String> {
 }
 
 fn start_feeder(
-    base: Option<PathBuf>,
+    ctx: Ctx<'_>,
+    opened: &Opened<GatedStorage>,
     mut writer: std::io::PipeWriter,
     sentinel: Vec<u8>,
-    strip_before_ms: i64,
-) -> Result<JoinHandle<Result<Summary, RdbError>>, String> {
-    let file = match base {
-        Some(path) => {
-            Some(File::open(&path).map_err(|error| format!("the base {} can't be read: {error}", path.display()))?)
-        }
-        None => None,
-    };
-    let feed = move || match file {
-        Some(file) => rdb::splice(Some(&mut BufReader::new(file)), &mut writer, &sentinel, strip_before_ms),
-        None => rdb::splice(None, &mut writer, &sentinel, strip_before_ms),
+) -> Result<Feeder, String> {
+    let base = opened.read_base().map_err(|error| error.to_string())?;
+    // A node of a cluster has no commands to replay on its base.
+    let mut spool = Spool::new(opened.storage().path(""), ctx.flags().in_cluster());
+    let feed = move || {
+        let summary = match base {
+            Some(mut base) => rdb::splice(Some(&mut base), &mut writer, &sentinel, &mut spool)?,
+            None => rdb::splice(None, &mut writer, &sentinel, &mut spool)?,
+        };
+        Ok((summary, spool))
     };
     std::thread::Builder::new().name("wbl-base".into()).spawn(feed).map_err(|error| format!("no thread: {error}"))
 }
@@ -184,23 +181,30 @@ pub(super) fn key_loaded(ctx: Ctx<'_>, key: &[u8]) {
     if !is_sentinel {
         return;
     }
-    let Some(Job { source, feeder: Some(feeder), sentinel, .. }) = take_job() else { return };
+    let Some(Job { source, verified, feeder: Some(feeder), sentinel, .. }) = take_job() else { return };
     let own = ctx.own();
     own.select_db(0);
     own.delete_key(&sentinel);
     // Only the end mark follows the sentinel in the pipe, so the feeder is not waiting for the loader.
     let outcome = match feeder.join() {
-        Ok(Ok(summary)) => replay_log(ctx, &source, &summary),
+        Ok(Ok((summary, _))) if summary != verified => Err("the base has changed since it was verified".into()),
+        Ok(Ok((summary, spool))) => finish_base(ctx, &summary, spool).and_then(|()| replay_log(ctx, &source, &summary)),
         Ok(Err(error)) => Err(format!("the base could not be read: {error}")),
         Err(_) => Err("the thread that reads the base has failed".into()),
     };
-    put_job(Job { source, feeder: None, sentinel, outcome: Some(outcome) });
+    put_job(Job { source, verified, feeder: None, sentinel, outcome: Some(outcome) });
+}
+
+/// Completes the dataset of the base, all of which must be there.
+fn finish_base(ctx: Ctx<'_>, summary: &Summary, spool: Spool) -> Result<(), String> {
+    // Where expired keys may go, the loader has left them out.
+    if !ctx.flags().in_cluster() && server::key_count(ctx) != Some(summary.keys) {
+        return Err(format!("the server did not load all of the base's {} keys", summary.keys));
+    }
+    spool.apply(ctx)
 }
 
 fn replay_log(ctx: Ctx<'_>, opened: &Opened<GatedStorage>, summary: &Summary) -> Result<Report, String> {
-    if !apply_deferred(ctx, &summary.deferred) {
-        return Err("keys of the base could not be restored".into());
-    }
     let mut report = Report { keys: summary.keys, total_bytes: opened.log_bytes(), ..Report::default() };
     let mut last_told = Instant::now();
     let mut tell = |report: &Report| {

@@ -9,7 +9,6 @@ use crate::log::{Lsn, Opened};
 use crate::module::config;
 use crate::module::gate::GatedStorage;
 use crate::module::read_ahead::{ReadAhead, Ready, Stop, read_ahead};
-use crate::rdb::Deferred;
 use std::time::{Duration, Instant};
 
 /// Commands between two looks at other clients.
@@ -39,28 +38,6 @@ pub(crate) struct Report {
     pub(crate) total_bytes: u64,
     /// Bytes of log replayed.
     pub(crate) done_bytes: u64,
-}
-
-/// Applies what the base's stream left out.
-pub(super) fn apply_deferred(ctx: Ctx<'_>, deferred: &[Deferred]) -> bool {
-    let own = ctx.own();
-    deferred.iter().all(|item| {
-        let (db, reply) = match item {
-            Deferred::Expire { db, key, at_ms } => {
-                return own.select_db(*db) && own.set_key_expiry(key, *at_ms);
-            }
-            Deferred::Restore { db, key, at_ms, payload } => {
-                let at = at_ms.unwrap_or(0).max(0).to_string();
-                let args = [&key[..], at.as_bytes(), payload, b"REPLACE", b"ABSTTL"];
-                (*db, own.select_db(*db).then(|| own.call(CallMode::Internal, "RESTORE", args)))
-            }
-        };
-        let ok = reply.flatten().is_some_and(|reply| reply.kind() != ReplyKind::Error);
-        if !ok {
-            log(Level::Warning, &format!("an expiring key of the base could not be restored in database {db}"));
-        }
-        ok
-    })
 }
 
 /// Replays the log. The server is loading, so that nothing expires and other clients are answered with -LOADING.
@@ -254,13 +231,15 @@ fn shown(name: &[u8], args: Arguments<'_>) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::core::portion::Portion;
+    use crate::core::portion::{Marks, Portion};
+    use crate::log::resp::push_command;
 
     #[test]
     fn a_failed_command_is_shown_in_one_short_line() {
         let shown_of = |args: &[&[u8]]| {
-            let mut portion = Portion::default();
-            portion.push(Place { at: Lsn::ZERO, may_have_failed: false }, args).unwrap();
+            let (mut portion, mut command) = (Portion::default(), Vec::new());
+            push_command(&mut command, args);
+            portion.add(Lsn::ZERO, &command, 0, &mut Marks::default()).unwrap();
             let Some((_, Action::Run(mut args))) = portion.actions().next() else { panic!("no command") };
             let name = args.next().unwrap();
             shown(name, args)

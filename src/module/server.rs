@@ -3,7 +3,8 @@
 use crate::core::capture::Class;
 use crate::core::reads::Reads;
 use crate::core::table::{self, Rule};
-use crate::ffi::{ClientInfo, Ctx, Reply, ReplyKind, ServerInfo};
+use crate::ffi::{ClientInfo, Ctx, Reply, ReplyKind, ServerInfo, server_version};
+use crate::rdb;
 use std::collections::{HashMap, HashSet};
 
 /// How the module's own commands begin.
@@ -17,6 +18,36 @@ pub(super) fn has_data(ctx: Ctx<'_>) -> bool {
     let has_functions = memory.unsigned("number_of_libraries") != Some(0);
     has_functions || (0..database_count(ctx)).any(|db| keyspace.text(&format!("db{db}")).is_some())
 }
+
+/// The number of keys in all databases; `None` when the server does not say.
+pub(super) fn key_count(ctx: Ctx<'_>) -> Option<u64> {
+    let keyspace = ServerInfo::read(ctx, "keyspace")?;
+    let of_database = |text: String| text.strip_prefix("keys=")?.split(',').next()?.parse::<u64>().ok();
+    (0..database_count(ctx)).filter_map(|db| keyspace.text(&format!("db{db}"))).map(of_database).sum()
+}
+
+/// Whether the module can read what this server writes.
+///
+/// # Errors
+/// The server writes RDB files of a version that the module does not know, or does not say which.
+pub(super) fn check_rdb_version(ctx: Ctx<'_>) -> Result<(), String> {
+    if server_version(ctx) < RDB_VERSION_UNKNOWN_SINCE {
+        return Ok(());
+    }
+    // A dump of no functions is a version and a checksum.
+    let dump = ctx.own().ask("FUNCTION", [&b"DUMP"[..]]);
+    let version = dump.as_ref().and_then(|dump| dump.bytes().rchunks(8).nth(1)?.last_chunk::<2>());
+    match version.map(|version| u16::from_le_bytes(*version)) {
+        Some(version) if rdb::is_known_version(version) => Ok(()),
+        Some(version) => {
+            Err(format!("the server writes RDB files of version {version}, which this module does not know"))
+        }
+        None => Err(lacking("function")),
+    }
+}
+
+/// The first server whose RDB files may be of a version that the module does not know.
+const RDB_VERSION_UNKNOWN_SINCE: u32 = 0x0009_0200;
 
 /// The number of databases. To select one may make it, so that few are tried.
 pub(super) fn database_count(ctx: Ctx<'_>) -> u32 {

@@ -37,8 +37,7 @@ pub(super) fn while_loading<T: Send + 'static>(
 ) -> Result<T, String> {
     let key = format!("wbl:waiting:{:x}:{:x}", unix_ms(), std::process::id()).into_bytes();
     let (reader, mut writer) = std::io::pipe().map_err(|error| format!("no pipe: {error}"))?;
-    // It is much shorter than what a pipe holds.
-    rdb::splice(None, &mut writer, &key, i64::MIN).map_err(|error| error.to_string())?;
+    rdb::write_empty(&mut writer, &key).map_err(|error| error.to_string())?;
     drop(writer);
     let (running, done) = channel();
     let worker = std::thread::Builder::new().name(name.into());

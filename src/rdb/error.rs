@@ -2,6 +2,8 @@
 
 use std::{error, fmt, io};
 
+use super::format::VALKEY_VERSIONS;
+
 /// Why a file could not be walked; `offset` is the position in the base of the first byte concerned.
 #[derive(Debug)]
 pub enum RdbError {
@@ -18,6 +20,20 @@ pub enum RdbError {
         offset: u64,
         /// The system's error.
         source: io::Error,
+    },
+    /// What the stream leaves out cannot be kept.
+    Defer {
+        /// Where in the base.
+        offset: u64,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The base is of a newer version than we know.
+    Newer {
+        /// Always 0: the header comes first.
+        offset: u64,
+        /// Its version.
+        version: u16,
     },
     /// The base ends early.
     Truncated {
@@ -75,6 +91,13 @@ impl fmt::Display for RdbError {
             Self::Write { offset, source } => {
                 write!(f, "cannot pass the RDB file on (at its offset {offset}): {source}")
             }
+            Self::Defer { offset, source } => {
+                write!(f, "cannot keep what expires (at offset {offset} of the RDB file): {source}")
+            }
+            Self::Newer { version, .. } => {
+                let known = VALKEY_VERSIONS.end();
+                write!(f, "the RDB file is of version {version}, and this module knows versions up to {known}")
+            }
             Self::Truncated { offset } => write!(f, "the RDB file ends early, at offset {offset}"),
             Self::Version { offset, magic } => {
                 write!(f, "not an RDB file of a known version (offset {offset}): \"{}\"", magic.escape_ascii())
@@ -100,7 +123,7 @@ impl fmt::Display for RdbError {
 impl error::Error for RdbError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Self::Read { source, .. } | Self::Write { source, .. } => Some(source),
+            Self::Read { source, .. } | Self::Write { source, .. } | Self::Defer { source, .. } => Some(source),
             _ => None,
         }
     }

@@ -9,8 +9,8 @@ pub(super) static CRC64: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_6
 pub(super) const EMPTY_HEADER: &[u8] = b"REDIS0011";
 /// The versions with the magic `REDIS` that we know: 5 brought the checksum, 11 is what 7.2 to 8.1 write.
 pub(super) const REDIS_VERSIONS: std::ops::RangeInclusive<u16> = 5..=11;
-/// The version with the magic `VALKEY` that we know, written by 9.x.
-pub(super) const VALKEY_VERSION: u16 = 80;
+/// The versions with the magic `VALKEY` that we know: 80 is what 9.x writes.
+pub(crate) const VALKEY_VERSIONS: std::ops::RangeInclusive<u16> = 80..=80;
 
 pub(super) const TYPE_STRING: u8 = 0;
 pub(super) const TYPE_LIST: u8 = 1;
@@ -93,11 +93,15 @@ pub(super) fn tail(sentinel: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Appends what makes a type byte and a value a DUMP payload.
-pub(super) fn finish_payload(payload: &mut Vec<u8>, version: u16) {
-    payload.extend_from_slice(&version.to_le_bytes());
-    let checksum = CRC64.checksum(payload);
-    payload.extend_from_slice(&checksum.to_le_bytes());
+/// A field of this many bytes that no server knows, which servers pass over.
+pub(super) fn padding(bytes: usize) -> Vec<u8> {
+    const NAME: &[u8] = b"wbl-padding";
+    let mut out = vec![OPCODE_AUX];
+    put_length(&mut out, NAME.len() as u64);
+    out.extend_from_slice(NAME);
+    put_length(&mut out, bytes as u64);
+    out.resize(out.len() + bytes, 0);
+    out
 }
 
 #[cfg(test)]

@@ -13,8 +13,6 @@ use super::lzf;
 pub(super) enum Route {
     /// To the output, as they are.
     Pass,
-    /// Into memory, until it is known what becomes of them.
-    Hold,
     /// Nowhere.
     Drop,
 }
@@ -45,7 +43,6 @@ pub(super) struct Stream<'io> {
     passed: u64,
     digest: Digest<'static, u64, Table<16>>,
     route: Route,
-    held: Vec<u8>,
 }
 
 impl<'io> Stream<'io> {
@@ -61,7 +58,6 @@ impl<'io> Stream<'io> {
             passed: 0,
             digest: CRC64.digest(),
             route: Route::Pass,
-            held: Vec::new(),
         }
     }
 
@@ -75,18 +71,6 @@ impl<'io> Stream<'io> {
         self.settle()?;
         self.route = route;
         Ok(())
-    }
-
-    /// The number of bytes held.
-    pub(super) fn held_bytes(&mut self) -> Result<usize, RdbError> {
-        self.settle()?;
-        Ok(self.held.len())
-    }
-
-    /// What was held.
-    pub(super) fn take_held(&mut self) -> Result<Vec<u8>, RdbError> {
-        self.settle()?;
-        Ok(std::mem::take(&mut self.held))
     }
 
     /// Puts bytes that are not in the base into the output.
@@ -139,6 +123,27 @@ impl<'io> Stream<'io> {
             *byte = self.byte()?;
         }
         Ok(bytes)
+    }
+
+    /// The next eight bytes as a number, in place of which the output gets another, where there is one.
+    pub(super) fn i64_or(&mut self, other: impl FnOnce(i64) -> Option<i64>) -> Result<i64, RdbError> {
+        let start = self.position;
+        let Some(bytes) = self.window[start..self.filled].first_chunk::<8>() else {
+            let route = self.route;
+            self.set_route(Route::Drop)?;
+            let value = i64::from_le_bytes(self.array()?);
+            self.set_route(route)?;
+            self.emit(&other(value).unwrap_or(value).to_le_bytes())?;
+            return Ok(value);
+        };
+        let value = i64::from_le_bytes(*bytes);
+        self.position += 8;
+        if let Some(other) = other(value) {
+            // The checksum is that of the base.
+            self.hash();
+            self.window[start..start + 8].copy_from_slice(&other.to_le_bytes());
+        }
+        Ok(value)
     }
 
     /// At least one and at most `limit` of the next bytes (none only for a `limit` of 0).
@@ -247,7 +252,6 @@ impl<'io> Stream<'io> {
                 let offset = self.passed + self.settled as u64;
                 self.output.write_all(bytes).map_err(|source| RdbError::Write { offset, source })?;
             }
-            Route::Hold => self.held.extend_from_slice(bytes),
             Route::Drop => {}
         }
         self.settled = self.position;

@@ -9,10 +9,37 @@ use super::*;
 
 pub(super) const SENTINEL: &[u8] = b"the sentinel";
 
-pub(super) fn spliced(file: &[u8], strip_before_ms: i64) -> Result<(Vec<u8>, Summary), RdbError> {
-    let mut out = Vec::new();
-    let summary = splice(Some(&mut &file[..]), &mut out, SENTINEL, strip_before_ms)?;
-    Ok((out, summary))
+/// Collects what is left out.
+pub(super) struct Collect {
+    pub(super) before_ms: i64,
+    pub(super) deferred: Vec<Deferred>,
+}
+
+impl Strip for Collect {
+    fn before_ms(&mut self) -> i64 {
+        self.before_ms
+    }
+
+    fn defer(&mut self, deferred: Deferred) -> io::Result<()> {
+        self.deferred.push(deferred);
+        Ok(())
+    }
+}
+
+/// The stream without its padding, what the walk found, and what was left out.
+pub(super) type Spliced = (Vec<u8>, Summary, Vec<Deferred>);
+
+pub(super) fn spliced(file: &[u8], before_ms: i64) -> Result<Spliced, RdbError> {
+    spliced_by(&mut &file[..], before_ms, 1 << 20)
+}
+
+fn spliced_by(base: &mut dyn Read, before_ms: i64, window_bytes: usize) -> Result<Spliced, RdbError> {
+    let (mut out, mut collect) = (Vec::new(), Collect { before_ms, deferred: Vec::new() });
+    let summary = Walker::new(base, &mut out, window_bytes, Some(Splice::new(SENTINEL, &mut collect))).run()?;
+    let padding = padding(PADDING_BYTES);
+    assert!(out[9..].starts_with(&padding));
+    drop(out.drain(9..9 + padding.len()));
+    Ok((out, summary, collect.deferred))
 }
 
 /// Gives a few bytes at a time.
@@ -29,19 +56,14 @@ fn expire(db: u32, key: &[u8], at_ms: i64) -> Deferred {
     Deferred::Expire { db, key: key.to_vec(), at_ms }
 }
 
-fn payload(value: &[u8]) -> Vec<u8> {
-    let mut out = [&[TYPE_HASH_2], value, &[80, 0]].concat();
-    let checksum = CRC64.checksum(&out);
-    out.extend_from_slice(&checksum.to_le_bytes());
-    out
-}
-
 #[test]
 fn a_file_with_nothing_to_strip_passes_byte_for_byte() -> Result<(), RdbError> {
     let file = Sample::everything().file();
-    let (out, summary) = spliced(&file, 1000)?;
+    let (out, summary, deferred) = spliced(&file, 1000)?;
     assert_eq!(out, Sample::everything().spliced(SENTINEL));
-    let expected = Summary { keys: 19, deferred: Vec::new(), bytes: file.len() as u64, functions: 1, checked: true };
+    assert_eq!(deferred, []);
+    let checksum = CRC64.checksum(&file[..file.len() - 8]);
+    let expected = Summary { keys: 19, bytes: file.len() as u64, functions: 1, checked: true, checksum };
     assert_eq!(summary, expected);
     assert_eq!(verify(&mut &file[..])?, expected);
     Ok(())
@@ -53,11 +75,9 @@ fn the_window_and_the_reads_may_be_of_any_size() -> Result<(), RdbError> {
     for strip_before_ms in [0, 2400, i64::MAX] {
         let whole = spliced(&file, strip_before_ms)?;
         for window_bytes in (1..70).chain([1000]) {
-            let mut out = Vec::new();
             let mut base = Trickle(&file, 1 + window_bytes / 2);
-            let rule = Splice { sentinel: SENTINEL, strip_before_ms };
-            let summary = Walker::new(&mut base, &mut out, window_bytes, Some(rule)).run()?;
-            assert_eq!((out, summary), whole, "window of {window_bytes}");
+            let found = spliced_by(&mut base, strip_before_ms, window_bytes)?;
+            assert_eq!(found, whole, "window of {window_bytes}");
         }
     }
     Ok(())
@@ -74,9 +94,9 @@ fn keys_that_expire_earlier_lose_their_expiry_and_nothing_else() -> Result<(), R
     let stream = key(key(Sample::valkey(), b"a").expire(1000), b"b").select(3);
     let stream = key(key(stream, b"c"), b"d").spliced(SENTINEL);
 
-    let (out, summary) = spliced(&base, 1000)?;
+    let (out, summary, deferred) = spliced(&base, 1000)?;
     assert_eq!(out, stream);
-    assert_eq!(summary.deferred, [expire(0, b"a", 999), expire(3, b"c", i64::from(i32::MIN) * 1000)]);
+    assert_eq!(deferred, [expire(0, b"a", 999), expire(3, b"c", i64::from(i32::MIN) * 1000)]);
     assert_eq!(summary.keys, 4);
     Ok(())
 }
@@ -87,15 +107,19 @@ fn deferred_keys_are_plain_bytes_whatever_their_encoding() -> Result<(), RdbErro
     let base = [&[0xc0, 0xfe][..], &[0xc1, 0x18, 0xfc], &[0xc2, 0x40, 0x42, 0x0f, 0], &packed, &text(b"a\0b")]
         .iter()
         .fold(Sample::valkey(), |base, key| base.expire(1).raw(&[&[TYPE_STRING], key, &text(b"v")]));
-    let (_, summary) = spliced(&base.file(), 2)?;
+    let (.., deferred) = spliced(&base.file(), 2)?;
     let keys: Vec<&[u8]> = vec![b"-2", b"-1000", b"1000000", &unpacked, b"a\0b"];
-    assert_eq!(summary.deferred, keys.iter().map(|key| expire(0, key, 1)).collect::<Vec<_>>());
+    assert_eq!(deferred, keys.iter().map(|key| expire(0, key, 1)).collect::<Vec<_>>());
     Ok(())
 }
 
 #[test]
-fn a_hash_with_a_field_that_expires_earlier_becomes_a_payload() -> Result<(), RdbError> {
-    let early = hash_2(&[(b"a", NO_EXPIRY), (b"b", 999), (b"c", 5000)]);
+fn fields_that_expire_earlier_lose_their_expiry_and_nothing_else() -> Result<(), RdbError> {
+    let (packed, unpacked) = packed_text();
+    let packed_field = [&[1][..], &packed, &text(b"value"), &2_i64.to_le_bytes()].concat();
+    let packed_stripped = [&[1][..], &packed, &text(b"value"), &NO_EXPIRY.to_le_bytes()].concat();
+    let early = hash_2(&[(b"a", NO_EXPIRY), (b"b", 999), (b"c", 5000), (b"d", 0)]);
+    let stripped = hash_2(&[(b"a", NO_EXPIRY), (b"b", NO_EXPIRY), (b"c", 5000), (b"d", NO_EXPIRY)]);
     let late = hash_2(&[(b"a", NO_EXPIRY), (b"b", 1000)]);
     let base = Sample::valkey()
         .key(TYPE_HASH_2, b"early", &early)
@@ -103,31 +127,76 @@ fn a_hash_with_a_field_that_expires_earlier_becomes_a_payload() -> Result<(), Rd
         .expire(7000)
         .raw(&[&[OPCODE_IDLE, 5]])
         .key(TYPE_HASH_2, b"early too", &early)
-        .expire(7000)
-        .raw(&[&[OPCODE_IDLE, 6]])
         .key(TYPE_HASH_2, b"late", &late)
         .expire(10)
-        .key(TYPE_HASH_2, b"late fields only", &late);
+        .key(TYPE_HASH_2, b"packed", &packed_field);
     let stream = Sample::valkey()
+        .key(TYPE_HASH_2, b"early", &stripped)
         .select(2)
         .expire(7000)
-        .raw(&[&[OPCODE_IDLE, 6]])
+        .raw(&[&[OPCODE_IDLE, 5]])
+        .key(TYPE_HASH_2, b"early too", &stripped)
         .key(TYPE_HASH_2, b"late", &late)
-        .key(TYPE_HASH_2, b"late fields only", &late);
-    let (out, summary) = spliced(&base.file(), 1000)?;
+        .key(TYPE_HASH_2, b"packed", &packed_stripped);
+    let (out, summary, deferred) = spliced(&base.clone().file(), 1000)?;
     assert_eq!(out, stream.spliced(SENTINEL));
-    let restore = |db, key: &[u8], at_ms| Deferred::Restore { db, key: key.to_vec(), at_ms, payload: payload(&early) };
-    let expected =
-        [restore(0, b"early", None), restore(2, b"early too", Some(7000)), expire(2, b"late fields only", 10)];
-    assert_eq!(summary.deferred, expected);
+    let field = |db, key: &[u8], field: &[u8], at_ms| Deferred::ExpireField {
+        db,
+        key: key.to_vec(),
+        field: field.to_vec(),
+        at_ms,
+    };
+    let expected = [
+        field(0, b"early", b"b", 999),
+        field(0, b"early", b"d", 0),
+        field(2, b"early too", b"b", 999),
+        field(2, b"early too", b"d", 0),
+        field(2, b"packed", &unpacked, 2),
+        expire(2, b"packed", 10),
+    ];
+    assert_eq!(deferred, expected);
     assert_eq!(summary.keys, 4);
+    // Also where an expiry stands across the edge of the window.
+    let file = base.file();
+    for window_bytes in 1..40 {
+        assert_eq!(spliced_by(&mut &file[..], 1000, window_bytes)?, (out.clone(), summary.clone(), expected.to_vec()));
+    }
     Ok(())
+}
+
+#[test]
+fn the_clock_is_asked_when_the_padding_is_written() {
+    struct Late(std::rc::Rc<std::cell::Cell<usize>>, Option<usize>);
+    impl Strip for Late {
+        fn before_ms(&mut self) -> i64 {
+            self.1 = Some(self.0.get());
+            0
+        }
+        fn defer(&mut self, _: Deferred) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    struct Counted(std::rc::Rc<std::cell::Cell<usize>>);
+    impl Write for Counted {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.set(self.0.get() + bytes.len());
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let written = std::rc::Rc::default();
+    let mut late = Late(std::rc::Rc::clone(&written), None);
+    let file = Sample::everything().file();
+    assert!(splice(Some(&mut &file[..]), &mut Counted(written), SENTINEL, &mut late).is_ok());
+    assert_eq!(late.1, Some(9 + padding(PADDING_BYTES).len()));
 }
 
 #[test]
 fn an_empty_dataset_is_the_sentinel_alone() -> Result<(), RdbError> {
     let mut out = Vec::new();
-    let summary = splice(None, &mut out, b"key", i64::MAX)?;
+    let summary = splice(None, &mut out, b"key", &mut Collect { before_ms: i64::MAX, deferred: Vec::new() })?;
     assert_eq!(out, b"REDIS0011\xfe\x00\x00\x03key\x00\xff\0\0\0\0\0\0\0\0");
     assert_eq!(summary, Summary::default());
     Ok(())
@@ -150,7 +219,8 @@ fn no_sentinel_is_sent_for_a_damaged_base() {
     long.push(b'*');
     for (file, what) in [(flipped, "wrong checksum at offset "), (long, "bytes behind the end")] {
         let mut out = Vec::new();
-        let result = splice(Some(&mut &file[..]), &mut out, SENTINEL, 0).map_err(|error| error.to_string());
+        let mut collect = Collect { before_ms: 0, deferred: Vec::new() };
+        let result = splice(Some(&mut &file[..]), &mut out, SENTINEL, &mut collect).map_err(|error| error.to_string());
         assert!(matches!(&result, Err(error) if error.contains(what)), "{result:?}");
         assert!(verify(&mut &file[..]).is_err());
         assert!(!out.windows(SENTINEL.len()).any(|bytes| bytes == SENTINEL));
@@ -192,7 +262,9 @@ fn errors_name_the_byte_and_its_offset() {
     check(Sample::valkey().expire(5), &damaged(18, "attributes of a key without the key"));
     check(Sample::valkey().select(1 << 32), &damaged(9, "a database number beyond 32 bits"));
     check(Sample::valkey().key(TYPE_HASH_2, b"k", &hash_2(&[(b"f", -2)])), &damaged(21, "a negative field expiry"));
-    for magic in [b"REDIS0004", b"REDIS0012", b"REDIS0080", b"VALKEY011", b"VALKEY081", b"VALKEY+80", b"VALKEYxyz"] {
+    let newer = "the RDB file is of version 81, and this module knows versions up to 80";
+    check(Sample::new(b"VALKEY081"), newer);
+    for magic in [b"REDIS0004", b"REDIS0012", b"REDIS0080", b"VALKEY011", b"VALKEY+80", b"VALKEYxyz"] {
         let magic_text = String::from_utf8_lossy(magic);
         let expected = format!("not an RDB file of a known version (offset 0): \"{magic_text}\"");
         check(Sample::new(magic), &expected);
@@ -234,9 +306,21 @@ fn failures_of_either_side_are_told_apart() {
         }
     }
     let file = Sample::everything().file();
-    let result = splice(Some(&mut &file[..]), &mut Broken, SENTINEL, 0);
+    let mut collect = Collect { before_ms: 0, deferred: Vec::new() };
+    let result = splice(Some(&mut &file[..]), &mut Broken, SENTINEL, &mut collect);
     assert!(matches!(result, Err(RdbError::Write { .. })), "{result:?}");
-    assert!(matches!(splice(None, &mut Broken, SENTINEL, 0), Err(RdbError::Write { offset: 0, .. })));
+    assert!(matches!(splice(None, &mut Broken, SENTINEL, &mut collect), Err(RdbError::Write { offset: 0, .. })));
+    struct Full;
+    impl Strip for Full {
+        fn before_ms(&mut self) -> i64 {
+            i64::MAX
+        }
+        fn defer(&mut self, _: Deferred) -> io::Result<()> {
+            Err(io::Error::other("no room"))
+        }
+    }
+    let result = splice(Some(&mut &file[..]), &mut Vec::new(), SENTINEL, &mut Full);
+    assert!(matches!(result, Err(RdbError::Defer { .. })), "{result:?}");
     let mut base = (&file[..30]).chain(Broken);
     assert!(matches!(verify(&mut base), Err(RdbError::Read { offset: 30, .. })));
 }

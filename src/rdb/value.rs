@@ -37,7 +37,11 @@ pub(super) fn skip(stream: &mut Stream<'_>, kind: u8, offset: u64) -> Result<(),
             stream.skip_string()?;
             stream.skip_string()
         }),
-        TYPE_HASH_2 => skip_hash_2(stream, i64::MIN).map(drop),
+        TYPE_HASH_2 => each(stream, |stream| {
+            stream.skip_string()?;
+            stream.skip_string()?;
+            field_expiry(stream, i64::MIN).map(drop)
+        }),
         TYPE_MODULE_2 => {
             stream.number()?;
             skip_module_value(stream)
@@ -66,21 +70,15 @@ fn skip_numbers(stream: &mut Stream<'_>, count: usize) -> Result<(), RdbError> {
     Ok(())
 }
 
-/// Goes over a hash with field expiries; tells whether one of them is before `before_ms`.
-pub(super) fn skip_hash_2(stream: &mut Stream<'_>, before_ms: i64) -> Result<bool, RdbError> {
-    let mut found = false;
-    each(stream, |stream| {
-        stream.skip_string()?;
-        stream.skip_string()?;
-        let offset = stream.offset();
-        let at_ms = i64::from_le_bytes(stream.array()?);
-        if at_ms < NO_EXPIRY {
-            return Err(RdbError::Corrupt { offset, what: "a negative field expiry" });
-        }
-        found |= at_ms != NO_EXPIRY && at_ms < before_ms;
-        Ok(())
-    })?;
-    Ok(found)
+/// Goes over the expiry of a hash's field, and takes it out of the output when it is before `before_ms`; returns it then.
+pub(super) fn field_expiry(stream: &mut Stream<'_>, before_ms: i64) -> Result<Option<i64>, RdbError> {
+    let offset = stream.offset();
+    let is_early = |at_ms: i64| at_ms > NO_EXPIRY && at_ms < before_ms;
+    let at_ms = stream.i64_or(|at_ms| is_early(at_ms).then_some(NO_EXPIRY))?;
+    if at_ms < NO_EXPIRY {
+        return Err(RdbError::Corrupt { offset, what: "a negative field expiry" });
+    }
+    Ok(is_early(at_ms).then_some(at_ms))
 }
 
 /// Goes over what a module wrote: annotated values up to an end mark.

@@ -6,12 +6,20 @@ use super::error::RdbError;
 use super::format::*;
 use super::stream::{Route, Stream};
 use super::value;
-use super::{Deferred, Summary};
+use super::{Deferred, PADDING_BYTES, Strip, Summary};
 
 /// What becomes of the stream.
 pub(super) struct Splice<'io> {
-    pub(super) sentinel: &'io [u8],
-    pub(super) strip_before_ms: i64,
+    sentinel: &'io [u8],
+    strip: &'io mut dyn Strip,
+    /// Known when the header has been passed on.
+    before_ms: i64,
+}
+
+impl<'io> Splice<'io> {
+    pub(super) fn new(sentinel: &'io [u8], strip: &'io mut dyn Strip) -> Self {
+        Self { sentinel, strip, before_ms: i64::MIN }
+    }
 }
 
 /// What stands before a key and belongs to it.
@@ -54,6 +62,7 @@ pub(super) struct Walker<'io> {
     db: u32,
     attributes: Attributes,
     key: Vec<u8>,
+    field: Vec<u8>,
     summary: Summary,
 }
 
@@ -71,6 +80,7 @@ impl<'io> Walker<'io> {
             db: 0,
             attributes: Attributes::default(),
             key: Vec::new(),
+            field: Vec::new(),
             summary: Summary::default(),
         }
     }
@@ -89,7 +99,7 @@ impl<'io> Walker<'io> {
     }
 
     fn valkey_magic(&self) -> bool {
-        self.version >= VALKEY_VERSION
+        self.version >= *VALKEY_VERSIONS.start()
     }
 
     fn header(&mut self) -> Result<(), RdbError> {
@@ -101,13 +111,19 @@ impl<'io> Walker<'io> {
             .unwrap_or(0);
         let known = match &name {
             b"REDIS0" => REDIS_VERSIONS.contains(&version),
-            b"VALKEY" => version == VALKEY_VERSION,
+            b"VALKEY" if version > *VALKEY_VERSIONS.end() => return Err(RdbError::Newer { offset: 0, version }),
+            b"VALKEY" => VALKEY_VERSIONS.contains(&version),
             _ => false,
         };
         if !known {
             return Err(RdbError::Version { offset: 0, magic });
         }
         self.version = version;
+        if let Some(splice) = &mut self.splice {
+            self.stream.emit(&padding(PADDING_BYTES))?;
+            self.stream.flush()?;
+            splice.before_ms = splice.strip.before_ms();
+        }
         Ok(())
     }
 
@@ -196,20 +212,27 @@ impl<'io> Walker<'io> {
             attributes.expire_at_ms = None;
         }
         self.summary.keys += 1;
-        match self.splice.as_ref().map(|splice| splice.strip_before_ms) {
-            Some(before_ms) if kind == TYPE_HASH_2 => self.hash_with_expiries(attributes, before_ms),
-            Some(before_ms) => {
-                let stripped = attributes.expire_at_ms.take_if(|at_ms| *at_ms < before_ms);
-                if !attributes.is_empty() {
-                    self.stream.emit(&attributes.bytes())?;
-                }
-                self.pass_key_and_value(kind)?;
-                if let Some(at_ms) = stripped {
-                    self.summary.deferred.push(Deferred::Expire { db: self.db, key: self.key.clone(), at_ms });
-                }
-                Ok(())
-            }
-            None => self.pass_key_and_value(kind),
+        let before_ms = self.splice.as_ref().map_or(i64::MIN, |splice| splice.before_ms);
+        let stripped = attributes.expire_at_ms.take_if(|at_ms| *at_ms < before_ms);
+        if !attributes.is_empty() {
+            self.stream.emit(&attributes.bytes())?;
+        }
+        match &self.splice {
+            Some(_) if kind == TYPE_HASH_2 => self.hash_with_expiries(before_ms)?,
+            _ => self.pass_key_and_value(kind)?,
+        }
+        match stripped {
+            Some(at_ms) => self.defer(Deferred::Expire { db: self.db, key: self.key.clone(), at_ms }),
+            None => Ok(()),
+        }
+    }
+
+    /// Passes on what expires by itself later than the key is loaded.
+    fn defer(&mut self, deferred: Deferred) -> Result<(), RdbError> {
+        let offset = self.stream.offset();
+        match &mut self.splice {
+            Some(splice) => splice.strip.defer(deferred).map_err(|source| RdbError::Defer { offset, source }),
+            None => Ok(()),
         }
     }
 
@@ -230,32 +253,17 @@ impl<'io> Walker<'io> {
         }
     }
 
-    /// A hash with field expiries is held until it is known whether one of them is to be stripped.
-    fn hash_with_expiries(&mut self, mut attributes: Attributes, before_ms: i64) -> Result<(), RdbError> {
-        self.stream.set_route(Route::Hold)?;
+    /// A hash with field expiries.
+    fn hash_with_expiries(&mut self, before_ms: i64) -> Result<(), RdbError> {
         self.stream.byte()?;
         self.key()?;
-        let value_start = self.stream.held_bytes()?;
-        let restore = value::skip_hash_2(&mut self.stream, before_ms)?;
-        let mut held = self.stream.take_held()?;
-        self.stream.set_route(Route::Pass)?;
-        if restore {
-            held.drain(1..value_start);
-            finish_payload(&mut held, self.version);
-            held.shrink_to_fit();
-            self.summary.deferred.push(Deferred::Restore {
-                db: self.db,
-                key: self.key.clone(),
-                at_ms: attributes.expire_at_ms,
-                payload: held,
-            });
-            return Ok(());
-        }
-        let stripped = attributes.expire_at_ms.take_if(|at_ms| *at_ms < before_ms);
-        self.stream.emit(&attributes.bytes())?;
-        self.stream.emit(&held)?;
-        if let Some(at_ms) = stripped {
-            self.summary.deferred.push(Deferred::Expire { db: self.db, key: self.key.clone(), at_ms });
+        for _ in 0..self.stream.number()? {
+            self.stream.string(&mut self.field)?;
+            self.stream.skip_string()?;
+            if let Some(at_ms) = value::field_expiry(&mut self.stream, before_ms)? {
+                let (key, field) = (self.key.clone(), self.field.clone());
+                self.defer(Deferred::ExpireField { db: self.db, key, field, at_ms })?;
+            }
         }
         Ok(())
     }
@@ -268,6 +276,7 @@ impl<'io> Walker<'io> {
         let offset = self.stream.offset();
         let stored = u64::from_le_bytes(self.stream.array()?);
         self.summary.checked = stored != 0;
+        self.summary.checksum = computed;
         if self.summary.checked && stored != computed {
             return Err(RdbError::Checksum { offset, stored, computed });
         }

@@ -47,6 +47,11 @@ impl<F> BaseReader<F> {
     pub fn path(&self) -> &str {
         &self.shown
     }
+
+    /// Whether the manifest states its checksum.
+    pub fn has_checksum(&self) -> bool {
+        self.base.crc32c.is_some()
+    }
 }
 
 impl<F: StorageFile> Read for BaseReader<F> {

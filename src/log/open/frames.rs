@@ -1,6 +1,6 @@
 //! Reading a log that was verified.
 
-use super::grammar::Located;
+use super::grammar::{Grammar, Located};
 use super::window::Window;
 use super::{Opened, Segment};
 use crate::log::error::LogError;
@@ -16,6 +16,8 @@ pub struct Frame {
     pub length: u64,
     /// The wall-clock time of the hand-over, to a second.
     pub unix_ms: u64,
+    /// It is one of format 1.
+    pub is_format_1: bool,
 }
 
 impl Frame {
@@ -132,7 +134,8 @@ impl<S: Storage> Current<'_, S> {
         };
         let bytes = located.end - self.offset;
         self.unix_ms = located.unix_ms.unwrap_or(self.unix_ms);
-        let frame = Frame { lsn: self.lsn, length: located.length(), unix_ms: self.unix_ms };
+        let is_format_1 = matches!(self.segment.grammar, Grammar::One { .. });
+        let frame = Frame { lsn: self.lsn, length: located.length(), unix_ms: self.unix_ms, is_format_1 };
         // It was verified when the log was opened, but the file may have changed since.
         self.lsn = self.lsn.checked_advance(frame.length).ok_or_else(|| self.changed(self.offset))?;
         self.offset = located.end;

@@ -57,6 +57,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
     if folder.is_relative() {
         folder = std::env::current_dir().map_err(|error| format!("no current folder: {error}"))?.join(folder);
     }
+    server::check_rdb_version(ctx)?;
     replace(Some(new_module(ctx, folder)?));
     points::set_from_environment();
     notify::setting_changed(ctx);
