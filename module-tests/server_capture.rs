@@ -46,6 +46,26 @@ each_version! {
         assert_eq!(count == 0, version == Version::V9_1, "{count} images");
     }
 
+    fn a_bitfield_that_may_fail_is_logged_as_it_was_sent(version: Version) {
+        let mut server = ServerBuilder::with_module(version).in_memory().start();
+        let mut client = server.raw();
+        client.run("SETRANGE b 5000000 x");
+        // The last makes the string longer, and changes nothing else.
+        for command in [
+            "BITFIELD b OVERFLOW FAIL INCRBY u8 80 1", "BITFIELD b OVERFLOW FAIL INCRBY u8 80 255",
+            "BITFIELD b OVERFLOW FAIL INCRBY u1 80000000 2",
+        ] {
+            assert_eq!(images_of(&server, &[command]), 0, "{command}");
+        }
+        assert_eq!(images_of(&server, &["EVAL redis.call('BITFIELD','b','OVERFLOW','FAIL','INCRBY','u8','80','1') 0"]), 0);
+        assert!(server.wbl_info("wbl_log_bytes").parse::<usize>().unwrap() < 2000);
+        assert_eq!(images_of(&server, &["EVAL redis.call('BITFIELD','b','OVERFLOW','FAIL','INCRBY','u8','80','255') 0"]), 1);
+        let before = dataset::read(&mut client);
+        server.kill9_and_restart();
+        dataset::assert_same(&dataset::read(&mut server.raw()), &before, "after kill -9");
+        assert_eq!(server.raw().run("STRLEN b").integer(), 10_000_001);
+    }
+
     fn a_transaction_that_the_server_made_wait_survives(version: Version) {
         let mut server = ServerBuilder::with_module(version).in_memory().start();
         let (mut client, mut other) = (server.raw(), server.raw());

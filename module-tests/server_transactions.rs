@@ -81,6 +81,28 @@ each_version! {
         assert_survives(&mut server, "after long transactions");
     }
 
+    fn a_command_or_script_of_100_000_parts_is_answered_within_a_time_out(version: Version) {
+        let mut server = ServerBuilder::with_module(version).in_memory().start();
+        let mut client = server.raw().with_patience(2 * CLIENT_TIMEOUT);
+        let each = |body: &str| format!("for i = 1, 100000 do {body} end");
+        let swaps = each("redis.call('SET', i % 100, i) redis.call('SPOP', 's') redis.call('SWAPDB', 1, 2)");
+        let bitfields = each("redis.call('BITFIELD', i % 100, 'OVERFLOW', 'FAIL', 'INCRBY', 'u8', 8, 1)");
+        client.run("SADD s a");
+        for script in [swaps, bitfields] {
+            assert!(!client.call(&["EVAL", &script, "0"]).is_error());
+            client.run("FLUSHALL");
+        }
+        if version == Version::V9_1 {
+            let fill = each("redis.call('HSET', 'h', i, i) redis.call('HPEXPIRE', 'h', 10000000 + i * 1000, 'FIELDS', 1, i)");
+            assert!(!client.call(&["EVAL", &fill, "0"]).is_error());
+            // Each field keeps a time of its own.
+            let fields: Vec<String> = (1..=100_000).map(|field| field.to_string()).collect();
+            let command = [&words("HPEXPIRE h 10000001 GT FIELDS 100000")[..], &fields].concat();
+            assert_eq!(client.call(&command).items().len(), 100_000);
+        }
+        assert_survives(&mut server, "after long commands and scripts");
+    }
+
     fn commands_that_failed_in_a_transaction_are_not_logged(version: Version) {
         let mut server = ServerBuilder::with_module(version).in_memory().start();
         let mut client = server.raw();

@@ -179,7 +179,7 @@ impl Capture {
         unit.events += 1;
         unit.evictions += usize::from(event.kind == EventKind::Evicted);
         if !event.expired {
-            unit.touched.push(db_key.clone());
+            unit.touch(db_key.clone());
         }
         if event.removed_by_server {
             unit.command(event.db, &[b"DEL", event.key]);
@@ -265,7 +265,6 @@ impl Capture {
             Some(db) => unit.command(db, &[b"FLUSHDB"]),
             None => unit.command(0, &[b"FLUSHALL"]),
         }
-        unit.touched.retain(|(touched, _)| db.is_some_and(|db| db != *touched));
         unit.emptied.push(db);
     }
 
@@ -336,6 +335,10 @@ impl Capture {
         } else if leaf.spec.is_some_and(|spec| spec.blocks) {
             self.park(leaf);
         } else {
+            if let Some(now_ms) = leaf.unseen_since {
+                let unit = self.unit.get_or_insert_with(|| Unit::new(now_ms));
+                leaf.argument_keys().into_iter().for_each(|key| unit.image_everywhere(key));
+            }
             self.recycle(leaf);
         }
     }
@@ -358,7 +361,7 @@ impl Capture {
         if let Some(db) = leaf.db
             && leaf.events.is_empty()
         {
-            unit.touched.extend(leaf.argument_keys().into_iter().map(|key| (db, key)));
+            leaf.argument_keys().into_iter().for_each(|key| unit.touch((db, key)));
         }
         let functions = leaf.spec.is_some_and(|spec| spec.rule == Rule::Functions);
         unit.functions |= functions && !leaf.wrapped;
@@ -382,6 +385,7 @@ impl Capture {
             events: Vec::new(),
             told: None,
             wrapped: false,
+            unseen_since: None,
         });
         (leaf.client, leaf.spec, leaf.db, leaf.wrapped) = (client, spec, db, false);
         leaf.args.fill(args);
@@ -396,6 +400,7 @@ impl Capture {
             leaf.events.clear();
             leaf.args.clear();
             leaf.told = None;
+            leaf.unseen_since = None;
             self.spare.push(leaf);
         }
     }

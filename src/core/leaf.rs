@@ -237,6 +237,8 @@ pub struct Leaf {
     pub told: Option<Told>,
     /// It runs inside the module's own command: all events are its, whichever client the server names, and it is known to have run.
     pub wrapped: bool,
+    /// The unit's time when it was announced, if it has changed data unseen unless it raises an event.
+    pub unseen_since: Option<i64>,
 }
 
 impl Leaf {
@@ -295,6 +297,7 @@ impl Leaf {
             events: Vec::new(),
             told: None,
             wrapped: false,
+            unseen_since: None,
         }
     }
 

@@ -292,14 +292,14 @@ impl Transactions {
 /// Clients that the server itself serves when a stream changes, without telling: what changes such a stream is waited for by all.
 #[derive(Debug, Default)]
 pub struct BlockedReaders {
-    keys: HashMap<DbKey, usize>,
+    keys: HashMap<DbKey, HashSet<ClientId>>,
     clients: HashMap<ClientId, Vec<DbKey>>,
 }
 
 impl BlockedReaders {
     /// A client may wait for this key.
     pub fn add(&mut self, client: ClientId, key: DbKey) {
-        *self.keys.entry(key.clone()).or_default() += 1;
+        self.keys.entry(key.clone()).or_default().insert(client);
         self.clients.entry(client).or_default().push(key);
     }
 
@@ -307,8 +307,8 @@ impl BlockedReaders {
     pub fn remove(&mut self, client: ClientId) {
         for key in self.clients.remove(&client).unwrap_or_default() {
             if let Some(readers) = self.keys.get_mut(&key) {
-                *readers -= 1;
-                if *readers == 0 {
+                readers.remove(&client);
+                if readers.is_empty() {
                     self.keys.remove(&key);
                 }
             }
@@ -317,11 +317,10 @@ impl BlockedReaders {
 
     /// The clients that may wait for this key.
     pub fn readers_of(&self, db: u32, key: &[u8]) -> Vec<ClientId> {
-        if self.keys.is_empty() || !self.keys.contains_key(&(db, Arc::from(key))) {
+        if self.keys.is_empty() {
             return Vec::new();
         }
-        let reads = |keys: &Vec<DbKey>| keys.iter().any(|(own_db, own)| *own_db == db && **own == *key);
-        self.clients.iter().filter(|(_, keys)| reads(keys)).map(|(client, _)| *client).collect()
+        self.keys.get(&(db, Arc::from(key))).into_iter().flatten().copied().collect()
     }
 
     /// All clients that may wait.
@@ -407,5 +406,25 @@ mod tests {
         transactions.queued(3).key(b"a");
         transactions.queued(3).refuse();
         assert_eq!(finish(&mut transactions, 3, 0), None);
+    }
+
+    #[test]
+    fn readers_are_found_by_the_keys_that_they_wait_for() {
+        let key = |name: &str| (0, Arc::from(name.as_bytes()));
+        let mut readers = BlockedReaders::default();
+        for (client, name) in [(1, "a"), (1, "a"), (2, "a"), (2, "b")] {
+            readers.add(client, key(name));
+        }
+        let of = |readers: &BlockedReaders, db, name: &str| {
+            let mut found = readers.readers_of(db, name.as_bytes());
+            found.sort_unstable();
+            found
+        };
+        assert_eq!(of(&readers, 0, "a"), [1, 2]);
+        assert_eq!((of(&readers, 0, "b"), of(&readers, 1, "a")), (vec![2], vec![]));
+        readers.remove(1);
+        assert_eq!(of(&readers, 0, "a"), [2]);
+        readers.remove(2);
+        assert_eq!((of(&readers, 0, "a"), readers.readers()), (vec![], vec![]));
     }
 }

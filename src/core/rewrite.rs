@@ -187,21 +187,18 @@ fn field_float(leaf: &Leaf, unit: &mut Unit) -> bool {
 fn field_expiry(leaf: &Leaf, unit: &mut Unit) -> bool {
     for event in &leaf.events {
         let Some(Outcome::FieldExpiries(fields)) = &event.outcome else { return false };
-        let mut expiries: Vec<i64> = fields.iter().map(|(_, at)| *at).filter(|at| *at >= -1).collect();
-        expiries.sort_unstable();
-        expiries.dedup();
-        for at in expiries {
-            let at_text = at.to_string();
-            let same: Vec<&[u8]> =
-                fields.iter().filter(|(_, other)| *other == at).map(|(field, _)| field.as_slice()).collect();
-            let count = same.len().to_string();
-            let mut command: Vec<&[u8]> = if at < 0 {
+        let mut present: Vec<&(Vec<u8>, i64)> = fields.iter().filter(|(_, at)| *at >= -1).collect();
+        present.sort_by_key(|(_, at)| *at);
+        for same in present.chunk_by(|(_, one), (_, other)| one == other) {
+            let Some((_, at)) = same.first() else { continue };
+            let (at_text, count) = (at.to_string(), same.len().to_string());
+            let mut command: Vec<&[u8]> = if *at < 0 {
                 vec![b"HPERSIST", &event.key]
             } else {
                 vec![b"HPEXPIREAT", &event.key, at_text.as_bytes()]
             };
             command.extend_from_slice(&[b"FIELDS", count.as_bytes()]);
-            command.extend(same);
+            command.extend(same.iter().map(|(field, _)| field.as_slice()));
             unit.command(event.db, &command);
         }
     }

@@ -335,8 +335,49 @@ fn a_stream_with_blocked_group_readers_is_imaged_when_it_changes() {
 #[test]
 fn databases_that_change_places_take_their_images_along() {
     let mut hooks = Hooks::new();
-    hooks.event(7, "type.changed", "k");
-    hooks.0.databases_swapped(0, 3, NOW_MS);
+    hooks.event(7, "type.changed", "k").0.databases_swapped(0, 3, NOW_MS);
+    hooks.event(7, "type.changed", "last").0.databases_swapped(0, 1, NOW_MS);
+    for _ in 0..2 {
+        hooks.0.databases_swapped(3, 5, NOW_MS);
+    }
     let mut unit = hooks.0.end_unit(Some(0)).expect("a unit");
-    assert_eq!(unit.take_images(), [(3, std::sync::Arc::from(&b"k"[..]))]);
+    let expected = [(1, std::sync::Arc::from(&b"last"[..])), (3, std::sync::Arc::from(&b"k"[..]))];
+    assert!(unit.touched().all(|key| expected.contains(&key)));
+    assert_eq!(unit.take_images(), expected.into());
+}
+
+#[test]
+fn fields_that_expire_at_the_same_time_are_one_command() {
+    let expiries = |count: i64| {
+        let of = |index: i64| (index.to_string().into_bytes(), if index % 3 == 0 { -1 } else { 1_000_000 + index % 3 });
+        Some(Outcome::FieldExpiries((0..count).map(of).chain([(b"none".to_vec(), -2)]).collect()))
+    };
+    let mut hooks = Hooks::new();
+    hooks.write(1, "HEXPIRE h 10 FIELDS 1 f").raise(1, false, "hexpire", "h", expiries(6));
+    assert_eq!(
+        hooks.logged(),
+        "HPERSIST h FIELDS 2 0 3; HPEXPIREAT h 1000001 FIELDS 2 1 4; HPEXPIREAT h 1000002 FIELDS 2 2 5"
+    );
+}
+
+#[test]
+fn a_bitfield_that_may_fail_is_imaged_only_where_no_event_shows_what_it_did() {
+    const BITFIELD: &str = "BITFIELD b OVERFLOW FAIL SET u8 0 1";
+    let mut hooks = Hooks::new();
+    hooks.write(1, BITFIELD).event(1, "setbit", "b").0.unseen(false, NOW_MS);
+    assert_eq!(hooks.logged(), BITFIELD);
+    hooks.write(1, BITFIELD).0.unseen(false, NOW_MS);
+    assert_eq!(hooks.imaged(), ["b"]);
+    // In a script, of which nothing after it is known to follow from what was sent.
+    hooks.write(1, BITFIELD).0.unseen_inside(NOW_MS);
+    assert_eq!(hooks.event(1, "setbit", "b").logged(), BITFIELD);
+    hooks.write(1, BITFIELD).0.unseen_inside(NOW_MS);
+    assert_eq!(hooks.write(1, "SET k v").event(1, "set", "k").imaged(), ["b", "k"]);
+    // Run by the module, which has seen its reply.
+    let spec = table::find("bitfield").expect("in the table");
+    for (answered, logged) in [(true, BITFIELD), (false, "")] {
+        hooks.0.wrapped(1, spec, 0, BITFIELD.split(' ').map(str::as_bytes));
+        hooks.0.wrapped_done(answered, None, NOW_MS);
+        assert_eq!(hooks.logged(), logged);
+    }
 }

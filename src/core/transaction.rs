@@ -251,7 +251,7 @@ impl Queue {
         match &self.phase {
             Phase::Whole(whole) if whole.seal(&self.leaves, self.db, errors, unit) => {
                 let db = self.db.unwrap_or_default();
-                unit.touched.extend(self.silent_keys.iter().map(|key| (db, key.clone())));
+                self.silent_keys.iter().for_each(|key| unit.touch((db, key.clone())));
                 true
             }
             _ => false,

@@ -2,7 +2,7 @@
 
 use crate::core::dirty::DbKey;
 use crate::log::{Lsn, resp};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The effects of one execution unit, as log commands.
@@ -23,8 +23,10 @@ pub struct Unit {
     pub functions: bool,
     /// The function library changed.
     pub functions_changed: bool,
+    /// The numbers under which databases that have changed places are noted in `images` and `touched`, by the numbers that they have now.
+    noted: HashMap<u32, u32>,
     /// Every key that changed.
-    pub touched: Vec<DbKey>,
+    touched: Vec<DbKey>,
     /// Databases all of whose keys changed; `None` for all databases.
     pub emptied: Vec<Option<u32>>,
     /// Events so far.
@@ -46,6 +48,7 @@ impl Unit {
             images_everywhere: HashSet::new(),
             functions: false,
             functions_changed: false,
+            noted: HashMap::new(),
             touched: Vec::new(),
             emptied: Vec::new(),
             events: 0,
@@ -81,8 +84,8 @@ impl Unit {
     }
 
     /// Has the key's resulting state logged at the end of the unit.
-    pub fn image(&mut self, key: DbKey) {
-        self.images.insert(key);
+    pub fn image(&mut self, (db, key): DbKey) {
+        self.images.insert((self.noted_db(db), key));
     }
 
     /// Has the key's state logged in every database that has it.
@@ -101,19 +104,42 @@ impl Unit {
     }
 
     /// Takes out the keys whose images are to be added with [`Unit::command`].
-    pub fn take_images(&mut self) -> Vec<DbKey> {
-        self.images.drain().collect()
+    pub fn take_images(&mut self) -> HashSet<DbKey> {
+        let images = std::mem::take(&mut self.images);
+        if self.noted.is_empty() { images } else { self.renumbered(images.iter()).collect() }
     }
 
-    /// Two databases changed places: what was noted of one belongs to the other now.
+    /// Two databases changed places: what was noted of one belongs to the other now. The notes stay as they are, as to go through them at each
+    /// swap would cost the square of what a script does.
     pub fn swap_databases(&mut self, first: u32, second: u32) {
-        let swapped = |(db, key): DbKey| match db {
-            db if db == first => (second, key),
-            db if db == second => (first, key),
-            db => (db, key),
-        };
-        self.images = std::mem::take(&mut self.images).into_iter().map(swapped).collect();
-        self.touched = std::mem::take(&mut self.touched).into_iter().map(swapped).collect();
+        let (one, other) = (self.noted_db(first), self.noted_db(second));
+        self.noted.extend([(first, other), (second, one)]);
+    }
+
+    /// The number under which the database is noted that has this one now.
+    fn noted_db(&self, db: u32) -> u32 {
+        self.noted.get(&db).copied().unwrap_or(db)
+    }
+
+    /// Notes with the numbers that their databases have now.
+    fn renumbered<'a>(&self, notes: impl Iterator<Item = &'a DbKey>) -> impl Iterator<Item = DbKey> {
+        let now: HashMap<u32, u32> = self.noted.iter().map(|(db, noted)| (*noted, *db)).collect();
+        notes.map(move |(noted, key)| (now.get(noted).copied().unwrap_or(*noted), key.clone()))
+    }
+
+    /// Notes that the key changed.
+    pub fn touch(&mut self, (db, key): DbKey) {
+        self.touched.push((self.noted_db(db), key));
+    }
+
+    /// Every key that changed.
+    pub fn touched(&self) -> impl Iterator<Item = DbKey> {
+        self.renumbered(self.touched.iter())
+    }
+
+    /// Has the resulting state of every key that changed logged.
+    pub fn image_touched(&mut self) {
+        self.images.extend(self.touched.iter().cloned());
     }
 
     /// Whether all that has happened is that the server made room, as it does before it runs a command.

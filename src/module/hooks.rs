@@ -262,7 +262,7 @@ pub fn client_gone(client: u64) {
         if module.top_client == client && !matches!(module.announced, Announced::Opaque) {
             module.announced = Announced::Nothing;
         }
-        module.unit_waiters.retain(|waiter| *waiter != client);
+        module.unit_waiters.remove(&client);
         module.capture.client_gone(client);
         module.pipeliners.client_gone(client);
         module.clients.remove(&client);

@@ -105,7 +105,7 @@ pub(crate) struct Module {
     /// The unit has a reply that could not be held: the loop waits for it before replies are sent.
     unit_waits: bool,
     /// The clients that such replies go to.
-    unit_waiters: Vec<u64>,
+    unit_waiters: HashSet<u64>,
     unit_end_asked: bool,
     /// Other modules are loaded, and may do work of their own at the end of a unit.
     other_modules: bool,

@@ -108,7 +108,7 @@ impl Module {
             let runs_before = if spec.is_unknown() { None } else { server::runs_of(ctx, spec.name) };
             self.announced = Announced::Unseen { name: spec.name, runs_before };
         } else {
-            self.capture.unseen(false, ctx.unit_time_us() / 1000);
+            self.capture.unseen_inside(ctx.unit_time_us() / 1000);
             self.wait_for_unit(self.top_client);
         }
         Verdict::WATCH

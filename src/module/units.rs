@@ -8,6 +8,7 @@ use crate::module::config::{Setting, value};
 use crate::module::release::{Release, Waiting};
 use crate::module::settle::Announced;
 use crate::module::{Module, broken, server, with};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -92,11 +93,11 @@ pub(super) fn finish_late(ctx: Ctx<'_>) {
 pub(super) fn finish_suspects(ctx: Ctx<'_>) {
     let now_ms = ctx.unit_time_us() / 1000;
     let suspects = with(|module| {
-        let readers = if module.paused { module.capture.suspect_readers() } else { Vec::new() };
+        let mut readers = module.capture.suspect_readers();
         let unit = module.capture.suspect_unit(now_ms)?;
         if !module.paused {
             module.unit_waits = true;
-            module.unit_waiters.extend(module.capture.suspect_readers());
+            module.unit_waiters.extend(readers.drain(..));
         }
         Some((unit, readers))
     });
@@ -113,7 +114,7 @@ fn complete(ctx: Ctx<'_>, mut unit: Unit) {
     let everywhere = unit.take_images_everywhere();
     let count = (images.len() + everywhere.len()) as u64;
     images.iter().for_each(|key| add_image(ctx, &mut unit, key));
-    everywhere.iter().for_each(|key| add_images_everywhere(ctx, &mut unit, key));
+    everywhere.iter().for_each(|key| add_images_everywhere(ctx, &mut unit, key, &images));
     if unit.functions {
         add_functions(ctx, &mut unit);
     }
@@ -235,15 +236,16 @@ fn add_image(ctx: Ctx<'_>, unit: &mut Unit, (db, key): &DbKey) {
     }
 }
 
-/// Adds the key's present state in every database that has it.
-fn add_images_everywhere(ctx: Ctx<'_>, unit: &mut Unit, key: &Arc<[u8]>) {
+/// Adds the key's present state in every database that has it, but for those that are logged already.
+fn add_images_everywhere(ctx: Ctx<'_>, unit: &mut Unit, key: &Arc<[u8]>, but: &HashSet<DbKey>) {
     let own = ctx.own();
     for db in 0.. {
         if !own.select_db(db) {
             return;
         }
-        if own.has_key(key) {
-            add_image(ctx, unit, &(db, key.clone()));
+        let key = (db, key.clone());
+        if !but.contains(&key) && own.has_key(&key.1) {
+            add_image(ctx, unit, &key);
         }
     }
 }
@@ -275,7 +277,7 @@ impl Module {
             if unit.functions_changed {
                 self.dirty.mark_functions(lsn);
             }
-            unit.touched.iter().for_each(|key| self.dirty.mark(key.clone(), lsn));
+            unit.touched().for_each(|key| self.dirty.mark(key, lsn));
         }
         for hold in self.unit_holds.drain(..) {
             self.counters.writes_blocked += 1;
@@ -292,9 +294,7 @@ impl Module {
     /// Has the loop wait for the running unit, which this client's reply shows.
     pub(super) fn wait_for_unit(&mut self, client: u64) {
         self.unit_waits = true;
-        if !self.unit_waiters.contains(&client) {
-            self.unit_waiters.push(client);
-        }
+        self.unit_waiters.insert(client);
     }
 
     /// Lets the running unit's replies go without waiting: there is no log (any more) to wait for.

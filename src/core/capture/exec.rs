@@ -103,7 +103,7 @@ impl Capture {
         if let (Some(unit), Some(other)) = (self.unit.as_mut(), leaf.other_db()) {
             for event in leaf.events.iter_mut().filter(|event| event.kind == EventKind::Arrived) {
                 event.db = other;
-                unit.touched.push((other, event.key.clone()));
+                unit.touch((other, event.key.clone()));
             }
         }
         let silent = leaf.spec.is_some_and(|spec| spec.is_silent() && (done.changed || spec.is_unknown()));
@@ -181,7 +181,7 @@ impl Capture {
         }
         let unit = self.unit.get_or_insert_with(|| Unit::new(queue.now_ms()));
         if unit.has_images() || !queue.seal(errors, unit) {
-            unit.touched.clone().into_iter().for_each(|key| unit.image(key));
+            unit.image_touched();
             queue.image_unseen(unit);
         }
         if queue.has_begun() {

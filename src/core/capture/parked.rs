@@ -30,7 +30,7 @@ impl Capture {
         }
         let mut unit = Unit::new(now_ms);
         for key in self.suspects.drain() {
-            unit.touched.push(key.clone());
+            unit.touch(key.clone());
             unit.image(key);
         }
         Some(unit)

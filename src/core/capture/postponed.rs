@@ -49,6 +49,15 @@ impl Capture {
         }
     }
 
+    /// The command just announced, of a script or a module, may change data unseen. Its keys are logged whatever it does; those of a BITFIELD
+    /// unless an event shows what it did.
+    pub fn unseen_inside(&mut self, now_ms: i64) {
+        match &mut self.current {
+            Some(leaf) if leaf.is_failing_bitfield() => leaf.unseen_since = Some(now_ms),
+            _ => self.unseen(false, now_ms),
+        }
+    }
+
     /// Looks after commands that no event tells of and that the server made wait (CLIENT PAUSE): once their client waits no longer they have
     /// run, unseen, so that their keys are logged. `is_blocked` asks the server.
     pub fn resumed(&mut self, now_ms: i64, is_blocked: impl Fn(ClientId) -> bool) {

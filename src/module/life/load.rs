@@ -117,7 +117,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         blocked: HashMap::new(),
         answered: HashSet::new(),
         unit_waits: false,
-        unit_waiters: Vec::new(),
+        unit_waiters: HashSet::new(),
         unit_end_asked: false,
         other_modules: server::has_other_modules(ctx),
         unit_end_repeated: false,
