@@ -261,3 +261,47 @@ fn a_later_version_is_named() {
     edit(&disk, &segment_name(2), |bytes| bytes.extend_from_slice(b"#WBL3 1 2 3\r\n"));
     assert!(unsupported(&disk));
 }
+
+/// The manifest without the seal of the first segment, as where the log went on in another file after a failed write.
+fn unseal(disk: &SimDisk) {
+    let text = String::from_utf8(disk.contents(MANIFEST_NAME).unwrap()).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with("#end"));
+    let unsealed = |line: &str| match line.split_once(" end ") {
+        Some((begin, _)) => format!("{begin}\n"),
+        None => format!("{line}\n"),
+    };
+    let text: String = lines.map(unsealed).collect();
+    disk.put(MANIFEST_NAME, format!("{text}#end {:08x}\n", crc32c::crc32c(text.as_bytes())).as_bytes());
+}
+
+#[test]
+fn a_segment_that_was_given_up_ends_where_the_next_one_begins() {
+    let whole = two_open_segments();
+    unseal(&whole);
+    assert_eq!(recovered(&reopen(&whole).unwrap()), units(0..6));
+    // Frames that were written and never acknowledged, whole or torn: the later segment voids them.
+    let one_more = {
+        let other = SimDisk::new();
+        let mut writer = writer_of(&other);
+        write(&mut writer, 0..4);
+        other.contents(&segment_name(1)).unwrap()
+    };
+    let first = whole.contents(&segment_name(1)).unwrap();
+    assert!(one_more.starts_with(&first), "the same salt");
+    for length in first.len()..=one_more.len() {
+        let disk = whole.restart_image();
+        edit(&disk, &segment_name(1), |bytes| bytes.extend_from_slice(&one_more[first.len()..length]));
+        assert_eq!(recovered(&reopen(&disk).unwrap()), units(0..6));
+        let mut writer = writer_of(&disk);
+        write(&mut writer, 6..7);
+        writer.close().unwrap();
+        assert_eq!(disk.contents(&segment_name(1)).unwrap(), first, "the void frames are cut");
+        assert_eq!(recovered(&reopen(&disk).unwrap()), units(0..7));
+    }
+    // What the later segment goes on from must be there.
+    for length in 0..first.len() {
+        let disk = whole.restart_image();
+        edit(&disk, &segment_name(1), |bytes| bytes.truncate(length));
+        assert!(reopen(&disk).is_err(), "cut at {length}");
+    }
+}

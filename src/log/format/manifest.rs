@@ -59,8 +59,8 @@ pub(crate) struct BaseFacts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NamedSegment {
     pub seq: u64,
-    /// The position it begins with; `None` where it was prepared ahead and may not have begun.
-    pub first: Option<Lsn>,
+    /// The position it begins with.
+    pub first: Lsn,
     /// What it holds, where that does not change any more.
     pub sealed: Option<Sealed>,
 }
@@ -72,8 +72,8 @@ pub(crate) struct Sealed {
     pub bytes: u64,
 }
 
-/// Which files make up the log. The segments are in order, with rising numbers; only the last may be without a seal, or several
-/// where the last was prepared ahead.
+/// Which files make up the log. The segments are in order, with rising numbers. The last may be without a seal; so may others, which end where the
+/// next one begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
     pub generation: Generation,
@@ -108,12 +108,9 @@ impl Manifest {
         };
         for NamedSegment { seq, first, sealed } in &self.segments {
             let _ = writeln!(text, "file {} seq {seq} type i", segment_name(*seq));
-            let _ = match (first, sealed) {
-                (None, _) => writeln!(text, "#segment ahead"),
-                (Some(first), None) => writeln!(text, "#segment first {first}"),
-                (Some(first), Some(Sealed { end, bytes })) => {
-                    writeln!(text, "#segment first {first} end {end} bytes {bytes}")
-                }
+            let _ = match sealed {
+                None => writeln!(text, "#segment first {first}"),
+                Some(Sealed { end, bytes }) => writeln!(text, "#segment first {first} end {end} bytes {bytes}"),
             };
         }
         let crc = crc32c::crc32c(text.as_bytes());
@@ -124,15 +121,14 @@ impl Manifest {
     /// Whether the segments follow one another.
     pub fn is_contiguous(&self) -> bool {
         let mut expected = Some(self.beginning.lsn());
-        let mut last = 0;
+        let (mut last_seq, mut last_first) = (0, Lsn::ZERO);
         for segment in &self.segments {
-            let follows =
-                segment.seq > last && (segment.first.is_none() || expected.is_none() || segment.first == expected);
-            let rises = segment.first.zip(segment.sealed).is_none_or(|(first, sealed)| sealed.end >= first);
-            if !follows || !rises {
+            let follows = expected.is_none_or(|expected| segment.first == expected);
+            let rises = segment.seq > last_seq && segment.first >= last_first;
+            if !follows || !rises || segment.sealed.is_some_and(|sealed| sealed.end < segment.first) {
                 return false;
             }
-            last = segment.seq;
+            (last_seq, last_first) = (segment.seq, segment.first);
             expected = segment.sealed.map(|sealed| sealed.end);
         }
         !self.segments.is_empty()
@@ -256,11 +252,10 @@ fn segment_line(line: &str, seq: u64) -> Option<NamedSegment> {
     let rest = line.strip_prefix("#segment ")?;
     let words: Vec<&str> = rest.split(' ').collect();
     match words[..] {
-        ["ahead"] => Some(NamedSegment { seq, first: None, sealed: None }),
-        ["first", first] => Some(NamedSegment { seq, first: Some(position(first)?), sealed: None }),
+        ["first", first] => Some(NamedSegment { seq, first: position(first)?, sealed: None }),
         ["first", first, "end", end, "bytes", bytes] => {
             let sealed = Some(Sealed { end: position(end)?, bytes: bytes.parse().ok()? });
-            Some(NamedSegment { seq, first: Some(position(first)?), sealed })
+            Some(NamedSegment { seq, first: position(first)?, sealed })
         }
         _ => None,
     }
@@ -283,8 +278,8 @@ mod tests {
             superseded: false,
             beginning: Beginning::Base(base),
             segments: vec![
-                NamedSegment { seq: 7, first: Some(Lsn::new(17)), sealed },
-                NamedSegment { seq: 8, first: Some(Lsn::new(40)), sealed: None },
+                NamedSegment { seq: 7, first: Lsn::new(17), sealed },
+                NamedSegment { seq: 8, first: Lsn::new(40), sealed: None },
             ],
         }
     }
@@ -304,13 +299,13 @@ mod tests {
 
     #[test]
     fn a_manifest_comes_back_as_it_went() {
-        let mut ahead = Manifest { superseded: true, ..sample() };
-        ahead.segments.push(NamedSegment { seq: 9, first: None, sealed: None });
+        let mut unsealed = Manifest { superseded: true, ..sample() };
+        unsealed.segments.push(NamedSegment { seq: 9, first: Lsn::new(50), sealed: None });
         let mut empty = sample();
         empty.beginning = Beginning::Empty(Lsn::new(17));
         let mut unchecked = sample();
         unchecked.beginning = Beginning::Base(BaseFacts { seq: 1, lsn: Lsn::new(17), bytes: 0, crc32c: None });
-        for manifest in [sample(), ahead, empty, unchecked] {
+        for manifest in [sample(), unsealed, empty, unchecked] {
             assert_eq!(Manifest::parse(manifest.to_text().as_bytes()), Ok(manifest));
         }
     }
@@ -346,8 +341,8 @@ mod tests {
             Manifest::parse(manifest.to_text().as_bytes())
         };
         for wrong in [
-            change(|manifest| manifest.segments[1].first = Some(Lsn::new(41))),
-            change(|manifest| manifest.segments[0].first = Some(Lsn::new(16))),
+            change(|manifest| manifest.segments[1].first = Lsn::new(41)),
+            change(|manifest| manifest.segments[0].first = Lsn::new(16)),
             change(|manifest| manifest.segments[1].seq = 7),
             change(|manifest| manifest.segments[0].sealed = Some(Sealed { end: Lsn::new(3), bytes: 900 })),
             change(|manifest| manifest.segments.clear()),

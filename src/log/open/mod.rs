@@ -103,8 +103,8 @@ pub struct Base {
 pub struct Opened<S: Storage> {
     folder: Folder<S>,
     segments: Vec<Segment>,
-    /// What was found in the segment that may be torn.
-    tail: Option<Scan>,
+    /// What was found in segments that are not sealed, by their index.
+    unsealed: Vec<(usize, Scan)>,
     verdict: Verdict,
     examined_bytes: u64,
 }
@@ -117,7 +117,7 @@ pub fn open<S: Storage>(storage: S, options: &Options) -> Result<Opened<S>, LogE
     let mut opened = Opened {
         folder: Folder::new(Arc::new(storage), lock, options.clone(), &names),
         segments: Vec::new(),
-        tail: None,
+        unsealed: Vec::new(),
         verdict: Verdict::Fresh,
         examined_bytes: 0,
     };
@@ -226,24 +226,23 @@ impl<S: Storage> Opened<S> {
             }
         }
         self.folder.end = manifest.beginning.lsn();
-        let mut begun = Vec::new();
+        let mut heads = Vec::new();
         for named in &manifest.segments {
             let mut window = self.open_segment(named.seq)?;
-            let Some(head) = self.head_of(&mut window, manifest.generation, named)? else { continue };
-            let expected =
-                begun.last().map_or(Some(manifest.beginning.lsn()), |(named, _, _): &(NamedSegment, _, _)| {
-                    named.sealed.map(|sealed| sealed.end)
-                });
-            if expected.is_some_and(|expected| head.first != expected) {
-                return Err(window.damaged(0, "the segment does not begin where the one before it ends"));
+            let head = head_of(&mut window)?;
+            if head.generation.is_some_and(|found| found != manifest.generation) {
+                return Err(window.damaged(0, "the segment belongs to another log"));
             }
-            begun.push((*named, head, window));
+            if head.first != named.first {
+                return Err(window.damaged(0, "the segment has another position than the manifest says"));
+            }
+            heads.push((head, window));
         }
-        let firsts: Vec<Lsn> = begun.iter().skip(1).map(|(_, head, _)| head.first).collect();
-        for (index, (named, head, mut window)) in begun.into_iter().enumerate() {
-            let expected = match (named.sealed, firsts.get(index)) {
+        for (index, (head, mut window)) in heads.into_iter().enumerate() {
+            let (Some(named), next) = (manifest.segments.get(index), manifest.segments.get(index + 1)) else { break };
+            let expected = match (named.sealed, next) {
                 (Some(sealed), _) => Expected::Sealed(sealed),
-                (None, Some(next)) => Expected::Until(*next),
+                (None, Some(next)) => Expected::Until(next.first),
                 (None, None) => Expected::Open,
             };
             self.take_segment(named.seq, &mut window, &head, expected)?;
@@ -251,36 +250,12 @@ impl<S: Storage> Opened<S> {
         Ok(())
     }
 
-    /// The head of a named segment; `None` for one that was prepared ahead and has not begun.
-    fn head_of(
-        &self,
-        window: &mut Window<S::File>,
-        generation: Generation,
-        named: &NamedSegment,
-    ) -> Result<Option<Head>, LogError> {
-        let head = match window.head()? {
-            Ok(head) => head,
-            Err(_) if named.first.is_none() && window.is_zero_from(0)? => return Ok(None),
-            Err(error) => return Err(bad_start(window, error)?),
-        };
-        if head.generation.is_some_and(|found| found != generation) {
-            return Err(window.damaged(0, "the segment belongs to another log"));
-        }
-        if named.first.is_some_and(|first| first != head.first) {
-            return Err(window.damaged(0, "the segment has another position than the manifest says"));
-        }
-        Ok(Some(head))
-    }
-
     /// Reads a log of format 1; returns the manifest as format 2 has it.
     fn read_format_1(&mut self, base: Option<u64>, segments: &[u64]) -> Result<Manifest, LogError> {
         let mut begun = Vec::new();
         for seq in segments {
             let mut window = self.open_segment(*seq)?;
-            let head = match window.head()? {
-                Ok(head) => head,
-                Err(error) => return Err(bad_start(&mut window, error)?),
-            };
+            let head = head_of(&mut window)?;
             if head.generation.is_some() {
                 return Err(window.damaged(0, "the segment is newer than the manifest, which was changed"));
             }
@@ -301,7 +276,7 @@ impl<S: Storage> Opened<S> {
                 return Err(window.damaged(0, why));
             }
             let sealed = firsts.get(index).map(|end| Sealed { end: *end, bytes: window.file_bytes() });
-            named.push(NamedSegment { seq, first: Some(head.first), sealed });
+            named.push(NamedSegment { seq, first: head.first, sealed });
             self.take_segment(seq, &mut window, &head, sealed.map_or(Expected::Open, Expected::Sealed))?;
         }
         let generation = Generation { counter: 1, random: self.folder.random()? };
@@ -323,7 +298,9 @@ impl<S: Storage> Opened<S> {
         }
         self.examined_bytes += window.examined_bytes();
         self.folder.end = scan.end;
-        self.tail = matches!(expected, Expected::Open).then_some(scan);
+        if !matches!(expected, Expected::Sealed(_)) {
+            self.unsealed.push((self.segments.len(), scan));
+        }
         self.segments.push(Segment {
             seq,
             name: segment_name(seq),
@@ -355,6 +332,14 @@ impl<S: Storage> Opened<S> {
             return Ok(());
         }
         Err(LogError::damaged(self.storage().locate(name), 0, "the manifest names it, but it is missing"))
+    }
+}
+
+/// The head of a named segment.
+fn head_of<F: StorageFile>(window: &mut Window<F>) -> Result<Head, LogError> {
+    match window.head()? {
+        Ok(head) => Ok(head),
+        Err(error) => Err(bad_start(window, error)?),
     }
 }
 

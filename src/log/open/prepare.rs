@@ -9,7 +9,7 @@
 //!    that no later one calls durable can be affected, so this is the last one. A crash here changes no byte that was on the disk.
 //! 2. What will be cut is copied aside. A crash leaves a copy, which the next start makes again.
 //! 3. The next segment and the next manifest are written: leftovers until the manifest gets its name.
-//! 4. The torn tail is cut, and synced. It is nobody's, and a start after a crash finds a clean end.
+//! 4. What is behind the end of a segment is cut, and synced. It is nobody's, and a start after a crash finds a clean end.
 //! 5. The manifest gets its name: it seals what was recovered, and names the new segment. A crash leaves the old or the new one.
 //! 6. Leftovers are removed. They are no part of the log; those that come back are removed at the next start.
 
@@ -51,10 +51,10 @@ impl<S: Storage> Opened<S> {
             return Err(LogError::Refused { why: "there is no log to go on with" });
         };
         let mut cut = None;
-        if let (Some(scan), Some(last)) = (self.tail, self.segments.last()) {
-            self.make_durable(last, &scan)?;
+        for (segment, scan) in self.unsealed() {
+            self.make_durable(segment, scan)?;
             if scan.is_torn {
-                cut = Some(self.keep_aside(last, &scan)?);
+                cut = Some(self.keep_aside(segment, scan)?);
             }
         }
         let prepared = self.prepare_next(old, unix_ms);
@@ -72,7 +72,7 @@ impl<S: Storage> Opened<S> {
         let kept = self.segments.iter().filter(|segment| segment.first < segment.end);
         let sealed = |segment: &Segment| Some(Sealed { end: segment.end, bytes: segment.bytes });
         let named =
-            |segment: &Segment| NamedSegment { seq: segment.seq, first: Some(segment.first), sealed: sealed(segment) };
+            |segment: &Segment| NamedSegment { seq: segment.seq, first: segment.first, sealed: sealed(segment) };
         let mut log = Manifest { segments: kept.map(named).collect(), ..old };
         let (seq, first) = (self.folder.take_segment_number(), self.folder.end());
         let new = NewSegment { seq, generation: log.generation, first, unix_ms, is_pending: false };
@@ -144,23 +144,26 @@ impl<S: Storage> Opened<S> {
         Ok(name)
     }
 
-    /// Step 4.
-    fn cut_tail(&self) -> Result<(), LogError> {
-        let (Some(scan), Some(last)) = (self.tail, self.segments.last()) else { return Ok(()) };
-        if scan.file_bytes == scan.bytes {
-            return Ok(());
+    /// Step 4. Only the last segment can be torn; what others hold beyond their end is void.
+    fn cut_ends(&self) -> Result<(), LogError> {
+        for (segment, scan) in self.unsealed().filter(|(_, scan)| scan.file_bytes > scan.bytes) {
+            let (storage, name) = (self.storage(), &segment.name);
+            let mut file = storage.open_write(name).map_err(failed(storage, "open", name))?;
+            file.set_len(scan.bytes).map_err(failed(storage, "cut", name))?;
+            file.sync_data().map_err(failed(storage, "sync", name))?;
         }
-        let (storage, name) = (self.storage(), &last.name);
-        let mut file = storage.open_write(name).map_err(failed(storage, "open", name))?;
-        file.set_len(scan.bytes).map_err(failed(storage, "cut", name))?;
-        file.sync_data().map_err(failed(storage, "sync", name))
+        Ok(())
+    }
+
+    fn unsealed(&self) -> impl Iterator<Item = (&Segment, &Scan)> {
+        self.unsealed.iter().filter_map(|(index, scan)| Some((self.segments.get(*index)?, scan)))
     }
 }
 
 impl<S: Storage> Prepared<S> {
     /// Goes on with the log. Steps 4 and 5; step 6 is the writer's ([`LogWriter::remove_leftovers`]).
     pub fn start(mut self) -> Result<LogWriter<S>, LogError> {
-        self.opened().cut_tail()?;
+        self.opened().cut_ends()?;
         let (Some(mut opened), Some(Next { segment, log, unix_ms, .. })) = (self.opened.take(), self.next.take())
         else {
             unreachable!("both are there until now");

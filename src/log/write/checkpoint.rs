@@ -120,7 +120,7 @@ impl<S: Storage> LogWriter<S> {
     }
 
     fn try_name_base(&mut self, base: BaseFacts) -> Result<(), StepError> {
-        let has_boundary = self.log.segments.iter().any(|segment| segment.first == Some(base.lsn));
+        let has_boundary = self.log.segments.iter().any(|segment| segment.first == base.lsn);
         if !has_boundary || base.lsn < self.log.beginning.lsn() {
             let refused = LogError::Refused { why: "no segment begins at the position of the base" };
             let missing = self.missing_boundary.take().filter(|(lsn, _)| *lsn == base.lsn);
@@ -129,7 +129,7 @@ impl<S: Storage> LogWriter<S> {
         self.sync_current().map_err(StepError::Fatal)?;
         let old: Vec<String> = self.folder.manifest.iter().chain([&self.log]).flat_map(Manifest::names).collect();
         let mut log = Manifest { beginning: Beginning::Base(base), ..self.log.clone() };
-        log.segments.retain(|segment| segment.first.is_some_and(|first| first >= base.lsn));
+        log.segments.retain(|segment| segment.first >= base.lsn);
         if self.waits_for_base {
             // The first segment that nobody may take for one of a log that never came to be.
             let next = self.create_next(false)?;

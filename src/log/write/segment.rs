@@ -83,7 +83,7 @@ impl<F: StorageFile> Segment<F> {
     /// The manifest's lines for it.
     pub fn named(&self, is_left: bool) -> NamedSegment {
         let sealed = is_left.then_some(Sealed { end: self.end, bytes: self.bytes });
-        NamedSegment { seq: self.seq, first: Some(self.first), sealed }
+        NamedSegment { seq: self.seq, first: self.first, sealed }
     }
 
     /// Writes a frame, which is not durable then; returns its bytes. A failure leaves it unknown what the file holds.
