@@ -194,6 +194,21 @@ each_version! {
         }
     }
 
+    fn a_folder_whose_name_is_no_text_is_refused(version: Version) {
+        let folder = TempDir::new();
+        let path = folder.path().join("log");
+        let path = path.to_str().unwrap();
+        let module = harness::paths::module().to_str().unwrap();
+        for lines in [
+            format!("loadmodule {module} dir \"{path}\\xff\"\n"),
+            format!("loadmodule {module}\nwbl.dir \"{path}\\xff\"\n"),
+        ] {
+            let log = fails_to_start(ServerBuilder::stock(version).config_file(&lines));
+            assert!(log.contains("UTF-8"), "{log}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "no folder of another name is created");
+    }
+
     fn a_second_server_on_the_same_folder_is_refused(version: Version) {
         let folder = TempDir::new();
         let path = folder.path().join("log");

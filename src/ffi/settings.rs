@@ -85,7 +85,7 @@ pub(super) unsafe extern "C" fn config_set_text(
 ) -> c_int {
     guard("a setting", || {
         // SAFETY: the server passes a live string for the time of the callback.
-        let value = String::from_utf8_lossy(unsafe { bytes(value) }).into_owned();
-        refuse(error, config::set_text(index as usize, value))
+        let value = std::str::from_utf8(unsafe { bytes(value) }).map_err(|_| "the value is not UTF-8".to_string());
+        refuse(error, value.and_then(|value| config::set_text(index as usize, value.to_string())))
     })
 }

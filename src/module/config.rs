@@ -201,7 +201,10 @@ pub fn register(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
                 String::from_utf8_lossy(pair.first().unwrap_or(&&b""[..]))
             ));
         };
-        apply_argument(&mut kinds, &String::from_utf8_lossy(name), &String::from_utf8_lossy(value))?;
+        let name = String::from_utf8_lossy(name);
+        let value =
+            std::str::from_utf8(value).map_err(|_| format!("the value of the argument '{name}' is not UTF-8"))?;
+        apply_argument(&mut kinds, &name, value)?;
     }
     for (entry, kind) in ENTRIES.iter().zip(&kinds) {
         set_default(entry.setting as usize, kind);
