@@ -296,12 +296,8 @@ fn forged_frames_in_a_torn_value_are_no_frames() {
             for _ in 0..50 {
                 match random.below(3) {
                     0 => {
-                        let (length, crc) = (random.below(300) + 1, random.next_u64() & 0xffff_ffff);
-                        let check = random.next_u64() & 0xff_ffff;
-                        bytes.extend(
-                            format!("#{}{}{}\n", base_64(check, 4), base_64(crc, 6), base_64(length, 1)).bytes(),
-                        );
-                        bytes.extend_from_slice(&unit(seed as usize));
+                        let guessed = random.next_u64();
+                        bytes.extend(format_2_frame(guessed, bytes.len() as u64, &unit(seed as usize), 0));
                     }
                     1 => {
                         let frame = &open.frames[random.below(open.frames.len() as u64) as usize];

@@ -131,7 +131,10 @@ fn a_torn_tail_is_reported_cut_and_kept_aside() {
     let offset = disk.contents(&segment_name(2)).unwrap().len() as u64;
     edit(&disk, &segment_name(2), |bytes| bytes.extend_from_slice(b"#WBL2 garbage that is no frame"));
     let opened = reopen(&disk).unwrap();
-    assert_eq!(*opened.verdict(), Verdict::TornTail { file: segment_name(2), offset, bytes: 30 });
+    assert_eq!(
+        *opened.verdict(),
+        Verdict::TornTail { file: segment_name(2), offset, bytes: 30, kept_as: format!("cut-2-{offset}.bin") }
+    );
     let mut writer = go_on(opened, UNIX_MS).unwrap();
     write(&mut writer, 6..7);
     writer.close().unwrap();
@@ -304,4 +307,47 @@ fn a_segment_that_was_given_up_ends_where_the_next_one_begins() {
         edit(&disk, &segment_name(1), |bytes| bytes.truncate(length));
         assert!(reopen(&disk).is_err(), "cut at {length}");
     }
+}
+
+/// Two frames that were in flight together: the first may be missing where the second is there, and nobody was told of either.
+#[test]
+fn a_frame_that_was_written_before_the_bad_place_was_durable_proves_nothing() {
+    let whole = two_open_segments();
+    let name = segment_name(2);
+    let bytes = whole.contents(&name).unwrap();
+    let (salt, start) = (salt_of(&bytes), bytes.len() as u64);
+    let first = format_2_frame(salt, start, &unit(6), 0);
+    let second_start = start + first.len() as u64;
+    for overlapped in [true, false] {
+        let back = if overlapped { first.len() as u64 } else { 0 };
+        let second = format_2_frame(salt, second_start, &unit(7), back);
+        let disk = whole.restart_image();
+        edit(&disk, &name, |bytes| bytes.extend([&first[..], &second].concat()));
+        assert_eq!(recovered(&reopen(&disk).unwrap()), units(0..8), "both are there");
+        for lost in 0..first.len() {
+            let disk = disk.restart_image();
+            edit(&disk, &name, |bytes| bytes[start as usize + lost] ^= 1);
+            match reopen(&disk) {
+                Ok(opened) => assert!(overlapped && recovered(&opened) == units(0..6), "byte {lost}"),
+                outcome => assert!(!overlapped && is_damaged(&outcome), "byte {lost}"),
+            }
+        }
+        // Whatever may not be durable of what is recovered is made so.
+        let mut writer = writer_of(&disk);
+        write(&mut writer, 8..9);
+        drop(writer);
+        assert_eq!(recovered(&reopen(&disk.crash_image(1)).unwrap()), units(0..9));
+    }
+}
+
+#[test]
+fn a_start_writes_only_what_may_not_be_durable() {
+    let disk = SimDisk::new();
+    let mut writer = writer_of(&disk);
+    write(&mut writer, 0..2000);
+    drop(writer);
+    let before = disk.written_bytes();
+    drop(writer_of(&disk));
+    let written = disk.written_bytes() - before;
+    assert!(written < 1000, "{written} bytes were written to go on with {} bytes", units(0..2000).len());
 }

@@ -143,6 +143,24 @@ pub fn base_64(value: u64, digits_min: usize) -> String {
     (0..digits).rev().map(|digit| char::from(DIGITS[(value >> (6 * digit)) as usize & 63])).collect()
 }
 
+/// A frame of format 2 without a time, good in its place where the salt is that of the segment.
+pub fn format_2_frame(salt: u64, offset: u64, payload: &[u8], durable_back: u64) -> Vec<u8> {
+    let seed = crc32c::crc32c(&[salt.to_le_bytes(), offset.to_le_bytes()].concat());
+    let crc = crc32c::crc32c_append(seed, payload);
+    let length = payload.len() as u64;
+    let fields = [&crc.to_le_bytes()[..], &length.to_le_bytes(), &durable_back.to_le_bytes(), &[0; 9]].concat();
+    let check = crc32c::crc32c_append(seed, &fields) & 0xff_ffff;
+    let back = if durable_back > 0 { format!(".{}", base_64(durable_back, 1)) } else { String::new() };
+    let line = format!("#{}{}{}{back}\n", base_64(check.into(), 4), base_64(crc.into(), 6), base_64(length, 1));
+    [line.as_bytes(), payload].concat()
+}
+
+/// The salt of a segment of format 2.
+pub fn salt_of(segment: &[u8]) -> u64 {
+    let header = segment.split(|byte| *byte == b'\n').next().unwrap();
+    u64::from_str_radix(std::str::from_utf8(header).unwrap().split(' ').nth(4).unwrap(), 16).unwrap()
+}
+
 /// What a folder holds: the content of its base, which stands for the units before the segments, and those.
 pub fn dataset(opened: &Opened<SimDisk>) -> Result<Vec<u8>, LogError> {
     opened.verify_base()?;

@@ -113,10 +113,10 @@ pub(crate) fn recover(ctx: Ctx<'_>, source: Source) -> Result<(Source, Report), 
 
 fn tell_verdict(opened: &Opened<GatedStorage>) {
     match opened.verdict() {
-        Verdict::TornTail { file, offset, bytes } => log(
+        Verdict::TornTail { file, offset, bytes, kept_as } => log(
             Level::Notice,
             &format!(
-                "the log ends in an unfinished write, which nobody was told of: cutting {bytes} bytes at offset {offset} of {file}"
+                "the log ends in an unfinished write, of which nothing was acknowledged: cutting {bytes} bytes at offset {offset} of {file}, which are kept in {kept_as}"
             ),
         ),
         verdict => log(Level::Notice, &format!("the log's end: {verdict:?}")),

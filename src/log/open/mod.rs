@@ -18,7 +18,7 @@ pub use prepare::Prepared;
 use super::error::LogError;
 use super::format::frame::PAYLOAD_BYTES_MAX;
 use super::format::manifest::{BaseFacts, Beginning, MANIFEST_PREFIX, Manifest, NamedSegment, Sealed};
-use super::format::names::{MANIFEST_NAME, OwnName, base_name, segment_name};
+use super::format::names::{MANIFEST_NAME, OwnName, base_name, cut_name, segment_name};
 use super::format::{FormatError, Generation, foreign_line};
 use super::format1;
 use super::lsn::Lsn;
@@ -64,6 +64,8 @@ pub enum Verdict {
         offset: u64,
         /// The number of bytes to be cut.
         bytes: u64,
+        /// The file that they will be kept in.
+        kept_as: String,
     },
 }
 
@@ -294,7 +296,8 @@ impl<S: Storage> Opened<S> {
         let scan = scan_segment(window, head, expected)?;
         if scan.is_torn {
             let (file, offset) = (window.shown().to_string(), scan.bytes);
-            self.verdict = Verdict::TornTail { file, offset, bytes: scan.file_bytes - offset };
+            let kept_as = self.storage().locate(&cut_name(seq, offset));
+            self.verdict = Verdict::TornTail { file, offset, bytes: scan.file_bytes - offset, kept_as };
         }
         self.examined_bytes += window.examined_bytes();
         self.folder.end = scan.end;

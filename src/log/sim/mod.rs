@@ -74,6 +74,7 @@ struct State {
     paused: bool,
     locked: bool,
     no_new_files: bool,
+    written_bytes: u64,
     random: Random,
 }
 
@@ -153,6 +154,11 @@ impl SimDisk {
         state.inodes.push(Inode { live: bytes.to_vec(), durable: bytes.to_vec(), pending: Vec::new() });
         state.live_names.insert(name.to_string(), inode);
         state.durable_names.insert(name.to_string(), inode);
+    }
+
+    /// Bytes written so far.
+    pub fn written_bytes(&self) -> u64 {
+        self.state().written_bytes
     }
 
     /// Has no room for new files, or has it again.
