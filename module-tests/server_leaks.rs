@@ -32,6 +32,9 @@ const ENDLESS: &[&str] = &[
     "FCALL_RO endless 0",
 ];
 
+/// How long a connection is watched while the disk stands still.
+const WHILE: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// A client that tracks, for which the loop waits.
 fn tracker(server: &Server) -> RawConnection {
     let mut client = server.raw();
@@ -202,6 +205,80 @@ each_version! {
         (0..10).for_each(|_| round(&mut client));
         let grown = resident_kib(&scene.server) - before;
         assert!(grown < 2048, "100,000 WATCHes of one key took {grown} KiB");
+    }
+
+    fn what_clients_were_doing_before_the_log_began_is_held_and_logged(version: Version) {
+        for lever in Lever::ALL {
+            let mut scene = Scene::start(version);
+            scene.prepare(&["SET k old", "XADD s 0-1 f v", "XGROUP CREATE s g $"]);
+            scene.control.run("CONFIG SET wbl.enabled no");
+            let mut clients: Vec<RawConnection> = (0..6).map(|_| scene.server.raw()).collect();
+            let [reader, group, watcher, unwatched, queued, opened] = clients.as_mut_slice() else { unreachable!() };
+            reader.send_text("XREAD BLOCK 0 STREAMS s $");
+            let grouped = lever == Lever::Sync;
+            if grouped {
+                group.send_text("XREADGROUP GROUP g c BLOCK 0 STREAMS s >");
+            }
+            scene.wait_blocked(1 + usize::from(grouped));
+            watcher.run("WATCH k");
+            ["WATCH k", "UNWATCH"].iter().for_each(|command| drop(unwatched.run(command)));
+            ["MULTI", "XACK s g 0-1"].iter().for_each(|command| drop(queued.run(command)));
+            opened.run("MULTI");
+            scene.control.run("CONFIG SET wbl.enabled yes");
+            scene.prepare(&[]);
+
+            scene.freeze(lever);
+            let mut writer = scene.server.raw();
+            pipeline(&mut writer, "SET k new");
+            writer.assert_nothing(std::time::Duration::from_millis(20), "SET");
+            // Whose queue is known from its first command on reads as anybody.
+            pipeline(opened, "GET k; EXEC");
+            pipeline(watcher, "MULTI; PING; EXEC");
+            let shown = [opened.drain(WHILE), watcher.drain(WHILE)].map(|bytes| bytes.escape_ascii().to_string());
+            assert!(!shown[0].contains("new") && !shown[1].contains("*-1"), "{lever:?}: {shown:?}");
+            scene.thaw();
+            writer.reply();
+            scene.prepare(&[]);
+
+            scene.freeze(lever);
+            writer.send_text("XADD s 1-1 f entry");
+            scene.assert_withheld(reader, "XREAD");
+            if grouped {
+                scene.assert_withheld(group, "XREADGROUP");
+            }
+            scene.thaw();
+            assert_eq!(reader.reply().items().len(), 1);
+            writer.reply();
+            if grouped {
+                assert_eq!(group.reply().items().len(), 1);
+            }
+            queued.send_text("EXEC");
+            let aborted = format!("{:?}", queued.reply());
+            assert!(aborted.contains("EXECABORT"), "what it queued is not known: {aborted}");
+            assert_eq!(queued.run("GET k").text(), "new");
+            let before = format!("{:?}", scene.answer("XINFO GROUPS s"));
+            scene.server.kill9_and_restart();
+            scene.control = scene.server.raw();
+            assert_eq!(format!("{:?}", scene.answer("XINFO GROUPS s")), before, "{lever:?}");
+        }
+    }
+
+    fn a_failing_bitfield_is_logged_as_itself(version: Version) {
+        let mut scene = Scene::start(version);
+        scene.prepare(&["SETRANGE big 100000 x", "SETRANGE small 1 x"]);
+        let before = scene.gauge("wbl_appended_offset");
+        for offset in 0..20 {
+            scene.control.run(&format!("BITFIELD big OVERFLOW FAIL INCRBY u8 {} 1", offset * 8));
+        }
+        // It grows, though all of its increments fail.
+        scene.control.run("BITFIELD small OVERFLOW FAIL INCRBY u8 800 300");
+        scene.prepare(&[]);
+        let written = scene.gauge("wbl_appended_offset") - before;
+        assert!(written < 4000 && scene.gauge("wbl_state_images") == 0, "{written} bytes");
+        let digest = |scene: &Scene| format!("{:?}", scene.answer("DEBUG DIGEST-VALUE big small"));
+        let expected = digest(&scene);
+        scene.server.kill9_and_restart();
+        assert_eq!(digest(&scene), expected);
     }
 
     fn a_reader_with_output_left_gets_no_entry_early(version: Version) {

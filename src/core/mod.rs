@@ -3,13 +3,14 @@
 #![forbid(unsafe_code)]
 
 pub mod capture;
+pub mod client;
 pub mod deadlines;
 pub mod dirty;
 pub mod leaf;
 pub mod names;
 pub mod notices;
 pub mod pending;
-pub mod pipeliners;
+pub mod pipelining;
 pub mod portion;
 pub mod reads;
 pub mod rewrite;

@@ -1,9 +1,8 @@
 //! What a command's reply can show, and the newest change among that: the position that must be durable before the reply may leave.
 
-use crate::core::dirty::{DbKey, DirtyKeys};
-use crate::core::leaf::ClientId;
+use crate::core::dirty::DirtyKeys;
 use crate::log::Lsn;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Where the keys of a command stand, or what else of the dataset its reply shows.
@@ -209,8 +208,18 @@ impl ReadSet {
         *self = ReadSet { refused: true, ..ReadSet::default() };
     }
 
+    /// Whether the server refuses it.
+    pub fn is_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Whether it runs commands of its own.
+    pub fn runs_commands(&self) -> bool {
+        self.runs_others
+    }
+
     /// The newest change among what it can show.
-    fn newest_change(&self, db: u32, dirty: &DirtyKeys) -> Option<Lsn> {
+    pub fn newest_change(&self, db: u32, dirty: &DirtyKeys) -> Option<Lsn> {
         if self.refused {
             return None;
         }
@@ -219,113 +228,6 @@ impl ReadSet {
         let functions = if self.functions { dirty.functions_change() } else { None };
         let anything = if self.anything { dirty.any_change() } else { None };
         keys.max(keyspace).max(functions).max(anything)
-    }
-}
-
-/// More keys of one client are not kept: its EXEC waits for every change then.
-const WATCHED_KEYS_MAX: usize = 1024;
-
-/// What a client watches.
-#[derive(Debug)]
-enum Watched {
-    Keys(HashSet<DbKey>),
-    /// Not known, or too much to be kept.
-    Anything,
-}
-
-/// What clients have queued since MULTI and what they watch.
-#[derive(Debug, Default)]
-pub struct Transactions {
-    queued: HashMap<ClientId, ReadSet>,
-    watched: HashMap<ClientId, Watched>,
-}
-
-impl Transactions {
-    /// The set of a client between MULTI and EXEC.
-    pub fn queued(&mut self, client: ClientId) -> &mut ReadSet {
-        self.queued.entry(client).or_default()
-    }
-
-    /// A client watches a key.
-    pub fn watch(&mut self, client: ClientId, key: DbKey) {
-        let watched = self.watched.entry(client).or_insert_with(|| Watched::Keys(HashSet::new()));
-        if let Watched::Keys(keys) = watched
-            && keys.insert(key)
-            && keys.len() > WATCHED_KEYS_MAX
-        {
-            *watched = Watched::Anything;
-        }
-    }
-
-    /// A client watches keys that are not known.
-    pub fn watch_anything(&mut self, client: ClientId) {
-        self.watched.insert(client, Watched::Anything);
-    }
-
-    /// A client watches nothing any more.
-    pub fn unwatch(&mut self, client: ClientId) {
-        self.watched.remove(&client);
-    }
-
-    /// The client's transaction ends: the newest change that its reply can show, and whether it runs commands that may show more.
-    pub fn finish(&mut self, client: ClientId, db: u32, dirty: &DirtyKeys) -> (Option<Lsn>, bool) {
-        let set = self.queued.remove(&client).unwrap_or_default();
-        let watched = self.watched.remove(&client);
-        if set.refused {
-            return (None, false);
-        }
-        let watched = match watched {
-            None => None,
-            Some(Watched::Keys(keys)) => keys.iter().filter_map(|(db, key)| dirty.key(*db, key)).max(),
-            Some(Watched::Anything) => dirty.any_change(),
-        };
-        (watched.max(set.newest_change(db, dirty)), set.runs_others)
-    }
-
-    /// The client's transaction was discarded, or the client has gone.
-    pub fn discard(&mut self, client: ClientId) {
-        self.queued.remove(&client);
-        self.unwatch(client);
-    }
-}
-
-/// Clients that the server itself serves when a stream changes, without telling: what changes such a stream is waited for by all.
-#[derive(Debug, Default)]
-pub struct BlockedReaders {
-    keys: HashMap<DbKey, HashSet<ClientId>>,
-    clients: HashMap<ClientId, Vec<DbKey>>,
-}
-
-impl BlockedReaders {
-    /// A client may wait for this key.
-    pub fn add(&mut self, client: ClientId, key: DbKey) {
-        self.keys.entry(key.clone()).or_default().insert(client);
-        self.clients.entry(client).or_default().push(key);
-    }
-
-    /// A client waits no longer.
-    pub fn remove(&mut self, client: ClientId) {
-        for key in self.clients.remove(&client).unwrap_or_default() {
-            if let Some(readers) = self.keys.get_mut(&key) {
-                readers.remove(&client);
-                if readers.is_empty() {
-                    self.keys.remove(&key);
-                }
-            }
-        }
-    }
-
-    /// The clients that may wait for this key.
-    pub fn readers_of(&self, db: u32, key: &[u8]) -> Vec<ClientId> {
-        if self.keys.is_empty() {
-            return Vec::new();
-        }
-        self.keys.get(&(db, Arc::from(key))).into_iter().flatten().copied().collect()
-    }
-
-    /// All clients that may wait.
-    pub fn readers(&self) -> Vec<ClientId> {
-        self.clients.keys().copied().collect()
     }
 }
 
@@ -383,48 +285,5 @@ mod tests {
         assert!(effective("SET nx xx EX 5"));
         assert!(!effective("SET k v NX"));
         assert!(!effective("SET k v EX 5 get"));
-    }
-
-    #[test]
-    fn a_transaction_shows_what_it_reads_and_what_it_watched() {
-        let mut dirty = DirtyKeys::default();
-        dirty.mark((0, Arc::from(&b"a"[..])), Lsn::new(3));
-        dirty.mark((1, Arc::from(&b"b"[..])), Lsn::new(7));
-        let mut transactions = Transactions::default();
-        transactions.queued(1).key(b"a");
-        let finish = |transactions: &mut Transactions, client, db| transactions.finish(client, db, &dirty).0;
-        assert_eq!(finish(&mut transactions, 1, 0), Some(Lsn::new(3)));
-        assert_eq!(finish(&mut transactions, 1, 0), None);
-        transactions.queued(1).key(b"a");
-        assert_eq!(finish(&mut transactions, 1, 1), None);
-        transactions.watch(1, (1, Arc::from(&b"b"[..])));
-        assert_eq!(finish(&mut transactions, 1, 0), Some(Lsn::new(7)));
-        (0..=WATCHED_KEYS_MAX).for_each(|number| transactions.watch(4, (5, number.to_string().as_bytes().into())));
-        assert_eq!(finish(&mut transactions, 4, 0), Some(Lsn::new(7)));
-        transactions.queued(2).anything();
-        assert_eq!(finish(&mut transactions, 2, 0), Some(Lsn::new(7)));
-        transactions.queued(3).key(b"a");
-        transactions.queued(3).refuse();
-        assert_eq!(finish(&mut transactions, 3, 0), None);
-    }
-
-    #[test]
-    fn readers_are_found_by_the_keys_that_they_wait_for() {
-        let key = |name: &str| (0, Arc::from(name.as_bytes()));
-        let mut readers = BlockedReaders::default();
-        for (client, name) in [(1, "a"), (1, "a"), (2, "a"), (2, "b")] {
-            readers.add(client, key(name));
-        }
-        let of = |readers: &BlockedReaders, db, name: &str| {
-            let mut found = readers.readers_of(db, name.as_bytes());
-            found.sort_unstable();
-            found
-        };
-        assert_eq!(of(&readers, 0, "a"), [1, 2]);
-        assert_eq!((of(&readers, 0, "b"), of(&readers, 1, "a")), (vec![2], vec![]));
-        readers.remove(1);
-        assert_eq!(of(&readers, 0, "a"), [2]);
-        readers.remove(2);
-        assert_eq!((of(&readers, 0, "a"), readers.readers()), (vec![], vec![]));
     }
 }

@@ -99,7 +99,7 @@ impl Filter {
         if string.is_null() {
             return &[];
         }
-        // SAFETY: the argument lives while the filter runs, and `insert_first`, which could move it, takes `self` by value.
+        // SAFETY: the argument lives while the filter runs, and `insert`, which could move it, takes `self` by value.
         unsafe { bytes(string) }
     }
 
@@ -128,12 +128,14 @@ impl Filter {
         }
     }
 
-    /// Turns the command `NAME ARG...` into `name NAME ARG...`.
-    pub fn insert_first(self, name: &CStr) {
-        let string = OwnedString::new(name.to_bytes());
-        // SAFETY: the filter context is valid; the server takes over the reference, so it is not dropped here.
-        unsafe { api!(ValkeyModule_CommandFilterArgInsert)(self.raw, 0, string.as_raw()) };
-        std::mem::forget(string);
+    /// Inserts an argument; 0 puts it before the command's name.
+    pub fn insert(self, index: usize, with: &CStr) {
+        let Ok(index) = c_int::try_from(index) else { return };
+        let string = OwnedString::new(with.to_bytes());
+        // SAFETY: the filter context is valid; the server checks the index and takes over the reference when it is one, so that it is not dropped here.
+        if unsafe { api!(ValkeyModule_CommandFilterArgInsert)(self.raw, index, string.as_raw()) } == OK {
+            std::mem::forget(string);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! must run itself are turned into its own commands.
 
 use crate::core::capture::Class;
+use crate::core::client::Transaction;
 use crate::core::leaf::ClientId;
 use crate::core::reads::{self, Reads};
 use crate::core::table::Rule;
@@ -20,6 +21,10 @@ use std::ffi::CStr;
 /// An id that no client has.
 const NO_CLIENT: &[u8] = b"0";
 
+/// What an EXEC gets for an argument whose commands were queued before they were seen: what they do could not be logged. It takes none, so that
+/// the server refuses it, and says so.
+const UNSEEN_QUEUE: &CStr = c"queued-before-the-log-began";
+
 /// What the filter makes of a command.
 #[derive(Default)]
 pub(super) struct Verdict {
@@ -29,10 +34,12 @@ pub(super) struct Verdict {
     pub(super) watch_unit: bool,
     /// Run it through this command of the module.
     pub(super) wrap: Option<&'static CStr>,
+    /// Have the server refuse it.
+    pub(super) refuse: bool,
 }
 
 impl Verdict {
-    pub(super) const PASS: Verdict = Verdict { may_yield: false, watch_unit: false, wrap: None };
+    pub(super) const PASS: Verdict = Verdict { may_yield: false, watch_unit: false, wrap: None, refuse: false };
     pub(super) const WATCH: Verdict = Verdict { watch_unit: true, ..Verdict::PASS };
 
     fn wrap(name: &'static CStr) -> Verdict {
@@ -52,7 +59,11 @@ pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
     if with(|module| module.capture.has_suspects()) == Some(true) {
         finish_suspects(ctx);
     }
-    if with(|module| unblocked_client(&filter).is_some_and(|client| module.answered.contains(&client))) == Some(true) {
+    if with(|module| {
+        unblocked_client(&filter)
+            .is_some_and(|client| module.clients.get(client).is_some_and(|client| client.is_answered))
+    }) == Some(true)
+    {
         // That client has its answer and waits for the disk only; for the server's eyes it is not blocked.
         return filter.replace(2, NO_CLIENT);
     }
@@ -69,13 +80,15 @@ pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
         ask_for_unit_end(ctx);
     }
     if let Some(name) = verdict.wrap {
-        filter.insert_first(name);
+        filter.insert(0, name);
+    } else if verdict.refuse {
+        filter.insert(1, UNSEEN_QUEUE);
     }
 }
 
 /// Whether the command is one of a script's or another module's, inside of a client's command or by itself.
 fn is_nested(ctx: Ctx<'_>, filter: &Filter) -> bool {
-    let inside = with(|module| module.frame.is_some() || !module.clients.contains(&filter.client_id()));
+    let inside = with(|module| module.frame.is_some() || !module.clients.contains(filter.client_id()));
     inside != Some(false) || ctx.flags().in_script() || belongs_to_announced(ctx)
 }
 
@@ -91,10 +104,9 @@ impl Module {
 
     /// What is known of a connected client; `None` for those of scripts and modules.
     pub(super) fn info_of(&self, ctx: Ctx<'_>, client: ClientId) -> Option<ClientInfo> {
-        match self.clients.contains(&client) {
-            true if self.doubles.contains(&client) => server::listed_client_info(ctx, client),
-            true => client_info(client),
-            false => None,
+        match self.clients.get(client)? {
+            record if record.shares_id => server::listed_client_info(ctx, client),
+            _ => client_info(client),
         }
     }
 
@@ -136,9 +148,7 @@ impl Module {
             return Verdict { watch_unit: verdict.watch_unit || reads, ..verdict };
         }
         self.stop_stepping(ctx);
-        self.blocked_readers.remove(client);
-        self.answered.remove(&client);
-        self.deadlines.remove(client);
+        self.clients.is_awake(client);
         if self.is_queueing(ctx, client) {
             return self.announce_queued(ctx, filter, client, known);
         }
@@ -159,7 +169,10 @@ impl Module {
 
     fn announce_bounds(&mut self, client: ClientId, class: Class) -> Verdict {
         if class == Class::EndMulti {
-            self.transactions.discard(client);
+            self.clients.get_mut(client).into_iter().for_each(|client| {
+                client.transaction = Transaction::default();
+                client.has_unseen_queue = false;
+            });
         }
         self.capture.command(client, class, None, std::iter::empty());
         Verdict::PASS
@@ -169,11 +182,17 @@ impl Module {
         self.stop_stepping(ctx);
         self.postponed |= self.may_be_postponed(ctx, Known::UNKNOWN);
         // Calls at the end of such a unit would end the pause before it begins, which the server asserts against.
-        self.unit_end_deferred = self.pause_queued.remove(&client);
+        let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
+        if std::mem::take(&mut record.has_unseen_queue) {
+            record.transaction = Transaction::default();
+            return Verdict { refuse: true, ..Verdict::PASS };
+        }
+        self.unit_end_deferred = std::mem::take(&mut record.queued_pause);
         let db = self.info_of(ctx, client).map_or(0, |info| info.db);
         self.capture.command(client, Class::Exec, Some(db), std::iter::empty());
         (self.script_db, self.script_select) = (Some(db), None);
-        let (shown, runs_others) = self.transactions.finish(client, db, &self.dirty);
+        let finished = self.clients.get_mut(client).map(|client| client.transaction.finish(db, &self.dirty));
+        let (shown, runs_others) = finished.unwrap_or_default();
         // Only its queueing passes the filter, so that whatever it runs is waited for here.
         let may_yield = runs_others;
         let reads = self.note_read(shown) || runs_others && !self.dirty.is_empty();
@@ -213,7 +232,9 @@ impl Module {
                 let keys = (1..filter.len()).map(|index| (info.db, filter.arg(index).into()));
                 self.announced = Announced::Watch(keys.collect());
             }
-            Some(info) if class == Class::Unwatch && !info.in_multi => self.transactions.unwatch(client),
+            Some(info) if class == Class::Unwatch && !info.in_multi => {
+                self.clients.get_mut(client).into_iter().for_each(|client| client.transaction.unwatch());
+            }
             _ => {}
         }
         Verdict::PASS
@@ -232,11 +253,12 @@ impl Module {
         let positions = key_positions(ctx, filter, known.reads);
         let refused = known.refuses(filter.len()) || known.is_unknown();
         if refused || self.was_refused(ctx, filter, client) {
-            self.transactions.queued(client).refuse();
+            self.clients.get_mut(client).into_iter().for_each(|client| client.transaction.queued.refuse());
             self.capture.refuse_queue(client);
             return Verdict::PASS;
         }
-        let set = self.transactions.queued(client);
+        let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
+        let set = &mut record.transaction.queued;
         if known.class == Class::Opaque {
             set.runs_others();
         }
@@ -251,9 +273,7 @@ impl Module {
             Reads::TwoDatabases => set.anything(),
             _ => positions.into_iter().for_each(|index| set.key(filter.arg(index))),
         }
-        if is_client_pause(filter) {
-            self.pause_queued.insert(client);
-        }
+        record.queued_pause |= is_client_pause(filter);
         // CONFIG RESETSTAT sets the count of error replies back, which shows whether one of the commands has failed.
         let class = if filter.arg(0).eq_ignore_ascii_case(b"config") { Class::Opaque } else { known.class };
         let args = (0..filter.len()).map(|index| filter.arg(index));
@@ -274,7 +294,7 @@ impl Module {
         };
         let shown = info.and_then(|info| self.newest_read(ctx, filter, known.reads, Some(info.db)));
         self.postponed |= self.may_be_postponed(ctx, known);
-        let asked = !self.asking.is_empty() && self.asking.remove(&client);
+        let asked = self.clients.get_mut(client).is_some_and(|client| std::mem::take(&mut client.asking));
         // What the server refuses by itself shows nothing.
         if known.refuses(filter.len()) {
             return self.announce_nothing(client);
@@ -295,9 +315,9 @@ impl Module {
         if filter.arg(0).eq_ignore_ascii_case(b"client") {
             self.announce_client_command(ctx, filter);
         } else if filter.arg(0).eq_ignore_ascii_case(b"asking") {
-            self.asking.insert(client);
+            self.clients.get_mut(client).into_iter().for_each(|client| client.asking = true);
         } else if filter.arg(0).eq_ignore_ascii_case(b"script") && filter.arg(1).eq_ignore_ascii_case(b"debug") {
-            self.debugging.insert(client);
+            self.clients.get_mut(client).into_iter().for_each(|client| client.debugs_scripts = true);
         }
         let reads = self.note_read(shown);
         let verdict = self.announce_running(ctx, filter, client, known, Some(client));
@@ -315,7 +335,7 @@ impl Module {
         let is_script = known.reads == Reads::Script;
         let is_count = matches!(known.class, Class::Write(spec) if spec.rule == Rule::CardinalityCache);
         // A script of the module's own does not know of an ASKING, and cannot be debugged.
-        is_script && (asked || self.debugging.contains(&client))
+        is_script && (asked || self.clients.get(client).is_some_and(|client| client.debugs_scripts))
             // A pause of writes stops some of these, and nothing may be replicated.
             || (is_script || is_count) && ctx.writes_are_paused()
     }
@@ -329,11 +349,10 @@ impl Module {
     /// A subcommand of CLIENT that matters here.
     fn announce_client_command(&mut self, ctx: Ctx<'_>, filter: &Filter) {
         if filter.arg(1).eq_ignore_ascii_case(b"tracking") {
-            self.tracking_seen = true;
         } else if let Some(client) = unblocked_client(filter)
             && self.capture.waiting_command(client).is_some()
         {
-            self.deadlines.set(client, ctx.unit_time_us() / 1000);
+            self.clients.set_deadline(client, ctx.unit_time_us() / 1000);
         }
     }
 
@@ -377,6 +396,6 @@ impl Module {
             return true;
         }
         // Invalidations of a held client leave before its reply.
-        !info.tracking && (self.paused || !self.pipeliners.is_pipelining(client))
+        !info.tracking && (self.paused || !self.clients.is_pipelining(client))
     }
 }

@@ -40,7 +40,7 @@ pub fn answered(ctx: Ctx<'_>, client: u64, reply: Reply<'static>) {
     let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
     let logs = with(|module| {
         let logs = module.life.logs();
-        module.answered.insert(client);
+        module.clients.get_mut(client).into_iter().for_each(|client| client.is_answered = true);
         if logs {
             module.frame = Some(Frame::default());
             if let Some(spec) = spec {

@@ -32,7 +32,7 @@ impl Module {
     fn client_of_event(&mut self, ctx: Ctx<'_>, flags: ContextFlags) -> u64 {
         let client = ctx.client_id();
         let in_call = flags.denies_blocking() && !flags.in_exec() && !flags.in_script();
-        if in_call && self.clients.contains(&client) && !self.capture.is_wrapping() {
+        if in_call && self.clients.contains(client) && !self.capture.is_wrapping() {
             self.capture.forget_current();
             return NO_CLIENT;
         }
@@ -58,19 +58,19 @@ impl Module {
             || flags.is_slot_import()
             // What a pause made wait runs without passing the filter: nothing may be left that it could show.
             || self.postponed
-            || !self.clients.contains(&client)
+            || !self.clients.contains(client)
             // What other modules' jobs do at the unit's end is done with the slot of a blocked client's command.
             || (self.other_modules && flags.in_cluster())
             // It may be a module's own client, which cannot be blocked.
-            || self.doubles.contains(&client)
+            || self.clients.get(client).is_some_and(|client| client.shares_id)
             // Invalidations of a held client leave before its reply.
-            || (self.tracking_seen && self.info_of(ctx, client).is_some_and(|info| info.tracking));
+            || self.info_of(ctx, client).is_some_and(|info| info.tracking);
         let held =
-            if cannot_hold || self.pipeliners.is_pipelining(client) && !self.paused { None } else { ctx.hold_reply() };
+            if cannot_hold || self.clients.is_pipelining(client) && !self.paused { None } else { ctx.hold_reply() };
         match held {
             Some(held) => self.unit_holds.push(UnitHold { client, held }),
             None => {
-                let is_top = !flags.in_script() && !flags.denies_blocking() && self.clients.contains(&client);
+                let is_top = !flags.in_script() && !flags.denies_blocking() && self.clients.contains(client);
                 self.wait_for_unit(if is_top { client } else { self.top_client });
             }
         }
@@ -107,8 +107,11 @@ pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server
         if is_write {
             module.hold(ctx, client);
         }
+        if !module.clients.unknown_readers().is_empty() && ctx.key_kind(key) == KeyKind::Stream {
+            module.capture.suspect((ctx.selected_db(), key.into()));
+        }
         if module.life.is_active() {
-            let readers = module.blocked_readers.readers_of(ctx.selected_db(), key);
+            let readers = module.clients.readers_of(ctx.selected_db(), key);
             readers.into_iter().for_each(|reader| module.wait_for_unit(reader));
         }
     });
@@ -211,7 +214,13 @@ pub fn flushed(ctx: Ctx<'_>, db: Option<u32>) {
 
 /// Two databases changed places.
 pub fn databases_swapped(ctx: Ctx<'_>, first: u32, second: u32) {
-    watch_server_event(ctx, |module, now_ms| module.capture.databases_swapped(first, second, now_ms));
+    watch_server_event(ctx, |module, now_ms| {
+        module.capture.databases_swapped(first, second, now_ms);
+        if !module.clients.unknown_readers().is_empty() {
+            // Which streams they read is not known.
+            module.request_base_now();
+        }
+    });
 }
 
 fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, i64)) {
@@ -227,7 +236,7 @@ fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, i64)) {
             None if module.unit_holds.is_empty() => module.wait_for_unit(module.top_client),
             None => {}
         }
-        let readers = module.blocked_readers.readers();
+        let readers = module.clients.readers();
         readers.into_iter().for_each(|reader| module.wait_for_unit(reader));
         true
     });
@@ -253,7 +262,9 @@ pub fn modules_changed(ctx: Ctx<'_>) {
 
 /// A client has connected.
 pub fn client_came(client: u64) {
-    with(|module| module.clients.insert(client));
+    with(|module| {
+        module.clients.insert(client);
+    });
 }
 
 /// A client has gone.
@@ -264,16 +275,7 @@ pub fn client_gone(client: u64) {
         }
         module.unit_waiters.remove(&client);
         module.capture.client_gone(client);
-        module.pipeliners.client_gone(client);
-        module.clients.remove(&client);
-        module.transactions.discard(client);
-        module.blocked_readers.remove(client);
-        module.deadlines.remove(client);
-        module.pause_queued.remove(&client);
-        module.asking.remove(&client);
-        module.doubles.remove(&client);
-        module.answered.remove(&client);
-        module.debugging.remove(&client);
+        module.clients.remove(client);
     });
 }
 
@@ -293,7 +295,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         if let Some(log) = module.log() {
             let durable = log.log().durable();
             module.dirty.clean_up_to(durable);
-            module.pipeliners.iteration_ended(durable);
+            module.clients.iteration_ended(durable);
         }
         module.without_output.clear();
         module.iteration_waits_for.take()
@@ -317,7 +319,7 @@ fn finish_resumed(ctx: Ctx<'_>) {
     with(|module| {
         let now_ms = ctx.unit_time_us() / 1000;
         let clients = &module.clients;
-        let is_blocked = |client| clients.contains(&client) && client_info(client).is_some_and(|info| info.blocked);
+        let is_blocked = |client| clients.contains(client) && client_info(client).is_some_and(|info| info.blocked);
         module.capture.resumed(now_ms, is_blocked);
         module.unit_waits |= module.capture.has_unit();
     });

@@ -7,6 +7,7 @@
 mod announce;
 mod arguments;
 pub mod blocking;
+mod census;
 mod cluster;
 pub mod commands;
 pub mod config;
@@ -38,11 +39,9 @@ mod waiting;
 mod wrap;
 
 use crate::core::capture::Capture;
-use crate::core::deadlines::Deadlines;
+use crate::core::client::Clients;
 use crate::core::dirty::DirtyKeys;
 use crate::core::notices::Notices;
-use crate::core::pipeliners::Pipeliners;
-use crate::core::reads::{BlockedReaders, Transactions};
 use crate::core::unit::Batch;
 use crate::ffi::{Held, Level, log};
 use crate::log::Lsn;
@@ -93,15 +92,10 @@ pub(crate) struct Module {
     unit_reads: Option<Lsn>,
     /// What the command announced last does, if it runs.
     announced: settle::Announced,
-    transactions: Transactions,
-    blocked_readers: BlockedReaders,
-    deadlines: Deadlines,
     /// Scripts that wait for the end of the iteration.
     scripts: VecDeque<scripts::Script>,
     /// Clients of blocking commands that the module runs.
     blocked: HashMap<u64, blocking::Blocked>,
-    /// Those of them that have their answer.
-    answered: HashSet<u64>,
     /// The unit has a reply that could not be held: the loop waits for it before replies are sent.
     unit_waits: bool,
     /// The clients that such replies go to.
@@ -113,30 +107,18 @@ pub(crate) struct Module {
     unit_end_repeated: bool,
     /// Before replies are sent, this must be durable.
     iteration_waits_for: Option<Lsn>,
-    pipeliners: Pipeliners,
     /// The connected clients; others are scripts' and modules' own.
-    clients: HashSet<u64>,
-    /// Clients that another module has blocked: the server gives their ids to that module's own clients, too, in which its threads run commands,
-    /// and never takes them back. What executes under such an id may have no connection.
-    doubles: HashSet<u64>,
-    /// CLIENT TRACKING may be on for some.
-    tracking_seen: bool,
-    /// Clients that have queued a CLIENT PAUSE.
-    pause_queued: HashSet<u64>,
+    clients: Clients,
     /// When a pause of writes was seen last; milliseconds since the Unix epoch.
     pause_seen_ms: i64,
     /// A command has come that it may have made wait, and that may not have run yet.
     postponed: bool,
-    /// Clients whose next command has an ASKING before it.
-    asking: HashSet<u64>,
     /// The server can tell when each command has run, as far as is known.
     tells_results: bool,
     /// It tells so now: an EXEC runs.
     results_watched: bool,
     /// The main thread waits for a RESUME, and lets other clients in meanwhile.
     waits_for_resume: bool,
-    /// Clients that have sent SCRIPT DEBUG.
-    debugging: HashSet<u64>,
     /// The unit's end is told too early for what must be asked then: it is taken up before the next command.
     unit_end_deferred: bool,
     /// The connected client whose command was announced last.

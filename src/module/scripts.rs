@@ -44,7 +44,7 @@ fn schedule(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
     let script = Script { client: ctx.client_id(), held, command, db: ctx.selected_db(), resp3: flags.is_resp3() };
     with(|module| {
         // As on a stock server it executes, and does not wait for something that CLIENT UNBLOCK could end.
-        module.answered.insert(script.client);
+        module.clients.get_mut(script.client).into_iter().for_each(|client| client.is_answered = true);
         module.scripts.push_back(script);
     });
 }

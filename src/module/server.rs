@@ -4,8 +4,9 @@ use crate::core::capture::Class;
 use crate::core::reads::Reads;
 use crate::core::table::{self, Rule};
 use crate::ffi::{ClientInfo, Ctx, Reply, ReplyKind, ServerInfo, server_version};
+use crate::module::census::Listed;
 use crate::rdb;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// How the module's own commands begin.
 const OWN_COMMANDS: &str = "wbl.";
@@ -86,11 +87,16 @@ pub(super) fn has_other_modules(ctx: Ctx<'_>) -> bool {
     })
 }
 
-/// The ids of all connected clients.
-pub(super) fn connected_clients(ctx: Ctx<'_>) -> Result<HashSet<u64>, String> {
+/// All connected clients.
+///
+/// # Errors
+/// The server does not say, or not in the known form.
+pub(super) fn listed_clients(ctx: Ctx<'_>) -> Result<Vec<Listed>, String> {
     let list = ctx.own().ask("CLIENT", [&b"LIST"[..]]).ok_or_else(|| lacking("client"))?;
-    let text = String::from_utf8_lossy(list.bytes()).into_owned();
-    Ok(text.lines().filter_map(|line| line.strip_prefix("id=")?.split(' ').next()?.parse().ok()).collect())
+    let text = String::from_utf8_lossy(list.bytes());
+    text.lines()
+        .map(|line| Listed::parse(line).ok_or_else(|| format!("what CLIENT LIST shows is not known: {line}")))
+        .collect()
 }
 
 /// Whether output of this client may still wait for its socket (its write handler is installed): more may follow before the loop's end.

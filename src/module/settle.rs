@@ -56,13 +56,15 @@ pub(super) fn settle(ctx: Ctx<'_>) {
         match std::mem::take(&mut module.announced) {
             // A module's command that has blocked its client, whose id the server gives to others from then on.
             Announced::Opaque if module.is_blocked(ctx, client) => {
-                module.doubles.insert(client);
+                module.note_shared_id(client);
             }
             Announced::Unseen { .. } => module.capture.not_blocked(client),
             Announced::UnseenExec { .. } if !module.is_blocked(ctx, client) => module.capture.stop_stepping(),
             Announced::Blocking { deadline_ms, streams } => module.settle_blocking(ctx, deadline_ms, streams),
             Announced::Watch(keys) if server::watches_keys(ctx, client) => {
-                keys.into_iter().for_each(|key| module.transactions.watch(client, key));
+                if let Some(client) = module.clients.get_mut(client) {
+                    keys.into_iter().for_each(|key| client.transaction.watch(key));
+                }
             }
             _ => {}
         }
@@ -99,6 +101,11 @@ impl Module {
         self.info_of(ctx, client).is_some_and(|info| info.blocked)
     }
 
+    /// Another module has blocked the client.
+    pub(super) fn note_shared_id(&mut self, client: ClientId) {
+        self.clients.get_mut(client).into_iter().for_each(|client| client.shares_id = true);
+    }
+
     /// The client of a command that the server may have made wait.
     fn settle_blocking(&mut self, ctx: Ctx<'_>, deadline_ms: Option<i64>, streams: Vec<DbKey>) {
         let client = self.top_client;
@@ -109,8 +116,10 @@ impl Module {
         }
         self.capture.park_current(client);
         if let Some(deadline) = deadline_ms {
-            self.deadlines.set(client, deadline);
+            self.clients.set_deadline(client, deadline);
         }
-        streams.into_iter().filter(|_| blocked).for_each(|key| self.blocked_readers.add(client, key));
+        if blocked && !streams.is_empty() {
+            self.clients.await_streams(client, streams);
+        }
     }
 }

@@ -16,9 +16,9 @@ impl Module {
     pub(super) fn wait_for_timed_out(&mut self, ctx: Ctx<'_>) {
         // The server looks at the clock, not at the time of the iteration, which may be earlier.
         let now_ms = now_ms();
-        while let Some(client) = self.deadlines.take_due(now_ms) {
+        while let Some(client) = self.clients.take_due(now_ms) {
             if self.info_of(ctx, client).is_some_and(|info| info.blocked) {
-                self.deadlines.set(client, now_ms + 1);
+                self.clients.set_deadline(client, now_ms + 1);
                 continue;
             }
             let Some(args) = self.capture.waiting_command(client).map(Args::slices) else { continue };

@@ -58,7 +58,7 @@ pub(super) fn finish_unit(ctx: Ctx<'_>) {
         if matches!(module.announced, Announced::Opaque) {
             module.announced = Announced::Nothing;
             if module.is_blocked(ctx, module.top_client) {
-                module.doubles.insert(module.top_client);
+                module.note_shared_id(module.top_client);
             }
         }
         if !module.unit_holds.is_empty() || module.unit_reads.is_some() && module.is_blocked(ctx, module.top_client) {
@@ -94,6 +94,7 @@ pub(super) fn finish_suspects(ctx: Ctx<'_>) {
     let now_ms = ctx.unit_time_us() / 1000;
     let suspects = with(|module| {
         let mut readers = module.capture.suspect_readers();
+        readers.extend(module.clients.unknown_readers());
         let unit = module.capture.suspect_unit(now_ms)?;
         if !module.paused {
             module.unit_waits = true;
@@ -281,7 +282,7 @@ impl Module {
         }
         for hold in self.unit_holds.drain(..) {
             self.counters.writes_blocked += 1;
-            self.pipeliners.held(hold.client, lsn);
+            self.clients.held(hold.client, lsn);
             log.wait(lsn, Waiting { client: hold.client, held: hold.held });
         }
         if self.batch.len() >= EARLY_HAND_OVER_BYTES {

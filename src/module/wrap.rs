@@ -163,7 +163,7 @@ fn hold(ctx: Ctx<'_>, changed: bool, shown: Option<Lsn>) {
         module.unit_waiters.clear();
         match (module.unit_holds.pop(), shown) {
             (Some(hold), Some(lsn)) => {
-                module.pipeliners.held(hold.client, lsn);
+                module.clients.held(hold.client, lsn);
                 module.release_when_durable(hold, Some(lsn));
                 false
             }

@@ -1,6 +1,6 @@
 //! Blocking commands, which may run later, when their client is served.
 
-use super::{Capture, ClientId};
+use super::{Capture, ClientId, DbKey};
 use crate::core::leaf::{Args, Leaf};
 use crate::core::unit::Unit;
 
@@ -21,6 +21,11 @@ impl Capture {
             leaf.db.is_some_and(|db| leaf.argument_keys().into_iter().any(|key| self.suspects.contains(&(db, key))))
         };
         self.parked.values().filter(|leaf| reads_one(leaf)).map(|leaf| leaf.client).collect()
+    }
+
+    /// A blocked silent command that was not seen may have changed this key.
+    pub fn suspect(&mut self, key: DbKey) {
+        self.suspects.insert(key);
     }
 
     /// Keys that a blocked silent command may have changed since it was parked, as a unit of images; call when no unit is open.

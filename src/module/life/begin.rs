@@ -3,7 +3,6 @@
 use super::base::Base;
 use super::rest::{Origin, Rest};
 use super::{Life, LogFolder, Logging, OpenedFolder, State, Visible, base, end, fatal, load, role};
-use crate::core::pipeliners::Pipeliners;
 use crate::core::unit::Batch;
 use crate::ffi::{Ctx, Level, exit_now, log};
 use crate::log::{Begin, LogWriter, NotBegun};
@@ -41,13 +40,13 @@ pub(super) fn begin_log(ctx: Ctx<'_>, rest: Rest, with_what: Option<Begin>) -> R
 fn write(ctx: Ctx<'_>, writer: LogWriter<GatedStorage>) -> Result<(), String> {
     let (appended, waits_for_base) = (writer.appended(), writer.waits_for_base());
     let release = Release::start(writer).map_err(|error| error.to_string())?;
-    let commands = server::commands(ctx)?;
+    let (commands, clients) = (server::commands(ctx)?, server::listed_clients(ctx)?);
     with(|module| {
         module.capture.clear();
         module.announced = Announced::default();
         module.batch = Batch::new(appended);
         module.dirty.clear();
-        module.pipeliners = Pipeliners::default();
+        module.take_clients_in(ctx, &clients);
         module.commands = commands;
         if module.paused {
             release.log().pause();

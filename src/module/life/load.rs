@@ -5,11 +5,9 @@ use super::begin::{begin_log, begin_or_recover, is_enabled};
 use super::rest::{Origin, Rest};
 use super::{Life, OpenedFolder};
 use crate::core::capture::Capture;
-use crate::core::deadlines::Deadlines;
+use crate::core::client::Clients;
 use crate::core::dirty::DirtyKeys;
 use crate::core::notices::Notices;
-use crate::core::pipeliners::Pipeliners;
-use crate::core::reads::{BlockedReaders, Transactions};
 use crate::core::unit::Batch;
 use crate::ffi::{Ctx, Level, declare_options, log, register_hooks, server_version, unregister_hooks};
 use crate::log::{LogError, Lsn, Options, open};
@@ -99,6 +97,10 @@ fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
 }
 
 fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
+    let mut clients = Clients::default();
+    server::listed_clients(ctx)?.iter().for_each(|listed| {
+        clients.insert(listed.id);
+    });
     Ok(Module {
         life: Life::Disabled(None),
         folder,
@@ -110,30 +112,20 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         frame: None,
         unit_reads: None,
         announced: Announced::default(),
-        transactions: Transactions::default(),
-        blocked_readers: BlockedReaders::default(),
-        deadlines: Deadlines::default(),
         scripts: VecDeque::new(),
         blocked: HashMap::new(),
-        answered: HashSet::new(),
         unit_waits: false,
         unit_waiters: HashSet::new(),
         unit_end_asked: false,
         other_modules: server::has_other_modules(ctx),
         unit_end_repeated: false,
         iteration_waits_for: None,
-        pipeliners: Pipeliners::default(),
-        clients: server::connected_clients(ctx)?,
-        tracking_seen: true,
-        pause_queued: HashSet::new(),
+        clients,
         pause_seen_ms: 0,
         postponed: false,
-        asking: HashSet::new(),
         tells_results: true,
         results_watched: false,
         waits_for_resume: false,
-        debugging: HashSet::new(),
-        doubles: HashSet::new(),
         unit_end_deferred: false,
         top_client: 0,
         without_output: HashSet::new(),

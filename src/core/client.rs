@@ -1,0 +1,370 @@
+//! What is known of each connected client: one record, made when it connects and dropped when it goes.
+
+use crate::core::dirty::{DbKey, DirtyKeys};
+use crate::core::leaf::ClientId;
+use crate::core::pipelining::{Loop, Pipelining};
+use crate::core::reads::ReadSet;
+use crate::log::Lsn;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+/// More keys of one client are not kept: its EXEC waits for every change then.
+const WATCHED_KEYS_MAX: usize = 1024;
+
+/// A client's record.
+#[derive(Debug, Default)]
+pub struct Client {
+    /// Another module has blocked it once: the server gives its id to that module's own clients, too, in which its threads run commands, and
+    /// never takes it back. What executes under such an id may have no connection.
+    pub shares_id: bool,
+    /// Its next command has an ASKING before it.
+    pub asking: bool,
+    /// It has sent SCRIPT DEBUG.
+    pub debugs_scripts: bool,
+    /// It has queued a CLIENT PAUSE.
+    pub queued_pause: bool,
+    /// A command that the module runs for it has its answer, which waits for the disk.
+    pub is_answered: bool,
+    /// It has queued commands since a MULTI, before they were seen.
+    pub has_unseen_queue: bool,
+    /// What it has queued and what it watches.
+    pub transaction: Transaction,
+    pipelining: Pipelining,
+    /// When its blocked command times out, in milliseconds since the Unix epoch.
+    deadline_ms: Option<i64>,
+    /// What it waits for in a command that the server will serve without an event.
+    awaits: Awaits,
+}
+
+/// The streams that a blocked reader waits for.
+#[derive(Debug, Default)]
+enum Awaits {
+    #[default]
+    Nothing,
+    Streams(Vec<DbKey>),
+    /// It waited before that was seen.
+    Anything,
+}
+
+/// What a client watches.
+#[derive(Debug, Default)]
+enum Watched {
+    #[default]
+    Nothing,
+    Keys(HashSet<DbKey>),
+    /// Not known, or too much to be kept.
+    Anything,
+}
+
+/// What a client has queued since MULTI and what it watches.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    /// What the queued commands show.
+    pub queued: ReadSet,
+    watched: Watched,
+}
+
+impl Transaction {
+    /// The client watches a key.
+    pub fn watch(&mut self, key: DbKey) {
+        match &mut self.watched {
+            Watched::Nothing => self.watched = Watched::Keys(HashSet::from([key])),
+            Watched::Keys(keys) => {
+                keys.insert(key);
+                if keys.len() > WATCHED_KEYS_MAX {
+                    self.watched = Watched::Anything;
+                }
+            }
+            Watched::Anything => {}
+        }
+    }
+
+    /// The client watches keys that are not known.
+    pub fn watch_anything(&mut self) {
+        self.watched = Watched::Anything;
+    }
+
+    /// The client watches nothing any more.
+    pub fn unwatch(&mut self) {
+        self.watched = Watched::Nothing;
+    }
+
+    /// The transaction ends: the newest change that its reply can show, and whether it runs commands that may show more.
+    pub fn finish(&mut self, db: u32, dirty: &DirtyKeys) -> (Option<Lsn>, bool) {
+        let Transaction { queued, watched } = std::mem::take(self);
+        if queued.is_refused() {
+            return (None, false);
+        }
+        let watched = match watched {
+            Watched::Nothing => None,
+            Watched::Keys(keys) => keys.iter().filter_map(|(db, key)| dirty.key(*db, key)).max(),
+            Watched::Anything => dirty.any_change(),
+        };
+        (watched.max(queued.newest_change(db, dirty)), queued.runs_commands())
+    }
+}
+
+/// Hashes ids, which the server counts.
+#[derive(Debug, Default)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // Fibonacci hashing: the map looks at the highest bits, too.
+        self.0 = (self.0 ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+/// The connected clients. Main thread only.
+#[derive(Debug, Default)]
+pub struct Clients {
+    records: HashMap<ClientId, Client, BuildHasherDefault<IdHasher>>,
+    /// Those whose blocked commands time out, in the order of that.
+    due: BTreeSet<(i64, ClientId)>,
+    /// Those that wait for each stream, to be served by the server without an event.
+    readers: HashMap<DbKey, HashSet<ClientId>>,
+    /// Those that wait so for streams that are not known.
+    unknown_readers: HashSet<ClientId>,
+    event_loop: Loop,
+}
+
+impl Clients {
+    /// A client has connected, or is found to be.
+    pub fn insert(&mut self, client: ClientId) -> &mut Client {
+        self.records.entry(client).or_default()
+    }
+
+    /// A client has gone.
+    pub fn remove(&mut self, client: ClientId) {
+        self.clear_deadline(client);
+        self.stop_awaiting(client);
+        self.records.remove(&client);
+    }
+
+    /// Logging begins: only what the server is asked about then counts of what it did before.
+    pub fn forget(&mut self) {
+        self.records.values_mut().for_each(|client| {
+            *client = Client { shares_id: client.shares_id, is_answered: client.is_answered, ..Client::default() };
+        });
+        *self = Clients { records: std::mem::take(&mut self.records), ..Clients::default() };
+    }
+
+    /// Whether it is a connected client; others are scripts' and modules' own.
+    pub fn contains(&self, client: ClientId) -> bool {
+        self.records.contains_key(&client)
+    }
+
+    /// A client's record.
+    pub fn get(&self, client: ClientId) -> Option<&Client> {
+        self.records.get(&client)
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, client: ClientId) -> Option<&mut Client> {
+        self.records.get_mut(&client)
+    }
+
+    /// The client sends a command, and so waits in none.
+    pub fn is_awake(&mut self, client: ClientId) {
+        self.clear_deadline(client);
+        self.stop_awaiting(client);
+        if let Some(record) = self.records.get_mut(&client) {
+            record.is_answered = false;
+        }
+    }
+
+    /// The client's blocked command times out then.
+    pub fn set_deadline(&mut self, client: ClientId, at_ms: i64) {
+        self.clear_deadline(client);
+        if let Some(record) = self.records.get_mut(&client) {
+            record.deadline_ms = Some(at_ms);
+            self.due.insert((at_ms, client));
+        }
+    }
+
+    fn clear_deadline(&mut self, client: ClientId) {
+        if let Some(at_ms) = self.records.get_mut(&client).and_then(|record| record.deadline_ms.take()) {
+            self.due.remove(&(at_ms, client));
+        }
+    }
+
+    /// Takes out a client whose time has come.
+    pub fn take_due(&mut self, now_ms: i64) -> Option<ClientId> {
+        let (at_ms, client) = *self.due.first()?;
+        if at_ms > now_ms {
+            return None;
+        }
+        self.clear_deadline(client);
+        Some(client)
+    }
+
+    /// The client waits for these streams, and the server will serve it without an event.
+    pub fn await_streams(&mut self, client: ClientId, streams: Vec<DbKey>) {
+        self.stop_awaiting(client);
+        if let Some(record) = self.records.get_mut(&client) {
+            for key in &streams {
+                self.readers.entry(key.clone()).or_default().insert(client);
+            }
+            record.awaits = Awaits::Streams(streams);
+        }
+    }
+
+    /// The client waits so for streams that are not known.
+    pub fn await_anything(&mut self, client: ClientId) {
+        self.stop_awaiting(client);
+        if let Some(record) = self.records.get_mut(&client) {
+            record.awaits = Awaits::Anything;
+            self.unknown_readers.insert(client);
+        }
+    }
+
+    fn stop_awaiting(&mut self, client: ClientId) {
+        let Some(record) = self.records.get_mut(&client) else { return };
+        match std::mem::take(&mut record.awaits) {
+            Awaits::Nothing => {}
+            Awaits::Anything => {
+                self.unknown_readers.remove(&client);
+            }
+            Awaits::Streams(streams) => {
+                for key in streams {
+                    if let Some(readers) = self.readers.get_mut(&key) {
+                        readers.remove(&client);
+                        if readers.is_empty() {
+                            self.readers.remove(&key);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The clients that wait for streams that are not known.
+    pub fn unknown_readers(&self) -> &HashSet<ClientId> {
+        &self.unknown_readers
+    }
+
+    /// The clients that may be served when this key changes.
+    pub fn readers_of(&self, db: u32, key: &[u8]) -> Vec<ClientId> {
+        let mut found: Vec<ClientId> = self.unknown_readers.iter().copied().collect();
+        if !self.readers.is_empty() {
+            found.extend(self.readers.get(&(db, Arc::from(key))).into_iter().flatten());
+        }
+        found
+    }
+
+    /// All clients that may be served so.
+    pub fn readers(&self) -> Vec<ClientId> {
+        self.unknown_readers.iter().chain(self.readers.values().flatten()).copied().collect()
+    }
+
+    /// A client writes: whether it sends commands without waiting for replies.
+    pub fn is_pipelining(&mut self, client: ClientId) -> bool {
+        self.records.get_mut(&client).is_some_and(|record| record.pipelining.writes(&self.event_loop))
+    }
+
+    /// A client's reply is held for this position.
+    pub fn held(&mut self, client: ClientId, lsn: Lsn) {
+        if let Some(record) = self.records.get_mut(&client) {
+            record.pipelining.held(lsn);
+        }
+    }
+
+    /// An iteration of the event loop ends, with this position durable; what was released by now is sent.
+    pub fn iteration_ended(&mut self, durable: Lsn) {
+        self.event_loop.ended(durable);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clients() -> Clients {
+        let mut clients = Clients::default();
+        for client in 1..=5 {
+            clients.insert(client);
+        }
+        clients
+    }
+
+    fn key(db: u32, name: &str) -> DbKey {
+        (db, Arc::from(name.as_bytes()))
+    }
+
+    #[test]
+    fn clients_are_due_in_the_order_of_their_times() {
+        let mut clients = clients();
+        for (client, at_ms) in [(1, 50), (2, 20), (3, 30), (3, 90), (9, 1)] {
+            clients.set_deadline(client, at_ms);
+        }
+        assert_eq!(clients.take_due(19), None);
+        assert_eq!(clients.take_due(60), Some(2));
+        assert_eq!(clients.take_due(60), Some(1));
+        assert_eq!(clients.take_due(60), None);
+        clients.is_awake(3);
+        assert_eq!(clients.take_due(i64::MAX), None);
+        clients.set_deadline(4, 5);
+        clients.remove(4);
+        assert_eq!(clients.take_due(i64::MAX), None);
+    }
+
+    #[test]
+    fn readers_are_found_by_their_streams() {
+        let mut clients = clients();
+        clients.await_streams(1, vec![key(0, "s"), key(0, "t")]);
+        clients.await_streams(2, vec![key(1, "s")]);
+        assert_eq!(clients.readers_of(0, b"s"), [1]);
+        assert_eq!(clients.readers_of(2, b"s"), [] as [u64; 0]);
+        clients.await_anything(3);
+        assert_eq!(clients.unknown_readers().len(), 1);
+        assert_eq!(clients.readers_of(2, b"x"), [3]);
+        clients.is_awake(3);
+        clients.remove(1);
+        assert_eq!(clients.readers(), [2]);
+        assert!(clients.unknown_readers().is_empty());
+        assert_eq!(clients.readers_of(0, b"t"), [] as [u64; 0]);
+    }
+
+    #[test]
+    fn a_transaction_shows_what_it_reads_and_what_it_watched() {
+        let mut dirty = DirtyKeys::default();
+        dirty.mark(key(0, "a"), Lsn::new(3));
+        dirty.mark(key(1, "b"), Lsn::new(7));
+        let mut transaction = Transaction::default();
+        transaction.queued.key(b"a");
+        assert_eq!(transaction.finish(0, &dirty).0, Some(Lsn::new(3)));
+        assert_eq!(transaction.finish(0, &dirty).0, None);
+        transaction.queued.key(b"a");
+        assert_eq!(transaction.finish(1, &dirty).0, None);
+        transaction.watch(key(1, "b"));
+        assert_eq!(transaction.finish(0, &dirty).0, Some(Lsn::new(7)));
+        (0..=WATCHED_KEYS_MAX).for_each(|number| transaction.watch(key(5, &number.to_string())));
+        assert_eq!(transaction.finish(0, &dirty).0, Some(Lsn::new(7)));
+        transaction.queued.anything();
+        assert_eq!(transaction.finish(0, &dirty).0, Some(Lsn::new(7)));
+        transaction.queued.key(b"a");
+        transaction.queued.refuse();
+        assert_eq!(transaction.finish(0, &dirty).0, None);
+    }
+
+    #[test]
+    fn what_was_known_before_logging_began_is_forgotten() {
+        let mut clients = clients();
+        clients.set_deadline(1, 5);
+        clients.await_anything(2);
+        clients.insert(3).debugs_scripts = true;
+        clients.insert(3).shares_id = true;
+        clients.forget();
+        assert!(clients.contains(3) && clients.take_due(i64::MAX).is_none() && clients.readers().is_empty());
+        assert!(clients.get(3).is_some_and(|client| client.shares_id && !client.debugs_scripts));
+    }
+}
