@@ -1,4 +1,4 @@
-//! Expiries that the base's stream leaves out, until they are applied. There may be as many as the dataset has keys, so they are kept on disk.
+//! Expiries that the base's stream defers, until they are applied. There may be as many as the dataset has keys, so they are kept on disk.
 
 use crate::ffi::{CallMode, Ctx, ReplyKind};
 use crate::module::units::unix_ms;
@@ -16,10 +16,10 @@ const CLOCK_STEP_MS: i64 = 10_000;
 const EXPIRE: u8 = 0;
 const EXPIRE_FIELD: u8 = 1;
 
-/// What is left out of a base's stream, in order.
+/// The deferred expiries of a base, in order.
 pub(super) struct Spool {
     folder: PathBuf,
-    /// Nothing is left out: no commands follow the base, so that what has expired may go.
+    /// Nothing is deferred: no commands follow the base, so that what has expired may go.
     keeps_nothing: bool,
     /// What the file does not have yet.
     buffer: Vec<u8>,

@@ -62,6 +62,9 @@ pub(super) const STRING_LZF: u8 = 3;
 
 /// "No expiry", as an expiry.
 pub(super) const NO_EXPIRY: i64 = -1;
+/// What stands for an expiry that is deferred: it never comes. A key that has one already takes no more memory when it gets
+/// its own.
+pub(super) const NEVER: i64 = 1 << 52;
 
 /// A length in its shortest form, which is the one servers write.
 pub(super) fn put_length(out: &mut Vec<u8>, length: u64) {

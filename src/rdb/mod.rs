@@ -1,8 +1,8 @@
 //! A walker over RDB files, for recovery: pure, bounded memory, one pass.
 //!
 //! A primary that loads an RDB file drops keys whose expiry lies in the past and, from 9.0 on, such hash fields. A log
-//! that continues the file may touch them, so [`splice`] hands the server a stream without those expiries, passes them
-//! on as [`Deferred`], and puts a sentinel key at the very end: when the server reports that key as loaded, it still
+//! that continues the file may touch them, so [`splice`] hands the server a stream in which such expiries never come, passes
+//! them on as [`Deferred`], and puts a sentinel key at the very end: when the server reports that key as loaded, it still
 //! counts as loading, nothing expires, and what was deferred can be applied before the log is replayed.
 #![forbid(unsafe_code)]
 
@@ -31,7 +31,7 @@ const WINDOW_BYTES: usize = 1 << 20;
 /// hold, so that the loader is behind the header when all of it is written. There it has looked at the clock.
 const PADDING_BYTES: usize = 256 << 10;
 
-/// What the transformed stream left out; to be applied when the sentinel key is loaded, in order.
+/// An expiry that never comes in the transformed stream; to be applied when the sentinel key is loaded, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deferred {
     /// `PEXPIREAT key at_ms`
@@ -56,12 +56,12 @@ pub enum Deferred {
     },
 }
 
-/// Which expiries are left out, and what becomes of them.
+/// Which expiries are deferred, and what becomes of them.
 pub trait Strip {
-    /// Expiries before this time, in Unix milliseconds, are left out. Asked once, when the loader has looked at the clock.
+    /// Expiries before this time, in Unix milliseconds, are deferred. Asked once, when the loader has looked at the clock.
     fn before_ms(&mut self) -> i64;
 
-    /// Keeps what was left out.
+    /// Keeps what was deferred.
     ///
     /// # Errors
     ///
@@ -86,8 +86,8 @@ pub struct Summary {
 
 /// Streams `base` (`None`: an empty dataset) to `out`, followed by the key `sentinel` (an empty string in database 0).
 ///
-/// Keys and fields of hashes that expire before [`Strip::before_ms`] are sent without their expiry, which is deferred. The
-/// sentinel is only written after the base proved to be whole and its CRC-64 right. The stream itself has no checksum
+/// Keys and fields of hashes that expire before [`Strip::before_ms`] are sent with an expiry that never comes, and theirs
+/// is deferred. The sentinel is only written after the base proved to be whole and its CRC-64 right. The stream itself has no checksum
 /// (eight zero bytes mean "not checked"). A failure leaves `out` with a truncated stream, which no server takes for a
 /// whole one.
 ///

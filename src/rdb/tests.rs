@@ -84,15 +84,15 @@ fn the_window_and_the_reads_may_be_of_any_size() -> Result<(), RdbError> {
 }
 
 #[test]
-fn keys_that_expire_earlier_lose_their_expiry_and_nothing_else() -> Result<(), RdbError> {
+fn keys_that_expire_earlier_never_expire_and_change_no_more() -> Result<(), RdbError> {
     let key = |sample: Sample, name: &[u8]| sample.raw(&[&[OPCODE_IDLE, 5]]).key(TYPE_STRING, name, &text(b"v"));
     let base = key(Sample::valkey().expire(999), b"a");
     let base = key(base.expire(1000), b"b").select(3);
     let base = key(base.raw(&[&[OPCODE_EXPIRETIME, 0, 0, 0, 0x80]]), b"c");
     let base = key(base.expire(NO_EXPIRY), b"d").file();
 
-    let stream = key(key(Sample::valkey(), b"a").expire(1000), b"b").select(3);
-    let stream = key(key(stream, b"c"), b"d").spliced(SENTINEL);
+    let stream = key(key(Sample::valkey().expire(NEVER), b"a").expire(1000), b"b").select(3);
+    let stream = key(key(stream.expire(NEVER), b"c"), b"d").spliced(SENTINEL);
 
     let (out, summary, deferred) = spliced(&base, 1000)?;
     assert_eq!(out, stream);
@@ -114,12 +114,12 @@ fn deferred_keys_are_plain_bytes_whatever_their_encoding() -> Result<(), RdbErro
 }
 
 #[test]
-fn fields_that_expire_earlier_lose_their_expiry_and_nothing_else() -> Result<(), RdbError> {
+fn fields_that_expire_earlier_never_expire_and_change_no_more() -> Result<(), RdbError> {
     let (packed, unpacked) = packed_text();
     let packed_field = [&[1][..], &packed, &text(b"value"), &2_i64.to_le_bytes()].concat();
-    let packed_stripped = [&[1][..], &packed, &text(b"value"), &NO_EXPIRY.to_le_bytes()].concat();
+    let packed_stripped = [&[1][..], &packed, &text(b"value"), &NEVER.to_le_bytes()].concat();
     let early = hash_2(&[(b"a", NO_EXPIRY), (b"b", 999), (b"c", 5000), (b"d", 0)]);
-    let stripped = hash_2(&[(b"a", NO_EXPIRY), (b"b", NO_EXPIRY), (b"c", 5000), (b"d", NO_EXPIRY)]);
+    let stripped = hash_2(&[(b"a", NO_EXPIRY), (b"b", NEVER), (b"c", 5000), (b"d", NEVER)]);
     let late = hash_2(&[(b"a", NO_EXPIRY), (b"b", 1000)]);
     let base = Sample::valkey()
         .key(TYPE_HASH_2, b"early", &early)
@@ -137,6 +137,7 @@ fn fields_that_expire_earlier_lose_their_expiry_and_nothing_else() -> Result<(),
         .raw(&[&[OPCODE_IDLE, 5]])
         .key(TYPE_HASH_2, b"early too", &stripped)
         .key(TYPE_HASH_2, b"late", &late)
+        .expire(NEVER)
         .key(TYPE_HASH_2, b"packed", &packed_stripped);
     let (out, summary, deferred) = spliced(&base.clone().file(), 1000)?;
     assert_eq!(out, stream.spliced(SENTINEL));

@@ -70,11 +70,11 @@ fn skip_numbers(stream: &mut Stream<'_>, count: usize) -> Result<(), RdbError> {
     Ok(())
 }
 
-/// Goes over the expiry of a hash's field, and takes it out of the output when it is before `before_ms`; returns it then.
+/// Goes over the expiry of a hash's field. One that is before `before_ms` is returned, and is [`NEVER`] in the output.
 pub(super) fn field_expiry(stream: &mut Stream<'_>, before_ms: i64) -> Result<Option<i64>, RdbError> {
     let offset = stream.offset();
     let is_early = |at_ms: i64| at_ms > NO_EXPIRY && at_ms < before_ms;
-    let at_ms = stream.i64_or(|at_ms| is_early(at_ms).then_some(NO_EXPIRY))?;
+    let at_ms = stream.i64_or(|at_ms| is_early(at_ms).then_some(NEVER))?;
     if at_ms < NO_EXPIRY {
         return Err(RdbError::Corrupt { offset, what: "a negative field expiry" });
     }

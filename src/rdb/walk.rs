@@ -191,7 +191,7 @@ impl<'io> Walker<'io> {
         Ok(())
     }
 
-    /// Takes an attribute out of the stream; it goes back in before the key, unless it is stripped.
+    /// Takes an attribute out of the stream; it goes back in before the key.
     fn attribute(&mut self) -> Result<(), RdbError> {
         self.stream.set_route(Route::Drop)?;
         match self.stream.byte()? {
@@ -213,7 +213,8 @@ impl<'io> Walker<'io> {
         }
         self.summary.keys += 1;
         let before_ms = self.splice.as_ref().map_or(i64::MIN, |splice| splice.before_ms);
-        let stripped = attributes.expire_at_ms.take_if(|at_ms| *at_ms < before_ms);
+        let stripped = attributes.expire_at_ms.filter(|at_ms| *at_ms < before_ms);
+        attributes.expire_at_ms = stripped.map(|_| NEVER).or(attributes.expire_at_ms);
         if !attributes.is_empty() {
             self.stream.emit(&attributes.bytes())?;
         }
