@@ -405,3 +405,17 @@ fn a_real_folder_is_locked_written_and_read() {
     assert_eq!(recovered(&opened), units(0..50));
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+#[test]
+fn a_pending_log_that_is_closed_beside_its_unnamed_base_is_none() {
+    let disk = SimDisk::new();
+    let mut writer = reopen(&disk).unwrap().into_folder().begin(Begin::WaitsForBase, UNIX_MS).unwrap();
+    write(&mut writer, 0..2);
+    let name = base_file(&mut writer, b"dataset");
+    // What makes the base durable gives it its name; the log is closed before a manifest has it.
+    disk.rename(&name, &base_name(1)).unwrap();
+    drop(writer.close().unwrap());
+    let opened = reopen(&disk).unwrap();
+    assert!(opened.is_empty());
+    drop(opened.into_folder().begin(Begin::Empty, UNIX_MS).unwrap());
+}

@@ -115,6 +115,11 @@ impl ServerBuilder {
         self
     }
 
+    /// Whether the server is started with this directive.
+    pub fn has(&self, words: &[&str]) -> bool {
+        self.directives.iter().any(|directive| directive == words)
+    }
+
     /// Sets a variable of the process's environment.
     pub fn variable(mut self, name: &str, value: &str) -> ServerBuilder {
         self.variables.push((name.into(), value.into()));

@@ -19,6 +19,7 @@ pub fn kill_process() {
 }
 
 fn signal_process(signal: i32) {
-    // SAFETY: both calls take numbers only.
-    unsafe { libc::kill(libc::getpid(), signal) };
+    // To this thread, so that it takes effect before the thread goes on. It stops or ends all of them.
+    // SAFETY: takes a number only.
+    unsafe { libc::raise(signal) };
 }

@@ -32,9 +32,9 @@ pub(super) enum Point {
     Supersedes,
     /// It is marked.
     Superseded,
-    /// A file of the folder is about to be renamed (the manifest).
+    /// The next manifest is about to take the place of the manifest.
     Rename,
-    /// It was renamed.
+    /// It has.
     Renamed,
     /// A file of the folder is about to be removed.
     Remove,

@@ -186,10 +186,9 @@ impl<S: Storage> LogWriter<S> {
     pub(crate) fn into_folder(mut self) -> Folder<S> {
         self.folder.end = self.appended();
         if self.waits_for_base {
-            for segment in &self.log.segments {
-                // Nobody takes it for a part of a log; the next start removes it.
-                let _ = self.folder.storage.remove(&segment_name(segment.seq));
-            }
+            // Nobody takes them for a part of a log. They stay until another log begins or the next start, as a base may be there already that nothing
+            // names: beside them it is known for what it is.
+            self.folder.leftovers.extend(self.log.segments.iter().map(|segment| segment_name(segment.seq)));
         }
         self.folder
     }

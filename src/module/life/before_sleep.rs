@@ -35,7 +35,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         }
         Work::Rest => {
             with(|module| match &mut module.life {
-                Life::Disabled(Some(rest)) | Life::Replica(rest) => rest.poll(),
+                Life::Disabled(Some(rest)) | Life::Replica(rest) => rest.poll(ctx),
                 _ => {}
             });
             if with(|module| matches!(module.life, Life::Replica(_))) == Some(true) {

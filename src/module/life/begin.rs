@@ -1,7 +1,7 @@
 //! How a log begins: new, or behind what was recovered.
 
 use super::base::Base;
-use super::rest::{Origin, Rest};
+use super::rest::{Alone, Origin, Rest};
 use super::{Life, LogFolder, Logging, OpenedFolder, State, Visible, base, end, fatal, load, role};
 use crate::core::unit::Batch;
 use crate::ffi::{Ctx, Level, exit_now, log};
@@ -25,10 +25,12 @@ pub(super) fn begin_log(ctx: Ctx<'_>, rest: Rest, with_what: Option<Begin>) -> R
         Ok(begin) => with_what.unwrap_or(begin),
         Err(reason) => return Err((reason, Some(rest))),
     };
+    let rest = if rest.is_older_than_own_file(ctx) { rest.give_up()? } else { rest };
     let origin = rest.origin();
+    let alone = rest.alone().unwrap_or_else(|| Alone::now(ctx));
     let Some(folder) = rest.into_folder() else { return Err(("the folder was lost".into(), None)) };
     match folder.begin(begin, unix_ms()) {
-        Ok(writer) => write(ctx, writer).map_err(|reason| (reason, None)),
+        Ok(writer) => write(ctx, writer, alone).map_err(|reason| (reason, None)),
         Err(not_begun) => {
             let NotBegun { folder, error } = *not_begun;
             Err((error.to_string(), Some(Rest::new(folder, origin))))
@@ -37,7 +39,7 @@ pub(super) fn begin_log(ctx: Ctx<'_>, rest: Rest, with_what: Option<Begin>) -> R
 }
 
 /// Starts the log's threads.
-fn write(ctx: Ctx<'_>, writer: LogWriter<GatedStorage>) -> Result<(), String> {
+fn write(ctx: Ctx<'_>, writer: LogWriter<GatedStorage>, alone: Alone) -> Result<(), String> {
     let (appended, waits_for_base) = (writer.appended(), writer.waits_for_base());
     let release = Release::start(writer).map_err(|error| error.to_string())?;
     let (commands, clients) = (server::commands(ctx)?, server::listed_clients(ctx)?);
@@ -53,7 +55,7 @@ fn write(ctx: Ctx<'_>, writer: LogWriter<GatedStorage>) -> Result<(), String> {
         }
         module.life = Life::Logging(Logging {
             log: Arc::new(release),
-            visible: Visible::WithItsBase { waiting: Vec::new(), failures: 0 },
+            visible: Visible::WithItsBase { waiting: Vec::new(), failures: 0, alone },
             base: if waits_for_base { Base::Wanted { not_before: None } } else { Base::Idle },
             asked: Vec::new(),
         });
@@ -104,7 +106,7 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(),
     points::reach(Point::Recovered);
     with(|module| module.recovered = Some(report));
     let recovery::Source::Prepared(prepared) = source else { return Err("the recovery's state was lost".into()) };
-    write(ctx, prepared.start().map_err(|error| error.to_string())?)?;
+    write(ctx, prepared.start().map_err(|error| error.to_string())?, Alone::now(ctx))?;
     if role_at_start(ctx)? == Role::Replica {
         // The role has changed while the log was replayed.
         role::role_changed(ctx, true);
@@ -140,7 +142,7 @@ pub(in crate::module) fn set_enabled(ctx: Ctx<'_>, enabled: bool) -> Result<(), 
         (Some(State::Starting | State::Recovering), _) => Err("the log is being recovered".into()),
         (Some(State::Baselining | State::Active), false) => {
             finish_unit(ctx);
-            let rest = end::stop(ctx);
+            let rest = end::stop(ctx).map(|rest| rest.left_alone(ctx));
             with(|module| module.life = Life::Disabled(rest));
             log(Level::Notice, "disabled: everything logged so far is durable, replies don't wait any more");
             Ok(())
@@ -209,7 +211,7 @@ pub(super) fn is_enabled() -> bool {
     value(Setting::Enabled) != 0
 }
 
-/// The folder of a log that was closed; memory goes on from what it holds.
-pub(super) fn rest_of(folder: LogFolder) -> Rest {
-    Rest::new(folder, Origin::Folder)
+/// The folder of a log that was closed; memory goes on from what it holds, or has gone on alone for some time.
+pub(super) fn rest_of(folder: LogFolder, alone: Option<Alone>) -> Rest {
+    Rest::new(folder, Origin::Folder).with_alone(alone)
 }

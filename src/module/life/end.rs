@@ -32,14 +32,14 @@ pub fn shut_down(ctx: Ctx<'_>) {
 }
 
 fn close(ctx: Ctx<'_>) {
-    drop(stop(ctx));
+    let stopped = stop(ctx);
     let rest = with(|module| {
         let rest = begin::take_rest(&mut module.life);
         module.life = Life::Closed;
         rest
     });
-    if let Some(Some(rest)) = rest {
-        rest.end();
+    if let Some(rest) = stopped.or(rest.flatten()) {
+        rest.end(ctx);
     }
 }
 
@@ -93,8 +93,12 @@ pub(super) fn stop_log(ctx: Ctx<'_>) -> Option<Rest> {
         module.bases.last = Err("the log was closed".into());
     });
     logging.asked.into_iter().for_each(Held::release);
-    if let Visible::WithItsBase { waiting, .. } = logging.visible {
-        waiting.into_iter().for_each(|waiting| waiting.held.release());
+    match logging.visible {
+        Visible::WithItsBase { waiting, alone, .. } => {
+            waiting.into_iter().for_each(|waiting| waiting.held.release());
+            // The log from before is still the one that a start would find.
+            Some(rest_of(folder, Some(alone)))
+        }
+        Visible::Yes => Some(rest_of(folder, None)),
     }
-    Some(rest_of(folder))
 }

@@ -25,7 +25,7 @@ use crate::module::gate::GatedStorage;
 use crate::module::release::{Release, Waiting};
 use crate::module::{Module, notify, server, with};
 use base::Base;
-use rest::Rest;
+use rest::{Alone, Rest};
 use std::sync::Arc;
 
 /// A folder whose log is known and that nobody writes to.
@@ -69,6 +69,8 @@ enum Visible {
         waiting: Vec<Waiting>,
         /// Bases that failed.
         failures: u32,
+        /// Since when memory goes on without the log that a start would find.
+        alone: Alone,
     },
     /// It would: what is durable in it may be acknowledged.
     Yes,
@@ -226,6 +228,15 @@ impl Module {
         }
         Ok(())
     }
+}
+
+/// The whole dataset was emptied, for which a server with save points saves a file without data.
+pub(super) fn dataset_emptied() {
+    with(|module| match &mut module.life {
+        Life::Disabled(Some(rest)) => rest.flushed(),
+        Life::Logging(Logging { visible: Visible::WithItsBase { alone, .. }, .. }) => alone.flushed(),
+        _ => {}
+    });
 }
 
 /// Ends the process: nothing else keeps the promise. For a recovery at the start, and for a disk that fails while acknowledgements are outstanding.

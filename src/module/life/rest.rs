@@ -1,14 +1,19 @@
 //! A locked folder while nothing is logged, and the one question before a log begins in it.
 
 use super::LogFolder;
+use super::begin::NoLog;
 use super::load::open_folder;
-use crate::ffi::{Level, log};
+use crate::ffi::{Ctx, Level, log};
 use crate::log::{Begin, Generation, LogError};
 use crate::module::config;
 use crate::module::points::{self, Point};
+use crate::module::server;
 use crossbeam::channel::bounded;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+/// How often it is looked whether the server has saved its own file.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A failed mark is tried again after this time.
 const MARK_RETRY: Duration = Duration::from_secs(5);
@@ -27,6 +32,48 @@ pub(super) enum Origin {
 pub(crate) struct Rest {
     place: Place,
     origin: Origin,
+    /// Memory goes on without the log, and the server saves files of its own.
+    alone: Option<Alone>,
+}
+
+/// Since when memory goes on without the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Alone {
+    /// When the server had saved its own file last.
+    saved: Option<u64>,
+    /// The dataset was emptied since, where a server saves a file without data.
+    is_flushed: bool,
+    look_at: Instant,
+}
+
+impl Alone {
+    pub(super) fn now(ctx: Ctx<'_>) -> Alone {
+        Alone { saved: server::last_save(ctx), is_flushed: false, look_at: Instant::now() + LOOK_EVERY }
+    }
+
+    pub(super) fn flushed(&mut self) {
+        self.is_flushed = true;
+    }
+
+    /// The server has saved its own file since, with data: that is newer than the log.
+    pub(super) fn is_saved(&self, ctx: Ctx<'_>) -> bool {
+        let is_later = self.saved.is_some() && server::last_save(ctx).is_some_and(|saved| Some(saved) != self.saved);
+        is_later && (!self.is_flushed || server::has_saved_all(ctx) && server::has_data(ctx))
+    }
+
+    /// Whether the log is older than the server's own file by now.
+    fn look(&mut self, ctx: Ctx<'_>) -> bool {
+        if Instant::now() < self.look_at {
+            return false;
+        }
+        let is_saved = self.is_saved(ctx);
+        self.look_at = Instant::now() + LOOK_EVERY;
+        if std::mem::take(&mut self.is_flushed) && !is_saved {
+            // The file that was saved when the dataset was emptied does not count.
+            self.saved = server::last_save(ctx);
+        }
+        is_saved
+    }
 }
 
 enum Place {
@@ -46,7 +93,25 @@ enum Place {
 
 impl Rest {
     pub(super) fn new(folder: LogFolder, origin: Origin) -> Rest {
-        Rest { place: Place::Here(Box::new(folder)), origin }
+        Rest { place: Place::Here(Box::new(folder)), origin, alone: None }
+    }
+
+    pub(super) fn with_alone(self, alone: Option<Alone>) -> Rest {
+        Rest { alone, ..self }
+    }
+
+    /// From here on memory goes on without the log, unless it does already.
+    pub(super) fn left_alone(self, ctx: Ctx<'_>) -> Rest {
+        let alone = self.alone.unwrap_or_else(|| Alone::now(ctx));
+        self.with_alone(Some(alone))
+    }
+
+    pub(super) fn flushed(&mut self) {
+        self.alone.iter_mut().for_each(Alone::flushed);
+    }
+
+    pub(super) fn alone(&self) -> Option<Alone> {
+        self.alone
     }
 
     pub(super) fn origin(&self) -> Origin {
@@ -75,7 +140,32 @@ impl Rest {
         }
     }
 
-    /// The server has taken its primary's dataset. Has a thread mark the log, so that no later start falls back to it; nobody waits for that.
+    /// The log is to be given up for the server's own data; marks it at once, so that a crash on the way does not bring it back.
+    ///
+    /// # Errors
+    /// Why it can't be marked.
+    pub(super) fn give_up(mut self) -> Result<Rest, NoLog> {
+        let (origin, alone) = (self.origin, self.alone);
+        let Some(mut folder) = self.into_folder() else { return Err(("the folder was lost".into(), None)) };
+        let marked = folder.supersede();
+        self = Rest { alone, ..Rest::new(folder, origin) };
+        match marked {
+            Ok(()) => Ok(self),
+            Err(error) => Err((error.to_string(), Some(self))),
+        }
+    }
+
+    /// Whether a new log here gives one up that a start would put in the place of newer data of the server's own.
+    pub(super) fn is_older_than_own_file(&self, ctx: Ctx<'_>) -> bool {
+        let has_log = self.folder().is_some_and(|folder| !folder.is_empty() && !folder.is_superseded());
+        has_log
+            && match self.origin {
+                Origin::Unknown => server::has_own_file(ctx),
+                Origin::Folder => self.alone.is_some_and(|alone| alone.is_saved(ctx)),
+            }
+    }
+
+    /// The server has taken its primary's dataset, or saved its own. Has a thread mark the log, so that no later start falls back to it; nobody waits for that.
     pub(super) fn supersede(&mut self) {
         self.origin = Origin::Folder;
         self.place = match std::mem::replace(&mut self.place, Place::Moving) {
@@ -85,8 +175,12 @@ impl Rest {
         };
     }
 
-    /// Looks after a mark that is being made, or that failed.
-    pub(super) fn poll(&mut self) {
+    /// Looks whether the log is to be marked, and after a mark that is being made or that failed.
+    pub(super) fn poll(&mut self, ctx: Ctx<'_>) {
+        if self.alone.as_mut().is_some_and(|alone| alone.look(ctx)) {
+            self.alone = None;
+            self.supersede();
+        }
         match &self.place {
             Place::Marking(thread) if thread.is_finished() => {}
             Place::Unmarked { try_at, .. } if Instant::now() >= *try_at => return self.supersede(),
@@ -114,7 +208,7 @@ impl Rest {
     pub(super) fn lose(self) -> Rest {
         let (origin, lost) = (self.origin, self.generation());
         let held = self.into_folder();
-        Rest { place: Place::Lost(held.as_ref().map_or(lost, LogFolder::generation)), origin }
+        Rest { place: Place::Lost(held.as_ref().map_or(lost, LogFolder::generation)), origin, alone: None }
     }
 
     pub(super) fn is_lost(&self) -> bool {
@@ -133,13 +227,14 @@ impl Rest {
                 let origin = if opened.generation() == generation { origin } else { Origin::Unknown };
                 Ok(Rest::new(opened.into_folder(), origin))
             }
-            Err(reason) => Err((reason, Rest { place: Place::Lost(generation), origin })),
+            Err(reason) => Err((reason, Rest { place: Place::Lost(generation), origin, alone: None })),
         }
     }
 
-    /// Makes a last try where the mark is still owed: the server ends.
-    pub(super) fn end(self) {
-        let owed = self.is_superseded();
+    /// The server ends: marks the log where that is still owed, or where the server's own files hold what came since.
+    pub(super) fn end(self, ctx: Ctx<'_>) {
+        let saved = |alone: Alone| alone.is_saved(ctx) || server::has_own_aof(ctx);
+        let owed = self.is_superseded() || self.alone.is_some_and(saved);
         if let Some(mut folder) = self.into_folder()
             && owed
             && let Err(error) = folder.supersede()
@@ -193,7 +288,7 @@ type Marking = JoinHandle<Option<(Box<LogFolder>, Result<(), LogError>)>>;
 fn ended(thread: Marking) -> Place {
     match thread.join() {
         Ok(Some((folder, Ok(())))) => {
-            log(Level::Notice, "the folder's log is superseded: the server has taken its primary's dataset");
+            log(Level::Notice, "the folder's log is superseded: the server's data are newer");
             Place::Here(folder)
         }
         Ok(Some((folder, Err(error)))) => {
