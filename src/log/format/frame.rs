@@ -54,7 +54,10 @@ pub(crate) struct Place {
 impl Place {
     /// The checksum of the place, to be continued over header or payload.
     pub fn seed(self) -> u32 {
-        crc32c::crc32c_append(crc32c::crc32c(&self.salt.to_le_bytes()), &self.offset.to_le_bytes())
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.salt.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.offset.to_le_bytes());
+        crc32c::crc32c(&bytes)
     }
 }
 
@@ -80,27 +83,27 @@ impl FrameHeader {
         })
     }
 
-    /// 24 bits of a checksum of place and fields.
-    pub fn check(&self, place: Place) -> u64 {
+    /// 24 bits of a checksum of place and fields; `seed` is the place's.
+    pub fn check(&self, seed: u32) -> u64 {
         let mut bytes = [0; 29];
         bytes[..4].copy_from_slice(&self.crc.to_le_bytes());
         bytes[4..12].copy_from_slice(&self.length.to_le_bytes());
         bytes[12..20].copy_from_slice(&self.durable_back.to_le_bytes());
         bytes[20] = u8::from(self.unix_ms.is_some());
         bytes[21..].copy_from_slice(&self.unix_ms.unwrap_or(0).to_le_bytes());
-        u64::from(crc32c::crc32c_append(place.seed(), &bytes) & 0x00ff_ffff)
+        u64::from(crc32c::crc32c_append(seed, &bytes) & 0x00ff_ffff)
     }
 
-    /// Appends the annotation line, without the time line.
+    /// Appends the annotation line, without the time line; `seed` is the place's.
     ///
     /// # Panics
     ///
     /// When a number is larger than the format permits.
-    pub fn push_line(&self, out: &mut Vec<u8>, place: Place) {
+    pub fn push_line(&self, out: &mut Vec<u8>, seed: u32) {
         assert!((1..=PAYLOAD_BYTES_MAX).contains(&self.length), "a payload has a length of its own");
         assert!(self.durable_back <= BACK_BYTES_MAX && self.unix_ms.is_none_or(|unix_ms| unix_ms <= UNIX_MS_MAX));
         out.push(b'#');
-        push_base_64(out, self.check(place), CHECK_DIGITS);
+        push_base_64(out, self.check(seed), CHECK_DIGITS);
         push_base_64(out, u64::from(self.crc), CRC_DIGITS);
         push_base_64(out, self.length, 1);
         if self.durable_back > 0 || self.unix_ms.is_some() {
@@ -114,10 +117,10 @@ impl FrameHeader {
         out.push(b'\n');
     }
 
-    /// Parses an annotation line, with its line end, and verifies its check.
-    pub fn parse(line: &[u8], place: Place) -> Result<FrameHeader, FormatError> {
+    /// Parses an annotation line, with its line end, and verifies its check; `seed` is the place's.
+    pub fn parse(line: &[u8], seed: u32) -> Result<FrameHeader, FormatError> {
         match FrameHeader::parse_unchecked(line)? {
-            (header, check) if header.check(place) == check => Ok(header),
+            (header, check) if header.check(seed) == check => Ok(header),
             _ => Err(FormatError::Field("the annotation's check is wrong")),
         }
     }
@@ -178,7 +181,7 @@ mod tests {
 
     fn line(header: FrameHeader, place: Place) -> Vec<u8> {
         let mut line = Vec::new();
-        header.push_line(&mut line, place);
+        header.push_line(&mut line, place.seed());
         line
     }
 
@@ -198,7 +201,7 @@ mod tests {
                     let header = header(length, back, unix_ms);
                     let line = line(header, PLACE);
                     assert!(line.len() <= LINE_BYTES_MAX);
-                    assert_eq!(FrameHeader::parse(&line, PLACE), Ok(header));
+                    assert_eq!(FrameHeader::parse(&line, PLACE.seed()), Ok(header));
                     let mut time = Vec::new();
                     unix_ms.iter().for_each(|unix_ms| push_time_line(&mut time, *unix_ms));
                     assert!(time.len() as u64 == header.time_line_bytes() && time.len() <= TIME_LINE_BYTES_MAX);
@@ -215,7 +218,7 @@ mod tests {
                 for byte in (0..=255).filter(|byte| *byte != whole[at]) {
                     let mut other = whole.clone();
                     other[at] = byte;
-                    assert!(FrameHeader::parse(&other, PLACE).is_err(), "byte {byte} at {at}");
+                    assert!(FrameHeader::parse(&other, PLACE.seed()).is_err(), "byte {byte} at {at}");
                 }
             }
         }
@@ -225,7 +228,7 @@ mod tests {
     fn it_is_good_in_its_place_only() {
         let line = line(header(3, 0, None), PLACE);
         for other in [Place { offset: 78, ..PLACE }, Place { salt: PLACE.salt ^ 1, ..PLACE }] {
-            assert!(FrameHeader::parse(&line, other).is_err());
+            assert!(FrameHeader::parse(&line, other.seed()).is_err());
         }
     }
 
@@ -245,13 +248,13 @@ mod tests {
             format!("#{timed}Derb7vD.A.AA\n"),
             format!("#{timed}Derb7vD.A.A.A\n"),
         ] {
-            assert!(FrameHeader::parse(text.as_bytes(), PLACE).is_err(), "{text:?}");
+            assert!(FrameHeader::parse(text.as_bytes(), PLACE.seed()).is_err(), "{text:?}");
         }
     }
 
     #[test]
     fn another_version_is_told_from_no_annotation() {
-        let parse = |line: &[u8]| FrameHeader::parse(line, PLACE);
+        let parse = |line: &[u8]| FrameHeader::parse(line, PLACE.seed());
         assert_eq!(parse(b"#WBL3 1\r\n"), Err(FormatError::UnsupportedVersion));
         assert_eq!(parse(b"#WBL10 1\r\n"), Err(FormatError::UnsupportedVersion));
         assert_eq!(parse(b"#WBL1 1f 3 u 1 00000000\r\n"), Err(FormatError::NotAnAnnotation));

@@ -92,7 +92,7 @@ impl<F: StorageFile> Window<F> {
             return self.line_at(offset, grammar);
         };
         let bytes = self.bytes_at(offset, HEAD_BYTES_MAX)?;
-        let time_line = leading_line(bytes, TIME_LINE_BYTES_MAX).filter(|line| line.starts_with(TIME_PREFIX));
+        let time_line = if bytes.starts_with(TIME_PREFIX) { leading_line(bytes, TIME_LINE_BYTES_MAX) } else { None };
         let time_line = time_line.map(<[u8]>::to_vec).unwrap_or_default();
         let located = match self.line_at(offset + time_line.len() as u64, grammar)? {
             Ok(located) => located,
@@ -139,8 +139,8 @@ impl<F: StorageFile> Window<F> {
         let payload = offset + line_bytes;
         let places =
             (offset.saturating_sub(SHIFT_BYTES_MAX)..=offset + SHIFT_BYTES_MAX).map(|offset| Place { salt, offset });
-        let located = places.filter(|place| header.check(*place) == check).find_map(|place| {
-            let located = locate_header(header, place, payload).ok()?;
+        let located = places.filter(|place| header.check(place.seed()) == check).find_map(|place| {
+            let located = locate_header(header, place.offset, place.seed(), payload).ok()?;
             (located.end <= self.file_bytes()).then_some(located)
         });
         Ok(located)
@@ -189,16 +189,16 @@ fn locate(line: &[u8], offset: u64, payload: u64, grammar: Grammar) -> Result<Lo
             Ok(Located { start: offset, payload, end, crc, seed, lsn, unix_ms, durable: offset })
         }
         Grammar::Two { salt } => {
-            let place = Place { salt, offset };
-            locate_header(FrameHeader::parse(line, place)?, place, payload)
+            let seed = Place { salt, offset }.seed();
+            locate_header(FrameHeader::parse(line, seed)?, offset, seed, payload)
         }
     }
 }
 
-fn locate_header(header: FrameHeader, place: Place, payload: u64) -> Result<Located, FormatError> {
+fn locate_header(header: FrameHeader, offset: u64, seed: u32, payload: u64) -> Result<Located, FormatError> {
     let FrameHeader { length, crc, unix_ms, durable_back } = header;
     let end = payload.checked_add(length).ok_or(RANGE)?;
-    let start = place.offset.checked_sub(header.time_line_bytes()).ok_or(RANGE)?;
+    let start = offset.checked_sub(header.time_line_bytes()).ok_or(RANGE)?;
     let durable = start.checked_sub(durable_back).ok_or(RANGE)?;
-    Ok(Located { start, payload, end, crc, seed: place.seed(), lsn: None, unix_ms, durable })
+    Ok(Located { start, payload, end, crc, seed, lsn: None, unix_ms, durable })
 }

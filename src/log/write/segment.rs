@@ -100,9 +100,10 @@ impl<F: StorageFile> Segment<F> {
             push_time_line(&mut self.scratch, unix_ms);
         }
         let place = Place { salt: self.salt, offset: self.bytes + self.scratch.len() as u64 };
-        let crc = crc32c::crc32c_append(place.seed(), payload);
+        let seed = place.seed();
+        let crc = crc32c::crc32c_append(seed, payload);
         let unix_ms = is_stated.then_some(unix_ms);
-        FrameHeader { length, crc, durable_back, unix_ms }.push_line(&mut self.scratch, place);
+        FrameHeader { length, crc, durable_back, unix_ms }.push_line(&mut self.scratch, seed);
         let (at, frame_bytes) = (self.bytes, self.scratch.len() as u64 + length);
         let written = if payload.len() <= JOINED_BYTES_MAX {
             self.scratch.extend_from_slice(payload);
