@@ -3,6 +3,7 @@
 
 mod harness;
 
+use harness::cluster::free_ports;
 use harness::resp::encode;
 use harness::{PATIENCE, Server, ServerBuilder, Value, Version, each_version, paths, wait_until};
 use std::fs;
@@ -234,6 +235,43 @@ each_version! {
         assert_eq!(client.run("EXISTS key:8").integer(), 0);
         assert_eq!(client.run("HGET hash f8") == Value::Null, fields);
         assert_eq!(client.run("HGET hash f1500").text(), "5");
+    }
+
+    fn a_unit_takes_no_memory_of_its_size_when_it_is_recovered(version: Version) {
+        const MEGABYTES: u64 = 200;
+        let mut server = ServerBuilder::with_module(version).start();
+        let script = format!("for i = 1, {MEGABYTES} do server.call('SET', KEYS[1], string.rep(tostring(i % 10), 1048576)) end");
+        server.raw().call(&["EVAL", &script, "1", "key"]);
+        server.raw().run("WBL.WAIT");
+        server.kill9_and_restart();
+        assert_eq!(server.raw().run("STRLEN key").integer(), 1_048_576);
+        assert_eq!(server.wbl_info("wbl_recovered_commands"), MEGABYTES.to_string());
+        let status = fs::read_to_string(format!("/proc/{}/status", server.process_id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        let peak_kb: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!(peak_kb < 60 * 1024, "{peak_kb} KB");
+    }
+
+    fn what_a_second_server_skips_is_counted_by_its_node(version: Version) {
+        let module = paths::test_module(version);
+        let path = module.to_str().unwrap();
+        let allowed = [REFUSED, "the second server failed", SKIPPED, SUM, "no matching module type", "Changing databases number", "luster state"];
+        let builder = allowed.iter().fold(ServerBuilder::with_module(version), |builder, text| builder.allow_warning(text));
+        let [port, bus] = free_ports();
+        let builder = builder.set("bind", "127.0.0.1").set("port", &port.to_string()).set("cluster-port", &bus.to_string());
+        let mut server = builder.set("cluster-enabled", "yes").load(&module, false).start();
+        let mut client = server.raw();
+        client.run("CLUSTER ADDSLOTSRANGE 0 16383");
+        wait_until("the cluster is up", PATIENCE, || client.run("CLUSTER INFO").text().contains("cluster_state:ok"));
+        client.run("effects.value value 5 text");
+        client.run("SET after 2");
+        server.kill9();
+        server.reconfigure(|builder| builder.without(&["loadmodule", path]));
+        server.launch();
+        assert_eq!(server.wait_exit().code(), Some(1));
+        server.reconfigure(|builder| builder.set("wbl.on-replay-error", "skip"));
+        server.start();
+        assert_eq!(server.wbl_info("wbl_recovery_errors"), "1");
     }
 
     fn frames_that_hold_no_commands_end_the_start(version: Version) {

@@ -1,7 +1,9 @@
 //! Questions about keys of the selected database that leave no trace: neither statistics nor access times change, and nothing expires.
 
+use super::call::OwnedString;
 use super::cluster::OpenedKey;
 use super::context::Ctx;
+use std::ffi::c_void;
 use valkey_module::raw;
 
 /// The type of a key's value.
@@ -52,6 +54,29 @@ impl Ctx<'_> {
             // SAFETY: it is stopped once.
             unsafe { api!(ValkeyModule_StreamIteratorStop)(open) };
             (found == OK).then_some((id.ms, id.seq))
+        })
+    }
+
+    /// The value of a field of a hash.
+    pub fn hash_field(self, key: &[u8], field: &[u8]) -> Option<Vec<u8>> {
+        let field = OwnedString::new(field);
+        self.with_key(key, raw::VALKEYMODULE_READ, |open| {
+            if open.is_null() {
+                return None;
+            }
+            let mut value: *mut raw::ValkeyModuleString = std::ptr::null_mut();
+            let (flags, end) = (raw::VALKEYMODULE_HASH_NONE as i32, std::ptr::null_mut::<c_void>());
+            // SAFETY: the key is open, and other types than hashes are refused; pairs of a live string and a live place end with null.
+            let found = unsafe { api!(ValkeyModule_HashGet)(open, flags, field.as_raw(), &raw mut value, end) };
+            if found != OK || value.is_null() {
+                return None;
+            }
+            // SAFETY: the server made the string for the caller, who reads it and frees it once.
+            unsafe {
+                let bytes = super::shells::bytes(value).to_vec();
+                api!(ValkeyModule_FreeString)(std::ptr::null_mut(), value);
+                Some(bytes)
+            }
         })
     }
 

@@ -134,10 +134,10 @@ fn ask(ctx: Ctx<'_>, query: &Query, key: &[u8]) -> Option<Outcome> {
         Query::StreamLength => value(ctx.key_length(key, KeyKind::Stream)?.to_string().as_bytes()),
         Query::ListLength => value(ctx.key_length(key, KeyKind::List)?.to_string().as_bytes()),
         Query::Field(field) => {
-            let found = ctx.ask("HGET", [key, field])?;
+            let found = ctx.hash_field(key, field)?;
             let expiry = || ctx.ask("HPEXPIRETIME", [key, b"FIELDS", b"1", field]);
             let expires = server_version(ctx) >= FIELD_EXPIRY_SINCE && expiry()?.element(0)?.integer() >= 0;
-            Some(Outcome::Field(found.bytes().to_vec(), expires))
+            Some(Outcome::Field(found, expires))
         }
         Query::Value => value(ctx.ask("GET", [key])?.bytes()),
         Query::FieldExpiries(fields) => {

@@ -22,6 +22,9 @@ const FOLD: &str = "WBL_FOLD";
 /// The second server listens there, as a server must listen somewhere; `temp-` marks it as a leftover if it stays.
 const SOCKET: &str = "temp-fold.socket";
 
+/// The second server leaves there how many commands of the log it has skipped.
+const SKIPPED: &str = "temp-fold.skipped";
+
 /// No command of the log is too long for the second server: it was taken by the first.
 const BULK_BYTES_MAX: &str = "9223372036854775807";
 
@@ -52,19 +55,46 @@ pub(super) fn is_folding() -> bool {
     std::env::var_os(FOLD).is_some()
 }
 
-/// Has a second server turn the folder's log into a base. Nobody may have the folder open.
+/// Of the second server: tells the first how many commands of the log were skipped.
+///
+/// # Errors
+/// It could not be told.
+pub(super) fn leave_skipped(folder: &Path, count: u64) -> Result<(), String> {
+    if count == 0 {
+        return Ok(());
+    }
+    std::fs::write(folder.join(SKIPPED), count.to_string())
+        .map_err(|error| format!("{SKIPPED} can't be written: {error}"))
+}
+
+/// How many commands of the log the second server has skipped.
+fn take_skipped(folder: &Path) -> u64 {
+    let path = folder.join(SKIPPED);
+    let count = std::fs::read_to_string(&path).ok().and_then(|count| count.parse().ok());
+    // What stays is a leftover, which is removed when writing starts.
+    let _ = std::fs::remove_file(path);
+    count.unwrap_or(0)
+}
+
+/// Has a second server turn the folder's log into a base; returns how many commands it has skipped (`wbl.on-replay-error skip`). Nobody may have
+/// the folder open.
 ///
 /// # Errors
 /// Why it could not, for the server's log.
-pub(super) fn fold(ctx: Ctx<'_>, folder: &Path) -> Result<(), String> {
+pub(super) fn fold(ctx: Ctx<'_>, folder: &Path) -> Result<u64, String> {
     log(
         Level::Notice,
         "a node of a cluster can't replay a log: a second server, outside of the cluster, makes a base of it",
     );
     let command = command(ctx, folder)?;
-    let folder = folder.to_path_buf();
-    let status = while_loading(ctx, "wbl-second", show_progress, move || run(command, folder))??;
-    if status.success() { Ok(()) } else { Err(format!("the second server failed: {status}; its log says why")) }
+    take_skipped(folder);
+    let path = folder.to_path_buf();
+    let status = while_loading(ctx, "wbl-second", show_progress, move || run(command, path))??;
+    if status.success() {
+        Ok(take_skipped(folder))
+    } else {
+        Err(format!("the second server failed: {status}; its log says why"))
+    }
 }
 
 /// Ends the second server, if one runs: this server ends.

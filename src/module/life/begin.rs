@@ -99,11 +99,12 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(),
             "the log's folder holds a state: it takes the place of the data that the server loaded by itself",
         );
     }
-    let opened = fold(ctx, opened)?;
+    let (opened, skipped) = fold(ctx, opened)?;
     // Whether the folder can be written to is found before anything is replaced.
     let prepared = opened.prepare(unix_ms()).map_err(|error| error.to_string())?;
-    let (source, report) = recovery::recover(ctx, recovery::Source::Prepared(Box::new(prepared)))?;
+    let (source, mut report) = recovery::recover(ctx, recovery::Source::Prepared(Box::new(prepared)))?;
     points::reach(Point::Recovered);
+    report.errors += skipped;
     with(|module| module.recovered = Some(report));
     let recovery::Source::Prepared(prepared) = source else { return Err("the recovery's state was lost".into()) };
     write(ctx, prepared.start().map_err(|error| error.to_string())?, Alone::now(ctx))?;
@@ -116,21 +117,22 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(),
     if second_server::is_folding() {
         base::begin_anew(ctx).map_err(|(reason, _)| reason)?;
         drop(end::stop(ctx));
+        second_server::leave_skipped(&with(|module| module.folder.clone()).unwrap_or_default(), report.errors)?;
         exit_now(0);
     }
     Ok(())
 }
 
-/// A node of a cluster cannot replay commands: has a second server make a base of them.
-fn fold(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<OpenedFolder, String> {
+/// A node of a cluster cannot replay commands: has a second server make a base of them. Returns how many it has skipped, too.
+fn fold(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(OpenedFolder, u64), String> {
     if !ctx.flags().in_cluster() || !cluster::has_commands(&opened).map_err(|error| error.to_string())? {
-        return Ok(opened);
+        return Ok((opened, 0));
     }
     // The second server locks the folder.
     drop(opened);
     let folder = with(|module| module.folder.clone()).unwrap_or_default();
-    second_server::fold(ctx, &folder)?;
-    load::open_folder(load::LOCK_PATIENCE)
+    let skipped = second_server::fold(ctx, &folder)?;
+    Ok((load::open_folder(load::LOCK_PATIENCE)?, skipped))
 }
 
 /// `CONFIG SET wbl.enabled`.
