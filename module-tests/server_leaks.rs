@@ -263,6 +263,64 @@ each_version! {
         }
     }
 
+    fn unblocking_a_client_in_a_transaction_shows_nothing_early(version: Version) {
+        let mut scene = Scene::start(version);
+        let mut administrator = scene.server.raw();
+        let unblock = |administrator: &mut RawConnection, id: i64| {
+            pipeline(administrator, &format!("MULTI; CLIENT UNBLOCK {id}; EXEC"));
+        };
+        for lever in Lever::ALL {
+            // A script has run, and waits for nothing but the disk.
+            let mut script = scene.server.raw();
+            let id = script.run("CLIENT ID").integer();
+            scene.freeze(lever);
+            script.send_text("EVAL return(redis.call('SET','k','v')) 0");
+            scene.assert_withheld(&mut script, "EVAL");
+            unblock(&mut administrator, id);
+            ["OK", "QUEUED"].iter().for_each(|expected| assert_eq!(administrator.reply().text(), *expected));
+            assert_eq!(format!("{:?}", administrator.reply()), "[:0]", "{lever:?}");
+            scene.assert_withheld(&mut script, "EVAL after CLIENT UNBLOCK");
+            scene.thaw();
+            assert_eq!(script.reply().text(), "OK");
+        }
+        // So has a reader whose entries wait.
+        scene.prepare(&["XADD s 0-1 f v", "XGROUP CREATE s g $"]);
+        for read in ["XREAD BLOCK 0 STREAMS s $", "XREADGROUP GROUP g c BLOCK 0 STREAMS s >"] {
+            let (mut reader, mut writer) = (scene.server.raw(), scene.server.raw());
+            let id = reader.run("CLIENT ID").integer();
+            reader.send_text(read);
+            scene.wait_blocked(1);
+            scene.freeze(Lever::Sync);
+            writer.send_text("XADD s * f entry");
+            scene.assert_withheld(&mut reader, read);
+            unblock(&mut administrator, id);
+            scene.assert_withheld(&mut reader, read);
+            scene.thaw();
+            assert_eq!(reader.reply().items().len(), 1, "{read}: its entries");
+            writer.reply();
+            (0..3).for_each(|_| drop(administrator.reply()));
+            assert_eq!(reader.run("PING").text(), "PONG");
+        }
+        scene.end();
+    }
+
+    fn misses_do_not_fill_the_memory_while_the_disk_hangs(version: Version) {
+        let mut scene = Scene::of(ServerBuilder::with_module(version).set("wbl.notify-keyspace-events", "KEm"));
+        scene.freeze(Lever::Sync);
+        let mut writer = scene.server.raw();
+        writer.send_text("SET k v");
+        let mut client = scene.server.raw();
+        let misses: Vec<u8> = (0..10_000).flat_map(|number| encode(&["GET".to_string(), format!("none{number}")])).collect();
+        for _ in 0..3 {
+            client.send_bytes(&misses).expect("the server takes the commands");
+            (0..10_000).for_each(|_| drop(client.reply()));
+        }
+        assert!(scene.gauge("wbl_notices_lost") >= 19_000, "all but some are dropped");
+        scene.thaw();
+        writer.reply();
+        scene.end();
+    }
+
     fn a_failing_bitfield_is_logged_as_itself(version: Version) {
         let mut scene = Scene::start(version);
         scene.prepare(&["SETRANGE big 100000 x", "SETRANGE small 1 x"]);

@@ -24,6 +24,8 @@ pub struct Client {
     pub debugs_scripts: bool,
     /// It has queued a CLIENT PAUSE.
     pub queued_pause: bool,
+    /// It has queued a CLIENT UNBLOCK.
+    pub queued_unblock: bool,
     /// A command that the module runs for it has its answer, which waits for the disk.
     pub is_answered: bool,
     /// It has queued commands since a MULTI, before they were seen.

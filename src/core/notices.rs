@@ -125,6 +125,11 @@ impl Notices {
         all
     }
 
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len() + self.running.len()
+    }
+
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty()

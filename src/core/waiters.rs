@@ -38,6 +38,21 @@ impl<T> Waiters<T> {
         taken
     }
 
+    /// Takes out the first of those that are wanted, with its position.
+    pub fn take_first(&mut self, is_wanted: impl Fn(&T) -> bool) -> Option<(Lsn, T)> {
+        let (lsn, index) = self
+            .queue
+            .iter()
+            .find_map(|(lsn, waiters)| waiters.iter().position(&is_wanted).map(|index| (*lsn, index)))?;
+        let waiters = self.queue.get_mut(&lsn)?;
+        let waiter = waiters.remove(index);
+        if waiters.is_empty() {
+            self.queue.remove(&lsn);
+        }
+        self.len -= 1;
+        Some((lsn, waiter))
+    }
+
     /// Takes out everyone.
     pub fn take_all(&mut self) -> Vec<T> {
         self.len = 0;
@@ -68,6 +83,9 @@ mod tests {
         assert!(waiters.take_up_to(Lsn::new(0)).is_empty());
         assert_eq!(waiters.take_up_to(Lsn::new(5)), ["a", "b", "c"]);
         assert_eq!(waiters.len(), 1);
+        waiters.push(Lsn::new(7), "e");
+        assert_eq!(waiters.take_first(|name| *name == "e"), Some((Lsn::new(7), "e")));
+        assert_eq!((waiters.take_first(|name| *name == "e"), waiters.len()), (None, 1));
         assert_eq!(waiters.take_all(), ["d"]);
         assert!(waiters.is_empty());
     }

@@ -234,6 +234,15 @@ pub(super) enum Answer {
 unsafe impl Send for Answer {}
 
 impl Answer {
+    /// Answers the context's client with it.
+    pub(super) fn send(&self, ctx: Ctx<'_>) {
+        match self {
+            Answer::Error(text) => ctx.reply_error(text),
+            Answer::Reply(reply) if reply.kind() == ReplyKind::Error && ctx.reply_with_error_of(reply) => {}
+            Answer::Reply(reply) => ctx.reply_with(reply),
+        }
+    }
+
     /// For ValkeyModule_UnblockClient, whose callbacks own it then.
     pub(super) fn into_raw(self) -> *mut c_void {
         Box::into_raw(Box::new(self)).cast()

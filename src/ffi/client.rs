@@ -39,6 +39,14 @@ impl Held {
         unsafe { api!(ValkeyModule_SetDisconnectCallback)(self.raw.as_ptr(), Some(super::shells::blocked_left as _)) };
     }
 
+    /// In the time-out callback of the client: it gets its answer with that.
+    pub fn answer_now(mut self, ctx: Ctx<'_>) {
+        if let Some(answer) = self.answer.take() {
+            answer.send(ctx);
+        }
+        self.release();
+    }
+
     /// Lets the reply go. Any thread. The client may have died meanwhile.
     pub fn release(mut self) {
         let answer = self.answer.take().map_or(std::ptr::null_mut(), Answer::into_raw);

@@ -206,9 +206,10 @@ impl<'a> Ctx<'a> {
         Held::from_raw(blocked)
     }
 
-    /// In a command of the module: blocks its client without a limit; what it gets is told with [`Held::set_answer`].
-    pub fn block_for_answer(self) -> Option<Held> {
-        let timeout = Some(super::shells::blocked_timeout as _);
+    /// In a command of the module: blocks its client without a limit; what it gets is told with [`Held::set_answer`]. CLIENT UNBLOCK ends the wait
+    /// of one that is `interruptible`, as the server does for commands that wait for something, and leaves others alone.
+    pub fn block_for_answer(self, interruptible: bool) -> Option<Held> {
+        let timeout = if interruptible { Some(super::shells::blocked_timeout as _) } else { None };
         let (reply, free) = (Some(super::shells::blocked_answer as _), Some(super::shells::free_answer as _));
         // SAFETY: the context is valid (type invariant); the callbacks are shells with the server's signatures; the private data, which comes with
         // the release, is an `Answer`.

@@ -2,7 +2,7 @@
 //! acknowledgement, a panic ends the process rather than let a reply go on a broken state.
 
 use super::api;
-use super::call::{Answer, OwnedString, Reply, ReplyKind, take_own_call};
+use super::call::{Answer, OwnedString, Reply, take_own_call};
 use super::client::User;
 use super::context::{Ctx, detached};
 use super::errors::find_optional_functions;
@@ -384,14 +384,8 @@ pub(super) unsafe extern "C" fn blocked_answer(
             let answer = api!(ValkeyModule_GetBlockedClientPrivateData)(ctx);
             (Ctx::from_raw(ctx), Answer::borrow_raw(answer))
         };
-        match (ctx, answer) {
-            (Some(ctx), Some(Answer::Error(text))) => ctx.reply_error(text),
-            (Some(ctx), Some(Answer::Reply(reply)))
-                if !(reply.kind() == ReplyKind::Error && ctx.reply_with_error_of(reply)) =>
-            {
-                ctx.reply_with(reply);
-            }
-            _ => {}
+        if let (Some(ctx), Some(answer)) = (ctx, answer) {
+            answer.send(ctx);
         }
     });
     OK

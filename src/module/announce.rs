@@ -143,6 +143,9 @@ impl Module {
             let flags = ctx.flags();
             let db = if flags.in_script() && !flags.in_exec() { self.script_db } else { None };
             let reads = self.note_read(self.newest_read(ctx, filter, known.reads, db));
+            if filter.arg(0).eq_ignore_ascii_case(b"client") {
+                self.announce_client_command(ctx, filter);
+            }
             let verdict = self.announce_running(ctx, filter, client, known, None);
             // The end asked for before may have come already, when the server made room.
             return Verdict { watch_unit: verdict.watch_unit || reads, ..verdict };
@@ -191,8 +194,13 @@ impl Module {
         let db = self.info_of(ctx, client).map_or(0, |info| info.db);
         self.capture.command(client, Class::Exec, Some(db), std::iter::empty());
         (self.script_db, self.script_select) = (Some(db), None);
-        let finished = self.clients.get_mut(client).map(|client| client.transaction.finish(db, &self.dirty));
-        let (shown, runs_others) = finished.unwrap_or_default();
+        let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
+        let unblocks = std::mem::take(&mut record.queued_unblock);
+        let (mut shown, runs_others) = record.transaction.finish(db, &self.dirty);
+        if unblocks && self.capture.has_waiting_commands() {
+            // Whose wait it ends gets an answer that depends on keys which that waited for.
+            shown = shown.max(self.dirty.any_change());
+        }
         // Only its queueing passes the filter, so that whatever it runs is waited for here.
         let may_yield = runs_others;
         let reads = self.note_read(shown) || runs_others && !self.dirty.is_empty();
@@ -274,6 +282,7 @@ impl Module {
             _ => positions.into_iter().for_each(|index| set.key(filter.arg(index))),
         }
         record.queued_pause |= is_client_pause(filter);
+        record.queued_unblock |= unblocked_client(filter).is_some();
         // CONFIG RESETSTAT sets the count of error replies back, which shows whether one of the commands has failed.
         let class = if filter.arg(0).eq_ignore_ascii_case(b"config") { Class::Opaque } else { known.class };
         let args = (0..filter.len()).map(|index| filter.arg(index));
@@ -368,7 +377,8 @@ impl Module {
             }
             Class::Write(spec) if spec.is_wrapped() => (active || !spec.blocks || !blocks()).then_some(wrap::CALL),
             Class::Write(spec) if is_failing_bitfield(filter, spec) => Some(wrap::CALL),
-            Class::Write(spec) if spec.blocks || spec.is_unknown() => None,
+            // The server lets RESTORE-ASKING into a slot that arrives, and not the module's command.
+            Class::Write(spec) if spec.blocks || spec.is_unknown() || spec.name == "restore-asking" => None,
             Class::Write(spec) => {
                 let args = || (0..filter.len()).map(|index| filter.arg(index));
                 let may_show = || shown.is_some() && !reads::is_effective(spec.name, args());

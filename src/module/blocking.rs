@@ -6,7 +6,7 @@
 use crate::core::reads::Reads;
 use crate::core::table::CommandSpec;
 use crate::ffi::{Ctx, Held, Promise, Reply};
-use crate::module::units::ask_for_unit_end;
+use crate::module::units::{ask_for_unit_end, wait_now};
 use crate::module::{Frame, UnitHold, errors, with, wrap};
 
 /// A client whose command waits.
@@ -21,7 +21,7 @@ pub(crate) struct Blocked {
 /// The command waits: so does the context's client.
 pub(super) fn block(ctx: Ctx<'_>, spec: Option<&'static CommandSpec>, command: &[&[u8]], promise: Promise) {
     let client = ctx.client_id();
-    let Some(held) = ctx.block_for_answer() else {
+    let Some(held) = ctx.block_for_answer(true) else {
         promise.abort();
         return ctx.reply_error(errors::CANNOT_BLOCK);
     };
@@ -74,8 +74,16 @@ pub fn answered(ctx: Ctx<'_>, client: u64, reply: Reply<'static>) {
 
 /// CLIENT UNBLOCK id TIMEOUT: the context's client waits no longer.
 pub(super) fn timed_out(ctx: Ctx<'_>) {
-    left(ctx.client_id());
-    ctx.reply_null_array();
+    let client = ctx.client_id();
+    if with(|module| module.clients.get(client).is_some_and(|client| client.is_answered)) != Some(true) {
+        left(client);
+        return ctx.reply_null_array();
+    }
+    // It has its answer, which waits for the disk, and no other. The filter does not see a CLIENT UNBLOCK that an EXEC runs.
+    if let Some(Some((lsn, waiting))) = with(|module| module.log()?.withdraw(client)) {
+        wait_now(ctx, lsn);
+        waiting.held.answer_now(ctx);
+    }
 }
 
 /// The client has disconnected, or CLIENT UNBLOCK id ERROR has ended its wait.

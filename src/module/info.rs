@@ -65,6 +65,7 @@ impl Module {
             ("blocked_stream_readers", number(self.blocked.len() as u64)),
             ("state_images", number(self.counters.state_images)),
             ("unknown_commands", number(self.counters.unknown_commands)),
+            ("notices_lost", number(self.counters.notices_lost)),
             ("units", number(self.counters.units)),
             ("log_frames", counter(crate::log::Statistics::frames)),
             ("log_bytes", counter(crate::log::Statistics::bytes)),

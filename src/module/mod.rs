@@ -74,6 +74,7 @@ struct Counters {
     wrapped: u64,
     scripts: u64,
     unknown_commands: u64,
+    notices_lost: u64,
 }
 
 /// The module's state.

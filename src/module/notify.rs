@@ -5,6 +5,9 @@ use crate::ffi::{Ctx, Level, follow_all_events, log};
 use crate::module::config::{Setting, value};
 use crate::module::{Module, server, with};
 
+/// While so many messages wait for the disk, keys that are missed raise none.
+const WAITING_MAX: usize = 10_000;
+
 /// The classes that are to be published.
 fn classes() -> EventClasses {
     EventClasses::from_bits(u32::try_from(value(Setting::NotifyKeyspaceEvents)).unwrap_or(0))
@@ -31,6 +34,15 @@ pub(super) fn event(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8]) {
 
 /// `new`, which belongs to the unit that makes the key, or `keymiss`, which tells of no change and stands behind those before it.
 pub(super) fn event_without_change(ctx: Ctx<'_>, class: u32, name: &[u8], key: &[u8]) {
+    // Writes wait where too much is pending; reads, whose misses these are, do not.
+    let is_lost = with(|module| {
+        let lost = name == b"keymiss" && module.notices.len() >= WAITING_MAX && classes().publish(class);
+        module.counters.notices_lost += u64::from(lost);
+        lost
+    });
+    if is_lost == Some(true) {
+        return;
+    }
     event(ctx, class, name, key);
     with(|module| {
         if name == b"keymiss" && !module.capture.has_unit() {

@@ -68,6 +68,11 @@ impl Release {
         }
     }
 
+    /// Takes a client that waits out, with the position that it waits for.
+    pub(super) fn withdraw(&self, client: u64) -> Option<(Lsn, Waiting)> {
+        lock(&self.waiters).take_first(|waiting| waiting.client == client)
+    }
+
     /// Has the event loop woken when the durable position moves next. Read the position afterwards.
     pub(super) fn wake_when_durable(&self) {
         self.wake.store(true, Ordering::Release);

@@ -39,14 +39,10 @@ fn schedule(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
     if !flags.can_block() {
         return ctx.reply_error(errors::CANNOT_BLOCK);
     }
-    let Some(held) = ctx.block_for_answer() else { return ctx.reply_error(errors::CANNOT_BLOCK) };
+    let Some(held) = ctx.block_for_answer(false) else { return ctx.reply_error(errors::CANNOT_BLOCK) };
     let command = command.iter().map(|arg| arg.to_vec()).collect();
     let script = Script { client: ctx.client_id(), held, command, db: ctx.selected_db(), resp3: flags.is_resp3() };
-    with(|module| {
-        // As on a stock server it executes, and does not wait for something that CLIENT UNBLOCK could end.
-        module.clients.get_mut(script.client).into_iter().for_each(|client| client.is_answered = true);
-        module.scripts.push_back(script);
-    });
+    with(|module| module.scripts.push_back(script));
 }
 
 /// Runs the scripts that wait, in their order. While writes are paused they wait on, as their clients would have without the module.

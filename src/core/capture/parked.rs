@@ -10,6 +10,11 @@ impl Capture {
         self.parked.get(&client).map(|leaf| &leaf.args)
     }
 
+    /// Whether there is any such command.
+    pub fn has_waiting_commands(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
     /// Whether such keys wait to be logged, and no unit is open.
     pub fn has_suspects(&self) -> bool {
         self.unit.is_none() && !self.suspects.is_empty()
