@@ -92,6 +92,12 @@ each_version! {
             assert!(!client.call(&["EVAL", &script, "0"]).is_error());
             client.run("FLUSHALL");
         }
+        let streams: Vec<String> = (1..=50_000).map(|stream| stream.to_string()).collect();
+        let fill = "for i = 1, 50000 do redis.call('XGROUP', 'CREATE', i, 'g', '$', 'MKSTREAM') end";
+        assert!(!client.call(&["EVAL", fill, "0"]).is_error());
+        let next = vec![">".to_string(); streams.len()];
+        client.call(&[&words("XREADGROUP GROUP g c STREAMS")[..], &streams, &next].concat());
+        client.run("FLUSHALL");
         if version == Version::V9_1 {
             let fill = each("redis.call('HSET', 'h', i, i) redis.call('HPEXPIRE', 'h', 10000000 + i * 1000, 'FIELDS', 1, i)");
             assert!(!client.call(&["EVAL", &fill, "0"]).is_error());

@@ -13,7 +13,7 @@ pub use exec::Done;
 use postponed::Postponed;
 
 use crate::core::dirty::DbKey;
-use crate::core::leaf::{Args, ClientId, Event, EventKind, Leaf, LeafEvent, Outcome, Query, Told};
+use crate::core::leaf::{Args, ClientId, Event, EventKind, Found, Leaf, LeafEvent, Outcome, Query, Told};
 use crate::core::reads;
 use crate::core::rewrite::rewrite;
 use crate::core::table::{CommandSpec, Rule};
@@ -66,6 +66,7 @@ pub struct Capture {
     queues: HashMap<ClientId, Queue>,
     /// The client whose EXEC was announced, or seen to run, last.
     executing: Option<ClientId>,
+    errors: exec::ErrorReplies,
     /// The end of the open unit was told, and put off.
     put_off: bool,
     postponed: Vec<Postponed>,
@@ -296,12 +297,11 @@ impl Capture {
         self.put_off && self.unit.is_some()
     }
 
-    /// The unit has ended: takes it out, complete but for the images that it asks for. `errors` is how many error replies the server has sent,
-    /// where [`Capture::asks_for_errors`].
-    pub fn end_unit(&mut self, errors: Option<u64>) -> Option<Unit> {
+    /// The unit has ended: takes it out, complete but for the images that it asks for. `read` tells how many error replies the server has sent.
+    pub fn end_unit(&mut self, read: impl FnOnce() -> Option<u64>) -> Option<Unit> {
         self.put_current_away();
         self.put_off = false;
-        self.end_exec(errors);
+        self.end_exec(read);
         self.unit.take()
     }
 
@@ -385,6 +385,7 @@ impl Capture {
             events: Vec::new(),
             told: None,
             wrapped: false,
+            found: Found::default(),
             unseen_since: None,
         });
         (leaf.client, leaf.spec, leaf.db, leaf.wrapped) = (client, spec, db, false);
@@ -401,6 +402,7 @@ impl Capture {
             leaf.args.clear();
             leaf.told = None;
             leaf.unseen_since = None;
+            leaf.found = Found::default();
             self.spare.push(leaf);
         }
     }

@@ -3,6 +3,9 @@
 use crate::core::pending::GroupChange;
 use crate::core::stream_reads::StreamRead;
 use crate::core::table::{CommandSpec, Keys, Rule};
+use std::cell::OnceCell;
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 /// A client's id, as the server counts them.
@@ -152,6 +155,8 @@ pub struct Event<'a> {
     pub db: u32,
     /// The key.
     pub key: &'a [u8],
+    /// The event's name.
+    pub name: &'a [u8],
     /// What happened.
     pub kind: EventKind,
     /// The server removed the key by itself: expired or evicted.
@@ -237,19 +242,32 @@ pub struct Leaf {
     pub told: Option<Told>,
     /// It runs inside the module's own command: all events are its, whichever client the server names, and it is known to have run.
     pub wrapped: bool,
+    /// Its arguments, to be found by their content; filled at the first event of a wrapped command.
+    pub found: Found,
     /// The unit's time when it was announced, if it has changed data unseen unless it raises an event.
     pub unseen_since: Option<i64>,
+}
+
+/// Arguments by their hash, so that a command of many keys does not go through all of them for the event of each.
+#[derive(Debug, Default)]
+pub struct Found(OnceCell<(RandomState, HashSet<u64>)>);
+
+impl Found {
+    fn contains(&self, args: &Args, wanted: &[u8]) -> bool {
+        let (hasher, hashes) = self.0.get_or_init(|| {
+            let hasher = RandomState::new();
+            let hashes = args.slices().iter().skip(1).map(|arg| hasher.hash_one(arg)).collect();
+            (hasher, hashes)
+        });
+        hashes.contains(&hasher.hash_one(wanted))
+    }
 }
 
 impl Leaf {
     /// Whether the event is its own. Inside the module's own command the server names other clients; what other modules do there is told by
     /// its key.
     pub fn has_raised(&self, event: &Event<'_>) -> bool {
-        if self.wrapped {
-            (1..self.args.len()).any(|index| self.args.get(index) == Some(event.key))
-        } else {
-            self.client == event.client
-        }
+        if self.wrapped { self.found.contains(&self.args, event.key) } else { self.client == event.client }
     }
 
     /// What must be asked about the key of an event of this kind.
@@ -297,6 +315,7 @@ impl Leaf {
             events: Vec::new(),
             told: None,
             wrapped: false,
+            found: Found::default(),
             unseen_since: None,
         }
     }

@@ -36,6 +36,7 @@ impl Hooks {
             client,
             db: 0,
             key: key.as_bytes(),
+            name: name.as_bytes(),
             kind: EventKind::of(name.as_bytes()),
             removed_by_server: name == "expired" || name == "evicted",
             expired: name == "expired",
@@ -79,12 +80,12 @@ impl Hooks {
             self.write(client, command);
         }
         self.0.command(client, Class::Exec, Some(0), std::iter::empty());
-        self.0.exec(client, Some(errors), NOW_MS);
+        self.0.exec(client, || Some(errors), NOW_MS);
         self
     }
 
     fn end(&mut self) -> (String, Vec<String>) {
-        match self.0.end_unit(Some(0)) {
+        match self.0.end_unit(|| Some(0)) {
             Some(unit) => told(unit),
             None => (String::new(), Vec::new()),
         }
@@ -115,6 +116,14 @@ fn told(mut unit: Unit) -> (String, Vec<String>) {
         .filter(|command| !["MULTI", "EXEC", "SELECT 0"].contains(&command.as_str()))
         .collect();
     (commands.join("; "), images)
+}
+
+/// How many arguments the capture looks at while `body` runs.
+fn work_of(body: impl FnOnce()) -> usize {
+    let count = || leaf::work::ARGUMENTS_READ.with(std::cell::Cell::get);
+    let before = count();
+    body();
+    count() - before
 }
 
 #[test]
@@ -340,7 +349,7 @@ fn databases_that_change_places_take_their_images_along() {
     for _ in 0..2 {
         hooks.0.databases_swapped(3, 5, NOW_MS);
     }
-    let mut unit = hooks.0.end_unit(Some(0)).expect("a unit");
+    let mut unit = hooks.0.end_unit(|| Some(0)).expect("a unit");
     let expected = [(1, std::sync::Arc::from(&b"last"[..])), (3, std::sync::Arc::from(&b"k"[..]))];
     assert!(unit.touched().all(|key| expected.contains(&key)));
     assert_eq!(unit.take_images(), expected.into());
@@ -380,4 +389,23 @@ fn a_bitfield_that_may_fail_is_imaged_only_where_no_event_shows_what_it_did() {
         hooks.0.wrapped_done(answered, None, NOW_MS);
         assert_eq!(hooks.logged(), logged);
     }
+}
+
+#[test]
+fn work_for_a_wrapped_command_grows_with_its_keys_only() {
+    let work = |count: usize| {
+        let keys: Vec<String> = (0..count).map(|index| format!("k{index}")).collect();
+        let mut hooks = Hooks::new();
+        let spec = table::find("del").expect("in the table");
+        let words = ["DEL"].into_iter().chain(keys.iter().map(String::as_str));
+        work_of(|| {
+            hooks.0.wrapped(1, spec, 0, words.map(str::as_bytes));
+            keys.iter().rev().for_each(|key| _ = hooks.event(7, "del", key));
+            hooks.event(7, "module", "other");
+            hooks.0.wrapped_done(true, None, NOW_MS);
+            assert_eq!(hooks.imaged().len(), count + 1, "an event of another module's key makes images of all");
+        })
+    };
+    let (short, long) = (work(200), work(800));
+    assert!(long <= 5 * short, "{short}, then {long}");
 }

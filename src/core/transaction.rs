@@ -3,6 +3,7 @@
 //! The events of an EXEC do not show which queued command raised them. A 9.1 server reports each command that has run, in order: the events
 //! since the command before are its own. On other servers the transaction is taken as a whole (`whole.rs`).
 
+mod proof;
 mod whole;
 
 use crate::core::dirty::DbKey;
@@ -233,9 +234,12 @@ impl Queue {
         matches!(&self.phase, Phase::Whole(whole) if whole.has_begun())
     }
 
-    /// Whether the server's count of error replies matters.
-    pub fn asks_for_errors(&self) -> bool {
-        matches!(&self.phase, Phase::Whole(whole) if whole.asks_for_errors())
+    /// How many error replies the server had sent before, if it matters whether there are more by now.
+    pub fn errors_before(&self) -> Option<u64> {
+        match &self.phase {
+            Phase::Whole(whole) => whole.errors_before(),
+            _ => None,
+        }
     }
 
     /// The unit's time when the EXEC was announced.
@@ -282,11 +286,11 @@ impl Queue {
         }
     }
 
-    /// Takes an event of the EXEC.
-    pub fn event(&mut self, event: LeafEvent) {
+    /// Takes an event of the EXEC, which has this name.
+    pub fn event(&mut self, name: &[u8], event: LeafEvent) {
         match &mut self.phase {
             Phase::Stepwise(running) => running.events.push(event),
-            Phase::Whole(whole) => whole.event(&mut self.leaves, event),
+            Phase::Whole(whole) => whole.event(&mut self.leaves, name, event),
             Phase::Queueing | Phase::Refused => {}
         }
     }

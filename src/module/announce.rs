@@ -127,6 +127,10 @@ impl Module {
     fn announce(&mut self, ctx: Ctx<'_>, filter: &Filter, is_nested: bool) -> Verdict {
         let client = filter.client_id();
         let known = self.known(filter.arg(0), filter.arg(1));
+        if filter.arg(0).eq_ignore_ascii_case(b"config") {
+            // RESETSTAT.
+            self.capture.forget_error_replies();
+        }
         if !is_nested {
             self.drop_leftovers();
             self.top_client = client;
@@ -207,7 +211,7 @@ impl Module {
         // Where it has no writes, what its scripts do is seen as that of any script.
         if !self.capture.has_queued_writes(client) || self.watch_results(ctx) {
             self.capture.exec_stepwise(client);
-        } else if self.capture.exec(client, server::error_replies(ctx), ctx.unit_time_us() / 1000) {
+        } else if self.capture.exec(client, || server::error_replies(ctx), ctx.unit_time_us() / 1000) {
             self.announced = Announced::UnseenExec { runs_before: server::runs_of(ctx, "exec") };
             return Verdict { may_yield, ..Verdict::WATCH };
         }

@@ -97,6 +97,7 @@ pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server
             client,
             db: ctx.selected_db(),
             key,
+            name: event,
             kind,
             removed_by_server: by_server && kind != EventKind::FieldsExpired,
             expired: event == b"expired" && !is_write,

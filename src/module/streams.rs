@@ -3,6 +3,7 @@
 use crate::core::pending::{GroupChange, PendingEntry};
 use crate::core::stream_reads::StreamRead;
 use crate::ffi::{Ctx, Reply, ReplyKind};
+use std::collections::{HashMap, HashSet};
 
 /// The changes of a command that has just run in this context's database; `None` where they cannot be told exactly.
 pub(super) fn changes(ctx: Ctx<'_>, args: &[&[u8]], reply: &Reply<'_>, created: bool) -> Option<Vec<GroupChange>> {
@@ -46,17 +47,14 @@ fn read_group(ctx: Ctx<'_>, args: &[&[u8]], reply: &Reply<'_>, created: bool) ->
     let (group, consumer) = (args.get(read.group?)?, args.get(read.group? + 1)?);
     let consumer = created.then(|| consumer.to_vec());
     let keys = args.get(read.keys)?;
-    if keys.iter().enumerate().any(|(index, key)| keys.iter().take(index).any(|other| other == key)) {
+    if keys.iter().collect::<HashSet<_>>().len() < keys.len() {
         // Which of its entries stand for which of the names is not told.
         return None;
     }
+    let mut read = entries_by_stream(reply)?;
     let mut changes = Vec::new();
     for key in keys {
-        let entries = entries_of(reply, key);
-        let ids = match &entries {
-            Some(entries) => entry_ids(entries)?,
-            None => Vec::new(),
-        };
+        let ids = read.remove(*key).unwrap_or_default();
         if ids.is_empty() && consumer.is_none() {
             continue;
         }
@@ -65,16 +63,16 @@ fn read_group(ctx: Ctx<'_>, args: &[&[u8]], reply: &Reply<'_>, created: bool) ->
     Some(changes)
 }
 
-/// The entries that a reply of XREADGROUP has for a stream: an array of pairs, or a map in RESP3.
-fn entries_of<'a>(reply: &'a Reply<'_>, key: &[u8]) -> Option<Reply<'a>> {
-    (0..reply.len()).find_map(|index| match reply.kind() {
-        ReplyKind::Map => reply.map_element(index).filter(|(name, _)| name.bytes() == key).map(|(_, entries)| entries),
-        _ => {
-            // An element of an element lives as long as the outer reply.
-            let is_key = reply.element(index)?.element(0)?.bytes() == key;
-            if is_key { reply.element_of_element(index, 1) } else { None }
+/// The ids of the entries that a reply of XREADGROUP has for each stream: an array of pairs, or a map in RESP3.
+fn entries_by_stream(reply: &Reply<'_>) -> Option<HashMap<Vec<u8>, Vec<Vec<u8>>>> {
+    let stream = |index| {
+        if let Some((name, entries)) = reply.map_element(index) {
+            return Some((name.bytes().to_vec(), entry_ids(&entries)?));
         }
-    })
+        let pair = reply.element(index)?;
+        Some((pair.element(0)?.bytes().to_vec(), entry_ids(&pair.element(1)?)?))
+    };
+    (0..reply.len()).map(stream).collect()
 }
 
 /// The ids of a list of entries or of plain ids. `None` when an entry has been deleted: it is pending and cannot be claimed again.

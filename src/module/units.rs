@@ -66,8 +66,7 @@ pub(super) fn finish_unit(ctx: Ctx<'_>) {
             module.unit_reads = None;
         }
         let waits = !module.unit_holds.is_empty() || module.unit_reads.is_some();
-        let errors = if module.capture.asks_for_errors() { server::error_replies(ctx) } else { None };
-        module.capture.end_unit(errors).or_else(|| waits.then(|| Unit::new(0)))
+        module.capture.end_unit(|| server::error_replies(ctx)).or_else(|| waits.then(|| Unit::new(0)))
     });
     if let Some(Some(unit)) = unit {
         complete(ctx, unit);

@@ -2,6 +2,36 @@
 
 use super::{Capture, ClientId, DbKey, Event, EventKind, LeafEvent, Postponed, Queue, Unit};
 
+/// After the count was seen to have moved it is read before EXEC, too, for so many of them.
+const READ_BEFORE: u32 = 1000;
+
+/// The server's count of error replies. To read it costs more than a short EXEC.
+#[derive(Debug, Default)]
+pub(super) struct ErrorReplies {
+    /// What it was when it was read last: if it is the same later, it has not moved. CONFIG RESETSTAT alone makes it less.
+    last: Option<u64>,
+    read_before: u32,
+}
+
+impl ErrorReplies {
+    /// A value that it had before now.
+    fn before(&mut self, read: impl FnOnce() -> Option<u64>) -> Option<u64> {
+        if self.last.is_none() || self.read_before > 0 {
+            self.read_before = self.read_before.saturating_sub(1);
+            self.last = read();
+        }
+        self.last
+    }
+
+    fn after(&mut self, before: u64, now: Option<u64>) -> Option<u64> {
+        if now != Some(before) {
+            self.read_before = READ_BEFORE;
+        }
+        self.last = now;
+        now
+    }
+}
+
 /// What the server tells of a command that has run.
 #[derive(Clone, Copy, Debug)]
 pub struct Done {
@@ -14,6 +44,11 @@ pub struct Done {
 }
 
 impl Capture {
+    /// The server's count of error replies may be set back.
+    pub fn forget_error_replies(&mut self) {
+        self.errors = ErrorReplies::default();
+    }
+
     /// The client has queued a SELECT of this database.
     pub fn queued_select(&mut self, client: ClientId, db: u32) {
         if let Some(queue) = self.queues.get_mut(&client) {
@@ -61,11 +96,11 @@ impl Capture {
         self.executing == Some(client) && self.queues.get(&client).is_some_and(Queue::is_stepwise)
     }
 
-    /// The client's EXEC is about to run, on any other server; `errors` is how many error replies that has sent so far. Returns whether it has
+    /// The client's EXEC is about to run, on any other server; `read` tells how many error replies that has sent so far. Returns whether it has
     /// commands that no event tells of, so that the unit's end must be asked for.
-    pub fn exec(&mut self, client: ClientId, errors: Option<u64>, now_ms: i64) -> bool {
+    pub fn exec(&mut self, client: ClientId, read: impl FnOnce() -> Option<u64>, now_ms: i64) -> bool {
         if let Some(queue) = self.queues.get_mut(&client) {
-            queue.take_as_a_whole(errors, now_ms);
+            queue.take_as_a_whole(self.errors.before(read), now_ms);
         }
         let Some(postponed) = self.silent_part(client) else { return false };
         self.postponed.push(postponed);
@@ -145,7 +180,8 @@ impl Capture {
         // It runs: an EXEC that the server made wait is seen again here.
         self.executing = Some(client);
         if let Some(queue) = self.queues.get_mut(&client) {
-            queue.event(LeafEvent { kind: event.kind, db: event.db, key: db_key.1, outcome: event.outcome });
+            queue
+                .event(event.name, LeafEvent { kind: event.kind, db: event.db, key: db_key.1, outcome: event.outcome });
         }
     }
 
@@ -155,15 +191,9 @@ impl Capture {
         self.executing = self.executing.filter(|executing| *executing != client);
     }
 
-    /// Whether the server's count of error replies is needed to end the unit.
-    pub fn asks_for_errors(&self) -> bool {
-        let queue = self.executing.and_then(|client| self.queues.get(&client));
-        self.unit.as_ref().is_some_and(|unit| !unit.has_images()) && queue.is_some_and(Queue::asks_for_errors)
-    }
-
     /// The EXEC that was announced, if there is one, has ended: its commands in their order, or images of all keys that changed where something
     /// can't be known exactly.
-    pub(super) fn end_exec(&mut self, errors: Option<u64>) {
+    pub(super) fn end_exec(&mut self, read: impl FnOnce() -> Option<u64>) {
         let Some(client) = self.executing.take() else { return };
         let Some(queue) = self.queues.get_mut(&client) else { return };
         if queue.is_stepwise() {
@@ -180,6 +210,8 @@ impl Capture {
             return;
         }
         let unit = self.unit.get_or_insert_with(|| Unit::new(queue.now_ms()));
+        let errors =
+            queue.errors_before().filter(|_| !unit.has_images()).and_then(|before| self.errors.after(before, read()));
         if unit.has_images() || !queue.seal(errors, unit) {
             unit.image_touched();
             queue.image_unseen(unit);

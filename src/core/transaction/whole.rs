@@ -1,12 +1,13 @@
 //! An EXEC on a server that does not report the commands that it runs.
 //!
-//! What is known is that it has run, from any event of it, and whether one of its commands was answered with an error, from the server's count
-//! of error replies. Where none was, all of them have run, and doing the same again to the same dataset has the same effect: they are
+//! What is known is that it has run, from any event of it, and whether one of its commands was answered with an error: from the events where
+//! each command raised its own, from the server's count of error replies elsewhere. Where none was, all of them have run, and doing the same again to the same dataset has the same effect: they are
 //! logged as they were queued, with relative times made absolute. Where the server chooses part of the effect (the id of an XADD, the
 //! digits of a float), the events show it: a command of these kinds raises exactly one event of its own kind for its key, unless it fails.
 //!
 //! Everything else is logged as the resulting state of the keys that changed.
 
+use super::proof::Proof;
 use crate::core::leaf::{EventKind, Leaf, LeafEvent, Query};
 use crate::core::rewrite;
 use crate::core::table::Rule;
@@ -27,6 +28,8 @@ pub struct Whole {
     told: HashMap<(EventKind, Box<[u8]>), VecDeque<usize>>,
     /// The place of the command that raised the last event, where that is known.
     last: Option<usize>,
+    /// Whether events show that nothing has failed.
+    proof: Proof,
     /// Keys that came from other databases or keys.
     arrived: Vec<Arc<[u8]>>,
 }
@@ -45,7 +48,7 @@ fn own_event(leaf: &Leaf) -> Option<EventKind> {
 impl Whole {
     /// One of which nothing is known.
     pub fn unknown() -> Whole {
-        Whole { errors_before: None, begun: false, now_ms: 0, told: HashMap::new(), last: None, arrived: Vec::new() }
+        Whole::new(&VecDeque::new(), None, 0)
     }
 
     /// One of these commands.
@@ -56,7 +59,8 @@ impl Whole {
                 told.entry((kind, key.into())).or_default().push_back(place);
             }
         }
-        Whole { errors_before, begun: false, now_ms, told, last: None, arrived: Vec::new() }
+        let proof = if errors_before.is_some() { Proof::of(leaves) } else { Proof::default() };
+        Whole { errors_before, begun: false, now_ms, told, last: None, proof, arrived: Vec::new() }
     }
 
     /// The place of the command whose own event this is.
@@ -89,9 +93,9 @@ impl Whole {
         self.now_ms
     }
 
-    /// Whether the server's count of error replies matters still.
-    pub fn asks_for_errors(&self) -> bool {
-        self.begun && self.errors_before.is_some()
+    /// How many error replies the server had sent before, if it matters whether there are more by now.
+    pub fn errors_before(&self) -> Option<u64> {
+        self.errors_before.filter(|_| self.begun && !self.proof.is_complete())
     }
 
     /// Keys that came from other databases or keys. A 9.1 server does not tell their database inside EXEC.
@@ -99,9 +103,10 @@ impl Whole {
         self.arrived.iter()
     }
 
-    /// Takes an event.
-    pub fn event(&mut self, leaves: &mut VecDeque<Leaf>, event: LeafEvent) {
+    /// Takes an event of this name.
+    pub fn event(&mut self, leaves: &mut VecDeque<Leaf>, name: &[u8], event: LeafEvent) {
         self.begun = true;
+        self.proof.event(name, &event.key);
         let own = self.place_of(event.kind, &event.key);
         if own.is_some()
             && let Some(places) = self.told.get_mut(&(event.kind, (*event.key).into()))
@@ -125,7 +130,7 @@ impl Whole {
     /// Adds all effects to the unit, in order; none of them (`false`) when one cannot be known exactly. `errors` is how many error replies the
     /// server has sent by now.
     pub fn seal(&self, leaves: &VecDeque<Leaf>, db: Option<u32>, errors: Option<u64>, unit: &mut Unit) -> bool {
-        let nothing_failed = self.errors_before.is_some() && self.errors_before == errors;
+        let nothing_failed = self.errors_before.is_some() && (self.proof.is_complete() || self.errors_before == errors);
         let Some(db) = db.filter(|_| self.begun && nothing_failed) else { return false };
         let mut effects = Unit::new(unit.now_ms);
         let exact = leaves.iter().all(|leaf| match own_event(leaf) {
