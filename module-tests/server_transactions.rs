@@ -244,3 +244,39 @@ each_version! {
         assert!(grown < 8 * MEGABYTE, "{grown} bytes more");
     }
 }
+
+each_version! {
+    fn a_transaction_after_an_aborted_one_is_logged_whole(version: Version) {
+        let mut server = ServerBuilder::with_module(version).in_memory().start();
+        let mut client = server.raw();
+        pending_entry(&mut client);
+        for refused in ["NOSUCH", "SET k", "BITFIELD"] {
+            client.run("MULTI");
+            assert!(client.call(&words(refused)).is_error(), "{refused}");
+            assert!(client.call(&["EXEC"]).is_error(), "{refused}");
+            let done = transaction(&mut client, &["SET a 1", "XACK x g 1-1", "INCR a"]);
+            assert!(!done.is_error(), "{done:?}");
+            client.run("WBL.WAIT");
+            assert_survives(&mut server, refused);
+            client = server.raw();
+            client.run("XGROUP SETID x g 0");
+            client.run("XREADGROUP GROUP g c STREAMS x >");
+        }
+    }
+
+    fn what_follows_a_command_that_failed_in_the_module_is_logged(version: Version) {
+        let mut server = ServerBuilder::with_module(version).in_memory().start();
+        let mut client = server.raw();
+        for failing in ["GETSET l x", "GETDEL l"] {
+            client.run("DEL l");
+            client.run("RPUSH l a");
+            assert!(client.call(&words(failing)).is_error(), "{failing}");
+            let mut other = server.raw();
+            ["RPUSH l b", "SET x 1", "INCR x"].iter().for_each(|command| drop(other.run(command)));
+            other.call(&["EVAL", "return redis.call('RPUSH', KEYS[1], 'c')", "1", "l"]);
+            other.run("WBL.WAIT");
+            assert_survives(&mut server, failing);
+            client = server.raw();
+        }
+    }
+}

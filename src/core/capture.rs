@@ -107,10 +107,11 @@ impl Capture {
                 }
             }
             Class::Exec => {
-                if let Some(queue) = self.queues.get_mut(&client)
-                    && queue.execute(db)
-                {
-                    self.executing = Some(client);
+                // An EXEC ends the transaction whatever becomes of it, so that the next MULTI begins a new one.
+                match self.queues.get_mut(&client).map(|queue| queue.execute(db)) {
+                    Some(true) => self.executing = Some(client),
+                    Some(false) => self.end_queue(client),
+                    None => {}
                 }
             }
             Class::ReadOnly | Class::Container | Class::Watch | Class::Unwatch => {}

@@ -243,6 +243,10 @@ impl Module {
     /// The command has run: whether it changed data, and the newest change that commands inside of it have read.
     pub(super) fn leave_frame(&mut self) -> Option<(bool, Option<Lsn>)> {
         let frame = self.frame.take()?;
+        // A frame and its command end together, whichever way the command went: what comes next is not its own.
+        if self.capture.is_wrapping() {
+            self.capture.wrapped_done(false, None, 0);
+        }
         let read = self.unit_reads.take();
         Some((frame.changed && self.life.is_active(), self.undurable(read)))
     }
