@@ -111,13 +111,23 @@ fn a_manifest_older_than_the_segments_is_damage() {
 
 #[test]
 fn a_manifest_from_before_another_log_is_damage() {
-    let disk = two_segments();
-    let older = disk.contents(MANIFEST_NAME).unwrap();
-    let mut writer = reopen(&disk).unwrap().into_folder().begin(Begin::Empty, UNIX_MS).unwrap();
-    write(&mut writer, 6..7);
-    drop(writer);
-    disk.put(MANIFEST_NAME, &older);
-    assert!(damage(&disk).contains("does not name it"));
+    for begin in [Begin::Empty, Begin::WaitsForBase] {
+        let disk = two_segments();
+        let older = disk.contents(MANIFEST_NAME).unwrap();
+        let kept = disk.restart_image();
+        let mut writer = reopen(&disk).unwrap().into_folder().begin(begin, UNIX_MS).unwrap();
+        if writer.waits_for_base() {
+            checkpoint(&mut writer, b"base");
+        }
+        write(&mut writer, 6..7);
+        drop(writer);
+        // With the files that it names, so that nothing else is wrong.
+        for name in [segment_name(1), segment_name(2)] {
+            disk.put(&name, &kept.contents(&name).unwrap());
+        }
+        disk.put(MANIFEST_NAME, &older);
+        assert!(damage(&disk).contains("does not name it"), "{begin:?}");
+    }
 }
 
 #[test]
