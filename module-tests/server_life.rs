@@ -307,6 +307,12 @@ each_version! {
         dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "after kill -9");
     }
 
+    fn what_changed_before_the_log_was_active_is_shown_when_it_is_durable(version: Version) {
+        // Where the main thread learns of the base before it reads the commands there is nothing to see.
+        let seen = (0..20).any(|_| reads_wait_for_what_changed_before(version));
+        assert!(seen, "no write ran between the base and the state active");
+    }
+
     fn a_shutdown_that_is_refused_leaves_the_log_working_and_nobody_waiting(version: Version) {
         let builder = ServerBuilder::with_module(version).set_words("save", &["3600", "1"]);
         let builder = builder.allow_warning("no new base").allow_warning("rror").allow_warning("module fork child");
@@ -519,6 +525,32 @@ each_version! {
             server.raw().run("DEL c");
         }
     }
+}
+
+/// A write that runs when the base is in place and the main thread does not know: `false` when it ran later.
+fn reads_wait_for_what_changed_before(version: Version) -> bool {
+    let builder = ServerBuilder::stock(version).set("enable-module-command", "yes");
+    let mut server = builder.variable(VARIABLE, "base-installed:stop").start();
+    let (mut writer, mut reader, mut control) = (server.raw(), server.raw(), server.raw());
+    [&mut writer, &mut reader, &mut control].into_iter().for_each(|client| drop(client.run("SET k old")));
+    control.run(&format!("MODULE LOADEX {} CONFIG wbl.debug-commands yes", paths::module().display()));
+    server.wait_stopped();
+    writer.send_bytes(b"WBL.DEBUG SYNC HOLD\r\nSET k new\r\n").unwrap();
+    server.go_on();
+    assert_eq!(writer.reply(), Value::Simple("OK".into()));
+    wait_until("the log is active", PATIENCE, || {
+        info_field(&mut control, "wbl", "wbl_state").as_deref() == Some("active")
+    });
+    if writer.silent(&mut control).is_ok() {
+        control.run("WBL.DEBUG SYNC RELEASE");
+        return false;
+    }
+    assert_eq!(writer.reply(), Value::Simple("OK".into()));
+    reader.send_text("GET k");
+    reader.assert_silent(&mut control, "a value that is not durable");
+    control.run("WBL.DEBUG SYNC RELEASE");
+    assert_eq!(reader.reply().text(), "new");
+    true
 }
 
 /// How a server ends.

@@ -355,6 +355,9 @@ impl Module {
     pub(super) fn became_visible(&mut self) {
         self.hand_over();
         let appended = self.appended();
+        // What changed until now was not noted as it changed, and may not be durable yet.
+        self.dirty.mark_all(None, appended);
+        self.dirty.mark_functions(appended);
         let Some(logging) = self.life.logging_mut() else { return };
         let before = std::mem::replace(&mut logging.visible, Visible::Yes);
         if let Visible::WithItsBase { waiting, .. } = before {
