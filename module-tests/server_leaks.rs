@@ -286,6 +286,7 @@ each_version! {
         // So has a reader whose entries wait.
         scene.prepare(&["XADD s 0-1 f v", "XGROUP CREATE s g $"]);
         for read in ["XREAD BLOCK 0 STREAMS s $", "XREADGROUP GROUP g c BLOCK 0 STREAMS s >"] {
+            scene.prepare(&["XGROUP SETID s g $"]);
             let (mut reader, mut writer) = (scene.server.raw(), scene.server.raw());
             let id = reader.run("CLIENT ID").integer();
             reader.send_text(read);

@@ -13,7 +13,7 @@ use crate::module::arguments::{
     unblocked_client,
 };
 use crate::module::server::Known;
-use crate::module::settle::{Announced, belongs_to_announced, settle};
+use crate::module::settle::{Announced, belongs_to_running, settle};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_late, finish_suspects, wait_before_yield};
 use crate::module::{Module, refusal, server, with, wrap};
 use std::ffi::CStr;
@@ -89,7 +89,9 @@ pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
 /// Whether the command is one of a script's or another module's, inside of a client's command or by itself.
 fn is_nested(ctx: Ctx<'_>, filter: &Filter) -> bool {
     let inside = with(|module| module.frame.is_some() || !module.clients.contains(filter.client_id()));
-    inside != Some(false) || ctx.flags().in_script() || belongs_to_announced(ctx)
+    // The commands of an EXEC have passed the filter before.
+    let flags = ctx.flags();
+    inside != Some(false) || flags.in_script() || flags.in_exec() || belongs_to_running(ctx, filter.client_id())
 }
 
 impl Module {
@@ -138,6 +140,8 @@ impl Module {
         match known.class {
             // Neither scripts nor modules can run these.
             Class::Multi | Class::EndMulti => return self.announce_bounds(client, known.class),
+            // While another client's script runs long the server refuses it, and discards the transaction.
+            Class::Exec if is_nested => return self.announce_bounds(client, Class::EndMulti),
             Class::Exec => return self.announce_exec(ctx, client),
             Class::Watch | Class::Unwatch => return self.announce_watch(ctx, filter, client, known.class),
             _ => {}
@@ -147,6 +151,8 @@ impl Module {
             let flags = ctx.flags();
             let db = if flags.in_script() && !flags.in_exec() { self.script_db } else { None };
             let reads = self.note_read(self.newest_read(ctx, filter, known.reads, db));
+            // It may go by the id of an EXEC's client, and is none of what that has queued.
+            let client = if self.capture.is_queueing(client) { 0 } else { client };
             if filter.arg(0).eq_ignore_ascii_case(b"client") {
                 self.announce_client_command(ctx, filter);
             }

@@ -29,18 +29,22 @@ pub(super) enum Announced {
     Watch(Vec<DbKey>),
 }
 
-/// Whether what comes through the filter belongs to the script or module's command that was announced last: that runs.
+/// Whether what comes through the filter under this client's id belongs to something that runs: the script or module's command that was announced
+/// last, or the work of another module at the end of a unit.
 ///
-/// Its client's id says little, as the server gives the ids of connected clients to those of modules' threads. But where nothing runs, the server
-/// ends the unit after any call of a command, and the unit's end has been asked for.
-pub(super) fn belongs_to_announced(ctx: Ctx<'_>) -> bool {
-    let announced = || with(|module| matches!(module.announced, Announced::Opaque)) == Some(true);
-    if !announced() {
+/// The id says little, as the server gives the ids of connected clients to those of modules' threads. But where nothing runs, the server ends the
+/// unit after any call of a command, and the unit's end has been asked for.
+pub(super) fn belongs_to_running(ctx: Ctx<'_>, client: ClientId) -> bool {
+    let may = with(|module| {
+        let shares_id = || module.clients.get(client).is_some_and(|client| client.shares_id);
+        matches!(module.announced, Announced::Opaque) || module.unit_end_asked && shares_id()
+    });
+    if may != Some(true) {
         return false;
     }
     ask_for_unit_end(ctx);
     commands::call_for_nothing(ctx);
-    with(|module| module.unit_end_asked) == Some(true) && announced()
+    with(|module| module.unit_end_asked) == Some(true)
 }
 
 /// The command announced last has run by now, or never will: applies what it did.
