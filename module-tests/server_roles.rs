@@ -4,6 +4,7 @@
 
 mod harness;
 
+use harness::scene::Lever;
 use harness::server::info_field;
 use harness::{PATIENCE, RawConnection, Scene, Server, ServerBuilder, Value, Version, each_version, wait_until};
 
@@ -215,4 +216,26 @@ fn promote(server: &mut Server) {
     expected = harness::dataset::read(&mut client);
     server.kill9_and_restart();
     harness::dataset::assert_same(&harness::dataset::read(&mut server.raw()), &expected, "after the second crash");
+}
+
+each_version! {
+    fn whose_reply_is_let_go_at_a_demotion_does_not_hang(version: Version) {
+        let builder = ServerBuilder::with_module(version).allow_warning("Error condition on socket for SYNC");
+        let mut scene = Scene::of(builder);
+        let mut writer = scene.server.raw();
+        scene.freeze(Lever::Sync);
+        writer.send_text("SET k v");
+        wait_until("the reply is held", PATIENCE, || scene.gauge("wbl_clients_waiting_ack") == 1);
+        let mut admin = scene.server.raw();
+        // The disk goes on while the server sleeps, so that the reply is let go before the demotion, and taken up after it.
+        admin.send_bytes(format!("DEBUG SLEEP 1\r\n{NOWHERE}\r\n").as_bytes()).unwrap();
+        scene.thaw();
+        match writer.try_reply() {
+            Ok(reply) => assert_eq!(reply, Value::Simple("OK".into())),
+            Err(error) => {
+                let waits = [std::io::ErrorKind::WouldBlock, std::io::ErrorKind::TimedOut];
+                assert!(!waits.contains(&error.kind()), "the client hangs");
+            }
+        }
+    }
 }

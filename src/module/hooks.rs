@@ -297,6 +297,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         module.wait_for_resumed(ctx);
         module.hand_over();
         if let Some(log) = module.log() {
+            log.iteration_ended();
             let durable = log.log().durable();
             module.dirty.clean_up_to(durable);
             module.clients.iteration_ended(durable);

@@ -127,6 +127,11 @@ pub(super) fn queued_commands(ctx: Ctx<'_>, client: u64) -> Option<usize> {
     listed_field(ctx, client, "multi")?.parse().ok()
 }
 
+/// Whether the server will close the client when it has its reply.
+pub(super) fn closes_after_reply(ctx: Ctx<'_>, client: u64) -> bool {
+    listed_field(ctx, client, "flags").is_some_and(|flags| flags.contains('c'))
+}
+
 /// Whether the client watches any key.
 pub(super) fn watches_keys(ctx: Ctx<'_>, client: u64) -> bool {
     listed_field(ctx, client, "watch").is_some_and(|count| count != "0")

@@ -98,6 +98,12 @@ fn demote(ctx: Ctx<'_>) {
         ctx.close_client(waiting.client);
         waiting.held.release();
     }
+    // The server has ended the wait of those, too, whose reply was let go a moment ago, and lost the reply.
+    for client in log_open.iter().flat_map(|log| log.take_leaving()) {
+        if server::closes_after_reply(ctx, client) {
+            ctx.close_client(client);
+        }
+    }
     drop(log_open);
     match end::stop(ctx) {
         Some(rest) => with(|module| module.life = Life::Replica(rest)),
