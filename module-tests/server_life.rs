@@ -313,6 +313,80 @@ each_version! {
         assert!(seen, "no write ran between the base and the state active");
     }
 
+    fn a_disk_that_fails_before_the_first_base_ends_no_server(version: Version) {
+        let warning = "the log failed before its first base";
+        let builder = ServerBuilder::stock(version).set("enable-module-command", "yes").set("enable-debug-command", "yes");
+        let mut server = builder.allow_warning(warning).start();
+        let mut client = server.raw();
+        client.run("SET k v");
+        let folder = server.log_folder();
+        let load = format!("MODULE LOADEX {} CONFIG wbl.dir {} CONFIG wbl.debug-commands yes", paths::module().display(), folder.display());
+        client.run(SLOW_SAVE);
+        client.run(&load);
+        let mut waiting = fail_before_the_first_base(&mut server);
+        let told = format!("{:?}", waiting.reply());
+        assert!(told.contains("not enabled: the log failed"), "{told}");
+        assert_eq!(server.wbl_info("wbl_state"), "disabled");
+        assert!(server.wbl_info("wbl_failure").contains(warning), "{}", server.wbl_info("wbl_failure"));
+        assert_eq!(client.run("GET k").text(), "v");
+        client.run("SET k w");
+        let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.is_empty(), "{left:?}");
+        // Mended.
+        client.run("CONFIG SET rdb-key-save-delay 0");
+        client.run("CONFIG SET wbl.enabled no");
+        client.run("CONFIG SET wbl.enabled yes");
+        client.run("WBL.WAIT");
+        assert_eq!(server.wbl_info("wbl_failure"), "");
+        let expected = dataset::read(&mut client);
+        server.kill9();
+        server.reconfigure(|_| module(version).allow_warning(warning));
+        server.start();
+        dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "after it was mended");
+    }
+
+    fn a_disk_that_fails_after_a_promotion_leaves_reads_and_refuses_writes(version: Version) {
+        let mut server = module(version).allow_warning("the log can't begin").start();
+        let mut client = server.raw();
+        client.run("SET k v");
+        client.run(NOWHERE);
+        client.run(SLOW_SAVE);
+        client.run("REPLICAOF NO ONE");
+        let mut waiting = fail_before_the_first_base(&mut server);
+        assert!(waiting.reply().is_error());
+        assert_eq!(server.wbl_info("wbl_state"), "failing");
+        assert_eq!(client.run("GET k").text(), "v");
+        assert!(format!("{:?}", client.call(&["SET", "k", "w"])).starts_with("-MISCONF"));
+        client.run("CONFIG SET wbl.enabled no");
+        client.run("CONFIG SET rdb-key-save-delay 0");
+        client.run("CONFIG SET wbl.enabled yes");
+        client.run("WBL.WAIT");
+        let expected = dataset::read(&mut client);
+        server.kill9_and_restart();
+        dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "after it was mended");
+    }
+
+    fn a_log_that_waits_for_its_base_keeps_no_more_than_that_needs(version: Version) {
+        let mut server = with_dump(version);
+        server.stop();
+        server.reconfigure(|_| module(version).allow_warning("no new base").variable(VARIABLE, "base-child:kill"));
+        server.launch();
+        let mut client = server.wait_answers();
+        let failures = |server: &Server| server.log().matches("no new base").count();
+        for round in 1..4 {
+            wait_until("a base has failed", PATIENCE, || failures(&server) >= round);
+            client.run(&format!("SETRANGE filler {} x", 1 << 20));
+            client.run("SET more v");
+        }
+        wait_until("the segments before the last try are removed", PATIENCE, || segment_count(&server) <= 2);
+        server.point("base-child", "CLEAR");
+        client.run("WBL.WAIT");
+        let expected = dataset::read(&mut client);
+        server.reconfigure(ServerBuilder::no_variables);
+        server.kill9_and_restart();
+        dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "after kill -9");
+    }
+
     fn a_shutdown_that_is_refused_leaves_the_log_working_and_nobody_waiting(version: Version) {
         let builder = ServerBuilder::with_module(version).set_words("save", &["3600", "1"]);
         let builder = builder.allow_warning("no new base").allow_warning("rror").allow_warning("module fork child");
@@ -578,6 +652,21 @@ impl Stop {
 }
 
 /// A server with the module that may meet what its first start on data brings about.
+/// A child takes a minute for each key that it saves.
+const SLOW_SAVE: &str = "CONFIG SET rdb-key-save-delay 60000000";
+
+/// While the child that writes the first base takes its time, the disk fails; somebody waits for the log.
+fn fail_before_the_first_base(server: &mut Server) -> RawConnection {
+    wait_until("the child runs", PATIENCE, || !children(server.process_id()).is_empty());
+    let mut waiting = server.raw();
+    assert_eq!(server.wbl_info("wbl_state"), "baselining");
+    waiting.send_text("WBL.WAIT");
+    let _strace = Strace::attach(server.process_id(), Injection::Fail { error: "EIO", from: 1 });
+    server.raw().run("SET while failing");
+    wait_until("the failure is seen", PATIENCE, || server.wbl_info("wbl_state") != "baselining");
+    waiting
+}
+
 fn module(version: Version) -> ServerBuilder {
     let builder = ServerBuilder::with_module(version).allow_warning("takes the place of the data");
     builder.allow_warning("There is a module fork child").allow_warning("Error condition on socket for SYNC")

@@ -163,7 +163,7 @@ pub fn blocked_reply(ctx: Ctx<'_>, args: &[&[u8]]) {
     }
     match with(|module| module.log().map(|log| log.log().durable().get())) {
         Some(Some(durable)) => ctx.reply_integer(i64::try_from(durable).unwrap_or(i64::MAX)),
-        _ => ctx.reply_error(errors::NOT_ENABLED),
+        _ => ctx.reply_error(&refusal::no_log_text()),
     }
 }
 
@@ -223,7 +223,7 @@ fn wait(ctx: Ctx<'_>, args: &[&[u8]]) {
         }
         (State::Replica, _) => ctx.reply_error(errors::IS_REPLICA),
         (State::Failing, _) => ctx.reply_error(&refusal::text()),
-        _ => ctx.reply_error(errors::NOT_ENABLED),
+        _ => ctx.reply_error(&refusal::no_log_text()),
     }
 }
 
@@ -254,7 +254,7 @@ fn checkpoint(ctx: Ctx<'_>, args: &[&[u8]]) {
         State::Active | State::Baselining => {}
         State::Replica => return ctx.reply_error(errors::IS_REPLICA),
         State::Failing => return ctx.reply_error(&refusal::text()),
-        _ => return ctx.reply_error(errors::NOT_ENABLED),
+        _ => return ctx.reply_error(&refusal::no_log_text()),
     }
     if !flags.can_block() {
         return ctx.reply_error(errors::CANNOT_BLOCK);

@@ -35,6 +35,11 @@ pub fn no_log(reason: &str) -> String {
     format!("MISCONF Writes are refused as they could not be kept: {}", one_line(reason))
 }
 
+/// There is no log, as it could not begin.
+pub fn without_log(reason: &str) -> String {
+    format!("{NOT_ENABLED}: {}", one_line(reason))
+}
+
 /// An error reply is one line.
 fn one_line(text: &str) -> String {
     text.replace(['\r', '\n', '\0'], " ")

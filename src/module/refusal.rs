@@ -31,3 +31,9 @@ pub(super) fn text() -> String {
         None => errors::no_log("the log could not begin when the command was queued"),
     }
 }
+
+/// What a client is told whose command needs a log.
+pub(super) fn no_log_text() -> String {
+    let reason = with(|module| module.life.failure().map(String::from)).flatten();
+    reason.map_or_else(|| errors::NOT_ENABLED.into(), |reason| errors::without_log(&reason))
+}

@@ -1,7 +1,7 @@
 //! The one way out for replies: the open log with those who wait for it.
 
 use crate::core::waiters::Waiters;
-use crate::ffi::{Held, Level, exit_now, log, wake_event_loop};
+use crate::ffi::{Held, wake_event_loop};
 use crate::log::{Flusher, LogError, LogWriter, Lsn};
 use crate::module::gate::GatedStorage;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +25,7 @@ pub(super) struct Release {
     leaving: Arc<Mutex<Leaving>>,
     /// The event loop waits for the durable position to move.
     wake: Arc<AtomicBool>,
+    has_failed: Arc<AtomicBool>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -44,7 +45,7 @@ fn release_up_to(waiters: &Mutex<Waiters<Waiting>>, leaving: &Mutex<Leaving>, du
 }
 
 impl Release {
-    /// Starts the writer thread. On the first error of the disk the process ends, as with the server's `appendfsync always`.
+    /// Starts the writer thread. On the first error of the disk it wakes the event loop, which decides what that means.
     pub(super) fn start(writer: LogWriter<GatedStorage>) -> Result<Release, LogError> {
         let waiters = Arc::new(Mutex::new(Waiters::default()));
         let leaving = Arc::new(Mutex::new(Leaving::default()));
@@ -57,14 +58,18 @@ impl Release {
                 wake_event_loop();
             }
         });
-        let on_error = Box::new(|error: &LogError| {
-            log(
-                Level::Warning,
-                &format!("the log can't be written: {error}. Exiting, as nothing can be acknowledged any more."),
-            );
-            exit_now(1)
+        let has_failed = Arc::new(AtomicBool::new(false));
+        let fails = Arc::clone(&has_failed);
+        let on_error = Box::new(move |_: &LogError| {
+            fails.store(true, Ordering::Release);
+            wake_event_loop();
         });
-        Ok(Release { flusher: Flusher::start(writer, on_durable, on_error)?, waiters, leaving, wake })
+        Ok(Release { flusher: Flusher::start(writer, on_durable, on_error)?, waiters, leaving, wake, has_failed })
+    }
+
+    /// Whether the log has failed, so that nothing more becomes durable.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
     }
 
     /// The log itself.

@@ -7,7 +7,7 @@ use crate::log::Lsn;
 use crate::module::config::{Setting, value};
 use crate::module::release::{Release, Waiting};
 use crate::module::settle::Announced;
-use crate::module::{Module, broken, server, with};
+use crate::module::{Module, broken, life, server, with};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -180,6 +180,7 @@ pub(super) fn wait_now(ctx: Ctx<'_>, lsn: Lsn) {
     if paused {
         wait_for_resume(ctx, &log, lsn);
     } else if log.log().wait_durable(lsn, None).is_err() {
+        life::end_if_failed();
         broken("the log closed while a reply waited for it");
     }
 }
@@ -201,7 +202,10 @@ fn wait_for_resume(ctx: Ctx<'_>, log: &Release, lsn: Lsn) {
             match log.log().wait_durable(lsn, Some(PAUSED_POLL)) {
                 Ok(true) => return,
                 Ok(false) => busy.yield_to_clients(),
-                Err(_) => broken("the log closed while a reply waited for it"),
+                Err(_) => {
+                    life::end_if_failed();
+                    broken("the log closed while a reply waited for it")
+                }
             }
         }
     });

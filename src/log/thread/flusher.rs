@@ -6,7 +6,7 @@ use super::statistics::Statistics;
 use super::worker::{Handed, Message, OnDurable, OnError, Worker};
 use crate::log::error::LogError;
 use crate::log::format::Generation;
-use crate::log::format::names::temporary_base_name;
+use crate::log::format::names::{base_name, temporary_base_name};
 use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, failed};
 use crate::log::write::{Folder, LogWriter, NewBase};
@@ -29,6 +29,7 @@ pub struct Flusher<S: Storage> {
     appended: Mutex<Lsn>,
     sender: Sender<Message>,
     spare_buffers: Receiver<Vec<u8>>,
+    first_base: u64,
     next_base: AtomicU64,
     is_closing: Arc<AtomicBool>,
     threads: Mutex<Option<Threads<S>>>,
@@ -48,7 +49,7 @@ impl<S: Storage> Flusher<S> {
     pub fn start(mut writer: LogWriter<S>, on_durable: OnDurable, on_error: OnError) -> Result<Flusher<S>, LogError> {
         let start = writer.appended();
         let (storage, statistics, generation) = (writer.storage(), writer.statistics(), writer.generation());
-        let next_base = AtomicU64::new(writer.next_base());
+        let first_base = writer.next_base();
         let published = Arc::new(Published::new(start));
         let is_closing = Arc::new(AtomicBool::new(false));
         let (sender, receiver) = unbounded();
@@ -75,7 +76,8 @@ impl<S: Storage> Flusher<S> {
             appended: Mutex::new(start),
             sender,
             spare_buffers,
-            next_base,
+            first_base,
+            next_base: AtomicU64::new(first_base),
             is_closing,
             threads,
         })
@@ -192,7 +194,8 @@ impl<S: Storage> Flusher<S> {
         &self.storage
     }
 
-    /// Writes and syncs all that was handed over, publishes it unless paused, closes the log and ends the threads. The folder stays locked until what
+    /// Writes and syncs all that was handed over, publishes it unless paused, closes the log and ends the threads. A log that waits for its base is given
+    /// up, also where it has failed: [`Folder::remove_leftovers`] removes its files. The folder stays locked until what
     /// is returned is dropped. Later calls return [`LogError::Closed`].
     pub fn close(&self) -> Result<Folder<S>, LogError> {
         let Some(Threads { worker, files, tasks }) = lock(&self.threads).take() else {
@@ -205,7 +208,14 @@ impl<S: Storage> Flusher<S> {
         // It catches its own panics, and ends as nobody can send it tasks any more.
         let _ = files.join();
         let mut folder = outcome?;
-        folder.next_base = folder.next_base.max(self.next_base.load(Ordering::Relaxed));
+        let next_base = self.next_base.load(Ordering::Relaxed);
+        if folder.generation() != Some(self.generation) {
+            // The log was given up before it had a base; one may have got its name.
+            folder
+                .leftovers
+                .extend((self.first_base..next_base).flat_map(|seq| [temporary_base_name(seq), base_name(seq)]));
+        }
+        folder.next_base = folder.next_base.max(next_base);
         Ok(folder)
     }
 }

@@ -109,7 +109,10 @@ impl<S: Storage> Worker<S> {
                     // Whoever waits for the position learns of a failure from what is published.
                     let _ = self.flush(&mut group);
                 }
-                Message::Cut => drop(self.writer.cut()),
+                Message::Cut => {
+                    drop(self.writer.cut());
+                    let _ = self.files.send(Task::Remove(self.writer.take_leftovers(), None));
+                }
                 Message::NameBase(base, answer) => {
                     let outcome = self.writer.name_base(base);
                     // The thread is there as long as this one.

@@ -138,9 +138,11 @@ impl<S: Storage> LogWriter<S> {
                 log.segments.push(self.current.named(true));
             }
             log.segments.push(next.named(false));
-            self.store(&log, Some(&next.name))?;
+            let stored = self.store(&log, Some(&next.name));
+            // Where the last step failed a start may find the log.
+            self.waits_for_base = matches!(stored, Err(StepError::Untouched(_)));
+            stored?;
             self.current = next;
-            self.waits_for_base = false;
         } else {
             self.store(&log, None)?;
         }

@@ -1,5 +1,6 @@
 //! A folder between two logs: locked, known, nothing being written.
 
+use super::checkpoint::remove_files;
 use super::segment::{NewSegment, Segment};
 use super::writer::LogWriter;
 use crate::log::error::LogError;
@@ -117,6 +118,15 @@ impl<S: Storage> Folder<S> {
         Manifest::name_next(&*self.storage)?;
         self.manifest = Some(superseded);
         Ok(())
+    }
+
+    /// Removes the files that are no part of the log. Bases go first: beside a pending segment a base that nothing names is known for what it is.
+    pub fn remove_leftovers(&mut self) {
+        let (bases, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.leftovers)
+            .into_iter()
+            .partition(|name| matches!(own_name(name.as_bytes()), Some(OwnName::Base(_) | OwnName::Temporary)));
+        remove_files(&*self.storage, &bases);
+        remove_files(&*self.storage, &others);
     }
 
     /// Begins a new log. The one that was there before stands until the new one is visible, and is removed then.

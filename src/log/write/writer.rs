@@ -9,7 +9,7 @@ use super::folder::Folder;
 use super::segment::{NewSegment, Segment};
 use crate::log::error::LogError;
 use crate::log::format::Generation;
-use crate::log::format::manifest::Manifest;
+use crate::log::format::manifest::{Beginning, Manifest};
 use crate::log::format::names::segment_name;
 use crate::log::lsn::Lsn;
 use crate::log::storage::Storage;
@@ -160,23 +160,35 @@ impl<S: Storage> LogWriter<S> {
                     Err(StepError::Fatal(error)) => return Err(error),
                 }
             }
+            if writer.waits_for_base && writer.current.is_blank() {
+                writer.forget_before_cut();
+            }
             Ok(writer.appended())
         })
     }
 
+    /// The base that the log waits for begins at the current segment: whatever is before it is for no base any more.
+    fn forget_before_cut(&mut self) {
+        let (first, seq) = (self.appended(), self.current.seq);
+        let before = self.log.segments.iter().filter(|segment| segment.seq != seq);
+        self.folder.leftovers.extend(before.map(|segment| segment_name(segment.seq)));
+        self.log.segments.retain(|segment| segment.seq == seq);
+        self.log.beginning = Beginning::Empty(first);
+    }
+
     /// Makes all frames durable and marks the log as closed, so that the next start can prove that nothing is missing. A log that still waits for
-    /// its base is given up.
+    /// its base is given up, whatever has failed in it: nobody has been promised anything of it.
     pub fn close(mut self) -> Result<Folder<S>, LogError> {
         self.finish()?;
         Ok(self.into_folder())
     }
 
     pub(crate) fn finish(&mut self) -> Result<(), LogError> {
+        if self.waits_for_base {
+            return Ok(());
+        }
         self.guarded(|writer| {
             writer.sync_current()?;
-            if writer.waits_for_base {
-                return Ok(());
-            }
             let sealed = writer.current.cut_unused().and_then(|()| writer.seal());
             writer.folder.seal_error = sealed.err();
             Ok(())

@@ -4,7 +4,7 @@
 //! durable and name it in the manifest, and wake the event loop when that is done.
 
 use super::begin::NoLog;
-use super::{Visible, begin, end};
+use super::{IfLost, Visible, begin, end};
 use crate::ffi::{
     ChildResult, Ctx, Held, Level, LoadingPhase, descriptor_path, fork_child, kill_child, log, save_rdb,
     wake_event_loop,
@@ -151,7 +151,7 @@ pub(super) fn begin_anew(ctx: Ctx<'_>) -> Result<(), NoLog> {
     });
     let Some(Some(asked)) = asked else { return Ok(()) };
     let Some(rest) = end::stop_log(ctx) else { return Ok(()) };
-    let outcome = begin::begin_log(ctx, rest, Some(Begin::WaitsForBase)).and_then(|()| {
+    let outcome = begin::begin_log(ctx, rest, Some(Begin::WaitsForBase), IfLost::RefusesWrites).and_then(|()| {
         let release = with(|module| module.log().cloned()).flatten();
         let written = release.ok_or_else(|| "there is no log".into()).and_then(|release| write_here(ctx, &release));
         written.map_err(|reason| (reason, end::stop_log(ctx)))

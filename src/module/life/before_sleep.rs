@@ -1,7 +1,7 @@
 //! What the end of each iteration of the event loop does for the log's life.
 
 use super::base::Base;
-use super::{Life, base, begin, fatal, role};
+use super::{Failing, Life, base, begin, failure, fatal, role};
 use crate::ffi::Ctx;
 use crate::module::with;
 
@@ -15,9 +15,10 @@ enum Work {
 
 /// Work of the event loop's end that is not tied to units: the first recovery, bases, marks.
 pub fn before_sleep(ctx: Ctx<'_>) {
+    failure::poll(ctx);
     let work = with(|module| match &module.life {
         Life::Starting(_) => Work::Start,
-        Life::Disabled(Some(_)) | Life::Replica(_) => Work::Rest,
+        Life::Disabled(Some(_)) | Life::GivenUp(_) | Life::Replica(_) => Work::Rest,
         Life::Logging(logging) => match logging.base {
             Base::Idle | Base::Replacing => Work::None,
             Base::Now => Work::BaseNow,
@@ -35,7 +36,9 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         }
         Work::Rest => {
             with(|module| match &mut module.life {
-                Life::Disabled(Some(rest)) | Life::Replica(rest) => rest.poll(ctx),
+                Life::Disabled(Some(rest)) | Life::GivenUp(Failing { rest: Some(rest), .. }) | Life::Replica(rest) => {
+                    rest.poll(ctx)
+                }
                 _ => {}
             });
             if with(|module| matches!(module.life, Life::Replica(_))) == Some(true) {

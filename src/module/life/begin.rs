@@ -2,7 +2,7 @@
 
 use super::base::Base;
 use super::rest::{Alone, Origin, Rest};
-use super::{Life, LogFolder, Logging, OpenedFolder, State, Visible, base, end, fatal, load, role};
+use super::{IfLost, Life, LogFolder, Logging, OpenedFolder, State, Visible, base, end, fatal, load, role};
 use crate::core::unit::Batch;
 use crate::ffi::{Ctx, Level, exit_now, log};
 use crate::log::{Begin, LogWriter, NotBegun};
@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub(super) type NoLog = (String, Option<Rest>);
 
 /// Begins a new log in place of what the folder holds, if that may be. It begins with the dataset in memory; `with_what` says how where that is known.
-pub(super) fn begin_log(ctx: Ctx<'_>, rest: Rest, with_what: Option<Begin>) -> Result<(), NoLog> {
+pub(super) fn begin_log(ctx: Ctx<'_>, rest: Rest, with_what: Option<Begin>, if_lost: IfLost) -> Result<(), NoLog> {
     let begin = match rest.may_begin(server::has_data(ctx)) {
         Ok(begin) => with_what.unwrap_or(begin),
         Err(reason) => return Err((reason, Some(rest))),
@@ -30,7 +30,7 @@ pub(super) fn begin_log(ctx: Ctx<'_>, rest: Rest, with_what: Option<Begin>) -> R
     let alone = rest.alone().unwrap_or_else(|| Alone::now(ctx));
     let Some(folder) = rest.into_folder() else { return Err(("the folder was lost".into(), None)) };
     match folder.begin(begin, unix_ms()) {
-        Ok(writer) => write(ctx, writer, alone).map_err(|reason| (reason, None)),
+        Ok(writer) => write(ctx, writer, alone, if_lost).map_err(|reason| (reason, None)),
         Err(not_begun) => {
             let NotBegun { folder, error } = *not_begun;
             Err((error.to_string(), Some(Rest::new(folder, origin))))
@@ -39,7 +39,7 @@ pub(super) fn begin_log(ctx: Ctx<'_>, rest: Rest, with_what: Option<Begin>) -> R
 }
 
 /// Starts the log's threads.
-fn write(ctx: Ctx<'_>, writer: LogWriter<GatedStorage>, alone: Alone) -> Result<(), String> {
+fn write(ctx: Ctx<'_>, writer: LogWriter<GatedStorage>, alone: Alone, if_lost: IfLost) -> Result<(), String> {
     let (appended, waits_for_base) = (writer.appended(), writer.waits_for_base());
     let release = Release::start(writer).map_err(|error| error.to_string())?;
     let (commands, clients) = (server::commands(ctx)?, server::listed_clients(ctx)?);
@@ -55,7 +55,7 @@ fn write(ctx: Ctx<'_>, writer: LogWriter<GatedStorage>, alone: Alone) -> Result<
         }
         module.life = Life::Logging(Logging {
             log: Arc::new(release),
-            visible: Visible::WithItsBase { waiting: Vec::new(), failures: 0, alone },
+            visible: Visible::WithItsBase { waiting: Vec::new(), failures: 0, alone, if_lost },
             base: if waits_for_base { Base::Wanted { not_before: None } } else { Base::Idle },
             asked: Vec::new(),
         });
@@ -90,7 +90,8 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(),
                 "the folder's log was superseded when the server took its primary's dataset: the server's own data stand",
             );
         }
-        return begin_log(ctx, Rest::new(opened.into_folder(), Origin::Unknown), None).map_err(|(reason, _)| reason);
+        return begin_log(ctx, Rest::new(opened.into_folder(), Origin::Unknown), None, IfLost::ServesOn)
+            .map_err(|(reason, _)| reason);
     }
     with(|module| module.life = Life::Changing);
     if server::has_data(ctx) {
@@ -107,7 +108,7 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(),
     report.errors += skipped;
     with(|module| module.recovered = Some(report));
     let recovery::Source::Prepared(prepared) = source else { return Err("the recovery's state was lost".into()) };
-    write(ctx, prepared.start().map_err(|error| error.to_string())?, Alone::now(ctx))?;
+    write(ctx, prepared.start().map_err(|error| error.to_string())?, Alone::now(ctx), IfLost::RefusesWrites)?;
     if role_at_start(ctx)? == Role::Replica {
         // The role has changed while the log was replayed.
         role::role_changed(ctx, true);
@@ -167,7 +168,7 @@ pub(super) fn take_rest(life: &mut Life) -> Option<Rest> {
     match life.change() {
         Life::Replica(rest) => Some(rest),
         Life::Disabled(rest) => rest,
-        Life::Failing(failing) => failing.rest,
+        Life::Failing(failing) | Life::GivenUp(failing) => failing.rest,
         other => {
             *life = other;
             None
@@ -197,7 +198,7 @@ fn enable(ctx: Ctx<'_>) -> Result<(), String> {
 fn enable_in(ctx: Ctx<'_>, rest: Rest) -> Result<(), NoLog> {
     let role = role_at_start(ctx);
     if role == Ok(Role::Primary) {
-        return begin_log(ctx, rest, None);
+        return begin_log(ctx, rest, None, IfLost::ServesOn);
     }
     match role.and_then(|_| rest.may_begin(server::has_data(ctx))) {
         Ok(_) => {

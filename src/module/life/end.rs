@@ -2,7 +2,7 @@
 
 use super::begin::rest_of;
 use super::rest::Rest;
-use super::{Life, Visible, base, begin, fatal};
+use super::{Life, LogFolder, Visible, base, begin, fatal};
 use crate::ffi::{Ctx, Held, Level, log, unregister_hooks};
 use crate::module::points::{self, Point};
 use crate::module::settle::Announced;
@@ -75,15 +75,19 @@ pub(super) fn stop_log(ctx: Ctx<'_>) -> Option<Rest> {
     logging.log.log().resume();
     gate::open();
     points::reach(Point::LogCloses);
-    // Closing syncs and publishes everything, which releases every waiter; a failing disk ends the process.
-    let folder = match logging.log.log().close() {
-        Ok(folder) => folder,
-        Err(error) => {
+    // Closing syncs and publishes everything, which releases every waiter. A visible log that fails ends the process.
+    let folder = match (logging.log.log().close(), &logging.visible) {
+        (Ok(folder), _) => Some(folder),
+        (Err(error), Visible::WithItsBase { .. }) => {
+            log(Level::Warning, &format!("a log that nobody relies on could not be closed: {error}"));
+            None
+        }
+        (Err(error), Visible::Yes) => {
             fatal("the log could not be closed, and nothing can be acknowledged any more", &error.to_string())
         }
     };
     points::reach(Point::LogClosed);
-    if let Some(error) = folder.seal_error() {
+    if let Some(error) = folder.as_ref().and_then(LogFolder::seal_error) {
         log(Level::Warning, &format!("all of the log is durable, but it could not be marked as closed: {error}"));
     }
     logging.log.take_waiting().into_iter().for_each(|waiting| waiting.held.release());
@@ -97,8 +101,8 @@ pub(super) fn stop_log(ctx: Ctx<'_>) -> Option<Rest> {
         Visible::WithItsBase { waiting, alone, .. } => {
             waiting.into_iter().for_each(|waiting| waiting.held.release());
             // The log from before is still the one that a start would find.
-            Some(rest_of(folder, Some(alone)))
+            Some(rest_of(folder?, Some(alone)))
         }
-        Visible::Yes => Some(rest_of(folder, None)),
+        Visible::Yes => Some(rest_of(folder?, None)),
     }
 }

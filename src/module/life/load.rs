@@ -3,7 +3,7 @@
 use super::base::Bases;
 use super::begin::{begin_log, begin_or_recover, is_enabled};
 use super::rest::{Origin, Rest};
-use super::{Life, OpenedFolder};
+use super::{IfLost, Life, OpenedFolder};
 use crate::core::capture::Capture;
 use crate::core::client::Clients;
 use crate::core::dirty::DirtyKeys;
@@ -86,7 +86,8 @@ fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
         return Ok(());
     }
     if has_data {
-        return begin_log(ctx, Rest::new(opened.into_folder(), Origin::Unknown), None).map_err(|(reason, _)| reason);
+        return begin_log(ctx, Rest::new(opened.into_folder(), Origin::Unknown), None, IfLost::ServesOn)
+            .map_err(|(reason, _)| reason);
     }
     let begun = begin_or_recover(ctx, opened);
     if begun.is_err() && server::has_data(ctx) {

@@ -6,6 +6,7 @@ mod base;
 mod before_sleep;
 mod begin;
 mod end;
+mod failure;
 mod load;
 mod rest;
 mod role;
@@ -18,6 +19,7 @@ pub use role::{primary_link_up, role_changed};
 
 pub(super) use base::{Bases, dataset_loading, request_checkpoint};
 pub(super) use begin::set_enabled;
+pub(super) use failure::end_if_failed;
 
 use crate::ffi::{Held, Level, exit_now, log};
 use crate::log::Generation;
@@ -44,6 +46,8 @@ pub(crate) enum Life {
     Logging(Logging),
     /// `wbl.enabled no`. The folder stays locked once it was opened.
     Disabled(Option<Rest>),
+    /// A log failed before anything was promised of it: the server serves without one.
+    GivenUp(Failing),
     /// The server is a replica: its primary's log is the one that counts.
     Replica(Rest),
     /// The log cannot begin: writes are refused, as none could be kept.
@@ -71,9 +75,19 @@ enum Visible {
         failures: u32,
         /// Since when memory goes on without the log that a start would find.
         alone: Alone,
+        if_lost: IfLost,
     },
     /// It would: what is durable in it may be acknowledged.
     Yes,
+}
+
+/// What becomes of the server when a log fails that no start would find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum IfLost {
+    /// It serves on as before the log was asked for: nobody was promised anything.
+    ServesOn,
+    /// It refuses writes: it took over from a primary that kept what it acknowledged.
+    RefusesWrites,
 }
 
 /// Why there is no log.
@@ -120,7 +134,7 @@ impl Life {
             Life::Changing => State::Recovering,
             Life::Logging(Logging { visible: Visible::WithItsBase { .. }, .. }) => State::Baselining,
             Life::Logging(_) => State::Active,
-            Life::Disabled(_) => State::Disabled,
+            Life::Disabled(_) | Life::GivenUp(_) => State::Disabled,
             Life::Replica(_) => State::Replica,
             Life::Failing(_) => State::Failing,
             Life::Closed => State::Closed,
@@ -150,7 +164,7 @@ impl Life {
     /// Why there is no log, where that is a failure.
     pub(crate) fn failure(&self) -> Option<&str> {
         match self {
-            Life::Failing(failing) => Some(&failing.reason),
+            Life::Failing(failing) | Life::GivenUp(failing) => Some(&failing.reason),
             _ => None,
         }
     }
@@ -161,7 +175,7 @@ impl Life {
             Life::Starting(opened) => opened.generation(),
             Life::Logging(logging) => Some(logging.log.log().generation()),
             Life::Disabled(Some(rest)) | Life::Replica(rest) => rest.generation(),
-            Life::Failing(failing) => failing.rest.as_ref()?.generation(),
+            Life::Failing(failing) | Life::GivenUp(failing) => failing.rest.as_ref()?.generation(),
             Life::Changing | Life::Disabled(None) | Life::Closed => None,
         }
     }
@@ -171,7 +185,7 @@ impl Life {
         match self {
             Life::Starting(opened) => opened.is_superseded(),
             Life::Disabled(Some(rest)) | Life::Replica(rest) => rest.is_superseded(),
-            Life::Failing(failing) => failing.rest.as_ref().is_some_and(Rest::is_superseded),
+            Life::Failing(failing) | Life::GivenUp(failing) => failing.rest.as_ref().is_some_and(Rest::is_superseded),
             Life::Changing | Life::Logging(_) | Life::Disabled(None) | Life::Closed => false,
         }
     }
@@ -233,13 +247,13 @@ impl Module {
 /// The whole dataset was emptied, for which a server with save points saves a file without data.
 pub(super) fn dataset_emptied() {
     with(|module| match &mut module.life {
-        Life::Disabled(Some(rest)) => rest.flushed(),
+        Life::Disabled(Some(rest)) | Life::GivenUp(Failing { rest: Some(rest), .. }) => rest.flushed(),
         Life::Logging(Logging { visible: Visible::WithItsBase { alone, .. }, .. }) => alone.flushed(),
         _ => {}
     });
 }
 
-/// Ends the process: nothing else keeps the promise. For a recovery at the start, and for a disk that fails while acknowledgements are outstanding.
+/// Ends the process: nothing else keeps the promise. For a recovery at the start, and for a visible log that fails.
 fn fatal(what: &str, reason: &str) -> ! {
     log(Level::Warning, &format!("{what}: {reason}"));
     exit_now(1)

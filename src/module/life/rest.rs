@@ -100,6 +100,14 @@ impl Rest {
         Rest { alone, ..self }
     }
 
+    /// Removes the files of a log that was given up.
+    pub(super) fn without_leftovers(mut self) -> Rest {
+        if let Place::Here(folder) = &mut self.place {
+            folder.remove_leftovers();
+        }
+        self
+    }
+
     /// From here on memory goes on without the log, unless it does already.
     pub(super) fn left_alone(self, ctx: Ctx<'_>) -> Rest {
         let alone = self.alone.unwrap_or_else(|| Alone::now(ctx));

@@ -2,7 +2,7 @@
 
 use super::begin::{begin_log, is_enabled, take_rest};
 use super::rest::{Origin, Rest};
-use super::{Life, OpenedFolder, State, end, fail};
+use super::{Failing, IfLost, Life, OpenedFolder, State, end, fail};
 use crate::ffi::{CallMode, Ctx, Level, ReplyKind, ServerInfo, log};
 use crate::module::points::{self, Point};
 use crate::module::role::{Role, role_at_start};
@@ -78,9 +78,11 @@ fn replicate(ctx: Ctx<'_>, host: &str, port: &str) -> bool {
 pub fn role_changed(ctx: Ctx<'_>, is_replica: bool) {
     match (with(|module| module.life.state()), is_replica) {
         (Some(State::Baselining | State::Active), true) => demote(ctx),
-        (Some(State::Failing), true) => {
+        (Some(State::Failing | State::Disabled), true) => {
             with(|module| {
-                if let Some(rest) = take_rest(&mut module.life) {
+                if module.life.failure().is_some()
+                    && let Some(rest) = take_rest(&mut module.life)
+                {
                     module.life = Life::Replica(rest);
                 }
             });
@@ -119,7 +121,7 @@ fn promote(ctx: Ctx<'_>) {
         with(|module| module.life = Life::Disabled(Some(rest)));
         return;
     }
-    if let Err((reason, rest)) = begin_log(ctx, rest, None) {
+    if let Err((reason, rest)) = begin_log(ctx, rest, None, IfLost::RefusesWrites) {
         fail(reason, rest);
     }
 }
@@ -127,7 +129,9 @@ fn promote(ctx: Ctx<'_>) {
 /// The server has its primary's dataset, whole or by what it lacked, and follows it from here on. No later start may fall back to the log from before.
 pub fn primary_link_up() {
     with(|module| match &mut module.life {
-        Life::Replica(rest) | Life::Disabled(Some(rest)) => rest.supersede(),
+        Life::Replica(rest) | Life::Disabled(Some(rest)) | Life::GivenUp(Failing { rest: Some(rest), .. }) => {
+            rest.supersede();
+        }
         _ => {}
     });
 }
