@@ -1,5 +1,7 @@
 //! The names of our files.
 
+use crate::log::error::LogError;
+
 /// The file that names the base and the segments, replaced as a whole by a rename.
 pub const MANIFEST_NAME: &str = "appendonly.aof.manifest";
 /// The next manifest, until it gets its name.
@@ -72,10 +74,24 @@ pub(crate) fn own_name(name: &[u8]) -> Option<OwnName> {
     number(rest.strip_suffix(FORMAT_1_BASE_TEMPORARY_SUFFIX)?).map(|_| OwnName::Temporary)
 }
 
-/// A decimal number without leading zeros or sign, at least 1. The largest is left out, so that there is a next one.
+/// The largest number in a name of ours.
+pub(crate) const NUMBER_MAX: u64 = 1 << 62;
+
+/// A decimal number without leading zeros or sign, at least 1, at most [`NUMBER_MAX`].
 pub(crate) fn number(digits: &str) -> Option<u64> {
     let plain = !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit());
-    if plain { digits.parse().ok().filter(|value| *value < u64::MAX) } else { None }
+    if plain { digits.parse().ok().filter(|value| *value <= NUMBER_MAX) } else { None }
+}
+
+/// A number for a new file.
+///
+/// # Errors
+/// There is none left: a file in the folder has the largest.
+pub(crate) fn new_number(next: u64) -> Result<u64, LogError> {
+    if next <= NUMBER_MAX {
+        return Ok(next);
+    }
+    Err(LogError::Refused { why: "a file in the log's folder has the largest number that there may be" })
 }
 
 #[cfg(test)]
@@ -100,6 +116,8 @@ mod tests {
             "appendonly.aof..incr.aof",
             "appendonly.aof.0.incr.aof",
             "appendonly.aof.18446744073709551615.incr.aof",
+            "appendonly.aof.18446744073709551614.incr.aof",
+            "appendonly.aof.4611686018427387905.incr.aof",
             "appendonly.aof.1.base.aof",
             "appendonly.aof.x.base.rdb.tmp",
             "cut-1.bin",

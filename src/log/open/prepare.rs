@@ -74,7 +74,7 @@ impl<S: Storage> Opened<S> {
         let named =
             |segment: &Segment| NamedSegment { seq: segment.seq, first: segment.first, sealed: sealed(segment) };
         let mut log = Manifest { segments: kept.map(named).collect(), ..old };
-        let (seq, first) = (self.folder.take_segment_number(), self.folder.end());
+        let (seq, first) = (self.folder.take_segment_number()?, self.folder.end());
         let new = NewSegment { seq, generation: log.generation, first, unix_ms, is_pending: false };
         let next = segment::Segment::create(self.storage(), new)?;
         log.segments.push(next.named(false));

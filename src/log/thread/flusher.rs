@@ -6,7 +6,7 @@ use super::statistics::Statistics;
 use super::worker::{Handed, Message, OnDurable, OnError, Worker};
 use crate::log::error::LogError;
 use crate::log::format::Generation;
-use crate::log::format::names::{base_name, temporary_base_name};
+use crate::log::format::names::{base_name, new_number, temporary_base_name};
 use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, failed};
 use crate::log::write::{Folder, LogWriter, NewBase};
@@ -155,7 +155,7 @@ impl<S: Storage> Flusher<S> {
 
     /// Creates the file of a new base; returns its name, too. A base that is given up is to be removed by [`Flusher::remove_base_file`].
     pub fn new_base_file(&self) -> Result<(String, S::File), LogError> {
-        let name = temporary_base_name(self.next_base.fetch_add(1, Ordering::Relaxed));
+        let name = temporary_base_name(new_number(self.next_base.fetch_add(1, Ordering::Relaxed))?);
         let file = self.storage.create(&name).map_err(failed(&*self.storage, "create", &name))?;
         Ok((name, file))
     }

@@ -13,7 +13,7 @@
 use super::writer::{LogWriter, StepError};
 use crate::log::error::LogError;
 use crate::log::format::manifest::{BaseFacts, Beginning, Manifest};
-use crate::log::format::names::{base_name, temporary_base_name, temporary_base_seq};
+use crate::log::format::names::{base_name, new_number, temporary_base_name, temporary_base_seq};
 use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, StorageFile, failed};
 use std::collections::HashSet;
@@ -87,7 +87,7 @@ impl<S: Storage> LogWriter<S> {
 
     /// Creates the file of the next base; returns its name, too.
     pub fn new_base_file(&mut self) -> Result<(String, S::File), LogError> {
-        let name = temporary_base_name(self.folder.next_base);
+        let name = temporary_base_name(new_number(self.folder.next_base)?);
         self.folder.next_base += 1;
         let file = self.folder.storage.create(&name).map_err(failed(&*self.folder.storage, "create", &name))?;
         Ok((name, file))

@@ -6,7 +6,7 @@ use super::writer::LogWriter;
 use crate::log::error::LogError;
 use crate::log::format::Generation;
 use crate::log::format::manifest::{Beginning, Manifest};
-use crate::log::format::names::{OwnName, own_name, segment_name, temporary_base_seq};
+use crate::log::format::names::{OwnName, new_number, own_name, segment_name, temporary_base_seq};
 use crate::log::lsn::Lsn;
 use crate::log::open::Options;
 use crate::log::storage::{Storage, failed};
@@ -144,7 +144,7 @@ impl<S: Storage> Folder<S> {
         let counter = self.generation().map_or(0, |generation| generation.counter);
         let counter = counter.checked_add(1).ok_or(LogError::Refused { why: "the folder has held too many logs" })?;
         let generation = Generation { counter, random: self.random()? };
-        let (first, seq) = (self.end, self.take_segment_number());
+        let (first, seq) = (self.end, self.take_segment_number()?);
         let is_pending = begin == Begin::WaitsForBase;
         let new = NewSegment { seq, generation, first, unix_ms, is_pending };
         let current = Segment::create(&*self.storage, new)?;
@@ -167,15 +167,15 @@ impl<S: Storage> Folder<S> {
     }
 
     /// A number that no segment has. A failed try leaves its number unused, as its file may be there.
-    pub(crate) fn take_segment_number(&mut self) -> u64 {
-        let seq = self.next_segment;
+    pub(crate) fn take_segment_number(&mut self) -> Result<u64, LogError> {
+        let seq = new_number(self.next_segment)?;
         self.next_segment += 1;
         assert!(
             !self.manifest.iter().any(|log| log.segments.iter().any(|segment| segment.seq >= seq)),
             "{}",
             segment_name(seq)
         );
-        seq
+        Ok(seq)
     }
 }
 

@@ -274,7 +274,7 @@ impl<S: Storage> LogWriter<S> {
     pub(super) fn create_next(&mut self, is_pending: bool) -> Result<Segment<S::File>, StepError> {
         assert!(self.current.is_synced(), "a segment is left when it is durable");
         let new = NewSegment {
-            seq: self.folder.take_segment_number(),
+            seq: self.folder.take_segment_number().map_err(StepError::Untouched)?,
             generation: self.log.generation,
             first: self.appended(),
             unix_ms: self.last_unix_ms,
