@@ -314,6 +314,27 @@ fn a_superseded_log_says_so_until_another_takes_its_place() {
 }
 
 #[test]
+fn numbers_of_files_that_leave_no_room_for_another_are_refused() {
+    let of_a_log = || two_segments().restart_image();
+    for number in [u64::MAX, u64::MAX - 1, (1 << 62) + 1] {
+        let disk = of_a_log();
+        disk.put(&segment_name(number), b"");
+        let opened = reopen(&disk).unwrap();
+        assert!(opened.leftovers().is_empty(), "it is no file of ours");
+        drop(opened.prepare(UNIX_MS).unwrap().start().unwrap());
+        let disk = SimDisk::new();
+        disk.put(&segment_name(number), b"");
+        assert!(matches!(reopen(&disk), Err(LogError::ForeignFolder { .. })), "{number}");
+    }
+    let disk = of_a_log();
+    disk.put(&segment_name(1 << 62), b"");
+    let refused = reopen(&disk).unwrap().prepare(UNIX_MS).map(|_| ()).unwrap_err();
+    assert!(matches!(refused, LogError::Refused { .. }), "{refused}");
+    let begun = reopen(&disk).unwrap().into_folder().begin(Begin::WaitsForBase, UNIX_MS);
+    assert!(matches!(begun.unwrap_err().error, LogError::Refused { .. }));
+}
+
+#[test]
 fn a_folder_that_is_prepared_and_given_up_is_as_before() {
     let disk = two_open_segments().restart_image();
     edit(&disk, &segment_name(2), |bytes| bytes.extend_from_slice(b"torn"));

@@ -113,6 +113,27 @@ each_version! {
         dataset::assert_same(&dataset::read(&mut server.raw()), &new, "the whole state after the base");
     }
 
+    fn a_file_being_saved_when_the_log_is_left_is_not_newer(version: Version) {
+        let mut server = module(version).start();
+        let mut client = server.raw();
+        client.run("SET before v");
+        client.run("CONFIG SET rdb-key-save-delay 1000");
+        client.run("BGSAVE");
+        let child = wait_for("the snapshot's child runs", PATIENCE, || children(server.process_id()).first().copied());
+        send_signal(child, "STOP");
+        client.run("SET acknowledged v");
+        client.run("CONFIG SET wbl.enabled no");
+        send_signal(child, "CONT");
+        wait_until("the snapshot is saved", PATIENCE, || {
+            info_field(&mut client, "persistence", "rdb_bgsave_in_progress").as_deref() == Some("0")
+        });
+        server.point("base-child", "STOP");
+        client.run("CONFIG SET wbl.enabled yes");
+        server.wait_child_stopped();
+        server.kill9_and_restart();
+        assert_eq!(server.raw().run("GET acknowledged").text(), "v");
+    }
+
     fn enabling_does_not_replace_a_log_that_was_not_brought_back(version: Version) {
         let mut server = ServerBuilder::with_module(version).start();
         let mut client = server.raw();

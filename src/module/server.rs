@@ -171,6 +171,11 @@ pub(super) fn last_save(ctx: Ctx<'_>) -> Option<u64> {
     ServerInfo::read(ctx, "persistence")?.unsigned("rdb_last_save_time")
 }
 
+/// Whether a child saves the server's own RDB file. Where the server does not say, one may.
+pub(super) fn is_saving(ctx: Ctx<'_>) -> bool {
+    ServerInfo::read(ctx, "persistence").and_then(|info| info.unsigned("rdb_bgsave_in_progress")) != Some(0)
+}
+
 /// Whether nothing has changed since the server saved its own RDB file last.
 pub(super) fn has_saved_all(ctx: Ctx<'_>) -> bool {
     ServerInfo::read(ctx, "persistence").and_then(|info| info.unsigned("rdb_changes_since_last_save")) == Some(0)

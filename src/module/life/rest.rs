@@ -43,12 +43,19 @@ pub(crate) struct Alone {
     saved: Option<u64>,
     /// The dataset was emptied since, where a server saves a file without data.
     is_flushed: bool,
+    /// A child was saving a file then: that is of an earlier dataset than the log is.
+    was_saving: bool,
     look_at: Instant,
 }
 
 impl Alone {
     pub(super) fn now(ctx: Ctx<'_>) -> Alone {
-        Alone { saved: server::last_save(ctx), is_flushed: false, look_at: Instant::now() + LOOK_EVERY }
+        Alone {
+            saved: server::last_save(ctx),
+            is_flushed: false,
+            was_saving: server::is_saving(ctx),
+            look_at: Instant::now() + LOOK_EVERY,
+        }
     }
 
     pub(super) fn flushed(&mut self) {
@@ -58,7 +65,8 @@ impl Alone {
     /// The server has saved its own file since, with data: that is newer than the log.
     pub(super) fn is_saved(&self, ctx: Ctx<'_>) -> bool {
         let is_later = self.saved.is_some() && server::last_save(ctx).is_some_and(|saved| Some(saved) != self.saved);
-        is_later && (!self.is_flushed || server::has_saved_all(ctx) && server::has_data(ctx))
+        let is_certain = !self.is_flushed && !self.was_saving;
+        is_later && (is_certain || server::has_saved_all(ctx) && server::has_data(ctx))
     }
 
     /// Whether the log is older than the server's own file by now.
@@ -70,6 +78,11 @@ impl Alone {
         self.look_at = Instant::now() + LOOK_EVERY;
         if std::mem::take(&mut self.is_flushed) && !is_saved {
             // The file that was saved when the dataset was emptied does not count.
+            self.saved = server::last_save(ctx);
+        }
+        if self.was_saving && !server::is_saving(ctx) && !is_saved {
+            // Nor does the one that a child was saving when the log was left.
+            self.was_saving = false;
             self.saved = server::last_save(ctx);
         }
         is_saved
