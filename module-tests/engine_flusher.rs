@@ -247,10 +247,12 @@ fn a_base_is_installed_while_batches_go_on() {
     assert!(disk.contents("appendonly.aof.1.incr.aof").is_none(), "what the base replaces is removed");
 }
 
-/// Where an installation does its work, by operation: all of the base's own and the removal of old files are off the way of the frames.
+/// Where an installation does its work, by operation: all of the base's own and the removal of old files are off the
+/// way of the frames.
 #[test]
 fn a_base_on_a_hanging_disk_holds_up_no_write() {
-    // Open, sync, read, read, rename and sync of the folder; then the manifest, which is the writer's; then the removal.
+    // Open, sync, read, read, rename and sync of the folder; then the manifest, which is the writer's; then the
+    // removal.
     const MANIFEST: std::ops::Range<u64> = 6..11;
     for hanging in (0..12).filter(|operation| !MANIFEST.contains(operation)) {
         let disk = SimDisk::new();

@@ -1,7 +1,8 @@
-//! The reader over damaged folders of both formats. Whatever becomes of the files: no panic, no hang, never other data; less data only where it
-//! cannot have been acknowledged, or where no trace of it is left.
+//! The reader over damaged folders of both formats. Whatever becomes of the files: no panic, no hang, never other data;
+//! less data only where it cannot have been acknowledged, or where no trace of it is left.
 //!
-//! `WBL_FUZZ=long` tries every value of every byte and a million random edits; `WBL_SEED=n` begins the random edits with seed n.
+//! `WBL_FUZZ=long` tries every value of every byte and a million random edits; `WBL_SEED=n` begins the random edits
+//! with seed n.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -291,7 +292,8 @@ fn forged_frames_in_a_torn_value_are_no_frames() {
         let mut random = Random::new(seed);
         let disk = folder.disk.restart_image();
         edit(&disk, &open.name, |bytes| {
-            // Frames for every salt but the right one, in the place that they claim; copies of real frames; headers of segments.
+            // Frames for every salt but the right one, in the place that they claim; copies of real frames; headers of
+            // segments.
             bytes.extend_from_slice(b"#AAAAAAAAAABk\n*3\r\n$3\r\nSET\r\n");
             for _ in 0..50 {
                 match random.below(3) {

@@ -112,7 +112,8 @@ fn every_flipped_bit_is_noticed() {
                         LogError::Damaged { .. } | LogError::ForeignFolder { .. } | LogError::UnsupportedVersion { .. },
                     ) => {}
                     Err(error) => panic!("bit {bit} of segment {seq}: {error}"),
-                    // The last frame of a log that was not closed cannot be told from an unfinished one, but never passes for whole.
+                    // The last frame of a log that was not closed cannot be told from an unfinished one, but never
+                    // passes for whole.
                     Ok(opened) => {
                         let is_last = seq == 2 && bit / 8 >= last_frame && last_may_be_torn;
                         assert!(is_last, "bit {bit} of segment {seq}");
@@ -309,7 +310,8 @@ fn a_segment_that_was_given_up_ends_where_the_next_one_begins() {
     }
 }
 
-/// Two frames that were in flight together: the first may be missing where the second is there, and nobody was told of either.
+/// Two frames that were in flight together: the first may be missing where the second is there, and nobody was told of
+/// either.
 #[test]
 fn a_frame_that_was_written_before_the_bad_place_was_durable_proves_nothing() {
     let whole = two_open_segments();

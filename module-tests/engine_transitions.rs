@@ -1,5 +1,5 @@
-//! Each transition of a folder on a simulated disk that stops, or fails once, at each of its operations: what a start finds then is the whole
-//! state before or the whole state after, and never less than what was reported durable.
+//! Each transition of a folder on a simulated disk that stops, or fails once, at each of its operations: what a start
+//! finds then is the whole state before or the whole state after, and never less than what was reported durable.
 //!
 //! A base holds the bytes of the units that it stands for, so that what a folder holds can be compared as a whole.
 
@@ -318,7 +318,8 @@ fn transitions_in_any_order_survive_crashes_anywhere() {
     for seed in 0..seeds {
         let mut random = Random::new(seed);
         let mut disk = SimDisk::new();
-        // What may be found: a start that did not come to its end has shown nothing to anybody, so that a crash may take back what it found.
+        // What may be found: a start that did not come to its end has shown nothing to anybody, so that a crash may
+        // take back what it found.
         let mut possible: Vec<State> = vec![None];
         for step in 0..6 {
             let before = state_of(&disk);

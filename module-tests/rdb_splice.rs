@@ -210,7 +210,8 @@ fn keys_and_fields_that_expired_before_the_load_come_back() -> Result<(), Failur
         assert_eq!(snapshot(&mut plain, true)?.keys.len(), saved.keys.len() - expired);
 
         let (stream, _, deferred) = spliced(&dump, now_ms()?)?;
-        // One of a key or field for each, and two of fields more: of both that have expired, and of the key with a field that has.
+        // One of a key or field for each, and two of fields more: of both that have expired, and of the key with a
+        // field that has.
         assert_eq!(deferred.len(), expired + partly + 2 * partly);
         let mut target = Server::start(version, Some(&stream), &[])?;
         take_sentinel(&mut target)?;

@@ -279,7 +279,8 @@ fn check_files(server: &Server) {
         new_magic |= bytes.starts_with(b"VALKEY");
         check(server, if file.ends_with(".rdb") { "valkey-check-rdb" } else { "valkey-check-aof" }, file);
     }
-    // The checker of 9.1.2 does not know the beginning of the RDB files that 9.1.2 writes, those of its own server neither.
+    // The checker of 9.1.2 does not know the beginning of the RDB files that 9.1.2 writes, those of its own server
+    // neither.
     if !new_magic {
         check(server, "valkey-check-aof", manifest);
     }

@@ -1,5 +1,5 @@
-//! Clients that wait in BLPOP, XREAD BLOCK and their kin: they are served what is durable, and time-outs, CLIENT UNBLOCK and
-//! disconnects mean what they always do.
+//! Clients that wait in BLPOP, XREAD BLOCK and their kin: they are served what is durable, and time-outs, CLIENT
+//! UNBLOCK and disconnects mean what they always do.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod harness;

@@ -1,5 +1,5 @@
-//! Clients that are killed, unblocked, limited or paused while their replies are held: nobody is told too early, nothing is
-//! left behind, and no write is lost.
+//! Clients that are killed, unblocked, limited or paused while their replies are held: nobody is told too early,
+//! nothing is left behind, and no write is lost.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod harness;

@@ -179,7 +179,8 @@ fn a_script_that_waits_while_its_slot_leaves_is_sent_after_it() {
         connection.run("PING");
     }
     wait_until("the pause overtakes the script", PATIENCE, || {
-        // Both arrive at once; if the script comes first, it waits for the end of the round, and then for that of the pause.
+        // Both arrive at once; if the script comes first, it waits for the end of the round, and then for that of the
+        // pause.
         node.signal("STOP");
         client.send(&["EVAL", "return redis.call('SET', KEYS[1], 'v')", "1", "key"]);
         control.send(&["CLIENT", "PAUSE", "600000", "WRITE"]);

@@ -1,5 +1,5 @@
-//! Nobody is shown what is not durable, and nobody else waits: every command of the servers, with its keys dirty and clean
-//! while the durable offset stands still.
+//! Nobody is shown what is not durable, and nobody else waits: every command of the servers, with its keys dirty and
+//! clean while the durable offset stands still.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod harness;

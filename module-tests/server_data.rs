@@ -1,4 +1,5 @@
-//! Keys and values of all sizes and bytes, eviction, restored functions, and what other clients are told while a server recovers.
+//! Keys and values of all sizes and bytes, eviction, restored functions, and what other clients are told while a server
+//! recovers.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod harness;

@@ -58,7 +58,8 @@ each_version! {
         assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
     }
 
-    // Servers of 8.1 select the database of an event for the executing client when a module listens, and leave it there.
+    // Servers of 8.1 select the database of an event for the executing client when a module listens, and leave it
+    // there.
     fn clients_stay_in_their_database(version: Version) {
         let server = ServerBuilder::with_module(version).in_memory().start();
         let mut connection = server.raw();

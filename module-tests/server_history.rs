@@ -1,5 +1,5 @@
-//! Random concurrent clients, a durable offset that is frozen and freed at random, and crashes that take away all that was
-//! not durable: one order per key must explain all that anybody was told, recoveries included.
+//! Random concurrent clients, a durable offset that is frozen and freed at random, and crashes that take away all that
+//! was not durable: one order per key must explain all that anybody was told, recoveries included.
 //!
 //! `WBL_SEED` sets the choices, `WBL_HISTORY_ROUNDS` the crashes per server version.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]

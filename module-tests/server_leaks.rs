@@ -1,4 +1,5 @@
-//! Whatever the server lets happen between a command and the end of its iteration, no reply leaves before what it shows is durable.
+//! Whatever the server lets happen between a command and the end of its iteration, no reply leaves before what it shows
+//! is durable.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod harness;

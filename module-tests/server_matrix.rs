@@ -1,7 +1,9 @@
-//! Every way in which a log begins or is replaced, ended in every way at named points before, during and after its base.
+//! Every way in which a log begins or is replaced, ended in every way at named points before, during and after its
+//! base.
 //!
-//! Each dataset has one label in all of its keys, so that a mixture of two shows. What a start brings back must be the whole state from before, as
-//! the log or the server's own files had it, or the whole state from after; and the latter once WBL.WAIT has said so.
+//! Each dataset has one label in all of its keys, so that a mixture of two shows. What a start brings back must be the
+//! whole state from before, as the log or the server's own files had it, or the whole state from after; and the latter
+//! once WBL.WAIT has said so.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod harness;

@@ -1,4 +1,5 @@
-//! Other modules: what they write, however they do it, is logged, waited for and recovered; and they may block clients, too.
+//! Other modules: what they write, however they do it, is logged, waited for and recovered; and they may block clients,
+//! too.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod harness;
@@ -132,8 +133,8 @@ each_version! {
                 assert_eq!(control.run("effects.release").integer(), 1);
                 assert_eq!(client.reply(), Value::Simple("DONE".into()));
             }
-            // Blocked in the same event. The module that comes second can't block the client any more. A client that another module has blocked by a
-            // command is waited for by the loop from then on, so this is another.
+            // Blocked in the same event. The module that comes second can't block the client any more. A client that
+            // another module has blocked by a command is waited for by the loop from then on, so this is another.
             let mut client = server.raw();
             client.send_text("SET held:key 1");
             if first {

@@ -1,5 +1,5 @@
-//! What a server refuses for want of memory, replicas or a password, and what it leaves out for CLIENT REPLY: the same bytes
-//! as a stock server's.
+//! What a server refuses for want of memory, replicas or a password, and what it leaves out for CLIENT REPLY: the same
+//! bytes as a stock server's.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod harness;

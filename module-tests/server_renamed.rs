@@ -1,5 +1,5 @@
-//! `rename-command`: whatever the server calls its commands, what they do is logged, waited for and recovered, or the module is not loaded and
-//! says which command it lacks.
+//! `rename-command`: whatever the server calls its commands, what they do is logged, waited for and recovered, or the
+//! module is not loaded and says which command it lacks.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod harness;
@@ -101,7 +101,8 @@ const WORK: &[&str] = &[
     "SET last v",
 ];
 
-/// Warnings that a server has for a missing command: those of a module that is not loaded, and one of its own engine for scripts.
+/// Warnings that a server has for a missing command: those of a module that is not loaded, and one of its own engine
+/// for scripts.
 const WARNINGS: &[&str] =
     &["the module is not loaded", "initialization failed", "Can't load module", "Unable to determine 'lua-enable"];
 
@@ -301,7 +302,8 @@ each_version! {
     }
 }
 
-/// Gives each command in turn another name and does the work; returns those with which the module does not load, each of which it must name.
+/// Gives each command in turn another name and does the work; returns those with which the module does not load, each
+/// of which it must name.
 fn in_turn(version: Version, other: impl Fn(&str) -> String) -> BTreeSet<String> {
     let mut refused = BTreeSet::new();
     for name in names(version) {

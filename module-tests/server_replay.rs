@@ -1,4 +1,5 @@
-//! What a server cannot do again as it was done ends its start with one line that names the place; with `wbl.on-replay-error skip` it is counted.
+//! What a server cannot do again as it was done ends its start with one line that names the place; with
+//! `wbl.on-replay-error skip` it is counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod harness;

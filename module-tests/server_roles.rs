@@ -227,7 +227,8 @@ each_version! {
         writer.send_text("SET k v");
         wait_until("the reply is held", PATIENCE, || scene.gauge("wbl_clients_waiting_ack") == 1);
         let mut admin = scene.server.raw();
-        // The disk goes on while the server sleeps, so that the reply is let go before the demotion, and taken up after it.
+        // The disk goes on while the server sleeps, so that the reply is let go before the demotion, and taken up after
+        // it.
         admin.send_bytes(format!("DEBUG SLEEP 1\r\n{NOWHERE}\r\n").as_bytes()).unwrap();
         scene.thaw();
         match writer.try_reply() {

@@ -29,8 +29,8 @@ each_version! {
         assert_eq!(writer.reply().text(), "written");
     }
 
-    // Scripts run at the end of the iteration, behind a CLIENT PAUSE of the same iteration: a server that replicated anything then stopped
-    // at an assertion.
+    // Scripts run at the end of the iteration, behind a CLIENT PAUSE of the same iteration: a server that replicated
+    // anything then stopped at an assertion.
     fn a_script_that_a_pause_of_the_same_iteration_overtakes_waits_for_its_end(version: Version) {
         let server = ServerBuilder::with_module(version).set("appendonly", "yes").start();
         let (mut sleeper, mut writer, mut pauser) = (server.raw(), server.raw(), server.raw());
@@ -73,7 +73,8 @@ each_version! {
         assert_eq!(other.run("GET k").text(), "v");
     }
 
-    // The server counts at most 128 kinds of errors that scripts make up; those of scripts that the module ran had no limit.
+    // The server counts at most 128 kinds of errors that scripts make up; those of scripts that the module ran had no
+    // limit.
     fn errors_that_scripts_make_up_do_not_fill_the_statistics(version: Version) {
         let server = ServerBuilder::with_module(version).start();
         let mut client = server.raw();

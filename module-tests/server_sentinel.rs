@@ -1,4 +1,5 @@
-//! Nodes that Sentinels watch, restarted, killed and replaced under load: no acknowledged write is lost, and replicas equal their primary.
+//! Nodes that Sentinels watch, restarted, killed and replaced under load: no acknowledged write is lost, and replicas
+//! equal their primary.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod harness;

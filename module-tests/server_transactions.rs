@@ -45,7 +45,8 @@ fn pending_entry(client: &mut RawConnection) {
     }
 }
 
-/// Fills the server to its limit, so that each command makes room for what the one before has used, by small keys that may go.
+/// Fills the server to its limit, so that each command makes room for what the one before has used, by small keys that
+/// may go.
 fn fill(server: &Server) {
     let mut client = server.raw();
     client.run("CONFIG SET maxmemory-policy volatile-ttl");

@@ -436,7 +436,8 @@ impl Generator {
         if self.rng.one_in(3) {
             words.extend(words!["GET", "#", "GET", "s*", "GET", "h*->f1"]);
         }
-        // Members of a set that have no weights, or the same, are in the order of the hash table, which has a random seed.
+        // Members of a set that have no weights, or the same, are in the order of the hash table, which has a random
+        // seed.
         let random = words.iter().any(|word| word == b"BY") && self.only_exact_in_aof;
         if !self.rng.one_in(4) && !random {
             words.push("ALPHA".word());

@@ -105,8 +105,8 @@ pub fn cases(connection: &mut RawConnection) -> Vec<Case> {
     here
 }
 
-/// The commands of this server that change nothing. Fails when the server has a command that neither table knows, or the
-/// table one that the server does not have.
+/// The commands of this server that change nothing. Fails when the server has a command that neither table knows, or
+/// the table one that the server does not have.
 pub fn read_cases(connection: &mut RawConnection) -> Vec<Case> {
     let (table, writes) = (parse(READS), parse(WRITES));
     let all = names(&connection.run("COMMAND"), |_| true);

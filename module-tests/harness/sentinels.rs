@@ -84,7 +84,8 @@ impl Sentinels {
             if index > 0 {
                 node.raw().run(&format!("REPLICAOF 127.0.0.1 {}", ports[0]));
             }
-            // From now on the file, which Sentinels have nodes rewrite, says whose replica the node is. It names the module, too.
+            // From now on the file, which Sentinels have nodes rewrite, says whose replica the node is. It names the
+            // module, too.
             node.raw().run("CONFIG REWRITE");
             node.reconfigure(|builder| builder.unset("loadmodule"));
         }
@@ -140,7 +141,8 @@ impl Sentinels {
         self.replication(node, "role").as_deref() == Some("master")
     }
 
-    /// A field of INFO replication. Sentinels close a node's connections when they change its role, so that each question has one of its own.
+    /// A field of INFO replication. Sentinels close a node's connections when they change its role, so that each
+    /// question has one of its own.
     fn replication(&self, node: usize, field: &str) -> Option<String> {
         let mut connection = RawConnection::open(&self.nodes[node].socket()).ok()?;
         connection.send_bytes(&super::resp::encode(&["INFO", "replication"])).ok()?;

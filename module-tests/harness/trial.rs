@@ -1,5 +1,5 @@
-//! One command on a server with the module and on one without, while chosen keys are dirty and the durable offset stands
-//! still.
+//! One command on a server with the module and on one without, while chosen keys are dirty and the durable offset
+//! stands still.
 
 use super::commands::{Case, Reads};
 use super::dirty::{Touch, all_keys, keys_of};

@@ -1,4 +1,5 @@
-//! The same commands on a server with the module and on one without: nobody may be able to tell them apart by their replies.
+//! The same commands on a server with the module and on one without: nobody may be able to tell them apart by their
+//! replies.
 
 use super::dirty::settle;
 use super::raw::HUNG;
@@ -94,7 +95,8 @@ impl Twins {
         wait_until("the server is not busy", PATIENCE, || !control.call(&["PING"]).is_error());
     }
 
-    /// Runs a command after these of the same client, with all keys dirty or with all durable, and the durable offset frozen.
+    /// Runs a command after these of the same client, with all keys dirty or with all durable, and the durable offset
+    /// frozen.
     pub fn compare(&mut self, before: &[&str], command: &str, dirty: bool) -> Shown {
         self.compare_while(Change::default(), before, command, dirty)
     }

@@ -65,7 +65,8 @@ impl Writers {
         });
     }
 
-    /// Ends the writers, and checks that all that was acknowledged is there, once, and in order. Returns how much that is.
+    /// Ends the writers, and checks that all that was acknowledged is there, once, and in order. Returns how much that
+    /// is.
     pub fn stop_and_check(self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         let acknowledged = self.threads.into_iter().map(|thread| thread.join().expect("a writer"));

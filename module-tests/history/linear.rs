@@ -1,11 +1,11 @@
-//! A complete checker of linearizability for the history of one key: a depth-first search over all orders, which remembers
-//! where it has been (Wing and Gong; Lowe).
+//! A complete checker of linearizability for the history of one key: a depth-first search over all orders, which
+//! remembers where it has been (Wing and Gong; Lowe).
 
 use super::Operation;
 use std::collections::HashSet;
 
-/// Fails with an explanation when no order of the operations, each at a moment between its invocation and its completion,
-/// gives all the replies. Operations without a reply may be left out.
+/// Fails with an explanation when no order of the operations, each at a moment between its invocation and its
+/// completion, gives all the replies. Operations without a reply may be left out.
 pub fn check(initial: &[u64], history: &[Operation]) -> Result<(), String> {
     let mut operations: Vec<&Operation> = history.iter().collect();
     operations.sort_by_key(|operation| operation.invoked);
@@ -81,8 +81,8 @@ impl Search<'_> {
         self.seen.insert((self.done.clone(), state.clone())) && self.from(&state)
     }
 
-    /// The operations that may come next: nothing that is not done was completed before they were invoked, and nothing of
-    /// the same client comes before them.
+    /// The operations that may come next: nothing that is not done was completed before they were invoked, and nothing
+    /// of the same client comes before them.
     fn next(&self) -> Vec<usize> {
         let mut next: Vec<usize> = Vec::new();
         let mut deadline = u64::MAX;

@@ -1,8 +1,9 @@
 //! From hooks to units: which command is running, which events are its own, and when its effect is complete.
 //!
-//! The command filter announces a command ([`Capture::command`]), events follow while it runs ([`Capture::event`]), and the next announcement
-//! or the end of the unit completes it. A command that changed nothing raises no event and leaves nothing behind. Whatever cannot be matched
-//! is logged as the resulting state of the keys that changed, which is always right.
+//! The command filter announces a command ([`Capture::command`]), events follow while it runs ([`Capture::event`]), and
+//! the next announcement or the end of the unit completes it. A command that changed nothing raises no event and leaves
+//! nothing behind. Whatever cannot be matched is logged as the resulting state of the keys that changed, which is
+//! always right.
 
 mod exec;
 mod parked;
@@ -202,8 +203,8 @@ impl Capture {
         }
     }
 
-    /// The command announced last is not the one that its client runs: another module's call goes by the client's id. What it does is known
-    /// from its events alone.
+    /// The command announced last is not the one that its client runs: another module's call goes by the client's id.
+    /// What it does is known from its events alone.
     pub fn forget_current(&mut self) {
         if let Some(leaf) = self.current.take() {
             leaf.events.iter().for_each(|event| {
@@ -238,7 +239,8 @@ impl Capture {
         self.leaf_of(client)?.db
     }
 
-    /// Whether a command of this client runs that may make a key expire. One that may still block is none: it only found the key expired.
+    /// Whether a command of this client runs that may make a key expire. One that may still block is none: it only
+    /// found the key expired.
     pub fn may_expire(&self, client: ClientId) -> bool {
         self.leaf_of(client).and_then(|leaf| leaf.spec).is_some_and(|spec| !spec.blocks)
     }
@@ -286,8 +288,8 @@ impl Capture {
         self.unit.is_some()
     }
 
-    /// The end of a unit was told. Returns whether that is put off: the server makes room before it runs a command, and ends a unit for each key
-    /// that goes. What was announced has not begun then, and the unit goes on with it.
+    /// The end of a unit was told. Returns whether that is put off: the server makes room before it runs a command, and
+    /// ends a unit for each key that goes. What was announced has not begun then, and the unit goes on with it.
     pub fn puts_end_off(&mut self) -> bool {
         self.put_off = self.unit.as_ref().is_some_and(Unit::has_only_evictions);
         self.put_off
@@ -298,7 +300,8 @@ impl Capture {
         self.put_off && self.unit.is_some()
     }
 
-    /// The unit has ended: takes it out, complete but for the images that it asks for. `read` tells how many error replies the server has sent.
+    /// The unit has ended: takes it out, complete but for the images that it asks for. `read` tells how many error
+    /// replies the server has sent.
     pub fn end_unit(&mut self, read: impl FnOnce() -> Option<u64>) -> Option<Unit> {
         self.put_current_away();
         self.put_off = false;

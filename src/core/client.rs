@@ -15,8 +15,8 @@ const WATCHED_KEYS_MAX: usize = 1024;
 /// A client's record.
 #[derive(Debug, Default)]
 pub struct Client {
-    /// Another module has blocked it once: the server gives its id to that module's own clients, too, in which its threads run commands, and
-    /// never takes it back. What executes under such an id may have no connection.
+    /// Another module has blocked it once: the server gives its id to that module's own clients, too, in which its
+    /// threads run commands, and never takes it back. What executes under such an id may have no connection.
     pub shares_id: bool,
     /// Its next command has an ASKING before it.
     pub asking: bool,
@@ -92,7 +92,8 @@ impl Transaction {
         self.watched = Watched::Nothing;
     }
 
-    /// The transaction ends: the newest change that its reply can show, and whether it runs commands that may show more.
+    /// The transaction ends: the newest change that its reply can show, and whether it runs commands that may show
+    /// more.
     pub fn finish(&mut self, db: u32, dirty: &DirtyKeys) -> (Option<Lsn>, bool) {
         let Transaction { queued, watched } = std::mem::take(self);
         if queued.is_refused() {

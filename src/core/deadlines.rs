@@ -1,6 +1,7 @@
 //! When blocked commands time out. The answer of such a command (nothing came) depends on its keys, as others do.
 
-/// How long a blocking command waits, in milliseconds; `None` when it waits without a limit or its time-out is no number.
+/// How long a blocking command waits, in milliseconds; `None` when it waits without a limit or its time-out is no
+/// number.
 pub fn timeout_ms(name: &str, args: &[&[u8]]) -> Option<i64> {
     let place = match name {
         // BLMPOP timeout numkeys...

@@ -27,8 +27,8 @@ enum Change {
 
 /// The dirty keys and databases, and the function library.
 ///
-/// Invariant: `order` is sorted by position, and holds for each key of a database an entry with exactly its position. Older entries of a key
-/// that changed again are skipped when they pass.
+/// Invariant: `order` is sorted by position, and holds for each key of a database an entry with exactly its position.
+/// Older entries of a key that changed again are skipped when they pass.
 #[derive(Debug, Default)]
 pub struct DirtyKeys {
     databases: Vec<Database>,

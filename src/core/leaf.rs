@@ -240,7 +240,8 @@ pub struct Leaf {
     pub events: Vec<LeafEvent>,
     /// What its reply told, where the reply was seen.
     pub told: Option<Told>,
-    /// It runs inside the module's own command: all events are its, whichever client the server names, and it is known to have run.
+    /// It runs inside the module's own command: all events are its, whichever client the server names, and it is known
+    /// to have run.
     pub wrapped: bool,
     /// Its arguments, to be found by their content; filled at the first event of a wrapped command.
     pub found: Found,
@@ -264,8 +265,8 @@ impl Found {
 }
 
 impl Leaf {
-    /// Whether the event is its own. Inside the module's own command the server names other clients; what other modules do there is told by
-    /// its key.
+    /// Whether the event is its own. Inside the module's own command the server names other clients; what other modules
+    /// do there is told by its key.
     pub fn has_raised(&self, event: &Event<'_>) -> bool {
         if self.wrapped { self.found.contains(&self.args, event.key) } else { self.client == event.client }
     }

@@ -1,5 +1,6 @@
-//! The pure core: how a command's effect becomes log commands ([`capture`], by the rules of [`table`]), what is not durable yet ([`dirty`]),
-//! what a reply can show of that ([`reads`]) and who waits for it ([`waiters`]). Nothing here knows the server's API or the disk.
+//! The pure core: how a command's effect becomes log commands ([`capture`], by the rules of [`table`]), what is not
+//! durable yet ([`dirty`]), what a reply can show of that ([`reads`]) and who waits for it ([`waiters`]). Nothing here
+//! knows the server's API or the disk.
 #![forbid(unsafe_code)]
 
 pub mod capture;

@@ -1,4 +1,5 @@
-//! Names of the server's commands where its configuration has changed them (`rename-command`), and where a configuration says so.
+//! Names of the server's commands where its configuration has changed them (`rename-command`), and where a
+//! configuration says so.
 //!
 //! Everything in the module, and the log, goes by the commands' own names. The border to the server (`ffi`) translates.
 
@@ -35,8 +36,8 @@ impl Names {
         self.present.contains_key(&own.to_ascii_lowercase())
     }
 
-    /// The own name of the command that the server knows by this name; `None` when it knows none. A name that was not changed is returned as
-    /// it is.
+    /// The own name of the command that the server knows by this name; `None` when it knows none. A name that was not
+    /// changed is returned as it is.
     pub fn own<'a>(&'a self, name: &'a [u8]) -> Option<&'a [u8]> {
         self.translated(&self.own, name)
     }

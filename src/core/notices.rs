@@ -3,11 +3,13 @@
 use crate::log::Lsn;
 use std::collections::VecDeque;
 
-/// The classes of events that are published, and in which channels: the flags of the server's `notify-keyspace-events`, in its bits.
+/// The classes of events that are published, and in which channels: the flags of the server's `notify-keyspace-events`,
+/// in its bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventClasses(u32);
 
-/// The letters of the classes that `A` stands for, in the order in which the server tells them, with their bits (`server.h`).
+/// The letters of the classes that `A` stands for, in the order in which the server tells them, with their bits
+/// (`server.h`).
 const LETTERS: [(char, u32); 11] = [
     ('g', 1 << 2),
     ('$', 1 << 3),

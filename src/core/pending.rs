@@ -1,4 +1,5 @@
-//! Pending entries of consumer groups: what XREADGROUP, XCLAIM and XAUTOCLAIM did, as commands that do it again exactly.
+//! Pending entries of consumer groups: what XREADGROUP, XCLAIM and XAUTOCLAIM did, as commands that do it again
+//! exactly.
 //!
 //! The server's own replication uses XCLAIM for this too (`streamPropagateXCLAIM`, t_stream.c).
 

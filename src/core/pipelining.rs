@@ -1,7 +1,8 @@
 //! Clients that send commands without waiting for replies.
 //!
-//! A held client's next command waits for the release of the one before, so that holding each write would give a pipelining client one write
-//! per flush. Its replies are not held: the event loop waits for the iteration's last write instead, and all replies leave together.
+//! A held client's next command waits for the release of the one before, so that holding each write would give a
+//! pipelining client one write per flush. Its replies are not held: the event loop waits for the iteration's last write
+//! instead, and all replies leave together.
 
 use crate::log::Lsn;
 

@@ -1,11 +1,12 @@
 //! A portion of the log, made ready to be replayed.
 //!
-//! It holds a piece of the log as it was read, and where in that the arguments of the commands lie. A command that does not end in the portion is
-//! open: it goes on with what is read next, and moves to the next portion when this one is handed over.
+//! It holds a piece of the log as it was read, and where in that the arguments of the commands lie. A command that does
+//! not end in the portion is open: it goes on with what is read next, and moves to the next portion when this one is
+//! handed over.
 //!
-//! Around a command that a module runs the server does more work than for a small SET itself. Plain SETs that follow one another are therefore
-//! run as one MSET, which does to each key what SET does: any old value and its expiry go, the new value gets its compact encoding. While the log
-//! is replayed nobody can look in between.
+//! Around a command that a module runs the server does more work than for a small SET itself. Plain SETs that follow
+//! one another are therefore run as one MSET, which does to each key what SET does: any old value and its expiry go,
+//! the new value gets its compact encoding. While the log is replayed nobody can look in between.
 
 use crate::log::{FormatError, Lsn};
 use std::ops::Range;
@@ -30,7 +31,8 @@ const LONG_ARGUMENT_BYTES: usize = 1 << 20;
 pub struct Place {
     /// Its position.
     pub at: Lsn,
-    /// It may have failed already when it was executed: format 1 has transactions with all their commands, as they were queued.
+    /// It may have failed already when it was executed: format 1 has transactions with all their commands, as they were
+    /// queued.
     pub may_have_failed: bool,
 }
 
@@ -162,8 +164,8 @@ impl Portion {
         (self.bytes.len() - at) as u64 + left
     }
 
-    /// The open command is whole. What only marks units is left out: the replay need not keep them apart. Returns whether a transaction is open
-    /// behind it.
+    /// The open command is whole. What only marks units is left out: the replay need not keep them apart. Returns
+    /// whether a transaction is open behind it.
     fn close(&mut self, marks: Marks) -> Result<Option<bool>, FormatError> {
         let Open { start, count, first_arg, at } = self.open;
         let arg = |index: usize| {
@@ -263,7 +265,8 @@ impl Portion {
     }
 }
 
-/// The number of the line at `at`, which begins with `kind`, and where the next line begins; `None` when the line has not ended yet.
+/// The number of the line at `at`, which begins with `kind`, and where the next line begins; `None` when the line has
+/// not ended yet.
 fn number(bytes: &[u8], at: usize, kind: u8) -> Result<Option<(usize, usize)>, FormatError> {
     const WRONG: FormatError = FormatError::Command("a count is no number");
     let Some((first, line)) = bytes.get(at..).and_then(<[u8]>::split_first) else { return Ok(None) };

@@ -1,4 +1,5 @@
-//! What a command's reply can show, and the newest change among that: the position that must be durable before the reply may leave.
+//! What a command's reply can show, and the newest change among that: the position that must be durable before the
+//! reply may leave.
 
 use crate::core::dirty::DirtyKeys;
 use crate::log::Lsn;
@@ -60,7 +61,8 @@ const FUNCTIONS: &[&str] = &[
 
 const SCRIPTS: &[&str] = &["eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro"];
 
-/// Writes that raise an event whenever they are not refused with an error: they need no look at whether they changed anything.
+/// Writes that raise an event whenever they are not refused with an error: they need no look at whether they changed
+/// anything.
 const EFFECTIVE: &[&str] = &[
     "append",
     "decr",
@@ -87,7 +89,8 @@ const EFFECTIVE: &[&str] = &[
 ];
 
 impl Reads {
-    /// What the command of this lower-case name reads. `first`, `last` and `step` are those of the server's COMMAND reply.
+    /// What the command of this lower-case name reads. `first`, `last` and `step` are those of the server's COMMAND
+    /// reply.
     pub fn of(name: &str, first: i64, last: i64, step: i64, movable: bool) -> Reads {
         match name {
             name if KEYSPACE.contains(&name) => Reads::Keyspace,
@@ -109,8 +112,9 @@ impl Reads {
     }
 }
 
-/// Whether a write command of this lower-case name can send the head of its reply before the event that tells of its change: they answer with
-/// the value before, and that there is none raises an event of its own (`keymiss`, `new`), at which the server ends its deferral.
+/// Whether a write command of this lower-case name can send the head of its reply before the event that tells of its
+/// change: they answer with the value before, and that there is none raises an event of its own (`keymiss`, `new`), at
+/// which the server ends its deferral.
 pub fn replies_early<'a>(name: &str, args: impl Iterator<Item = &'a [u8]>) -> bool {
     match name {
         "getset" => true,
@@ -126,7 +130,8 @@ pub fn debug_shows(subcommand: &[u8]) -> bool {
     SHOWING.iter().any(|name| subcommand.eq_ignore_ascii_case(name))
 }
 
-/// Whether a write command of this lower-case name changes something whenever it does not fail. `args` are its arguments, with the name.
+/// Whether a write command of this lower-case name changes something whenever it does not fail. `args` are its
+/// arguments, with the name.
 pub fn is_effective<'a>(name: &str, args: impl Iterator<Item = &'a [u8]>) -> bool {
     if name == "set" {
         let conditions: [&[u8]; 5] = [b"NX", b"XX", b"GET", b"IFEQ", b"IFNE"];

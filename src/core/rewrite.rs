@@ -183,7 +183,8 @@ fn field_float(leaf: &Leaf, unit: &mut Unit) -> bool {
     true
 }
 
-/// HPEXPIREAT for the fields that expire, HPERSIST for those that do not; others (conditions, missing fields) are left out.
+/// HPEXPIREAT for the fields that expire, HPERSIST for those that do not; others (conditions, missing fields) are left
+/// out.
 fn field_expiry(leaf: &Leaf, unit: &mut Unit) -> bool {
     for event in &leaf.events {
         let Some(Outcome::FieldExpiries(fields)) = &event.outcome else { return false };

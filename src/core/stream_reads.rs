@@ -1,4 +1,5 @@
-//! The arguments of XREAD and XREADGROUP, read by position as the server reads them: any word may also name a group, a consumer or a stream.
+//! The arguments of XREAD and XREADGROUP, read by position as the server reads them: any word may also name a group, a
+//! consumer or a stream.
 
 use std::ops::Range;
 

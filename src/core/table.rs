@@ -35,7 +35,8 @@ pub enum Rule {
     Silent,
     /// Images of the keys of its arguments, as no event tells what it did (PFDEBUG).
     SilentImage,
-    /// XREADGROUP, XCLAIM, XAUTOCLAIM: XCLAIM of each entry as it is pending now, where the reply was seen; images elsewhere.
+    /// XREADGROUP, XCLAIM, XAUTOCLAIM: XCLAIM of each entry as it is pending now, where the reply was seen; images
+    /// elsewhere.
     Pending,
     /// PFCOUNT of one key with a stale cache writes the cache, from the key alone: verbatim then.
     CardinalityCache,
@@ -51,7 +52,8 @@ pub enum Rule {
     SetFields,
     /// MSETEX: absolute expiry, conditions dropped.
     MultiSet,
-    /// BITFIELD: verbatim. With OVERFLOW FAIL it may lengthen the string without an event: an image of its key where the module does not run it.
+    /// BITFIELD: verbatim. With OVERFLOW FAIL it may lengthen the string without an event: an image of its key where
+    /// the module does not run it.
     Bits,
     /// SPOP: SREM of what its reply named; an image where the reply was not seen.
     RandomPop,
@@ -104,7 +106,8 @@ pub struct CommandSpec {
 }
 
 impl CommandSpec {
-    /// It runs through the module's command where that is possible: no keyspace event tells of its effect, or its reply tells more than those.
+    /// It runs through the module's command where that is possible: no keyspace event tells of its effect, or its reply
+    /// tells more than those.
     pub fn is_wrapped(&self) -> bool {
         (self.is_silent() || self.rule == Rule::RandomPop) && !self.is_unknown()
     }
@@ -114,7 +117,8 @@ impl CommandSpec {
         self.keys == Keys::Told
     }
 
-    /// The commands that its effect may be logged with, besides itself. DEL is not among them: what it does can be done without it.
+    /// The commands that its effect may be logged with, besides itself. DEL is not among them: what it does can be done
+    /// without it.
     pub fn logged_as(&self) -> &'static [&'static str] {
         match (self.rule, self.name) {
             (Rule::Set | Rule::SetWithExpiry(_) | Rule::Float, _) => &["set"],
@@ -292,8 +296,8 @@ pub const COMMANDS: &[CommandSpec] = &[
     spec("zunionstore", Rule::Verbatim),
 ];
 
-/// The entry of every other command of the server's that writes: a newer server's, or one under a name that the configuration gave it. The keys
-/// of its arguments and those that its events name are logged as their resulting state.
+/// The entry of every other command of the server's that writes: a newer server's, or one under a name that the
+/// configuration gave it. The keys of its arguments and those that its events name are logged as their resulting state.
 pub const UNKNOWN: CommandSpec = silent("?", Rule::SilentImage, Keys::Told);
 
 /// The same, for those that may block.

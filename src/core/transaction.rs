@@ -1,7 +1,8 @@
 //! What a client has queued since MULTI, and what its EXEC did.
 //!
-//! The events of an EXEC do not show which queued command raised them. A 9.1 server reports each command that has run, in order: the events
-//! since the command before are its own. On other servers the transaction is taken as a whole (`whole.rs`).
+//! The events of an EXEC do not show which queued command raised them. A 9.1 server reports each command that has run,
+//! in order: the events since the command before are its own. On other servers the transaction is taken as a whole
+//! (`whole.rs`).
 
 mod proof;
 mod whole;
@@ -40,7 +41,8 @@ struct Running {
     events: Vec<LeafEvent>,
     /// The place of the queued command whose arguments said what to ask about one of them.
     asked: Option<usize>,
-    /// Places of the commands that have not run, by a hash of their arguments; made when the next one in the queue was not the one that ran.
+    /// Places of the commands that have not run, by a hash of their arguments; made when the next one in the queue was
+    /// not the one that ran.
     places: Option<HashMap<u64, VecDeque<usize>>>,
 }
 
@@ -145,8 +147,8 @@ impl Queue {
         self.selected = Some(db);
     }
 
-    /// The client has sent one more command to be queued. Returns how many it has sent before, when it is time to ask the server whether it
-    /// keeps all of them.
+    /// The client has sent one more command to be queued. Returns how many it has sent before, when it is time to ask
+    /// the server whether it keeps all of them.
     pub fn sent_one(&mut self, bytes: usize) -> Option<usize> {
         self.sent += 1;
         self.bytes = self.bytes.saturating_add(bytes);
@@ -275,7 +277,8 @@ impl Queue {
     /// What to ask about an event of the EXEC.
     pub fn query(&mut self, kind: EventKind, key: &[u8]) -> Option<Query> {
         match &mut self.phase {
-            // Those before the one that runs were refused, if there are any: then nothing is asked, or what is asked is of no use.
+            // Those before the one that runs were refused, if there are any: then nothing is asked, or what is asked is
+            // of no use.
             Phase::Stepwise(running) => {
                 let query = self.leaves.front().filter(|leaf| leaf.args.get(1) == Some(key))?.query(kind)?;
                 running.asked = Some(self.taken);

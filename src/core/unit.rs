@@ -15,7 +15,8 @@ pub struct Unit {
     last_db: u32,
     /// The unit's time, milliseconds since the Unix epoch: what the server counts relative expiry from.
     pub now_ms: i64,
-    /// Keys whose resulting state is to be logged. They make every later command of the unit an image too, as it may build on them.
+    /// Keys whose resulting state is to be logged. They make every later command of the unit an image too, as it may
+    /// build on them.
     images: HashSet<DbKey>,
     /// Keys whose state is to be logged in every database that has them, as it is not known which one a command ran in.
     images_everywhere: HashSet<Arc<[u8]>>,
@@ -23,7 +24,8 @@ pub struct Unit {
     pub functions: bool,
     /// The function library changed.
     pub functions_changed: bool,
-    /// The numbers under which databases that have changed places are noted in `images` and `touched`, by the numbers that they have now.
+    /// The numbers under which databases that have changed places are noted in `images` and `touched`, by the numbers
+    /// that they have now.
     noted: HashMap<u32, u32>,
     /// Every key that changed.
     touched: Vec<DbKey>,
@@ -109,8 +111,8 @@ impl Unit {
         if self.noted.is_empty() { images } else { self.renumbered(images.iter()).collect() }
     }
 
-    /// Two databases changed places: what was noted of one belongs to the other now. The notes stay as they are, as to go through them at each
-    /// swap would cost the square of what a script does.
+    /// Two databases changed places: what was noted of one belongs to the other now. The notes stay as they are, as to
+    /// go through them at each swap would cost the square of what a script does.
     pub fn swap_databases(&mut self, first: u32, second: u32) {
         let (one, other) = (self.noted_db(first), self.noted_db(second));
         self.noted.extend([(first, other), (second, one)]);
@@ -162,9 +164,11 @@ fn push_select(out: &mut Vec<u8>, db: u32) {
 pub struct Batch {
     payload: Vec<u8>,
     appended: Lsn,
-    /// The database that a reader has selected behind the last unit; `None` when not known (a log continued after a restart).
+    /// The database that a reader has selected behind the last unit; `None` when not known (a log continued after a
+    /// restart).
     reader_db: Option<u32>,
-    /// The first unit of a frame does not rely on the frame before it, unless both are in database 0, which every segment begins with.
+    /// The first unit of a frame does not rely on the frame before it, unless both are in database 0, which every
+    /// segment begins with.
     at_frame_start: bool,
 }
 

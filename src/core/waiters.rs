@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 /// Waiters by position; those of one position in the order in which they came.
 ///
-/// The only way out is [`Waiters::take_up_to`] with the durable position (or [`Waiters::take_all`], for those who get no acknowledgement).
+/// The only way out is [`Waiters::take_up_to`] with the durable position (or [`Waiters::take_all`], for those who get
+/// no acknowledgement).
 #[derive(Debug)]
 pub struct Waiters<T> {
     queue: BTreeMap<Lsn, Vec<T>>,

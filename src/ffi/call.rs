@@ -13,7 +13,8 @@ pub(super) struct OwnedString(NonNull<raw::ValkeyModuleString>);
 
 impl OwnedString {
     pub(super) fn new(bytes: &[u8]) -> OwnedString {
-        // SAFETY: pointer and length are those of a live slice, which the server copies; a null context means no automatic memory.
+        // SAFETY: pointer and length are those of a live slice, which the server copies; a null context means no
+        // automatic memory.
         let raw = unsafe { api!(ValkeyModule_CreateString)(std::ptr::null_mut(), bytes.as_ptr().cast(), bytes.len()) };
         match NonNull::new(raw) {
             Some(raw) => OwnedString(raw),
@@ -96,8 +97,9 @@ thread_local! {
 
 /// For the filter shell: whether this pass is that of a call of the module itself, which the filter then ignores.
 ///
-/// It also gives up the module's references to the arguments. The server does not compact shared strings (`tryObjectEncoding`, object.c),
-/// so a replayed `SET k 1` would otherwise be stored as a string and not as an integer.
+/// It also gives up the module's references to the arguments. The server does not compact shared strings
+/// (`tryObjectEncoding`, object.c), so a replayed `SET k 1` would otherwise be stored as a string and not as an
+/// integer.
 pub(super) fn take_own_call() -> bool {
     let own = OWN_CALL.replace(false);
     if own {
@@ -150,8 +152,8 @@ impl Ctx<'_> {
             CallMode::AsUser { resp3: true } => c"!CE3Mv",
         };
         OWN_CALL.set(true);
-        // SAFETY: the context is valid (type invariant), the strings are NUL-terminated, and `v` takes a pointer to that many live string
-        // objects and their count; the server takes its own references to them.
+        // SAFETY: the context is valid (type invariant), the strings are NUL-terminated, and `v` takes a pointer to
+        // that many live string objects and their count; the server takes its own references to them.
         let reply = unsafe {
             api!(ValkeyModule_Call)(
                 self.as_raw(),
@@ -222,7 +224,8 @@ impl Reply<'static> {
     }
 }
 
-/// What a client that was blocked for an answer gets: the server takes it with the release, and gives it back on the main thread.
+/// What a client that was blocked for an answer gets: the server takes it with the release, and gives it back on the
+/// main thread.
 pub(super) enum Answer {
     /// What a command answered.
     Reply(Reply<'static>),
@@ -278,7 +281,8 @@ impl std::fmt::Debug for Answer {
 /// What a command answered that blocks: its reply is to come. Used by whoever holds the server's global lock.
 pub struct Promise(NonNull<raw::ValkeyModuleCallReply>);
 
-// SAFETY: a promise is memory of the server that is only touched under its global lock, which every caller holds, on whatever thread.
+// SAFETY: a promise is memory of the server that is only touched under its global lock, which every caller holds, on
+// whatever thread.
 unsafe impl Send for Promise {}
 
 impl Promise {
@@ -363,8 +367,8 @@ impl Reply<'_> {
             return None;
         }
         let (mut key, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
-        // SAFETY: the reply is a map (checked), an index behind its end is answered with an error, and both places are live. Key and value
-        // belong to this reply, which the returned lifetime keeps borrowed.
+        // SAFETY: the reply is a map (checked), an index behind its end is answered with an error, and both places are
+        // live. Key and value belong to this reply, which the returned lifetime keeps borrowed.
         unsafe { api!(ValkeyModule_CallReplyMapElement)(self.raw.as_ptr(), index, &raw mut key, &raw mut value) };
         let part = |raw| NonNull::new(raw).map(|raw| Reply { raw, owned: false, outer: PhantomData });
         Some((part(key)?, part(value)?))
@@ -374,8 +378,8 @@ impl Reply<'_> {
     pub fn element(&self, index: usize) -> Option<Reply<'_>> {
         // SAFETY: the reply is valid (type invariant).
         let kind = unsafe { api!(ValkeyModule_CallReplyType)(self.raw.as_ptr()) } as isize;
-        // SAFETY: the reply is of the type that each function takes, and an index behind its end is answered with null. The element belongs to this reply,
-        // which the returned lifetime keeps borrowed; its handle does not free it.
+        // SAFETY: the reply is of the type that each function takes, and an index behind its end is answered with null.
+        // The element belongs to this reply, which the returned lifetime keeps borrowed; its handle does not free it.
         let element = unsafe {
             match kind {
                 raw::VALKEYMODULE_REPLY_ARRAY => api!(ValkeyModule_CallReplyArrayElement)(self.raw.as_ptr(), index),

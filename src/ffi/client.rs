@@ -7,15 +7,16 @@ use valkey_module::raw;
 
 /// A client whose reply the server keeps in its deferred buffer until [`Held::release`].
 ///
-/// There is no other way to let a reply go. Dropping one without releasing it would leave the client hanging, so that aborts.
+/// There is no other way to let a reply go. Dropping one without releasing it would leave the client hanging, so that
+/// aborts.
 #[derive(Debug)]
 pub struct Held {
     raw: NonNull<raw::ValkeyModuleBlockedClient>,
     answer: Option<Answer>,
 }
 
-// SAFETY: the handle is used under the server's global lock or passed to ValkeyModule_UnblockClient, which the server documents as safe to call
-// from any thread.
+// SAFETY: the handle is used under the server's global lock or passed to ValkeyModule_UnblockClient, which the server
+// documents as safe to call from any thread.
 unsafe impl Send for Held {}
 
 impl Held {
@@ -33,9 +34,11 @@ impl Held {
         self.answer = Some(Answer::Error(text));
     }
 
-    /// Has [`crate::module::blocking::left`] called when the client leaves its wait without the module: it disconnects, or CLIENT UNBLOCK ends it.
+    /// Has [`crate::module::blocking::left`] called when the client leaves its wait without the module: it disconnects,
+    /// or CLIENT UNBLOCK ends it.
     pub fn on_leave(&self) {
-        // SAFETY: the handle is that of a blocked client and not used up; the callback is a shell with the server's signature.
+        // SAFETY: the handle is that of a blocked client and not used up; the callback is a shell with the server's
+        // signature.
         unsafe { api!(ValkeyModule_SetDisconnectCallback)(self.raw.as_ptr(), Some(super::shells::blocked_left as _)) };
     }
 
@@ -50,8 +53,8 @@ impl Held {
     /// Lets the reply go. Any thread. The client may have died meanwhile.
     pub fn release(mut self) {
         let answer = self.answer.take().map_or(std::ptr::null_mut(), Answer::into_raw);
-        // SAFETY: the handle came from BlockClient and is used once: `self` is consumed and its Drop is skipped below. Only a client that was blocked
-        // for an answer has one, and its callbacks take it over.
+        // SAFETY: the handle came from BlockClient and is used once: `self` is consumed and its Drop is skipped below.
+        // Only a client that was blocked for an answer has one, and its callbacks take it over.
         unsafe { api!(ValkeyModule_UnblockClient)(self.raw.as_ptr(), answer) };
         std::mem::forget(self);
     }
@@ -84,8 +87,8 @@ pub struct ClientInfo {
 
 /// Looks a client up by its id; `None` when there is no such client. Main thread.
 ///
-/// Only for ids of connected clients: a 9.1 server looks at the connection of whichever client executes under that id, and those of scripts
-/// and modules have none.
+/// Only for ids of connected clients: a 9.1 server looks at the connection of whichever client executes under that id,
+/// and those of scripts and modules have none.
 pub fn client_info(id: u64) -> Option<ClientInfo> {
     let mut info = raw::ValkeyModuleClientInfo { version: 1, flags: 0, id: 0, addr: [0; 46], port: 0, db: 0 };
     // SAFETY: `info` is a live version-1 structure, as its `version` field says; the server only writes within it.

@@ -15,8 +15,9 @@ const UNNOTICED: u32 = raw::VALKEYMODULE_OPEN_KEY_NOTOUCH
     | raw::VALKEYMODULE_OPEN_KEY_NOSTATS
     | raw::VALKEYMODULE_OPEN_KEY_NOEXPIRE;
 
-/// Tells the server what it may do while the module is loaded: move slots atomically (what arrives raises events, as other commands do, and
-/// what leaves, too), and keep a replica's old dataset readable until the new one is there (on a replica the module rests).
+/// Tells the server what it may do while the module is loaded: move slots atomically (what arrives raises events, as
+/// other commands do, and what leaves, too), and keep a replica's old dataset readable until the new one is there (on a
+/// replica the module rests).
 pub fn declare_options(ctx: Ctx<'_>) {
     let mut options = raw::VALKEYMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD;
     if server_version(ctx) >= SLOT_MIGRATION_SINCE {
@@ -51,7 +52,8 @@ impl Ctx<'_> {
         // SAFETY: a name has that many bytes.
         let name = unsafe { std::slice::from_raw_parts(name.cast::<u8>(), raw::VALKEYMODULE_NODE_ID_LEN as usize) };
         let name = std::ffi::CString::new(name).ok()?;
-        // SAFETY: the context is valid (type invariant), the name NUL-terminated and `flags` a live integer; what is not wanted may be null.
+        // SAFETY: the context is valid (type invariant), the name NUL-terminated and `flags` a live integer; what is
+        // not wanted may be null.
         let status = unsafe {
             api!(ValkeyModule_GetClusterNodeInfo)(
                 self.as_raw(),
@@ -88,7 +90,8 @@ impl Ctx<'_> {
     pub fn tell_deleted(self, key: &[u8]) {
         let key = OwnedString::new(key);
         let class = raw::VALKEYMODULE_NOTIFY_GENERIC;
-        // SAFETY: the context is valid (type invariant), the event name is NUL-terminated and the key lives over the call.
+        // SAFETY: the context is valid (type invariant), the event name is NUL-terminated and the key lives over the
+        // call.
         unsafe { api!(ValkeyModule_NotifyKeyspaceEvent)(self.as_raw(), class, c"del".as_ptr(), key.as_raw()) };
     }
 

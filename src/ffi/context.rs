@@ -8,8 +8,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use valkey_module::raw;
 
-/// The context of the callback that runs now; also the proof of holding the server's global lock (of being on the main thread, but for
-/// events that another module raises from a thread of its own under that lock).
+/// The context of the callback that runs now; also the proof of holding the server's global lock (of being on the main
+/// thread, but for events that another module raises from a thread of its own under that lock).
 #[derive(Clone, Copy)]
 pub struct Ctx<'a> {
     raw: NonNull<raw::ValkeyModuleCtx>,
@@ -66,7 +66,8 @@ impl ContextFlags {
         self.0 & raw::VALKEYMODULE_CTX_FLAGS_CLUSTER != 0
     }
 
-    /// The client brings the keys of a slot that moves here. It may not be blocked: it is not one that waits for replies.
+    /// The client brings the keys of a slot that moves here. It may not be blocked: it is not one that waits for
+    /// replies.
     pub fn is_slot_import(self) -> bool {
         self.0 & super::api::WBL_CTX_FLAGS_SLOT_IMPORT_CLIENT != 0
     }
@@ -83,7 +84,8 @@ static DETACHED: AtomicPtr<raw::ValkeyModuleCtx> = AtomicPtr::new(std::ptr::null
 /// The context in which scripts run; null while the module is not loaded.
 static SCRIPTS: AtomicPtr<raw::ValkeyModuleCtx> = AtomicPtr::new(std::ptr::null_mut());
 
-/// The module's own context, for callbacks that bring none (the command filter, settings, fork-done). `None` while not loaded.
+/// The module's own context, for callbacks that bring none (the command filter, settings, fork-done). `None` while not
+/// loaded.
 pub(super) fn detached() -> Option<Ctx<'static>> {
     NonNull::new(DETACHED.load(Ordering::Relaxed)).map(|raw| Ctx { raw, main_thread_only: PhantomData })
 }
@@ -107,7 +109,8 @@ impl<'a> Ctx<'a> {
         self.raw.as_ptr()
     }
 
-    /// The module's own context, whose selected database is the module's to choose. For commands that the module runs for itself.
+    /// The module's own context, whose selected database is the module's to choose. For commands that the module runs
+    /// for itself.
     pub fn own(self) -> Ctx<'a> {
         detached().unwrap_or(self)
     }
@@ -126,13 +129,15 @@ impl<'a> Ctx<'a> {
         for place in [&DETACHED, &SCRIPTS] {
             let raw = place.swap(std::ptr::null_mut(), Ordering::Relaxed);
             if !raw.is_null() {
-                // SAFETY: it was made by `create_detached`; callbacks get it for their own time only, and none runs now.
+                // SAFETY: it was made by `create_detached`; callbacks get it for their own time only, and none runs
+                // now.
                 unsafe { api!(ValkeyModule_FreeThreadSafeContext)(raw) };
             }
         }
     }
 
-    /// Runs `work` in a context that is no client's, as the user of `client` and in this database. `None` when there is no such user.
+    /// Runs `work` in a context that is no client's, as the user of `client` and in this database. `None` when there is
+    /// no such user.
     pub fn as_user_of<T>(self, client: u64, db: u32, work: impl FnOnce(Ctx<'_>) -> T) -> Option<T> {
         let user = User::of(self, client)?;
         let raw = NonNull::new(SCRIPTS.load(Ordering::Relaxed))?;
@@ -187,37 +192,42 @@ impl<'a> Ctx<'a> {
         unsafe { api!(ValkeyModule_CachedMicroseconds)() }
     }
 
-    /// In an event callback: has the server keep the executing client's reply until the handle is released. `None` when it cannot: inside
-    /// EXEC, scripts, for temporary and module clients, and for a client that is blocked already.
+    /// In an event callback: has the server keep the executing client's reply until the handle is released. `None` when
+    /// it cannot: inside EXEC, scripts, for temporary and module clients, and for a client that is blocked already.
     pub fn hold_reply(self) -> Option<Held> {
         if self.flags().denies_blocking() {
             return None;
         }
-        // SAFETY: the context is valid (type invariant); no callbacks and no private data are passed, a timeout of 0 is none.
+        // SAFETY: the context is valid (type invariant); no callbacks and no private data are passed, a timeout of 0 is
+        // none.
         let blocked = unsafe { api!(ValkeyModule_BlockClient)(self.as_raw(), None, None, None, 0) };
         Held::from_raw(blocked)
     }
 
-    /// In a command of the module: blocks its client; when released (or after `timeout_ms`, 0 for none) the command's blocked reply is asked for.
+    /// In a command of the module: blocks its client; when released (or after `timeout_ms`, 0 for none) the command's
+    /// blocked reply is asked for.
     pub fn block_command(self, timeout_ms: i64) -> Option<Held> {
         let (reply, timeout) = (Some(super::shells::blocked_reply as _), Some(super::shells::blocked_timeout as _));
-        // SAFETY: the context is valid (type invariant); the callbacks are shells with the server's signature, and there is no private data.
+        // SAFETY: the context is valid (type invariant); the callbacks are shells with the server's signature, and
+        // there is no private data.
         let blocked = unsafe { api!(ValkeyModule_BlockClient)(self.as_raw(), reply, timeout, None, timeout_ms) };
         Held::from_raw(blocked)
     }
 
-    /// In a command of the module: blocks its client without a limit; what it gets is told with [`Held::set_answer`]. CLIENT UNBLOCK ends the wait
-    /// of one that is `interruptible`, as the server does for commands that wait for something, and leaves others alone.
+    /// In a command of the module: blocks its client without a limit; what it gets is told with [`Held::set_answer`].
+    /// CLIENT UNBLOCK ends the wait of one that is `interruptible`, as the server does for commands that wait for
+    /// something, and leaves others alone.
     pub fn block_for_answer(self, interruptible: bool) -> Option<Held> {
         let timeout = if interruptible { Some(super::shells::blocked_timeout as _) } else { None };
         let (reply, free) = (Some(super::shells::blocked_answer as _), Some(super::shells::free_answer as _));
-        // SAFETY: the context is valid (type invariant); the callbacks are shells with the server's signatures; the private data, which comes with
-        // the release, is an `Answer`.
+        // SAFETY: the context is valid (type invariant); the callbacks are shells with the server's signatures; the
+        // private data, which comes with the release, is an `Answer`.
         let blocked = unsafe { api!(ValkeyModule_BlockClient)(self.as_raw(), reply, timeout, free, 0) };
         Held::from_raw(blocked)
     }
 
-    /// Asks for the unit-end callback when the current unit ends; `false` where the server takes no such jobs (replicas, loading).
+    /// Asks for the unit-end callback when the current unit ends; `false` where the server takes no such jobs
+    /// (replicas, loading).
     pub fn ask_for_unit_end(self) -> bool {
         let callback = Some(super::shells::unit_end as _);
         // SAFETY: the context is valid (type invariant); the job has no private data to free.
@@ -226,10 +236,12 @@ impl<'a> Ctx<'a> {
         status == raw::VALKEYMODULE_OK as i32
     }
 
-    /// Raises an event of the module's private class, which only the module's own event callback gets, in the context of the executing client.
+    /// Raises an event of the module's private class, which only the module's own event callback gets, in the context
+    /// of the executing client.
     pub fn raise_private_event(self) {
         let key = OwnedString::new(b"");
-        // SAFETY: the context is valid (type invariant), the event name is NUL-terminated and the key lives over the call.
+        // SAFETY: the context is valid (type invariant), the event name is NUL-terminated and the key lives over the
+        // call.
         unsafe {
             api!(ValkeyModule_NotifyKeyspaceEvent)(
                 self.as_raw(),
@@ -240,8 +252,8 @@ impl<'a> Ctx<'a> {
         }
     }
 
-    /// Runs `work` with a context that is made for it: its first look at other clients is due after the present busy-reply-threshold, or, while
-    /// the server loads, after a tick of its timer.
+    /// Runs `work` with a context that is made for it: its first look at other clients is due after the present
+    /// busy-reply-threshold, or, while the server loads, after a tick of its timer.
     pub fn with_new_context<T>(self, work: impl FnOnce(Ctx<'_>) -> T) -> T {
         // SAFETY: the context is valid (type invariant).
         let raw = unsafe { api!(ValkeyModule_GetDetachedThreadSafeContext)(self.as_raw()) };
@@ -301,7 +313,8 @@ impl<'a> Ctx<'a> {
 
     /// Replies with a bulk string.
     pub fn reply_bulk(self, bytes: &[u8]) {
-        // SAFETY: the context is valid (type invariant); pointer and length are those of a live slice, which the server copies.
+        // SAFETY: the context is valid (type invariant); pointer and length are those of a live slice, which the server
+        // copies.
         unsafe { api!(ValkeyModule_ReplyWithStringBuffer)(self.as_raw(), bytes.as_ptr().cast(), bytes.len()) };
     }
 

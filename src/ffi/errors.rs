@@ -1,7 +1,8 @@
 //! Error replies of commands that the module ran for a client that waits.
 //!
-//! The server counts errors when they are replied to a client (`INFO errorstats`), and a client of the module's own is none. What
-//! ReplyWithCallReply would count is lost where a blocked command was run again, and has no limit for the errors that scripts make up.
+//! The server counts errors when they are replied to a client (`INFO errorstats`), and a client of the module's own is
+//! none. What ReplyWithCallReply would count is lost where a blocked command was run again, and has no limit for the
+//! errors that scripts make up.
 
 use super::call::Reply;
 use super::context::Ctx;
@@ -18,7 +19,8 @@ static REPLY_WITH_CUSTOM_ERROR: OnceLock<Option<ReplyWithCustomError>> = OnceLoc
 pub(super) fn find_optional_functions() {
     REPLY_WITH_CUSTOM_ERROR.get_or_init(|| {
         let mut found: Option<ReplyWithCustomError> = None;
-        // SAFETY: the name is NUL-terminated, and the server writes a function of this type, or nothing, to the live place.
+        // SAFETY: the name is NUL-terminated, and the server writes a function of this type, or nothing, to the live
+        // place.
         unsafe {
             let place: *mut c_void = (&raw mut found).cast();
             api!(ValkeyModule_GetApi)(c"ValkeyModule_ReplyWithCustomErrorFormat".as_ptr(), place);
@@ -28,10 +30,12 @@ pub(super) fn find_optional_functions() {
 }
 
 impl Ctx<'_> {
-    /// Answers the context's client with an error that a command answered, and has it counted. `false` when the text is none for a reply of errors.
+    /// Answers the context's client with an error that a command answered, and has it counted. `false` when the text is
+    /// none for a reply of errors.
     pub(super) fn reply_with_error_of(self, reply: &Reply<'_>) -> bool {
         let Ok(text) = CString::new(reply.bytes()) else { return false };
-        // SAFETY: the context is valid (type invariant), the strings are NUL-terminated, and the format takes one string.
+        // SAFETY: the context is valid (type invariant), the strings are NUL-terminated, and the format takes one
+        // string.
         unsafe {
             match REPLY_WITH_CUSTOM_ERROR.get().copied().flatten() {
                 Some(reply_with) => reply_with(self.as_raw(), 1, c"%s".as_ptr(), text.as_ptr()),

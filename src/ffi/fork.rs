@@ -1,7 +1,8 @@
 //! Descriptors that forked children must not inherit.
 //!
-//! A lock on a folder belongs to the open description, which every child shares (a snapshot, a full sync, a rewrite of the server's AOF, the module's
-//! own): it would stay locked until the last of them ends, also when the server was killed long before.
+//! A lock on a folder belongs to the open description, which every child shares (a snapshot, a full sync, a rewrite of
+//! the server's AOF, the module's own): it would stay locked until the last of them ends, also when the server was
+//! killed long before.
 
 use std::any::Any;
 use std::os::fd::RawFd;
@@ -13,7 +14,8 @@ const NONE: RawFd = -1;
 /// A folder has two of them, and a server one folder, or two while it changes from one to the next.
 static DESCRIPTORS: [AtomicI32; 8] = [const { AtomicI32::new(NONE) }; 8];
 
-/// The C library forgets the handler when the module is unloaded, and a module that is loaded again has a `Once` of its own.
+/// The C library forgets the handler when the module is unloaded, and a module that is loaded again has a `Once` of its
+/// own.
 static REGISTERED: Once = Once::new();
 
 /// Has children not inherit a descriptor, until it is dropped, which must be before the descriptor is closed.
@@ -25,7 +27,8 @@ impl Drop for Closed {
     }
 }
 
-/// Closes the descriptor in every child that is forked until the guard is dropped. The guard must go before the descriptor is closed.
+/// Closes the descriptor in every child that is forked until the guard is dropped. The guard must go before the
+/// descriptor is closed.
 pub fn close_in_children(descriptor: RawFd) -> Box<dyn Any + Send + Sync> {
     REGISTERED.call_once(|| {
         // SAFETY: the handler is a function without arguments that lives as long as the module, and calls `close` only.
@@ -44,7 +47,8 @@ extern "C" fn in_child() {
     for slot in &DESCRIPTORS {
         let descriptor = slot.load(Ordering::SeqCst);
         if descriptor != NONE {
-            // SAFETY: a plain system call. The child has a descriptor of its own under the number, as guards go before their descriptors are closed.
+            // SAFETY: a plain system call. The child has a descriptor of its own under the number, as guards go before
+            // their descriptors are closed.
             unsafe { libc::close(descriptor) };
         }
     }
@@ -71,7 +75,8 @@ mod tests {
         libc::WEXITSTATUS(status) == 1
     }
 
-    /// Whether a folder can be locked while a child lives that was forked when it was locked before, by a server that has ended.
+    /// Whether a folder can be locked while a child lives that was forked when it was locked before, by a server that
+    /// has ended.
     fn is_free_beside_a_child(folder: &std::path::Path, close: bool) -> bool {
         let storage = FolderStorage::new(folder).unwrap();
         let storage = if close { storage.close_in_children(close_in_children) } else { storage };

@@ -1,4 +1,5 @@
-//! Questions about keys of the selected database that leave no trace: neither statistics nor access times change, and nothing expires.
+//! Questions about keys of the selected database that leave no trace: neither statistics nor access times change, and
+//! nothing expires.
 
 use super::call::OwnedString;
 use super::cluster::OpenedKey;
@@ -41,7 +42,8 @@ impl Ctx<'_> {
     pub fn last_stream_id(self, key: &[u8]) -> Option<(u64, u64)> {
         self.with_key(key, raw::VALKEYMODULE_READ, |open| {
             let any = std::ptr::null_mut();
-            // SAFETY: the key is open, or null, which is refused as other types are; null stands for the first and the last possible id.
+            // SAFETY: the key is open, or null, which is refused as other types are; null stands for the first and the
+            // last possible id.
             let started = unsafe {
                 api!(ValkeyModule_StreamIteratorStart)(open, raw::VALKEYMODULE_STREAM_ITERATOR_REVERSE as i32, any, any)
             };
@@ -66,7 +68,8 @@ impl Ctx<'_> {
             }
             let mut value: *mut raw::ValkeyModuleString = std::ptr::null_mut();
             let (flags, end) = (raw::VALKEYMODULE_HASH_NONE as i32, std::ptr::null_mut::<c_void>());
-            // SAFETY: the key is open, and other types than hashes are refused; pairs of a live string and a live place end with null.
+            // SAFETY: the key is open, and other types than hashes are refused; pairs of a live string and a live place
+            // end with null.
             let found = unsafe { api!(ValkeyModule_HashGet)(open, flags, field.as_raw(), &raw mut value, end) };
             if found != OK || value.is_null() {
                 return None;
@@ -100,7 +103,8 @@ impl Ctx<'_> {
 
     /// Deletes all keys of all databases. Functions stay.
     pub fn delete_all_keys(self) {
-        // SAFETY: called on the main thread (the context proves it); the AOF is not restarted, and the work is done now.
+        // SAFETY: called on the main thread (the context proves it); the AOF is not restarted, and the work is done
+        // now.
         unsafe { api!(ValkeyModule_ResetDataset)(0, 0) };
     }
 }

@@ -16,11 +16,12 @@ pub enum ChildResult {
     Killed(i32),
 }
 
-/// Forks a child that runs `work` and exits with its status; the parent gets the child's pid, and later the fork-done callback.
-/// `None` when the server refused (another child runs).
+/// Forks a child that runs `work` and exits with its status; the parent gets the child's pid, and later the fork-done
+/// callback. `None` when the server refused (another child runs).
 pub fn fork_child(work: impl FnOnce() -> i32) -> Option<i32> {
     let parent = std::process::id();
-    // SAFETY: called on the main thread (callers hold a Ctx); the callback is a shell with the server's signature, without private data.
+    // SAFETY: called on the main thread (callers hold a Ctx); the callback is a shell with the server's signature,
+    // without private data.
     let pid = unsafe { api!(ValkeyModule_Fork)(Some(super::shells::fork_done as _), std::ptr::null_mut()) };
     match pid {
         0 => {
@@ -70,13 +71,15 @@ pub fn save_rdb(ctx: Ctx<'_>, path: &Path) -> bool {
     with_stream(path, |stream| unsafe { api!(ValkeyModule_RdbSave)(ctx.as_raw(), stream, 0) })
 }
 
-/// Replaces the dataset by that of an RDB file (which may be a pipe). The server ends itself when it finds the file damaged.
+/// Replaces the dataset by that of an RDB file (which may be a pipe). The server ends itself when it finds the file
+/// damaged.
 pub fn load_rdb(ctx: Ctx<'_>, path: &Path) -> bool {
     // SAFETY: context and stream are valid over the call; there are no flags.
     with_stream(path, |stream| unsafe { api!(ValkeyModule_RdbLoad)(ctx.as_raw(), stream, 0) })
 }
 
-/// A path under which this process, or a child that it forks, can open a descriptor by name: a pipe's end, or a file whatever its name is now.
+/// A path under which this process, or a child that it forks, can open a descriptor by name: a pipe's end, or a file
+/// whatever its name is now.
 pub fn descriptor_path(descriptor: &impl AsRawFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
 }

@@ -24,7 +24,8 @@ pub fn log(level: Level, message: &str) {
         eprintln!("{message}");
         return;
     };
-    // SAFETY: a null context is allowed (the line carries no module name then, so the text does); the format is a constant with one `%s`
-    // and both strings are NUL-terminated and live over the call. ValkeyModule_Log may be called from any thread.
+    // SAFETY: a null context is allowed (the line carries no module name then, so the text does); the format is a
+    // constant with one `%s` and both strings are NUL-terminated and live over the call. ValkeyModule_Log may be called
+    // from any thread.
     unsafe { function(std::ptr::null_mut(), level.as_ptr(), c"<wbl> %s".as_ptr(), text.as_ptr()) }
 }

@@ -1,14 +1,16 @@
 //! The border to the server: the only folder that holds `unsafe`.
 //!
-//! [`Ctx`] stands for a callback's context and is the main-thread token: it can be neither made elsewhere nor sent to another thread, so whatever
-//! takes one runs on the server's main thread. [`Held`] is the one thing that crosses threads: a client whose reply is withheld.
+//! [`Ctx`] stands for a callback's context and is the main-thread token: it can be neither made elsewhere nor sent to
+//! another thread, so whatever takes one runs on the server's main thread. [`Held`] is the one thing that crosses
+//! threads: a client whose reply is withheld.
 //!
-//! All functions are the server's public module API (`valkeymodule.h`); nothing relies on symbols or layouts of the server itself.
+//! All functions are the server's public module API (`valkeymodule.h`); nothing relies on symbols or layouts of the
+//! server itself.
 #![allow(unsafe_code)]
 
-/// The function behind an API name, inside an `unsafe` block. Reading the pointer is sound: the table is written once, by ValkeyModule_Init on
-/// the main thread before anything else of the module runs. A server without the function is refused at load, so a missing one is a broken
-/// invariant.
+/// The function behind an API name, inside an `unsafe` block. Reading the pointer is sound: the table is written once,
+/// by ValkeyModule_Init on the main thread before anything else of the module runs. A server without the function is
+/// refused at load, so a missing one is a broken invariant.
 macro_rules! api {
     ($name:ident) => {
         match valkey_module::raw::$name {

@@ -10,7 +10,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use valkey_module::raw;
 
-/// The class of the module's private events: a bit that no class of the server uses, so that neither clients nor other modules get them.
+/// The class of the module's private events: a bit that no class of the server uses, so that neither clients nor other
+/// modules get them.
 pub(super) const PRIVATE_EVENT: i32 = 1 << 29;
 
 /// The classes that tell of changed data, and `loaded`, which recovery needs.
@@ -57,7 +58,8 @@ pub struct CommandDocs {
 /// Registers a command; it arrives in `module::commands` under its name. `false` when the server refused.
 pub fn register_command(ctx: Ctx<'_>, name: &'static CStr, flags: &CommandFlags, docs: &CommandDocs) -> bool {
     let ok = raw::VALKEYMODULE_OK as i32;
-    // SAFETY: the context is valid (type invariant); all strings are NUL-terminated; the callback has the server's signature.
+    // SAFETY: the context is valid (type invariant); all strings are NUL-terminated; the callback has the server's
+    // signature.
     let created = unsafe {
         api!(ValkeyModule_CreateCommand)(
             ctx.as_raw(),
@@ -123,8 +125,8 @@ fn command_arg(name: &'static CStr, token: Option<&'static CStr>, optional: bool
     }
 }
 
-/// For a command with the flag `getkeys-api`: whether the server only asks for key positions, and if so tells it those of the wrapped
-/// command that begins at `argv[1]`.
+/// For a command with the flag `getkeys-api`: whether the server only asks for key positions, and if so tells it those
+/// of the wrapped command that begins at `argv[1]`.
 ///
 /// # Safety
 /// `argv` holds `argc` valid strings, as the server passes them to a command.
@@ -159,7 +161,8 @@ pub(super) unsafe fn answer_key_positions(ctx: Ctx<'_>, argv: *mut *mut raw::Val
                 api!(ValkeyModule_KeyAtPosWithFlags)(ctx.as_raw(), *positions.add(index) + 1, access);
             }
         }
-        // SAFETY: the caller of GetCommandKeysWithFlags owns both arrays, allocated with the server's allocator, which takes a null, too.
+        // SAFETY: the caller of GetCommandKeysWithFlags owns both arrays, allocated with the server's allocator, which
+        // takes a null, too.
         unsafe {
             api!(ValkeyModule_Free)(positions.cast());
             api!(ValkeyModule_Free)(flags.cast());
@@ -200,7 +203,8 @@ pub fn register_config(ctx: Ctx<'_>, index: usize, name: &'static CStr, immutabl
     let data = index as *mut c_void;
     let (context, name) = (ctx.as_raw(), name.as_ptr());
     let status = match kind {
-        // SAFETY: context valid, name NUL-terminated and static, callbacks have the server's signatures, private data is an index only.
+        // SAFETY: context valid, name NUL-terminated and static, callbacks have the server's signatures, private data
+        // is an index only.
         ConfigKind::Bool(default) => unsafe {
             let (get, set) = (Some(settings::config_get_bool as _), Some(settings::config_set_bool as _));
             api!(ValkeyModule_RegisterBoolConfig)(context, name, i32::from(*default), flags, get, set, None, data)
@@ -264,7 +268,8 @@ const SERVER_EVENTS: [u64; 10] = [
 /// Registers the command filter, the event callbacks and the INFO section. `false` when the server refused one.
 pub fn register_hooks(ctx: Ctx<'_>) -> bool {
     let ok = raw::VALKEYMODULE_OK as i32;
-    // SAFETY: the context is valid (type invariant); callbacks have the server's signatures and live as long as the module.
+    // SAFETY: the context is valid (type invariant); callbacks have the server's signatures and live as long as the
+    // module.
     unsafe {
         let filter = api!(ValkeyModule_RegisterCommandFilter)(ctx.as_raw(), Some(shells::filter as _), 0);
         FILTER.set(NonNull::new(filter));
@@ -288,7 +293,8 @@ pub fn follow_all_events(ctx: Ctx<'_>) {
         return;
     }
     let classes = raw::VALKEYMODULE_NOTIFY_KEY_MISS | raw::VALKEYMODULE_NOTIFY_NEW;
-    // SAFETY: the context is valid (type invariant); the callback has the server's signature and lives as long as the module.
+    // SAFETY: the context is valid (type invariant); the callback has the server's signature and lives as long as the
+    // module.
     unsafe {
         api!(ValkeyModule_SubscribeToKeyspaceEvents)(ctx.own().as_raw(), classes, Some(shells::noted_event as _));
     }
@@ -316,10 +322,11 @@ fn set_server_event_callback(ctx: Ctx<'_>, id: u64, callback: raw::ValkeyModuleE
     unsafe { api!(ValkeyModule_SubscribeToServerEvent)(ctx.as_raw(), event, callback) == raw::VALKEYMODULE_OK as i32 }
 }
 
-/// Has the server tell when each command has run ([`crate::module::hooks::command_done`]), or no longer. `false` where it cannot (before 9.1).
+/// Has the server tell when each command has run ([`crate::module::hooks::command_done`]), or no longer. `false` where
+/// it cannot (before 9.1).
 ///
-/// The server must not be going through its listeners when one is taken back: call with `on` false only for a command that a connected client
-/// has just sent.
+/// The server must not be going through its listeners when one is taken back: call with `on` false only for a command
+/// that a connected client has just sent.
 pub fn watch_results(ctx: Ctx<'_>, on: bool) -> bool {
     let callback: raw::ValkeyModuleEventCallback = if on { Some(shells::server_event as _) } else { None };
     let events = [api::WBL_EVENT_COMMAND_RESULT_SUCCESS, api::WBL_EVENT_COMMAND_RESULT_FAILURE];

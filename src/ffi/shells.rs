@@ -1,5 +1,5 @@
-//! The callbacks that the server calls: a few lines each, no decisions. Each catches panics; as every callback may stand on the way to an
-//! acknowledgement, a panic ends the process rather than let a reply go on a broken state.
+//! The callbacks that the server calls: a few lines each, no decisions. Each catches panics; as every callback may
+//! stand on the way to an acknowledgement, a panic ends the process rather than let a reply go on a broken state.
 
 use super::api;
 use super::call::{Answer, OwnedString, Reply, take_own_call};
@@ -65,7 +65,8 @@ pub enum Rights {
 /// A command in the command filter, before it runs.
 pub struct Filter {
     raw: *mut raw::ValkeyModuleCommandFilterCtx,
-    /// The command's own name, where it was sent by another; empty when the server knows no command by the name that was sent.
+    /// The command's own name, where it was sent by another; empty when the server knows no command by the name that
+    /// was sent.
     name: Option<Box<[u8]>>,
 }
 
@@ -88,7 +89,8 @@ impl Filter {
         usize::try_from(unsafe { api!(ValkeyModule_CommandFilterArgsCount)(self.raw) }).unwrap_or(0)
     }
 
-    /// An argument; empty when there is none at the index. The first is the command's own name, whatever the server calls it.
+    /// An argument; empty when there is none at the index. The first is the command's own name, whatever the server
+    /// calls it.
     pub fn arg(&self, index: usize) -> &[u8] {
         if let (Some(name), 0) = (&self.name, index) {
             return name;
@@ -122,7 +124,8 @@ impl Filter {
     pub fn replace(self, index: usize, with: &[u8]) {
         let Ok(index) = c_int::try_from(index) else { return };
         let string = OwnedString::new(with);
-        // SAFETY: the filter context is valid; the server checks the index and takes over the reference when it is one, so that it is not dropped here.
+        // SAFETY: the filter context is valid; the server checks the index and takes over the reference when it is one,
+        // so that it is not dropped here.
         if unsafe { api!(ValkeyModule_CommandFilterArgReplace)(self.raw, index, string.as_raw()) } == OK {
             std::mem::forget(string);
         }
@@ -132,7 +135,8 @@ impl Filter {
     pub fn insert(self, index: usize, with: &CStr) {
         let Ok(index) = c_int::try_from(index) else { return };
         let string = OwnedString::new(with.to_bytes());
-        // SAFETY: the filter context is valid; the server checks the index and takes over the reference when it is one, so that it is not dropped here.
+        // SAFETY: the filter context is valid; the server checks the index and takes over the reference when it is one,
+        // so that it is not dropped here.
         if unsafe { api!(ValkeyModule_CommandFilterArgInsert)(self.raw, index, string.as_raw()) } == OK {
             std::mem::forget(string);
         }
@@ -156,7 +160,8 @@ pub(super) unsafe extern "C" fn keyspace_event(
     key: *mut raw::ValkeyModuleString,
 ) -> c_int {
     guard("the keyspace event callback", || {
-        // SAFETY: the server passes a valid context, a NUL-terminated event name and a live key for the time of the callback.
+        // SAFETY: the server passes a valid context, a NUL-terminated event name and a live key for the time of the
+        // callback.
         let (ctx, event, key) = unsafe { (Ctx::from_raw(ctx), CStr::from_ptr(event), bytes(key)) };
         let Some(ctx) = ctx else { return };
         if class == PRIVATE_EVENT {
@@ -178,7 +183,8 @@ pub(super) unsafe extern "C" fn noted_event(
     key: *mut raw::ValkeyModuleString,
 ) -> c_int {
     guard("the keyspace event callback", || {
-        // SAFETY: the server passes a valid context, a NUL-terminated event name and a live key for the time of the callback.
+        // SAFETY: the server passes a valid context, a NUL-terminated event name and a live key for the time of the
+        // callback.
         let (ctx, event, key) = unsafe { (Ctx::from_raw(ctx), CStr::from_ptr(event), bytes(key)) };
         if let Some(ctx) = ctx {
             hooks::key_noted(ctx, class.cast_unsigned(), event.to_bytes(), key);
@@ -270,7 +276,8 @@ pub(super) unsafe extern "C" fn server_event(
             }
             raw::VALKEYMODULE_EVENT_MODULE_CHANGE => hooks::modules_changed(ctx),
             COMMAND_SUCCEEDED | COMMAND_FAILED => {
-                // SAFETY: for these events the server passes a CommandResultInfo of at least version 1, with `argc` live arguments.
+                // SAFETY: for these events the server passes a CommandResultInfo of at least version 1, with `argc`
+                // live arguments.
                 let info = unsafe { &*data.cast::<api::WblCommandResultInfo>() };
                 // Clients of modules' calls may have the id of a connected one.
                 if info.is_module_client == 0 {
@@ -279,7 +286,8 @@ pub(super) unsafe extern "C" fn server_event(
                 }
             }
             raw::VALKEYMODULE_EVENT_CONFIG => {
-                // SAFETY: for this event the server passes a ConfigChange of at least version 1, which holds `num_changes` NUL-terminated names.
+                // SAFETY: for this event the server passes a ConfigChange of at least version 1, which holds
+                // `num_changes` NUL-terminated names.
                 let names: Vec<&[u8]> = unsafe {
                     let change = &*data.cast::<raw::ValkeyModuleConfigChange>();
                     (0..change.num_changes as usize)
@@ -379,7 +387,8 @@ pub(super) unsafe extern "C" fn blocked_answer(
     _argc: c_int,
 ) -> c_int {
     guard("a blocked client's answer", || {
-        // SAFETY: the server passes a valid context; the private data is an `Answer`, which lives until `free_answer`, or null.
+        // SAFETY: the server passes a valid context; the private data is an `Answer`, which lives until `free_answer`,
+        // or null.
         let (ctx, answer) = unsafe {
             let answer = api!(ValkeyModule_GetBlockedClientPrivateData)(ctx);
             (Ctx::from_raw(ctx), Answer::borrow_raw(answer))

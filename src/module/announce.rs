@@ -1,5 +1,5 @@
-//! Commands before they run: what they may change is announced to the capture, what their reply may show is noted, and those that the module
-//! must run itself are turned into its own commands.
+//! Commands before they run: what they may change is announced to the capture, what their reply may show is noted, and
+//! those that the module must run itself are turned into its own commands.
 
 use crate::core::capture::Class;
 use crate::core::client::Transaction;
@@ -21,8 +21,8 @@ use std::ffi::CStr;
 /// An id that no client has.
 const NO_CLIENT: &[u8] = b"0";
 
-/// What an EXEC gets for an argument whose commands were queued before they were seen: what they do could not be logged. It takes none, so that
-/// the server refuses it, and says so.
+/// What an EXEC gets for an argument whose commands were queued before they were seen: what they do could not be
+/// logged. It takes none, so that the server refuses it, and says so.
 const UNSEEN_QUEUE: &CStr = c"queued-before-the-log-began";
 
 /// What the filter makes of a command.
@@ -55,7 +55,8 @@ pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
         settle(ctx);
         finish_late(ctx);
     }
-    // A blocked reader that the command before served has run by now, unseen; what it did comes before what this command does.
+    // A blocked reader that the command before served has run by now, unseen; what it did comes before what this
+    // command does.
     if with(|module| module.capture.has_suspects()) == Some(true) {
         finish_suspects(ctx);
     }
@@ -95,7 +96,8 @@ fn is_nested(ctx: Ctx<'_>, filter: &Filter) -> bool {
 }
 
 impl Module {
-    /// A command that the server refused, after it was announced, has changed and shown nothing: the end of a unit comes before the next command.
+    /// A command that the server refused, after it was announced, has changed and shown nothing: the end of a unit
+    /// comes before the next command.
     pub(super) fn drop_leftovers(&mut self) {
         if self.frame.is_none() && !self.unit_end_deferred && self.unit_holds.is_empty() && !self.capture.has_unit() {
             self.unit_reads = None;
@@ -231,7 +233,8 @@ impl Module {
         self.results_watched
     }
 
-    /// A connected client has sent a command, so that no EXEC runs. Each command would cost if the server went on to tell.
+    /// A connected client has sent a command, so that no EXEC runs. Each command would cost if the server went on to
+    /// tell.
     fn stop_stepping(&mut self, ctx: Ctx<'_>) {
         self.capture.stop_stepping();
         // Within a wait that lets other clients in, the server may be going through its listeners.
@@ -258,8 +261,8 @@ impl Module {
         Verdict::PASS
     }
 
-    /// Whether the server has refused to queue a command that the client has sent before this one. It keeps none of those behind it; now and
-    /// then it is asked how many it has.
+    /// Whether the server has refused to queue a command that the client has sent before this one. It keeps none of
+    /// those behind it; now and then it is asked how many it has.
     fn was_refused(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId) -> bool {
         let bytes = (0..filter.len()).map(|index| filter.arg(index).len()).sum();
         let sent = self.capture.queued_one(client, bytes);
@@ -375,8 +378,8 @@ impl Module {
         }
     }
 
-    /// The module's command that is to run this one: because no event tells (enough) of what it does, because its reply shows `shown`, or
-    /// because it may block for what is not durable.
+    /// The module's command that is to run this one: because no event tells (enough) of what it does, because its reply
+    /// shows `shown`, or because it may block for what is not durable.
     fn wrapper(&self, filter: &Filter, known: Known, shown: Option<Lsn>) -> Option<&'static CStr> {
         let active = self.life.is_active();
         let blocks = || read_blocks(filter);
@@ -404,8 +407,8 @@ impl Module {
         }
     }
 
-    /// Whether the client's reply to a command that the module runs can be held: else the loop waits for it. What must be run by the module
-    /// to be seen is, whoever waits then.
+    /// Whether the client's reply to a command that the module runs can be held: else the loop waits for it. What must
+    /// be run by the module to be seen is, whoever waits then.
     fn may_be_held(&mut self, ctx: Ctx<'_>, filter: &Filter, known: Known, info: Option<ClientInfo>) -> bool {
         let client = filter.client_id();
         // A subscriber may run certain commands only, and is told their names.

@@ -1,7 +1,8 @@
 //! Readers that wait for a stream to change (XREAD and XREADGROUP with BLOCK).
 //!
-//! The server serves a blocked reader without an event, so that nothing could hold its reply. The module therefore runs such a command itself
-//! (`Call` with the flag `K`): the command waits as a client of the module's, and its reply comes to the module, which holds the real client.
+//! The server serves a blocked reader without an event, so that nothing could hold its reply. The module therefore runs
+//! such a command itself (`Call` with the flag `K`): the command waits as a client of the module's, and its reply comes
+//! to the module, which holds the real client.
 
 use crate::core::reads::Reads;
 use crate::core::table::CommandSpec;
@@ -79,7 +80,8 @@ pub(super) fn timed_out(ctx: Ctx<'_>) {
         left(client);
         return ctx.reply_null_array();
     }
-    // It has its answer, which waits for the disk, and no other. The filter does not see a CLIENT UNBLOCK that an EXEC runs.
+    // It has its answer, which waits for the disk, and no other. The filter does not see a CLIENT UNBLOCK that an EXEC
+    // runs.
     if let Some(Some((lsn, waiting))) = with(|module| module.log()?.withdraw(client)) {
         wait_now(ctx, lsn);
         waiting.held.answer_now(ctx);

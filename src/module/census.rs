@@ -1,5 +1,5 @@
-//! The clients that are there when logging begins (MODULE LOAD, `wbl.enabled yes`, a promotion): what the filter would know of them is asked from the
-//! server, and what that does not say is taken for the worst.
+//! The clients that are there when logging begins (MODULE LOAD, `wbl.enabled yes`, a promotion): what the filter would
+//! know of them is asked from the server, and what that does not say is taken for the worst.
 
 use crate::core::capture::Class;
 use crate::ffi::Ctx;

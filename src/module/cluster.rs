@@ -1,8 +1,8 @@
-//! Cluster mode. The server refuses a module's calls for keys of slots that other nodes own, and for all keys while the cluster is down, as it is
-//! at every start; so a log cannot be replayed by a node of a cluster.
+//! Cluster mode. The server refuses a module's calls for keys of slots that other nodes own, and for all keys while the
+//! cluster is down, as it is at every start; so a log cannot be replayed by a node of a cluster.
 //!
-//! A second server, outside of the cluster, does that instead, and leaves a base that holds it all ([`super::second_server`]). The base goes
-//! through the server's loader, which asks nobody.
+//! A second server, outside of the cluster, does that instead, and leaves a base that holds it all
+//! ([`super::second_server`]). The base goes through the server's loader, which asks nobody.
 
 use crate::ffi::{CallMode, Ctx, Level, Reply, ReplyKind, log};
 use crate::log::{LogError, Opened};
@@ -57,8 +57,8 @@ impl Slots {
     }
 }
 
-/// Reads the reply of CLUSTER NODES: a line per node, with the node's id, flags, and primary's id in the first, third and fourth word, and its
-/// slots from the ninth on.
+/// Reads the reply of CLUSTER NODES: a line per node, with the node's id, flags, and primary's id in the first, third
+/// and fourth word, and its slots from the ninth on.
 fn parse(nodes: &str) -> Slots {
     const SLOTS_AT: usize = 8;
     let word = |line: &str, index| line.split(' ').nth(index).unwrap_or_default().to_string();
@@ -105,15 +105,16 @@ pub(super) fn check(ctx: Ctx<'_>) -> Result<(), String> {
     if ctx.flags().in_cluster() { slots(ctx).map(|_| ()) } else { Ok(()) }
 }
 
-/// How the server refuses a module's call in cluster mode, and what it tells a client instead whose own command it refuses.
+/// How the server refuses a module's call in cluster mode, and what it tells a client instead whose own command it
+/// refuses.
 const NOT_LOCAL: &[u8] = b"ERR Attempted to access a non local key in a cluster node";
 const DOWN: [(&str, &str); 2] = [
     (" while the cluster is down", "CLUSTERDOWN The cluster is down"),
     (" while the cluster is down and readonly", "CLUSTERDOWN The cluster is down and only accepts read commands"),
 ];
 
-/// What a client gets whose command the server refused when the module ran it, after it had passed the server's own check: the slot has become
-/// another node's in between, or the cluster is down. `None` for all other answers.
+/// What a client gets whose command the server refused when the module ran it, after it had passed the server's own
+/// check: the slot has become another node's in between, or the cluster is down. `None` for all other answers.
 pub(super) fn redirection(ctx: Ctx<'_>, command: &[Vec<u8>], answer: &Reply<'_>) -> Option<String> {
     if answer.kind() != ReplyKind::Error || !ctx.flags().in_cluster() {
         return None;
@@ -141,9 +142,9 @@ fn moved(ctx: Ctx<'_>, key: &[u8]) -> Option<String> {
     Some(format!("MOVED {slot} {endpoint}:{}", range.element_of_element(2, 1)?.integer()))
 }
 
-/// Makes slots and recovered keys fit, as the server does with data that it has loaded at its start: keys of slots that other nodes own are
-/// deleted (remains of a slot that was moving when this node crashed; the deletions are logged like others), and slots that nobody owns but that
-/// have keys here are this node's (its `nodes.conf` was lost).
+/// Makes slots and recovered keys fit, as the server does with data that it has loaded at its start: keys of slots that
+/// other nodes own are deleted (remains of a slot that was moving when this node crashed; the deletions are logged like
+/// others), and slots that nobody owns but that have keys here are this node's (its `nodes.conf` was lost).
 ///
 /// # Errors
 /// The server does not say whose the slots are.

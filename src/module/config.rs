@@ -35,11 +35,13 @@ pub enum Setting {
     SegmentBytes,
     /// `wbl.max-pending-bytes`: when so much waits for the disk, writers wait too. Default: 256mb. Minimum: 64kb.
     MaxPendingBytes,
-    /// `wbl.on-existing-log`: what to do when the module is loaded on data while the folder holds another state. Default: refuse.
+    /// `wbl.on-existing-log`: what to do when the module is loaded on data while the folder holds another state.
+    /// Default: refuse.
     OnExistingLog,
     /// `wbl.debug-commands`: allow WBL.DEBUG. Immutable. Default: no.
     DebugCommands,
-    /// `wbl.notify-keyspace-events`: publish keyspace notifications when the change is durable; letters as in the server's setting. Default: none.
+    /// `wbl.notify-keyspace-events`: publish keyspace notifications when the change is durable; letters as in the
+    /// server's setting. Default: none.
     NotifyKeyspaceEvents,
     /// `wbl.on-replay-error`: what to do when a command of the log fails at the start. Default: refuse.
     OnReplayError,

@@ -1,4 +1,5 @@
-//! Expiries that the base's stream defers, until they are applied. There may be as many as the dataset has keys, so they are kept on disk.
+//! Expiries that the base's stream defers, until they are applied. There may be as many as the dataset has keys, so
+//! they are kept on disk.
 
 use crate::ffi::{CallMode, Ctx, ReplyKind};
 use crate::module::units::unix_ms;

@@ -1,7 +1,8 @@
 //! The log's storage with a gate before each sync, which tests close to see what a slow disk does.
 //!
-//! Unlike a frozen durable position (WBL.DEBUG PAUSE) a closed gate is unknown to the module: it takes the ways that it takes while a disk does
-//! not answer. Only the log's own threads stop there, as nobody could open the gate for a main thread that waits.
+//! Unlike a frozen durable position (WBL.DEBUG PAUSE) a closed gate is unknown to the module: it takes the ways that it
+//! takes while a disk does not answer. Only the log's own threads stop there, as nobody could open the gate for a main
+//! thread that waits.
 
 use crate::ffi::close_in_children;
 use crate::log::{FileStatus, FolderLock, FolderStorage, LogError, MANIFEST_NAME, Storage, StorageFile};

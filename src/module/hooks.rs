@@ -17,7 +17,8 @@ const FIELD_EXPIRY_SINCE: u32 = 0x0009_0000;
 const NO_CLIENT: u64 = u64::MAX;
 
 impl Module {
-    /// The database that the client of a COPY or MOVE has selected. Its event comes with the destination's, and an 8.1 server leaves the client there.
+    /// The database that the client of a COPY or MOVE has selected. Its event comes with the destination's, and an 8.1
+    /// server leaves the client there.
     fn home_db(&mut self, flags: ContextFlags, client: u64, db_key: DbKey) -> Option<u32> {
         if flags.in_exec() && !flags.in_script() {
             return self.capture.exec_home(client, &db_key);
@@ -27,8 +28,8 @@ impl Module {
 
     /// The client that an event is told for.
     ///
-    /// The server's own clients for modules' calls keep the id of a connected client after a module has used one in a thread. The flags tell
-    /// them from the client itself.
+    /// The server's own clients for modules' calls keep the id of a connected client after a module has used one in a
+    /// thread. The flags tell them from the client itself.
     fn client_of_event(&mut self, ctx: Ctx<'_>, flags: ContextFlags) -> u64 {
         let client = ctx.client_id();
         let in_call = flags.denies_blocking() && !flags.in_exec() && !flags.in_script();
@@ -77,7 +78,8 @@ impl Module {
     }
 }
 
-/// A key changed. `class` is the event's, as the server's bit. `by_server`: the server did it by itself, as it does with expired keys and fields and with evicted keys.
+/// A key changed. `class` is the event's, as the server's bit. `by_server`: the server did it by itself, as it does
+/// with expired keys and fields and with evicted keys.
 pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server: bool) {
     notify::event(ctx, class, event, key);
     if recovery::is_replaying() {
@@ -91,7 +93,8 @@ pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server
     let Some(Some(query)) = query else { return };
     let outcome = query.and_then(|query| ask(ctx, &query, key));
     with(|module| {
-        // A key that the server removes by itself is nobody's write, unless a command made it expire (EXPIRE with a past time).
+        // A key that the server removes by itself is nobody's write, unless a command made it expire (EXPIRE with a
+        // past time).
         let is_write = !by_server || in_exec || module.capture.may_expire(client) || flags.in_script();
         module.capture.event(Event {
             client,
@@ -124,7 +127,8 @@ pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server
     }
 }
 
-/// Asks the server what neither event nor arguments tell. In an event callback nothing expires, so this changes nothing.
+/// Asks the server what neither event nor arguments tell. In an event callback nothing expires, so this changes
+/// nothing.
 fn ask(ctx: Ctx<'_>, query: &Query, key: &[u8]) -> Option<Outcome> {
     let value = |bytes: &[u8]| Some(Outcome::Value(bytes.to_vec()));
     match query {
@@ -153,7 +157,8 @@ fn ask(ctx: Ctx<'_>, query: &Query, key: &[u8]) -> Option<Outcome> {
     }
 }
 
-/// An event that tells of no change of its own: a key was looked for and is not there, or the key of the next event is new.
+/// An event that tells of no change of its own: a key was looked for and is not there, or the key of the next event is
+/// new.
 pub fn key_noted(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8]) {
     notify::event_without_change(ctx, class, event, key);
 }
@@ -192,8 +197,8 @@ pub fn key_loaded(ctx: Ctx<'_>, key: &[u8]) {
 
 /// A unit with changes has ended.
 pub fn unit_end(ctx: Ctx<'_>) {
-    // Another module may have asked for its own work at the unit's end, after this was asked for: that belongs to the unit. Asked for again, this
-    // stands behind it.
+    // Another module may have asked for its own work at the unit's end, after this was asked for: that belongs to the
+    // unit. Asked for again, this stands behind it.
     let early = with(|module| module.other_modules && !std::mem::replace(&mut module.unit_end_repeated, true));
     if early == Some(true) && ctx.ask_for_unit_end() {
         return;
@@ -249,7 +254,8 @@ fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, i64)) {
     }
 }
 
-/// The whole dataset is being replaced from outside (DEBUG RELOAD, replication): the log cannot follow, a new base must.
+/// The whole dataset is being replaced from outside (DEBUG RELOAD, replication): the log cannot follow, a new base
+/// must.
 pub fn loading(ctx: Ctx<'_>, phase: LoadingPhase) {
     life::dataset_loading(ctx, phase);
 }

@@ -1,7 +1,7 @@
 //! The glue between server and core: hooks, commands, settings, recovery. Safe code; raw calls are in `ffi`.
 //!
-//! All of it runs under the server's global lock. The state is one value behind a mutex that is never waited for: a second taker would be a
-//! hook that was entered from within the module's own work, and that is a broken invariant.
+//! All of it runs under the server's global lock. The state is one value behind a mutex that is never waited for: a
+//! second taker would be a hook that was entered from within the module's own work, and that is a broken invariant.
 #![deny(unsafe_code)]
 
 mod announce;

@@ -1,7 +1,8 @@
 //! What the server calls its commands (`rename-command`).
 //!
-//! COMMAND lists each command by its own name, and says of any name what command that is; but not by which name a command is known now. That
-//! stands in the server's configuration: what the files and arguments say is asked of the server, and believed when it agrees.
+//! COMMAND lists each command by its own name, and says of any name what command that is; but not by which name a
+//! command is known now. That stands in the server's configuration: what the files and arguments say is asked of the
+//! server, and believed when it agrees.
 
 use crate::core::names::{Directive, Names, directives, directives_of_arguments};
 use crate::ffi::{CallMode, Ctx, Level, Reply, ReplyKind, ServerInfo, log, set_names};
@@ -79,7 +80,8 @@ fn listed(own: Ctx<'_>, command: &[u8]) -> Vec<Vec<u8>> {
     list.iter().flat_map(|list| (0..list.len()).filter_map(|index| name(list, index))).collect()
 }
 
-/// The own name of the command behind each name; `None` where the server has no command of that name. `command` is the name of COMMAND.
+/// The own name of the command behind each name; `None` where the server has no command of that name. `command` is the
+/// name of COMMAND.
 fn really(own: Ctx<'_>, command: &[u8], names: &[Vec<u8>]) -> Vec<Option<Vec<u8>>> {
     let args = std::iter::once(&b"INFO"[..]).chain(names.iter().map(Vec::as_slice));
     let info = own.call_by_name(CallMode::Question, command, args).filter(|info| info.kind() == ReplyKind::Array);
@@ -91,7 +93,8 @@ fn really(own: Ctx<'_>, command: &[u8], names: &[Vec<u8>]) -> Vec<Option<Vec<u8>
     (0..names.len()).map(real).collect()
 }
 
-/// What the server's configuration files and arguments say. The server has read them; that they have not changed since is for the caller to find out.
+/// What the server's configuration files and arguments say. The server has read them; that they have not changed since
+/// is for the caller to find out.
 fn configured(ctx: Ctx<'_>) -> Changes {
     let mut changes = Changes::new();
     let mut includes = Vec::new();
@@ -116,7 +119,8 @@ fn configured(ctx: Ctx<'_>) -> Changes {
     changes
 }
 
-/// The files that a name, perhaps with wildcards, stands for. A relative one is looked for where the server may have been when it read it.
+/// The files that a name, perhaps with wildcards, stands for. A relative one is looked for where the server may have
+/// been when it read it.
 fn files(pattern: &Path, folder: Option<&Path>) -> Vec<PathBuf> {
     let started_in = std::env::var_os("PWD").map(PathBuf::from);
     let folders = [std::env::current_dir().ok(), folder.map(Path::to_path_buf), started_in];

@@ -32,7 +32,8 @@ pub(super) fn event(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8]) {
     }
 }
 
-/// `new`, which belongs to the unit that makes the key, or `keymiss`, which tells of no change and stands behind those before it.
+/// `new`, which belongs to the unit that makes the key, or `keymiss`, which tells of no change and stands behind those
+/// before it.
 pub(super) fn event_without_change(ctx: Ctx<'_>, class: u32, name: &[u8], key: &[u8]) {
     // Writes wait where too much is pending; reads, whose misses these are, do not.
     let is_lost = with(|module| {

@@ -1,4 +1,5 @@
-//! Named points of the code at which a test stops or kills the process (WBL.DEBUG POINT, or the environment variable `WBL_DEBUG_POINT` for the start).
+//! Named points of the code at which a test stops or kills the process (WBL.DEBUG POINT, or the environment variable
+//! `WBL_DEBUG_POINT` for the start).
 
 use crate::ffi::{Level, kill_process, log, stop_process};
 use crate::module::config::{Setting, value};
@@ -103,7 +104,8 @@ pub(super) fn set_from_environment() {
     }
 }
 
-/// Stops or kills the process if a test has asked for that. Any thread, also the forked child's, which is a process of its own.
+/// Stops or kills the process if a test has asked for that. Any thread, also the forked child's, which is a process of
+/// its own.
 pub(super) fn reach(point: Point) {
     let bit = 1 << point as u32;
     if (STOPS.load(Ordering::Relaxed) | KILLS.load(Ordering::Relaxed)) & bit == 0 {

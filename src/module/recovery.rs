@@ -1,8 +1,9 @@
 //! Bringing base and log back.
 //!
-//! The base goes through a pipe into the server's own RDB loader (`RdbLoad`), with a sentinel key behind its last key. While the server loads,
-//! nothing expires, past times are taken as they are, and other clients are answered with -LOADING: just what replaying needs. So the replay
-//! happens in the `loaded` event of the sentinel. See `rdb` for what the stream leaves out and why.
+//! The base goes through a pipe into the server's own RDB loader (`RdbLoad`), with a sentinel key behind its last key.
+//! While the server loads, nothing expires, past times are taken as they are, and other clients are answered with
+//! -LOADING: just what replaying needs. So the replay happens in the `loaded` event of the sentinel. See `rdb` for what
+//! the stream leaves out and why.
 
 use crate::ffi::{Ctx, Level, descriptor_path, load_rdb, log};
 use crate::log::{BaseReader, Opened, Prepared, Verdict};
@@ -60,7 +61,8 @@ static JOB: Mutex<Option<Job>> = Mutex::new(None);
 /// The log is being replayed: changes are nobody's but the log's own.
 static REPLAYING: AtomicBool = AtomicBool::new(false);
 
-/// Whether the log is being replayed. Asked once per event, millions of times then, so it is cheaper than the module's state.
+/// Whether the log is being replayed. Asked once per event, millions of times then, so it is cheaper than the module's
+/// state.
 pub(super) fn is_replaying() -> bool {
     REPLAYING.load(Ordering::Relaxed)
 }

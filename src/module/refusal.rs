@@ -1,7 +1,7 @@
 //! Writes while the log cannot begin: each is refused, as none could be kept.
 //!
-//! The filter turns a write into a command of the module that answers with the reason: also in scripts, in transactions that are queued meanwhile, and
-//! in what other modules call.
+//! The filter turns a write into a command of the module that answers with the reason: also in scripts, in transactions
+//! that are queued meanwhile, and in what other modules call.
 
 use crate::ffi::{Ctx, Filter};
 use crate::module::{Module, errors, with};

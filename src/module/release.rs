@@ -13,8 +13,8 @@ pub(super) struct Waiting {
     pub(super) held: Held,
 }
 
-/// Clients whose replies were let go, in this iteration and in the one before. The server takes that up at the end of an iteration; until then
-/// the client is blocked in its eyes.
+/// Clients whose replies were let go, in this iteration and in the one before. The server takes that up at the end of
+/// an iteration; until then the client is blocked in its eyes.
 #[derive(Default)]
 struct Leaving([Vec<u64>; 2]);
 
@@ -80,7 +80,8 @@ impl Release {
     /// Has this client's reply wait for the position.
     pub(super) fn wait(&self, lsn: Lsn, waiting: Waiting) {
         lock(&self.waiters).push(lsn, waiting);
-        // The position may have become durable before the waiter stood in the queue; the writer thread does not look again then.
+        // The position may have become durable before the waiter stood in the queue; the writer thread does not look
+        // again then.
         let durable = self.flusher.durable();
         if durable >= lsn {
             release_up_to(&self.waiters, &self.leaving, durable);

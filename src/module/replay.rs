@@ -1,7 +1,8 @@
 //! Replaying the log into the server.
 //!
-//! Only commands that did something when they were executed are in the log. So a command that the server refuses now is one that this server, as
-//! it is configured, cannot execute, and what it did would be missing: by default the recovery fails then, as that of a stock server does.
+//! Only commands that did something when they were executed are in the log. So a command that the server refuses now is
+//! one that this server, as it is configured, cannot execute, and what it did would be missing: by default the recovery
+//! fails then, as that of a stock server does.
 
 use crate::core::portion::{Action, Arguments, Place};
 use crate::ffi::{CallMode, Ctx, Level, ReplyKind, log};
@@ -56,7 +57,8 @@ pub(super) fn replay(
             .name("wbl-log-reader".into())
             .spawn_scoped(scope, move || reader.run(opened))
             .map_err(|error| format!("no thread: {error}"))?;
-        // A context made while the server loads lets it look at other clients as often as it does when it loads its own files.
+        // A context made while the server loads lets it look at other clients as often as it does when it loads its own
+        // files.
         ctx.with_new_context(|own| {
             let skipped = Skipped { allowed: config::skips_replay_errors(), last_reported: None };
             Replay { own, opened, joins: true, no_database: None, yielded_at: 0, report, tell, skipped }.run_all(ahead)
@@ -168,7 +170,8 @@ impl Replay<'_, '_> {
         }
     }
 
-    /// Does what the log says of keys that the server removed by itself, whose command may be disabled. `false` for anything else.
+    /// Does what the log says of keys that the server removed by itself, whose command may be disabled. `false` for
+    /// anything else.
     fn run_without_command(&self, name: &[u8], args: Arguments<'_>) -> bool {
         if name.eq_ignore_ascii_case(b"del") {
             args.for_each(|key| {

@@ -114,7 +114,8 @@ impl Module {
         Verdict::WATCH
     }
 
-    /// A reader that the server itself will serve, without an event: whatever changes its streams is waited for by the loop.
+    /// A reader that the server itself will serve, without an event: whatever changes its streams is waited for by the
+    /// loop.
     fn announce_stream_reader(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId) {
         let Some(info) = self.info_of(ctx, client) else { return };
         let streams = key_positions(ctx, filter, Reads::Movable);

@@ -1,9 +1,9 @@
-//! Scripts and functions of clients that may run the module's command: they run at the end of the iteration of the event loop, so that their
-//! replies can be held.
+//! Scripts and functions of clients that may run the module's command: they run at the end of the iteration of the
+//! event loop, so that their replies can be held.
 //!
-//! A script that runs long lets the server serve other clients meanwhile, and its own may disconnect. The server protects the client of a
-//! script against that, but not one whose command calls the script. So the script does not run inside its client's command: the client is
-//! blocked first, and its reply is written to the blocked client.
+//! A script that runs long lets the server serve other clients meanwhile, and its own may disconnect. The server
+//! protects the client of a script against that, but not one whose command calls the script. So the script does not run
+//! inside its client's command: the client is blocked first, and its reply is written to the blocked client.
 
 use crate::core::capture::Class;
 use crate::core::reads::Reads;
@@ -45,7 +45,8 @@ fn schedule(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
     with(|module| module.scripts.push_back(script));
 }
 
-/// Runs the scripts that wait, in their order. While writes are paused they wait on, as their clients would have without the module.
+/// Runs the scripts that wait, in their order. While writes are paused they wait on, as their clients would have
+/// without the module.
 pub(super) fn run_waiting(ctx: Ctx<'_>) -> bool {
     if with(|module| module.scripts.is_empty()) != Some(false) || ctx.writes_are_paused() {
         return false;
@@ -78,7 +79,8 @@ fn run(ctx: Ctx<'_>, script: Script) {
             Some(error) => held.set_error(error),
             None => held.set_answer(answer),
         },
-        // Its user has gone (and so has the client), or its arguments were refused before, which the filter lets no command come to.
+        // Its user has gone (and so has the client), or its arguments were refused before, which the filter lets no
+        // command come to.
         _ => {
             ctx.close_client(client);
         }

@@ -1,7 +1,8 @@
 //! A second server, outside of the cluster, that turns a node's log into a base.
 //!
-//! It is the same program with the same modules. It recovers the folder, writes a base of what it has then, and exits. The node waits for it as
-//! a server that loads (`waiting`), and shows its progress; it ends with the node, however that ends.
+//! It is the same program with the same modules. It recovers the folder, writes a base of what it has then, and exits.
+//! The node waits for it as a server that loads (`waiting`), and shows its progress; it ends with the node, however
+//! that ends.
 
 use crate::ffi::{CallMode, Ctx, Level, log, this_library, this_program};
 use crate::module::cluster::{database_count, text};
@@ -76,8 +77,8 @@ fn take_skipped(folder: &Path) -> u64 {
     count.unwrap_or(0)
 }
 
-/// Has a second server turn the folder's log into a base; returns how many commands it has skipped (`wbl.on-replay-error skip`). Nobody may have
-/// the folder open.
+/// Has a second server turn the folder's log into a base; returns how many commands it has skipped
+/// (`wbl.on-replay-error skip`). Nobody may have the folder open.
 ///
 /// # Errors
 /// Why it could not, for the server's log.
@@ -160,8 +161,8 @@ fn log_file(ctx: Ctx<'_>) -> Option<String> {
     Some(text(&reply.element(1)?))
 }
 
-/// The loaded modules: the path of each with its arguments. Values of their types may be in the log. Where the server does not tell them
-/// it is this one only; a log that needs others fails in the second server then.
+/// The loaded modules: the path of each with its arguments. Values of their types may be in the log. Where the server
+/// does not tell them it is this one only; a log that needs others fails in the second server then.
 fn modules(ctx: Ctx<'_>) -> Result<Vec<Vec<String>>, String> {
     let own = this_library().and_then(|path| path.to_str().map(String::from));
     let mut modules = vec![vec![own.ok_or("the module's own file is not known")?]];

@@ -77,7 +77,8 @@ pub(super) fn notifies_early(ctx: Ctx<'_>) -> bool {
     setting(ctx, "notify-keyspace-events").is_some_and(|value| !value.is_empty())
 }
 
-/// Whether modules are loaded besides this one and those that are part of the server. Where the server does not say, they may be.
+/// Whether modules are loaded besides this one and those that are part of the server. Where the server does not say,
+/// they may be.
 pub(super) fn has_other_modules(ctx: Ctx<'_>) -> bool {
     let known: [&[u8]; 2] = [b"wbl", b"lua"];
     let Some(list) = ctx.own().ask("MODULE", [&b"LIST"[..]]) else { return true };
@@ -99,7 +100,8 @@ pub(super) fn listed_clients(ctx: Ctx<'_>) -> Result<Vec<Listed>, String> {
         .collect()
 }
 
-/// Whether output of this client may still wait for its socket (its write handler is installed): more may follow before the loop's end.
+/// Whether output of this client may still wait for its socket (its write handler is installed): more may follow before
+/// the loop's end.
 pub(super) fn has_pending_output(ctx: Ctx<'_>, client: u64) -> bool {
     let id = client.to_string();
     let list = ctx.own().ask("CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()]);
@@ -145,7 +147,8 @@ fn listed_field(ctx: Ctx<'_>, client: u64, name: &str) -> Option<String> {
     line.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('=').map(String::from))
 }
 
-/// How often the server has run a command of this name (`container|subcommand`), from clients, scripts and modules; `None` where it does not say.
+/// How often the server has run a command of this name (`container|subcommand`), from clients, scripts and modules;
+/// `None` where it does not say.
 pub(super) fn runs_of(ctx: Ctx<'_>, name: &str) -> Option<u64> {
     let statistics = ServerInfo::read(ctx, "commandstats")?;
     // A command that has never run is not listed.
@@ -166,7 +169,8 @@ pub(super) fn error_replies(ctx: Ctx<'_>) -> Option<u64> {
     ServerInfo::read(ctx, "stats")?.unsigned("total_error_replies")
 }
 
-/// When the server saved its own RDB file last, in seconds since the Unix epoch; when it started if it has not. `None` where it does not say.
+/// When the server saved its own RDB file last, in seconds since the Unix epoch; when it started if it has not. `None`
+/// where it does not say.
 pub(super) fn last_save(ctx: Ctx<'_>) -> Option<u64> {
     ServerInfo::read(ctx, "persistence")?.unsigned("rdb_last_save_time")
 }
@@ -242,7 +246,8 @@ impl Known {
     }
 }
 
-/// What the module cannot work without: it reads and restores images of keys, knows clients, and knows what commands are.
+/// What the module cannot work without: it reads and restores images of keys, knows clients, and knows what commands
+/// are.
 const NEEDED: [&str; 3] = ["dump", "restore", "client"];
 /// The same where hash fields expire.
 const NEEDED_WITH_FIELD_EXPIRY: [&str; 1] = ["hpexpireat"];
@@ -251,8 +256,8 @@ const FIELD_EXPIRIES: [&str; 6] = ["hexpire", "hexpireat", "hgetex", "hpexpire",
 /// The same in a cluster.
 const NEEDED_IN_CLUSTER: [&str; 2] = ["cluster", "module"];
 
-/// What each of the server's commands is, by its own name in lower case: the module's table where it knows the command, the server's flags
-/// elsewhere.
+/// What each of the server's commands is, by its own name in lower case: the module's table where it knows the command,
+/// the server's flags elsewhere.
 ///
 /// # Errors
 /// A command that the module needs is missing.
@@ -304,7 +309,8 @@ fn lacking(name: &str) -> String {
     )
 }
 
-/// Adds an entry of COMMAND's reply (name, arity, flags, first key, last key, step, ..., subcommands last) and its subcommands.
+/// Adds an entry of COMMAND's reply (name, arity, flags, first key, last key, step, ..., subcommands last) and its
+/// subcommands.
 fn add_command(commands: &mut HashMap<Vec<u8>, Known>, entry: &Reply<'_>) {
     let (Some(name), Some(flags)) = (entry.element(0), entry.element(2)) else { return };
     let has_flag =
@@ -313,7 +319,8 @@ fn add_command(commands: &mut HashMap<Vec<u8>, Known>, entry: &Reply<'_>) {
     let lower = String::from_utf8_lossy(name.bytes()).to_ascii_lowercase();
     let movable = has_flag(b"movablekeys");
     let own = lower.starts_with(OWN_COMMANDS);
-    // Commands with neither flag change no data by themselves (PUBLISH, CLIENT...), but for scripts, functions and what modules bring.
+    // Commands with neither flag change no data by themselves (PUBLISH, CLIENT...), but for scripts, functions and what
+    // modules bring.
     let opaque = !own && (has_flag(b"module") || movable && !has_flag(b"readonly") || has_flag(b"write"));
     let subcommands = entry.element(9).filter(|list| list.kind() == ReplyKind::Array && !list.is_empty());
     let class = match (&subcommands, opaque) {

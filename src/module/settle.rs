@@ -1,9 +1,9 @@
-//! Announced is not executed: the filter sees commands before the server has accepted them, and what it refuses (no password, no rights, wrong
-//! arguments, no memory, another node's slot) must have no effect here.
+//! Announced is not executed: the filter sees commands before the server has accepted them, and what it refuses (no
+//! password, no rights, wrong arguments, no memory, another node's slot) must have no effect here.
 //!
-//! Most effects follow from events, which only commands that run raise. The others wait in [`Announced`] and are applied when the command has been
-//! seen to run: at the end of its unit, before the next command, or at the end of the iteration, whichever comes first. Of a command that was
-//! refused nothing is left by then.
+//! Most effects follow from events, which only commands that run raise. The others wait in [`Announced`] and are
+//! applied when the command has been seen to run: at the end of its unit, before the next command, or at the end of the
+//! iteration, whichever comes first. Of a command that was refused nothing is left by then.
 
 use crate::core::dirty::DbKey;
 use crate::core::leaf::ClientId;
@@ -23,17 +23,18 @@ pub(super) enum Announced {
     Unseen { name: &'static str, runs_before: Option<u64> },
     /// An EXEC with such writes in its queue.
     UnseenExec { runs_before: Option<u64> },
-    /// A command that the server may make wait: until when, in milliseconds since the Unix epoch, and the streams that it reads.
+    /// A command that the server may make wait: until when, in milliseconds since the Unix epoch, and the streams that
+    /// it reads.
     Blocking { deadline_ms: Option<i64>, streams: Vec<DbKey> },
     /// A WATCH of these keys.
     Watch(Vec<DbKey>),
 }
 
-/// Whether what comes through the filter under this client's id belongs to something that runs: the script or module's command that was announced
-/// last, or the work of another module at the end of a unit.
+/// Whether what comes through the filter under this client's id belongs to something that runs: the script or module's
+/// command that was announced last, or the work of another module at the end of a unit.
 ///
-/// The id says little, as the server gives the ids of connected clients to those of modules' threads. But where nothing runs, the server ends the
-/// unit after any call of a command, and the unit's end has been asked for.
+/// The id says little, as the server gives the ids of connected clients to those of modules' threads. But where nothing
+/// runs, the server ends the unit after any call of a command, and the unit's end has been asked for.
 pub(super) fn belongs_to_running(ctx: Ctx<'_>, client: ClientId) -> bool {
     let may = with(|module| {
         let shares_id = || module.clients.get(client).is_some_and(|client| client.shares_id);

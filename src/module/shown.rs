@@ -26,7 +26,8 @@ impl Module {
             let reads = self.known(name, b"").reads;
             let shown = self.newest_change(ctx, args.len(), || args.iter().copied(), reads, None);
             if self.paused && shown.is_some() {
-                // While the loop waits for a RESUME nothing could keep its answer, which is written already, from being sent.
+                // While the loop waits for a RESUME nothing could keep its answer, which is written already, from being
+                // sent.
                 ctx.close_client(client);
             } else {
                 self.iteration_waits_for = self.iteration_waits_for.max(shown);
@@ -34,7 +35,8 @@ impl Module {
         }
     }
 
-    /// Commands that a pause (CLIENT PAUSE, a failover) made wait have passed the filter before it; what they show is not known. The loop waits.
+    /// Commands that a pause (CLIENT PAUSE, a failover) made wait have passed the filter before it; what they show is
+    /// not known. The loop waits.
     pub(super) fn wait_for_resumed(&mut self, ctx: Ctx<'_>) {
         if self.postponed {
             self.postponed = self.sees_pause(ctx) || now_ms() < self.pause_seen_ms.saturating_add(PAUSE_REMAINS_MS);
@@ -109,7 +111,8 @@ impl Module {
         lsn.filter(|lsn| self.life.is_active() && log.log().durable() < *lsn)
     }
 
-    /// Lets a reply that shows this change, and nothing of its own, go when the change is durable; at once where there is nothing to wait for.
+    /// Lets a reply that shows this change, and nothing of its own, go when the change is durable; at once where there
+    /// is nothing to wait for.
     pub(super) fn release_when_durable(&mut self, hold: UnitHold, shown: Option<Lsn>) {
         let UnitHold { client, held } = hold;
         match (self.log().cloned(), self.undurable(shown)) {

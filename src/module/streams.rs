@@ -75,7 +75,8 @@ fn entries_by_stream(reply: &Reply<'_>) -> Option<HashMap<Vec<u8>, Vec<Vec<u8>>>
     (0..reply.len()).map(stream).collect()
 }
 
-/// The ids of a list of entries or of plain ids. `None` when an entry has been deleted: it is pending and cannot be claimed again.
+/// The ids of a list of entries or of plain ids. `None` when an entry has been deleted: it is pending and cannot be
+/// claimed again.
 fn entry_ids(entries: &Reply<'_>) -> Option<Vec<Vec<u8>>> {
     (0..entries.len())
         .map(|index| {

@@ -51,7 +51,8 @@ pub(super) fn finish_unit(ctx: Ctx<'_>) {
     let unit = with(|module| {
         module.unit_end_asked = false;
         if module.frame.is_some() {
-            // The server ends a context of its own inside the wrapped command; the end of that is asked for when it has run.
+            // The server ends a context of its own inside the wrapped command; the end of that is asked for when it has
+            // run.
             return None;
         }
         module.script_db = None;
@@ -137,8 +138,8 @@ fn complete(ctx: Ctx<'_>, mut unit: Unit) {
     with(|module| module.unit_waiters = waiters);
 }
 
-/// Whether output of the client still waits for its socket, so that more could follow before the end of the iteration. That does not begin
-/// within an iteration: each client is asked about once.
+/// Whether output of the client still waits for its socket, so that more could follow before the end of the iteration.
+/// That does not begin within an iteration: each client is asked about once.
 fn may_be_sent_early(ctx: Ctx<'_>, client: u64) -> bool {
     if with(|module| module.without_output.contains(&client)) == Some(true) {
         return false;
@@ -150,10 +151,12 @@ fn may_be_sent_early(ctx: Ctx<'_>, client: u64) -> bool {
     false
 }
 
-/// Waits for every reply that waits in the loop: what runs next may make the server send replies before the end of the iteration. A script that
-/// runs long does, at whatever depth, and so do loading and other modules' commands (`processEventsWhileBlocked`).
+/// Waits for every reply that waits in the loop: what runs next may make the server send replies before the end of the
+/// iteration. A script that runs long does, at whatever depth, and so do loading and other modules' commands
+/// (`processEventsWhileBlocked`).
 ///
-/// Everything that may do so is preceded by this: the filter calls it for commands, the end of the iteration for the scripts that wait there.
+/// Everything that may do so is preceded by this: the filter calls it for commands, the end of the iteration for the
+/// scripts that wait there.
 pub(super) fn wait_before_yield(ctx: Ctx<'_>) {
     let waits_for = with(|module| {
         module.wait_for_timed_out(ctx);
@@ -185,10 +188,11 @@ pub(super) fn wait_now(ctx: Ctx<'_>, lsn: Lsn) {
     }
 }
 
-/// The same while WBL.DEBUG PAUSE is on: the server goes on with commands that may run while it is busy, so that a RESUME can end the wait.
+/// The same while WBL.DEBUG PAUSE is on: the server goes on with commands that may run while it is busy, so that a
+/// RESUME can end the wait.
 ///
-/// The client whose unit waits is protected by the server meanwhile, and as long as the pause lasts every unheld unit waits at its own end,
-/// so that no other unheld reply is under way.
+/// The client whose unit waits is protected by the server meanwhile, and as long as the pause lasts every unheld unit
+/// waits at its own end, so that no other unheld reply is under way.
 fn wait_for_resume(ctx: Ctx<'_>, log: &Release, lsn: Lsn) {
     let own = ctx.own();
     let threshold = own.ask("CONFIG", [&b"GET"[..], BUSY_THRESHOLD]);

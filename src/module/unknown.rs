@@ -9,7 +9,8 @@ use crate::module::arguments::key_positions;
 use std::sync::Arc;
 
 impl Module {
-    /// A command was announced to the capture: where the server knows more of its keys than the table, they are told; one that the table does not know is counted.
+    /// A command was announced to the capture: where the server knows more of its keys than the table, they are told;
+    /// one that the table does not know is counted.
     pub(super) fn note_unknown(&mut self, ctx: Ctx<'_>, filter: &Filter, class: Class) {
         let Class::Write(spec) = class else { return };
         if !spec.is_unknown() && spec.keys != Keys::AfterStreams {

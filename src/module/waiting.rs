@@ -1,8 +1,9 @@
 //! Long work at the start, while the server answers as one that loads.
 //!
-//! The work needs nothing of the server, so that it runs on a thread of its own. Meanwhile the main thread has the server load an empty dataset
-//! with one key, and waits where the server reports that key: it is loading then, and whenever it is let it looks at its clients and its
-//! signals. Commands are answered with -LOADING, INFO shows progress, and SIGTERM ends the process.
+//! The work needs nothing of the server, so that it runs on a thread of its own. Meanwhile the main thread has the
+//! server load an empty dataset with one key, and waits where the server reports that key: it is loading then, and
+//! whenever it is let it looks at its clients and its signals. Commands are answered with -LOADING, INFO shows
+//! progress, and SIGTERM ends the process.
 
 use crate::ffi::{Ctx, descriptor_path, load_rdb};
 use crate::module::units::unix_ms;
@@ -63,7 +64,8 @@ pub(super) fn key_loaded(ctx: Ctx<'_>, key: &[u8]) -> bool {
     let own = ctx.own();
     own.select_db(0);
     own.delete_key(&key);
-    // A context made while the server loads lets it look at its clients as often as it does when it loads its own files.
+    // A context made while the server loads lets it look at its clients as often as it does when it loads its own
+    // files.
     ctx.with_new_context(|ctx| {
         while done.recv_timeout(POLL) == Err(RecvTimeoutError::Timeout) {
             tell();

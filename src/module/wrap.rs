@@ -1,7 +1,9 @@
-//! The commands through which the module runs others: `WBL.CALL` (writes), `WBL.READ`, `WBL.EVAL` and `WBL.EVAL_RO` (scripts and functions).
+//! The commands through which the module runs others: `WBL.CALL` (writes), `WBL.READ`, `WBL.EVAL` and `WBL.EVAL_RO`
+//! (scripts and functions).
 //!
-//! The command filter turns `XACK key group id` into `WBL.CALL XACK key group id` for clients whose user may run it; key positions, ACL rules
-//! and errors are those of the command itself. That way the module sees the reply and can hold it: whether anything changed is known by then.
+//! The command filter turns `XACK key group id` into `WBL.CALL XACK key group id` for clients whose user may run it;
+//! key positions, ACL rules and errors are those of the command itself. That way the module sees the reply and can hold
+//! it: whether anything changed is known by then.
 
 use crate::core::capture::Class;
 use crate::core::leaf::Told;
@@ -25,7 +27,8 @@ pub const EVAL: &CStr = c"wbl.eval";
 /// Runs a script or function that may not.
 pub const EVAL_RO: &CStr = c"wbl.eval_ro";
 
-/// A hyperloglog's header has this many bytes; the highest bit of the last tells that the cached count is stale (`hyperloglog.c`).
+/// A hyperloglog's header has this many bytes; the highest bit of the last tells that the cached count is stale
+/// (`hyperloglog.c`).
 const HYPERLOGLOG_HEADER_BYTES: usize = 16;
 
 /// WBL.CALL command [argument ...]
@@ -35,7 +38,8 @@ pub fn call(ctx: Ctx<'_>, args: &[&[u8]]) {
 
 /// WBL.READ command [argument ...]
 ///
-/// It runs what the filter turns into it, commands that show data, and no others: the server lets a module call commands that end it (SYNC).
+/// It runs what the filter turns into it, commands that show data, and no others: the server lets a module call
+/// commands that end it (SYNC).
 pub fn read(ctx: Ctx<'_>, args: &[&[u8]]) {
     run(ctx, args, |known| match known.class {
         Class::Write(spec) => spec.rule == Rule::CardinalityCache,
@@ -100,8 +104,9 @@ fn run(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
     }
 }
 
-/// Whether the server would lose the error of the command when a module calls it, and send it with a later call's reply instead: GETSET and
-/// GETDEL of a key that is no string defer their reply and leave it there (t_string.c of 8.1 and 9.1).
+/// Whether the server would lose the error of the command when a module calls it, and send it with a later call's reply
+/// instead: GETSET and GETDEL of a key that is no string defer their reply and leave it there (t_string.c of 8.1 and
+/// 9.1).
 fn loses_its_error(ctx: Ctx<'_>, spec: Option<&CommandSpec>, args: &[&[u8]]) -> bool {
     if !spec.is_some_and(|spec| matches!(spec.name, "getset" | "getdel")) {
         return false;
@@ -202,7 +207,8 @@ fn is_cached_count(ctx: Ctx<'_>, spec: &CommandSpec, args: &[&[u8]]) -> bool {
 }
 
 impl Module {
-    /// The module is about to run a command for the context's client. Returns the newest change that its keys show; `None` when it only runs it.
+    /// The module is about to run a command for the context's client. Returns the newest change that its keys show;
+    /// `None` when it only runs it.
     fn enter_frame(
         &mut self,
         ctx: Ctx<'_>,

@@ -62,8 +62,8 @@ pub(super) const STRING_LZF: u8 = 3;
 
 /// "No expiry", as an expiry.
 pub(super) const NO_EXPIRY: i64 = -1;
-/// What stands for an expiry that is deferred: it never comes. A key that has one already takes no more memory when it gets
-/// its own.
+/// What stands for an expiry that is deferred: it never comes. A key that has one already takes no more memory when it
+/// gets its own.
 pub(super) const NEVER: i64 = 1 << 52;
 
 /// A length in its shortest form, which is the one servers write.

@@ -1,8 +1,8 @@
 //! LZF decompression, for compressed keys.
 //!
-//! A compressed string is a sequence of runs. A first byte below 32 announces that many plus one literal bytes. Any other
-//! one announces a copy of earlier output: its upper three bits are the length minus two (7: the next byte is added), its
-//! lower five bits and the byte that follows are the distance minus one.
+//! A compressed string is a sequence of runs. A first byte below 32 announces that many plus one literal bytes. Any
+//! other one announces a copy of earlier output: its upper three bits are the length minus two (7: the next byte is
+//! added), its lower five bits and the byte that follows are the distance minus one.
 
 /// The plain bytes of `packed`, if they are exactly `length`. Memory grows with the output, never by `length` alone.
 pub(super) fn decompress(packed: &[u8], length: u64) -> Option<Vec<u8>> {

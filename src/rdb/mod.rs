@@ -1,9 +1,9 @@
 //! A walker over RDB files, for recovery: pure, bounded memory, one pass.
 //!
 //! A primary that loads an RDB file drops keys whose expiry lies in the past and, from 9.0 on, such hash fields. A log
-//! that continues the file may touch them, so [`splice`] hands the server a stream in which such expiries never come, passes
-//! them on as [`Deferred`], and puts a sentinel key at the very end: when the server reports that key as loaded, it still
-//! counts as loading, nothing expires, and what was deferred can be applied before the log is replayed.
+//! that continues the file may touch them, so [`splice`] hands the server a stream in which such expiries never come,
+//! passes them on as [`Deferred`], and puts a sentinel key at the very end: when the server reports that key as loaded,
+//! it still counts as loading, nothing expires, and what was deferred can be applied before the log is replayed.
 #![forbid(unsafe_code)]
 
 mod error;
@@ -27,8 +27,8 @@ use std::io::{self, Read, Write};
 /// The window over the input: what is read, checked and written at once.
 const WINDOW_BYTES: usize = 1 << 20;
 
-/// Behind the header the stream has a field without a meaning, of so many bytes: more than a pipe and the loader's buffer
-/// hold, so that the loader is behind the header when all of it is written. There it has looked at the clock.
+/// Behind the header the stream has a field without a meaning, of so many bytes: more than a pipe and the loader's
+/// buffer hold, so that the loader is behind the header when all of it is written. There it has looked at the clock.
 const PADDING_BYTES: usize = 256 << 10;
 
 /// An expiry that never comes in the transformed stream; to be applied when the sentinel key is loaded, in order.
@@ -58,7 +58,8 @@ pub enum Deferred {
 
 /// Which expiries are deferred, and what becomes of them.
 pub trait Strip {
-    /// Expiries before this time, in Unix milliseconds, are deferred. Asked once, when the loader has looked at the clock.
+    /// Expiries before this time, in Unix milliseconds, are deferred. Asked once, when the loader has looked at the
+    /// clock.
     fn before_ms(&mut self) -> i64;
 
     /// Keeps what was deferred.
@@ -78,7 +79,8 @@ pub struct Summary {
     pub bytes: u64,
     /// Function libraries of the base.
     pub functions: u64,
-    /// Whether the base carried a checksum. `rdbchecksum no` writes zeros instead, which servers take for "not checked".
+    /// Whether the base carried a checksum. `rdbchecksum no` writes zeros instead, which servers take for "not
+    /// checked".
     pub checked: bool,
     /// The CRC-64 of the base's bytes, whether it carried it or not.
     pub checksum: u64,
@@ -86,10 +88,10 @@ pub struct Summary {
 
 /// Streams `base` (`None`: an empty dataset) to `out`, followed by the key `sentinel` (an empty string in database 0).
 ///
-/// Keys and fields of hashes that expire before [`Strip::before_ms`] are sent with an expiry that never comes, and theirs
-/// is deferred. The sentinel is only written after the base proved to be whole and its CRC-64 right. The stream itself has no checksum
-/// (eight zero bytes mean "not checked"). A failure leaves `out` with a truncated stream, which no server takes for a
-/// whole one.
+/// Keys and fields of hashes that expire before [`Strip::before_ms`] are sent with an expiry that never comes, and
+/// theirs is deferred. The sentinel is only written after the base proved to be whole and its CRC-64 right. The stream
+/// itself has no checksum (eight zero bytes mean "not checked"). A failure leaves `out` with a truncated stream, which
+/// no server takes for a whole one.
 ///
 /// # Errors
 ///

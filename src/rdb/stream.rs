@@ -23,8 +23,8 @@ pub(super) enum Header {
     Encoded(u8),
 }
 
-/// Reads the base through a window of fixed size. Bytes go where [`Route`] says, a window or a change of route at a time,
-/// so that values are never copied one by one.
+/// Reads the base through a window of fixed size. Bytes go where [`Route`] says, a window or a change of route at a
+/// time, so that values are never copied one by one.
 ///
 /// Positions in the window: `settled <= position`, `hashed <= position`, `position <= filled <= window.len()`.
 pub(super) struct Stream<'io> {

@@ -82,8 +82,8 @@ pub fn round(server: &mut Server, groups: &mut [Box<dyn Group>], target: u64) {
     restart_and_verify(server, groups);
 }
 
-/// Lets all clients run until `target` operations have been acknowledged, or as many as can be in [`LONGEST_ROUND`], and
-/// every client has been answered; then kills the server.
+/// Lets all clients run until `target` operations have been acknowledged, or as many as can be in [`LONGEST_ROUND`],
+/// and every client has been answered; then kills the server.
 pub fn load_and_kill(server: &mut Server, groups: &mut [Box<dyn Group>], target: u64) {
     let work = Work { socket: server.socket(), ..Work::default() };
     std::thread::scope(|scope| {

@@ -8,7 +8,8 @@ const READ_BEFORE: u32 = 1000;
 /// The server's count of error replies. To read it costs more than a short EXEC.
 #[derive(Debug, Default)]
 pub(super) struct ErrorReplies {
-    /// What it was when it was read last: if it is the same later, it has not moved. CONFIG RESETSTAT alone makes it less.
+    /// What it was when it was read last: if it is the same later, it has not moved. CONFIG RESETSTAT alone makes it
+    /// less.
     last: Option<u64>,
     read_before: u32,
 }
@@ -56,8 +57,9 @@ impl Capture {
         }
     }
 
-    /// The client has sent a command of so many bytes to be queued. Returns how many it has sent before, when the server is to be asked whether it keeps all of
-    /// them: the first that it refuses ends the transaction ([`Capture::refuse_queue`]).
+    /// The client has sent a command of so many bytes to be queued. Returns how many it has sent before, when the
+    /// server is to be asked whether it keeps all of them: the first that it refuses ends the transaction
+    /// ([`Capture::refuse_queue`]).
     pub fn queued_one(&mut self, client: ClientId, bytes: usize) -> Option<usize> {
         self.queues.get_mut(&client)?.sent_one(bytes)
     }
@@ -75,7 +77,8 @@ impl Capture {
         self.queues.get_mut(&client)?.home_of(key)
     }
 
-    /// Whether the client has writes queued, so that it matters to be told when each has run ([`Capture::command_done`]).
+    /// Whether the client has writes queued, so that it matters to be told when each has run
+    /// ([`Capture::command_done`]).
     pub fn has_queued_writes(&self, client: ClientId) -> bool {
         self.queues.get(&client).is_some_and(|queue| !queue.is_empty())
     }
@@ -96,8 +99,8 @@ impl Capture {
         self.executing == Some(client) && self.queues.get(&client).is_some_and(Queue::is_stepwise)
     }
 
-    /// The client's EXEC is about to run, on any other server; `read` tells how many error replies that has sent so far. Returns whether it has
-    /// commands that no event tells of, so that the unit's end must be asked for.
+    /// The client's EXEC is about to run, on any other server; `read` tells how many error replies that has sent so
+    /// far. Returns whether it has commands that no event tells of, so that the unit's end must be asked for.
     pub fn exec(&mut self, client: ClientId, read: impl FnOnce() -> Option<u64>, now_ms: i64) -> bool {
         if let Some(queue) = self.queues.get_mut(&client) {
             queue.take_as_a_whole(self.errors.before(read), now_ms);
@@ -117,8 +120,8 @@ impl Capture {
         }
     }
 
-    /// A command of that EXEC has run, or the EXEC itself. Returns whether it has an effect that no event told, so that the unit's end must be
-    /// asked for.
+    /// A command of that EXEC has run, or the EXEC itself. Returns whether it has an effect that no event told, so that
+    /// the unit's end must be asked for.
     pub fn command_done(&mut self, client: ClientId, args: &[&[u8]], done: Done, now_ms: i64) -> bool {
         // The last command of a script.
         self.put_current_away();
@@ -191,8 +194,8 @@ impl Capture {
         self.executing = self.executing.filter(|executing| *executing != client);
     }
 
-    /// The EXEC that was announced, if there is one, has ended: its commands in their order, or images of all keys that changed where something
-    /// can't be known exactly.
+    /// The EXEC that was announced, if there is one, has ended: its commands in their order, or images of all keys that
+    /// changed where something can't be known exactly.
     pub(super) fn end_exec(&mut self, read: impl FnOnce() -> Option<u64>) {
         let Some(client) = self.executing.take() else { return };
         let Some(queue) = self.queues.get_mut(&client) else { return };

@@ -33,7 +33,8 @@ impl Capture {
         self.suspects.insert(key);
     }
 
-    /// Keys that a blocked silent command may have changed since it was parked, as a unit of images; call when no unit is open.
+    /// Keys that a blocked silent command may have changed since it was parked, as a unit of images; call when no unit
+    /// is open.
     pub fn suspect_unit(&mut self, now_ms: i64) -> Option<Unit> {
         if self.suspects.is_empty() {
             return None;

@@ -27,8 +27,8 @@ impl Postponed {
 }
 
 impl Capture {
-    /// The command announced last has run unseen: no event tells of what it did, and the module does not run it. Its keys are logged whatever
-    /// that was. Or it is `blocked`, and may run later.
+    /// The command announced last has run unseen: no event tells of what it did, and the module does not run it. Its
+    /// keys are logged whatever that was. Or it is `blocked`, and may run later.
     pub fn unseen(&mut self, blocked: bool, now_ms: i64) {
         let Some(leaf) = &self.current else { return };
         if leaf.is_failing_bitfield() && !leaf.events.is_empty() {
@@ -49,8 +49,8 @@ impl Capture {
         }
     }
 
-    /// The command just announced, of a script or a module, may change data unseen. Its keys are logged whatever it does; those of a BITFIELD
-    /// unless an event shows what it did.
+    /// The command just announced, of a script or a module, may change data unseen. Its keys are logged whatever it
+    /// does; those of a BITFIELD unless an event shows what it did.
     pub fn unseen_inside(&mut self, now_ms: i64) {
         match &mut self.current {
             Some(leaf) if leaf.is_failing_bitfield() => leaf.unseen_since = Some(now_ms),
@@ -58,8 +58,8 @@ impl Capture {
         }
     }
 
-    /// Looks after commands that no event tells of and that the server made wait (CLIENT PAUSE): once their client waits no longer they have
-    /// run, unseen, so that their keys are logged. `is_blocked` asks the server.
+    /// Looks after commands that no event tells of and that the server made wait (CLIENT PAUSE): once their client
+    /// waits no longer they have run, unseen, so that their keys are logged. `is_blocked` asks the server.
     pub fn resumed(&mut self, now_ms: i64, is_blocked: impl Fn(ClientId) -> bool) {
         for mut postponed in std::mem::take(&mut self.postponed) {
             if is_blocked(postponed.client) {

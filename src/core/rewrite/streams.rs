@@ -9,7 +9,8 @@ pub(super) fn pending(leaf: &Leaf, unit: &mut Unit) -> bool {
     true
 }
 
-/// XADD [NOMKSTREAM] [MAXLEN|MINID ...] id field value... becomes XADD key ID field value...; trimming becomes XTRIM key MAXLEN = LENGTH.
+/// XADD [NOMKSTREAM] [MAXLEN|MINID ...] id field value... becomes XADD key ID field value...; trimming becomes XTRIM
+/// key MAXLEN = LENGTH.
 pub(super) fn stream(leaf: &Leaf, unit: &mut Unit) -> bool {
     // All or nothing: an outcome that could not be read makes the whole leaf an image.
     if leaf.events.iter().any(|event| event.outcome.is_none()) {

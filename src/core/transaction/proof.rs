@@ -6,8 +6,8 @@ use std::hash::{BuildHasher, RandomState};
 
 /// How many more times each event must be raised for that.
 ///
-/// A command raises its event for its key once, or does nothing, or fails; of commands of which this holds nothing else raises that event. So if
-/// each event was raised as often as there are commands that raise it, none has failed.
+/// A command raises its event for its key once, or does nothing, or fails; of commands of which this holds nothing else
+/// raises that event. So if each event was raised as often as there are commands that raise it, none has failed.
 #[derive(Debug, Default)]
 pub struct Proof {
     /// By a hash of event and key. Negative where an event was raised more often.
@@ -22,7 +22,8 @@ pub struct Proof {
 /// Options of SET that give the key an expiry, so that it raises `expire`, too.
 const EXPIRY_OPTIONS: [&[u8]; 4] = [b"EX", b"PX", b"EXAT", b"PXAT"];
 
-/// The event that a command raises for its first key when it changes something; for commands that raise no other but `del`.
+/// The event that a command raises for its first key when it changes something; for commands that raise no other but
+/// `del`.
 fn event_of(name: &str) -> Option<&'static [u8]> {
     Some(match name {
         "append" => b"append",

@@ -1,9 +1,11 @@
 //! An EXEC on a server that does not report the commands that it runs.
 //!
-//! What is known is that it has run, from any event of it, and whether one of its commands was answered with an error: from the events where
-//! each command raised its own, from the server's count of error replies elsewhere. Where none was, all of them have run, and doing the same again to the same dataset has the same effect: they are
-//! logged as they were queued, with relative times made absolute. Where the server chooses part of the effect (the id of an XADD, the
-//! digits of a float), the events show it: a command of these kinds raises exactly one event of its own kind for its key, unless it fails.
+//! What is known is that it has run, from any event of it, and whether one of its commands was answered with an error:
+//! from the events where each command raised its own, from the server's count of error replies elsewhere. Where none
+//! was, all of them have run, and doing the same again to the same dataset has the same effect: they are logged as they
+//! were queued, with relative times made absolute. Where the server chooses part of the effect (the id of an XADD, the
+//! digits of a float), the events show it: a command of these kinds raises exactly one event of its own kind for its
+//! key, unless it fails.
 //!
 //! Everything else is logged as the resulting state of the keys that changed.
 
@@ -18,7 +20,8 @@ use std::sync::Arc;
 /// What is known of such an EXEC.
 #[derive(Debug)]
 pub struct Whole {
-    /// How many error replies the server had sent before; `None` where that, or the effect of a command, can't be known.
+    /// How many error replies the server had sent before; `None` where that, or the effect of a command, can't be
+    /// known.
     errors_before: Option<u64>,
     /// It was seen to run.
     begun: bool,
@@ -71,7 +74,8 @@ impl Whole {
         self.told.get(&(kind, key.into()))?.front().copied()
     }
 
-    /// The command that raised the last event, if that was an XADD of this key: the entries that it made room for go right behind.
+    /// The command that raised the last event, if that was an XADD of this key: the entries that it made room for go
+    /// right behind.
     fn trimmer(&self, leaves: &VecDeque<Leaf>, kind: EventKind, key: &[u8]) -> Option<usize> {
         let place = self.last.filter(|_| kind == EventKind::XTrim)?;
         leaves.get(place).filter(|leaf| leaf.args.get(1) == Some(key)).map(|_| place)
@@ -127,8 +131,8 @@ impl Whole {
         }
     }
 
-    /// Adds all effects to the unit, in order; none of them (`false`) when one cannot be known exactly. `errors` is how many error replies the
-    /// server has sent by now.
+    /// Adds all effects to the unit, in order; none of them (`false`) when one cannot be known exactly. `errors` is how
+    /// many error replies the server has sent by now.
     pub fn seal(&self, leaves: &VecDeque<Leaf>, db: Option<u32>, errors: Option<u64>, unit: &mut Unit) -> bool {
         let nothing_failed = self.errors_before.is_some() && (self.proof.is_complete() || self.errors_before == errors);
         let Some(db) = db.filter(|_| self.begun && nothing_failed) else { return false };

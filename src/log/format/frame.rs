@@ -4,15 +4,17 @@
 //! [#TS:<unix seconds>\r\n]#<check><crc><length>[.<durable back>[.<unix ms>]]\n
 //! ```
 //!
-//! Numbers are in digits of base 64 (`A-Za-z0-9-_`), the most significant first, without leading zeros; the check has four digits, the
-//! checksum six. Readers of append-only files skip lines that begin with `#`, and know the first as the server's own.
+//! Numbers are in digits of base 64 (`A-Za-z0-9-_`), the most significant first, without leading zeros; the check has
+//! four digits, the checksum six. Readers of append-only files skip lines that begin with `#`, and know the first as
+//! the server's own.
 //!
-//! - `check`: 24 bits of a CRC-32C over the salt of the segment, the offset of the line in the file, and the fields behind it. So a
-//!   length is trusted before the payload is read, nobody who does not know the salt can write a frame, and a frame is one in its place only.
+//! - `check`: 24 bits of a CRC-32C over the salt of the segment, the offset of the line in the file, and the fields
+//!   behind it. So a length is trusted before the payload is read, nobody who does not know the salt can write a frame,
+//!   and a frame is one in its place only.
 //! - `crc`: CRC-32C over salt, offset and payload.
 //! - `durable back`: how many bytes before the frame's start the file was durable up to when the frame was written.
-//! - `unix ms`: stated where it is a second or more away from the last stated time. Then, and only then, the line of the server's own form
-//!   stands before it.
+//! - `unix ms`: stated where it is a second or more away from the last stated time. Then, and only then, the line of
+//!   the server's own form stands before it.
 
 use super::{FormatError, base_64, push_base_64};
 

@@ -72,8 +72,8 @@ pub(crate) struct Sealed {
     pub bytes: u64,
 }
 
-/// Which files make up the log. The segments are in order, with rising numbers. The last may be without a seal; so may others, which end where the
-/// next one begins.
+/// Which files make up the log. The segments are in order, with rising numbers. The last may be without a seal; so may
+/// others, which end where the next one begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
     pub generation: Generation,
@@ -147,8 +147,8 @@ impl Manifest {
         base.into_iter().chain(self.segments.iter().map(|segment| segment_name(segment.seq)))
     }
 
-    /// Writes the manifest under a temporary name, durably. Nothing visible has changed then, also where this fails. What it
-    /// names must be durable before.
+    /// Writes the manifest under a temporary name, durably. Nothing visible has changed then, also where this fails.
+    /// What it names must be durable before.
     pub fn write_next<S: Storage>(&self, storage: &S) -> Result<(), LogError> {
         let text = self.to_text();
         if text.len() as u64 > MANIFEST_BYTES_MAX {
@@ -168,7 +168,8 @@ impl Manifest {
         })
     }
 
-    /// Makes what [`Manifest::write_next`] wrote the manifest. Where this fails it is unknown which one a start will find.
+    /// Makes what [`Manifest::write_next`] wrote the manifest. Where this fails it is unknown which one a start will
+    /// find.
     pub fn name_next<S: Storage>(storage: &S) -> Result<(), LogError> {
         let renamed = storage.rename(NEXT_MANIFEST_NAME, MANIFEST_NAME);
         renamed.map_err(failed(storage, "rename", NEXT_MANIFEST_NAME))?;
@@ -227,7 +228,8 @@ fn parse_lines(text: &str) -> Option<Manifest> {
     (lines.next().is_none() && manifest.is_contiguous()).then_some(manifest)
 }
 
-/// Sequence number and type of one of the server's own lines. That name and number agree shows when the text is written again.
+/// Sequence number and type of one of the server's own lines. That name and number agree shows when the text is written
+/// again.
 fn file_line(line: &str) -> Option<(u64, &str)> {
     let mut words = line.split(' ');
     let (file, _name, seq_word) = (words.next()?, words.next()?, words.next()?);

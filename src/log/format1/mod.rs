@@ -1,10 +1,12 @@
-//! Format 1, read only: what version 0.1 wrote. A log of format 1 is read and carried on; nothing is written in this form.
+//! Format 1, read only: what version 0.1 wrote. A log of format 1 is read and carried on; nothing is written in this
+//! form.
 //!
 //! A segment begins with a whole annotation of an empty frame. Frames have the whole annotation or the short one:
 //!
 //! ```text
 //! #WBL1 <lsn> <length> u <unix-ms> <crc32c>\r\n     hexadecimal; the checksum covers the fields and the payload
-//! #<crc32c><length>\r\n                             base 64; the checksum covers the segment's position, the line's offset and the payload
+//! #<crc32c><length>\r\n                             base 64; the checksum covers the segment's position, the line's
+//!                                                   offset and the payload
 //! ```
 //!
 //! The manifest has the server's own lines only.
@@ -35,7 +37,8 @@ pub(crate) struct Annotation {
     pub unix_ms: Option<u64>,
 }
 
-/// Parses a line, with its line end. `first` is the position that the segment begins with, `offset` that of the line in the file.
+/// Parses a line, with its line end. `first` is the position that the segment begins with, `offset` that of the line in
+/// the file.
 pub(crate) fn parse_annotation(line: &[u8], first: Lsn, offset: u64) -> Result<Annotation, FormatError> {
     match parse_short(line, first, offset) {
         Some(outcome) => outcome,

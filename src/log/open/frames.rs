@@ -65,7 +65,8 @@ impl<S: Storage> Frames<'_, S> {
         self.read_bytes
     }
 
-    /// Goes on to the next frame; `None` at the end of the log. What was not read of the one before is skipped, unverified.
+    /// Goes on to the next frame; `None` at the end of the log. What was not read of the one before is skipped,
+    /// unverified.
     pub fn next_header(&mut self) -> Result<Option<Frame>, LogError> {
         loop {
             let ended = self.current.as_ref().is_none_or(|current| current.offset >= current.segment.bytes);

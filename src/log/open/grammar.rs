@@ -127,8 +127,8 @@ impl<F: StorageFile> Window<F> {
         Ok(located)
     }
 
-    /// Like [`Window::line_at`], for a frame that stands a few bytes from the place it was written for, as somebody has inserted or removed bytes
-    /// before it. The offsets are those it was written for, but for the payload's.
+    /// Like [`Window::line_at`], for a frame that stands a few bytes from the place it was written for, as somebody has
+    /// inserted or removed bytes before it. The offsets are those it was written for, but for the payload's.
     pub fn shifted_line_at(&mut self, offset: u64, salt: u64) -> Result<Option<Located>, LogError> {
         let bytes = self.bytes_at(offset, frame::LINE_BYTES_MAX)?;
         let line = leading_line(bytes, frame::LINE_BYTES_MAX);

@@ -1,7 +1,7 @@
 //! Files that the manifest does not name.
 //!
-//! A crash leaves some between two steps; they are removed when writing starts. Nothing is ever removed that holds frames which no base
-//! covers: a segment like that was named by a manifest that somebody has replaced by an older one.
+//! A crash leaves some between two steps; they are removed when writing starts. Nothing is ever removed that holds
+//! frames which no base covers: a segment like that was named by a manifest that somebody has replaced by an older one.
 
 use super::Opened;
 use super::grammar::Head;
@@ -18,8 +18,8 @@ use crate::log::storage::{Storage, StorageFile};
 const HARMLESS: [&[u8]; 2] = [b"lost+found", b"LOCK"];
 
 impl<S: Storage> Opened<S> {
-    /// A folder without a manifest may hold what a first start left that did not come to its end, and nothing else: anything more could be
-    /// someone's data.
+    /// A folder without a manifest may hold what a first start left that did not come to its end, and nothing else:
+    /// anything more could be someone's data.
     pub(super) fn check_first_start(&mut self, names: &[Vec<u8>]) -> Result<(), LogError> {
         let mut bases = Vec::new();
         let mut waits_for_base = false;
@@ -87,7 +87,8 @@ impl<S: Storage> Opened<S> {
         Err(LogError::damaged(file, head.bytes, "it holds frames, but the manifest does not name it"))
     }
 
-    /// Whether all frames of an unnamed segment are below the base, or void as a later segment goes on from before them.
+    /// Whether all frames of an unnamed segment are below the base, or void as a later segment goes on from before
+    /// them.
     fn is_covered(&self, manifest: &Manifest, seq: u64, first: Lsn) -> bool {
         let begins = manifest.beginning.lsn();
         self.segments.iter().any(|later| later.seq > seq && (later.first <= first || later.first <= begins))

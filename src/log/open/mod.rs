@@ -1,7 +1,7 @@
 //! Opening a folder: what is in it, is it ours, is it whole.
 //!
-//! Opening changes nothing. All segments are verified before the first frame is handed out, so damage is found before anything is replayed.
-//! What a crash may leave behind is repaired when writing starts (`prepare.rs`).
+//! Opening changes nothing. All segments are verified before the first frame is handed out, so damage is found before
+//! anything is replayed. What a crash may leave behind is repaired when writing starts (`prepare.rs`).
 
 mod base;
 mod frames;

@@ -1,16 +1,19 @@
 //! From a verified folder to a writer.
 //!
-//! Each start begins a new segment, with a salt of its own: nothing that an earlier writer left behind the recovered end can ever look like a frame
-//! of it.
+//! Each start begins a new segment, with a salt of its own: nothing that an earlier writer left behind the recovered
+//! end can ever look like a frame of it.
 //!
 //! What if it crashes here, step by step:
-//! 1. What may not be durable yet of the recovered frames is written again with the same bytes, and synced. Readers will see what was recovered, so it
-//!    must be durable; and after a failed sync a kernel may hold bytes in its cache that it calls clean and that never reached the disk. Only a frame
-//!    that no later one calls durable can be affected, so this is the last one. A crash here changes no byte that was on the disk.
+//! 1. What may not be durable yet of the recovered frames is written again with the same bytes, and synced. Readers
+//!    will see what was recovered, so it must be durable; and after a failed sync a kernel may hold bytes in its cache
+//!    that it calls clean and that never reached the disk. Only a frame that no later one calls durable can be
+//!    affected, so this is the last one. A crash here changes no byte that was on the disk.
 //! 2. What will be cut is copied aside. A crash leaves a copy, which the next start makes again.
 //! 3. The next segment and the next manifest are written: leftovers until the manifest gets its name.
-//! 4. What is behind the end of a segment is cut, and synced. It is nobody's, and a start after a crash finds a clean end.
-//! 5. The manifest gets its name: it seals what was recovered, and names the new segment. A crash leaves the old or the new one.
+//! 4. What is behind the end of a segment is cut, and synced. It is nobody's, and a start after a crash finds a clean
+//!    end.
+//! 5. The manifest gets its name: it seals what was recovered, and names the new segment. A crash leaves the old or the
+//!    new one.
 //! 6. Leftovers are removed. They are no part of the log; those that come back are removed at the next start.
 
 use super::{Opened, Segment};
@@ -28,7 +31,8 @@ const COPY_BYTES: usize = 1 << 20;
 /// Cut ends that are kept aside, besides the newest.
 const OLDER_CUTS_KEPT: usize = 3;
 
-/// A folder that can be written: all is there to go on with its log, and nothing visible has changed. Dropping it removes what was prepared.
+/// A folder that can be written: all is there to go on with its log, and nothing visible has changed. Dropping it
+/// removes what was prepared.
 pub struct Prepared<S: Storage> {
     /// Taken with `next`.
     opened: Option<Opened<S>>,

@@ -1,7 +1,8 @@
 //! Reading the frames of one segment, and telling a clean end, a torn tail and damage apart.
 //!
-//! A bad place is damage where something proves that it was durable once: a seal, a segment that goes on from a later position, or a frame
-//! that was written when the file was durable beyond the place. Else it is what a crash leaves of a write that nobody was told of.
+//! A bad place is damage where something proves that it was durable once: a seal, a segment that goes on from a later
+//! position, or a frame that was written when the file was durable beyond the place. Else it is what a crash leaves of
+//! a write that nobody was told of.
 
 use super::grammar::{Grammar, Head, Located};
 use super::window::Window;
@@ -116,8 +117,8 @@ fn judge<F: StorageFile>(
 
 /// Where a frame stands that was written when the bad place at `offset` was durable.
 ///
-/// The work is linear in the bytes behind the place, whatever a client had stored there: the lines that begin frames are short, and those that
-/// only look like one fail their check, which covers the segment's salt.
+/// The work is linear in the bytes behind the place, whatever a client had stored there: the lines that begin frames
+/// are short, and those that only look like one fail their check, which covers the segment's salt.
 fn proof_of_damage<F: StorageFile>(
     window: &mut Window<F>,
     offset: u64,
@@ -160,8 +161,8 @@ fn proof_of_damage<F: StorageFile>(
     Ok(None)
 }
 
-/// The frame behind a frame whose header is good and whose payload is not. Nobody but the writer knows its place, so that its header is proof
-/// enough. In format 1 headers have no check.
+/// The frame behind a frame whose header is good and whose payload is not. Nobody but the writer knows its place, so
+/// that its header is proof enough. In format 1 headers have no check.
 fn next_header<F: StorageFile>(window: &mut Window<F>, offset: u64, grammar: Grammar) -> Result<Option<u64>, LogError> {
     let Grammar::Two { .. } = grammar else { return Ok(None) };
     let Ok(bad) = window.header_at(offset, grammar)? else { return Ok(None) };
@@ -169,8 +170,9 @@ fn next_header<F: StorageFile>(window: &mut Window<F>, offset: u64, grammar: Gra
     Ok(next.ok().filter(|next| next.durable > offset).map(|next| next.start))
 }
 
-/// Whether a frame of format 1 may stand there: it is never further from those before it by position than by bytes. That keeps most frames that
-/// are only part of a value (a client may store anything, also a log) from being taken for ours.
+/// Whether a frame of format 1 may stand there: it is never further from those before it by position than by bytes.
+/// That keeps most frames that are only part of a value (a client may store anything, also a log) from being taken for
+/// ours.
 fn is_near(located: &Located, offset: u64, end: Lsn) -> bool {
     located.lsn.is_none_or(|lsn| lsn >= end && lsn.bytes_since(end) <= located.start.saturating_sub(offset))
 }

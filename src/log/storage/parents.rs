@@ -35,8 +35,8 @@ pub(super) fn create_durably(folder: &Path) -> Result<(), LogError> {
     create_in(&mut Real, folder)
 }
 
-/// A folder that is there already may have been created by a process that died before it was durable, so that all names down to the folder are
-/// synced at each start.
+/// A folder that is there already may have been created by a process that died before it was durable, so that all names
+/// down to the folder are synced at each start.
 fn create_in(folders: &mut impl Folders, folder: &Path) -> Result<(), LogError> {
     let mut paths: Vec<&Path> = folder.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
     paths.reverse();
@@ -131,7 +131,8 @@ mod tests {
         let folder = Path::new("/a/b/c");
         for stop in 0..8 {
             for seed in 0..20 {
-                // A first process that is killed, a second one that comes to its end, with and without a power loss between.
+                // A first process that is killed, a second one that comes to its end, with and without a power loss
+                // between.
                 let mut killed = Forgetful { operations_left: Some(stop), ..Forgetful::default() };
                 let is_done = create_in(&mut killed, folder).is_ok();
                 assert!(!is_done || killed.after_power_loss(seed).is_folder(folder), "stopped at {stop}");

@@ -145,15 +145,17 @@ impl<S: Storage> Flusher<S> {
         let _ = self.sender.send(Message::Publish);
     }
 
-    /// Has a segment begin behind all that was handed over, and returns that position: a base of the dataset that is there now can take the place of
-    /// all before. Waits for nothing; where there is no room for a segment [`Flusher::install_base`] says so.
+    /// Has a segment begin behind all that was handed over, and returns that position: a base of the dataset that is
+    /// there now can take the place of all before. Waits for nothing; where there is no room for a segment
+    /// [`Flusher::install_base`] says so.
     pub fn cut(&self) -> Lsn {
         let appended = lock(&self.appended);
         let _ = self.sender.send(Message::Cut);
         *appended
     }
 
-    /// Creates the file of a new base; returns its name, too. A base that is given up is to be removed by [`Flusher::remove_base_file`].
+    /// Creates the file of a new base; returns its name, too. A base that is given up is to be removed by
+    /// [`Flusher::remove_base_file`].
     pub fn new_base_file(&self) -> Result<(String, S::File), LogError> {
         let name = temporary_base_name(new_number(self.next_base.fetch_add(1, Ordering::Relaxed))?);
         let file = self.storage.create(&name).map_err(failed(&*self.storage, "create", &name))?;
@@ -167,10 +169,12 @@ impl<S: Storage> Flusher<S> {
         }
     }
 
-    /// Makes a file the base of the log: synced, read again, renamed, and then named by the manifest in the place of all before its position. For a log
-    /// that waited for its base this is the moment in which it appears. Waits for nothing; `on_done` is called by one of the log's threads.
+    /// Makes a file the base of the log: synced, read again, renamed, and then named by the manifest in the place of
+    /// all before its position. For a log that waited for its base this is the moment in which it appears. Waits for
+    /// nothing; `on_done` is called by one of the log's threads.
     ///
-    /// Where this fails the file is gone and the log goes on as before; only a failure of the last step is one of the log.
+    /// Where this fails the file is gone and the log goes on as before; only a failure of the last step is one of the
+    /// log.
     pub fn install_base(&self, base: NewBase, on_done: OnDone) {
         let answer = Answer::new(on_done);
         if let Some(threads) = &*lock(&self.threads) {
@@ -194,9 +198,9 @@ impl<S: Storage> Flusher<S> {
         &self.storage
     }
 
-    /// Writes and syncs all that was handed over, publishes it unless paused, closes the log and ends the threads. A log that waits for its base is given
-    /// up, also where it has failed: [`Folder::remove_leftovers`] removes its files. The folder stays locked until what
-    /// is returned is dropped. Later calls return [`LogError::Closed`].
+    /// Writes and syncs all that was handed over, publishes it unless paused, closes the log and ends the threads. A
+    /// log that waits for its base is given up, also where it has failed: [`Folder::remove_leftovers`] removes its
+    /// files. The folder stays locked until what is returned is dropped. Later calls return [`LogError::Closed`].
     pub fn close(&self) -> Result<Folder<S>, LogError> {
         let Some(Threads { worker, files, tasks }) = lock(&self.threads).take() else {
             return Err(LogError::Closed);

@@ -2,10 +2,10 @@
 //!
 //! What if it crashes here, step by step:
 //! 1. The content of the new base is made durable and read again: it has a temporary name, the next start removes it.
-//! 2. The base gets its name, and the name is made durable: the manifest still names the old base and all segments, or there is none; the next start
-//!    removes the new one.
-//! 3. The manifest is replaced: it names the old set of files or the new set, and both are complete. For a log that waited for its base this is the
-//!    moment in which it appears.
+//! 2. The base gets its name, and the name is made durable: the manifest still names the old base and all segments, or
+//!    there is none; the next start removes the new one.
+//! 3. The manifest is replaced: it names the old set of files or the new set, and both are complete. For a log that
+//!    waited for its base this is the moment in which it appears.
 //! 4. What only the old manifest named is removed: the next start removes the rest.
 //!
 //! Steps 1 and 2 need the base only, and may be done by any thread; step 4 too.
@@ -41,8 +41,8 @@ pub(crate) struct BaseJob<'a, S: Storage> {
 }
 
 impl<S: Storage> BaseJob<'_, S> {
-    /// Makes the base durable and gives it its name. Where that fails the file is removed: a second sync of the same file could succeed without the
-    /// bytes that the first one lost.
+    /// Makes the base durable and gives it its name. Where that fails the file is removed: a second sync of the same
+    /// file could succeed without the bytes that the first one lost.
     pub fn run(&self, base: &NewBase) -> Result<PreparedBase, LogError> {
         let Some(seq) = temporary_base_seq(&base.name) else {
             return Err(LogError::Refused { why: "the name is not one of a temporary base" });
@@ -95,7 +95,8 @@ impl<S: Storage> LogWriter<S> {
 
     /// Makes a file the base of the log: all steps, in this thread.
     ///
-    /// Where this fails before the manifest is touched, the log goes on with the old base; the file is not to be tried again.
+    /// Where this fails before the manifest is touched, the log goes on with the old base; the file is not to be tried
+    /// again.
     pub fn install_base(&mut self, base: &NewBase) -> Result<(), LogError> {
         self.check_usable()?;
         let storage = self.storage();

@@ -39,7 +39,8 @@ pub struct Folder<S: Storage> {
 pub enum Begin {
     /// An empty dataset: the log is there at once.
     Empty,
-    /// The dataset of a base that does not exist yet. Until it is in place the log that was there before, or none, stands.
+    /// The dataset of a base that does not exist yet. Until it is in place the log that was there before, or none,
+    /// stands.
     WaitsForBase,
 }
 
@@ -99,8 +100,8 @@ impl<S: Storage> Folder<S> {
         self.manifest.as_ref().is_some_and(|manifest| manifest.superseded)
     }
 
-    /// Why the log, all of which is durable, could not be marked as closed: the next start cannot prove then that nothing is missing at its
-    /// end. `None` when it is marked.
+    /// Why the log, all of which is durable, could not be marked as closed: the next start cannot prove then that
+    /// nothing is missing at its end. `None` when it is marked.
     pub fn seal_error(&self) -> Option<&LogError> {
         self.seal_error.as_ref()
     }
@@ -110,7 +111,8 @@ impl<S: Storage> Folder<S> {
         &self.storage
     }
 
-    /// Notes durably that the server has taken another dataset, so that nobody falls back to this one. Without a log there is nothing to note.
+    /// Notes durably that the server has taken another dataset, so that nobody falls back to this one. Without a log
+    /// there is nothing to note.
     pub fn supersede(&mut self) -> Result<(), LogError> {
         let Some(manifest) = self.manifest.as_ref().filter(|manifest| !manifest.superseded) else { return Ok(()) };
         let superseded = Manifest { superseded: true, ..manifest.clone() };
@@ -120,7 +122,8 @@ impl<S: Storage> Folder<S> {
         Ok(())
     }
 
-    /// Removes the files that are no part of the log. Bases go first: beside a pending segment a base that nothing names is known for what it is.
+    /// Removes the files that are no part of the log. Bases go first: beside a pending segment a base that nothing
+    /// names is known for what it is.
     pub fn remove_leftovers(&mut self) {
         let (bases, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.leftovers)
             .into_iter()
@@ -132,7 +135,8 @@ impl<S: Storage> Folder<S> {
     /// Begins a new log. The one that was there before stands until the new one is visible, and is removed then.
     ///
     /// # Errors
-    /// The folder comes back: what it held is unchanged, unless the last step failed, after which a start finds the old log or the new, empty one.
+    /// The folder comes back: what it held is unchanged, unless the last step failed, after which a start finds the old
+    /// log or the new, empty one.
     pub fn begin(mut self, begin: Begin, unix_ms: u64) -> Result<LogWriter<S>, Box<NotBegun<S>>> {
         match self.try_begin(begin, unix_ms) {
             Ok((current, log)) => Ok(LogWriter::new(self, current, log, begin == Begin::WaitsForBase, unix_ms)),

@@ -48,7 +48,8 @@ pub(crate) struct NewSegment {
 }
 
 impl<F: StorageFile> Segment<F> {
-    /// Creates a segment without frames, durably. Where this fails it leaves nothing that anybody would take for a part of the log.
+    /// Creates a segment without frames, durably. Where this fails it leaves nothing that anybody would take for a part
+    /// of the log.
     pub fn create<S: Storage<File = F>>(storage: &S, new: NewSegment) -> Result<Segment<F>, LogError> {
         let NewSegment { seq, generation, first, unix_ms, is_pending } = new;
         let (name, unix_ms) = (segment_name(seq), unix_ms.min(UNIX_MS_MAX));

@@ -1,9 +1,11 @@
 //! Writing frames, segment after segment.
 //!
-//! - At most one frame is not durable: a frame is written after the one before is synced. Each says so, and the reader relies on what they say only.
+//! - At most one frame is not durable: a frame is written after the one before is synced. Each says so, and the reader
+//!   relies on what they say only.
 //! - A segment is followed by the next after it is synced whole.
-//! - After the first failure of the frames' own path nothing more is written, and nothing more is called durable. A new segment, base or manifest
-//!   that cannot be written is no such failure while the manifest is untouched: the log goes on as it was.
+//! - After the first failure of the frames' own path nothing more is written, and nothing more is called durable. A new
+//!   segment, base or manifest that cannot be written is no such failure while the manifest is untouched: the log goes
+//!   on as it was.
 
 use super::folder::Folder;
 use super::segment::{NewSegment, Segment};
@@ -148,8 +150,8 @@ impl<S: Storage> LogWriter<S> {
         })
     }
 
-    /// Has a segment begin at the present position, so that a base can take the place of all before; returns the position. Where the disk is full
-    /// there is none, which [`LogWriter::install_base`] reports.
+    /// Has a segment begin at the present position, so that a base can take the place of all before; returns the
+    /// position. Where the disk is full there is none, which [`LogWriter::install_base`] reports.
     pub fn cut(&mut self) -> Result<Lsn, LogError> {
         self.guarded(|writer| {
             writer.sync_current()?;
@@ -176,8 +178,9 @@ impl<S: Storage> LogWriter<S> {
         self.log.beginning = Beginning::Empty(first);
     }
 
-    /// Makes all frames durable and marks the log as closed, so that the next start can prove that nothing is missing. A log that still waits for
-    /// its base is given up, whatever has failed in it: nobody has been promised anything of it.
+    /// Makes all frames durable and marks the log as closed, so that the next start can prove that nothing is missing.
+    /// A log that still waits for its base is given up, whatever has failed in it: nobody has been promised anything of
+    /// it.
     pub fn close(mut self) -> Result<Folder<S>, LogError> {
         self.finish()?;
         Ok(self.into_folder())
@@ -198,8 +201,8 @@ impl<S: Storage> LogWriter<S> {
     pub(crate) fn into_folder(mut self) -> Folder<S> {
         self.folder.end = self.appended();
         if self.waits_for_base {
-            // Nobody takes them for a part of a log. They stay until another log begins or the next start, as a base may be there already that nothing
-            // names: beside them it is known for what it is.
+            // Nobody takes them for a part of a log. They stay until another log begins or the next start, as a base
+            // may be there already that nothing names: beside them it is known for what it is.
             self.folder.leftovers.extend(self.log.segments.iter().map(|segment| segment_name(segment.seq)));
         }
         self.folder
@@ -259,8 +262,8 @@ impl<S: Storage> LogWriter<S> {
 
     /// Goes on in a new segment.
     ///
-    /// The segment goes first, the manifest second. A crash between leaves a segment that holds no frame and that no manifest names, which the next
-    /// start removes. The other order could name a segment that does not exist.
+    /// The segment goes first, the manifest second. A crash between leaves a segment that holds no frame and that no
+    /// manifest names, which the next start removes. The other order could name a segment that does not exist.
     fn begin_segment(&mut self) -> Result<(), StepError> {
         let next = self.create_next(self.waits_for_base)?;
         let mut log = self.log.clone();

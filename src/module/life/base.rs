@@ -1,7 +1,7 @@
 //! Bases: the RDB files that the log continues, and checkpoints, which write new ones.
 //!
-//! A forked child writes a base. The main thread waits for none of it: the log is cut where the child's dataset ends, the log's own threads make the file
-//! durable and name it in the manifest, and wake the event loop when that is done.
+//! A forked child writes a base. The main thread waits for none of it: the log is cut where the child's dataset ends,
+//! the log's own threads make the file durable and name it in the manifest, and wake the event loop when that is done.
 
 use super::begin::NoLog;
 use super::{IfLost, Visible, begin, end};
@@ -132,8 +132,9 @@ pub(in crate::module) fn dataset_loading(ctx: Ctx<'_>, phase: LoadingPhase) {
     }
 }
 
-/// Begins a new log with a base of the dataset that is there now, before any other command runs and any reply leaves. It takes as long as the loading that
-/// went before. Until it is there the log before stands, with all that was acknowledged.
+/// Begins a new log with a base of the dataset that is there now, before any other command runs and any reply leaves.
+/// It takes as long as the loading that went before. Until it is there the log before stands, with all that was
+/// acknowledged.
 ///
 /// # Errors
 /// Why there is no log now.
@@ -300,7 +301,8 @@ fn install(release: &Release, base: NewBase) {
     release.log().install_base(base, Box::new(on_done));
 }
 
-/// Looks whether the base is in place, and whether the child is still there: a SHUTDOWN that fails ends it without a word.
+/// Looks whether the base is in place, and whether the child is still there: a SHUTDOWN that fails ends it without a
+/// word.
 pub(super) fn poll(ctx: Ctx<'_>) {
     let outcome = with(|module| match &module.life.logging()?.base {
         Base::Installing(outcome) => match outcome.try_recv() {

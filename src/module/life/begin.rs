@@ -19,7 +19,8 @@ use std::sync::Arc;
 /// Why a log has not begun, and the folder, unless it was lost on the way.
 pub(super) type NoLog = (String, Option<Rest>);
 
-/// Begins a new log in place of what the folder holds, if that may be. It begins with the dataset in memory; `with_what` says how where that is known.
+/// Begins a new log in place of what the folder holds, if that may be. It begins with the dataset in memory;
+/// `with_what` says how where that is known.
 pub(super) fn begin_log(ctx: Ctx<'_>, rest: Rest, with_what: Option<Begin>, if_lost: IfLost) -> Result<(), NoLog> {
     let begin = match rest.may_begin(server::has_data(ctx)) {
         Ok(begin) => with_what.unwrap_or(begin),
@@ -124,7 +125,8 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(),
     Ok(())
 }
 
-/// A node of a cluster cannot replay commands: has a second server make a base of them. Returns how many it has skipped, too.
+/// A node of a cluster cannot replay commands: has a second server make a base of them. Returns how many it has
+/// skipped, too.
 fn fold(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(OpenedFolder, u64), String> {
     if !ctx.flags().in_cluster() || !cluster::has_commands(&opened).map_err(|error| error.to_string())? {
         return Ok((opened, 0));

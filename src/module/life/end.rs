@@ -43,8 +43,8 @@ fn close(ctx: Ctx<'_>) {
     }
 }
 
-/// Makes everything durable, releases everyone, and closes the log; the next state is the caller's to set. `None` when there is no log, or when its
-/// folder was lost.
+/// Makes everything durable, releases everyone, and closes the log; the next state is the caller's to set. `None` when
+/// there is no log, or when its folder was lost.
 pub(super) fn stop(ctx: Ctx<'_>) -> Option<Rest> {
     scripts::run_waiting(ctx);
     with(|module| module.paused = false);

@@ -47,7 +47,8 @@ fn end_process(error: &str) -> ! {
     exit_now(1)
 }
 
-/// No start would find the log, so that nobody relies on it. Its files are removed: they may be what the disk has no room for.
+/// No start would find the log, so that nobody relies on it. Its files are removed: they may be what the disk has no
+/// room for.
 fn give_up(ctx: Ctx<'_>, error: &str, if_lost: IfLost) {
     finish_unit(ctx);
     let rest = end::stop(ctx).map(Rest::without_leftovers).or_else(|| {

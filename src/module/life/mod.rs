@@ -1,6 +1,7 @@
 //! The module's life: how a log begins, is replaced and ends. See the state diagram in `docs/design.md`.
 //!
-//! Whatever is to begin a log where the folder holds one already goes through [`rest::Rest::may_begin`], which asks whether memory descends from it.
+//! Whatever is to begin a log where the folder holds one already goes through [`rest::Rest::may_begin`], which asks
+//! whether memory descends from it.
 
 mod base;
 mod before_sleep;
@@ -38,7 +39,8 @@ type OpenedFolder = crate::log::Opened<GatedStorage>;
 
 /// Where the module is in its life.
 pub(crate) enum Life {
-    /// The server starts and loads its own files; what the folder holds takes their place before the first client is served.
+    /// The server starts and loads its own files; what the folder holds takes their place before the first client is
+    /// served.
     Starting(Box<OpenedFolder>),
     /// Base and log are being brought back, or the log is on its way from one state to another within one call.
     Changing,

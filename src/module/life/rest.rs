@@ -21,8 +21,8 @@ const MARK_RETRY: Duration = Duration::from_secs(5);
 /// Where the dataset in memory comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// From what the folder holds: it was recovered from there, or written there by this process, and has gone on since. A dataset that a primary
-    /// sent in its place counts, too.
+    /// From what the folder holds: it was recovered from there, or written there by this process, and has gone on
+    /// since. A dataset that a primary sent in its place counts, too.
     Folder,
     /// From elsewhere, or nobody knows.
     Unknown,
@@ -161,7 +161,8 @@ impl Rest {
         }
     }
 
-    /// The log is to be given up for the server's own data; marks it at once, so that a crash on the way does not bring it back.
+    /// The log is to be given up for the server's own data; marks it at once, so that a crash on the way does not bring
+    /// it back.
     ///
     /// # Errors
     /// Why it can't be marked.
@@ -186,7 +187,8 @@ impl Rest {
             }
     }
 
-    /// The server has taken its primary's dataset, or saved its own. Has a thread mark the log, so that no later start falls back to it; nobody waits for that.
+    /// The server has taken its primary's dataset, or saved its own. Has a thread mark the log, so that no later start
+    /// falls back to it; nobody waits for that.
     pub(super) fn supersede(&mut self) {
         self.origin = Origin::Folder;
         self.place = match std::mem::replace(&mut self.place, Place::Moving) {
@@ -266,7 +268,8 @@ impl Rest {
 
     /// What a new log would begin with here; the question that everybody asks who is to begin one.
     ///
-    /// The log that the folder holds is given up then, so memory must descend from it. Otherwise it is someone's acknowledged data.
+    /// The log that the folder holds is given up then, so memory must descend from it. Otherwise it is someone's
+    /// acknowledged data.
     ///
     /// # Errors
     /// Why none may, for whoever asked.

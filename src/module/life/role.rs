@@ -19,8 +19,8 @@ fn own_primary(ctx: Ctx<'_>) -> Option<Primary> {
     Some(Primary { host: info.text("master_host")?, port: info.text("master_port")? })
 }
 
-/// The server starts as a replica. What the folder holds is brought back, as the server's own AOF would be, and stands until the primary sends its
-/// dataset.
+/// The server starts as a replica. What the folder holds is brought back, as the server's own AOF would be, and stands
+/// until the primary sends its dataset.
 ///
 /// # Errors
 /// Why the dataset is incomplete; it must not be served.
@@ -126,7 +126,8 @@ fn promote(ctx: Ctx<'_>) {
     }
 }
 
-/// The server has its primary's dataset, whole or by what it lacked, and follows it from here on. No later start may fall back to the log from before.
+/// The server has its primary's dataset, whole or by what it lacked, and follows it from here on. No later start may
+/// fall back to the log from before.
 pub fn primary_link_up() {
     with(|module| match &mut module.life {
         Life::Replica(rest) | Life::Disabled(Some(rest)) | Life::GivenUp(Failing { rest: Some(rest), .. }) => {
