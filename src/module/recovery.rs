@@ -109,7 +109,11 @@ pub(crate) fn recover(ctx: Ctx<'_>, source: Source) -> Result<(Source, Report), 
             Ok((job.source, report))
         }
         Some(Err(reason)) => Err(reason),
-        _ => Err("the server did not load the base".into()),
+        _ => {
+            Err("the server did not load the base, for the reason that it gave before this line; a base that a newer \
+                  server wrote is loaded by servers of that version or newer"
+                .into())
+        }
     }
 }
 
