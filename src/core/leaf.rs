@@ -167,7 +167,7 @@ pub struct Event<'a> {
     pub in_exec: bool,
     /// The unit's time, milliseconds since the Unix epoch.
     pub now_ms: i64,
-    /// What the arguments do not tell; the answer to [`Capture::query`].
+    /// What the arguments do not tell; the answer to `Capture::query`.
     pub outcome: Option<Outcome>,
 }
 
