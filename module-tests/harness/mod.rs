@@ -1,12 +1,12 @@
 //! Starts real servers, kills them, talks to them and watches what they log.
-#![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses a part of the harness")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 pub mod cluster;
 pub mod commands;
 pub mod crash;
 pub mod dataset;
+pub mod differential;
 pub mod dirty;
+pub mod history;
 pub mod log_watch;
 pub mod paths;
 pub mod points;

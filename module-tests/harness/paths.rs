@@ -13,8 +13,6 @@ pub enum Version {
 }
 
 impl Version {
-    pub const ALL: [Version; 2] = [Version::V8_1, Version::V9_1];
-
     pub fn text(self) -> &'static str {
         match self {
             Version::V8_1 => "8.1",

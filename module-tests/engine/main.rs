@@ -1,0 +1,10 @@
+//! The log engine on a simulated disk, and on real files.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod crash;
+mod flusher;
+mod folder;
+mod fuzz;
+mod recovery;
+mod support;
+mod transitions;

@@ -1,0 +1,406 @@
+//! Each transition of a folder on a simulated disk that stops, or fails once, at each of its operations: what a start
+//! finds then is the whole state before or the whole state after, and never less than what was reported durable.
+//!
+//! A base holds the bytes of the units that it stands for, so that what a folder holds can be compared as a whole.
+
+use crate::support::*;
+use valkey_wbl::log::sim::{Effect, Random, SimDisk};
+use valkey_wbl::log::{Begin, LogError, LogWriter, NewBase, Options, Verdict, open};
+
+/// What a start finds; `None` where there is no log.
+type State = Option<(Vec<u8>, Mark)>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    Valid,
+    Superseded,
+}
+
+/// A transition: the states that a start may find, in their order, and the work.
+struct Scene {
+    name: &'static str,
+    before: SimDisk,
+    states: Vec<State>,
+    /// Sets the number of the first state that may still be found.
+    run: fn(&SimDisk, &mut usize) -> Result<(), LogError>,
+}
+
+const IMAGES: u64 = 6;
+
+fn valid(data: Vec<u8>) -> State {
+    Some((data, Mark::Valid))
+}
+
+fn options() -> Options {
+    Options { segment_bytes: 250 }
+}
+
+fn begin(disk: &SimDisk, begin: Begin) -> Result<LogWriter<SimDisk>, LogError> {
+    let folder = open(disk.clone(), &options())?.into_folder();
+    let mut writer = folder.begin(begin, UNIX_MS).map_err(|not_begun| not_begun.error)?;
+    writer.remove_leftovers();
+    Ok(writer)
+}
+
+/// Writes and syncs a unit.
+fn write_unit(writer: &mut LogWriter<SimDisk>, number: usize) -> Result<(), LogError> {
+    let (start, payload) = (writer.appended(), unit(number));
+    writer.append(valkey_wbl::log::Batch { start, payload: &payload, unix_ms: UNIX_MS })?;
+    writer.sync().map(|_| ())
+}
+
+fn state_of(disk: &SimDisk) -> State {
+    let opened = match open(disk.clone(), &options()) {
+        Ok(opened) => opened,
+        Err(error) => panic!("{error}: {:?}", disk.names()),
+    };
+    if opened.is_empty() {
+        return None;
+    }
+    let mark = if opened.is_superseded() { Mark::Superseded } else { Mark::Valid };
+    Some((dataset(&opened).unwrap(), mark))
+}
+
+impl Scene {
+    /// Checks what a start finds, and that it can go on from there, with another crash on the way.
+    fn check(&self, disk: &SimDisk, first: usize, case: &str, random: &mut Random) {
+        let found = state_of(disk);
+        let allowed = &self.states[first..];
+        assert!(allowed.contains(&found), "{case}: another state than {first} and later ones: {found:?}");
+        let stopping = disk.restart_image();
+        let at = random.below(25);
+        stopping.fail_from(at, libc::EIO, Effect::Part);
+        let started = open(stopping.clone(), &options()).and_then(|opened| go_on(opened, UNIX_MS));
+        let stopped = stopping.crash_image(random.next_u64());
+        let again = state_of(&stopped);
+        let is_fresh = found.is_none() && again == valid(Vec::new());
+        // What was found may be shown once a start has come to its end; until then a crash may take it back.
+        let is_allowed = again == found || is_fresh || started.is_err() && allowed.contains(&again);
+        assert!(is_allowed, "{case}, then operation {at}: {again:?}");
+        let mut writer = go_on(open(stopped.clone(), &options()).unwrap(), UNIX_MS).unwrap();
+        write_unit(&mut writer, 99).unwrap();
+        writer.close().unwrap();
+        let data = again.map_or_else(Vec::new, |(data, _)| data);
+        let opened = open(stopped.clone(), &options()).unwrap();
+        assert!(dataset(&opened).unwrap() == [data, unit(99)].concat(), "{case}: went on from another state");
+        assert!(opened.leftovers().is_empty(), "{case}: {:?}", opened.leftovers());
+        assert_eq!(*opened.verdict(), Verdict::Clean);
+    }
+
+    /// Runs the transition on a disk that fails at an operation.
+    fn run_failing(&self, at: u64, effect: Effect, forever: bool) -> (SimDisk, usize, bool) {
+        let disk = self.before.restart_image();
+        match forever {
+            true => disk.fail_from(at, libc::EIO, effect),
+            false => disk.fail_at(at, libc::EIO, effect),
+        }
+        let mut first = 0;
+        let outcome = (self.run)(&disk, &mut first);
+        if let Err(error) = &outcome {
+            assert_eq!(errno(error), Some(libc::EIO), "{}, operation {at}: {error}", self.name);
+        }
+        (disk, first, outcome.is_ok())
+    }
+
+    /// Crashes at each operation; returns the number of crash points and of images that were looked at.
+    fn enumerate(&self) -> (u64, u64) {
+        let (whole, first, done) = self.run_failing(u64::MAX, Effect::None, false);
+        assert!(done && first + 1 == self.states.len(), "{}: the whole transition ends in the last state", self.name);
+        let total = whole.operations();
+        let (mut points, mut images) = (0, 0);
+        for forever in [true, false] {
+            for (at, effect) in (0..=total).flat_map(|at| [Effect::None, Effect::Part, Effect::Full].map(|e| (at, e))) {
+                let (disk, first, done) = self.run_failing(at, effect, forever);
+                // What fails without an end is the removal of files, or the mark of a close.
+                assert!(!done || first + 1 == self.states.len(), "{}, operation {at}", self.name);
+                points += 1;
+                let mut random = Random::new(at);
+                for image in 0..=IMAGES {
+                    let case =
+                        format!("{}, operation {at} of {total} {effect:?}, stops: {forever}, image {image}", self.name);
+                    let disk = if image == 0 { disk.restart_image() } else { disk.crash_image(image) };
+                    self.check(&disk, first, &case, &mut random);
+                    images += 1;
+                }
+            }
+        }
+        println!("{}: {total} operations, {points} crash points, {images} images", self.name);
+        (points, images)
+    }
+}
+
+/// A log of six units that a crash left, all of them durable.
+fn crashed() -> SimDisk {
+    two_open_segments().crash_image(1)
+}
+
+/// The same, torn.
+fn torn() -> SimDisk {
+    let disk = crashed();
+    edit(&disk, "appendonly.aof.2.incr.aof", |bytes| bytes.extend_from_slice(b"#torn"));
+    disk
+}
+
+fn first_start(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
+    let mut writer = begin(disk, Begin::Empty)?;
+    *first = 1;
+    for number in 0..2 {
+        write_unit(&mut writer, number)?;
+        *first = number + 2;
+    }
+    writer.close().map(drop)
+}
+
+/// Begins a log on a dataset of the units 20 to 22, which get a base while 23 is written.
+fn begin_on_data(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
+    let mut writer = begin(disk, Begin::WaitsForBase)?;
+    write_unit(&mut writer, 22)?;
+    let lsn = writer.cut()?;
+    let name = base_of(&mut writer, &units(20..23))?;
+    write_unit(&mut writer, 23)?;
+    writer.install_base(&NewBase { name, lsn })?;
+    assert!(!writer.waits_for_base());
+    *first = 1;
+    write_unit(&mut writer, 24)?;
+    *first = 2;
+    drop(writer);
+    Ok(())
+}
+
+fn begin_on_data_states(old: State) -> Vec<State> {
+    vec![old, valid(units(20..24)), valid(units(20..25))]
+}
+
+fn rotations(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
+    let mut writer = go_on(open(disk.clone(), &options())?, UNIX_MS)?;
+    for number in 6..12 {
+        write_unit(&mut writer, number)?;
+        *first = number - 5;
+    }
+    assert!(writer.statistics().failed_rotations() > 0 || disk.names().len() > 4, "segments were left");
+    drop(writer);
+    Ok(())
+}
+
+fn checkpoint(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
+    let mut writer = go_on(open(disk.clone(), &options())?, UNIX_MS)?;
+    for round in 0..2 {
+        let lsn = writer.cut()?;
+        let name = base_of(&mut writer, &units(0..6 + round))?;
+        write_unit(&mut writer, 6 + round)?;
+        *first = round + 1;
+        writer.install_base(&NewBase { name, lsn })?;
+    }
+    writer.close().map(drop)
+}
+
+fn close(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
+    let mut writer = go_on(open(disk.clone(), &options())?, UNIX_MS)?;
+    write_unit(&mut writer, 6)?;
+    *first = 1;
+    let folder = writer.close()?;
+    if folder.seal_error().is_none() {
+        // Whatever is missing at the end is missed then.
+        let closed = disk.restart_image();
+        let name = closed.names().into_iter().rfind(|name| name.ends_with(".incr.aof")).unwrap();
+        edit(&closed, &name, |bytes| bytes.truncate(bytes.len() - unit(6).len()));
+        assert!(matches!(open(closed, &options()), Err(LogError::Damaged { .. })));
+    }
+    Ok(())
+}
+
+fn restart(disk: &SimDisk, _: &mut usize) -> Result<(), LogError> {
+    let prepared = open(disk.clone(), &options())?.prepare(UNIX_MS)?;
+    assert_eq!(dataset(&prepared)?, units(0..6));
+    let was_torn = matches!(prepared.verdict(), Verdict::TornTail { .. });
+    drop(prepared.start()?);
+    let kept = disk.names().iter().filter(|name| name.starts_with("cut-")).map(|name| disk.contents(name)).next_back();
+    assert_eq!(kept.flatten(), was_torn.then(|| b"#torn".to_vec()), "what is cut is kept aside");
+    Ok(())
+}
+
+fn give_up(disk: &SimDisk, _: &mut usize) -> Result<(), LogError> {
+    drop(open(disk.clone(), &options())?.prepare(UNIX_MS)?);
+    Ok(())
+}
+
+fn pending_then_closed(disk: &SimDisk, _: &mut usize) -> Result<(), LogError> {
+    let mut writer = begin(disk, Begin::WaitsForBase)?;
+    write_unit(&mut writer, 22)?;
+    writer.cut()?;
+    write_unit(&mut writer, 23)?;
+    writer.close().map(drop)
+}
+
+fn upgrade(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
+    let mut writer = go_on(open(disk.clone(), &options())?, UNIX_MS)?;
+    write_unit(&mut writer, 7)?;
+    *first = 1;
+    let lsn = writer.cut()?;
+    let name = base_of(&mut writer, &units(0..8))?;
+    writer.install_base(&NewBase { name, lsn })?;
+    writer.close().map(drop)
+}
+
+fn supersede(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
+    let mut opened = open(disk.clone(), &options())?;
+    opened.supersede()?;
+    *first = 1;
+    Ok(())
+}
+
+fn replace_empty(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
+    let mut writer = begin(disk, Begin::Empty)?;
+    *first = 1;
+    write_unit(&mut writer, 30)?;
+    *first = 2;
+    drop(writer);
+    Ok(())
+}
+
+fn superseded() -> SimDisk {
+    let disk = crashed();
+    open(disk.clone(), &options()).unwrap().supersede().unwrap();
+    disk.crash_image(2)
+}
+
+fn growing(units_before: usize, units_after: usize) -> Vec<State> {
+    (units_before..=units_after).map(|count| valid(units(0..count))).collect()
+}
+
+fn scenes() -> Vec<Scene> {
+    let scene = |name, before, states, run| Scene { name, before, states, run };
+    let old = || valid(units(0..6));
+    let marked = Some((units(0..6), Mark::Superseded));
+    let format_1_torn = format_1(b"#torn by a crash of version 0.1");
+    vec![
+        scene("first start, empty", SimDisk::new(), [vec![None], growing(0, 2)].concat(), first_start),
+        scene("first start, on data", SimDisk::new(), begin_on_data_states(None), begin_on_data),
+        scene("first start, on data, ended", SimDisk::new(), vec![None], pending_then_closed),
+        scene("rotations", crashed(), growing(6, 12), rotations),
+        scene("checkpoints", crashed(), growing(6, 8), checkpoint),
+        scene("close", crashed(), growing(6, 7), close),
+        scene("restart after a close", two_segments().crash_image(1), vec![old()], restart),
+        scene("restart after a crash", crashed(), vec![old()], restart),
+        scene("restart after a torn write", torn(), vec![old()], restart),
+        scene("a start that is given up", torn(), vec![old()], give_up),
+        scene("a new log on data", torn(), begin_on_data_states(old()), begin_on_data),
+        scene("a new log on data, ended", torn(), vec![old()], pending_then_closed),
+        scene("a new log, empty", torn(), vec![old(), valid(Vec::new()), valid(unit(30))], replace_empty),
+        scene("superseding", torn(), vec![old(), marked.clone()], supersede),
+        scene("a new log after superseding", superseded(), begin_on_data_states(marked), begin_on_data),
+        scene("upgrade from format 1", format_1(b""), growing(7, 8), upgrade),
+        scene("upgrade from a torn format 1", format_1_torn.restart_image(), growing(7, 8), upgrade),
+        scene("a new log over format 1", format_1_torn, begin_on_data_states(valid(units(0..7))), begin_on_data),
+    ]
+}
+
+#[test]
+fn a_crash_in_any_transition_leaves_the_old_or_the_new_state() {
+    let (mut points, mut images) = (0, 0);
+    for scene in scenes() {
+        let (more_points, more_images) = scene.enumerate();
+        points += more_points;
+        images += more_images;
+    }
+    println!("in all: {points} crash points, {images} images");
+    assert!(points > 3_000, "the disk was hardly used");
+}
+
+/// Crashes in each later life, too: what one leaves is what the next begins with.
+#[test]
+fn transitions_in_any_order_survive_crashes_anywhere() {
+    let seeds = std::env::var("WBL_SEEDS").ok().map_or(3000, |text| text.parse().expect("a number"));
+    for seed in 0..seeds {
+        let mut random = Random::new(seed);
+        let mut disk = SimDisk::new();
+        // What may be found: a start that did not come to its end has shown nothing to anybody, so that a crash may
+        // take back what it found.
+        let mut possible: Vec<State> = vec![None];
+        for step in 0..6 {
+            let before = state_of(&disk);
+            let data = before.clone().map_or_else(Vec::new, |(data, _)| data);
+            let kind = random.below(6);
+            // Units of a number that no other step has.
+            let number = 100 * (step + 1);
+            let mut states = states_of(kind, number, &before);
+            let failing = disk.restart_image();
+            if !random.chance(20) {
+                let effect = [Effect::None, Effect::Part, Effect::Full][random.below(3) as usize];
+                failing.fail_from(random.below(60), libc::EIO, effect);
+            }
+            let outcome = step_of(&failing, kind, number, &data);
+            if kind == 4 {
+                // A mark makes nothing durable of what is marked.
+                states.extend(possible.iter().map(|state| state.clone().map(|(data, _)| (data, Mark::Superseded))));
+            }
+            match outcome {
+                Ok(()) if kind == 4 => possible = states.split_off(1),
+                Ok(()) => possible = states.split_off(states.len() - 1),
+                Err(_) => possible.append(&mut states),
+            }
+            disk = match random.below(4) {
+                0 => failing.restart_image(),
+                _ => failing.crash_image(random.next_u64()),
+            };
+            let found = state_of(&disk);
+            assert!(possible.contains(&found), "seed {seed}, step {step}, kind {kind}: {found:?}");
+        }
+    }
+    println!("{seeds} seeds");
+}
+
+/// The states that a life may leave, the last where it comes to its end.
+fn states_of(kind: u64, number: usize, before: &State) -> Vec<State> {
+    let (data, mark) = before.clone().unwrap_or((Vec::new(), Mark::Valid));
+    // A first start leaves an empty log before its first unit.
+    let begun = Some((data.clone(), mark));
+    match kind {
+        0 | 1 => vec![before.clone(), begun, Some(([data, unit(number)].concat(), mark))],
+        2 => vec![before.clone(), valid(Vec::new()), valid(unit(number))],
+        3 => vec![before.clone(), valid(units(number..number + 2))],
+        4 => vec![before.clone(), before.as_ref().map(|_| (data, Mark::Superseded))],
+        _ => vec![before.clone()],
+    }
+}
+
+/// One life: goes on, checkpoints, begins anew with or without data, supersedes, or only looks.
+fn step_of(disk: &SimDisk, kind: u64, number: usize, data: &[u8]) -> Result<(), LogError> {
+    let opened = open(disk.clone(), &options())?;
+    match kind {
+        0 | 1 => {
+            let mut writer = go_on(opened, UNIX_MS)?;
+            if kind == 1 {
+                let lsn = writer.cut()?;
+                let name = base_of(&mut writer, data)?;
+                writer.install_base(&NewBase { name, lsn })?;
+            }
+            write_unit(&mut writer, number)?;
+            writer.close().map(drop)
+        }
+        2 => {
+            drop(opened);
+            let mut writer = begin(disk, Begin::Empty)?;
+            write_unit(&mut writer, number)
+        }
+        3 => {
+            drop(opened);
+            let mut writer = begin(disk, Begin::WaitsForBase)?;
+            write_unit(&mut writer, 7)?;
+            let lsn = writer.cut()?;
+            write_unit(&mut writer, number + 1)?;
+            let name = base_of(&mut writer, &unit(number))?;
+            writer.install_base(&NewBase { name, lsn })
+        }
+        4 => {
+            let mut opened = opened;
+            opened.supersede()
+        }
+        _ => {
+            if !opened.is_empty() {
+                drop(opened.prepare(UNIX_MS)?);
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Clients that are killed, unblocked, limited or paused while their replies are held: nobody is told too early,
+//! nothing is left behind, and no write is lost.
+
+use crate::harness::server::info_field;
+use crate::harness::{PATIENCE, RawConnection, Scene, ServerBuilder, Value, Version, each_version, wait_until};
+
+/// Commands whose replies are held while `dirty` is dirty, with the reply that comes in the end.
+const HELD: &[(&str, &str)] = &[
+    ("SET written 1", "+OK"),
+    ("GET dirty", "\"v\""),
+    ("SETNX dirty w", ":0"),
+    ("SPOP set", "\"m\""),
+    ("KEYS none", "[]"),
+    (r#"EVAL "return redis.call('SET', KEYS[1], 'v')" 1 script"#, "+OK"),
+    (r#"EVAL_RO "return redis.call('GET', KEYS[1])" 1 dirty"#, "\"v\""),
+    ("XREAD COUNT 1 BLOCK 0 STREAMS s 0", r#"[["s", [["1-1", ["f", "v"]]]]]"#),
+    ("XREADGROUP GROUP g c COUNT 1 BLOCK 0 STREAMS s >", r#"[["s", [["1-1", ["f", "v"]]]]]"#),
+    ("BLPOP list 0", r#"["list", "a"]"#),
+    ("FUNCTION LIST", "[]"),
+];
+
+each_version! {
+    fn held_clients_that_are_killed_or_leave_do_no_harm(version: Version) {
+        for threads in ["1", "4"] {
+            let mut scene = Scene::of(ServerBuilder::with_module(version).set("io-threads", threads));
+            for leave in ["killed", "gone", "killed and gone", "all killed"] {
+                let mut clients = hold_all(&mut scene);
+                for (_, id) in clients.iter().filter(|_| leave.starts_with("killed")) {
+                    assert_eq!(scene.answer(&format!("CLIENT KILL ID {id}")).integer(), 1, "{leave}");
+                }
+                if leave == "all killed" {
+                    let killed = scene.control.run("CLIENT KILL TYPE normal").integer();
+                    assert!(killed >= clients.len() as i64, "{killed} killed");
+                }
+                if leave.ends_with("gone") {
+                    clients.clear();
+                }
+                // Without their clients, the changes are still hidden.
+                let mut reader = scene.held("GET written");
+                scene.resume();
+                assert_eq!(reader.reply().text(), "1");
+                for (client, id) in &mut clients {
+                    let reply = client.try_reply();
+                    assert!(reply.is_err(), "{leave}: client {id} was answered {reply:?}");
+                }
+                scene.assert_idle();
+                scene.wait_blocked(0);
+            }
+            assert_changes_survive(scene);
+        }
+    }
+
+    fn client_unblock_does_not_end_a_wait_for_the_disk(version: Version) {
+        let mut scene = Scene::start(version);
+        let mut clients = hold_all(&mut scene);
+        for (index, (client, id)) in clients.iter_mut().enumerate() {
+            for way in ["TIMEOUT", "ERROR"] {
+                let unblocked = scene.answer(&format!("CLIENT UNBLOCK {id} {way}"));
+                assert_eq!(unblocked, Value::Integer(0), "{way}: {}", HELD[index].0);
+                client.assert_silent(&mut scene.control, HELD[index].0);
+            }
+        }
+        scene.resume();
+        assert_answered(&mut clients);
+        scene.assert_idle();
+        scene.wait_blocked(0);
+        assert_changes_survive(scene);
+    }
+
+    fn a_pause_of_clients_does_not_lose_held_replies(version: Version) {
+        let mut scene = Scene::start(version);
+        let mut clients = hold_all(&mut scene);
+        // Only the durable position tells when they leave.
+        scene.control.run("CLIENT PAUSE 600000 WRITE");
+        let mut late = scene.server.raw();
+        late.send_text("SET late 1");
+        late.assert_silent(&mut scene.control, "a writer behind the pause");
+        scene.resume();
+        assert_answered(&mut clients);
+        scene.wait_blocked(1);
+        late.assert_silent(&mut scene.control, "a writer behind the pause");
+        scene.pause();
+        scene.control.run("CLIENT UNPAUSE");
+        late.assert_silent(&mut scene.control, "a writer of what is not durable");
+        scene.resume();
+        assert_eq!(late.reply(), Value::Simple("OK".into()));
+        assert_changes_survive(scene);
+    }
+
+    // While all are paused nobody can free the durable position; the end of the pause lets RESUME through.
+    fn a_pause_of_all_clients_ends_before_held_replies_leave(version: Version) {
+        let mut scene = Scene::start(version);
+        let mut clients = hold_all(&mut scene);
+        scene.control.run("CLIENT PAUSE 50 ALL");
+        scene.resume();
+        assert_answered(&mut clients);
+        scene.assert_idle();
+        scene.wait_blocked(0);
+        assert_changes_survive(scene);
+    }
+
+    fn a_held_client_behind_its_output_limit_is_closed_and_its_write_kept(version: Version) {
+        for threads in ["1", "4"] {
+            let limits = ["normal", "100000", "0", "0"];
+            let builder = ServerBuilder::with_module(version).set("io-threads", threads);
+            let builder = builder.allow_warning("overcoming of output buffer limits");
+            let mut scene = Scene::of(builder.set_words("client-output-buffer-limit", &limits));
+            let large = "x".repeat(1 << 20);
+            assert!(!scene.control.call(&["SET", "large", &large]).is_error());
+            assert!(!scene.control.call(&["SET", "small", "s"]).is_error());
+            scene.control.run("WBL.WAIT");
+            scene.pause();
+            let mut toucher = scene.held("APPEND large y");
+            let mut small = scene.held("SET small t GET");
+            let mut clients = ["GET large", "MGET large small", "SET large z GET"].map(|command| {
+                let mut client = scene.server.raw();
+                client.send_text(command);
+                client.assert_silent(&mut scene.control, command);
+                client
+            });
+            scene.resume();
+            for client in &mut clients {
+                let reply = client.try_reply();
+                assert!(reply.is_err(), "{} bytes were sent", client.last_bytes().len());
+            }
+            assert_eq!(toucher.reply().integer(), large.len() as i64 + 1);
+            assert_eq!(small.reply().text(), "s");
+            scene.assert_idle();
+            scene.wait_blocked(0);
+            let mut server = scene.end();
+            server.kill9_and_restart();
+            assert_eq!(server.raw().run("MGET large small").items(), [bulk("z"), bulk("t")]);
+        }
+    }
+
+    fn held_clients_count_as_clients_until_they_leave(version: Version) {
+        let mut scene = Scene::of(ServerBuilder::with_module(version).set("maxclients", "14"));
+        let clients = hold_all(&mut scene);
+        let refused = "-ERR max number of clients reached";
+        let mut others = Vec::new();
+        wait_until("the server has all its clients", PATIENCE, || {
+            let mut other = scene.server.raw();
+            // A client that is refused may find its connection closed before it has sent anything.
+            let _ = other.send_bytes(&crate::harness::resp::encode(&["PING"]));
+            let reply = format!("{:?}", other.try_reply().expect("an answer of either kind"));
+            others.push(other);
+            reply == refused
+        });
+        assert!(others.len() <= 3, "{} more clients", others.len());
+        drop(others);
+        drop(clients);
+        wait_until("the held clients have left", PATIENCE, || {
+            info_field(&mut scene.control, "clients", "connected_clients").as_deref() == Some("1")
+        });
+        let mut writer = scene.held("SET after 1");
+        scene.resume();
+        assert_eq!(writer.reply(), Value::Simple("OK".into()));
+        scene.assert_idle();
+        scene.wait_blocked(0);
+        assert_changes_survive(scene);
+    }
+}
+
+/// Clients with their ids that wait for the disk in every way there is.
+fn hold_all(scene: &mut Scene) -> Vec<(RawConnection, i64)> {
+    scene.prepare(&["FLUSHALL", "SADD set m", "XGROUP CREATE s g 0 MKSTREAM"]);
+    let mut clients = Vec::new();
+    scene.wait_blocked(0);
+    for (command, _) in HELD {
+        let mut client = scene.server.raw();
+        let id = client.run("CLIENT ID").integer();
+        if command.starts_with("BLPOP") {
+            client.send_text(command);
+            scene.wait_blocked(1);
+        }
+        clients.push((client, id));
+    }
+    scene.pause();
+    for change in ["SET dirty v", "XADD s 1-1 f v", "RPUSH list a", "FUNCTION FLUSH"] {
+        scene.held(change);
+    }
+    for ((client, _), (command, _)) in clients.iter_mut().zip(HELD) {
+        if command.starts_with("BLPOP") {
+            client.assert_silent(&mut scene.control, command);
+        } else {
+            scene.hold(client, command);
+        }
+    }
+    clients
+}
+
+fn assert_answered(clients: &mut [(RawConnection, i64)]) {
+    for ((client, _), (command, expected)) in clients.iter_mut().zip(HELD) {
+        assert_eq!(format!("{:?}", client.reply()), *expected, "{command}");
+    }
+}
+
+fn assert_changes_survive(mut scene: Scene) {
+    scene.assert_idle();
+    let mut server = scene.end();
+    let before = crate::harness::dataset::read(&mut server.raw());
+    server.kill9_and_restart();
+    crate::harness::dataset::assert_same(&crate::harness::dataset::read(&mut server.raw()), &before, "after kill -9");
+    assert_eq!(server.raw().run("EXISTS dirty written script list set").integer(), 3);
+}
+
+fn bulk(text: &str) -> Value {
+    Value::Bulk(text.into())
+}

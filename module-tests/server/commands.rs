@@ -1,0 +1,54 @@
+//! Nobody is shown what is not durable, and nobody else waits: every command of the servers, with its keys dirty and
+//! clean while the durable offset stands still.
+
+use crate::harness::commands::{self, Case, Reads};
+use crate::harness::trial::{Dirty, sweep};
+use crate::harness::{ServerBuilder, Version, each_version};
+
+each_version! {
+    fn every_read_of_dirty_keys_is_held_and_then_sends_the_stock_servers_bytes_in_resp2(version: Version) {
+        sweep(version, "HELLO 2", Dirty::Each, &reads(version));
+    }
+
+    fn every_read_of_dirty_keys_is_held_and_then_sends_the_stock_servers_bytes_in_resp3(version: Version) {
+        sweep(version, "HELLO 3", Dirty::All, &reads(version));
+    }
+
+    fn every_read_of_clean_keys_is_answered_while_others_wait(version: Version) {
+        sweep(version, "HELLO 2", Dirty::Other, &reads(version));
+        sweep(version, "HELLO 3", Dirty::Other, &reads(version));
+    }
+
+    fn commands_that_tell_nothing_of_the_dataset_are_never_held(version: Version) {
+        let mut cases = all(version);
+        cases.retain(|case| case.reads == Some(Reads::Never));
+        sweep(version, "HELLO 2", Dirty::All, &cases);
+    }
+
+    fn every_write_of_dirty_keys_is_held_and_then_sends_the_stock_servers_bytes(version: Version) {
+        let server = ServerBuilder::stock(version).start();
+        sweep(version, "HELLO 3", Dirty::All, &commands::cases(&mut server.raw()));
+    }
+
+    fn every_write_that_changes_nothing_of_dirty_keys_is_held(version: Version) {
+        let server = ServerBuilder::stock(version).start();
+        let cases = commands::noop_cases(&mut server.raw());
+        sweep(version, "HELLO 2", Dirty::Each, &cases);
+        sweep(version, "HELLO 3", Dirty::All, &cases);
+    }
+
+    fn every_write_that_changes_nothing_of_clean_keys_is_answered_while_others_wait(version: Version) {
+        let server = ServerBuilder::stock(version).start();
+        sweep(version, "HELLO 2", Dirty::Other, &commands::noop_cases(&mut server.raw()));
+    }
+}
+
+fn all(version: Version) -> Vec<Case> {
+    commands::read_cases(&mut ServerBuilder::stock(version).start().raw())
+}
+
+fn reads(version: Version) -> Vec<Case> {
+    let mut cases = all(version);
+    cases.retain(|case| case.reads != Some(Reads::Never));
+    cases
+}

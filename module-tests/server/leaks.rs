@@ -1,0 +1,382 @@
+//! Whatever the server lets happen between a command and the end of its iteration, no reply leaves before what it shows
+//! is durable.
+
+use crate::harness::resp::encode;
+use crate::harness::scene::split;
+use crate::harness::server::info_field;
+use crate::harness::{Lever, PATIENCE, RawConnection, Scene, Server, ServerBuilder, Version, each_version, wait_until};
+
+/// Group readers whose group, consumer or stream is named as an option is.
+const GROUP_READS: &[&str] = &[
+    "XREADGROUP GROUP streams c STREAMS s >",
+    "XREADGROUP GROUP g streams STREAMS s >",
+    "XREADGROUP GROUP STREAMS Streams streams streams >",
+    "XREADGROUP COUNT 1 GROUP streams block NOACK STREAMS s >",
+    "XREADGROUP COUNT 1 GROUP streams group STREAMS s >",
+    "XREADGROUP BLOCK 0 GROUP streams count STREAMS s >",
+];
+
+const LIBRARY: &str = "#!lua name=lib
+server.register_function{function_name='endless', callback=function() while true do end end, flags={'no-writes'}}";
+
+/// Commands that run until the server is killed, while it sends the replies of others.
+const ENDLESS: &[&str] = &[
+    r#"MULTI; EVAL "while true do end" 0; EXEC"#,
+    r#"MULTI; EVAL_RO "while true do end" 0; EXEC"#,
+    "MULTI; FCALL endless 0; EXEC",
+    r#"EVAL "while true do end" 0"#,
+    r#"EVAL_RO "while true do end" 0"#,
+    "FCALL endless 0",
+    "FCALL_RO endless 0",
+];
+
+/// How long a connection is watched while the disk stands still.
+const WHILE: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// A client that tracks, for which the loop waits.
+fn tracker(server: &Server) -> RawConnection {
+    let mut client = server.raw();
+    client.run("HELLO 3");
+    client.run("CLIENT TRACKING ON");
+    client
+}
+
+fn pipeline(client: &mut RawConnection, commands: &str) {
+    let bytes: Vec<u8> = commands.split("; ").flat_map(|command| encode(&split(command))).collect();
+    client.send_bytes(&bytes).expect("the server takes the commands");
+}
+
+each_version! {
+    fn what_is_answered_while_something_long_runs_is_durable(version: Version) {
+        let builder = ServerBuilder::with_module(version).set("busy-reply-threshold", "1").in_memory();
+        let mut scene = Scene::of(builder.allow_warning("Slow script detected"));
+        let mut findings = Vec::new();
+        for endless in ENDLESS {
+            scene.prepare(&["FLUSHALL"]);
+            scene.control.call(&["FUNCTION", "LOAD", "REPLACE", LIBRARY]);
+            let (mut waiter, mut pusher) = (tracker(&scene.server), tracker(&scene.server));
+            waiter.send_text("BLMOVE queue done LEFT LEFT 0");
+            scene.wait_blocked(1);
+            pipeline(&mut pusher, &format!("RPUSH queue job; {endless}"));
+            assert_eq!(waiter.reply().text(), "job", "{endless}");
+            scene.server.kill9_and_restart();
+            scene.control = scene.server.raw();
+            let done = format!("{:?}", scene.answer("LRANGE done 0 -1"));
+            if done != r#"["job"]"# {
+                findings.push(format!("{endless}: {done}"));
+            }
+        }
+        assert!(findings.is_empty(), "answered, and lost by a crash:\n{}", findings.join("\n"));
+    }
+
+    fn group_readers_wait_and_are_logged_however_groups_are_named(version: Version) {
+        let mut scene = Scene::start(version);
+        let mut findings = Vec::new();
+        for (lever, read) in Lever::ALL.into_iter().flat_map(|lever| GROUP_READS.iter().map(move |read| (lever, read))) {
+            scene.prepare(&["FLUSHALL"]);
+            for stream in ["s", "streams"] {
+                for group in ["g", "streams", "STREAMS"] {
+                    scene.prepare(&[&format!("XGROUP CREATE {stream} {group} 0 MKSTREAM")]);
+                }
+                scene.prepare(&[&format!("XADD {stream} 1-1 f v")]);
+            }
+            scene.freeze(lever);
+            let mut client = scene.server.raw();
+            client.send_text(read);
+            scene.assert_withheld(&mut client, read);
+            scene.thaw();
+            client.reply();
+            let state = |scene: &Scene| format!("{:?} {:?}", scene.answer("XINFO GROUPS s"), scene.answer("XINFO GROUPS streams"));
+            let before = state(&scene);
+            scene.server.kill9_and_restart();
+            scene.control = scene.server.raw();
+            let after = state(&scene);
+            if before != after {
+                findings.push(format!("{read}:\n  before {before}\n  after  {after}"));
+            }
+        }
+        assert!(findings.is_empty(), "{}", findings.join("\n"));
+    }
+
+    fn the_modules_commands_run_only_what_the_filter_gives_them(version: Version) {
+        let server = ServerBuilder::with_module(version).start();
+        for command in ["SYNC", "PSYNC ? -1", "MONITOR", "SUBSCRIBE c", "MULTI", "DEBUG SLEEP 0", "SHUTDOWN NOSAVE", "CLIENT REPLY OFF", "AUTH x", "RESET", "HELLO 3", "QUIT"] {
+            for own in ["WBL.READ", "WBL.CALL", "WBL.EVAL", "WBL.EVAL_RO"] {
+                let mut client = server.raw();
+                let reply = client.call(&format!("{own} {command}").split(' ').collect::<Vec<_>>());
+                assert!(reply.is_error(), "{own} {command}: {reply:?}");
+                client.run("PING");
+            }
+        }
+    }
+
+    fn refused_commands_change_nothing_and_hold_nobody_up(version: Version) {
+        let server = ServerBuilder::with_module(version).in_memory().start();
+        let mut control = server.raw();
+        for command in ["SETRANGE big 100000 x", "XGROUP CREATE s g $ MKSTREAM", "PFADD log a", "SET k v", "ACL SETUSER poor on nopass ~none +@all", "ACL SETUSER bare on nopass ~none +@all -wbl.call -wbl.read"] {
+            control.run(command);
+        }
+        control.run("CONFIG SET requirepass secret");
+        control.run("WBL.WAIT");
+        let refused = [
+            "BITFIELD big OVERFLOW FAIL GET u8 0",
+            "BITFIELD big OVERFLOW FAIL INCRBY u8 1600000 1",
+            "XACK big",
+            "XACK s g 1-1",
+            "XREADGROUP GROUP g c BLOCK 0 STREAMS s >",
+            "XREADGROUP GROUP g c STREAMS s >",
+            "XREAD BLOCK 0 STREAMS s $",
+            "PFCOUNT log",
+            "SPOP big",
+            "BLPOP big 0",
+            "WATCH k",
+            "EVAL return(1) 1 k",
+            "NOSUCH k",
+            "GET k",
+            "SET k x",
+            "SETNX k x",
+        ];
+        let state = |control: &mut RawConnection| {
+            let field = |control: &mut RawConnection, name: &str| info_field(control, "wbl", name).unwrap();
+            ["wbl_appended_offset", "wbl_state_images", "wbl_inline_waits", "wbl_write_blocked_count"].map(|name| field(control, name))
+        };
+        let mut findings = Vec::new();
+        for user in ["nobody", "poor", "bare"] {
+            for command in refused {
+                let mut client = server.raw();
+                if user != "nobody" {
+                    client.run(&format!("AUTH {user} any"));
+                }
+                let before = state(&mut control);
+                let reply = client.call(&split(command));
+                assert!(reply.is_error(), "{user}: {command}: {reply:?}");
+                let after = state(&mut control);
+                // What others do then is logged and held as ever.
+                let mut writer = authenticated(&server);
+                (0..3).for_each(|_| drop(writer.run("XADD s MAXLEN 1 * f v")));
+                let images = state(&mut control)[1] != after[1];
+                if before != after || images {
+                    findings.push(format!("{user}: {command}: {before:?}, {after:?}, images later: {images}"));
+                }
+            }
+        }
+        assert!(findings.is_empty(), "{}", findings.join("\n"));
+    }
+
+    fn nothing_hides_behind_a_refused_command(version: Version) {
+        let mut scene = Scene::start(version);
+        scene.prepare(&["ACL SETUSER bare on nopass ~* +@all -wbl.call -wbl.read"]);
+        for lever in Lever::ALL {
+            for refused in ["NOSUCH", "GET", "effects.none x", "DEBUG", "EVAL", "EVALSHA none 0"] {
+                // A reader that waits.
+                scene.prepare(&["FLUSHALL", "XADD s 0-1 f v", "SET k old"]);
+                let (mut reader, mut transaction) = (scene.server.raw(), scene.server.raw());
+                pipeline(&mut reader, &format!("{refused}; XREAD BLOCK 0 STREAMS s $"));
+                assert!(reader.reply().is_error(), "{refused}");
+                scene.wait_blocked(1);
+                scene.freeze(lever);
+                let mut writer = scene.server.raw();
+                writer.send_text("XADD s 1-1 f v");
+                scene.assert_withheld(&mut reader, &format!("XREAD behind {refused}, {lever:?}"));
+                // A transaction that reads.
+                writer.send_text("SET k new");
+                pipeline(&mut transaction, &format!("{refused}; MULTI; GET k; EXEC"));
+                let early = transaction.drain(std::time::Duration::from_millis(50));
+                scene.thaw();
+                assert!(!early.escape_ascii().to_string().contains("new"), "EXEC behind {refused}, {lever:?}");
+                assert_eq!(reader.reply().items().len(), 1);
+            }
+        }
+        scene.end();
+    }
+
+    fn watching_again_and_again_takes_no_memory(version: Version) {
+        let scene = Scene::start(version);
+        let mut client = scene.server.raw();
+        let watches: Vec<u8> = (0..10_000).flat_map(|_| encode(&["WATCH", "key"])).collect();
+        let round = |client: &mut RawConnection| {
+            client.send_bytes(&watches).expect("the server takes the commands");
+            (0..10_000).for_each(|_| drop(client.reply()));
+        };
+        round(&mut client);
+        let before = resident_kib(&scene.server);
+        (0..10).for_each(|_| round(&mut client));
+        let grown = resident_kib(&scene.server) - before;
+        assert!(grown < 2048, "100,000 WATCHes of one key took {grown} KiB");
+    }
+
+    fn what_clients_were_doing_before_the_log_began_is_held_and_logged(version: Version) {
+        for lever in Lever::ALL {
+            let mut scene = Scene::start(version);
+            scene.prepare(&["SET k old", "XADD s 0-1 f v", "XGROUP CREATE s g $"]);
+            scene.control.run("CONFIG SET wbl.enabled no");
+            let mut clients: Vec<RawConnection> = (0..6).map(|_| scene.server.raw()).collect();
+            let [reader, group, watcher, unwatched, queued, opened] = clients.as_mut_slice() else { unreachable!() };
+            reader.send_text("XREAD BLOCK 0 STREAMS s $");
+            let grouped = lever == Lever::Sync;
+            if grouped {
+                group.send_text("XREADGROUP GROUP g c BLOCK 0 STREAMS s >");
+            }
+            scene.wait_blocked(1 + usize::from(grouped));
+            watcher.run("WATCH k");
+            ["WATCH k", "UNWATCH"].iter().for_each(|command| drop(unwatched.run(command)));
+            ["MULTI", "XACK s g 0-1"].iter().for_each(|command| drop(queued.run(command)));
+            opened.run("MULTI");
+            scene.control.run("CONFIG SET wbl.enabled yes");
+            scene.prepare(&[]);
+
+            scene.freeze(lever);
+            let mut writer = scene.server.raw();
+            pipeline(&mut writer, "SET k new");
+            writer.assert_nothing(std::time::Duration::from_millis(20), "SET");
+            // Whose queue is known from its first command on reads as anybody.
+            pipeline(opened, "GET k; EXEC");
+            pipeline(watcher, "MULTI; PING; EXEC");
+            let shown = [opened.drain(WHILE), watcher.drain(WHILE)].map(|bytes| bytes.escape_ascii().to_string());
+            assert!(!shown[0].contains("new") && !shown[1].contains("*-1"), "{lever:?}: {shown:?}");
+            scene.thaw();
+            writer.reply();
+            scene.prepare(&[]);
+
+            scene.freeze(lever);
+            writer.send_text("XADD s 1-1 f entry");
+            scene.assert_withheld(reader, "XREAD");
+            if grouped {
+                scene.assert_withheld(group, "XREADGROUP");
+            }
+            scene.thaw();
+            assert_eq!(reader.reply().items().len(), 1);
+            writer.reply();
+            if grouped {
+                assert_eq!(group.reply().items().len(), 1);
+            }
+            queued.send_text("EXEC");
+            let aborted = format!("{:?}", queued.reply());
+            assert!(aborted.contains("EXECABORT"), "what it queued is not known: {aborted}");
+            assert_eq!(queued.run("GET k").text(), "new");
+            let before = format!("{:?}", scene.answer("XINFO GROUPS s"));
+            scene.server.kill9_and_restart();
+            scene.control = scene.server.raw();
+            assert_eq!(format!("{:?}", scene.answer("XINFO GROUPS s")), before, "{lever:?}");
+        }
+    }
+
+    fn unblocking_a_client_in_a_transaction_shows_nothing_early(version: Version) {
+        let mut scene = Scene::start(version);
+        let mut administrator = scene.server.raw();
+        let unblock = |administrator: &mut RawConnection, id: i64| {
+            pipeline(administrator, &format!("MULTI; CLIENT UNBLOCK {id}; EXEC"));
+        };
+        for lever in Lever::ALL {
+            // A script has run, and waits for nothing but the disk.
+            let mut script = scene.server.raw();
+            let id = script.run("CLIENT ID").integer();
+            scene.freeze(lever);
+            script.send_text("EVAL return(redis.call('SET','k','v')) 0");
+            scene.assert_withheld(&mut script, "EVAL");
+            unblock(&mut administrator, id);
+            ["OK", "QUEUED"].iter().for_each(|expected| assert_eq!(administrator.reply().text(), *expected));
+            assert_eq!(format!("{:?}", administrator.reply()), "[:0]", "{lever:?}");
+            scene.assert_withheld(&mut script, "EVAL after CLIENT UNBLOCK");
+            scene.thaw();
+            assert_eq!(script.reply().text(), "OK");
+        }
+        // So has a reader whose entries wait.
+        scene.prepare(&["XADD s 0-1 f v", "XGROUP CREATE s g $"]);
+        for read in ["XREAD BLOCK 0 STREAMS s $", "XREADGROUP GROUP g c BLOCK 0 STREAMS s >"] {
+            scene.prepare(&["XGROUP SETID s g $"]);
+            let (mut reader, mut writer) = (scene.server.raw(), scene.server.raw());
+            let id = reader.run("CLIENT ID").integer();
+            reader.send_text(read);
+            scene.wait_blocked(1);
+            scene.freeze(Lever::Sync);
+            writer.send_text("XADD s * f entry");
+            scene.assert_withheld(&mut reader, read);
+            unblock(&mut administrator, id);
+            scene.assert_withheld(&mut reader, read);
+            scene.thaw();
+            assert_eq!(reader.reply().items().len(), 1, "{read}: its entries");
+            writer.reply();
+            (0..3).for_each(|_| drop(administrator.reply()));
+            assert_eq!(reader.run("PING").text(), "PONG");
+        }
+        scene.end();
+    }
+
+    fn misses_do_not_fill_the_memory_while_the_disk_hangs(version: Version) {
+        let mut scene = Scene::of(ServerBuilder::with_module(version).set("wbl.notify-keyspace-events", "KEm"));
+        scene.freeze(Lever::Sync);
+        let mut writer = scene.server.raw();
+        writer.send_text("SET k v");
+        let mut client = scene.server.raw();
+        let misses: Vec<u8> = (0..10_000).flat_map(|number| encode(&["GET".to_string(), format!("none{number}")])).collect();
+        for _ in 0..3 {
+            client.send_bytes(&misses).expect("the server takes the commands");
+            (0..10_000).for_each(|_| drop(client.reply()));
+        }
+        assert!(scene.gauge("wbl_notices_lost") >= 19_000, "all but some are dropped");
+        scene.thaw();
+        writer.reply();
+        scene.end();
+    }
+
+    fn a_failing_bitfield_is_logged_as_itself(version: Version) {
+        let mut scene = Scene::start(version);
+        scene.prepare(&["SETRANGE big 100000 x", "SETRANGE small 1 x"]);
+        let before = scene.gauge("wbl_appended_offset");
+        for offset in 0..20 {
+            scene.control.run(&format!("BITFIELD big OVERFLOW FAIL INCRBY u8 {} 1", offset * 8));
+        }
+        // It grows, though all of its increments fail.
+        scene.control.run("BITFIELD small OVERFLOW FAIL INCRBY u8 800 300");
+        scene.prepare(&[]);
+        let written = scene.gauge("wbl_appended_offset") - before;
+        assert!(written < 4000 && scene.gauge("wbl_state_images") == 0, "{written} bytes");
+        let digest = |scene: &Scene| format!("{:?}", scene.answer("DEBUG DIGEST-VALUE big small"));
+        let expected = digest(&scene);
+        scene.server.kill9_and_restart();
+        assert_eq!(digest(&scene), expected);
+    }
+
+    fn a_reader_with_output_left_gets_no_entry_early(version: Version) {
+        let mut scene = Scene::start(version);
+        scene.prepare(&["XADD s 0-1 f v"]);
+        scene.control.call(&["SET", "value", &"x".repeat(16_000)]);
+        scene.prepare(&[]);
+        // The loop waits for a reader that tracks, as nothing shows when the server serves it.
+        let mut reader = tracker(&scene.server);
+        let id = reader.run("CLIENT ID").integer();
+        let (mut sleeper, mut writer) = (scene.server.raw(), scene.server.raw());
+        writer.run("PING");
+        wait_until("output is left", PATIENCE, || {
+            reader.send_text("GET value");
+            let line = scene.control.run(&format!("CLIENT LIST ID {id}")).text();
+            line.contains(" events=rw")
+        });
+        reader.send_text("XREAD BLOCK 0 STREAMS s $");
+        scene.wait_blocked(1);
+        scene.freeze(Lever::Sync);
+        // Both the write and the room for more output are there when the sleep ends.
+        sleeper.send_text("DEBUG SLEEP 0.2");
+        writer.send_text("XADD s 1-1 f entry");
+        let shown = reader.drain(std::time::Duration::from_millis(500));
+        scene.thaw();
+        assert!(!shown.windows(5).any(|bytes| bytes == b"entry"), "the entry was shown before it was durable");
+        writer.reply();
+        let rest = reader.drain(std::time::Duration::from_millis(200));
+        assert!(rest.windows(5).any(|bytes| bytes == b"entry"), "the reader got its entry");
+    }
+}
+
+fn authenticated(server: &Server) -> RawConnection {
+    let mut client = server.raw();
+    client.run("AUTH secret");
+    client
+}
+
+/// The memory of the server's process.
+fn resident_kib(server: &Server) -> i64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.process_id())).expect("the process' status");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its resident memory");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+}

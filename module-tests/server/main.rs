@@ -1,0 +1,39 @@
+//! Real servers of every supported version with the module loaded: one file for each promise or subject.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod basic;
+mod blocked;
+mod caching;
+mod capture;
+mod clients;
+mod cluster;
+mod cluster_failover;
+mod commands;
+mod crash;
+mod data;
+mod dirty;
+mod harness_checks;
+mod leaks;
+mod life;
+mod linearizability;
+mod matrix;
+mod modules;
+mod notify;
+mod pipelines;
+mod random_commands;
+mod reads;
+mod refusals;
+mod renamed;
+mod replay;
+mod rights;
+mod roles;
+mod run;
+mod scripts;
+mod sentinel;
+mod settings;
+mod transactions;
+mod watch;
+mod withhold;

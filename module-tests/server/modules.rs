@@ -1,0 +1,185 @@
+//! Other modules: what they write, however they do it, is logged, waited for and recovered; and they may block clients,
+//! too.
+
+use crate::harness::{
+    Cluster, PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, dataset, each_version, paths, wait_until,
+};
+
+/// Changes through the key API: the command, and the key that it changes.
+const OWN_WRITES: &[&str] = &[
+    "effects.value T:value 5 text",
+    "effects.value T:other -1 \0\r\n",
+    "effects.add T:value 37",
+    "effects.string T:string written",
+    "effects.fields T:hash field value",
+    "effects.push T:list a",
+    "effects.push T:list b",
+    "effects.score T:sorted 1.5 member",
+    "SET T:doomed value",
+    "effects.remove T:doomed",
+];
+
+/// Commands that the module runs.
+const CALLS: &[&str] = &[
+    "effects.call SET T:called value PX 10000000",
+    "effects.call SPOP T:members 2",
+    "effects.call XADD T:stream * field value",
+    "effects.call EVAL redis.call('INCR',KEYS[1])redis.call('RPUSH',KEYS[2],'x') 2 T:counter T:pushed",
+    "effects.call XGROUP CREATE T:stream group 0",
+    "effects.call XREADGROUP GROUP group reader STREAMS T:stream >",
+    "effects.thread SET T:of-thread value",
+    "effects.thread SPOP T:members",
+    "effects.thread XADD T:stream * field other",
+];
+
+/// Whose event callback the module writes from.
+const ECHOES: &[&str] = &[
+    "SET echo:T value",
+    "SET later:T value",
+    "effects.string echo:T:own v",
+    "INCR later:T:number",
+    "SADD echo:T:set a b c d",
+    "SPOP echo:T:set 2",
+];
+
+each_version! {
+    fn what_another_module_writes_is_recovered(version: Version) {
+        for first in [true, false] {
+            let mut server = builder(version, first).start();
+            let mut client = server.raw();
+            client.run("SADD T:members a b c d e f");
+            for command in OWN_WRITES.iter().chain(CALLS).chain(ECHOES) {
+                client.run(command);
+            }
+            client.run("effects.timer SET T:of-timer value");
+            client.run("effects.timer XACK T:stream group 0-1");
+            client.run("effects.timer RPUSH T:list of-timer");
+            wait_until("the timers have run", PATIENCE, || client.run("LLEN T:list").integer() == 3);
+            for unit in ["MULTI", "effects.add T:value 1", "effects.call INCR T:counter", "SET later:T:multi v", "EXEC"] {
+                client.run(unit);
+            }
+            client.run("COPY T:value T:copied");
+            client.run("COPY T:value T:copied DB 3");
+            client.run("RENAME T:other T:renamed");
+            let payload = client.run("DUMP T:value");
+            let Value::Bulk(payload) = payload else { panic!("{payload:?}") };
+            client.call(&[b"RESTORE", &b"T:restored"[..], b"0", &payload]);
+            client.run("WBL.WAIT");
+            let before = dataset::read(&mut server.raw());
+            assert!(before.len() >= 18, "{before:?}");
+            assert_eq!(client.run("SCARD echoes").integer(), 6);
+            server.kill9_and_restart();
+            dataset::assert_same(&dataset::read(&mut server.raw()), &before, "after kill -9");
+            let value = server.raw().run("effects.get T:value");
+            assert_eq!(value.items(), [Value::Integer(43), Value::Bulk(b"text".to_vec())]);
+
+            // Values of the module's type in the base.
+            server.raw().run("WBL.CHECKPOINT");
+            server.raw().run("effects.add T:copied 1");
+            let before = dataset::read(&mut server.raw());
+            server.kill9_and_restart();
+            dataset::assert_same(&dataset::read(&mut server.raw()), &before, "after a checkpoint and kill -9");
+        }
+    }
+
+    fn replies_of_another_module_wait_for_the_disk(version: Version) {
+        for first in [true, false] {
+            let server = builder(version, first).start();
+            let mut control = server.raw();
+            control.run("SADD T:members a b c d e f");
+            for command in OWN_WRITES.iter().chain(CALLS).chain(ECHOES) {
+                withheld(&server, &mut control, command);
+            }
+        }
+    }
+
+    fn what_another_module_writes_at_the_end_of_a_unit_belongs_to_it(version: Version) {
+        for first in [true, false] {
+            let server = builder(version, first).start();
+            let mut client = server.raw();
+            client.run("SET other value");
+            let units = |server: &Server| server.wbl_info("wbl_units").parse::<u64>().unwrap();
+            let before = units(&server);
+            client.run("SET later:T value");
+            assert_eq!(client.run("SCARD echoes").integer(), 1);
+            assert_eq!(units(&server), before + 1, "test module loaded first: {first}");
+        }
+    }
+
+    fn keys_that_another_module_writes_are_dirty(version: Version) {
+        let server = builder(version, true).start();
+        let (mut control, mut client) = (server.raw(), server.raw());
+        control.run("WBL.DEBUG PAUSE");
+        client.send_text("effects.string key value");
+        wait_until("the key is dirty", PATIENCE, || server.wbl_info("wbl_uncommitted_keys") == "1");
+        control.run("WBL.DEBUG RESUME");
+        assert_eq!(client.reply(), Value::Simple("OK".into()));
+        wait_until("the key is clean", PATIENCE, || server.wbl_info("wbl_uncommitted_keys") == "0");
+    }
+
+    fn a_client_that_another_module_blocks_waits_for_both(version: Version) {
+        for first in [true, false] {
+            let mut server = builder(version, first).start();
+            let (mut control, mut client) = (server.raw(), server.raw());
+            // Blocked by its command: a write of its own, and one that runs a command.
+            for command in ["effects.block SET T:blocked 1", "effects.block effects.string T:own 1"] {
+                client.send_text(command);
+                client.assert_silent(&mut control, command);
+                control.run("WBL.WAIT");
+                client.assert_silent(&mut control, "released by the log alone");
+                assert_eq!(control.run("effects.release").integer(), 1);
+                assert_eq!(client.reply(), Value::Simple("DONE".into()));
+            }
+            // Blocked in the same event. The module that comes second can't block the client any more. A client that
+            // another module has blocked by a command is waited for by the loop from then on, so this is another.
+            let mut client = server.raw();
+            client.send_text("SET held:key 1");
+            if first {
+                client.assert_silent(&mut control, "SET held:key");
+                control.run("WBL.WAIT");
+                client.assert_silent(&mut control, "released by the log alone");
+                assert_eq!(control.run("effects.release").integer(), 1);
+            }
+            assert_eq!(client.reply(), Value::Simple("OK".into()));
+            // The other way round: released by the module, and not yet durable.
+            control.run("WBL.DEBUG PAUSE");
+            client.send_text("SET held:key 2");
+            client.assert_silent(&mut control, "SET held:key while paused");
+            control.send_text("effects.release");
+            control.reply();
+            client.assert_silent(&mut control, "released by the other module alone");
+            control.run("WBL.DEBUG RESUME");
+            assert_eq!(client.reply(), Value::Simple("OK".into()));
+            let before = dataset::read(&mut server.raw());
+            server.kill9_and_restart();
+            dataset::assert_same(&dataset::read(&mut server.raw()), &before, "after kill -9");
+        }
+    }
+
+    fn a_node_of_a_cluster_recovers_values_of_another_module(version: Version) {
+        let builder = builder(version, false).allow_warning("Changing databases number").allow_warning("luster state");
+        let mut cluster = Cluster::start(&builder);
+        let mut first = cluster.connections().into_iter().next().unwrap();
+        first.run("effects.value a 5 text");
+        first.run("effects.call SET a2 v");
+        let before = dataset::read(&mut first);
+        cluster.kill9_and_restart();
+        dataset::assert_same(&dataset::read(&mut cluster.nodes[0].raw()), &before, "after kill -9");
+    }
+}
+
+fn builder(version: Version, first: bool) -> ServerBuilder {
+    ServerBuilder::with_module(version).in_memory().load(&paths::test_module(version), first)
+}
+
+/// The command's reply comes after WBL.DEBUG RESUME and not before.
+fn withheld(server: &Server, control: &mut RawConnection, command: &str) {
+    let mut client = server.raw();
+    control.run("WBL.WAIT");
+    control.run("WBL.DEBUG PAUSE");
+    client.send_text(command);
+    client.assert_silent(control, command);
+    control.run("WBL.DEBUG RESUME");
+    let reply = client.reply();
+    assert!(!reply.is_error(), "{command}: {reply:?}");
+}

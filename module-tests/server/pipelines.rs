@@ -1,0 +1,141 @@
+//! Pipelines, and disks that are slow instead of paused: replies leave in order, each as soon as it may, and no sooner.
+
+use crate::harness::resp::encode;
+use crate::harness::scene::split;
+use crate::harness::{Injection, RawConnection, Scene, ServerBuilder, Strace, Value, Version, each_version};
+use std::time::{Duration, Instant};
+
+/// A flush of the slow disk takes this long.
+const SLOW: Duration = Duration::from_millis(150);
+
+each_version! {
+    fn a_deep_pipeline_is_held_from_its_first_dirty_reply_on_and_then_sends_the_stock_servers_bytes(version: Version) {
+        let setup = ["SET clean c", "SET n 1", "RPUSH l a b c", "SET old o"];
+        let mut commands: Vec<String> = (0..20).map(|_| "GET clean".into()).collect();
+        for number in 0..150 {
+            commands.extend([
+                format!("SET k{} v{number}", number % 7),
+                "INCR n".into(),
+                "GET clean".into(),
+                format!("GET k{}", number % 5),
+                "LPOP l".into(),
+                "SETNX old x".into(),
+                "DBSIZE".into(),
+                "NOSUCH command".into(),
+            ]);
+            if number % 10 == 0 {
+                commands.extend(["MULTI", "INCR n", "GET n", "EXEC", "ECHO end"].map(String::from));
+                commands.push("EVAL \"return {redis.call('INCR','n'),redis.call('GET','clean')}\" 0".into());
+                commands.extend([format!("RPUSH l {number}"), "XACK none g 1-1".into(), "SPOP none".into()]);
+            }
+        }
+        let bytes: Vec<u8> = commands.iter().flat_map(|command| encode(&split(command))).collect();
+        let replies = |client: &mut RawConnection, count: usize| -> Vec<u8> {
+            let reply = |_| {
+                client.reply();
+                client.last_bytes().to_vec()
+            };
+            (0..count).flat_map(reply).collect()
+        };
+
+        let stock = ServerBuilder::stock(version).start();
+        let mut client = stock.raw();
+        setup.iter().for_each(|command| drop(client.run(command)));
+        client.send_bytes(&bytes).unwrap();
+        let expected = replies(&mut client, commands.len());
+
+        for threads in ["1", "4"] {
+            let mut scene = Scene::of(ServerBuilder::with_module(version).set("io-threads", threads));
+            scene.prepare(&setup);
+            scene.pause();
+            let mut client = scene.server.raw();
+            client.send_bytes(&bytes).unwrap();
+            let mut found = replies(&mut client, 20);
+            client.assert_silent(&mut scene.control, "the pipeline behind its first write");
+            scene.resume();
+            found.extend(replies(&mut client, commands.len() - 20));
+            let differs = found.iter().zip(&expected).position(|(found, expected)| found != expected);
+            let end = differs.map_or(0, |at| (at + 40).min(found.len()));
+            let start = differs.unwrap_or(0).saturating_sub(40);
+            assert!(found == expected, "{threads} threads: {} at {differs:?}", found[start..end].escape_ascii());
+            scene.end();
+        }
+    }
+
+    fn the_replies_of_a_pipeline_leave_step_by_step(version: Version) {
+        let mut scene = Scene::start(version);
+        scene.prepare(&["SET clean c", "SET k old"]);
+        let mut client = scene.server.raw();
+        for step in 0..5 {
+            scene.pause();
+            let commands = ["GET clean".to_string(), format!("SET k {step}"), "GET clean".into(), "GET k".into()];
+            commands.iter().for_each(|command| client.send_text(command));
+            assert_eq!(client.reply().text(), "c");
+            client.assert_silent(&mut scene.control, "what follows the write");
+            client.send_text("ECHO more");
+            client.assert_silent(&mut scene.control, "what is sent later");
+            scene.resume();
+            let replies: Vec<String> = (0..4).map(|_| client.reply().text()).collect();
+            assert_eq!(replies, ["OK", "c", &step.to_string(), "more"]);
+        }
+        scene.end();
+    }
+
+    fn a_pipeline_of_writes_needs_few_flushes(version: Version) {
+        let scene = Scene::of(ServerBuilder::with_module(version));
+        let mut client = scene.server.raw();
+        let strace = Strace::attach(scene.server.process_id(), Injection::Delay(Duration::from_millis(20)));
+        let before = strace.flush_count();
+        let bytes: Vec<u8> = (0..100).flat_map(|number| encode(&["SET", "k", &number.to_string()])).collect();
+        for _ in 0..2 {
+            client.send_bytes(&bytes).unwrap();
+            (0..100).for_each(|_| assert_eq!(client.reply(), Value::Simple("OK".into())));
+        }
+        let flushes = strace.flush_count() - before;
+        assert!(flushes < 40, "{flushes} flushes for 2 pipelines of 100 writes");
+    }
+
+    fn a_reader_waits_for_the_change_that_it_saw_and_not_for_later_ones(version: Version) {
+        let mut scene = Scene::start(version);
+        scene.prepare(&["SET clean c"]);
+        let clients: Vec<RawConnection> = (0..4).map(|_| scene.server.raw()).collect();
+        let [mut first, mut second, mut reader, mut clean] = <[RawConnection; 4]>::try_from(clients).ok().unwrap();
+        let strace = Strace::attach(scene.server.process_id(), Injection::Delay(SLOW));
+        let before = strace.flush_count();
+        first.send_text("SET a 1");
+        first.assert_silent(&mut scene.control, "the first write");
+        // Its flush is under way by now, so that this one waits for the next.
+        second.send_text("SET b 1");
+        second.assert_silent(&mut scene.control, "the second write");
+        reader.send_text("GET a");
+        reader.assert_silent(&mut scene.control, "the read");
+        assert_eq!(clean.run("GET clean").text(), "c");
+        assert_eq!(reader.reply().text(), "1");
+        assert!(second.ready_reply().is_none(), "the reader waited for the other key's change");
+        assert_eq!(first.reply(), Value::Simple("OK".into()));
+        assert_eq!(second.reply(), Value::Simple("OK".into()));
+        assert!(strace.flush_count() - before >= 2);
+    }
+
+    fn many_readers_of_a_hot_key_wait_for_about_one_flush_and_others_for_none(version: Version) {
+        let scene = Scene::start(version);
+        let mut control = scene.server.raw();
+        control.run("SET clean c");
+        let mut writers: Vec<RawConnection> = (0..8).map(|_| scene.server.raw()).collect();
+        let mut readers: Vec<RawConnection> = (0..50).map(|_| scene.server.raw()).collect();
+        let _strace = Strace::attach(scene.server.process_id(), Injection::Delay(SLOW));
+        writers.iter_mut().for_each(|writer| writer.send_text("INCR hot"));
+        let start = Instant::now();
+        readers.iter_mut().for_each(|reader| reader.send_text("GET hot"));
+        let mut served = 0;
+        while !readers.is_empty() && start.elapsed() < 10 * SLOW {
+            assert_eq!(control.run("GET clean").text(), "c");
+            served += 1;
+            readers.retain_mut(|reader| reader.ready_reply().is_none());
+        }
+        let waited = start.elapsed();
+        // The first flush may have begun before, with none of it.
+        assert!(waited < 4 * SLOW, "readers of the hot key waited {waited:?}");
+        assert!(served > 100, "{served} clean reads in {waited:?}");
+    }
+}

@@ -1,0 +1,207 @@
+//! Users with few rights: the replies are those of a stock server, byte for byte, with dirty and with durable keys.
+
+use crate::harness::{Server, Twins, Value, Version, each_version};
+
+/// Names and rules of the users.
+const USERS: &[(&str, &str)] = &[
+    ("one-command", "+get ~k*"),
+    ("reader", "+@read ~*"),
+    ("writer", "+@write ~k* ~w"),
+    ("scripter", "+@scripting +get +set ~k*"),
+    ("safe", "+@all -@dangerous ~* &*"),
+    ("bare", "+@all -wbl.read -wbl.call -wbl.eval -wbl.eval_ro ~k*"),
+    ("patterns", "+@all %R~r* %W~w* ~k*"),
+    ("selectors", "+get ~k* (+set +setnx ~w) (+@all %R~kl* %W~w) (+eval +fcall ~r)"),
+    ("subcommands", "+object|encoding +xgroup|create +config|get +function|list +wbl.read ~*"),
+    ("nothing", ""),
+    ("no-keys", "+@all"),
+];
+
+/// The first letters of the keys tell what the users may do to them.
+const KEYS: &[&str] = &[
+    "SET k one",
+    "SET kn 5",
+    "SET r read",
+    "SET w write",
+    "RPUSH kl b a",
+    "RPUSH r:l b a",
+    "SADD ks m",
+    "SADD r:s m",
+    "HSET kh f v",
+    "ZADD kz 1 m",
+    "XADD kx 1-1 f v",
+    "XGROUP CREATE kx g 0",
+    "XREADGROUP GROUP g c STREAMS kx >",
+    "XADD kx 2-1 f v",
+    "PFADD kp a",
+    "SET w_a 1",
+    "SET w_b 2",
+];
+
+const LIBRARY: &str = r##"FUNCTION LOAD REPLACE "#!lua name=lib
+local function get(keys) return redis.call('GET', keys[1]) end
+local function set(keys) return redis.call('SET', keys[1], 'f') end
+redis.register_function{function_name='get', callback=get, flags={'no-writes'}}
+redis.register_function('set', set)""##;
+
+const ACL_CHECK: &str =
+    "EVAL \"return {redis.acl_check_cmd('GET', 'r') and 1 or 0, redis.acl_check_cmd('SET', 'r', 'v') and 1 or 0}\" 0";
+
+/// What they try.
+const COMMANDS: &[&str] = &[
+    "GET k",
+    "GET r",
+    "GET w",
+    "MGET k kn",
+    "MGET k r",
+    "GETSET k v",
+    "GETEX k PERSIST",
+    "SET k v",
+    "SET r v",
+    "SET w v",
+    "SET w v GET",
+    "SET k v NX",
+    "SETNX k v",
+    "SETNX r v",
+    "SETNX w v",
+    "INCR kn",
+    "INCR k",
+    "INCR r",
+    "STRLEN r",
+    "OBJECT ENCODING k",
+    "OBJECT FREQ k",
+    "TYPE w",
+    "DEL k r",
+    "EXISTS k none",
+    "COPY k k2",
+    "COPY r w REPLACE",
+    "COPY w r",
+    "RENAME k w",
+    "SORT kl ALPHA",
+    "SORT kl BY w_* ALPHA",
+    "SORT kl BY nosort GET w_*",
+    "SORT_RO r:l ALPHA",
+    "SORT kl ALPHA STORE w",
+    "SORT kl ALPHA STORE r",
+    "SPOP ks",
+    "SPOP r:s 1",
+    "LMOVE kl w LEFT LEFT",
+    "BLPOP r:l kl 0",
+    "HGET kh f",
+    "HSETNX kh f v",
+    "ZADD kz NX 2 m",
+    "ZADD kz XX 2 m",
+    "PFCOUNT kp",
+    "PFCOUNT kp none",
+    "PFCOUNT r",
+    "XACK kx g 1-1",
+    "XACK kx g 9-9",
+    "XREADGROUP GROUP g c STREAMS kx >",
+    "XREADGROUP GROUP g c STREAMS r >",
+    "XREADGROUP GROUP g c COUNT 1 BLOCK 0 STREAMS kx >",
+    "XREAD COUNT 1 STREAMS kx 1",
+    "XREAD COUNT 1 BLOCK 0 STREAMS kx 1",
+    "XREAD BLOCK 0 STREAMS kx r 1 1",
+    "XGROUP CREATE kx g $",
+    "XGROUP DESTROY kx g",
+    "XCLAIM kx g d 0 1-1 JUSTID",
+    "KEYS kn",
+    "SCAN 0 MATCH kn COUNT 1000",
+    "DBSIZE",
+    "FLUSHDB",
+    "SWAPDB 0 1",
+    "SELECT 3",
+    "FUNCTION LIST LIBRARYNAME none",
+    "FUNCTION DELETE lib",
+    "SCRIPT EXISTS 0",
+    "CONFIG GET maxmemory",
+    "ACL WHOAMI",
+    "NOSUCH k",
+    "GET",
+    "SET k",
+    "SPOP",
+    "XREADGROUP GROUP g c STREAMS kx",
+    "EVAL",
+    "EVAL 1 2",
+    "EVAL \"return 1\" 0",
+    "EVAL \"return redis.call('GET', KEYS[1])\" 1 k",
+    "EVAL \"return redis.call('GET', KEYS[1])\" 1 r",
+    "EVAL \"return redis.call('GET', 'r')\" 0",
+    "EVAL \"return redis.pcall('GET', 'r')\" 0",
+    "EVAL \"return redis.call('SET', KEYS[1], 'v')\" 1 k",
+    "EVAL \"return redis.call('SET', KEYS[1], 'v')\" 1 r",
+    "EVAL \"redis.call('SET', 'k', 'v') return redis.call('SET', 'r', 'v')\" 0",
+    ACL_CHECK,
+    "EVALSHA 0000000000000000000000000000000000000000 1 k",
+    "EVAL_RO \"return redis.call('GET', KEYS[1])\" 1 k",
+    "EVAL_RO \"return redis.call('GET', KEYS[1])\" 1 r",
+    "EVAL_RO \"return redis.call('SET', KEYS[1], 'v')\" 1 k",
+    "FCALL get 1 k",
+    "FCALL get 1 r",
+    "FCALL set 1 k",
+    "FCALL set 1 r",
+    "FCALL_RO get 1 k",
+    "FCALL_RO set 1 k",
+    "FCALL none 1 k",
+];
+
+each_version! {
+    fn replies_to_users_with_few_rights_are_the_stock_servers_with_dirty_keys(version: Version) {
+        try_all(version, true);
+    }
+
+    fn replies_to_users_with_few_rights_are_the_stock_servers_with_durable_keys(version: Version) {
+        try_all(version, false);
+    }
+}
+
+fn try_all(version: Version, dirty: bool) {
+    let mut twins = Twins::start(version);
+    for (user, rules) in USERS {
+        let of_stock: Vec<&str> = rules.split(' ').filter(|rule| !rule.contains("wbl.")).collect();
+        twins.server.raw().run(format!("ACL SETUSER {user} on nopass {rules}").trim_end());
+        twins.stock.raw().run(format!("ACL SETUSER {user} on nopass {}", of_stock.join(" ")).trim_end());
+    }
+    let mut findings = Vec::new();
+    for (user, rules) in USERS {
+        twins.prepare(&["ACL LOG RESET"]);
+        for command in COMMANDS {
+            twins.prepare(&["FLUSHALL", LIBRARY]);
+            twins.prepare(KEYS);
+            let shown = twins.compare(&[&format!("AUTH {user} x")], command, dirty);
+            let leak = if dirty { shown.leak().filter(|_| !HARMLESS.contains(command)) } else { None };
+            findings
+                .extend(shown.difference().or(leak).map(|finding| format!("{user} ({rules}): {command}: {finding}")));
+        }
+        let [found, expected] = twins.both().map(refusals);
+        if found != expected {
+            findings.push(format!("{user} ({rules}): ACL LOG has {found:?}, that of a stock server {expected:?}"));
+        }
+    }
+    assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), findings.join("\n"));
+}
+
+/// What tells nothing of the keys.
+const HARMLESS: &[&str] = &[
+    "SELECT 3",
+    "FUNCTION LIST LIBRARYNAME none",
+    "SCRIPT EXISTS 0",
+    "CONFIG GET maxmemory",
+    "ACL WHOAMI",
+    "EVAL \"return 1\" 0",
+    ACL_CHECK,
+];
+
+/// What ACL LOG tells of who was refused what.
+fn refusals(server: &Server) -> Vec<String> {
+    let log = server.raw().run("ACL LOG 1000");
+    let entry = |entry: &Value| {
+        let words: Vec<String> = entry.items().iter().map(|item| format!("{item:?}")).collect();
+        let field = |name: &str| {
+            let at = words.iter().position(|word| word == &format!("\"{name}\"")).expect(name);
+            words[at + 1].clone()
+        };
+        ["count", "reason", "context", "object", "username"].map(field).join(" ")
+    };
+    log.items().iter().map(entry).collect()
+}

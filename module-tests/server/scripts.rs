@@ -1,0 +1,107 @@
+//! Scripts, functions and pauses: what the module runs for a client behaves as if the server ran it.
+
+use crate::harness::server::info_field;
+use crate::harness::{PATIENCE, Server, ServerBuilder, Version, each_version, wait_until};
+
+fn blocked_clients(server: &Server) -> String {
+    info_field(&mut server.raw(), "clients", "blocked_clients").expect("a field of INFO")
+}
+
+each_version! {
+    fn a_pause_of_writes_stops_only_scripts_that_may_write(version: Version) {
+        let server = ServerBuilder::with_module(version).start();
+        let mut client = server.raw();
+        let library = "#!lua name=lib\nserver.register_function{function_name='f', callback=function() return 'f' end, flags={'no-writes'}}";
+        client.call(&["FUNCTION", "LOAD", library]);
+        let digest = client.call(&["SCRIPT", "LOAD", "#!lua flags=no-writes\nreturn 'sha'"]).text();
+        client.run("CLIENT PAUSE 600000 WRITE");
+        assert_eq!(client.call(&["EVAL", "#!lua flags=no-writes\nreturn 'eval'", "0"]).text(), "eval");
+        assert_eq!(client.call(&["EVALSHA", &digest, "0"]).text(), "sha");
+        assert_eq!(client.call(&["EVAL_RO", "return 'ro'", "0"]).text(), "ro");
+        assert_eq!(client.run("FCALL f 0").text(), "f");
+        let mut writer = server.raw();
+        writer.send_text("EVAL return('written') 0");
+        wait_until("the script waits", PATIENCE, || blocked_clients(&server) == "1");
+        client.run("CLIENT UNPAUSE");
+        assert_eq!(writer.reply().text(), "written");
+    }
+
+    // Scripts run at the end of the iteration, behind a CLIENT PAUSE of the same iteration: a server that replicated
+    // anything then stopped at an assertion.
+    fn a_script_that_a_pause_of_the_same_iteration_overtakes_waits_for_its_end(version: Version) {
+        let server = ServerBuilder::with_module(version).set("appendonly", "yes").start();
+        let (mut sleeper, mut writer, mut pauser) = (server.raw(), server.raw(), server.raw());
+        let mut overtaken = 0;
+        for round in 0..20 {
+            // Both commands are there when the sleep ends.
+            sleeper.send_text("DEBUG SLEEP 0.02");
+            writer.send_text("EVAL return(redis.call('INCR','counter')) 1 counter");
+            pauser.send_text("CLIENT PAUSE 600000 WRITE");
+            sleeper.reply();
+            pauser.reply();
+            let waits = blocked_clients(&server) == "1";
+            overtaken += i32::from(waits);
+            pauser.run("CLIENT UNPAUSE");
+            assert_eq!(writer.reply().integer(), round + 1);
+        }
+        assert!(overtaken > 0, "no pause overtook a script");
+    }
+
+    fn a_pause_of_writes_stops_counts_that_would_be_cached(version: Version) {
+        let server = ServerBuilder::with_module(version).set("appendonly", "yes").start();
+        let (mut client, mut reader) = (server.raw(), server.raw());
+        client.run("PFADD log a b c");
+        client.run("CLIENT PAUSE 600000 WRITE");
+        reader.send_text("PFCOUNT log");
+        wait_until("the count waits", PATIENCE, || blocked_clients(&server) == "1");
+        client.run("CLIENT UNPAUSE");
+        assert_eq!(reader.reply().integer(), 3);
+    }
+
+    fn scripts_can_be_debugged(version: Version) {
+        let server = ServerBuilder::with_module(version).start();
+        let mut client = server.raw();
+        client.run("SCRIPT DEBUG SYNC");
+        client.call(&["EVAL", "local value = redis.call('SET', 'k', 'v')\nreturn value", "0"]);
+        let stepped = format!("{:?}", client.run("next"));
+        assert!(stepped.contains("Stopped at 2"), "{stepped}");
+        client.run("continue");
+        let mut other = server.raw();
+        assert_eq!(other.run("GET k").text(), "v");
+    }
+
+    // The server counts at most 128 kinds of errors that scripts make up; those of scripts that the module ran had no
+    // limit.
+    fn errors_that_scripts_make_up_do_not_fill_the_statistics(version: Version) {
+        let server = ServerBuilder::with_module(version).start();
+        let mut client = server.raw();
+        for index in 0..300 {
+            let error = client.call(&["EVAL", "return server.error_reply(ARGV[1] .. ' is made up')", "0", &index.to_string()]);
+            assert_eq!(format!("{error:?}"), format!("-{index} is made up"));
+        }
+        let count = client.run("INFO errorstats").text().lines().filter(|line| line.starts_with("errorstat_")).count();
+        // An 8.1 server has no way for modules to say that an error is made up.
+        assert!(count <= 130 || version == Version::V8_1, "{count} kinds");
+    }
+
+    fn the_error_of_a_reader_that_waited_is_counted(version: Version) {
+        let server = ServerBuilder::with_module(version).start();
+        let (mut client, mut reader) = (server.raw(), server.raw());
+        client.run("XGROUP CREATE stream group $ MKSTREAM");
+        reader.send_text("XREADGROUP GROUP group consumer BLOCK 0 STREAMS stream >");
+        wait_until("the reader waits", PATIENCE, || blocked_clients(&server) == "1");
+        client.run("XGROUP DESTROY stream group");
+        let error = format!("{:?}", reader.reply());
+        assert!(error.starts_with("-NOGROUP"), "{error}");
+        assert_eq!(info_field(&mut client, "errorstats", "errorstat_NOGROUP").as_deref(), Some("count=1"));
+    }
+
+    fn a_script_with_too_few_arguments_is_refused_by_the_server(version: Version) {
+        let server = ServerBuilder::with_module(version).start();
+        let mut client = server.raw();
+        let error = format!("{:?}", client.call(&["EVAL", "return 1"]));
+        assert_eq!(error, "-ERR wrong number of arguments for 'eval' command");
+        let eval = info_field(&mut client, "commandstats", "cmdstat_eval").expect("statistics of EVAL");
+        assert!(eval.contains("rejected_calls=1,"), "{eval}");
+    }
+}

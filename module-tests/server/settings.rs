@@ -1,0 +1,270 @@
+//! Settings, commands, INFO, and folders that cannot be used.
+
+use crate::harness::temp::TempDir;
+use crate::harness::{Server, ServerBuilder, Value, Version, each_version};
+use std::fs;
+use std::time::{Duration, Instant};
+
+each_version! {
+    fn wbl_wait_returns_the_durable_position_or_an_error_in_time(version: Version) {
+        let server = ServerBuilder::with_module(version).start();
+        let (mut control, mut client) = (server.raw(), server.raw());
+        let first = control.run("WBL.WAIT").integer();
+        client.run("SET key value");
+        let second = control.run("WBL.WAIT").integer();
+        assert!(second > first, "{second} after {first}");
+        assert_eq!(control.run("WBL.WAIT 1000").integer(), second);
+
+        control.run("WBL.DEBUG PAUSE");
+        client.send_text("SET key other");
+        client.assert_silent(&mut control, "SET");
+        let start = Instant::now();
+        let mut waiter = server.raw();
+        let error = waiter.call(&["WBL.WAIT", "100"]);
+        assert!(error.is_error() && start.elapsed() >= Duration::from_millis(100), "{error:?}");
+        waiter.send_text("WBL.WAIT");
+        waiter.assert_silent(&mut control, "WBL.WAIT");
+        control.run("WBL.DEBUG RESUME");
+        assert!(waiter.reply().integer() > second);
+        assert_eq!(client.reply(), Value::Simple("OK".into()));
+    }
+
+    fn wrong_arguments_of_the_modules_commands_are_refused(version: Version) {
+        let server = ServerBuilder::with_module(version).start();
+        let mut control = server.raw();
+        for command in [
+            "WBL.WAIT 1 2",
+            "WBL.WAIT soon",
+            "WBL.WAIT -1",
+            "WBL.WAIT 99999999999999999999",
+            "WBL.STATUS x",
+            "WBL.CHECKPOINT x",
+            "WBL.DEBUG",
+            "WBL.DEBUG STOP",
+            "WBL.DEBUG PAUSE x",
+        ] {
+            let words: Vec<&str> = command.split(' ').collect();
+            let reply = control.call(&words);
+            let Value::Error(text) = &reply else { panic!("{command}: {reply:?}") };
+            assert!(text.starts_with("ERR "), "{command}: {text}");
+        }
+    }
+
+    fn wbl_debug_is_refused_unless_it_was_allowed_at_the_start(version: Version) {
+        let server = ServerBuilder::with_module(version).unset("wbl.debug-commands").start();
+        let mut control = server.raw();
+        assert!(control.call(&["WBL.DEBUG", "PAUSE"]).is_error());
+        assert!(control.call(&["CONFIG", "SET", "wbl.debug-commands", "yes"]).is_error());
+    }
+
+    fn info_and_status_tell_the_state(version: Version) {
+        let server = ServerBuilder::with_module(version).start();
+        let mut control = server.raw();
+        control.run("SET clean value");
+        assert_eq!(server.wbl_info("wbl_state"), "active");
+        let durable: i64 = server.wbl_info("wbl_previous_acked_offset").parse().unwrap();
+        assert_eq!(server.wbl_info("wbl_appended_offset"), durable.to_string());
+        assert_eq!(server.wbl_info("wbl_uncommitted_keys"), "0");
+        for field in ["wbl_enabled", "wbl_primary_repl_offset", "wbl_state_images", "wbl_inline_waits"] {
+            let value = server.wbl_info(field);
+            assert!(value.parse::<u64>().is_ok(), "{field} is {value}");
+        }
+
+        control.run("WBL.DEBUG PAUSE");
+        let mut writer = server.raw();
+        writer.send_text("SET dirty value");
+        writer.assert_silent(&mut control, "SET");
+        assert_eq!(server.wbl_info("wbl_uncommitted_keys"), "1");
+        assert_eq!(server.wbl_info("wbl_clients_waiting_ack"), "1");
+        assert!(server.wbl_info("wbl_write_blocked_count").parse::<u64>().unwrap() >= 1);
+        assert!(server.wbl_info("wbl_read_blocked_count").parse::<u64>().is_ok());
+        assert!(server.wbl_info("wbl_appended_offset").parse::<i64>().unwrap() > durable);
+        assert_eq!(server.wbl_info("wbl_previous_acked_offset"), durable.to_string());
+
+        let status = control.run("WBL.STATUS");
+        assert!(status.items().iter().any(|item| matches!(item, Value::Bulk(text) if text == b"state")), "{status:?}");
+        control.run("WBL.DEBUG RESUME");
+        writer.reply();
+        assert_eq!(server.wbl_info("wbl_uncommitted_keys"), "0");
+        control.run("HELLO 3");
+        assert!(matches!(control.run("WBL.STATUS"), Value::Map(_)));
+    }
+
+    fn command_info_and_docs_know_the_modules_commands(version: Version) {
+        let server = ServerBuilder::with_module(version).start();
+        let mut control = server.raw();
+        for name in ["wbl.wait", "wbl.status", "wbl.checkpoint", "wbl.debug"] {
+            let info = control.run(&format!("COMMAND INFO {name}"));
+            assert_eq!(info.items()[0].items()[0].text(), name);
+            let docs = control.run(&format!("COMMAND DOCS {name}"));
+            let text = format!("{docs:?}");
+            assert!(text.contains("summary") && text.contains("since"), "{name}: {text}");
+        }
+    }
+
+    fn the_defaults_of_the_settings_are_as_documented(version: Version) {
+        let server = ServerBuilder::with_module(version).unset("wbl.enabled").unset("wbl.debug-commands").start();
+        let mut control = server.raw();
+        for (name, expected) in [
+            ("enabled", "yes"),
+            ("dir", "wbl"),
+            ("debug-commands", "no"),
+            ("on-existing-log", "refuse"),
+        ] {
+            let reply = control.run(&format!("CONFIG GET wbl.{name}"));
+            assert_eq!(reply.items()[1].text(), expected, "{name}");
+        }
+        for name in ["segment-bytes", "max-pending-bytes"] {
+            let reply = control.run(&format!("CONFIG GET wbl.{name}"));
+            assert!(reply.items()[1].text().parse::<u64>().unwrap() > 0, "{name}");
+        }
+    }
+
+    fn config_rewrite_keeps_the_settings(version: Version) {
+        let mut server = ServerBuilder::with_module(version)
+            .unset("wbl.enabled")
+            .unset("wbl.debug-commands")
+            .config_file("wbl.enabled yes\nwbl.dir other\nwbl.max-pending-bytes 2mb\n")
+            .start();
+        let mut control = server.raw();
+        control.run("CONFIG SET wbl.max-pending-bytes 3145728");
+        control.run("CONFIG SET wbl.on-existing-log replace");
+        control.run("CONFIG REWRITE");
+        let text = fs::read_to_string(server.config_path()).unwrap();
+        assert!(text.contains("wbl.dir") && text.contains("other"), "{text}");
+        control.run("SET key value");
+        // The file now has everything, the module too.
+        server.kill9();
+        server.builder = server.builder.clone().unset("loadmodule");
+        server.start();
+        let mut control = server.raw();
+        for (name, expected) in [("max-pending-bytes", "3145728"), ("on-existing-log", "replace"), ("dir", "other")] {
+            let reply = control.run(&format!("CONFIG GET wbl.{name}"));
+            assert_eq!(reply.items()[1].text(), expected, "{name}");
+        }
+        assert_eq!(control.run("GET key").text(), "value");
+    }
+
+    fn settings_are_taken_as_arguments_of_loadmodule_in_both_forms(version: Version) {
+        let module = crate::harness::paths::module().to_str().unwrap();
+        let forms: [&[&str]; 2] = [
+            &[module, "dir", "other", "debug-commands", "yes"],
+            &[module, "--wbl.dir", "other", "--wbl.debug-commands", "yes"],
+        ];
+        for form in forms {
+            // On the server's command line, words with two dashes would be directives of their own.
+            let server = ServerBuilder::stock(version).config_file(&format!("loadmodule {}\n", form.join(" "))).start();
+            let mut control = server.raw();
+            assert_eq!(control.run("CONFIG GET wbl.dir").items()[1].text(), "other", "{form:?}");
+            assert!(!control.call(&["WBL.DEBUG", "RESUME"]).is_error(), "{form:?}");
+            control.run("SET key value");
+            assert!(server.folder().join("other").is_dir(), "{form:?}");
+        }
+    }
+
+    fn bad_settings_are_refused_with_a_reason(version: Version) {
+        for (name, value) in [
+            ("wbl.enabled", "perhaps"),
+            ("wbl.segment-bytes", "1"),
+            ("wbl.segment-bytes", "many"),
+            ("wbl.max-pending-bytes", "0"),
+            ("wbl.on-existing-log", "merge"),
+            ("wbl.dir", ""),
+        ] {
+            let log = fails_to_start(ServerBuilder::with_module(version).set(name, value));
+            assert!(log.contains(name) || log.contains(name.trim_start_matches("wbl.")), "{name} {value}: {log}");
+        }
+        let server = ServerBuilder::with_module(version).start();
+        let mut control = server.raw();
+        for (name, value) in [("wbl.enabled", "perhaps"), ("wbl.max-pending-bytes", "0"), ("wbl.dir", "elsewhere")] {
+            assert!(control.call(&["CONFIG", "SET", name, value]).is_error(), "{name} {value}");
+        }
+    }
+
+    fn unknown_arguments_of_loadmodule_are_refused(version: Version) {
+        let module = crate::harness::paths::module().to_str().unwrap();
+        for arguments in ["nonsense 1", "dir", "--wbl.nonsense yes"] {
+            let text = format!("loadmodule {module} {arguments}\n");
+            let log = fails_to_start(ServerBuilder::stock(version).config_file(&text));
+            let word = arguments.split(' ').next().unwrap();
+            assert!(log.contains(word), "{arguments}: {log}");
+        }
+    }
+
+    fn a_folder_whose_name_is_no_text_is_refused(version: Version) {
+        let folder = TempDir::new();
+        let path = folder.path().join("log");
+        let path = path.to_str().unwrap();
+        let module = crate::harness::paths::module().to_str().unwrap();
+        for lines in [
+            format!("loadmodule {module} dir \"{path}\\xff\"\n"),
+            format!("loadmodule {module}\nwbl.dir \"{path}\\xff\"\n"),
+        ] {
+            let log = fails_to_start(ServerBuilder::stock(version).config_file(&lines));
+            assert!(log.contains("UTF-8"), "{log}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "no folder of another name is created");
+    }
+
+    fn a_second_server_on_the_same_folder_is_refused(version: Version) {
+        let folder = TempDir::new();
+        let path = folder.path().join("log");
+        let path = path.to_str().unwrap();
+        let mut first = ServerBuilder::with_module(version).set("wbl.dir", path).start();
+        first.raw().run("SET key value");
+        let log = fails_to_start(ServerBuilder::with_module(version).set("wbl.dir", path));
+        assert!(log.contains("another server uses the folder"), "{log}");
+        first.raw().run("SET key other");
+        first.kill9_and_restart();
+        assert_eq!(first.raw().run("GET key").text(), "other");
+    }
+
+    fn folders_that_cannot_be_used_are_refused_and_left_as_they_are(version: Version) {
+        let folder = TempDir::new();
+        let file = folder.path().join("file");
+        fs::write(&file, "content").unwrap();
+        let foreign = folder.path().join("foreign");
+        fs::create_dir(&foreign).unwrap();
+        fs::write(foreign.join("appendonly.aof.manifest"), "file dump.rdb seq 1 type b\n").unwrap();
+        fs::write(foreign.join("dump.rdb"), "no RDB").unwrap();
+        let below_a_file = file.join("below");
+        for path in [&file, &below_a_file, &foreign] {
+            let path = path.to_str().unwrap();
+            let log = fails_to_start(ServerBuilder::with_module(version).set("wbl.dir", path));
+            assert!(log.contains("the module is not loaded") || log.contains("the log can't be brought back"), "{path}: {log}");
+        }
+        assert_eq!(fs::read_to_string(&file).unwrap(), "content");
+        assert_eq!(fs::read_to_string(foreign.join("dump.rdb")).unwrap(), "no RDB");
+    }
+
+    fn a_folder_of_a_stock_append_only_file_is_not_taken_for_a_log(version: Version) {
+        let mut stock = ServerBuilder::stock_always(version).start();
+        stock.raw().run("SET key value");
+        stock.stop();
+        let folder = stock.folder().join("appendonlydir");
+        let before = listing(&folder);
+        let log = fails_to_start(ServerBuilder::with_module(version).set("wbl.dir", folder.to_str().unwrap()));
+        assert!(log.contains("was touched") || log.contains("not loaded"), "{log}");
+        assert_eq!(listing(&folder), before);
+    }
+}
+
+/// Starts a server that must end by itself with an error, and returns what it logged.
+fn fails_to_start(builder: ServerBuilder) -> String {
+    let mut server: Server = builder.allow_warning("").prepare();
+    server.launch();
+    let status = server.wait_exit();
+    let log = server.log();
+    assert!(!status.success(), "the server did not mind: {log}");
+    log
+}
+
+/// The names and contents of a folder's files, but for the lock.
+fn listing(folder: &std::path::Path) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let names = entries.map(|entry| entry.file_name().into_string().unwrap()).filter(|name| name != "LOCK");
+    let mut files: Vec<_> =
+        names.map(|name| (fs::read(folder.join(&name)).unwrap(), name)).map(|(a, b)| (b, a)).collect();
+    files.sort();
+    files
+}

@@ -1,0 +1,134 @@
+//! WATCH: a transaction that a change aborted, or did not abort, tells of that change.
+
+use crate::harness::{RawConnection, Scene, Value, Version, each_version};
+
+each_version! {
+    fn a_transaction_that_a_change_aborts_tells_so_when_the_change_is_durable(version: Version) {
+        let changes = [
+            "SET k new",
+            "DEL k",
+            "PEXPIREAT k 9000000000000",
+            "RENAME k other",
+            "RENAME clean k",
+            "MOVE k 9",
+            "COPY clean k REPLACE",
+            "FLUSHDB",
+            "FLUSHALL",
+            "SWAPDB 0 1",
+        ];
+        for change in changes {
+            let mut scene = Scene::start(version);
+            scene.prepare(&["SET k old", "SET clean c"]);
+            let mut client = watcher(&scene, "HELLO 2", &["WATCH k", "MULTI", "PING"]);
+            scene.pause();
+            let mut writer = scene.held(change);
+            scene.hold(&mut client, "EXEC");
+            scene.resume();
+            assert!(!writer.reply().is_error(), "{change}");
+            client.reply();
+            assert_eq!(client.last_bytes(), b"*-1\r\n", "{change}");
+            scene.end();
+        }
+    }
+
+    fn a_change_in_a_transaction_or_a_script_aborts_when_it_is_durable(version: Version) {
+        for script in [false, true] {
+            let mut scene = Scene::start(version);
+            scene.prepare(&["SET k old"]);
+            let mut client = watcher(&scene, "HELLO 3", &["WATCH k", "MULTI", "GET k"]);
+            let mut writer = scene.server.raw();
+            scene.pause();
+            if script {
+                scene.hold(&mut writer, "EVAL \"return redis.call('SET', KEYS[1], 'new')\" 1 k");
+            } else {
+                writer.run("MULTI");
+                writer.run("SET k new");
+                scene.hold(&mut writer, "EXEC");
+            }
+            let before = client.silent(&mut scene.control);
+            client.send_text("EXEC");
+            let after = client.silent(&mut scene.control);
+            scene.resume();
+            let reply = client.reply();
+            assert!(before.is_ok(), "{before:?}");
+            // A server that is busy with the script refuses what it cannot run.
+            let busy = |reply: &Value| matches!(reply, Value::Error(text) if text.contains("BUSY"));
+            assert!(busy(&reply) || (after.is_ok() && reply == Value::Null), "{after:?}, {reply:?}");
+            assert!(!writer.reply().is_error());
+            scene.end();
+        }
+    }
+
+    fn a_change_of_a_watched_key_of_another_database_counts(version: Version) {
+        let mut scene = Scene::start(version);
+        scene.prepare(&["SET k zero", "SELECT 3", "SET k three", "SELECT 0"]);
+        let steps = ["SELECT 3", "WATCH k", "SELECT 0", "MULTI", "GET k"];
+        let mut client = watcher(&scene, "HELLO 3", &steps);
+        scene.pause();
+        let mut writer = scene.client_of(3);
+        scene.hold(&mut writer, "SET k new");
+        scene.hold(&mut client, "EXEC");
+        scene.resume();
+        assert_eq!((writer.reply(), client.reply()), (Value::Simple("OK".into()), Value::Null));
+        scene.end();
+    }
+
+    fn a_transaction_that_succeeds_over_a_dirty_watched_key_waits_for_it(version: Version) {
+        let mut scene = Scene::start(version);
+        scene.prepare(&["SET clean c"]);
+        scene.pause();
+        let mut writer = scene.held("SET k new");
+        let mut reader = watcher(&scene, "HELLO 2", &["WATCH k", "MULTI", "GET clean"]);
+        let mut empty = watcher(&scene, "HELLO 2", &["WATCH clean k", "MULTI"]);
+        scene.hold(&mut reader, "EXEC");
+        scene.hidden(&mut empty, "EXEC");
+        scene.resume();
+        assert_eq!(writer.reply(), Value::Simple("OK".into()));
+        assert_eq!(format!("{:?}", reader.reply()), r#"["c"]"#);
+        scene.end();
+    }
+
+    fn transactions_over_clean_watched_keys_are_answered_at_once(version: Version) {
+        let mut scene = Scene::start(version);
+        scene.prepare(&["SET k old", "SET clean c"]);
+        let mut succeeds = watcher(&scene, "HELLO 2", &["WATCH k clean", "MULTI", "GET k"]);
+        let mut unwatched = watcher(&scene, "HELLO 2", &["WATCH other", "UNWATCH", "MULTI", "GET k"]);
+        let mut discarded = watcher(&scene, "HELLO 2", &["WATCH other", "MULTI", "DISCARD", "MULTI", "GET k"]);
+        let mut second = watcher(&scene, "HELLO 2", &["WATCH other", "MULTI", "GET k", "EXEC", "MULTI", "GET k"]);
+        let mut aborted = watcher(&scene, "HELLO 2", &["WATCH changed", "MULTI", "GET k"]);
+        scene.prepare(&["SET changed long-ago"]);
+        scene.pause();
+        let mut writer = scene.held("SET other new");
+        for client in [&mut succeeds, &mut unwatched, &mut discarded, &mut second] {
+            assert_eq!(format!("{:?}", client.run("EXEC")), r#"["old"]"#);
+        }
+        assert_eq!(aborted.run("EXEC"), Value::Null);
+        scene.resume();
+        assert_eq!(writer.reply(), Value::Simple("OK".into()));
+        scene.end();
+    }
+
+    fn a_transaction_that_was_refused_tells_nothing_and_waits_for_nothing(version: Version) {
+        let mut scene = Scene::start(version);
+        scene.prepare(&["SET clean c"]);
+        scene.pause();
+        let mut writer = scene.held("SET k v");
+        let mut client = watcher(&scene, "HELLO 2", &["MULTI", "GET k"]);
+        assert!(client.call(&["NOSUCH"]).is_error());
+        let refused = "EXECABORT Transaction discarded because of previous errors.";
+        assert_eq!(client.call(&["EXEC"]), Value::Error(refused.into()));
+        assert_eq!(client.call(&["EXEC"]), Value::Error("ERR EXEC without MULTI".into()));
+        assert_eq!(client.run("GET clean").text(), "c");
+        scene.resume();
+        assert_eq!(writer.reply(), Value::Simple("OK".into()));
+        scene.end();
+    }
+}
+
+/// A new client that has run these commands.
+fn watcher(scene: &Scene, protocol: &str, commands: &[&str]) -> RawConnection {
+    let mut client = scene.server.raw();
+    client.run(protocol);
+    commands.iter().for_each(|command| drop(client.run(command)));
+    client
+}
