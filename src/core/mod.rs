@@ -1,8 +1,9 @@
 //! The pure core: how a command's effect becomes log commands ([`capture`], by the rules of [`table`]), what is not
-//! durable yet ([`dirty`]), what a reply can show of that ([`reads`]) and who waits for it ([`waiters`]). Nothing here
-//! knows the server's API or the disk.
+//! durable yet ([`dirty`]), what a reply can show of that ([`reads`]), when it may leave ([`ack`]) and who waits for
+//! what ([`waiters`]). Nothing here knows the server's API or the disk.
 #![forbid(unsafe_code)]
 
+pub mod ack;
 pub mod capture;
 pub mod client;
 pub mod deadlines;

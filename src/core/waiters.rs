@@ -26,14 +26,15 @@ impl<T> Waiters<T> {
         self.len += 1;
     }
 
-    /// Takes out everyone whose position is durable, in the order of positions.
-    pub fn take_up_to(&mut self, durable: Lsn) -> Vec<T> {
+    /// Takes out everyone whose position is durable, in the order of positions, each with its own.
+    pub fn take_up_to(&mut self, durable: Lsn) -> Vec<(Lsn, T)> {
         let mut taken = Vec::new();
         while let Some(entry) = self.queue.first_entry() {
             if *entry.key() > durable {
                 break;
             }
-            taken.append(&mut entry.remove());
+            let (lsn, waiters) = entry.remove_entry();
+            taken.extend(waiters.into_iter().map(|waiter| (lsn, waiter)));
         }
         self.len -= taken.len();
         taken
@@ -55,9 +56,10 @@ impl<T> Waiters<T> {
     }
 
     /// Takes out everyone.
-    pub fn take_all(&mut self) -> Vec<T> {
+    pub fn take_all(&mut self) -> Vec<(Lsn, T)> {
         self.len = 0;
-        std::mem::take(&mut self.queue).into_values().flatten().collect()
+        let queue = std::mem::take(&mut self.queue);
+        queue.into_iter().flat_map(|(lsn, waiters)| waiters.into_iter().map(move |waiter| (lsn, waiter))).collect()
     }
 
     /// The number of waiters.
@@ -82,12 +84,13 @@ mod tests {
             waiters.push(Lsn::new(lsn), name);
         }
         assert!(waiters.take_up_to(Lsn::new(0)).is_empty());
-        assert_eq!(waiters.take_up_to(Lsn::new(5)), ["a", "b", "c"]);
+        let taken = waiters.take_up_to(Lsn::new(5));
+        assert_eq!(taken, [(1, "a"), (1, "b"), (5, "c")].map(|(lsn, name)| (Lsn::new(lsn), name)));
         assert_eq!(waiters.len(), 1);
         waiters.push(Lsn::new(7), "e");
         assert_eq!(waiters.take_first(|name| *name == "e"), Some((Lsn::new(7), "e")));
         assert_eq!((waiters.take_first(|name| *name == "e"), waiters.len()), (None, 1));
-        assert_eq!(waiters.take_all(), ["d"]);
+        assert_eq!(waiters.take_all(), [(Lsn::new(9), "d")]);
         assert!(waiters.is_empty());
     }
 }

@@ -43,14 +43,13 @@ impl Held {
     }
 
     /// In the time-out callback of the client: it gets its answer with that.
-    pub fn answer_now(mut self, ctx: Ctx<'_>) {
+    pub fn answer_now(&mut self, ctx: Ctx<'_>) {
         if let Some(answer) = self.answer.take() {
             answer.send(ctx);
         }
-        self.release();
     }
 
-    /// Lets the reply go. Any thread. The client may have died meanwhile.
+    /// Lets the reply go. Any thread. The client may have died meanwhile. For `module::release` alone.
     pub fn release(mut self) {
         let answer = self.answer.take().map_or(std::ptr::null_mut(), Answer::into_raw);
         // SAFETY: the handle came from BlockClient and is used once: `self` is consumed and its Drop is skipped below.

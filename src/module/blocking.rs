@@ -4,9 +4,11 @@
 //! such a command itself (`Call` with the flag `K`): the command waits as a client of the module's, and its reply comes
 //! to the module, which holds the real client.
 
+use crate::core::ack::Why;
 use crate::core::reads::Reads;
 use crate::core::table::CommandSpec;
 use crate::ffi::{Ctx, Held, Promise, Reply};
+use crate::module::release::release;
 use crate::module::units::{ask_for_unit_end, wait_now};
 use crate::module::{Frame, UnitHold, errors, with, wrap};
 
@@ -55,7 +57,7 @@ pub fn answered(ctx: Ctx<'_>, client: u64, reply: Reply<'static>) {
     }
     held.set_answer(reply);
     if logs != Some(true) {
-        return held.release();
+        return release(held, Why::NotActive);
     }
     let changed = with(|module| {
         let changed = module.leave_frame().is_some_and(|(changed, _)| changed);
@@ -84,7 +86,10 @@ pub(super) fn timed_out(ctx: Ctx<'_>) {
     // runs.
     if let Some(Some((lsn, waiting))) = with(|module| module.log()?.withdraw(client)) {
         wait_now(ctx, lsn);
-        waiting.held.answer_now(ctx);
+        let mut held = waiting.held;
+        held.answer_now(ctx);
+        let durable = with(|module| module.log().map(|log| log.log().durable())).flatten();
+        release(held, durable.map_or(Why::NotActive, |durable| Why::Durable { waits_for: lsn, durable }));
     }
 }
 
@@ -92,6 +97,6 @@ pub(super) fn timed_out(ctx: Ctx<'_>) {
 pub fn left(client: u64) {
     if let Some(Some(blocked)) = with(|module| module.blocked.remove(&client)) {
         blocked.promise.abort();
-        blocked.held.release();
+        release(blocked.held, Why::Left);
     }
 }

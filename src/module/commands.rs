@@ -1,9 +1,10 @@
 //! The module's commands.
 
+use crate::core::ack::Why;
 use crate::ffi::{CallMode, CommandDocs, CommandFlags, Ctx, Level, log, register_command};
 use crate::module::config::{Setting, value};
 use crate::module::points::{self, Action};
-use crate::module::release::{Release, Waiting};
+use crate::module::release::{Release, Waiting, release};
 use crate::module::units::{finish_unit, wait_now};
 use crate::module::{State, blocking, errors, gate, info, life, refusal, scripts, with, wrap};
 use std::ffi::{CStr, OsStr};
@@ -215,7 +216,7 @@ fn wait(ctx: Ctx<'_>, args: &[&[u8]]) {
             match ctx.block_command(timeout_ms) {
                 Some(held) => {
                     if let Some(Err(waiting)) = with(|module| module.wait_for_active(Waiting { client, held })) {
-                        waiting.held.release();
+                        release(waiting.held, Why::Own);
                     }
                 }
                 None => ctx.reply_error(errors::CANNOT_BLOCK),
@@ -265,7 +266,7 @@ fn checkpoint(ctx: Ctx<'_>, args: &[&[u8]]) {
     match ctx.block_command(0) {
         Some(held) => {
             if let Some(Err(held)) = with(|module| module.wait_for_checkpoint(held)) {
-                held.release();
+                release(held, Why::Own);
             }
         }
         None => ctx.reply_error(errors::CANNOT_BLOCK),

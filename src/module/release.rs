@@ -1,8 +1,10 @@
-//! The one way out for replies: the open log with those who wait for it.
+//! The one way out for replies, and the open log with those who wait for it.
 
+use crate::core::ack::Why;
 use crate::core::waiters::Waiters;
 use crate::ffi::{Held, wake_event_loop};
 use crate::log::{Flusher, LogError, LogWriter, Lsn};
+use crate::module::broken;
 use crate::module::gate::GatedStorage;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,47 +15,75 @@ pub(super) struct Waiting {
     pub(super) held: Held,
 }
 
+/// Lets a held reply go. Any thread.
+///
+/// There is no other place that does: whoever wants a reply to leave says why, and what cannot be so ends the process.
+pub(super) fn release(held: Held, why: Why) {
+    if !why.is_possible() {
+        broken(&format!("a reply was to leave too early ({why:?})"));
+    }
+    held.release();
+}
+
 /// Clients whose replies were let go, in this iteration and in the one before. The server takes that up at the end of
 /// an iteration; until then the client is blocked in its eyes.
 #[derive(Default)]
-struct Leaving([Vec<u64>; 2]);
+struct Leaving {
+    clients: Mutex<[Vec<u64>; 2]>,
+    /// There are any. Changes under the lock.
+    any: AtomicBool,
+}
 
-/// The open log and its waiters. Replies leave through [`release_up_to`] only, which takes a durable position.
+/// The open log and its waiters.
 pub(super) struct Release {
     flusher: Flusher<GatedStorage>,
-    waiters: Arc<Mutex<Waiters<Waiting>>>,
-    leaving: Arc<Mutex<Leaving>>,
+    queue: Arc<Queue>,
     /// The event loop waits for the durable position to move.
     wake: Arc<AtomicBool>,
     has_failed: Arc<AtomicBool>,
+}
+
+/// Those who wait, and those who have left.
+#[derive(Default)]
+struct Queue {
+    waiters: Mutex<Waiters<Waiting>>,
+    leaving: Leaving,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Releases everyone whose position is durable. Any thread.
-fn release_up_to(waiters: &Mutex<Waiters<Waiting>>, leaving: &Mutex<Leaving>, durable: Lsn) {
-    let released = {
-        let mut waiters = lock(waiters);
-        let released = waiters.take_up_to(durable);
-        // Under the same lock: each client is found in one of the two.
-        lock(leaving).0[0].extend(released.iter().map(|waiting| waiting.client));
-        released
-    };
-    released.into_iter().for_each(|waiting| waiting.held.release());
+impl Queue {
+    /// Releases everyone whose position is durable. Any thread.
+    fn release_up_to(&self, durable: Lsn) {
+        let released = {
+            let mut waiters = lock(&self.waiters);
+            let released = waiters.take_up_to(durable);
+            if released.is_empty() {
+                return;
+            }
+            // Under the same lock: each client is found in one of the two.
+            let mut leaving = lock(&self.leaving.clients);
+            leaving[0].extend(released.iter().map(|(_, waiting)| waiting.client));
+            self.leaving.any.store(true, Ordering::Release);
+            released
+        };
+        for (waits_for, waiting) in released {
+            release(waiting.held, Why::Durable { waits_for, durable });
+        }
+    }
 }
 
 impl Release {
     /// Starts the writer thread. On the first error of the disk it wakes the event loop, which decides what that means.
     pub(super) fn start(writer: LogWriter<GatedStorage>) -> Result<Release, LogError> {
-        let waiters = Arc::new(Mutex::new(Waiters::default()));
-        let leaving = Arc::new(Mutex::new(Leaving::default()));
-        let (released, left) = (Arc::clone(&waiters), Arc::clone(&leaving));
+        let queue = Arc::new(Queue::default());
+        let released = Arc::clone(&queue);
         let wake = Arc::new(AtomicBool::new(false));
         let waits = Arc::clone(&wake);
         let on_durable = Box::new(move |durable| {
-            release_up_to(&released, &left, durable);
+            released.release_up_to(durable);
             if waits.swap(false, Ordering::AcqRel) {
                 wake_event_loop();
             }
@@ -64,7 +94,7 @@ impl Release {
             fails.store(true, Ordering::Release);
             wake_event_loop();
         });
-        Ok(Release { flusher: Flusher::start(writer, on_durable, on_error)?, waiters, leaving, wake, has_failed })
+        Ok(Release { flusher: Flusher::start(writer, on_durable, on_error)?, queue, wake, has_failed })
     }
 
     /// Whether the log has failed, so that nothing more becomes durable.
@@ -79,30 +109,34 @@ impl Release {
 
     /// Has this client's reply wait for the position.
     pub(super) fn wait(&self, lsn: Lsn, waiting: Waiting) {
-        lock(&self.waiters).push(lsn, waiting);
+        lock(&self.queue.waiters).push(lsn, waiting);
         // The position may have become durable before the waiter stood in the queue; the writer thread does not look
         // again then.
         let durable = self.flusher.durable();
         if durable >= lsn {
-            release_up_to(&self.waiters, &self.leaving, durable);
+            self.queue.release_up_to(durable);
         }
     }
 
     /// Takes a client that waits out, with the position that it waits for.
     pub(super) fn withdraw(&self, client: u64) -> Option<(Lsn, Waiting)> {
-        lock(&self.waiters).take_first(|waiting| waiting.client == client)
+        lock(&self.queue.waiters).take_first(|waiting| waiting.client == client)
     }
 
     /// The event loop is at the end of an iteration: the server has taken up what was let go before.
     pub(super) fn iteration_ended(&self) {
-        let mut leaving = lock(&self.leaving);
-        leaving.0.swap(0, 1);
-        leaving.0[0].clear();
+        if !self.queue.leaving.any.load(Ordering::Acquire) {
+            return;
+        }
+        let mut leaving = lock(&self.queue.leaving.clients);
+        leaving.swap(0, 1);
+        leaving[0].clear();
+        self.queue.leaving.any.store(!leaving[1].is_empty(), Ordering::Release);
     }
 
     /// Takes the clients whose replies were let go and may not have left.
     pub(super) fn take_leaving(&self) -> Vec<u64> {
-        std::mem::take(&mut *lock(&self.leaving)).0.concat()
+        std::mem::take(&mut *lock(&self.queue.leaving.clients)).concat()
     }
 
     /// Has the event loop woken when the durable position moves next. Read the position afterwards.
@@ -112,11 +146,19 @@ impl Release {
 
     /// The number of clients that wait.
     pub(super) fn waiting(&self) -> usize {
-        lock(&self.waiters).len()
+        lock(&self.queue.waiters).len()
+    }
+
+    /// The log is closed: lets everyone go who still waits.
+    pub(super) fn release_closed(&self) {
+        let durable = self.flusher.durable();
+        for (waits_for, waiting) in lock(&self.queue.waiters).take_all() {
+            release(waiting.held, Why::LogClosed { waits_for, durable });
+        }
     }
 
     /// Takes out everyone who waits: for those who get no acknowledgement (the server became a replica).
     pub(super) fn take_waiting(&self) -> Vec<Waiting> {
-        lock(&self.waiters).take_all()
+        lock(&self.queue.waiters).take_all().into_iter().map(|(_, waiting)| waiting).collect()
     }
 }

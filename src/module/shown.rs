@@ -1,10 +1,11 @@
 //! What replies show of changes that are not durable yet.
 
+use crate::core::ack::Why;
 use crate::core::leaf::Args;
 use crate::core::reads::{self, Reads};
 use crate::ffi::{Ctx, Filter};
 use crate::log::Lsn;
-use crate::module::release::Waiting;
+use crate::module::release::{Waiting, release};
 use crate::module::units::now_ms;
 use crate::module::{Module, UnitHold};
 
@@ -120,7 +121,7 @@ impl Module {
                 self.counters.reads_blocked += 1;
                 log.wait(lsn, Waiting { client, held });
             }
-            _ => held.release(),
+            _ => release(held, Why::NothingShown),
         }
     }
 

@@ -1,11 +1,12 @@
 //! Units at their end: images are read, the unit gets its position, and its replies begin to wait.
 
+use crate::core::ack::Why;
 use crate::core::dirty::DbKey;
 use crate::core::unit::Unit;
 use crate::ffi::{CallMode, Ctx, ReplyKind, client_info};
 use crate::log::Lsn;
 use crate::module::config::{Setting, value};
-use crate::module::release::{Release, Waiting};
+use crate::module::release::{Release, Waiting, release};
 use crate::module::settle::Announced;
 use crate::module::{Module, broken, life, server, with};
 use std::collections::HashSet;
@@ -307,7 +308,7 @@ impl Module {
 
     /// Lets the running unit's replies go without waiting: there is no log (any more) to wait for.
     pub(super) fn drop_holds(&mut self) {
-        self.unit_holds.drain(..).for_each(|hold| hold.held.release());
+        self.unit_holds.drain(..).for_each(|hold| release(hold.held, Why::NotActive));
         self.unit_waits = false;
         self.unit_waiters.clear();
         self.unit_reads = None;

@@ -5,14 +5,14 @@
 
 use super::begin::NoLog;
 use super::{IfLost, Visible, begin, end};
+use crate::core::ack::Why;
 use crate::ffi::{
-    ChildResult, Ctx, Held, Level, LoadingPhase, descriptor_path, fork_child, kill_child, log, save_rdb,
-    wake_event_loop,
+    ChildResult, Ctx, Level, LoadingPhase, descriptor_path, fork_child, kill_child, log, save_rdb, wake_event_loop,
 };
 use crate::log::{Begin, LogError, Lsn, NewBase};
 use crate::module::gate::GatedFile;
 use crate::module::points::{self, Point};
-use crate::module::release::Release;
+use crate::module::release::{Release, release};
 use crate::module::units::finish_unit;
 use crate::module::{Module, with};
 use crate::rdb;
@@ -163,7 +163,7 @@ pub(super) fn begin_anew(ctx: Ctx<'_>) -> Result<(), NoLog> {
             with(|module| module.bases.last = Err(reason.clone()));
         }
     }
-    asked.into_iter().for_each(Held::release);
+    asked.into_iter().for_each(|held| release(held, Why::Own));
     outcome
 }
 
@@ -349,7 +349,7 @@ fn ended(outcome: Result<(), String>) {
         }
         Some(asked)
     });
-    asked.flatten().into_iter().flatten().for_each(Held::release);
+    asked.flatten().into_iter().flatten().for_each(|held| release(held, Why::Own));
 }
 
 impl Module {

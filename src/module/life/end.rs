@@ -3,8 +3,10 @@
 use super::begin::rest_of;
 use super::rest::Rest;
 use super::{Life, LogFolder, Visible, base, begin, fatal};
-use crate::ffi::{Ctx, Held, Level, log, unregister_hooks};
+use crate::core::ack::Why;
+use crate::ffi::{Ctx, Level, log, unregister_hooks};
 use crate::module::points::{self, Point};
+use crate::module::release::release;
 use crate::module::settle::Announced;
 use crate::module::units::finish_unit;
 use crate::module::{gate, notify, replace, scripts, second_server, with};
@@ -90,16 +92,16 @@ pub(super) fn stop_log(ctx: Ctx<'_>) -> Option<Rest> {
     if let Some(error) = folder.as_ref().and_then(LogFolder::seal_error) {
         log(Level::Warning, &format!("all of the log is durable, but it could not be marked as closed: {error}"));
     }
-    logging.log.take_waiting().into_iter().for_each(|waiting| waiting.held.release());
+    logging.log.release_closed();
     notify::publish_all(ctx);
     with(|module| {
         module.drop_holds();
         module.bases.last = Err("the log was closed".into());
     });
-    logging.asked.into_iter().for_each(Held::release);
+    logging.asked.into_iter().for_each(|held| release(held, Why::Own));
     match logging.visible {
         Visible::WithItsBase { waiting, alone, .. } => {
-            waiting.into_iter().for_each(|waiting| waiting.held.release());
+            waiting.into_iter().for_each(|waiting| release(waiting.held, Why::Own));
             // The log from before is still the one that a start would find.
             Some(rest_of(folder?, Some(alone)))
         }

@@ -3,8 +3,10 @@
 use super::begin::{begin_log, is_enabled, take_rest};
 use super::rest::{Origin, Rest};
 use super::{Failing, IfLost, Life, OpenedFolder, State, end, fail};
+use crate::core::ack::Why;
 use crate::ffi::{CallMode, Ctx, Level, ReplyKind, ServerInfo, log};
 use crate::module::points::{self, Point};
+use crate::module::release::release;
 use crate::module::role::{Role, role_at_start};
 use crate::module::{recovery, server, with};
 
@@ -98,7 +100,7 @@ fn demote(ctx: Ctx<'_>) {
     with(|module| module.notices.take_all());
     for waiting in log_open.iter().flat_map(|log| log.take_waiting()) {
         ctx.close_client(waiting.client);
-        waiting.held.release();
+        release(waiting.held, Why::Demoted);
     }
     // The server has ended the wait of those, too, whose reply was let go a moment ago, and lost the reply.
     for client in log_open.iter().flat_map(|log| log.take_leaving()) {
