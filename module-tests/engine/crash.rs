@@ -3,12 +3,11 @@
 //! A model keeps every unit ever handed to the log and how many of them were reported durable. After each crash the log
 //! must hold whole units only, in order, without a gap, and at least those that were reported.
 //!
-//! `WBL_SEED=n` runs one seed, `WBL_SEEDS=n` the first n.
+//! `WBL_SEED=n` runs one seed, `WBL_TIMES=n` n times as many.
 
 use crate::support::{UNIX_MS, errno, go_on};
-use std::ops::Range;
 use valkey_wbl::log::resp::{Commands, push_command};
-use valkey_wbl::log::sim::{Effect, Random, SimDisk};
+use valkey_wbl::log::sim::{Effect, Random, SimDisk, seeds};
 use valkey_wbl::log::{Batch, LogError, LogWriter, Lsn, NewBase, Opened, Options, StorageFile, Verdict, open};
 
 const NEVER: u64 = u64::MAX;
@@ -21,14 +20,6 @@ impl Drop for Case {
         if std::thread::panicking() {
             eprintln!("failed case: {}", self.0);
         }
-    }
-}
-
-fn seeds(default: u64) -> Range<u64> {
-    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-    match number("WBL_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("WBL_SEEDS").unwrap_or(default),
     }
 }
 
@@ -199,7 +190,7 @@ fn check_image(disk: &SimDisk, model: &Model, options: &Options) {
 
 #[test]
 fn several_generations_survive_crashes_anywhere() {
-    for seed in seeds(4000) {
+    for seed in seeds(0, 4000) {
         let _case = Case(format!("WBL_SEED={seed}"));
         let (mut random, options) = (Random::new(seed), options(seed));
         let (mut disk, mut model) = (SimDisk::new(), Model::default());
@@ -217,7 +208,7 @@ fn several_generations_survive_crashes_anywhere() {
 
 #[test]
 fn a_crash_at_every_operation_keeps_what_was_reported() {
-    for seed in seeds(40) {
+    for seed in seeds(0, 40) {
         let options = options(seed);
         let (mut first_disk, mut first_model) = (SimDisk::new(), Model::default());
         // Every second seed crashes in a later life, with a log that is there.
@@ -249,7 +240,7 @@ fn a_crash_at_every_operation_keeps_what_was_reported() {
 /// all that is readable must be made durable again: the kernel may call bytes clean that it lost.
 #[test]
 fn a_failure_at_every_operation_reports_nothing_that_is_not_there() {
-    for seed in seeds(40) {
+    for seed in seeds(0, 40) {
         let options = options(seed);
         let total = {
             let (disk, mut model) = (SimDisk::new(), Model::default());

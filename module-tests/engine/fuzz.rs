@@ -1,13 +1,13 @@
 //! The reader over damaged folders of both formats. Whatever becomes of the files: no panic, no hang, never other data;
 //! less data only where it cannot have been acknowledged, or where no trace of it is left.
 //!
-//! `WBL_FUZZ=long` tries every value of every byte and a million random edits; `WBL_SEED=n` begins the random edits
-//! with seed n.
+//! `WBL_TIMES=n` makes n times as many random edits, and from 2 on tries every value of every byte; `WBL_SEED=n` makes
+//! the random edits of seed n alone.
 
 use crate::support::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use valkey_wbl::log::sim::{Random, SimDisk};
+use valkey_wbl::log::sim::{Random, SimDisk, seeds, times};
 use valkey_wbl::log::{Batch, Begin, LogError, LogWriter, MANIFEST_NAME, NewBase, Verdict, segment_name};
 
 /// The values that a byte is set to in the short form, besides those of its own flipped bits.
@@ -16,7 +16,7 @@ const BYTES: [u8; 9] = [0, b'\n', b'\r', b' ', b'#', b'.', b'0', b'A', 0xff];
 const SECTORS: [usize; 3] = [16, 100, 512];
 
 fn is_long() -> bool {
-    std::env::var("WBL_FUZZ").is_ok_and(|form| form == "long")
+    times() > 1
 }
 
 /// A folder, and what is known of it.
@@ -267,11 +267,9 @@ fn a_change_of_a_segment_of_format_1_loses_only_what_nothing_proves() {
 
 #[test]
 fn random_changes_give_no_other_data() {
-    let count = if is_long() { 1_000_000 } else { 20_000 };
-    let first = std::env::var("WBL_SEED").ok().map_or(0, |seed| seed.parse().expect("a number"));
     for folder in [format_2(true), format_2(false), version_1()] {
         let mut counts = Counts::new();
-        (first..first + count).for_each(|seed| folder.try_random(&mut counts, seed));
+        seeds(0, 20_000).for_each(|seed| folder.try_random(&mut counts, seed));
         print(&counts, folder.name);
     }
 }

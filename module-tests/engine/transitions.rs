@@ -4,7 +4,7 @@
 //! A base holds the bytes of the units that it stands for, so that what a folder holds can be compared as a whole.
 
 use crate::support::*;
-use valkey_wbl::log::sim::{Effect, Random, SimDisk};
+use valkey_wbl::log::sim::{Effect, Random, SimDisk, seeds};
 use valkey_wbl::log::{Begin, LogError, LogWriter, NewBase, Options, Verdict, open};
 
 /// What a start finds; `None` where there is no log.
@@ -310,8 +310,8 @@ fn a_crash_in_any_transition_leaves_the_old_or_the_new_state() {
 /// Crashes in each later life, too: what one leaves is what the next begins with.
 #[test]
 fn transitions_in_any_order_survive_crashes_anywhere() {
-    let seeds = std::env::var("WBL_SEEDS").ok().map_or(3000, |text| text.parse().expect("a number"));
-    for seed in 0..seeds {
+    let all = seeds(0, 3000);
+    for seed in all.clone() {
         let mut random = Random::new(seed);
         let mut disk = SimDisk::new();
         // What may be found: a start that did not come to its end has shown nothing to anybody, so that a crash may
@@ -347,7 +347,7 @@ fn transitions_in_any_order_survive_crashes_anywhere() {
             assert!(possible.contains(&found), "seed {seed}, step {step}, kind {kind}: {found:?}");
         }
     }
-    println!("{seeds} seeds");
+    println!("seeds {all:?}");
 }
 
 /// The states that a life may leave, the last where it comes to its end.

@@ -1,13 +1,14 @@
 //! Servers that are killed while many clients write: all that was acknowledged must be there afterwards.
 //!
-//! `WBL_CRASH_ROUNDS` sets the kills per server version, `WBL_SEED` the choices.
+//! `WBL_TIMES` multiplies the kills per server version, `WBL_SEED` sets the choices.
 
 use crate::harness::crash::maintenance::Maintenance;
 use crate::harness::crash::{self, Group};
 use std::fs::OpenOptions;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::harness::{Rng, Server, ServerBuilder, Version, each_version};
+use crate::harness::{Random, Server, ServerBuilder, Version, each_version};
+use valkey_wbl::log::sim::times;
 
 const ROUNDS: u64 = 12;
 /// A stock server needs fewer to show that the clients and their models are right.
@@ -21,25 +22,22 @@ const LOST_BYTES: u64 = 16 * 1024;
 
 each_version! {
     fn kills_under_load_lose_nothing_that_was_acknowledged_and_tear_no_unit(version: Version) {
-        let mut rng = Rng::of_test(&format!("crash of {}", version.text()));
-        let rounds = match std::env::var("WBL_CRASH_ROUNDS") {
-            Ok(text) => text.parse().expect("WBL_CRASH_ROUNDS is a number"),
-            Err(_) => ROUNDS,
-        };
+        let mut rng = Random::of_test(&format!("crash of {}", version.text()));
+        let rounds = ROUNDS * times();
         let mut groups = crash::all_groups(&mut rng, READS_ARE_HELD);
         groups.push(Box::new(Maintenance::new(&mut rng)));
         run(ServerBuilder::with_module(version).start(), rounds, groups, rng, vary_module);
     }
 
     fn kills_under_load_of_a_stock_server_with_appendfsync_always_lose_nothing(version: Version) {
-        let mut rng = Rng::of_test(&format!("stock crash of {}", version.text()));
+        let mut rng = Random::of_test(&format!("stock crash of {}", version.text()));
         let groups = crash::all_groups(&mut rng, true);
         run(stock(version), STOCK_ROUNDS, groups, rng, |builder, _| builder);
     }
 
     // The canary: a check that cannot fail would prove nothing.
     fn the_loss_of_the_end_of_a_stock_log_is_noticed(version: Version) {
-        let mut rng = Rng::of_test(&format!("canary of {}", version.text()));
+        let mut rng = Random::of_test(&format!("canary of {}", version.text()));
         let mut server = stock(version);
         let mut groups = crash::all_groups(&mut rng, true);
         prepare(&server, &mut groups);
@@ -71,8 +69,8 @@ fn run(
     mut server: Server,
     rounds: u64,
     mut groups: Vec<Box<dyn Group>>,
-    mut rng: Rng,
-    vary: fn(ServerBuilder, &mut Rng) -> ServerBuilder,
+    mut rng: Random,
+    vary: fn(ServerBuilder, &mut Random) -> ServerBuilder,
 ) {
     prepare(&server, &mut groups);
     for round in 1..=rounds {
@@ -91,7 +89,7 @@ fn prepare(server: &Server, groups: &mut [Box<dyn Group>]) {
 }
 
 /// Each round runs with another number of I/O threads and other sizes of segments.
-fn vary_module(builder: ServerBuilder, rng: &mut Rng) -> ServerBuilder {
+fn vary_module(builder: ServerBuilder, rng: &mut Random) -> ServerBuilder {
     let threads = if rng.one_in(3) { "3" } else { "1" };
     let segment_bytes = ["65536", "1048576", "67108864"][rng.below(3) as usize];
     builder.set("io-threads", threads).set("wbl.segment-bytes", segment_bytes)

@@ -1,16 +1,17 @@
 //! Random concurrent clients, a durable offset that is frozen and freed at random, and crashes that take away all that
 //! was not durable: one order per key must explain all that anybody was told, recoveries included.
 //!
-//! `WBL_SEED` sets the choices, `WBL_HISTORY_ROUNDS` the crashes per server version.
+//! `WBL_SEED` sets the choices, `WBL_TIMES` multiplies the crashes per server version.
 
 use crate::harness::history::clients::{self, Histories, Shared, Way};
 use crate::harness::history::{Effect, Operation, Reply, linear};
 use crate::harness::resp::encode;
-use crate::harness::{RawConnection, Rng, Server, ServerBuilder, Value, Version, each_version};
+use crate::harness::{Random, RawConnection, Server, ServerBuilder, Value, Version, each_version};
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
+use valkey_wbl::log::sim::times;
 
 const ROUNDS: u64 = 6;
 const CLIENTS: usize = 8;
@@ -19,18 +20,15 @@ const TAIL: usize = 16;
 
 each_version! {
     fn whatever_anybody_was_shown_is_explained_by_one_order_that_survives_crashes(version: Version) {
-        let rounds = match std::env::var("WBL_HISTORY_ROUNDS") {
-            Ok(text) => text.parse().expect("WBL_HISTORY_ROUNDS is a number"),
-            Err(_) => ROUNDS,
-        };
-        let rng = Rng::of_test(&format!("history of {}", version.text()));
+        let rounds = ROUNDS * times();
+        let rng = Random::of_test(&format!("history of {}", version.text()));
         let findings = Run::new(version, rng, 0).rounds(rounds);
         assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), findings.join("\n"));
     }
 
     // The canary: a check that cannot fail would prove nothing.
     fn the_loss_of_what_was_durable_is_noticed(version: Version) {
-        let rng = Rng::of_test(&format!("history canary of {}", version.text()));
+        let rng = Random::of_test(&format!("history canary of {}", version.text()));
         let findings = Run::new(version, rng, 40).rounds(1);
         assert!(!findings.is_empty(), "nobody missed what was cut off");
     }
@@ -38,14 +36,14 @@ each_version! {
 
 struct Run {
     server: Server,
-    rng: Rng,
+    rng: Random,
     shared: Shared,
     /// Frames that the crash takes away though they were durable.
     stolen_frames: usize,
 }
 
 impl Run {
-    fn new(version: Version, rng: Rng, stolen_frames: usize) -> Run {
+    fn new(version: Version, rng: Random, stolen_frames: usize) -> Run {
         let shared = Shared::new(names("r", 4), names("l", 2));
         Run { server: ServerBuilder::with_module(version).start(), rng, shared, stolen_frames }
     }

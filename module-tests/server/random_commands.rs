@@ -1,7 +1,6 @@
 //! What a server holds before it is killed and afterwards is the same, whatever commands led to it.
 //!
-//! `WBL_SEED` replays one seed; `WBL_SEEDS` and `WBL_COMMANDS` make it longer; `WBL_SHRINK` is the time (in seconds)
-//! to look for a shorter failing sequence.
+//! `WBL_SEED` replays one seed, `WBL_TIMES` multiplies their number.
 
 use crate::harness::differential::regressions;
 use crate::harness::differential::run::{Kind, Plan, Variant, seeds};

@@ -1,6 +1,6 @@
 //! INCR of counters of one client and of one that all share, and readers: what they were shown must stay true.
 
-use super::super::rng::Rng;
+use super::super::Random;
 use super::{Client, Group, Session, assert_between};
 use redis::{Commands, Connection, RedisResult};
 
@@ -13,7 +13,7 @@ pub struct Counters {
 
 struct Writer {
     name: usize,
-    rng: Rng,
+    rng: Random,
     own: u64,
     shared_share: u64,
     shared_seen: u64,
@@ -32,7 +32,7 @@ struct Reader {
 }
 
 impl Counters {
-    pub fn new(count: usize, reader: bool, rng: &mut Rng) -> Counters {
+    pub fn new(count: usize, reader: bool, rng: &mut Random) -> Counters {
         let writer = |name| Writer { name, rng: rng.fork(), own: 0, shared_share: 0, shared_seen: 0, in_flight: None };
         Counters { writers: (0..count).map(writer).collect(), reader: reader.then(Reader::default) }
     }

@@ -1,6 +1,6 @@
 //! Keys with an expiry time: far away, where it must be kept to the millisecond, and so near that it passes.
 
-use super::super::rng::Rng;
+use super::super::Random;
 use super::super::{PATIENCE, wait_until};
 use super::{Client, Group, Session};
 use redis::{Commands, Connection, RedisResult};
@@ -13,7 +13,7 @@ pub struct Expiry {
 
 struct Expiring {
     name: usize,
-    rng: Rng,
+    rng: Random,
     number: u64,
     /// What is known of each key: its value and its expiry time (-1: it has none).
     far: [Option<(u64, i64)>; KEY_COUNT],
@@ -37,7 +37,7 @@ enum Kind {
 }
 
 impl Expiry {
-    pub fn new(count: usize, rng: &mut Rng) -> Expiry {
+    pub fn new(count: usize, rng: &mut Random) -> Expiry {
         let client = |name| Expiring {
             name,
             rng: rng.fork(),

@@ -1,6 +1,6 @@
 //! RPUSH onto lists of one client and onto a list that all share.
 
-use super::super::rng::Rng;
+use super::super::Random;
 use super::{Client, Group, Session, assert_between};
 use redis::{Commands, Connection, RedisResult};
 
@@ -12,7 +12,7 @@ pub struct Lists {
 
 struct Writer {
     name: usize,
-    rng: Rng,
+    rng: Random,
     /// Elements in the own list, and of this client in the shared one: they are numbered from 0 on.
     own_count: u64,
     shared_count: u64,
@@ -26,7 +26,7 @@ enum Target {
 }
 
 impl Lists {
-    pub fn new(count: usize, rng: &mut Rng) -> Lists {
+    pub fn new(count: usize, rng: &mut Random) -> Lists {
         let writer = |name| Writer { name, rng: rng.fork(), own_count: 0, shared_count: 0, in_flight: None };
         Lists { writers: (0..count).map(writer).collect() }
     }

@@ -1,6 +1,6 @@
 //! A client that asks the module for the durable position all the time, and for a checkpoint now and then.
 
-use super::super::rng::Rng;
+use super::super::Random;
 use super::{Client, Group, Session};
 use redis::{Connection, RedisResult};
 
@@ -8,12 +8,12 @@ use redis::{Connection, RedisResult};
 const CHECKPOINT_ONE_IN: u64 = 100;
 
 pub struct Maintenance {
-    rng: Rng,
+    rng: Random,
     durable: u64,
 }
 
 impl Maintenance {
-    pub fn new(rng: &mut Rng) -> Maintenance {
+    pub fn new(rng: &mut Random) -> Maintenance {
         Maintenance { rng: rng.fork(), durable: 0 }
     }
 

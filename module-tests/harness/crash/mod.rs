@@ -13,7 +13,7 @@ pub mod queues;
 pub mod streams;
 pub mod units;
 
-use super::rng::Rng;
+use super::Random;
 use super::server::{Server, connect};
 use super::{PATIENCE, RawConnection, wait_until};
 use redis::{Connection, RedisResult};
@@ -63,7 +63,7 @@ pub trait Group {
 }
 
 /// All groups: more than 16 clients. With `readers`, what clients read is checked, too.
-pub fn all_groups(rng: &mut Rng, readers: bool) -> Vec<Box<dyn Group>> {
+pub fn all_groups(rng: &mut Random, readers: bool) -> Vec<Box<dyn Group>> {
     vec![
         Box::new(lists::Lists::new(3, rng)),
         Box::new(counters::Counters::new(2, readers, rng)),

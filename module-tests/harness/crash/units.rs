@@ -1,6 +1,6 @@
 //! Transactions and scripts over several keys and databases: they happen as a whole or not at all.
 
-use super::super::rng::Rng;
+use super::super::Random;
 use super::{Client, Group, Session, assert_between};
 use redis::{Commands, Connection, RedisResult};
 
@@ -99,7 +99,7 @@ pub struct Scripts {
 
 struct Scripted {
     name: usize,
-    rng: Rng,
+    rng: Random,
     count: u64,
     /// What the last acknowledged run returned: a time and a random choice.
     last: Option<(String, String)>,
@@ -107,7 +107,7 @@ struct Scripted {
 }
 
 impl Scripts {
-    pub fn new(count: usize, rng: &mut Rng) -> Scripts {
+    pub fn new(count: usize, rng: &mut Random) -> Scripts {
         let client = |name| Scripted { name, rng: rng.fork(), count: 0, last: None, in_flight: false };
         Scripts { clients: (0..count).map(client).collect() }
     }

@@ -2,7 +2,7 @@
 
 use super::words::{NOW_MS, NOW_S, Word, Words, words};
 use super::{LIBRARY, SCRIPT, Step};
-use crate::harness::{Rng, Version};
+use crate::harness::{Random, Version};
 
 /// Names of each type, and of those that all types share.
 const KEYS_PER_TYPE: u64 = 8;
@@ -23,7 +23,7 @@ enum Place {
 }
 
 pub struct Generator {
-    rng: Rng,
+    rng: Random,
     version: Version,
     /// Leave out what the server's own AOF does not log exactly.
     only_exact_in_aof: bool,
@@ -35,7 +35,7 @@ pub struct Generator {
 
 /// Steps of about so many commands.
 pub fn steps(seed: u64, version: Version, only_exact_in_aof: bool, commands: usize) -> Vec<Step> {
-    let rng = Rng::seeded(seed);
+    let rng = Random::new(seed);
     let mut generator = Generator { rng, version, only_exact_in_aof, next_id: 1, ids: vec!["1-1".into()] };
     let (mut steps, mut count) = (Vec::new(), 0);
     while count < commands {
@@ -230,7 +230,7 @@ impl Generator {
             11 => vec![0, 1, 0xff, self.rng.below(256) as u8],
             12 => Vec::new(),
             13 => vec![b'a' + self.rng.below(26) as u8; 60 + self.rng.below(80) as usize],
-            14 => (self.rng.next() as i64).word(),
+            14 => (self.rng.next_u64() as i64).word(),
             _ => "*3".word(),
         }
     }

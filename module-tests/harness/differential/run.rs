@@ -6,7 +6,12 @@ use super::{Step, generate};
 use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, wait_until};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use valkey_wbl::log::sim;
 
+/// Commands of one seed.
+const COMMANDS: usize = 5000;
+/// What may be spent on making a failing sequence shorter.
+const SHRINKING: Duration = Duration::from_secs(20);
 /// Commands on their way at once.
 const PIPELINE: usize = 48;
 /// Longer than all short expiry times.
@@ -47,21 +52,14 @@ pub struct Plan {
     pub variant: Variant,
 }
 
-/// Runs seeds of this variant; `WBL_SEED` gives the first one (and then one only), `WBL_SEEDS` their number,
-/// `WBL_COMMANDS` how long each is, `WBL_SHRINK` how many seconds may be spent on making a failing one shorter.
+/// Runs this many seeds of this variant.
 pub fn seeds(plan: &Plan, count: u64) {
-    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-    let given = number("WBL_SEED");
-    let first = given.unwrap_or(1000 * (1 + plan.variant as u64));
-    let count = number("WBL_SEEDS").unwrap_or(if given.is_some() { 1 } else { count });
-    let commands = number("WBL_COMMANDS").unwrap_or(5000) as usize;
-    let patience = Duration::from_secs(number("WBL_SHRINK").unwrap_or(20));
-    for seed in first..first + count {
-        let steps = generate::steps(seed, plan.version, plan.kind == Kind::Stock, commands);
-        println!("{:?} {:?} {:?} WBL_SEED={seed} WBL_COMMANDS={commands}", plan.version, plan.kind, plan.variant);
+    for seed in sim::seeds(1000 * (1 + plan.variant as u64), count) {
+        let steps = generate::steps(seed, plan.version, plan.kind == Kind::Stock, COMMANDS);
+        println!("{:?} {:?} {:?} WBL_SEED={seed}", plan.version, plan.kind, plan.variant);
         if let Err(failure) = plan.run(&steps) {
-            let mut report = format!("WBL_SEED={seed} WBL_COMMANDS={commands}: {}", failure.report(&steps));
-            if let Some((steps, failure)) = plan.shrink(&steps, patience) {
+            let mut report = format!("WBL_SEED={seed}: {}", failure.report(&steps));
+            if let Some((steps, failure)) = plan.shrink(&steps, SHRINKING) {
                 report += &format!("\n\nThe same or another failure with fewer steps: {}", failure.report(&steps));
                 report += "\nall of its steps:";
                 steps.iter().for_each(|step| report += &format!("\n  {}", step.text()));

@@ -1,7 +1,7 @@
 //! Clients that do random things and write down what they were told.
 
 use super::{Effect, Operation, Reply};
-use crate::harness::rng::Rng;
+use crate::harness::Random;
 use crate::harness::{RawConnection, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -79,7 +79,7 @@ impl Step {
 }
 
 /// Works until the server is gone.
-pub fn run(socket: &Path, client: usize, shared: &Shared, ways: &[Way], mut rng: Rng) -> Histories {
+pub fn run(socket: &Path, client: usize, shared: &Shared, ways: &[Way], mut rng: Random) -> Histories {
     let mut histories = Histories::new();
     let Ok(mut connection) = RawConnection::open(socket) else { return histories };
     if client % 2 == 1 {
@@ -118,7 +118,7 @@ pub fn run(socket: &Path, client: usize, shared: &Shared, ways: &[Way], mut rng:
     }
 }
 
-fn step(shared: &Shared, rng: &mut Rng) -> Step {
+fn step(shared: &Shared, rng: &mut Random) -> Step {
     let is_list = rng.one_in(4);
     let keys = if is_list { &shared.lists } else { &shared.registers };
     let key = keys[rng.below(keys.len() as u64) as usize].clone();

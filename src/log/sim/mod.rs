@@ -14,7 +14,7 @@ mod operations;
 mod random;
 
 pub use operations::{SimFile, SimLock};
-pub use random::Random;
+pub use random::{Random, seeds, times};
 
 use std::collections::BTreeMap;
 use std::io;
