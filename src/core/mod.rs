@@ -9,6 +9,7 @@ pub mod client;
 pub mod deadlines;
 pub mod dirty;
 pub mod leaf;
+pub mod leaving;
 pub mod names;
 pub mod notices;
 pub mod pending;

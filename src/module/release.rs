@@ -1,6 +1,7 @@
 //! The one way out for replies, and the open log with those who wait for it.
 
 use crate::core::ack::Why;
+use crate::core::leaving::Leaving;
 use crate::core::waiters::Waiters;
 use crate::ffi::{Held, wake_event_loop};
 use crate::log::{Flusher, LogError, LogWriter, Lsn};
@@ -25,15 +26,6 @@ pub(super) fn release(held: Held, why: Why) {
     held.release();
 }
 
-/// Clients whose replies were let go, in this iteration and in the one before. The server takes that up at the end of
-/// an iteration; until then the client is blocked in its eyes.
-#[derive(Default)]
-struct Leaving {
-    clients: Mutex<[Vec<u64>; 2]>,
-    /// There are any. Changes under the lock.
-    any: AtomicBool,
-}
-
 /// The open log and its waiters.
 pub(super) struct Release {
     flusher: Flusher<GatedStorage>,
@@ -47,7 +39,9 @@ pub(super) struct Release {
 #[derive(Default)]
 struct Queue {
     waiters: Mutex<Waiters<Waiting>>,
-    leaving: Leaving,
+    leaving: Mutex<Leaving>,
+    /// Some are leaving. Changes under their lock.
+    any_leaving: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -57,21 +51,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Queue {
     /// Releases everyone whose position is durable. Any thread.
     fn release_up_to(&self, durable: Lsn) {
-        let released = {
+        let (released, turn) = {
             let mut waiters = lock(&self.waiters);
             let released = waiters.take_up_to(durable);
             if released.is_empty() {
                 return;
             }
             // Under the same lock: each client is found in one of the two.
-            let mut leaving = lock(&self.leaving.clients);
-            leaving[0].extend(released.iter().map(|(_, waiting)| waiting.client));
-            self.leaving.any.store(true, Ordering::Release);
-            released
+            let turn = lock(&self.leaving).begin(released.iter().map(|(_, waiting)| waiting.client).collect());
+            self.any_leaving.store(true, Ordering::Release);
+            (released, turn)
         };
         for (waits_for, waiting) in released {
             release(waiting.held, Why::Durable { waits_for, durable });
         }
+        lock(&self.leaving).finish(turn);
     }
 }
 
@@ -125,18 +119,17 @@ impl Release {
 
     /// The event loop is at the end of an iteration: the server has taken up what was let go before.
     pub(super) fn iteration_ended(&self) {
-        if !self.queue.leaving.any.load(Ordering::Acquire) {
+        if !self.queue.any_leaving.load(Ordering::Acquire) {
             return;
         }
-        let mut leaving = lock(&self.queue.leaving.clients);
-        leaving.swap(0, 1);
-        leaving[0].clear();
-        self.queue.leaving.any.store(!leaving[1].is_empty(), Ordering::Release);
+        let mut leaving = lock(&self.queue.leaving);
+        leaving.iteration_ended();
+        self.queue.any_leaving.store(!leaving.is_empty(), Ordering::Release);
     }
 
     /// Takes the clients whose replies were let go and may not have left.
     pub(super) fn take_leaving(&self) -> Vec<u64> {
-        std::mem::take(&mut *lock(&self.queue.leaving.clients)).concat()
+        lock(&self.queue.leaving).take_all()
     }
 
     /// Has the event loop woken when the durable position moves next. Read the position afterwards.
