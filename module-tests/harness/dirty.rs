@@ -43,15 +43,16 @@ impl Touch {
         }
     }
 
-    /// Runs the commands, each on a connection of its own, as the replies may be held. Returns those connections.
-    pub fn run(&self, server: &Server, control: &mut RawConnection) -> Vec<RawConnection> {
+    /// Runs the commands, each on a connection of its own because the replies may be held, and has each settle. Returns
+    /// those connections.
+    pub fn run(&self, server: &Server, mut settle: impl FnMut()) -> Vec<RawConnection> {
         let step = |words: &Vec<Vec<u8>>| {
             let mut connection = server.raw();
             if self.database != 0 {
                 connection.run(&format!("SELECT {}", self.database));
             }
             connection.send(words);
-            settle(control);
+            settle();
             connection
         };
         self.steps.iter().map(step).collect()

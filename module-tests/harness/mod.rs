@@ -7,6 +7,7 @@ pub mod dataset;
 pub mod differential;
 pub mod dirty;
 pub mod history;
+pub mod lever;
 pub mod log_watch;
 pub mod paths;
 pub mod points;
@@ -26,10 +27,11 @@ pub mod wait;
 pub mod writers;
 
 pub use cluster::Cluster;
+pub use lever::{FrozenDisk, Lever};
 pub use paths::Version;
 pub use raw::RawConnection;
 pub use resp::Value;
-pub use scene::{Lever, Scene};
+pub use scene::Scene;
 pub use sentinels::Sentinels;
 pub use server::{Server, ServerBuilder};
 pub use shards::Shards;
@@ -64,3 +66,36 @@ macro_rules! each_version {
     )+};
 }
 pub(crate) use each_version;
+
+/// Makes one test per server version and way to stop the disk of `fn name(version: Version, lever: Lever) { .. }`.
+macro_rules! each_lever {
+    ($($(#[$attribute:meta])* fn $name:ident($version:ident: Version, $lever:ident: Lever) $body:block)+) => {$(
+        $(#[$attribute])*
+        mod $name {
+            use super::*;
+
+            fn on($version: Version, $lever: Lever) $body
+
+            #[test]
+            fn paused_valkey_8_1() {
+                on(Version::V8_1, Lever::Pause);
+            }
+
+            #[test]
+            fn paused_valkey_9_1() {
+                on(Version::V9_1, Lever::Pause);
+            }
+
+            #[test]
+            fn gated_valkey_8_1() {
+                on(Version::V8_1, Lever::Sync);
+            }
+
+            #[test]
+            fn gated_valkey_9_1() {
+                on(Version::V9_1, Lever::Sync);
+            }
+        }
+    )+};
+}
+pub(crate) use each_lever;

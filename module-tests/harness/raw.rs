@@ -161,16 +161,21 @@ impl RawConnection {
         let start = Instant::now();
         loop {
             let last = start.elapsed() >= GRACE;
-            let received = self.receive();
-            if !self.buffer.is_empty() {
-                return Err(format!("bytes arrived: {}", self.buffer.escape_ascii()));
-            }
-            received.map_err(|error| format!("the connection is gone: {error}"))?;
+            self.received_nothing()?;
             if last {
                 return Ok(());
             }
             std::thread::sleep(GRACE / 5);
         }
+    }
+
+    /// Says which bytes have arrived.
+    pub fn received_nothing(&mut self) -> Result<(), String> {
+        let received = self.receive();
+        if !self.buffer.is_empty() {
+            return Err(format!("bytes arrived: {}", self.buffer.escape_ascii()));
+        }
+        received.map_err(|error| format!("the connection is gone: {error}"))
     }
 
     /// The bytes of the reply that was taken last.

@@ -2,33 +2,15 @@
 
 use super::commands::words;
 use super::server::info_field;
-use super::{PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, wait_until};
+use super::{FrozenDisk, Lever, PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, wait_until};
 use std::collections::BTreeMap;
 
 pub struct Scene {
     pub server: Server,
     pub control: RawConnection,
-    lever: Option<Lever>,
+    lever: Lever,
+    frozen: Option<FrozenDisk>,
 }
-
-/// How a disk is stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lever {
-    /// WBL.DEBUG PAUSE, which the module knows of.
-    Pause,
-    /// Syncs wait, as on a disk that does not answer.
-    Sync,
-}
-
-impl Lever {
-    pub const ALL: [Lever; 2] = [Lever::Pause, Lever::Sync];
-}
-
-/// The gate of the log's syncs is closed while this file exists.
-const GATE: &str = "gate";
-
-/// How long a connection is watched while nobody else may be served.
-const WATCHED: std::time::Duration = std::time::Duration::from_millis(100);
 
 impl Scene {
     pub fn start(version: Version) -> Scene {
@@ -38,7 +20,7 @@ impl Scene {
     pub fn of(builder: ServerBuilder) -> Scene {
         let server = builder.in_memory().start();
         let control = server.raw();
-        Scene { server, control, lever: None }
+        Scene { server, control, lever: Lever::Pause, frozen: None }
     }
 
     /// Runs commands one after the other and waits until they are durable.
@@ -50,41 +32,41 @@ impl Scene {
         self.control.run("WBL.WAIT");
     }
 
-    /// Stops the disk in this way, until [`Scene::thaw`].
-    pub fn freeze(&mut self, lever: Lever) {
-        match lever {
-            Lever::Pause => self.pause(),
-            Lever::Sync => {
-                let file = self.server.folder().join(GATE);
-                std::fs::write(&file, "").expect("a file in the data folder");
-                self.control.run(&format!("WBL.DEBUG SYNC HOLD {}", file.display()));
-            }
-        }
-        self.lever = Some(lever);
+    /// The same, but for the way in which the disk is stopped.
+    pub fn with_lever(mut self, lever: Lever) -> Scene {
+        self.lever = lever;
+        self
+    }
+
+    /// Stops the disk, until [`Scene::thaw`].
+    pub fn freeze(&mut self) {
+        self.frozen = Some(FrozenDisk::freeze(self.lever, &self.server, &mut self.control));
+    }
+
+    /// The same in this way, which stays that of the scene.
+    pub fn freeze_by(&mut self, lever: Lever) {
+        self.lever = lever;
+        self.freeze();
     }
 
     /// Lets the disk go on, also where the main thread waits for it.
     pub fn thaw(&mut self) {
-        match self.lever.take().expect("a frozen disk") {
-            Lever::Pause => self.resume(),
-            Lever::Sync => std::fs::remove_file(self.server.folder().join(GATE)).expect("the gate's file"),
+        self.frozen.take().expect("a frozen disk").thaw(&mut self.control);
+    }
+
+    /// Says which bytes arrive at the client, be it that only it waits or that the loop does.
+    pub fn silence(&mut self, client: &mut RawConnection) -> Result<(), String> {
+        match &self.frozen {
+            Some(frozen) => frozen.silence(&self.server, &mut self.control, client),
+            None => client.silent(&mut self.control),
         }
     }
 
     /// Fails when the client gets anything, be it that only it waits or that the loop does.
     pub fn assert_withheld(&mut self, client: &mut RawConnection, what: &str) {
-        match self.lever.expect("a frozen disk") {
-            Lever::Pause => client.assert_silent(&mut self.control, what),
-            Lever::Sync => client.assert_nothing(WATCHED, what),
+        if let Err(finding) = self.silence(client) {
+            panic!("{what}: {finding}");
         }
-    }
-
-    pub fn pause(&mut self) {
-        self.control.run("WBL.DEBUG PAUSE");
-    }
-
-    pub fn resume(&mut self) {
-        self.control.run("WBL.DEBUG RESUME");
     }
 
     /// A new client that uses this database.
@@ -97,7 +79,7 @@ impl Scene {
     /// Fails unless the command gets no answer.
     pub fn hold(&mut self, client: &mut RawConnection, command: &str) {
         client.send(&split(command));
-        client.assert_silent(&mut self.control, command);
+        self.assert_withheld(client, command);
     }
 
     /// The same for a new client, which waits now.
@@ -115,7 +97,7 @@ impl Scene {
     /// Fails when the command shows anything: it is held, or refused as the server is busy.
     pub fn hidden(&mut self, client: &mut RawConnection, command: &str) {
         client.send(&split(command));
-        if let Err(finding) = client.silent(&mut self.control) {
+        if let Err(finding) = self.silence(client) {
             assert!(finding.contains("BUSY"), "{command}: {finding}");
             client.reply();
         }
@@ -128,7 +110,9 @@ impl Scene {
 
     /// Frees the durable offset, and fails unless the module forgets everything and everybody.
     pub fn end(mut self) -> Server {
-        self.resume();
+        if self.frozen.is_some() {
+            self.thaw();
+        }
         self.assert_idle();
         self.server
     }

@@ -2,10 +2,10 @@
 //! stands still.
 
 use super::commands::{Case, Reads};
-use super::dirty::{Touch, all_keys, keys_of};
+use super::dirty::{Touch, all_keys, keys_of, settle};
 use super::raw::HUNG;
 use super::resp::decode;
-use super::{RawConnection, Server, ServerBuilder, Value, Version};
+use super::{FrozenDisk, Lever, RawConnection, Server, ServerBuilder, Value, Version};
 use std::time::Duration;
 
 /// A server that is silent for so long hangs.
@@ -22,17 +22,19 @@ pub enum Dirty {
     Each,
     /// Only what it does not read.
     Other,
+    /// Nothing: it is held for what it changes.
+    Nothing,
 }
 
 /// Runs all cases and fails with what is wrong.
-pub fn sweep(version: Version, protocol: &str, way: Dirty, cases: &[Case]) {
-    let mut bench = Bench::start(version, protocol);
+pub fn sweep(version: Version, lever: Lever, protocol: &str, way: Dirty, cases: &[Case]) {
+    let mut bench = Bench::start(version, lever, protocol);
     let mut findings = Vec::new();
     for case in cases.iter().filter(|case| case.excluded.is_none()) {
         for finding in bench.check(case, way) {
             findings.push(format!("{protocol}: {} ({}): {finding}", case.call, case.setup.join("; ")));
             if finding.contains(HUNG) {
-                bench = Bench::start(version, protocol);
+                bench = Bench::start(version, lever, protocol);
             }
         }
     }
@@ -43,14 +45,15 @@ pub fn sweep(version: Version, protocol: &str, way: Dirty, cases: &[Case]) {
 struct Bench {
     server: Server,
     stock: Server,
+    lever: Lever,
     protocol: String,
 }
 
 impl Bench {
-    fn start(version: Version, protocol: &str) -> Bench {
+    fn start(version: Version, lever: Lever, protocol: &str) -> Bench {
         let server = ServerBuilder::with_module(version).in_memory().start();
         let stock = ServerBuilder::stock(version).in_memory().start();
-        Bench { server, stock, protocol: protocol.into() }
+        Bench { server, stock, lever, protocol: protocol.into() }
     }
 
     fn check(&self, case: &Case, way: Dirty) -> Vec<String> {
@@ -62,7 +65,7 @@ impl Bench {
             let Some(expected) = expected else { break };
             let trial = Trial::prepare(&self.server, &self.protocol, case, way, index).expect("the same as with stock");
             let dirty = trial.dirty.clone();
-            if let Err(finding) = trial.run_paused(case, held, &expected) {
+            if let Err(finding) = trial.run_frozen(self.lever, case, held, &expected) {
                 findings.push(format!("with {dirty} dirty: {finding}"));
             }
         }
@@ -99,6 +102,10 @@ impl<'a> Trial<'a> {
         let (mut functions, mut elsewhere) = (case.reads == Some(Reads::Functions), false);
         match way {
             // The library alone: a function that reads a key is another case.
+            Dirty::Nothing => {
+                functions = false;
+                keys.clear();
+            }
             Dirty::All | Dirty::Each if functions => keys.clear(),
             Dirty::All | Dirty::Each if keys.is_empty() || case.reads == Some(Reads::Keyspace) => {
                 keys.push(OTHER.into())
@@ -130,28 +137,34 @@ impl<'a> Trial<'a> {
         Some(Trial { server, control, client, words, touches, dirty: dirty.join(", ") })
     }
 
-    fn touch(&mut self) -> Vec<RawConnection> {
-        self.touches.iter().flat_map(|touch| touch.run(self.server, &mut self.control)).collect()
+    fn touch(&mut self, settle: impl Fn(&mut RawConnection)) -> Vec<RawConnection> {
+        let control = &mut self.control;
+        self.touches.iter().flat_map(|touch| touch.run(self.server, || settle(control))).collect()
     }
 
     /// The bytes of the reply, with nothing held.
     fn run(mut self) -> Option<Vec<u8>> {
-        self.touch().into_iter().for_each(|mut toucher| assert!(!toucher.reply().is_error()));
+        self.touch(settle).into_iter().for_each(|mut toucher| assert!(!toucher.reply().is_error()));
         self.client.call(&self.words);
         Some(self.client.last_bytes().to_vec())
     }
 
-    fn run_paused(mut self, case: &Case, held: bool, expected: &[u8]) -> Result<(), String> {
+    fn run_frozen(mut self, lever: Lever, case: &Case, held: bool, expected: &[u8]) -> Result<(), String> {
         self.control.run("WBL.WAIT");
-        self.control.run("WBL.DEBUG PAUSE");
-        let mut touchers = self.touch();
+        let frozen = FrozenDisk::freeze(lever, self.server, &mut self.control);
+        let server = self.server;
+        let mut touchers = self.touch(|control| frozen.settle(server, control));
         self.client.send(&self.words);
-        let seen = if held { self.client.silent(&mut self.control).map(|()| None) } else { self.answer().map(Some) };
+        let seen = if held {
+            frozen.silence(self.server, &mut self.control, &mut self.client).map(|()| None)
+        } else {
+            self.answer().map(Some)
+        };
         if seen.as_ref().is_err_and(|finding| finding.contains(HUNG)) {
             return seen.map(|_| ());
         }
         let early = touchers.iter_mut().any(|toucher| toucher.ready_reply().is_some());
-        self.control.run("WBL.DEBUG RESUME");
+        frozen.thaw(&mut self.control);
         if early {
             return Err(format!("what makes {} dirty is answered at once", self.dirty));
         }

@@ -1,14 +1,14 @@
 //! The same commands on a server with the module and on one without: nobody may be able to tell them apart by their
 //! replies.
 
-use super::dirty::settle;
 use super::raw::HUNG;
 use super::scene::split;
-use super::{PATIENCE, RawConnection, Server, ServerBuilder, Version, wait_until};
+use super::{FrozenDisk, Lever, PATIENCE, RawConnection, Server, ServerBuilder, Version, wait_until};
 use std::time::Duration;
 
 /// A server with the module and a stock server, started with the same settings.
 pub struct Twins {
+    lever: Lever,
     pub server: Server,
     pub stock: Server,
     pub control: RawConnection,
@@ -57,15 +57,15 @@ end
 return redis.call('SELECT', ARGV[1])"#;
 
 impl Twins {
-    pub fn start(version: Version) -> Twins {
-        Twins::of(version, |builder| builder)
+    pub fn start(version: Version, lever: Lever) -> Twins {
+        Twins::of(version, lever, |builder| builder)
     }
 
-    pub fn of(version: Version, change: impl Fn(ServerBuilder) -> ServerBuilder) -> Twins {
+    pub fn of(version: Version, lever: Lever, change: impl Fn(ServerBuilder) -> ServerBuilder) -> Twins {
         let server = change(ServerBuilder::with_module(version)).in_memory().start();
         let stock = change(ServerBuilder::stock(version)).in_memory().start();
         let control = server.raw().with_patience(HANG);
-        Twins { server, stock, control }
+        Twins { lever, server, stock, control }
     }
 
     /// Runs the commands on both, as the administrator, and waits until they are durable.
@@ -79,18 +79,17 @@ impl Twins {
         self.control.run("WBL.WAIT");
     }
 
-    /// Freezes the durable offset and makes all keys of database 0 dirty. The client waits for that.
-    pub fn make_all_dirty(&mut self) -> RawConnection {
-        self.control.run("WBL.DEBUG PAUSE");
+    /// Makes all keys of database 0 dirty while the disk stands still. The client waits for that.
+    fn make_all_dirty(&mut self, frozen: &FrozenDisk) -> RawConnection {
         let mut toucher = self.server.raw();
         toucher.send(&["EVAL", TOUCH_ALL, "0", "0"]);
-        settle(&mut self.control);
+        frozen.settle(&self.server, &mut self.control);
         toucher
     }
 
-    /// Frees the durable offset.
-    pub fn resume(&mut self) {
-        self.control.run("WBL.DEBUG RESUME");
+    /// Lets the disk go on.
+    fn thaw(&mut self, frozen: FrozenDisk) {
+        frozen.thaw(&mut self.control);
         let control = &mut self.control;
         wait_until("the server is not busy", PATIENCE, || !control.call(&["PING"]).is_error());
     }
@@ -111,15 +110,13 @@ impl Twins {
         run_all(&mut administrator, change.end);
 
         self.control.run("WBL.WAIT");
-        let toucher = dirty.then(|| self.make_all_dirty());
-        if !dirty {
-            self.control.run("WBL.DEBUG PAUSE");
-        }
+        let frozen = FrozenDisk::freeze(self.lever, &self.server, &mut self.control);
+        let toucher = dirty.then(|| self.make_all_dirty(&frozen));
         let (mut administrator, mut witness) = (self.server.raw(), self.server.raw().with_patience(HANG));
         let mut client = change.client(&self.server, &mut administrator, before);
         client.send(&words);
-        let silent = client.silent(&mut witness);
-        self.resume();
+        let silent = frozen.silence(&self.server, &mut witness, &mut client);
+        self.thaw(frozen);
         client.try_reply().unwrap_or_else(|error| panic!("{before:?}, {command}: {error}"));
         if let Some(mut toucher) = toucher {
             let reply = toucher.reply();

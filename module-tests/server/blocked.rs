@@ -1,7 +1,7 @@
 //! Clients that wait in BLPOP, XREAD BLOCK and their kin: they are served what is durable, and time-outs, CLIENT
 //! UNBLOCK and disconnects mean what they always do.
 
-use crate::harness::{RawConnection, Scene, ServerBuilder, Value, Version, each_version};
+use crate::harness::{Lever, RawConnection, Scene, ServerBuilder, Value, Version, each_lever};
 
 const GROUP_READ: &str = "XREADGROUP GROUP g c BLOCK 0 STREAMS s >";
 
@@ -35,11 +35,11 @@ const SERVED: &[(&str, &str, &str)] = &[
     (GROUP_READ, "FLUSHALL", "-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option"),
 ];
 
-each_version! {
-    fn who_waits_is_served_when_what_it_gets_is_durable_and_its_connection_goes_on(version: Version) {
+each_lever! {
+    fn who_waits_is_served_when_what_it_gets_is_durable_and_its_connection_goes_on(version: Version, lever: Lever) {
         for threads in ["1", "4"] {
             let builder = ServerBuilder::with_module(version).set("io-threads", threads);
-            let mut scene = Scene::of(builder);
+            let mut scene = Scene::of(builder).with_lever(lever);
             let mut findings = Vec::new();
             for (wait, serve, expected) in SERVED {
                 prepare(&mut scene);
@@ -47,10 +47,10 @@ each_version! {
                 waiter.run("HELLO 3");
                 waiter.send(&crate::harness::scene::split(wait));
                 scene.wait_blocked(1);
-                scene.pause();
+                scene.freeze();
                 let mut server = scene.held(serve);
-                let silent = waiter.silent(&mut scene.control);
-                scene.resume();
+                let silent = scene.silence(&mut waiter);
+                scene.thaw();
                 let reply = waiter.try_reply().map(|reply| format!("{reply:?}"));
                 if silent.is_err() || reply.as_ref().ok().map(String::as_str) != Some(expected) {
                     findings.push(format!("{wait} and {serve}: {silent:?}, {reply:?}"));
@@ -65,17 +65,17 @@ each_version! {
         }
     }
 
-    fn what_was_served_while_the_offset_stood_still_survives_a_crash_as_it_was_told(version: Version) {
-        let mut scene = Scene::start(version);
+    fn what_was_served_while_the_offset_stood_still_survives_a_crash_as_it_was_told(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         for (wait, serve, expected) in SERVED.iter().filter(|(.., expected)| !expected.starts_with('-')) {
             prepare(&mut scene);
             let mut waiter = scene.server.raw();
             waiter.run("HELLO 3");
             waiter.send(&crate::harness::scene::split(wait));
             scene.wait_blocked(1);
-            scene.pause();
+            scene.freeze();
             let mut server = scene.held(serve);
-            scene.resume();
+            scene.thaw();
             assert_eq!(&format!("{:?}", waiter.reply()), expected, "{wait} and {serve}");
             server.reply();
             let before = crate::harness::dataset::read(&mut scene.control);
@@ -86,8 +86,8 @@ each_version! {
         }
     }
 
-    fn several_readers_of_one_entry_and_several_consumers_of_a_list_are_served_in_order(version: Version) {
-        let mut scene = Scene::start(version);
+    fn several_readers_of_one_entry_and_several_consumers_of_a_list_are_served_in_order(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         prepare(&mut scene);
         let waits = ["XREAD BLOCK 0 STREAMS s $", "XREAD BLOCK 0 STREAMS s $", "BLPOP k 0", "BLPOP k 0", "BLMOVE k l LEFT LEFT 0"];
         let mut waiters: Vec<RawConnection> = Vec::new();
@@ -97,14 +97,14 @@ each_version! {
             scene.wait_blocked(index + 1);
             waiters.push(waiter);
         }
-        scene.pause();
+        scene.freeze();
         let mut first = scene.held("XADD s 9-9 f v");
         let mut second = scene.held("RPUSH k a b c");
         for waiter in &mut waiters {
-            waiter.assert_silent(&mut scene.control, "a waiter");
+            scene.assert_withheld(waiter, "a waiter");
         }
         assert_eq!(scene.answer("EXISTS never").integer(), 0);
-        scene.resume();
+        scene.thaw();
         assert_eq!((first.reply().text(), second.reply().integer()), ("9-9".into(), 3));
         let replies: Vec<String> = waiters.iter_mut().map(|waiter| format!("{:?}", waiter.reply())).collect();
         let entry = r#"[["s", [["9-9", ["f", "v"]]]]]"#;
@@ -112,8 +112,8 @@ each_version! {
         scene.end();
     }
 
-    fn what_a_waiting_client_has_sent_behind_its_wait_is_answered_in_order(version: Version) {
-        let mut scene = Scene::start(version);
+    fn what_a_waiting_client_has_sent_behind_its_wait_is_answered_in_order(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         prepare(&mut scene);
         for (wait, serve) in [("XREAD BLOCK 0 STREAMS s $", "XADD s 9-9 f v"), ("BLPOP k 0", "RPUSH k a")] {
             let mut waiter = scene.server.raw();
@@ -121,10 +121,10 @@ each_version! {
                 waiter.send_text(command);
             }
             scene.wait_blocked(1);
-            scene.pause();
+            scene.freeze();
             let mut server = scene.held(serve);
-            waiter.assert_silent(&mut scene.control, wait);
-            scene.resume();
+            scene.assert_withheld(&mut waiter, wait);
+            scene.thaw();
             waiter.reply();
             let replies: Vec<String> = (0..3).map(|_| waiter.reply().text()).collect();
             assert_eq!(replies, ["OK", "v", "end"], "{wait}");
@@ -134,10 +134,10 @@ each_version! {
         scene.end();
     }
 
-    fn time_outs_are_told_while_others_wait_for_the_disk(version: Version) {
-        let mut scene = Scene::start(version);
+    fn time_outs_are_told_while_others_wait_for_the_disk(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         prepare(&mut scene);
-        scene.pause();
+        scene.freeze();
         let mut writer = scene.held("SET dirty v");
         for wait in [
             "XREAD BLOCK 20 STREAMS s $",
@@ -149,13 +149,13 @@ each_version! {
         ] {
             assert_eq!(scene.answer(wait), Value::Null, "{wait}");
         }
-        scene.resume();
+        scene.thaw();
         writer.reply();
         scene.end();
     }
 
-    fn a_time_out_does_not_end_the_wait_of_who_was_served(version: Version) {
-        let mut scene = Scene::start(version);
+    fn a_time_out_does_not_end_the_wait_of_who_was_served(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         for (wait, serve, expected) in [
             ("BLPOP k 0.1", "RPUSH k a", r#"["k", "a"]"#),
             ("BZPOPMIN k 0.1", "ZADD k 1 a", r#"["k", "a", "1"]"#),
@@ -163,15 +163,15 @@ each_version! {
             ("XREADGROUP GROUP g c BLOCK 100 STREAMS s >", "XADD s 9-9 f v", r#"[["s", [["9-9", ["f", "v"]]]]]"#),
         ] {
             prepare(&mut scene);
-            scene.pause();
+            scene.freeze();
             let mut waiter = scene.server.raw();
             // In this order on one connection's heels, so that the time-out is still far.
             waiter.send(&crate::harness::scene::split(wait));
             let mut server = scene.held(serve);
             // Another client's time-out tells that the time has passed.
             assert_eq!(scene.answer("BLPOP none 0.2"), Value::Null);
-            waiter.assert_silent(&mut scene.control, wait);
-            scene.resume();
+            scene.assert_withheld(&mut waiter, wait);
+            scene.thaw();
             assert_eq!(format!("{:?}", waiter.reply()), expected, "{wait}");
             server.reply();
             assert_eq!(waiter.run("PING"), Value::Simple("PONG".into()));
@@ -179,8 +179,8 @@ each_version! {
         scene.end();
     }
 
-    fn client_unblock_ends_a_wait_for_data_and_not_a_wait_for_the_disk(version: Version) {
-        let mut scene = Scene::start(version);
+    fn client_unblock_ends_a_wait_for_data_and_not_a_wait_for_the_disk(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         for wait in ["XREAD BLOCK 0 STREAMS s $", GROUP_READ, "BLPOP k 0"] {
             prepare(&mut scene);
             let (mut timed_out, mut failed) = (scene.server.raw(), scene.server.raw());
@@ -188,14 +188,14 @@ each_version! {
             timed_out.send_text(wait);
             failed.send_text(wait);
             scene.wait_blocked(2);
-            scene.pause();
+            scene.freeze();
             let mut writer = scene.held("SET dirty v");
             assert_eq!(scene.answer(&format!("CLIENT UNBLOCK {first} TIMEOUT")).integer(), 1);
             assert_eq!(timed_out.reply(), Value::Null, "{wait}");
             assert_eq!(scene.answer(&format!("CLIENT UNBLOCK {second} ERROR")).integer(), 1);
             let error = format!("{:?}", failed.reply());
             assert_eq!(error, "-UNBLOCKED client unblocked via CLIENT UNBLOCK", "{wait}");
-            scene.resume();
+            scene.thaw();
             writer.reply();
         }
         // Who was served something that is gone for all others gets it.
@@ -210,21 +210,21 @@ each_version! {
             let id = waiter.run("CLIENT ID").integer();
             waiter.send(&crate::harness::scene::split(wait));
             scene.wait_blocked(1);
-            scene.pause();
+            scene.freeze();
             let mut server = scene.held(serve);
             for way in ["TIMEOUT", "ERROR"] {
                 scene.answer(&format!("CLIENT UNBLOCK {id} {way}"));
-                waiter.assert_silent(&mut scene.control, &format!("{wait}, served, after CLIENT UNBLOCK {way}"));
+                scene.assert_withheld(&mut waiter, &format!("{wait}, served, after CLIENT UNBLOCK {way}"));
             }
-            scene.resume();
+            scene.thaw();
             assert_eq!(format!("{:?}", waiter.reply()), expected);
             server.reply();
         }
         scene.end();
     }
 
-    fn waiting_clients_that_leave_do_no_harm_before_or_after_they_are_served(version: Version) {
-        let mut scene = Scene::start(version);
+    fn waiting_clients_that_leave_do_no_harm_before_or_after_they_are_served(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         for (wait, serve) in [("BLPOP k 0", "RPUSH k a"), ("XREAD BLOCK 0 STREAMS s $", "XADD s * f v"), (GROUP_READ, "XADD s * f v")] {
             prepare(&mut scene);
             let (early, late, mut killed) = (scene.server.raw(), scene.server.raw(), scene.server.raw());
@@ -233,15 +233,15 @@ each_version! {
             waiters.iter_mut().for_each(|waiter| waiter.send_text(wait));
             killed.send_text(wait);
             scene.wait_blocked(3);
-            scene.pause();
+            scene.freeze();
             let [early, mut late] = waiters;
             drop(early);
             let mut servers = [scene.held(serve), scene.held(serve)];
-            late.assert_silent(&mut scene.control, wait);
+            scene.assert_withheld(&mut late, wait);
             drop(late);
             assert_eq!(scene.answer(&format!("CLIENT KILL ID {id}")).integer(), 1);
             assert!(killed.try_reply().is_err(), "{wait}: a killed client was answered");
-            scene.resume();
+            scene.thaw();
             servers.iter_mut().for_each(|server| assert!(!server.reply().is_error()));
             scene.assert_idle();
         }

@@ -1,6 +1,6 @@
 //! Client-side caching: invalidations leave early, but no client reads, and so caches, what is not durable.
 
-use crate::harness::{RawConnection, Scene, ServerBuilder, Value, Version, each_version};
+use crate::harness::{Lever, RawConnection, Scene, ServerBuilder, Value, Version, each_lever};
 
 const INVALIDATES_K: &str = r#">["invalidate", ["k"]]"#;
 
@@ -17,12 +17,12 @@ const READS: &[(&[&str], &str, &str, &str, &str)] = &[
     (&["SET k old"], "EXISTS k", "DEL k", ":0", "SET k newer"),
 ];
 
-each_version! {
-    fn who_reads_an_invalidated_key_again_gets_what_is_durable_and_hears_of_later_changes(version: Version) {
+each_lever! {
+    fn who_reads_an_invalidated_key_again_gets_what_is_durable_and_hears_of_later_changes(version: Version, lever: Lever) {
         // The loop waits for clients that track. With threads a 9.1 server may not read the RESUME meanwhile (README).
         let threads: &[&str] = if version == Version::V8_1 { &["1", "4"] } else { &["1"] };
         for threads in threads {
-            let mut scene = Scene::of(ServerBuilder::with_module(version).set("io-threads", threads));
+            let mut scene = Scene::of(ServerBuilder::with_module(version).set("io-threads", threads)).with_lever(lever);
             let mut findings = Vec::new();
             for (setup, read, change, expected, later) in READS {
                 scene.prepare(&["FLUSHALL"]);
@@ -30,17 +30,17 @@ each_version! {
                 let mut client = tracker(&scene, "CLIENT TRACKING ON");
                 let read = crate::harness::scene::split(read);
                 client.call(&read);
-                scene.pause();
+                scene.freeze();
                 let mut writer = scene.held(change);
                 assert_eq!(format!("{:?}", client.reply()), INVALIDATES_K, "{change}");
                 client.send(&read);
-                let silent = client.silent(&mut scene.control);
-                scene.resume();
+                let silent = scene.silence(&mut client);
+                scene.thaw();
                 let found = format!("{:?}", client.reply());
                 assert!(!writer.reply().is_error(), "{change}");
-                client.assert_silent(&mut scene.control, "a second message of the first change");
+                scene.assert_withheld(&mut client, "a second message of the first change");
                 scene.prepare(&[later]);
-                let again = client.silent(&mut scene.control);
+                let again = scene.silence(&mut client);
                 if silent.is_err() || found != *expected || again.is_ok() {
                     findings.push(format!("{threads} threads, {setup:?}: {silent:?}, {found}, then {again:?}"));
                     continue;
@@ -52,18 +52,18 @@ each_version! {
         }
     }
 
-    fn who_reads_in_a_transaction_or_waits_for_a_stream_is_told_of_later_changes(version: Version) {
-        let mut scene = Scene::start(version);
+    fn who_reads_in_a_transaction_or_waits_for_a_stream_is_told_of_later_changes(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         scene.prepare(&["SET k old"]);
         let mut client = tracker(&scene, "CLIENT TRACKING ON");
         client.run("GET k");
-        scene.pause();
+        scene.freeze();
         let mut writer = scene.held("SET k new");
         assert_eq!(format!("{:?}", client.reply()), INVALIDATES_K);
         client.run("MULTI");
         client.run("GET k");
         scene.hold(&mut client, "EXEC");
-        scene.resume();
+        scene.thaw();
         assert_eq!(format!("{:?}", client.reply()), r#"["new"]"#);
         writer.reply();
         scene.prepare(&["SET k newer"]);
@@ -72,15 +72,15 @@ each_version! {
         scene.prepare(&["DEL k", "XADD k 1-1 f v"]);
         client.send_text("XREAD BLOCK 0 STREAMS k $");
         scene.wait_blocked(1);
-        scene.pause();
+        scene.freeze();
         let mut writer = scene.server.raw();
         // The loop waits for a client that tracks; so does the writer.
         scene.hidden(&mut writer, "XADD k 2-2 f v");
-        if let Err(finding) = client.silent(&mut scene.control) {
+        if let Err(finding) = scene.silence(&mut client) {
             // An invalidation may come early; the entry may not.
             assert!(finding.contains("invalidate") && !finding.contains("2-2"), "{finding}");
         }
-        scene.resume();
+        scene.thaw();
         assert_eq!(writer.reply().text(), "2-2");
         let mut served = format!("{:?}", client.reply());
         if served == INVALIDATES_K {
@@ -90,8 +90,8 @@ each_version! {
         scene.end();
     }
 
-    fn messages_to_another_connection_broadcasts_and_opting_in_leave_nothing_to_cache(version: Version) {
-        let mut scene = Scene::start(version);
+    fn messages_to_another_connection_broadcasts_and_opting_in_leave_nothing_to_cache(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         for (tracking, before_read) in [
             ("CLIENT TRACKING ON REDIRECT", None),
             ("CLIENT TRACKING ON BCAST REDIRECT", None),
@@ -106,14 +106,14 @@ each_version! {
             let mut pair = Pair::open(&scene, tracking);
             pair.prepare_read(before_read);
             assert_eq!(pair.reader.run("GET k").text(), "old");
-            scene.pause();
+            scene.freeze();
             let mut writer = scene.held("SET k new");
             pair.expect_message(tracking);
             // What is clean is answered at once.
             assert_eq!(pair.reader.run("GET clean").text(), "c", "{tracking}");
             pair.prepare_read(before_read);
             scene.hold(&mut pair.reader, "GET k");
-            scene.resume();
+            scene.thaw();
             assert_eq!(pair.reader.reply().text(), "new", "{tracking}");
             assert_eq!(writer.reply(), Value::Simple("OK".into()));
             scene.prepare(&["SET k newer"]);
@@ -123,27 +123,27 @@ each_version! {
         scene.end();
     }
 
-    fn who_does_not_opt_in_hears_nothing_and_waits_all_the_same(version: Version) {
-        let mut scene = Scene::start(version);
+    fn who_does_not_opt_in_hears_nothing_and_waits_all_the_same(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         scene.prepare(&["SET k old"]);
         for (tracking, before_read) in
             [("CLIENT TRACKING ON OPTIN", None), ("CLIENT TRACKING ON OPTOUT", Some("CLIENT CACHING NO"))]
         {
             let mut client = tracker(&scene, tracking);
-            scene.pause();
+            scene.freeze();
             let mut writer = scene.held("SET k new");
             before_read.into_iter().for_each(|command| drop(client.run(command)));
             scene.hold(&mut client, "GET k");
-            scene.resume();
+            scene.thaw();
             assert_eq!(client.reply().text(), "new");
             writer.reply();
             scene.prepare(&["SET k newer"]);
-            client.assert_silent(&mut scene.control, tracking);
+            scene.assert_withheld(&mut client, tracking);
         }
         scene.end();
     }
 
-    fn a_client_that_tracks_gets_the_bytes_of_a_stock_server_for_its_own_changes(version: Version) {
+    fn a_client_that_tracks_gets_the_bytes_of_a_stock_server_for_its_own_changes(version: Version, lever: Lever) {
         let commands = [
             "GET k",
             "SET k new",
@@ -160,7 +160,7 @@ each_version! {
             let stock = ServerBuilder::stock(version).in_memory().start();
             stock.raw().run("SET k old");
             let mut model = stock.raw();
-            let mut scene = Scene::start(version);
+            let mut scene = Scene::start(version).with_lever(lever);
             scene.prepare(&["SET k old"]);
             let mut client = tracker(&scene, tracking);
             model.run("HELLO 3");
@@ -169,10 +169,10 @@ each_version! {
                 let words = crate::harness::scene::split(command);
                 model.send(&words);
                 let expected = replies(&mut model, &mut stock.raw());
-                scene.pause();
+                scene.freeze();
                 client.send(&words);
-                let silent = client.silent(&mut scene.control);
-                scene.resume();
+                let silent = scene.silence(&mut client);
+                scene.thaw();
                 let found = replies(&mut client, &mut scene.control);
                 assert_eq!(found, expected, "{tracking}: {command}");
                 let is_read = command.starts_with("GET") || command.starts_with("SMEMBERS");

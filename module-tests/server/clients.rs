@@ -2,7 +2,9 @@
 //! nothing is left behind, and no write is lost.
 
 use crate::harness::server::info_field;
-use crate::harness::{PATIENCE, RawConnection, Scene, ServerBuilder, Value, Version, each_version, wait_until};
+use crate::harness::{
+    Lever, PATIENCE, RawConnection, Scene, ServerBuilder, Value, Version, each_lever, each_version, wait_until,
+};
 
 /// Commands whose replies are held while `dirty` is dirty, with the reply that comes in the end.
 const HELD: &[(&str, &str)] = &[
@@ -19,10 +21,10 @@ const HELD: &[(&str, &str)] = &[
     ("FUNCTION LIST", "[]"),
 ];
 
-each_version! {
-    fn held_clients_that_are_killed_or_leave_do_no_harm(version: Version) {
+each_lever! {
+    fn held_clients_that_are_killed_or_leave_do_no_harm(version: Version, lever: Lever) {
         for threads in ["1", "4"] {
-            let mut scene = Scene::of(ServerBuilder::with_module(version).set("io-threads", threads));
+            let mut scene = Scene::of(ServerBuilder::with_module(version).set("io-threads", threads)).with_lever(lever);
             for leave in ["killed", "gone", "killed and gone", "all killed"] {
                 let mut clients = hold_all(&mut scene);
                 for (_, id) in clients.iter().filter(|_| leave.starts_with("killed")) {
@@ -37,7 +39,7 @@ each_version! {
                 }
                 // Without their clients, the changes are still hidden.
                 let mut reader = scene.held("GET written");
-                scene.resume();
+                scene.thaw();
                 assert_eq!(reader.reply().text(), "1");
                 for (client, id) in &mut clients {
                     let reply = client.try_reply();
@@ -50,75 +52,55 @@ each_version! {
         }
     }
 
-    fn client_unblock_does_not_end_a_wait_for_the_disk(version: Version) {
-        let mut scene = Scene::start(version);
+    fn client_unblock_does_not_end_a_wait_for_the_disk(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         let mut clients = hold_all(&mut scene);
         for (index, (client, id)) in clients.iter_mut().enumerate() {
             for way in ["TIMEOUT", "ERROR"] {
                 let unblocked = scene.answer(&format!("CLIENT UNBLOCK {id} {way}"));
                 assert_eq!(unblocked, Value::Integer(0), "{way}: {}", HELD[index].0);
-                client.assert_silent(&mut scene.control, HELD[index].0);
+                scene.assert_withheld(client, HELD[index].0);
             }
         }
-        scene.resume();
+        scene.thaw();
         assert_answered(&mut clients);
         scene.assert_idle();
         scene.wait_blocked(0);
-        assert_changes_survive(scene);
-    }
-
-    fn a_pause_of_clients_does_not_lose_held_replies(version: Version) {
-        let mut scene = Scene::start(version);
-        let mut clients = hold_all(&mut scene);
-        // Only the durable position tells when they leave.
-        scene.control.run("CLIENT PAUSE 600000 WRITE");
-        let mut late = scene.server.raw();
-        late.send_text("SET late 1");
-        late.assert_silent(&mut scene.control, "a writer behind the pause");
-        scene.resume();
-        assert_answered(&mut clients);
-        scene.wait_blocked(1);
-        late.assert_silent(&mut scene.control, "a writer behind the pause");
-        scene.pause();
-        scene.control.run("CLIENT UNPAUSE");
-        late.assert_silent(&mut scene.control, "a writer of what is not durable");
-        scene.resume();
-        assert_eq!(late.reply(), Value::Simple("OK".into()));
         assert_changes_survive(scene);
     }
 
     // While all are paused nobody can free the durable position; the end of the pause lets RESUME through.
-    fn a_pause_of_all_clients_ends_before_held_replies_leave(version: Version) {
-        let mut scene = Scene::start(version);
+    fn a_pause_of_all_clients_ends_before_held_replies_leave(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         let mut clients = hold_all(&mut scene);
         scene.control.run("CLIENT PAUSE 50 ALL");
-        scene.resume();
+        scene.thaw();
         assert_answered(&mut clients);
         scene.assert_idle();
         scene.wait_blocked(0);
         assert_changes_survive(scene);
     }
 
-    fn a_held_client_behind_its_output_limit_is_closed_and_its_write_kept(version: Version) {
+    fn a_held_client_behind_its_output_limit_is_closed_and_its_write_kept(version: Version, lever: Lever) {
         for threads in ["1", "4"] {
             let limits = ["normal", "100000", "0", "0"];
             let builder = ServerBuilder::with_module(version).set("io-threads", threads);
             let builder = builder.allow_warning("overcoming of output buffer limits");
-            let mut scene = Scene::of(builder.set_words("client-output-buffer-limit", &limits));
+            let mut scene = Scene::of(builder.set_words("client-output-buffer-limit", &limits)).with_lever(lever);
             let large = "x".repeat(1 << 20);
             assert!(!scene.control.call(&["SET", "large", &large]).is_error());
             assert!(!scene.control.call(&["SET", "small", "s"]).is_error());
             scene.control.run("WBL.WAIT");
-            scene.pause();
+            scene.freeze();
             let mut toucher = scene.held("APPEND large y");
             let mut small = scene.held("SET small t GET");
             let mut clients = ["GET large", "MGET large small", "SET large z GET"].map(|command| {
                 let mut client = scene.server.raw();
                 client.send_text(command);
-                client.assert_silent(&mut scene.control, command);
+                scene.assert_withheld(&mut client, command);
                 client
             });
-            scene.resume();
+            scene.thaw();
             for client in &mut clients {
                 let reply = client.try_reply();
                 assert!(reply.is_err(), "{} bytes were sent", client.last_bytes().len());
@@ -133,8 +115,8 @@ each_version! {
         }
     }
 
-    fn held_clients_count_as_clients_until_they_leave(version: Version) {
-        let mut scene = Scene::of(ServerBuilder::with_module(version).set("maxclients", "14"));
+    fn held_clients_count_as_clients_until_they_leave(version: Version, lever: Lever) {
+        let mut scene = Scene::of(ServerBuilder::with_module(version).set("maxclients", "14")).with_lever(lever);
         let clients = hold_all(&mut scene);
         let refused = "-ERR max number of clients reached";
         let mut others = Vec::new();
@@ -153,10 +135,32 @@ each_version! {
             info_field(&mut scene.control, "clients", "connected_clients").as_deref() == Some("1")
         });
         let mut writer = scene.held("SET after 1");
-        scene.resume();
+        scene.thaw();
         assert_eq!(writer.reply(), Value::Simple("OK".into()));
         scene.assert_idle();
         scene.wait_blocked(0);
+        assert_changes_survive(scene);
+    }
+}
+
+each_version! {
+    fn a_pause_of_clients_does_not_lose_held_replies(version: Version) {
+        let mut scene = Scene::start(version);
+        let mut clients = hold_all(&mut scene);
+        // Only the durable position tells when they leave.
+        scene.control.run("CLIENT PAUSE 600000 WRITE");
+        let mut late = scene.server.raw();
+        late.send_text("SET late 1");
+        scene.assert_withheld(&mut late, "a writer behind the pause");
+        scene.thaw();
+        assert_answered(&mut clients);
+        scene.wait_blocked(1);
+        scene.assert_withheld(&mut late, "a writer behind the pause");
+        scene.freeze();
+        scene.control.run("CLIENT UNPAUSE");
+        scene.assert_withheld(&mut late, "a writer of what is not durable");
+        scene.thaw();
+        assert_eq!(late.reply(), Value::Simple("OK".into()));
         assert_changes_survive(scene);
     }
 }
@@ -175,13 +179,13 @@ fn hold_all(scene: &mut Scene) -> Vec<(RawConnection, i64)> {
         }
         clients.push((client, id));
     }
-    scene.pause();
+    scene.freeze();
     for change in ["SET dirty v", "XADD s 1-1 f v", "RPUSH list a", "FUNCTION FLUSH"] {
         scene.held(change);
     }
     for ((client, _), (command, _)) in clients.iter_mut().zip(HELD) {
         if command.starts_with("BLPOP") {
-            client.assert_silent(&mut scene.control, command);
+            scene.assert_withheld(client, command);
         } else {
             scene.hold(client, command);
         }

@@ -3,43 +3,50 @@
 
 use crate::harness::commands::{self, Case, Reads};
 use crate::harness::trial::{Dirty, sweep};
-use crate::harness::{ServerBuilder, Version, each_version};
+use crate::harness::{Lever, ServerBuilder, Version, each_lever};
 
-each_version! {
-    fn every_read_of_dirty_keys_is_held_and_then_sends_the_stock_servers_bytes_in_resp2(version: Version) {
-        sweep(version, "HELLO 2", Dirty::Each, &reads(version));
+each_lever! {
+    fn every_read_of_dirty_keys_is_held_and_then_sends_the_stock_servers_bytes_in_resp2(version: Version, lever: Lever) {
+        sweep(version, lever, "HELLO 2", Dirty::Each, &reads(version));
     }
 
-    fn every_read_of_dirty_keys_is_held_and_then_sends_the_stock_servers_bytes_in_resp3(version: Version) {
-        sweep(version, "HELLO 3", Dirty::All, &reads(version));
+    fn every_read_of_dirty_keys_is_held_and_then_sends_the_stock_servers_bytes_in_resp3(version: Version, lever: Lever) {
+        sweep(version, lever, "HELLO 3", Dirty::All, &reads(version));
     }
 
-    fn every_read_of_clean_keys_is_answered_while_others_wait(version: Version) {
-        sweep(version, "HELLO 2", Dirty::Other, &reads(version));
-        sweep(version, "HELLO 3", Dirty::Other, &reads(version));
+    fn every_read_of_clean_keys_is_answered_while_others_wait(version: Version, lever: Lever) {
+        sweep(version, lever, "HELLO 2", Dirty::Other, &reads(version));
+        sweep(version, lever, "HELLO 3", Dirty::Other, &reads(version));
     }
 
-    fn commands_that_tell_nothing_of_the_dataset_are_never_held(version: Version) {
+    fn commands_that_tell_nothing_of_the_dataset_are_never_held(version: Version, lever: Lever) {
         let mut cases = all(version);
         cases.retain(|case| case.reads == Some(Reads::Never));
-        sweep(version, "HELLO 2", Dirty::All, &cases);
+        sweep(version, lever, "HELLO 2", Dirty::All, &cases);
     }
 
-    fn every_write_of_dirty_keys_is_held_and_then_sends_the_stock_servers_bytes(version: Version) {
+    fn every_write_is_held_and_then_sends_the_stock_servers_bytes(version: Version, lever: Lever) {
         let server = ServerBuilder::stock(version).start();
-        sweep(version, "HELLO 3", Dirty::All, &commands::cases(&mut server.raw()));
+        let cases = commands::cases(&mut server.raw());
+        sweep(version, lever, "HELLO 2", Dirty::Nothing, &cases);
+        sweep(version, lever, "HELLO 3", Dirty::Nothing, &cases);
     }
 
-    fn every_write_that_changes_nothing_of_dirty_keys_is_held(version: Version) {
+    fn every_write_of_dirty_keys_is_held_and_then_sends_the_stock_servers_bytes(version: Version, lever: Lever) {
+        let server = ServerBuilder::stock(version).start();
+        sweep(version, lever, "HELLO 3", Dirty::All, &commands::cases(&mut server.raw()));
+    }
+
+    fn every_write_that_changes_nothing_of_dirty_keys_is_held(version: Version, lever: Lever) {
         let server = ServerBuilder::stock(version).start();
         let cases = commands::noop_cases(&mut server.raw());
-        sweep(version, "HELLO 2", Dirty::Each, &cases);
-        sweep(version, "HELLO 3", Dirty::All, &cases);
+        sweep(version, lever, "HELLO 2", Dirty::Each, &cases);
+        sweep(version, lever, "HELLO 3", Dirty::All, &cases);
     }
 
-    fn every_write_that_changes_nothing_of_clean_keys_is_answered_while_others_wait(version: Version) {
+    fn every_write_that_changes_nothing_of_clean_keys_is_answered_while_others_wait(version: Version, lever: Lever) {
         let server = ServerBuilder::stock(version).start();
-        sweep(version, "HELLO 2", Dirty::Other, &commands::noop_cases(&mut server.raw()));
+        sweep(version, lever, "HELLO 2", Dirty::Other, &commands::noop_cases(&mut server.raw()));
     }
 }
 

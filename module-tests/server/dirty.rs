@@ -1,33 +1,15 @@
 //! What is dirty, and until when: one story per test, with the counters and gauges that go with it.
 
-use crate::harness::{PATIENCE, RawConnection, Scene, Value, Version, each_version, wait_until};
+use crate::harness::{Lever, PATIENCE, RawConnection, Scene, Value, Version, each_lever, each_version, wait_until};
 
 const LIBRARY: &str = "FUNCTION LOAD \"#!lua name=lib\\nserver.register_function('f', function() return 1 end)\"";
 
-each_version! {
-    fn pausing_and_resuming_twice_is_the_same_as_once(version: Version) {
-        let mut scene = Scene::start(version);
-        scene.pause();
-        scene.pause();
-        let mut writer = scene.held("SET k v");
-        let mut reader = scene.held("GET k");
-        scene.resume();
-        assert_eq!((writer.reply(), reader.reply().text()), (ok(), "v".into()));
-        scene.resume();
-        assert_eq!(scene.answer("SET k w"), ok());
-        scene.assert_idle();
-        scene.pause();
-        let mut writer = scene.held("SET k x");
-        scene.resume();
-        assert_eq!(writer.reply(), ok());
-        scene.end();
-    }
-
-    fn counters_and_gauges_tell_who_waits_for_what(version: Version) {
-        let mut scene = Scene::start(version);
+each_lever! {
+    fn counters_and_gauges_tell_who_waits_for_what(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         scene.prepare(&["SET clean c", "SET k old"]);
         let (reads, writes) = (scene.gauge("wbl_read_blocked_count"), scene.gauge("wbl_write_blocked_count"));
-        scene.pause();
+        scene.freeze();
         let mut writers = vec![scene.held("SET k v"), scene.held("HSET h f v"), scene.held("INCR n")];
         assert_eq!(scene.gauge("wbl_clients_waiting_ack"), 3);
         assert_eq!(scene.gauge("wbl_uncommitted_keys"), 3);
@@ -40,21 +22,21 @@ each_version! {
         assert_eq!(scene.gauge("wbl_write_blocked_count") - writes, 4);
         assert_eq!(scene.answer("GET clean").text(), "c");
         assert_eq!(scene.gauge("wbl_read_blocked_count") - reads, 5, "a clean read is not held");
-        scene.resume();
+        scene.thaw();
         for client in writers.iter_mut().chain(&mut readers) {
             client.reply();
         }
         scene.end();
     }
 
-    fn reads_within_get_mget_scripts_and_transactions_wait_for_the_newest_change_they_saw(version: Version) {
-        let mut scene = Scene::start(version);
+    fn reads_within_get_mget_scripts_and_transactions_wait_for_the_newest_change_they_saw(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         scene.prepare(&["SET clean c"]);
         let mut transaction = scene.server.raw();
         for command in ["MULTI", "GET clean", "GET k"] {
             transaction.run(command);
         }
-        scene.pause();
+        scene.freeze();
         let mut writer = scene.held("SET k v");
         let mut waiting = Vec::new();
         for command in [
@@ -69,50 +51,27 @@ each_version! {
             waiting.push(client);
         }
         scene.hidden(&mut transaction, "EXEC");
-        scene.resume();
+        scene.thaw();
         assert_eq!(writer.reply(), ok());
         scene.end();
     }
 
-    fn what_changes_nothing_as_of_a_dirty_key_waits_for_that_key(version: Version) {
-        let mut scene = Scene::start(version);
-        scene.pause();
+    fn what_changes_nothing_as_of_a_dirty_key_waits_for_that_key(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
+        scene.freeze();
         let mut first = scene.held("SETNX lock mine");
         let mut second = scene.held("SETNX lock yours");
         let mut third = scene.held("SET lock yours NX");
         assert_eq!(scene.answer("SETNX"), Value::Error("ERR wrong number of arguments for 'setnx' command".into()));
-        scene.resume();
+        scene.thaw();
         assert_eq!((first.reply(), second.reply(), third.reply()), (Value::Integer(1), Value::Integer(0), Value::Null));
         scene.end();
     }
 
-    fn a_transaction_over_several_databases_makes_keys_of_each_dirty_and_no_others(version: Version) {
-        let mut scene = Scene::start(version);
-        scene.prepare(&["SET b clean", "SELECT 3", "SET a clean", "SELECT 0"]);
-        scene.pause();
-        let mut writer = scene.server.raw();
-        for command in ["MULTI", "SET a 1", "SELECT 3", "SET b 1", "SELECT 0"] {
-            writer.run(command);
-        }
-        scene.hold(&mut writer, "EXEC");
-        for (database, key) in [(0, "a"), (3, "b")] {
-            let mut reader = scene.server.raw();
-            // The server may be busy with the transaction.
-            if !reader.call(&["SELECT", &database.to_string()]).is_error() {
-                scene.hidden(&mut reader, &format!("GET {key}"));
-            }
-        }
-        scene.resume();
-        assert_eq!(format!("{:?}", writer.reply()), "[+OK, +OK, +OK, +OK]");
-        let mut server = scene.end();
-        server.kill9_and_restart();
-        assert_eq!(server.raw().run("MGET a b").items().iter().map(Value::text).collect::<Vec<_>>(), ["1", "clean"]);
-    }
-
-    fn databases_do_not_make_each_others_keys_dirty(version: Version) {
-        let mut scene = Scene::start(version);
+    fn databases_do_not_make_each_others_keys_dirty(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         scene.prepare(&["SET k zero", "SELECT 3", "SET k three", "SELECT 0"]);
-        scene.pause();
+        scene.freeze();
         let (mut writer, mut reader) = (scene.client_of(3), scene.client_of(3));
         scene.hold(&mut writer, "SET k new");
         scene.hold(&mut reader, "GET k");
@@ -121,16 +80,16 @@ each_version! {
         assert_eq!(scene.answer("GET k").text(), "zero");
         assert_eq!(scene.answer("DBSIZE").integer(), 1);
         assert_eq!(scene.client_of(4).run("DBSIZE").integer(), 0);
-        scene.resume();
+        scene.thaw();
         assert_eq!((writer.reply(), reader.reply().text(), counter.reply().integer()), (ok(), "new".into(), 1));
         scene.end();
     }
 
-    fn flushing_makes_all_keys_dirty_also_those_that_never_were(version: Version) {
+    fn flushing_makes_all_keys_dirty_also_those_that_never_were(version: Version, lever: Lever) {
         for (flush, other_database_waits) in [("FLUSHDB", false), ("FLUSHALL", true), ("FLUSHALL ASYNC", true)] {
-            let mut scene = Scene::start(version);
+            let mut scene = Scene::start(version).with_lever(lever);
             scene.prepare(&["SET k v", "SELECT 5", "SET k five", "SELECT 0"]);
-            scene.pause();
+            scene.freeze();
             let mut dirty = scene.held("SET other v");
             let mut writer = scene.held(flush);
             let mut readers =
@@ -142,7 +101,7 @@ each_version! {
                 assert_eq!(elsewhere.run("GET k").text(), "five");
             }
             assert_eq!(scene.answer("ECHO hello").text(), "hello");
-            scene.resume();
+            scene.thaw();
             assert_eq!((dirty.reply(), writer.reply()), (ok(), ok()), "{flush}");
             let replies: Vec<String> = readers.iter_mut().map(|reader| format!("{:?}", reader.reply())).collect();
             assert_eq!(replies, ["null", "null", ":0", ":0", ":1"], "{flush}");
@@ -151,16 +110,16 @@ each_version! {
             }
             scene.assert_idle();
             // The marks are gone with the position.
-            scene.pause();
+            scene.freeze();
             assert_eq!(scene.answer("EXISTS never").integer(), 0);
             scene.end();
         }
     }
 
-    fn flushing_within_a_transaction_hides_all_of_it(version: Version) {
-        let mut scene = Scene::start(version);
+    fn flushing_within_a_transaction_hides_all_of_it(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         scene.prepare(&["SET k v", "SET stale s"]);
-        scene.pause();
+        scene.freeze();
         let mut writer = scene.server.raw();
         for command in ["MULTI", "SET k w", "FLUSHALL", "SET fresh f"] {
             writer.run(command);
@@ -170,37 +129,37 @@ each_version! {
             let mut reader = scene.server.raw();
             scene.hidden(&mut reader, command);
         }
-        scene.resume();
+        scene.thaw();
         assert_eq!(format!("{:?}", writer.reply()), "[+OK, +OK, +OK]");
         let mut server = scene.end();
         server.kill9_and_restart();
         assert_eq!(format!("{:?}", server.raw().run("KEYS *")), r#"["fresh"]"#);
     }
 
-    fn swapped_databases_are_dirty_as_a_whole_and_others_are_not(version: Version) {
-        let mut scene = Scene::start(version);
+    fn swapped_databases_are_dirty_as_a_whole_and_others_are_not(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         scene.prepare(&["SET k zero", "SELECT 1", "SET k one", "SELECT 2", "SET k two", "SELECT 0"]);
-        scene.pause();
+        scene.freeze();
         let mut writer = scene.held("SWAPDB 0 1");
         let (mut zero, mut one, mut two) = (scene.server.raw(), scene.client_of(1), scene.client_of(2));
         scene.hold(&mut zero, "GET k");
         scene.hold(&mut one, "GET k");
         assert_eq!(two.run("GET k").text(), "two");
-        scene.resume();
+        scene.thaw();
         assert_eq!((writer.reply(), zero.reply().text(), one.reply().text()), (ok(), "one".into(), "zero".into()));
         scene.end();
     }
 
-    fn functions_that_are_not_durable_are_neither_listed_nor_called(version: Version) {
-        let mut scene = Scene::start(version);
+    fn functions_that_are_not_durable_are_neither_listed_nor_called(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         scene.prepare(&["SET k v"]);
-        scene.pause();
+        scene.freeze();
         let mut loader = scene.held(LIBRARY);
         let commands = ["FCALL f 0", "FCALL_RO f 0", "FUNCTION LIST", "FUNCTION DUMP", "FUNCTION STATS", "FCALL none 0"];
         let mut callers: Vec<RawConnection> = commands.iter().map(|command| scene.held(command)).collect();
         assert_eq!(scene.answer(r#"EVAL "return 1" 0"#), Value::Integer(1));
         assert_eq!(scene.answer("GET k").text(), "v");
-        scene.resume();
+        scene.thaw();
         assert_eq!(loader.reply().text(), "lib");
         assert_eq!(callers[0].reply(), Value::Integer(1));
         let refused = "ERR Can not execute a script with write flag using *_ro command.";
@@ -213,13 +172,13 @@ each_version! {
         assert_eq!(server.raw().run("FCALL f 0"), Value::Integer(1));
     }
 
-    fn a_script_that_fails_after_a_write_is_held_and_its_write_hidden_and_kept(version: Version) {
-        let mut scene = Scene::start(version);
-        scene.pause();
+    fn a_script_that_fails_after_a_write_is_held_and_its_write_hidden_and_kept(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
+        scene.freeze();
         let mut writer = scene.held(r#"EVAL "redis.call('SET', KEYS[1], 'v') error('after the write')" 1 k"#);
         let mut reader = scene.server.raw();
         scene.hidden(&mut reader, "GET k");
-        scene.resume();
+        scene.thaw();
         let error = format!("{:?}", writer.reply());
         assert!(error.contains("after the write"), "{error}");
         let mut server = scene.end();
@@ -227,8 +186,8 @@ each_version! {
         assert_eq!(server.raw().run("GET k").text(), "v");
     }
 
-    fn copy_and_move_that_are_refused_wait_for_either_key_in_its_database(version: Version) {
-        let mut scene = Scene::start(version);
+    fn copy_and_move_that_are_refused_wait_for_either_key_in_its_database(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         scene.prepare(&["SET k a", "SET l b", "SELECT 1", "SET k c", "SELECT 0"]);
         let cases = [
             (0, "SET l x", "COPY k l"),
@@ -239,28 +198,28 @@ each_version! {
             (0, "SET l x", "RENAMENX k l"),
         ];
         for (database, change, refused) in cases {
-            scene.pause();
+            scene.freeze();
             let mut writer = scene.client_of(database);
             scene.hold(&mut writer, change);
             let mut client = scene.held(refused);
-            scene.resume();
+            scene.thaw();
             assert_eq!((writer.reply(), client.reply()), (ok(), Value::Integer(0)), "{refused} after {change}");
         }
         for (database, change, refused) in [(1, "SET l x", "COPY k l"), (0, "SET l x", "MOVE k 1"), (2, "SET k x", "MOVE k 1")] {
-            scene.pause();
+            scene.freeze();
             let mut writer = scene.client_of(database);
             scene.hold(&mut writer, change);
             assert_eq!(scene.answer(refused), Value::Integer(0), "{refused} after {change} in {database}");
-            scene.resume();
+            scene.thaw();
             writer.reply();
         }
         scene.end();
     }
 
-    fn a_key_that_expires_is_no_ones_write_and_its_reader_need_not_wait(version: Version) {
-        let mut scene = Scene::start(version);
+    fn a_key_that_expires_is_no_ones_write_and_its_reader_need_not_wait(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         scene.prepare(&["DEBUG SET-ACTIVE-EXPIRE 0", "SET k v PX 30", "SET stays s"]);
-        scene.pause();
+        scene.freeze();
         // The first reader that comes too late removes the key, and the second finds nothing.
         wait_until("the key has expired", PATIENCE, || {
             let value = scene.answer("GET k");
@@ -271,8 +230,8 @@ each_version! {
     }
 
     // The event of the removal is not the command's own; the server ends the reply's deferral with the first event.
-    fn a_write_that_meets_an_expired_key_is_held_all_the_same(version: Version) {
-        let mut scene = Scene::start(version);
+    fn a_write_that_meets_an_expired_key_is_held_all_the_same(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         let mut findings = Vec::new();
         for command in [
             "SET k w",
@@ -293,11 +252,11 @@ each_version! {
         ] {
             scene.prepare(&["FLUSHALL", "DEBUG SET-ACTIVE-EXPIRE 0", "RPUSH source a b", "SET number 5", "SET k v PX 1"]);
             scene.prepare(&["DEBUG SLEEP 0.003"]);
-            scene.pause();
+            scene.freeze();
             let mut writer = scene.server.raw();
             writer.send_text(command);
-            let held = writer.silent(&mut scene.control);
-            scene.resume();
+            let held = scene.silence(&mut writer);
+            scene.thaw();
             let reply = writer.reply();
             if held.is_err() || reply.is_error() {
                 findings.push(format!("{command}: {held:?}, {reply:?}"));
@@ -307,10 +266,10 @@ each_version! {
         assert!(findings.is_empty(), "{}", findings.join("\n"));
     }
 
-    fn disabling_releases_readers_and_writers_alike(version: Version) {
-        let mut scene = Scene::start(version);
+    fn disabling_releases_readers_and_writers_alike(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         scene.prepare(&["SET k old"]);
-        scene.pause();
+        scene.freeze();
         let mut waiting =
             ["SET k v", "GET k", "SETNX k w", "DBSIZE", "FLUSHALL", "GET k"].map(|command| scene.held(command));
         scene.control.run("CONFIG SET wbl.enabled no");
@@ -322,11 +281,54 @@ each_version! {
         assert_eq!(scene.answer("GET k").text(), "x");
         scene.control.run("CONFIG SET wbl.enabled yes");
         wait_until("the module is active", PATIENCE, || scene.server.wbl_info("wbl_state") == "active");
-        scene.pause();
+        scene.freeze();
         let mut writer = scene.held("SET k y");
         let mut reader = scene.held("GET k");
-        scene.resume();
+        scene.thaw();
         assert_eq!((writer.reply(), reader.reply().text()), (ok(), "y".into()));
+        scene.end();
+    }
+}
+
+each_version! {
+    fn a_transaction_over_several_databases_makes_keys_of_each_dirty_and_no_others(version: Version) {
+        let mut scene = Scene::start(version);
+        scene.prepare(&["SET b clean", "SELECT 3", "SET a clean", "SELECT 0"]);
+        scene.freeze();
+        let mut writer = scene.server.raw();
+        for command in ["MULTI", "SET a 1", "SELECT 3", "SET b 1", "SELECT 0"] {
+            writer.run(command);
+        }
+        scene.hold(&mut writer, "EXEC");
+        for (database, key) in [(0, "a"), (3, "b")] {
+            let mut reader = scene.server.raw();
+            // The server may be busy with the transaction.
+            if !reader.call(&["SELECT", &database.to_string()]).is_error() {
+                scene.hidden(&mut reader, &format!("GET {key}"));
+            }
+        }
+        scene.thaw();
+        assert_eq!(format!("{:?}", writer.reply()), "[+OK, +OK, +OK, +OK]");
+        let mut server = scene.end();
+        server.kill9_and_restart();
+        assert_eq!(server.raw().run("MGET a b").items().iter().map(Value::text).collect::<Vec<_>>(), ["1", "clean"]);
+    }
+
+    fn pausing_and_resuming_twice_is_the_same_as_once(version: Version) {
+        let mut scene = Scene::start(version);
+        scene.freeze();
+        scene.freeze();
+        let mut writer = scene.held("SET k v");
+        let mut reader = scene.held("GET k");
+        scene.thaw();
+        assert_eq!((writer.reply(), reader.reply().text()), (ok(), "v".into()));
+        scene.thaw();
+        assert_eq!(scene.answer("SET k w"), ok());
+        scene.assert_idle();
+        scene.freeze();
+        let mut writer = scene.held("SET k x");
+        scene.thaw();
+        assert_eq!(writer.reply(), ok());
         scene.end();
     }
 }

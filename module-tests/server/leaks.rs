@@ -80,7 +80,7 @@ each_version! {
                 }
                 scene.prepare(&[&format!("XADD {stream} 1-1 f v")]);
             }
-            scene.freeze(lever);
+            scene.freeze_by(lever);
             let mut client = scene.server.raw();
             client.send_text(read);
             scene.assert_withheld(&mut client, read);
@@ -174,7 +174,7 @@ each_version! {
                 pipeline(&mut reader, &format!("{refused}; XREAD BLOCK 0 STREAMS s $"));
                 assert!(reader.reply().is_error(), "{refused}");
                 scene.wait_blocked(1);
-                scene.freeze(lever);
+                scene.freeze_by(lever);
                 let mut writer = scene.server.raw();
                 writer.send_text("XADD s 1-1 f v");
                 scene.assert_withheld(&mut reader, &format!("XREAD behind {refused}, {lever:?}"));
@@ -225,7 +225,7 @@ each_version! {
             scene.control.run("CONFIG SET wbl.enabled yes");
             scene.prepare(&[]);
 
-            scene.freeze(lever);
+            scene.freeze_by(lever);
             let mut writer = scene.server.raw();
             pipeline(&mut writer, "SET k new");
             writer.assert_nothing(std::time::Duration::from_millis(20), "SET");
@@ -238,7 +238,7 @@ each_version! {
             writer.reply();
             scene.prepare(&[]);
 
-            scene.freeze(lever);
+            scene.freeze_by(lever);
             writer.send_text("XADD s 1-1 f entry");
             scene.assert_withheld(reader, "XREAD");
             if grouped {
@@ -271,7 +271,7 @@ each_version! {
             // A script has run, and waits for nothing but the disk.
             let mut script = scene.server.raw();
             let id = script.run("CLIENT ID").integer();
-            scene.freeze(lever);
+            scene.freeze_by(lever);
             script.send_text("EVAL return(redis.call('SET','k','v')) 0");
             scene.assert_withheld(&mut script, "EVAL");
             unblock(&mut administrator, id);
@@ -289,7 +289,7 @@ each_version! {
             let id = reader.run("CLIENT ID").integer();
             reader.send_text(read);
             scene.wait_blocked(1);
-            scene.freeze(Lever::Sync);
+            scene.freeze_by(Lever::Sync);
             writer.send_text("XADD s * f entry");
             scene.assert_withheld(&mut reader, read);
             unblock(&mut administrator, id);
@@ -305,7 +305,7 @@ each_version! {
 
     fn misses_do_not_fill_the_memory_while_the_disk_hangs(version: Version) {
         let mut scene = Scene::of(ServerBuilder::with_module(version).set("wbl.notify-keyspace-events", "KEm"));
-        scene.freeze(Lever::Sync);
+        scene.freeze_by(Lever::Sync);
         let mut writer = scene.server.raw();
         writer.send_text("SET k v");
         let mut client = scene.server.raw();
@@ -355,7 +355,7 @@ each_version! {
         });
         reader.send_text("XREAD BLOCK 0 STREAMS s $");
         scene.wait_blocked(1);
-        scene.freeze(Lever::Sync);
+        scene.freeze_by(Lever::Sync);
         // Both the write and the room for more output are there when the sleep ends.
         sleeper.send_text("DEBUG SLEEP 0.2");
         writer.send_text("XADD s 1-1 f entry");

@@ -254,7 +254,7 @@ each_version! {
         for _ in 0..20 {
             assert_eq!(scene.answer("GET k").text(), "v");
         }
-        asker.assert_silent(&mut scene.control, "WBL.CHECKPOINT");
+        scene.assert_withheld(&mut asker, "WBL.CHECKPOINT");
         scene.control.run("WBL.DEBUG SYNC RELEASE");
         assert_eq!(asker.reply(), Value::Simple("OK".into()));
         let mut server = scene.end();

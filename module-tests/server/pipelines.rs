@@ -2,14 +2,14 @@
 
 use crate::harness::resp::encode;
 use crate::harness::scene::split;
-use crate::harness::{Injection, RawConnection, Scene, ServerBuilder, Strace, Value, Version, each_version};
+use crate::harness::{Injection, Lever, RawConnection, Scene, ServerBuilder, Strace, Value, Version, each_lever};
 use std::time::{Duration, Instant};
 
 /// A flush of the slow disk takes this long.
 const SLOW: Duration = Duration::from_millis(150);
 
-each_version! {
-    fn a_deep_pipeline_is_held_from_its_first_dirty_reply_on_and_then_sends_the_stock_servers_bytes(version: Version) {
+each_lever! {
+    fn a_deep_pipeline_is_held_from_its_first_dirty_reply_on_and_then_sends_the_stock_servers_bytes(version: Version, lever: Lever) {
         let setup = ["SET clean c", "SET n 1", "RPUSH l a b c", "SET old o"];
         let mut commands: Vec<String> = (0..20).map(|_| "GET clean".into()).collect();
         for number in 0..150 {
@@ -45,14 +45,14 @@ each_version! {
         let expected = replies(&mut client, commands.len());
 
         for threads in ["1", "4"] {
-            let mut scene = Scene::of(ServerBuilder::with_module(version).set("io-threads", threads));
+            let mut scene = Scene::of(ServerBuilder::with_module(version).set("io-threads", threads)).with_lever(lever);
             scene.prepare(&setup);
-            scene.pause();
+            scene.freeze();
             let mut client = scene.server.raw();
             client.send_bytes(&bytes).unwrap();
             let mut found = replies(&mut client, 20);
-            client.assert_silent(&mut scene.control, "the pipeline behind its first write");
-            scene.resume();
+            scene.assert_withheld(&mut client, "the pipeline behind its first write");
+            scene.thaw();
             found.extend(replies(&mut client, commands.len() - 20));
             let differs = found.iter().zip(&expected).position(|(found, expected)| found != expected);
             let end = differs.map_or(0, |at| (at + 40).min(found.len()));
@@ -62,27 +62,27 @@ each_version! {
         }
     }
 
-    fn the_replies_of_a_pipeline_leave_step_by_step(version: Version) {
-        let mut scene = Scene::start(version);
+    fn the_replies_of_a_pipeline_leave_step_by_step(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         scene.prepare(&["SET clean c", "SET k old"]);
         let mut client = scene.server.raw();
         for step in 0..5 {
-            scene.pause();
+            scene.freeze();
             let commands = ["GET clean".to_string(), format!("SET k {step}"), "GET clean".into(), "GET k".into()];
             commands.iter().for_each(|command| client.send_text(command));
             assert_eq!(client.reply().text(), "c");
-            client.assert_silent(&mut scene.control, "what follows the write");
+            scene.assert_withheld(&mut client, "what follows the write");
             client.send_text("ECHO more");
-            client.assert_silent(&mut scene.control, "what is sent later");
-            scene.resume();
+            scene.assert_withheld(&mut client, "what is sent later");
+            scene.thaw();
             let replies: Vec<String> = (0..4).map(|_| client.reply().text()).collect();
             assert_eq!(replies, ["OK", "c", &step.to_string(), "more"]);
         }
         scene.end();
     }
 
-    fn a_pipeline_of_writes_needs_few_flushes(version: Version) {
-        let scene = Scene::of(ServerBuilder::with_module(version));
+    fn a_pipeline_of_writes_needs_few_flushes(version: Version, lever: Lever) {
+        let scene = Scene::of(ServerBuilder::with_module(version)).with_lever(lever);
         let mut client = scene.server.raw();
         let strace = Strace::attach(scene.server.process_id(), Injection::Delay(Duration::from_millis(20)));
         let before = strace.flush_count();
@@ -95,20 +95,20 @@ each_version! {
         assert!(flushes < 40, "{flushes} flushes for 2 pipelines of 100 writes");
     }
 
-    fn a_reader_waits_for_the_change_that_it_saw_and_not_for_later_ones(version: Version) {
-        let mut scene = Scene::start(version);
+    fn a_reader_waits_for_the_change_that_it_saw_and_not_for_later_ones(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         scene.prepare(&["SET clean c"]);
         let clients: Vec<RawConnection> = (0..4).map(|_| scene.server.raw()).collect();
         let [mut first, mut second, mut reader, mut clean] = <[RawConnection; 4]>::try_from(clients).ok().unwrap();
         let strace = Strace::attach(scene.server.process_id(), Injection::Delay(SLOW));
         let before = strace.flush_count();
         first.send_text("SET a 1");
-        first.assert_silent(&mut scene.control, "the first write");
+        scene.assert_withheld(&mut first, "the first write");
         // Its flush is under way by now, so that this one waits for the next.
         second.send_text("SET b 1");
-        second.assert_silent(&mut scene.control, "the second write");
+        scene.assert_withheld(&mut second, "the second write");
         reader.send_text("GET a");
-        reader.assert_silent(&mut scene.control, "the read");
+        scene.assert_withheld(&mut reader, "the read");
         assert_eq!(clean.run("GET clean").text(), "c");
         assert_eq!(reader.reply().text(), "1");
         assert!(second.ready_reply().is_none(), "the reader waited for the other key's change");
@@ -117,8 +117,8 @@ each_version! {
         assert!(strace.flush_count() - before >= 2);
     }
 
-    fn many_readers_of_a_hot_key_wait_for_about_one_flush_and_others_for_none(version: Version) {
-        let scene = Scene::start(version);
+    fn many_readers_of_a_hot_key_wait_for_about_one_flush_and_others_for_none(version: Version, lever: Lever) {
+        let scene = Scene::start(version).with_lever(lever);
         let mut control = scene.server.raw();
         control.run("SET clean c");
         let mut writers: Vec<RawConnection> = (0..8).map(|_| scene.server.raw()).collect();

@@ -2,7 +2,7 @@
 //! bytes as a stock server's.
 
 use crate::harness::twins::Change;
-use crate::harness::{Twins, Version, each_version};
+use crate::harness::{Lever, Twins, Version, each_lever, each_version};
 
 const KEYS: &[&str] = &[
     "FLUSHALL",
@@ -101,25 +101,27 @@ const COMMANDS: &[&str] = &[
 /// What reads keys that nobody made dirty.
 const CLEAN: &[&str] = &["SET none v XX", "DEL none", "SPOP none", "FUNCTION DELETE none"];
 
-each_version! {
-    fn without_memory_the_replies_are_the_stock_servers(version: Version) {
+each_lever! {
+    fn without_memory_the_replies_are_the_stock_servers(version: Version, lever: Lever) {
         let allow = |builder: crate::harness::ServerBuilder| builder.allow_warning("the new maxmemory value set via CONFIG SET");
         let change = Change { begin: &["CONFIG SET maxmemory 1"], end: &["CONFIG SET maxmemory 0"], late: false };
-        try_all(Twins::of(version, allow), change, &["HELLO 2"]);
+        try_all(Twins::of(version, lever, allow), change, &["HELLO 2"]);
     }
 
-    fn without_replicas_the_replies_are_the_stock_servers(version: Version) {
+    fn without_replicas_the_replies_are_the_stock_servers(version: Version, lever: Lever) {
         let (begin, end) = (&["CONFIG SET min-replicas-to-write 1"], &["CONFIG SET min-replicas-to-write 0"]);
-        try_all(Twins::start(version), Change { begin, end, late: false }, &["HELLO 3"]);
+        try_all(Twins::start(version, lever), Change { begin, end, late: false }, &["HELLO 3"]);
     }
+}
 
+each_version! {
     fn without_a_password_the_replies_are_the_stock_servers(version: Version) {
         let (begin, end) = (&["CONFIG SET requirepass secret"], &["CONFIG SET requirepass \"\""]);
-        try_all(Twins::start(version), Change { begin, end, late: true }, &["AUTH wrong"]);
+        try_all(Twins::start(version, Lever::Pause), Change { begin, end, late: true }, &["AUTH wrong"]);
     }
 
     fn a_subscriber_is_told_what_it_may_run(version: Version) {
-        try_all(Twins::start(version), Change::default(), &["SUBSCRIBE channel"]);
+        try_all(Twins::start(version, Lever::Pause), Change::default(), &["SUBSCRIBE channel"]);
     }
 }
 

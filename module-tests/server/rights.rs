@@ -1,6 +1,6 @@
 //! Users with few rights: the replies are those of a stock server, byte for byte, with dirty and with durable keys.
 
-use crate::harness::{Server, Twins, Value, Version, each_version};
+use crate::harness::{Lever, Server, Twins, Value, Version, each_lever};
 
 /// Names and rules of the users.
 const USERS: &[(&str, &str)] = &[
@@ -145,18 +145,18 @@ const COMMANDS: &[&str] = &[
     "FCALL none 1 k",
 ];
 
-each_version! {
-    fn replies_to_users_with_few_rights_are_the_stock_servers_with_dirty_keys(version: Version) {
-        try_all(version, true);
+each_lever! {
+    fn replies_to_users_with_few_rights_are_the_stock_servers_with_dirty_keys(version: Version, lever: Lever) {
+        try_all(version, lever, true);
     }
 
-    fn replies_to_users_with_few_rights_are_the_stock_servers_with_durable_keys(version: Version) {
-        try_all(version, false);
+    fn replies_to_users_with_few_rights_are_the_stock_servers_with_durable_keys(version: Version, lever: Lever) {
+        try_all(version, lever, false);
     }
 }
 
-fn try_all(version: Version, dirty: bool) {
-    let mut twins = Twins::start(version);
+fn try_all(version: Version, lever: Lever, dirty: bool) {
+    let mut twins = Twins::start(version, lever);
     for (user, rules) in USERS {
         let of_stock: Vec<&str> = rules.split(' ').filter(|rule| !rule.contains("wbl.")).collect();
         twins.server.raw().run(format!("ACL SETUSER {user} on nopass {rules}").trim_end());

@@ -1,9 +1,10 @@
 //! Changes of the server's role while clients wait for the disk, sending threads, and what SLOWLOG, MONITOR and the
 //! statistics of commands tell of the module.
 
-use crate::harness::scene::Lever;
 use crate::harness::server::info_field;
-use crate::harness::{PATIENCE, RawConnection, Scene, Server, ServerBuilder, Value, Version, each_version, wait_until};
+use crate::harness::{
+    Lever, PATIENCE, RawConnection, Scene, Server, ServerBuilder, Value, Version, each_version, wait_until,
+};
 
 /// No server listens there.
 const NOWHERE: &str = "REPLICAOF 127.0.0.1 1";
@@ -21,7 +22,7 @@ each_version! {
             popper.send_text("BLPOP list 0");
             reader.send_text("XREAD BLOCK 0 STREAMS s $");
             scene.wait_blocked(2);
-            scene.pause();
+            scene.freeze();
             let mut clients = vec![popper, reader];
             for command in [
                 "SET dirty v",
@@ -90,7 +91,7 @@ each_version! {
         scene.prepare(&["SET k old"]);
         let mut noise: Vec<RawConnection> = (0..16).map(|_| scene.server.raw()).collect();
         for round in 0..3 {
-            scene.pause();
+            scene.freeze();
             noise.iter_mut().for_each(|client| client.send_text("GET clean"));
             let mut clients = [
                 ("SET k new", "+OK"),
@@ -101,7 +102,7 @@ each_version! {
             ]
             .map(|(command, expected)| (scene.held(command), command, expected));
             noise.iter_mut().for_each(|client| assert_eq!(client.reply(), Value::Null));
-            scene.resume();
+            scene.thaw();
             for (client, command, expected) in &mut clients {
                 let reply = format!("{:?}", client.reply());
                 assert!(reply.starts_with(*expected), "{round}: {command}: {reply}");
@@ -116,11 +117,11 @@ each_version! {
     fn a_transaction_waits_at_its_own_end_when_there_are_sending_threads(version: Version) {
         let mut scene = Scene::of(ServerBuilder::with_module(version).set("io-threads", "4"));
         for round in 1..4 {
-            scene.pause();
+            scene.freeze();
             let mut transaction = scene.server.raw();
             ["MULTI", "INCR n", "GET k"].iter().for_each(|command| drop(transaction.run(command)));
             scene.hold(&mut transaction, "EXEC");
-            scene.resume();
+            scene.thaw();
             assert_eq!(format!("{:?}", transaction.reply()), format!("[:{round}, null]"));
         }
         let mut server = scene.end();
@@ -133,7 +134,7 @@ each_version! {
         let mut scene = Scene::start(version);
         let mut monitor = scene.server.raw();
         scene.prepare(&["SADD set m", "CONFIG SET slowlog-log-slower-than 0", "SLOWLOG RESET", "CONFIG RESETSTAT"]);
-        scene.pause();
+        scene.freeze();
         monitor.run("MONITOR");
         let commands = ["SET dirty v", "GET dirty", "SETNX dirty w", "SPOP set", EVAL, EVAL_RO];
         let mut clients = commands.map(|command| scene.held(command));
@@ -141,7 +142,7 @@ each_version! {
         for name in ["set", "wbl.read", "wbl.call", "wbl.eval", "wbl.eval_ro"] {
             assert!(list.contains(&format!(" cmd={name} ")), "{name}: {list}");
         }
-        scene.resume();
+        scene.thaw();
         clients.iter_mut().for_each(|client| assert!(!client.reply().is_error()));
         scene.control.run("ECHO end");
         let mut seen = Vec::new();
@@ -228,7 +229,7 @@ each_version! {
         let builder = ServerBuilder::with_module(version).allow_warning("Error condition on socket for SYNC");
         let mut scene = Scene::of(builder);
         let mut writer = scene.server.raw();
-        scene.freeze(Lever::Sync);
+        scene.freeze_by(Lever::Sync);
         writer.send_text("SET k v");
         wait_until("the reply is held", PATIENCE, || scene.gauge("wbl_clients_waiting_ack") == 1);
         let mut admin = scene.server.raw();

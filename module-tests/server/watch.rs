@@ -1,9 +1,9 @@
 //! WATCH: a transaction that a change aborted, or did not abort, tells of that change.
 
-use crate::harness::{RawConnection, Scene, Value, Version, each_version};
+use crate::harness::{Lever, RawConnection, Scene, Value, Version, each_lever};
 
-each_version! {
-    fn a_transaction_that_a_change_aborts_tells_so_when_the_change_is_durable(version: Version) {
+each_lever! {
+    fn a_transaction_that_a_change_aborts_tells_so_when_the_change_is_durable(version: Version, lever: Lever) {
         let changes = [
             "SET k new",
             "DEL k",
@@ -17,13 +17,13 @@ each_version! {
             "SWAPDB 0 1",
         ];
         for change in changes {
-            let mut scene = Scene::start(version);
+            let mut scene = Scene::start(version).with_lever(lever);
             scene.prepare(&["SET k old", "SET clean c"]);
             let mut client = watcher(&scene, "HELLO 2", &["WATCH k", "MULTI", "PING"]);
-            scene.pause();
+            scene.freeze();
             let mut writer = scene.held(change);
             scene.hold(&mut client, "EXEC");
-            scene.resume();
+            scene.thaw();
             assert!(!writer.reply().is_error(), "{change}");
             client.reply();
             assert_eq!(client.last_bytes(), b"*-1\r\n", "{change}");
@@ -31,13 +31,13 @@ each_version! {
         }
     }
 
-    fn a_change_in_a_transaction_or_a_script_aborts_when_it_is_durable(version: Version) {
+    fn a_change_in_a_transaction_or_a_script_aborts_when_it_is_durable(version: Version, lever: Lever) {
         for script in [false, true] {
-            let mut scene = Scene::start(version);
+            let mut scene = Scene::start(version).with_lever(lever);
             scene.prepare(&["SET k old"]);
             let mut client = watcher(&scene, "HELLO 3", &["WATCH k", "MULTI", "GET k"]);
             let mut writer = scene.server.raw();
-            scene.pause();
+            scene.freeze();
             if script {
                 scene.hold(&mut writer, "EVAL \"return redis.call('SET', KEYS[1], 'new')\" 1 k");
             } else {
@@ -45,10 +45,10 @@ each_version! {
                 writer.run("SET k new");
                 scene.hold(&mut writer, "EXEC");
             }
-            let before = client.silent(&mut scene.control);
+            let before = scene.silence(&mut client);
             client.send_text("EXEC");
-            let after = client.silent(&mut scene.control);
-            scene.resume();
+            let after = scene.silence(&mut client);
+            scene.thaw();
             let reply = client.reply();
             assert!(before.is_ok(), "{before:?}");
             // A server that is busy with the script refuses what it cannot run.
@@ -59,37 +59,37 @@ each_version! {
         }
     }
 
-    fn a_change_of_a_watched_key_of_another_database_counts(version: Version) {
-        let mut scene = Scene::start(version);
+    fn a_change_of_a_watched_key_of_another_database_counts(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         scene.prepare(&["SET k zero", "SELECT 3", "SET k three", "SELECT 0"]);
         let steps = ["SELECT 3", "WATCH k", "SELECT 0", "MULTI", "GET k"];
         let mut client = watcher(&scene, "HELLO 3", &steps);
-        scene.pause();
+        scene.freeze();
         let mut writer = scene.client_of(3);
         scene.hold(&mut writer, "SET k new");
         scene.hold(&mut client, "EXEC");
-        scene.resume();
+        scene.thaw();
         assert_eq!((writer.reply(), client.reply()), (Value::Simple("OK".into()), Value::Null));
         scene.end();
     }
 
-    fn a_transaction_that_succeeds_over_a_dirty_watched_key_waits_for_it(version: Version) {
-        let mut scene = Scene::start(version);
+    fn a_transaction_that_succeeds_over_a_dirty_watched_key_waits_for_it(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         scene.prepare(&["SET clean c"]);
-        scene.pause();
+        scene.freeze();
         let mut writer = scene.held("SET k new");
         let mut reader = watcher(&scene, "HELLO 2", &["WATCH k", "MULTI", "GET clean"]);
         let mut empty = watcher(&scene, "HELLO 2", &["WATCH clean k", "MULTI"]);
         scene.hold(&mut reader, "EXEC");
         scene.hidden(&mut empty, "EXEC");
-        scene.resume();
+        scene.thaw();
         assert_eq!(writer.reply(), Value::Simple("OK".into()));
         assert_eq!(format!("{:?}", reader.reply()), r#"["c"]"#);
         scene.end();
     }
 
-    fn transactions_over_clean_watched_keys_are_answered_at_once(version: Version) {
-        let mut scene = Scene::start(version);
+    fn transactions_over_clean_watched_keys_are_answered_at_once(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         scene.prepare(&["SET k old", "SET clean c"]);
         let mut succeeds = watcher(&scene, "HELLO 2", &["WATCH k clean", "MULTI", "GET k"]);
         let mut unwatched = watcher(&scene, "HELLO 2", &["WATCH other", "UNWATCH", "MULTI", "GET k"]);
@@ -97,21 +97,21 @@ each_version! {
         let mut second = watcher(&scene, "HELLO 2", &["WATCH other", "MULTI", "GET k", "EXEC", "MULTI", "GET k"]);
         let mut aborted = watcher(&scene, "HELLO 2", &["WATCH changed", "MULTI", "GET k"]);
         scene.prepare(&["SET changed long-ago"]);
-        scene.pause();
+        scene.freeze();
         let mut writer = scene.held("SET other new");
         for client in [&mut succeeds, &mut unwatched, &mut discarded, &mut second] {
             assert_eq!(format!("{:?}", client.run("EXEC")), r#"["old"]"#);
         }
         assert_eq!(aborted.run("EXEC"), Value::Null);
-        scene.resume();
+        scene.thaw();
         assert_eq!(writer.reply(), Value::Simple("OK".into()));
         scene.end();
     }
 
-    fn a_transaction_that_was_refused_tells_nothing_and_waits_for_nothing(version: Version) {
-        let mut scene = Scene::start(version);
+    fn a_transaction_that_was_refused_tells_nothing_and_waits_for_nothing(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         scene.prepare(&["SET clean c"]);
-        scene.pause();
+        scene.freeze();
         let mut writer = scene.held("SET k v");
         let mut client = watcher(&scene, "HELLO 2", &["MULTI", "GET k"]);
         assert!(client.call(&["NOSUCH"]).is_error());
@@ -119,7 +119,7 @@ each_version! {
         assert_eq!(client.call(&["EXEC"]), Value::Error(refused.into()));
         assert_eq!(client.call(&["EXEC"]), Value::Error("ERR EXEC without MULTI".into()));
         assert_eq!(client.run("GET clean").text(), "c");
-        scene.resume();
+        scene.thaw();
         assert_eq!(writer.reply(), Value::Simple("OK".into()));
         scene.end();
     }
