@@ -326,6 +326,7 @@ fn numbers_of_files_that_leave_no_room_for_another_are_refused() {
     disk.put(&segment_name(1 << 62), b"");
     let refused = reopen(&disk).unwrap().prepare(UNIX_MS).map(|_| ()).unwrap_err();
     assert!(matches!(refused, LogError::Refused { .. }), "{refused}");
+    disk.put(&segment_name(1 << 62), b"");
     let begun = reopen(&disk).unwrap().into_folder().begin(Begin::WaitsForBase, UNIX_MS);
     assert!(matches!(begun.unwrap_err().error, LogError::Refused { .. }));
 }

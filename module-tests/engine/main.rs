@@ -6,5 +6,6 @@ mod flusher;
 mod folder;
 mod fuzz;
 mod recovery;
+mod room;
 mod support;
 mod transitions;

@@ -75,17 +75,33 @@ fn put_job(job: Job) {
     *JOB.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
 }
 
+/// A base that was examined: the server will load it, as far as that can be known before.
+pub(crate) struct Examined {
+    summary: Summary,
+    since: Instant,
+}
+
+/// Looks at what the folder holds before anything of it is replaced or removed. The server loads meanwhile, which
+/// empties its dataset.
+///
+/// # Errors
+/// What is wrong, for the server's log.
+pub(crate) fn examine(ctx: Ctx<'_>, opened: &Opened<GatedStorage>) -> Result<Examined, String> {
+    tell_verdict(opened);
+    let since = Instant::now();
+    let summary = match opened.read_base().map_err(|error| error.to_string())? {
+        Some(mut base) => while_loading(ctx, "wbl-check", || (), move || check_base(&mut base))??,
+        None => Summary::default(),
+    };
+    Ok(Examined { summary, since })
+}
+
 /// Replaces the dataset by that of the folder.
 ///
 /// # Errors
 /// What is wrong, for the server's log. The dataset is incomplete then and must not be served.
-pub(crate) fn recover(ctx: Ctx<'_>, source: Source) -> Result<(Source, Report), String> {
-    tell_verdict(&source);
-    let started = Instant::now();
-    let verified = match source.read_base().map_err(|error| error.to_string())? {
-        Some(mut base) => while_loading(ctx, "wbl-check", || (), move || check_base(&mut base))??,
-        None => Summary::default(),
-    };
+pub(crate) fn recover(ctx: Ctx<'_>, source: Source, examined: Examined) -> Result<(Source, Report), String> {
+    let Examined { summary: verified, since } = examined;
     let sentinel = format!("wbl:sentinel:{:x}:{:x}", unix_ms(), std::process::id()).into_bytes();
     let (reader, writer) = std::io::pipe().map_err(|error| format!("no pipe: {error}"))?;
     let feeder = start_feeder(ctx, &source, writer, sentinel.clone())?;
@@ -99,7 +115,7 @@ pub(crate) fn recover(ctx: Ctx<'_>, source: Source) -> Result<(Source, Report), 
                 Level::Notice,
                 &format!(
                     "recovered in {} ms: {} keys of the base, {} commands of the log ({} bytes), up to position {}",
-                    started.elapsed().as_millis(),
+                    since.elapsed().as_millis(),
                     report.keys,
                     report.commands,
                     report.total_bytes,

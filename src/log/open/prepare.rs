@@ -4,17 +4,18 @@
 //! end can ever look like a frame of it.
 //!
 //! What if it crashes here, step by step:
-//! 1. What may not be durable yet of the recovered frames is written again with the same bytes, and synced. Readers
+//! 1. Leftovers are removed. They are no part of the log; those that come back are removed at the next start. This
+//!    comes first because what follows takes room, which the leftovers may be all that holds.
+//! 2. What may not be durable yet of the recovered frames is written again with the same bytes, and synced. Readers
 //!    will see what was recovered, so it must be durable; and after a failed sync a kernel may hold bytes in its cache
 //!    that it calls clean and that never reached the disk. Only a frame that no later one calls durable can be
 //!    affected, so this is the last one. A crash here changes no byte that was on the disk.
-//! 2. What will be cut is copied aside. A crash leaves a copy, which the next start makes again.
-//! 3. The next segment and the next manifest are written: leftovers until the manifest gets its name.
-//! 4. What is behind the end of a segment is cut, and synced. It is nobody's, and a start after a crash finds a clean
-//!    end.
-//! 5. The manifest gets its name: it seals what was recovered, and names the new segment. A crash leaves the old or the
-//!    new one.
-//! 6. Leftovers are removed. They are no part of the log; those that come back are removed at the next start.
+//! 3. What will be cut is copied aside. A crash leaves a copy, which the next start makes again.
+//! 4. The next segment and the next manifest are written: leftovers until the manifest gets its name.
+//! 5. What is behind the end of a segment is cut, and synced. It is nobody's, and a start after a crash finds a clean
+//!    end. From here on the copy stays, whatever fails: it may be all that there is of those bytes.
+//! 6. The manifest gets its name: it seals what was recovered, and names the new segment. A crash leaves the old or the
+//!    new one. What only the old one named is removed by the writer ([`LogWriter::remove_leftovers`]).
 
 use super::{Opened, Segment};
 use crate::log::error::LogError;
@@ -49,11 +50,15 @@ struct Next<F> {
 impl<S: Storage> Opened<S> {
     /// Makes what was recovered durable, and prepares to go on behind it. `unix_ms` is the time now.
     ///
+    /// Removes what is no part of the log. Whoever wants to keep that until the base is known to be whole reads it
+    /// before ([`Opened::read_base`]).
+    ///
     /// For a folder without a log see [`super::Folder::begin`].
     pub fn prepare(mut self, unix_ms: u64) -> Result<Prepared<S>, LogError> {
         let Some(old) = self.folder.manifest.clone() else {
             return Err(LogError::Refused { why: "there is no log to go on with" });
         };
+        self.folder.remove_leftovers();
         let mut cut = None;
         for (segment, scan) in self.unsealed() {
             self.make_durable(segment, scan)?;
@@ -91,7 +96,7 @@ impl<S: Storage> Opened<S> {
         }
     }
 
-    /// Step 1.
+    /// Step 2.
     fn make_durable(&self, last: &Segment, scan: &Scan) -> Result<(), LogError> {
         if scan.durable_bytes >= scan.bytes {
             return Ok(());
@@ -112,7 +117,7 @@ impl<S: Storage> Opened<S> {
         file.sync_data().map_err(failed(storage, "sync", name))
     }
 
-    /// Step 2; returns the copy's name.
+    /// Step 3; returns the copy's name.
     fn keep_aside(&self, last: &Segment, scan: &Scan) -> Result<String, LogError> {
         let (storage, name) = (self.storage(), cut_name(last.seq, scan.bytes));
         let mut older: Vec<(u64, u64)> = self
@@ -148,7 +153,7 @@ impl<S: Storage> Opened<S> {
         Ok(name)
     }
 
-    /// Step 4. Only the last segment can be torn; what others hold beyond their end is void.
+    /// Step 5. Only the last segment can be torn; what others hold beyond their end is void.
     fn cut_ends(&self) -> Result<(), LogError> {
         for (segment, scan) in self.unsealed().filter(|(_, scan)| scan.file_bytes > scan.bytes) {
             let (storage, name) = (self.storage(), &segment.name);
@@ -165,7 +170,7 @@ impl<S: Storage> Opened<S> {
 }
 
 impl<S: Storage> Prepared<S> {
-    /// Goes on with the log. Steps 4 and 5; step 6 is the writer's ([`LogWriter::remove_leftovers`]).
+    /// Goes on with the log: steps 5 and 6.
     pub fn start(mut self) -> Result<LogWriter<S>, LogError> {
         self.opened().cut_ends()?;
         let (Some(mut opened), Some(Next { segment, log, unix_ms, .. })) = (self.opened.take(), self.next.take())

@@ -74,6 +74,8 @@ struct State {
     paused: bool,
     locked: bool,
     no_new_files: bool,
+    /// How many bytes all files may have.
+    room: Option<u64>,
     written_bytes: u64,
     random: Random,
 }
@@ -166,6 +168,16 @@ impl SimDisk {
         self.state().no_new_files = refuse;
     }
 
+    /// Has room for so many bytes in all files together, those included that are there; `None` for any number.
+    pub fn set_room(&self, bytes: Option<u64>) {
+        self.state().room = bytes;
+    }
+
+    /// Bytes of all files.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used_bytes()
+    }
+
     /// Cuts a file under whoever has it open, past all faults.
     pub fn truncate(&self, name: &str, bytes: usize) {
         let mut state = self.state();
@@ -241,6 +253,18 @@ impl State {
 
     fn inode(&mut self, inode: usize) -> &mut Inode {
         &mut self.inodes[inode]
+    }
+
+    fn used_bytes(&self) -> u64 {
+        self.live_names.values().filter_map(|inode| self.inodes.get(*inode)).map(|inode| inode.live.len() as u64).sum()
+    }
+
+    /// How many of these bytes fit.
+    fn fitting(&self, inode: usize, offset: u64, count: usize) -> usize {
+        let Some(room) = self.room else { return count };
+        let has = self.inodes.get(inode).map_or(0, |inode| inode.live.len() as u64);
+        let end_max = has + room.saturating_sub(self.used_bytes());
+        count.min(usize::try_from(end_max.saturating_sub(offset)).unwrap_or(usize::MAX))
     }
 
     fn change_name(&mut self, change: NameChange) {

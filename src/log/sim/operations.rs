@@ -100,8 +100,12 @@ impl StorageFile for SimFile {
     fn write_all_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let (mut state, outcome) = self.disk.begin()?;
         let kept = if outcome.effect == Effect::Full { bytes } else { &bytes[..bytes.len() / 2] };
-        state.written_bytes += kept.len() as u64;
-        state.inode(self.inode).write(Write::Bytes { offset, bytes: kept.to_vec() });
+        let fitting = &kept[..state.fitting(self.inode, offset, kept.len())];
+        state.written_bytes += fitting.len() as u64;
+        state.inode(self.inode).write(Write::Bytes { offset, bytes: fitting.to_vec() });
+        if fitting.len() < kept.len() {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
         outcome.finish()
     }
 

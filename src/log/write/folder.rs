@@ -122,17 +122,23 @@ impl<S: Storage> Folder<S> {
         Ok(())
     }
 
-    /// Removes the files that are no part of the log. Bases go first: beside a pending segment a base that nothing
-    /// names is known for what it is.
+    /// Removes the files that are no part of the log. Bases go first, durably: beside a pending segment a base that
+    /// nothing names is known for what it is.
     pub fn remove_leftovers(&mut self) {
         let (bases, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.leftovers)
             .into_iter()
             .partition(|name| matches!(own_name(name.as_bytes()), Some(OwnName::Base(_) | OwnName::Temporary)));
         remove_files(&*self.storage, &bases);
+        if !bases.is_empty() && !others.is_empty() && self.storage.sync_dir().is_err() {
+            // They stay for the next start.
+            self.leftovers = others;
+            return;
+        }
         remove_files(&*self.storage, &others);
     }
 
-    /// Begins a new log. The one that was there before stands until the new one is visible, and is removed then.
+    /// Begins a new log. The one that was there before stands until the new one is visible, and is removed then. What is
+    /// no part of any log is removed before, as it may hold the room.
     ///
     /// # Errors
     /// The folder comes back: what it held is unchanged, unless the last step failed, after which a start finds the old
@@ -148,6 +154,7 @@ impl<S: Storage> Folder<S> {
         let counter = self.generation().map_or(0, |generation| generation.counter);
         let counter = counter.checked_add(1).ok_or(LogError::Refused { why: "the folder has held too many logs" })?;
         let generation = Generation { counter, random: self.random()? };
+        self.remove_leftovers();
         let (first, seq) = (self.end, self.take_segment_number()?);
         let is_pending = begin == Begin::WaitsForBase;
         let new = NewSegment { seq, generation, first, unix_ms, is_pending };

@@ -102,9 +102,10 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(),
         );
     }
     let (opened, skipped) = fold(ctx, opened)?;
-    // Whether the folder can be written to is found before anything is replaced.
+    let examined = recovery::examine(ctx, &opened)?;
+    // Whether the folder can be written to is found before what it holds is loaded.
     let prepared = opened.prepare(unix_ms()).map_err(|error| error.to_string())?;
-    let (source, mut report) = recovery::recover(ctx, recovery::Source::Prepared(Box::new(prepared)))?;
+    let (source, mut report) = recovery::recover(ctx, recovery::Source::Prepared(Box::new(prepared)), examined)?;
     points::reach(Point::Recovered);
     report.errors += skipped;
     with(|module| module.recovered = Some(report));

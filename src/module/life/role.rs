@@ -49,7 +49,8 @@ pub(super) fn start_as_replica(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(),
             "the log's folder holds a state: it takes the place of the data that the server loaded by itself",
         );
     }
-    let (source, report) = recovery::recover(ctx, recovery::Source::Opened(Box::new(opened)))?;
+    let examined = recovery::examine(ctx, &opened)?;
+    let (source, report) = recovery::recover(ctx, recovery::Source::Opened(Box::new(opened)), examined)?;
     points::reach(Point::Recovered);
     with(|module| module.recovered = Some(report));
     // The server begins a history of its own for what it holds now, so that its primary sends a whole dataset.
