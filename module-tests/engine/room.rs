@@ -1,7 +1,7 @@
 //! Disks without room: what is no part of the log never holds the room that the log needs.
 
 use crate::support::*;
-use valkey_wbl::log::sim::SimDisk;
+use valkey_wbl::log::sim::{Effect, SimDisk};
 use valkey_wbl::log::{Begin, segment_name};
 
 /// Files that no log names.
@@ -41,4 +41,30 @@ fn a_new_log_finds_the_room_that_leftovers_hold() {
         let writer = reopen(&disk).unwrap().into_folder().begin(begin, UNIX_MS);
         assert!(writer.is_ok(), "{begin:?}: {writer:?}");
     }
+}
+
+#[test]
+fn what_is_cut_is_in_the_copy_whatever_fails() {
+    let end = {
+        let disk = torn();
+        let bytes = disk.contents(&segment_name(2)).unwrap();
+        bytes[bytes.len() - 20..].to_vec()
+    };
+    let mut failed = 0;
+    for effect in [Effect::None, Effect::Part, Effect::Full] {
+        for step in 0.. {
+            let disk = torn();
+            let prepared = reopen(&disk).unwrap().prepare(UNIX_MS).unwrap();
+            disk.fail_at(disk.operations() + step, libc::EIO, effect);
+            let started = prepared.start().map(drop);
+            let files = disk.names().into_iter().filter_map(|name| disk.contents(&name));
+            let kept = files.filter(|bytes| bytes.ends_with(&end)).count();
+            assert!(kept > 0, "step {step}, {effect:?}: {started:?}");
+            if started.is_ok() {
+                break;
+            }
+            failed += 1;
+        }
+    }
+    assert!(failed >= 3 * 4, "{failed}");
 }

@@ -172,6 +172,10 @@ impl<S: Storage> Opened<S> {
 impl<S: Storage> Prepared<S> {
     /// Goes on with the log: steps 5 and 6.
     pub fn start(mut self) -> Result<LogWriter<S>, LogError> {
+        if let Some(next) = &mut self.next {
+            // No longer dropping's to remove.
+            next.cut = None;
+        }
         self.opened().cut_ends()?;
         let (Some(mut opened), Some(Next { segment, log, unix_ms, .. })) = (self.opened.take(), self.next.take())
         else {
