@@ -54,6 +54,23 @@ fn frames_come_back_over_all_segments() {
     assert_eq!((count, frames.read_bytes()), (6, opened.log_bytes()), "payloads may be skipped");
 }
 
+/// There may be more of them than a process may have open.
+#[test]
+fn a_start_has_few_segments_open_at_a_time() {
+    let disk = SimDisk::new();
+    let mut writer = writer_of(&disk);
+    for number in 0..100 {
+        write(&mut writer, number..number + 1);
+        writer.cut().unwrap();
+    }
+    writer.close().unwrap();
+    disk.limit_handles(12);
+    let opened = reopen(&disk).unwrap();
+    assert_eq!(opened.segments().len(), 101);
+    assert_eq!(recovered(&opened), units(0..100));
+    go_on(opened, UNIX_MS).unwrap().close().unwrap();
+}
+
 #[test]
 fn every_cut_of_the_last_segment_leaves_whole_units() {
     let whole = two_open_segments();

@@ -228,8 +228,7 @@ impl<S: Storage> Opened<S> {
             }
         }
         self.folder.end = manifest.beginning.lsn();
-        let mut heads = Vec::new();
-        for named in &manifest.segments {
+        for (index, named) in manifest.segments.iter().enumerate() {
             let mut window = self.open_segment(named.seq)?;
             let head = head_of(&mut window)?;
             if head.generation.is_some_and(|found| found != manifest.generation) {
@@ -238,11 +237,7 @@ impl<S: Storage> Opened<S> {
             if head.first != named.first {
                 return Err(window.damaged(0, "the segment has another position than the manifest says"));
             }
-            heads.push((head, window));
-        }
-        for (index, (head, mut window)) in heads.into_iter().enumerate() {
-            let (Some(named), next) = (manifest.segments.get(index), manifest.segments.get(index + 1)) else { break };
-            let expected = match (named.sealed, next) {
+            let expected = match (named.sealed, manifest.segments.get(index + 1)) {
                 (Some(sealed), _) => Expected::Sealed(sealed),
                 (None, Some(next)) => Expected::Until(next.first),
                 (None, None) => Expected::Open,
@@ -254,32 +249,35 @@ impl<S: Storage> Opened<S> {
 
     /// Reads a log of format 1; returns the manifest as format 2 has it.
     fn read_format_1(&mut self, base: Option<u64>, segments: &[u64]) -> Result<Manifest, LogError> {
-        let mut begun = Vec::new();
+        // Where a segment ends is known from where the next one begins. They are not kept open: there may be more of them
+        // than a process may have open.
+        let mut heads = Vec::new();
         for seq in segments {
             let mut window = self.open_segment(*seq)?;
             let head = head_of(&mut window)?;
             if head.generation.is_some() {
                 return Err(window.damaged(0, "the segment is newer than the manifest, which was changed"));
             }
-            begun.push((*seq, head, window));
+            heads.push(head);
         }
-        let first = begun.first().map_or(Lsn::ZERO, |(_, head, _)| head.first);
+        let first = heads.first().map_or(Lsn::ZERO, |head| head.first);
         let beginning = match base {
             // Nothing says of what position it is.
             Some(seq) => Beginning::Base(BaseFacts { seq, lsn: first, bytes: self.base_bytes(seq)?, crc32c: None }),
             None => Beginning::Empty(Lsn::ZERO),
         };
-        let firsts: Vec<Lsn> = begun.iter().skip(1).map(|(_, head, _)| head.first).collect();
         self.folder.end = beginning.lsn();
         let mut named = Vec::new();
-        for (index, (seq, head, mut window)) in begun.into_iter().enumerate() {
+        for (index, (seq, head)) in segments.iter().copied().zip(&heads).enumerate() {
+            let mut window = self.open_segment(seq)?;
             if head.first != self.folder.end {
                 let why = format!("the segment has position {} instead of {}", head.first, self.folder.end);
                 return Err(window.damaged(0, why));
             }
-            let sealed = firsts.get(index).map(|end| Sealed { end: *end, bytes: window.file_bytes() });
+            let next = heads.get(index + 1).map(|head| head.first);
+            let sealed = next.map(|end| Sealed { end, bytes: window.file_bytes() });
             named.push(NamedSegment { seq, first: head.first, sealed });
-            self.take_segment(seq, &mut window, &head, sealed.map_or(Expected::Open, Expected::Sealed))?;
+            self.take_segment(seq, &mut window, head, sealed.map_or(Expected::Open, Expected::Sealed))?;
         }
         let generation = Generation { counter: 1, random: self.folder.random()? };
         Ok(Manifest { generation, superseded: false, beginning, segments: named })

@@ -76,6 +76,7 @@ struct State {
     no_new_files: bool,
     /// How many bytes all files may have.
     room: Option<u64>,
+    handles_max: Option<usize>,
     written_bytes: u64,
     random: Random,
 }
@@ -178,6 +179,11 @@ impl SimDisk {
         self.state().used_bytes()
     }
 
+    /// Refuses to open a file (`EMFILE`) while there are more handles of the disk and of files than this.
+    pub fn limit_handles(&self, count: usize) {
+        self.state().handles_max = Some(count);
+    }
+
     /// Cuts a file under whoever has it open, past all faults.
     pub fn truncate(&self, name: &str, bytes: usize) {
         let mut state = self.state();
@@ -228,6 +234,9 @@ impl SimDisk {
 
     fn open(&self, name: &str) -> io::Result<SimFile> {
         let (state, outcome) = self.begin()?;
+        if state.handles_max.is_some_and(|limit| Arc::strong_count(&self.shared) > limit) {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
         let inode = state.inode_of(name)?;
         outcome.finish()?;
         Ok(SimFile { disk: self.clone(), inode })
