@@ -35,5 +35,6 @@ mod scripts;
 mod sentinel;
 mod settings;
 mod transactions;
+mod unload;
 mod watch;
 mod withhold;

@@ -4,6 +4,7 @@
 use crate::core::capture::Class;
 use crate::ffi::Ctx;
 use crate::module::Module;
+use crate::module::server;
 
 /// What CLIENT LIST shows of a client.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,6 +29,13 @@ impl Listed {
             queued: field("multi")?.parse().ok(),
             watches: field("watch")? != "0",
         })
+    }
+}
+
+impl Listed {
+    /// Whether the server may look at a command of the module for it, without a word to anybody.
+    pub(super) fn may_point_to_own_command(&self) -> bool {
+        server::is_own_command(&self.command) || self.queued.is_some_and(|queued| queued > 0)
     }
 }
 

@@ -100,6 +100,28 @@ pub(super) fn listed_clients(ctx: Ctx<'_>) -> Result<Vec<Listed>, String> {
         .collect()
 }
 
+/// Whether this is the name of a command of the module.
+pub(super) fn is_own_command(name: &str) -> bool {
+    name.get(..OWN_COMMANDS.len()).is_some_and(|begins| begins.eq_ignore_ascii_case(OWN_COMMANDS))
+}
+
+/// A rule of an ACL user that names a command of the module.
+///
+/// # Errors
+/// The server does not say.
+pub(super) fn own_acl_rule(ctx: Ctx<'_>) -> Result<Option<String>, String> {
+    let list = ctx.own().ask("ACL", [&b"LIST"[..]]).ok_or_else(|| lacking("acl"))?;
+    let users = (0..list.len()).filter_map(|index| list.element(index));
+    Ok(users.map(|user| String::from_utf8_lossy(user.bytes()).into_owned()).find_map(|user| acl_rule_of(&user)))
+}
+
+/// The first such rule in a line of ACL LIST: `user NAME RULE...`, with more rules in parentheses.
+fn acl_rule_of(user: &str) -> Option<String> {
+    let rules = user.split_whitespace().skip(2).map(|rule| rule.trim_matches(['(', ')']));
+    let mut own = rules.filter(|rule| rule.strip_prefix(['+', '-']).is_some_and(is_own_command));
+    own.next().map(String::from)
+}
+
 /// Whether output of this client may still wait for its socket (its write handler is installed): more may follow before
 /// the loop's end.
 pub(super) fn has_pending_output(ctx: Ctx<'_>, client: u64) -> bool {

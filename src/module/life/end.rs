@@ -2,7 +2,7 @@
 
 use super::begin::rest_of;
 use super::rest::Rest;
-use super::{Life, LogFolder, Visible, base, begin, fatal};
+use super::{Life, LogFolder, Visible, base, begin, fatal, unload as commands};
 use crate::core::ack::Why;
 use crate::ffi::{Ctx, Level, log, unregister_hooks};
 use crate::module::points::{self, Point};
@@ -14,6 +14,10 @@ use crate::module::{gate, notify, replace, scripts, second_server, with};
 /// MODULE UNLOAD. `false` refuses.
 pub fn unload(ctx: Ctx<'_>) -> bool {
     finish_unit(ctx);
+    if let Err(reason) = commands::take_commands_back(ctx) {
+        log(Level::Warning, &format!("the module is not unloaded: {reason}"));
+        return false;
+    }
     close(ctx);
     unregister_hooks(ctx);
     drop(replace(None));

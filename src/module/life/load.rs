@@ -3,7 +3,7 @@
 use super::base::Bases;
 use super::begin::{begin_log, begin_or_recover, is_enabled};
 use super::rest::{Origin, Rest};
-use super::{IfLost, Life, OpenedFolder};
+use super::{IfLost, Life, OpenedFolder, unload};
 use crate::core::capture::Capture;
 use crate::core::client::Clients;
 use crate::core::dirty::DirtyKeys;
@@ -35,6 +35,11 @@ pub fn load(ctx: Ctx<'_>, args: &[&[u8]]) -> bool {
             log(Level::Warning, &format!("the module is not loaded: {reason}"));
             // Joins the log's threads, if they were started.
             drop(replace(None));
+            if !ctx.flags().is_starting()
+                && let Err(reason) = unload::close_clients(ctx)
+            {
+                log(Level::Warning, &reason);
+            }
             unregister_hooks(ctx);
             ctx.free_detached();
             false

@@ -11,6 +11,7 @@ mod failure;
 mod load;
 mod rest;
 mod role;
+mod unload;
 
 pub use base::child_done;
 pub use before_sleep::before_sleep;

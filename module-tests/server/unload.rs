@@ -1,0 +1,133 @@
+//! MODULE UNLOAD: nothing in the server points to the module afterwards.
+
+use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, each_version, paths, wait_until};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+each_version! {
+    fn clients_of_the_modules_commands_are_closed_at_unload(version: Version) {
+        let server = loaded(version);
+        let mut control = server.raw();
+        let mut reader = dirty_reader(&server, &mut control);
+        let mut queued = server.raw();
+        queued.run("MULTI");
+        queued.run("WBL.WAIT");
+        let mut other = server.raw();
+        other.run("GET key");
+        unload(&mut control);
+        for (client, what) in [(&mut reader, "a reader"), (&mut queued, "a transaction")] {
+            assert!(client.try_send(&["PING"]).and_then(|()| client.try_reply()).is_err(), "{what} is still there");
+        }
+        assert_eq!(other.run("GET key"), Value::Bulk(b"value".to_vec()));
+        assert!(!control.run("CLIENT LIST").text().contains("wbl."));
+        load(&server, &mut control);
+        unload(&mut control);
+    }
+
+    fn an_unload_inside_of_a_transaction_is_refused(version: Version) {
+        let server = loaded(version);
+        let mut control = server.raw();
+        control.run("MULTI");
+        control.run("WBL.WAIT");
+        control.run("MODULE UNLOAD wbl");
+        control.run("WBL.WAIT");
+        assert!(control.run("EXEC").items()[1].is_error());
+        control.run("SET key other");
+        assert_eq!(control.run("GET key"), Value::Bulk(b"other".to_vec()));
+        unload(&mut control);
+    }
+
+    fn acl_rules_for_the_modules_commands_refuse_the_unload(version: Version) {
+        let server = loaded(version);
+        let mut control = server.raw();
+        for rules in [&["+set", "+wbl.call"][..], &["+@all", "-WBL.READ"], &["(~a", "+set", "+wbl.eval)"]] {
+            control.call(&[&["ACL", "SETUSER", "user", "reset"], rules].concat());
+            assert!(control.call(&["MODULE", "UNLOAD", "wbl"]).is_error(), "{rules:?}");
+            control.run("SET key value");
+        }
+        assert!(server.log().contains("ACL"), "{}", server.log());
+        control.run("ACL DELUSER user");
+        unload(&mut control);
+    }
+
+    fn loads_and_unloads_under_load_leave_a_whole_server(version: Version) {
+        let server = loaded(version);
+        let mut control = server.raw();
+        unload(&mut control);
+        let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for worker in 0..3 {
+                let (server, stop, done) = (&server, &stop, &done);
+                scope.spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        // An unload closes the connection now and then.
+                        let _ = work(server, worker, stop, done);
+                    }
+                });
+            }
+            for cycle in 0..20 {
+                load(&server, &mut control);
+                let before = done.load(Ordering::Relaxed);
+                wait_until("the clients go on", PATIENCE, || done.load(Ordering::Relaxed) >= before + 50);
+                unload(&mut control);
+                let list = control.run("CLIENT LIST").text();
+                assert!(!list.contains("wbl."), "cycle {cycle}: {list}");
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+}
+
+fn loaded(version: Version) -> Server {
+    let server = ServerBuilder::stock(version)
+        .set("enable-module-command", "yes")
+        .in_memory()
+        .allow_warning("the module is not unloaded")
+        .allow_warning("OnUnload failed")
+        .allow_warning("unload blocked")
+        .allow_warning("Error unloading module")
+        .start();
+    let mut control = server.raw();
+    load(&server, &mut control);
+    control.run("SET key value");
+    server
+}
+
+fn load(server: &Server, control: &mut RawConnection) {
+    let settings = "CONFIG wbl.debug-commands yes CONFIG wbl.on-existing-log replace";
+    control.run(&format!("MODULE LOADEX {} {settings}", paths::module().display()));
+    wait_until("the module is active", PATIENCE, || server.wbl_info("wbl_state") == "active");
+}
+
+/// Unloads the module, which the server refuses while replies are held.
+fn unload(control: &mut RawConnection) {
+    wait_until("the module can be unloaded", PATIENCE, || !control.call(&["MODULE", "UNLOAD", "wbl"]).is_error());
+}
+
+/// A client whose last command the server knows as one of the module's.
+fn dirty_reader(server: &Server, control: &mut RawConnection) -> RawConnection {
+    let (mut writer, mut reader) = (server.raw(), server.raw());
+    control.run("WBL.DEBUG PAUSE");
+    writer.send_text("SET key value");
+    writer.assert_silent(control, "SET");
+    reader.send_text("GET key");
+    reader.assert_silent(control, "GET");
+    control.run("WBL.DEBUG RESUME");
+    assert_eq!(writer.reply(), Value::Simple("OK".into()));
+    assert_eq!(reader.reply(), Value::Bulk(b"value".to_vec()));
+    assert!(control.run("CLIENT LIST").text().contains("cmd=wbl.read"));
+    reader
+}
+
+/// Writes and reads until it is told to stop, or its connection is closed.
+fn work(server: &Server, worker: usize, stop: &AtomicBool, done: &AtomicU64) -> std::io::Result<()> {
+    let mut client = RawConnection::open(&server.socket())?;
+    while !stop.load(Ordering::Relaxed) {
+        for words in [&["SET", "shared", "value"][..], &["GET", "shared"], &["INCR", &format!("of:{worker}")]] {
+            client.try_send(words)?;
+            let reply = client.try_reply()?;
+            assert!(!reply.is_error(), "{reply:?}");
+            done.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    Ok(())
+}
