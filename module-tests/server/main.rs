@@ -14,6 +14,7 @@ mod cluster_failover;
 mod commands;
 mod crash;
 mod data;
+mod demands;
 mod dirty;
 mod harness_checks;
 mod leaks;

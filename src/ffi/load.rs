@@ -1,7 +1,7 @@
 //! Saving and loading a whole dataset.
 
 use super::context::Ctx;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -76,6 +76,20 @@ pub fn save_rdb(ctx: Ctx<'_>, path: &Path) -> bool {
 pub fn load_rdb(ctx: Ctx<'_>, path: &Path) -> bool {
     // SAFETY: context and stream are valid over the call; there are no flags.
     with_stream(path, |stream| unsafe { api!(ValkeyModule_RdbLoad)(ctx.as_raw(), stream, 0) })
+}
+
+/// Whether any module has a type of this name. The server answers only while this module is being loaded; at any other
+/// time this is `true`.
+///
+/// No function says so, but a name can be taken once. Where it was free, this module has taken it, and must not be
+/// loaded.
+pub fn has_module_type(ctx: Ctx<'_>, name: &CStr) -> bool {
+    // SAFETY: a structure of numbers and optional functions, for which zero is "none".
+    let mut methods: raw::ValkeyModuleTypeMethods = unsafe { std::mem::zeroed() };
+    methods.version = u64::from(raw::VALKEYMODULE_TYPE_METHOD_VERSION);
+    // SAFETY: the context is valid (type invariant), the name is NUL-terminated, and the server copies both. A server
+    // that knows more versions of the structure reads no further than this one's.
+    unsafe { api!(ValkeyModule_CreateDataType)(ctx.as_raw(), name.as_ptr(), 0, &raw mut methods) }.is_null()
 }
 
 /// A path under which this process, or a child that it forks, can open a descriptor by name: a pipe's end, or a file

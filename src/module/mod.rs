@@ -12,6 +12,7 @@ mod cluster;
 pub mod commands;
 pub mod config;
 mod deferred;
+mod demands;
 pub mod errors;
 mod gate;
 pub mod hooks;

@@ -12,8 +12,8 @@ use crate::module::gate::{GatedFile, GatedStorage};
 use crate::module::replay::{Report, replay};
 use crate::module::units::unix_ms;
 use crate::module::waiting::while_loading;
-use crate::module::{server, with};
-use crate::rdb::{self, RdbError, Summary};
+use crate::module::{demands, server, with};
+use crate::rdb::{self, Needs, RdbError, Summary};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -90,7 +90,12 @@ pub(crate) fn examine(ctx: Ctx<'_>, opened: &Opened<GatedStorage>) -> Result<Exa
     tell_verdict(opened);
     let since = Instant::now();
     let summary = match opened.read_base().map_err(|error| error.to_string())? {
-        Some(mut base) => while_loading(ctx, "wbl-check", || (), move || check_base(&mut base))??,
+        Some(mut base) => {
+            let path = base.path().to_string();
+            let (summary, needs) = while_loading(ctx, "wbl-check", || (), move || check_base(&mut base))??;
+            demands::check(ctx, &needs).map_err(|reason| format!("the base {path} can't be loaded: {reason}"))?;
+            summary
+        }
         None => Summary::default(),
     };
     Ok(Examined { summary, since })
@@ -146,16 +151,17 @@ fn tell_verdict(opened: &Opened<GatedStorage>) {
 }
 
 /// The server ends itself on a damaged RDB file, so the module looks first and names the place.
-fn check_base(base: &mut BaseReader<GatedFile>) -> Result<Summary, String> {
+fn check_base(base: &mut BaseReader<GatedFile>) -> Result<(Summary, Needs), String> {
     // Length and checksum that the manifest states are verified at its end, which the walk reads.
-    let summary = rdb::verify(base).map_err(|error| format!("the base {} is damaged: {error}", base.path()))?;
+    let (summary, needs) =
+        rdb::examine(base).map_err(|error| format!("the base {} is damaged: {error}", base.path()))?;
     if !summary.checked && !base.has_checksum() {
         log(
             Level::Warning,
             &format!("the base {} has no checksum (rdbchecksum no): it can't be verified", base.path()),
         );
     }
-    Ok(summary)
+    Ok((summary, needs))
 }
 
 /// Replaces the dataset by an empty one, with which a recovery began that has failed.

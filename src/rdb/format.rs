@@ -1,5 +1,6 @@
 //! Numbers of the RDB format, and the little of it that we write ourselves.
 
+use super::TypeName;
 use crc::{CRC_64_REDIS, Crc, Table};
 
 /// The checksum of RDB files and DUMP payloads.
@@ -66,6 +67,13 @@ pub(super) const NO_EXPIRY: i64 = -1;
 /// gets its own.
 pub(super) const NEVER: i64 = 1 << 52;
 
+/// The name of the type of a module that has this id: nine characters of six bits each, above a version of ten bits.
+pub(super) fn type_name(id: u64) -> TypeName {
+    const CHARACTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let character = |index: usize| CHARACTERS.get((id >> (10 + 6 * (8 - index)) & 63) as usize).copied();
+    std::array::from_fn(|index| character(index).unwrap_or_default())
+}
+
 /// A length in its shortest form, which is the one servers write.
 pub(super) fn put_length(out: &mut Vec<u8>, length: u64) {
     if let Ok(short) = u8::try_from(length)
@@ -127,6 +135,15 @@ mod tests {
             put_length(&mut out, length);
             assert_eq!(out, bytes, "{length}");
         }
+    }
+
+    #[test]
+    fn a_types_name_is_that_of_its_id() {
+        // What the server computes for "test-type" of version 1.
+        let characters = [45_u64, 30, 44, 45, 62, 45, 50, 41, 30];
+        let id = characters.iter().fold(0, |id, character| id << 6 | character) << 10 | 1;
+        assert_eq!(&type_name(id), b"test-type");
+        assert_eq!(type_name(u64::MAX), [b'_'; 9]);
     }
 
     #[test]

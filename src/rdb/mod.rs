@@ -22,6 +22,7 @@ mod tests_damage;
 
 pub use error::RdbError;
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 
 /// The window over the input: what is read, checked and written at once.
@@ -86,6 +87,20 @@ pub struct Summary {
     pub checksum: u64,
 }
 
+/// What a server must have to load a base. One that lacks it ends itself in the middle of loading.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Needs {
+    /// The highest database that is selected.
+    pub last_database: u32,
+    /// The types of modules whose values or data there are.
+    pub module_types: BTreeSet<TypeName>,
+    /// The code of all function libraries.
+    pub libraries: Vec<Vec<u8>>,
+}
+
+/// The name of a module's type.
+pub type TypeName = [u8; 9];
+
 /// Streams `base` (`None`: an empty dataset) to `out`, followed by the key `sentinel` (an empty string in database 0).
 ///
 /// Keys and fields of hashes that expire before [`Strip::before_ms`] are sent with an expiry that never comes, and
@@ -103,7 +118,9 @@ pub fn splice(
     strip: &mut dyn Strip,
 ) -> Result<Summary, RdbError> {
     match base {
-        Some(base) => walk::Walker::new(base, out, WINDOW_BYTES, Some(walk::Splice::new(sentinel, strip))).run(),
+        Some(base) => walk::Walker::new(base, out, WINDOW_BYTES, Some(walk::Splice::new(sentinel, strip)))
+            .run()
+            .map(|(summary, _)| summary),
         None => {
             write_empty(out, sentinel).map_err(|source| RdbError::Write { offset: 0, source })?;
             Ok(Summary::default())
@@ -133,5 +150,14 @@ pub fn is_known_version(version: u16) -> bool {
 ///
 /// Any [`RdbError`]; each names the byte offset in the base.
 pub fn verify(base: &mut dyn Read) -> Result<Summary, RdbError> {
+    examine(base).map(|(summary, _)| summary)
+}
+
+/// The same, and finds what a server must have to load it.
+///
+/// # Errors
+///
+/// Any [`RdbError`]; each names the byte offset in the base.
+pub fn examine(base: &mut dyn Read) -> Result<(Summary, Needs), RdbError> {
     walk::Walker::new(base, &mut io::sink(), WINDOW_BYTES, None).run()
 }

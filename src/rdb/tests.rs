@@ -35,7 +35,9 @@ pub(super) fn spliced(file: &[u8], before_ms: i64) -> Result<Spliced, RdbError> 
 
 fn spliced_by(base: &mut dyn Read, before_ms: i64, window_bytes: usize) -> Result<Spliced, RdbError> {
     let (mut out, mut collect) = (Vec::new(), Collect { before_ms, deferred: Vec::new() });
-    let summary = Walker::new(base, &mut out, window_bytes, Some(Splice::new(SENTINEL, &mut collect))).run()?;
+    let (summary, needs) =
+        Walker::new(base, &mut out, window_bytes, Some(Splice::new(SENTINEL, &mut collect))).run()?;
+    assert!(needs.libraries.is_empty(), "they are kept where nobody needs them");
     let padding = padding(PADDING_BYTES);
     assert!(out[9..].starts_with(&padding));
     drop(out.drain(9..9 + padding.len()));

@@ -11,7 +11,7 @@ pub(super) fn is_known(kind: u8, valkey_magic: bool) -> bool {
         || (kind == TYPE_HASH_2 && valkey_magic)
 }
 
-/// Goes over a value of a type that [`is_known`]; the type stood at `offset`.
+/// Goes over a value of a type that [`is_known`], but for those of modules; the type stood at `offset`.
 pub(super) fn skip(stream: &mut Stream<'_>, kind: u8, offset: u64) -> Result<(), RdbError> {
     match kind {
         TYPE_STRING | TYPE_HASH_ZIPMAP | TYPE_LIST_ZIPLIST | TYPE_SET_INTSET | TYPE_ZSET_ZIPLIST
@@ -42,10 +42,6 @@ pub(super) fn skip(stream: &mut Stream<'_>, kind: u8, offset: u64) -> Result<(),
             stream.skip_string()?;
             field_expiry(stream, i64::MIN).map(drop)
         }),
-        TYPE_MODULE_2 => {
-            stream.number()?;
-            skip_module_value(stream)
-        }
         TYPE_STREAM | TYPE_STREAM_2 | TYPE_STREAM_3 => skip_stream(stream, kind),
         byte => Err(RdbError::Unknown { offset, byte }),
     }

@@ -6,7 +6,7 @@ use super::error::RdbError;
 use super::format::*;
 use super::stream::{Route, Stream};
 use super::value;
-use super::{Deferred, PADDING_BYTES, Strip, Summary};
+use super::{Deferred, Needs, PADDING_BYTES, Strip, Summary};
 
 /// What becomes of the stream.
 pub(super) struct Splice<'io> {
@@ -64,6 +64,8 @@ pub(super) struct Walker<'io> {
     key: Vec<u8>,
     field: Vec<u8>,
     summary: Summary,
+    /// Of libraries only where the walk verifies: they are kept whole.
+    needs: Needs,
 }
 
 impl<'io> Walker<'io> {
@@ -82,11 +84,12 @@ impl<'io> Walker<'io> {
             key: Vec::new(),
             field: Vec::new(),
             summary: Summary::default(),
+            needs: Needs::default(),
         }
     }
 
     /// Walks the base from its first to its last byte.
-    pub(super) fn run(mut self) -> Result<Summary, RdbError> {
+    pub(super) fn run(mut self) -> Result<(Summary, Needs), RdbError> {
         self.header()?;
         while self.record()? {}
         self.end()?;
@@ -95,7 +98,7 @@ impl<'io> Walker<'io> {
         }
         self.stream.flush()?;
         self.summary.bytes = self.stream.offset();
-        Ok(self.summary)
+        Ok((self.summary, self.needs))
     }
 
     fn valkey_magic(&self) -> bool {
@@ -162,6 +165,7 @@ impl<'io> Walker<'io> {
             OPCODE_SELECTDB => {
                 self.db = u32::try_from(self.stream.number()?)
                     .map_err(|_| RdbError::Corrupt { offset, what: "a database number beyond 32 bits" })?;
+                self.needs.last_database = self.needs.last_database.max(self.db);
             }
             OPCODE_RESIZEDB => {
                 self.stream.number()?;
@@ -172,12 +176,11 @@ impl<'io> Walker<'io> {
                 self.stream.skip_string()?;
             }
             OPCODE_MODULE_AUX => {
-                // The module's id; what follows (first when it was written) is annotated like a value.
-                self.stream.number()?;
-                value::skip_module_value(&mut self.stream)?;
+                // What follows the type (first when it was written) is annotated like a value.
+                self.module_value()?;
             }
             OPCODE_FUNCTION2 => {
-                self.stream.skip_string()?;
+                self.library()?;
                 self.summary.functions += 1;
             }
             OPCODE_SLOT_INFO => {
@@ -241,7 +244,27 @@ impl<'io> Walker<'io> {
         let offset = self.stream.offset();
         self.stream.byte()?;
         self.key()?;
-        value::skip(&mut self.stream, kind, offset)
+        match kind {
+            TYPE_MODULE_2 => self.module_value(),
+            kind => value::skip(&mut self.stream, kind, offset),
+        }
+    }
+
+    /// The id of a module's type, and what the module wrote.
+    fn module_value(&mut self) -> Result<(), RdbError> {
+        let id = self.stream.number()?;
+        self.needs.module_types.insert(type_name(id));
+        value::skip_module_value(&mut self.stream)
+    }
+
+    fn library(&mut self) -> Result<(), RdbError> {
+        if self.splice.is_some() {
+            return self.stream.skip_string();
+        }
+        let mut code = Vec::new();
+        self.stream.string(&mut code)?;
+        self.needs.libraries.push(code);
+        Ok(())
     }
 
     /// Reads a key.
