@@ -1,8 +1,10 @@
 //! Disks without room: what is no part of the log never holds the room that the log needs.
 
 use crate::support::*;
+use std::sync::Arc;
+use std::time::Duration;
 use valkey_wbl::log::sim::{Effect, SimDisk};
-use valkey_wbl::log::{Begin, segment_name};
+use valkey_wbl::log::{Begin, Flusher, LogError, NewBase, StorageFile, segment_name};
 
 /// Files that no log names.
 const VOID: [&str; 3] = ["temp-base-7.rdb", "appendonly.aof.9.base.rdb", "temp-manifest"];
@@ -41,6 +43,66 @@ fn a_new_log_finds_the_room_that_leftovers_hold() {
         let writer = reopen(&disk).unwrap().into_folder().begin(begin, UNIX_MS);
         assert!(writer.is_ok(), "{begin:?}: {writer:?}");
     }
+}
+
+#[test]
+fn the_log_takes_the_room_of_a_base_that_is_written() {
+    let disk = SimDisk::new();
+    let mut writer = writer_of(&disk);
+    write(&mut writer, 0..3);
+    let (name, mut file) = writer.new_base_file().unwrap();
+    let lsn = writer.cut().unwrap();
+    file.write_all_at(0, &[b'x'; 4096]).unwrap();
+    fill(&disk);
+    write(&mut writer, 3..6);
+    // Whoever writes it does not know yet.
+    file.write_all_at(4096, &[b'x'; 4096]).unwrap_err();
+    write(&mut writer, 6..9);
+    let refused = writer.install_base(&NewBase { name: name.clone(), lsn }).unwrap_err();
+    assert!(refused.to_string().contains("find room beside the log"), "{refused}");
+    assert!(disk.contents(&name).is_none());
+    writer.close().unwrap();
+    assert_eq!(recovered(&reopen(&disk).unwrap()), units(0..9));
+}
+
+#[test]
+fn the_log_takes_the_room_of_what_waits_to_be_removed() {
+    let disk = SimDisk::new();
+    let mut writer = writer_of(&disk);
+    write(&mut writer, 0..100);
+    let (name, _) = writer.new_base_file().unwrap();
+    let lsn = writer.cut().unwrap();
+    let flusher = Arc::new(Flusher::start(writer, Box::new(|_| ()), Box::new(|_| ())).unwrap());
+    let (sender, done) = std::sync::mpsc::channel();
+    let (in_done, hold) = std::sync::mpsc::channel::<()>();
+    // The thread that removes files is kept busy, with the segment of the old units still to be removed.
+    flusher.install_base(
+        NewBase { name, lsn },
+        Box::new(move |outcome| {
+            sender.send(outcome).unwrap();
+            hold.recv().unwrap_err();
+        }),
+    );
+    done.recv().unwrap().unwrap();
+    disk.put("appendonly.aof.77.base.rdb", &[b'x'; 4096]);
+    flusher.remove_base_file("appendonly.aof.77.base.rdb".into());
+    fill(&disk);
+    let end = flusher.append(unit(100), UNIX_MS);
+    assert!(flusher.wait_durable(end, Some(Duration::from_secs(30))).unwrap());
+    drop(in_done);
+    flusher.close().unwrap();
+}
+
+#[test]
+fn a_disk_that_has_no_room_to_give_ends_the_log() {
+    let disk = SimDisk::new();
+    let mut writer = writer_of(&disk);
+    write(&mut writer, 0..3);
+    let (_, _) = writer.new_base_file().unwrap();
+    fill(&disk);
+    let (start, payload) = (writer.appended(), unit(3));
+    let batch = valkey_wbl::log::Batch { start, payload: &payload, unix_ms: UNIX_MS };
+    assert!(matches!(writer.append(batch), Err(LogError::Failed(_))));
 }
 
 #[test]

@@ -72,6 +72,12 @@ impl LogError {
         LogError::Io { operation, file: file.into(), source }
     }
 
+    /// Whether there was no room on the disk.
+    pub(crate) fn is_no_room(&self) -> bool {
+        let full = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        matches!(self, LogError::Io { source, .. } if full(source.kind()))
+    }
+
     pub(crate) fn damaged(file: impl Into<String>, offset: u64, why: impl Into<String>) -> LogError {
         LogError::Damaged { file: file.into(), offset, why: why.into() }
     }

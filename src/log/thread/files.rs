@@ -3,7 +3,7 @@
 use super::worker::Message;
 use crate::log::error::LogError;
 use crate::log::storage::Storage;
-use crate::log::write::{BaseJob, NewBase, remove_files};
+use crate::log::write::{BaseJob, Expendable, NewBase};
 use crossbeam::channel::{Receiver, Sender};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -45,6 +45,7 @@ pub(super) enum Task {
 
 pub(super) struct Files<S> {
     pub storage: Arc<S>,
+    pub expendable: Arc<Expendable<S>>,
     pub tasks: Receiver<Task>,
     pub worker: Sender<Message>,
     /// The log is being closed: nobody wants a base any more.
@@ -63,17 +64,17 @@ impl<S: Storage> Files<S> {
     }
 
     fn work(&self, task: Task) {
-        let storage = &*self.storage;
+        let (storage, expendable) = (&*self.storage, &*self.expendable);
         match task {
             Task::Remove(names, told) => {
-                remove_files(storage, &names);
+                expendable.remove(&names);
                 if let Some((answer, outcome)) = told {
                     answer.give(outcome);
                 }
             }
             Task::PrepareBase(base, answer) => {
                 let is_cancelled = || self.is_closing.load(Ordering::Acquire);
-                match (BaseJob { storage, is_cancelled: &is_cancelled }).run(&base) {
+                match (BaseJob { storage, expendable, is_cancelled: &is_cancelled }).run(&base) {
                     // A worker that has ended drops the answer, which says so.
                     Ok(prepared) => drop(self.worker.send(Message::NameBase(prepared, answer))),
                     Err(error) => answer.give(Err(error)),

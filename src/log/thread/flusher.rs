@@ -9,7 +9,7 @@ use crate::log::format::Generation;
 use crate::log::format::names::{base_name, new_number, temporary_base_name};
 use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, failed};
-use crate::log::write::{Folder, LogWriter, NewBase};
+use crate::log::write::{Expendable, Folder, LogWriter, NewBase};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +22,7 @@ const SPARE_BUFFERS_MAX: usize = 64;
 /// A log with its running threads. Dropping it closes the log.
 pub struct Flusher<S: Storage> {
     storage: Arc<S>,
+    expendable: Arc<Expendable<S>>,
     generation: Generation,
     published: Arc<Published>,
     statistics: Arc<Statistics>,
@@ -49,7 +50,7 @@ impl<S: Storage> Flusher<S> {
     pub fn start(mut writer: LogWriter<S>, on_durable: OnDurable, on_error: OnError) -> Result<Flusher<S>, LogError> {
         let start = writer.appended();
         let (storage, statistics, generation) = (writer.storage(), writer.statistics(), writer.generation());
-        let first_base = writer.next_base();
+        let (first_base, expendable) = (writer.next_base(), writer.expendable());
         let published = Arc::new(Published::new(start));
         let is_closing = Arc::new(AtomicBool::new(false));
         let (sender, receiver) = unbounded();
@@ -60,6 +61,7 @@ impl<S: Storage> Flusher<S> {
         let failed = |source| LogError::io("start", "a thread of the log", source);
         let files = Files {
             storage: Arc::clone(&storage),
+            expendable: Arc::clone(&expendable),
             tasks: task_receiver,
             worker: sender.clone(),
             is_closing: Arc::clone(&is_closing),
@@ -70,6 +72,7 @@ impl<S: Storage> Flusher<S> {
         let threads = Mutex::new(Some(Threads { worker: worker.map_err(failed)?, files, tasks }));
         Ok(Flusher {
             storage,
+            expendable,
             generation,
             published,
             statistics,
@@ -159,11 +162,18 @@ impl<S: Storage> Flusher<S> {
     pub fn new_base_file(&self) -> Result<(String, S::File), LogError> {
         let name = temporary_base_name(new_number(self.next_base.fetch_add(1, Ordering::Relaxed))?);
         let file = self.storage.create(&name).map_err(failed(&*self.storage, "create", &name))?;
+        self.expendable.add_base(&name);
         Ok((name, file))
+    }
+
+    /// Whether the log has taken the room of a base that is being written: nothing will come of it.
+    pub fn has_given_up(&self, name: &str) -> bool {
+        self.expendable.is_void(name)
     }
 
     /// Removes the file of a base that is given up, some time.
     pub fn remove_base_file(&self, name: String) {
+        self.expendable.give_up(std::slice::from_ref(&name));
         if let Some(threads) = &*lock(&self.threads) {
             let _ = threads.tasks.send(Task::Remove(vec![name], None));
         }

@@ -10,6 +10,7 @@
 //!
 //! Steps 1 and 2 need the base only, and may be done by any thread; step 4 too.
 
+use super::expendable::Expendable;
 use super::writer::{LogWriter, StepError};
 use crate::log::error::LogError;
 use crate::log::format::manifest::{BaseFacts, Beginning, Manifest};
@@ -36,6 +37,7 @@ pub(crate) struct PreparedBase(BaseFacts);
 /// Steps 1 and 2.
 pub(crate) struct BaseJob<'a, S: Storage> {
     pub storage: &'a S,
+    pub expendable: &'a Expendable<S>,
     /// Asked between pieces: whether nobody wants the base any more.
     pub is_cancelled: &'a dyn Fn() -> bool,
 }
@@ -48,8 +50,7 @@ impl<S: Storage> BaseJob<'_, S> {
             return Err(LogError::Refused { why: "the name is not one of a temporary base" });
         };
         self.prepare(base, seq).inspect_err(|_| {
-            // What stays is removed by the next start.
-            let _ = self.storage.remove(&base.name);
+            self.expendable.remove(std::slice::from_ref(&base.name));
         })
     }
 
@@ -67,6 +68,10 @@ impl<S: Storage> BaseJob<'_, S> {
             let Some(piece) = buffer.get(..count).filter(|piece| !piece.is_empty()) else { break };
             crc32c = crc32c::crc32c_append(crc32c, piece);
             bytes += piece.len() as u64;
+        }
+        if !self.expendable.keep_base(name) {
+            let no_room = failed(storage, "find room beside the log for", name);
+            return Err(no_room(std::io::Error::from(rustix::io::Errno::NOSPC)));
         }
         storage.rename(name, &base_name(seq)).map_err(failed(storage, "rename", name))?;
         storage.sync_dir().map_err(failed(storage, "sync the folder of", &base_name(seq)))?;
@@ -90,6 +95,7 @@ impl<S: Storage> LogWriter<S> {
         let name = temporary_base_name(new_number(self.folder.next_base)?);
         self.folder.next_base += 1;
         let file = self.folder.storage.create(&name).map_err(failed(&*self.folder.storage, "create", &name))?;
+        self.expendable.add_base(&name);
         Ok((name, file))
     }
 
@@ -100,7 +106,8 @@ impl<S: Storage> LogWriter<S> {
     pub fn install_base(&mut self, base: &NewBase) -> Result<(), LogError> {
         self.check_usable()?;
         let storage = self.storage();
-        let prepared = BaseJob { storage: &*storage, is_cancelled: &|| false }.run(base)?;
+        let expendable = self.expendable();
+        let prepared = BaseJob { storage: &*storage, expendable: &expendable, is_cancelled: &|| false }.run(base)?;
         let named = self.name_base(prepared);
         self.remove_leftovers();
         named
@@ -160,19 +167,20 @@ impl<S: Storage> LogWriter<S> {
         names.dedup();
         let named: HashSet<String> = self.folder.manifest.iter().chain([&self.log]).flat_map(Manifest::names).collect();
         assert!(names.iter().all(|name| !named.contains(name)), "a file of the log must not be removed");
+        self.expendable.give_up(&names);
         names
     }
 
     /// Removes the files that are no part of the log any more, in this thread; returns their names.
     pub fn remove_leftovers(&mut self) -> Vec<String> {
         let names = self.take_leftovers();
-        remove_files(&*self.folder.storage, &names);
+        self.expendable.remove(&names);
         names
     }
 }
 
 /// Removes files, as far as that is possible; what stays is removed by a later start.
-pub(crate) fn remove_files<S: Storage>(storage: &S, names: &[String]) {
+pub(super) fn remove_files<S: Storage>(storage: &S, names: &[String]) {
     for name in names {
         let _ = storage.remove(name);
     }

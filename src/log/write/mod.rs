@@ -1,11 +1,13 @@
 //! Writing a log: segments, the manifest, bases.
 
 mod checkpoint;
+mod expendable;
 pub(super) mod folder;
 pub(super) mod segment;
 mod writer;
 
 pub use checkpoint::NewBase;
-pub(super) use checkpoint::{BaseJob, PreparedBase, remove_files};
+pub(super) use checkpoint::{BaseJob, PreparedBase};
+pub(super) use expendable::Expendable;
 pub use folder::{Begin, Folder, NotBegun};
 pub use writer::{Batch, LogWriter};

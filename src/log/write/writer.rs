@@ -7,6 +7,7 @@
 //!   segment, base or manifest that cannot be written is no such failure while the manifest is untouched: the log goes
 //!   on as it was.
 
+use super::expendable::Expendable;
 use super::folder::Folder;
 use super::segment::{NewSegment, Segment};
 use crate::log::error::LogError;
@@ -46,6 +47,7 @@ pub struct LogWriter<S: Storage> {
     /// The last boundary that was asked for and could not be made.
     pub(super) missing_boundary: Option<(Lsn, LogError)>,
     statistics: Arc<Statistics>,
+    pub(super) expendable: Arc<Expendable<S>>,
 }
 
 /// What became of a step that must leave the manifest alone or replace it.
@@ -72,6 +74,7 @@ impl<S: Storage> LogWriter<S> {
         LogWriter {
             durable: current.end,
             rotate_at_bytes: folder.options.segment_bytes,
+            expendable: Arc::new(Expendable::new(Arc::clone(&folder.storage))),
             folder,
             log,
             waits_for_base,
@@ -113,6 +116,11 @@ impl<S: Storage> LogWriter<S> {
         Arc::clone(&self.statistics)
     }
 
+    /// What the log takes room from.
+    pub(crate) fn expendable(&self) -> Arc<Expendable<S>> {
+        Arc::clone(&self.expendable)
+    }
+
     /// The storage that the log is written to.
     pub fn storage(&self) -> Arc<S> {
         Arc::clone(&self.folder.storage)
@@ -120,7 +128,8 @@ impl<S: Storage> LogWriter<S> {
 
     /// Writes a batch as one frame and returns the position behind it. The frame is *not* synced.
     ///
-    /// Syncs the frame before, if that was not done, and begins a new segment when the current one is full.
+    /// Syncs the frame before, if that was not done, and begins a new segment when the current one is full. Where there
+    /// is no room for the frame, it takes that of bases that are being written.
     ///
     /// # Panics
     ///
@@ -136,10 +145,23 @@ impl<S: Storage> LogWriter<S> {
             if writer.current.bytes >= writer.rotate_at_bytes && !writer.current.is_blank() {
                 writer.rotate()?;
             }
-            let frame_bytes = writer.current.append(batch.payload, batch.unix_ms)?;
+            let frame_bytes = writer.append_frame(batch)?;
             writer.statistics.count_frame(frame_bytes);
             Ok(writer.appended())
         })
+    }
+
+    /// A write that found no room has changed nothing that counts, and is done again where there is more.
+    fn append_frame(&mut self, batch: Batch<'_>) -> Result<u64, LogError> {
+        let mut removed = self.expendable.removed();
+        loop {
+            match self.current.append(batch.payload, batch.unix_ms) {
+                // A log that waits for its base cannot do without it.
+                Err(error) if error.is_no_room() && !self.waits_for_base && self.expendable.make_room(&mut removed) => {
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Makes all frames durable; returns the position up to which they are.

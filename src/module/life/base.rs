@@ -304,16 +304,21 @@ fn install(release: &Release, base: NewBase) {
 /// Looks whether the base is in place, and whether the child is still there: a SHUTDOWN that fails ends it without a
 /// word.
 pub(super) fn poll(ctx: Ctx<'_>) {
-    let outcome = with(|module| match &module.life.logging()?.base {
-        Base::Installing(outcome) => match outcome.try_recv() {
-            Ok(outcome) => Some(Poll::Installed(outcome.map_err(|error| error.to_string()))),
-            Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(Poll::Installed(Err("the log was closed".into()))),
-        },
-        Base::Child(_) => Some(Poll::ChildRuns),
-        _ => None,
+    let outcome = with(|module| {
+        let logging = module.life.logging()?;
+        match &logging.base {
+            Base::Installing(outcome) => match outcome.try_recv() {
+                Ok(outcome) => Some(Poll::Installed(outcome.map_err(|error| error.to_string()))),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Disconnected) => Some(Poll::Installed(Err("the log was closed".into()))),
+            },
+            Base::Child(child) if logging.log.log().has_given_up(&child.name) => Some(Poll::NoRoom),
+            Base::Child(_) => Some(Poll::ChildRuns),
+            _ => None,
+        }
     });
     match outcome.flatten() {
+        Some(Poll::NoRoom) => give_up_child(),
         Some(Poll::Installed(outcome)) => ended(outcome),
         Some(Poll::ChildRuns) if !ctx.flags().has_active_child() => child_done(ctx, ChildResult::Killed(libc::SIGUSR1)),
         _ => {}
@@ -321,8 +326,19 @@ pub(super) fn poll(ctx: Ctx<'_>) {
 }
 
 enum Poll {
+    NoRoom,
     Installed(Result<(), String>),
     ChildRuns,
+}
+
+/// The log has taken the room of the base that a child writes.
+fn give_up_child() {
+    with(|module| {
+        let Some(logging) = module.life.logging_mut() else { return };
+        let base = std::mem::replace(&mut logging.base, Base::Idle);
+        base.stop(&logging.log);
+    });
+    ended(Err("the disk is full, and the log needed the room that the base took".into()));
 }
 
 /// A base is in place, or failed.
