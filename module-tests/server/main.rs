@@ -16,6 +16,7 @@ mod crash;
 mod data;
 mod demands;
 mod dirty;
+mod fields;
 mod harness_checks;
 mod leaks;
 mod life;

@@ -14,7 +14,7 @@ pub use exec::Done;
 use postponed::Postponed;
 
 use crate::core::dirty::DbKey;
-use crate::core::leaf::{Args, ClientId, Event, EventKind, Found, Leaf, LeafEvent, Outcome, Query, Told};
+use crate::core::leaf::{Args, ClientId, Event, EventKind, Found, Leaf, LeafEvent, MayExpire, Outcome, Query, Told};
 use crate::core::reads;
 use crate::core::rewrite::rewrite;
 use crate::core::table::{CommandSpec, Rule};
@@ -73,6 +73,8 @@ pub struct Capture {
     postponed: Vec<Postponed>,
     /// The list that LTRIM was applied to last, while nothing else has happened to it, and its length behind that.
     trimmed: Option<(DbKey, Vec<u8>)>,
+    /// Some hash has, or has had, a field that expires.
+    fields_expire: bool,
     spare: Vec<Leaf>,
 }
 
@@ -172,6 +174,9 @@ impl Capture {
         let key: Arc<[u8]> = Arc::from(event.key);
         let db_key = (event.db, key.clone());
         self.note_trim(&mut event, &db_key);
+        if !self.fields_expire && event.kind.is_of_fields() && event.outcome.is_none() {
+            event.outcome = Some(Outcome::NoneExpired);
+        }
         if self.parked_keys.contains_key(&db_key) {
             self.suspects.insert(db_key.clone());
         }
@@ -218,10 +223,16 @@ impl Capture {
 
     /// What must be asked about the key of an event of this client.
     pub fn query(&mut self, client: ClientId, in_exec: bool, kind: EventKind, key: &[u8]) -> Option<Query> {
+        let may_expire = MayExpire(self.fields_expire);
         if in_exec && let Some(queue) = self.queues.get_mut(&client) {
-            return queue.query(kind, key);
+            return queue.query(kind, key, may_expire);
         }
-        self.leaf_of(client)?.query(kind)
+        self.leaf_of(client)?.query(kind, may_expire)
+    }
+
+    /// A hash has a field that expires, or may have one.
+    pub fn fields_expire(&mut self) {
+        self.fields_expire = true;
     }
 
     /// Whether a wrapped command is running.

@@ -1,5 +1,7 @@
 //! One command with its arguments, its events, and what more was asked about it.
 
+mod fields;
+
 use crate::core::pending::GroupChange;
 use crate::core::stream_reads::StreamRead;
 use crate::core::table::{CommandSpec, Keys, Rule};
@@ -114,6 +116,12 @@ pub enum EventKind {
     Trim,
     /// `hexpire`, `hpersist`.
     FieldExpiry,
+    /// `hdel`.
+    FieldsDeleted,
+    /// `hset`.
+    FieldsSet,
+    /// `hincrby`.
+    FieldCounter,
     /// `evicted`: the server removed the key to make room, before it ran the command.
     Evicted,
     /// Any other.
@@ -140,9 +148,20 @@ impl EventKind {
             b"hincrbyfloat" => EventKind::FieldFloat,
             b"ltrim" => EventKind::Trim,
             b"hexpire" | b"hpersist" => EventKind::FieldExpiry,
+            b"hdel" => EventKind::FieldsDeleted,
+            b"hset" => EventKind::FieldsSet,
+            b"hincrby" => EventKind::FieldCounter,
             b"evicted" => EventKind::Evicted,
             _ => EventKind::Other,
         }
+    }
+
+    /// What the command did may depend on which fields of the hash have expired.
+    pub fn is_of_fields(self) -> bool {
+        matches!(
+            self,
+            EventKind::FieldsDeleted | EventKind::FieldsSet | EventKind::FieldCounter | EventKind::FieldsExpired
+        )
     }
 }
 
@@ -182,23 +201,39 @@ pub enum Query {
     Value,
     /// The list's length.
     ListLength,
-    /// The field's value, and whether it expires.
-    Field(Vec<u8>),
+    /// The field's value, and when it expires, if any may.
+    Field(Vec<u8>, MayExpire),
     /// When each field expires, milliseconds since the epoch: -1 never, -2 no such field.
     FieldExpiries(Vec<Vec<u8>>),
+    /// Which of the fields have gone, and whether the hash has a field that has not expired.
+    RemovedFields(Vec<Vec<u8>>, MayExpire),
+    /// Whether the hash has a field that has not expired.
+    Survives,
 }
+
+/// Whether fields of hashes may expire, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MayExpire(pub bool);
 
 /// The answer to a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// An id, length or value.
     Value(Vec<u8>),
-    /// A field's value, and whether it expires.
-    Field(Vec<u8>, bool),
+    /// A field's value, and when it expires, milliseconds since the epoch.
+    Field(Vec<u8>, Option<i64>),
     /// Nothing has changed, though the event was raised.
     Unchanged,
     /// Fields with the expiry each has.
     FieldExpiries(Vec<(Vec<u8>, i64)>),
+    /// Fields that have gone, and whether the hash has one that has not expired.
+    RemovedFields(Vec<Vec<u8>>, bool),
+    /// Whether the hash has a field that has not expired.
+    Survives(bool),
+    /// No field of the hash was missing because it had expired: the command has the same effect when it is replayed.
+    NoneExpired,
+    /// The server keeps expired keys and takes them for missing. The replay does not.
+    ExpiredKept,
 }
 
 /// What a wrapped command's reply told.
@@ -272,17 +307,27 @@ impl Leaf {
     }
 
     /// What must be asked about the key of an event of this kind.
-    pub fn query(&self, kind: EventKind) -> Option<Query> {
+    pub fn query(&self, kind: EventKind, may_expire: MayExpire) -> Option<Query> {
         match (self.spec?.rule, kind) {
             (Rule::Stream, EventKind::XAdd) => Some(Query::LastStreamId),
             (Rule::Stream, EventKind::XTrim) => Some(Query::StreamLength),
             (Rule::Float, EventKind::Float) => Some(Query::Value),
             (Rule::Trim, EventKind::Trim) => Some(Query::ListLength),
-            (Rule::FieldFloat, EventKind::FieldFloat) => Some(Query::Field(self.args.get(2)?.to_vec())),
-            (Rule::FieldExpiry, EventKind::FieldExpiry) => {
-                let args = self.args.slices();
-                let fields = args.iter().skip(2).position(|arg| arg.eq_ignore_ascii_case(b"FIELDS"))? + 2;
-                Some(Query::FieldExpiries(args.get(fields + 2..)?.iter().map(|field| field.to_vec()).collect()))
+            (Rule::FieldFloat, EventKind::FieldFloat) => Some(Query::Field(self.args.get(2)?.to_vec(), may_expire)),
+            (Rule::FieldExpiry, EventKind::FieldExpiry) => Some(Query::FieldExpiries(self.named_fields()?)),
+            (Rule::FieldExpiry, EventKind::FieldsExpired) => {
+                Some(Query::RemovedFields(self.named_fields()?, may_expire))
+            }
+            (Rule::FieldCounter, EventKind::FieldCounter) if may_expire.0 => {
+                Some(Query::Field(self.args.get(2)?.to_vec(), may_expire))
+            }
+            (Rule::FieldRemoval, EventKind::FieldsDeleted) | (Rule::SetFields, EventKind::FieldsExpired)
+                if may_expire.0 =>
+            {
+                Some(Query::Survives)
+            }
+            (Rule::SetFields, EventKind::FieldsSet) if may_expire.0 && self.keeps_ttl() => {
+                Some(Query::FieldExpiries(self.named_fields()?))
             }
             _ => None,
         }

@@ -1,5 +1,6 @@
 //! How one command's effect becomes log commands, by its rule and by what its events told.
 
+mod fields;
 mod lists;
 mod restate;
 mod streams;
@@ -32,10 +33,6 @@ pub fn rewrite(leaf: &Leaf, unit: &mut Unit) -> bool {
             _ => true,
         };
     };
-    if has(leaf, EventKind::FieldsExpired) && spec.rule != Rule::FieldFloat {
-        // Expired fields count as present when the command is replayed.
-        return false;
-    }
     match spec.rule {
         Rule::Verbatim | Rule::Bits | Rule::Silent | Rule::CardinalityCache => {
             // MOVE raises events in two databases.
@@ -54,10 +51,14 @@ pub fn rewrite(leaf: &Leaf, unit: &mut Unit) -> bool {
         Rule::Stream => stream(leaf, unit),
         Rule::ByServerEvent | Rule::Functions | Rule::NoData => true,
         Rule::Float => float(leaf, first, unit),
-        Rule::FieldFloat => field_float(leaf, unit),
+        Rule::FieldFloat => fields::float(leaf, unit),
+        Rule::FieldCounter => fields::counter(leaf, unit),
+        Rule::NewField => fields::new_field(leaf, first, unit),
+        Rule::FieldRemoval => fields::removal(leaf, first, unit),
+        Rule::FromOthers => from_others(leaf, first, unit),
         Rule::Trim => trim(leaf, first, unit),
-        Rule::FieldExpiry => field_expiry(leaf, unit),
-        Rule::SetFields => set_fields(leaf, first, unit),
+        Rule::FieldExpiry => fields::expiry(leaf, unit),
+        Rule::SetFields => fields::set(leaf, unit),
         Rule::MultiSet => multi_set(leaf, first, unit),
         Rule::RandomPop => random_pop(leaf, first, unit),
         Rule::Image | Rule::SilentImage | Rule::Pending => false,
@@ -133,24 +134,6 @@ fn set(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
     true
 }
 
-/// HSETEX key [options] FIELDS numfields field value...
-fn set_fields(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
-    let args = leaf.args.slices();
-    let Some(fields) = args.iter().skip(2).position(|arg| arg.eq_ignore_ascii_case(b"FIELDS")).map(|index| index + 2)
-    else {
-        return false;
-    };
-    let (Some(key), Some(options), Some(fields)) = (args.get(1), args.get(2..fields), args.get(fields..)) else {
-        return false;
-    };
-    let Some(options) = set_options(options, unit.now_ms) else { return false };
-    let mut command: Vec<&[u8]> = vec![b"HSETEX", key];
-    command.extend(options.kept.iter().map(Vec::as_slice));
-    command.extend_from_slice(fields);
-    unit.command(first.db, &command);
-    true
-}
-
 /// MSETEX numkeys key value... [options]
 fn multi_set(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
     let args = leaf.args.slices();
@@ -168,41 +151,6 @@ fn multi_set(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
 fn float(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
     let (Some(Outcome::Value(value)), 1) = (&first.outcome, leaf.events.len()) else { return false };
     unit.command(first.db, &[b"SET", &first.key, value, b"KEEPTTL"]);
-    true
-}
-
-fn field_float(leaf: &Leaf, unit: &mut Unit) -> bool {
-    let (Some(field), Some(event)) = (leaf.args.get(2), leaf.events.last()) else { return false };
-    match &event.outcome {
-        Some(Outcome::Field(value, false)) => unit.command(event.db, &[b"HSET", &event.key, field, value]),
-        Some(Outcome::Field(value, true)) => {
-            unit.command(event.db, &[b"HSETEX", &event.key, b"KEEPTTL", b"FIELDS", b"1", field, value]);
-        }
-        _ => return false,
-    }
-    true
-}
-
-/// HPEXPIREAT for the fields that expire, HPERSIST for those that do not; others (conditions, missing fields) are left
-/// out.
-fn field_expiry(leaf: &Leaf, unit: &mut Unit) -> bool {
-    for event in &leaf.events {
-        let Some(Outcome::FieldExpiries(fields)) = &event.outcome else { return false };
-        let mut present: Vec<&(Vec<u8>, i64)> = fields.iter().filter(|(_, at)| *at >= -1).collect();
-        present.sort_by_key(|(_, at)| *at);
-        for same in present.chunk_by(|(_, one), (_, other)| one == other) {
-            let Some((_, at)) = same.first() else { continue };
-            let (at_text, count) = (at.to_string(), same.len().to_string());
-            let mut command: Vec<&[u8]> = if *at < 0 {
-                vec![b"HPERSIST", &event.key]
-            } else {
-                vec![b"HPEXPIREAT", &event.key, at_text.as_bytes()]
-            };
-            command.extend_from_slice(&[b"FIELDS", count.as_bytes()]);
-            command.extend(same.iter().map(|(field, _)| field.as_slice()));
-            unit.command(event.db, &command);
-        }
-    }
     true
 }
 
@@ -289,6 +237,14 @@ fn copy(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
     // The event names the destination's database only.
     let Some(db) = leaf.db.or((!names_db).then_some(first.db)) else { return false };
     unit.command(db, &args);
+    true
+}
+
+fn from_others(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
+    if leaf.events.iter().any(|event| event.outcome == Some(Outcome::ExpiredKept)) {
+        return false;
+    }
+    unit.command(leaf.db.unwrap_or(first.db), &leaf.args.slices());
     true
 }
 

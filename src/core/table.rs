@@ -42,8 +42,15 @@ pub enum Rule {
     CardinalityCache,
     /// INCRBYFLOAT: SET with the result, KEEPTTL.
     Float,
-    /// HINCRBYFLOAT: HSET with the result, or HSETEX KEEPTTL of a field that expires.
+    /// HINCRBYFLOAT: HSET with the result, or HSETEX PXAT of a field that expires.
     FieldFloat,
+    /// HINCRBY: verbatim; where fields of hashes may expire, HSET or HSETEX PXAT with the result.
+    FieldCounter,
+    /// HSETNX: HSET, as the field that it found missing may have expired.
+    NewField,
+    /// HDEL, HGETDEL: verbatim, or DEL of a hash that has no field left. If only expired fields are left, HPEXPIREAT
+    /// with a time that is past, so that the hash stays.
+    FieldRemoval,
     /// LTRIM: verbatim, unless there was nothing to trim (its event is raised all the same).
     Trim,
     /// HEXPIRE and kin, HGETEX, HPERSIST: the expiry that each field has now.
@@ -57,6 +64,9 @@ pub enum Rule {
     Bits,
     /// SPOP: SREM of what its reply named; an image where the reply was not seen.
     RandomPop,
+    /// SUNIONSTORE and the like, which make a key of others: verbatim; an image of what they made while the server
+    /// keeps expired keys, which it takes for missing.
+    FromOthers,
     /// No effect on the dataset.
     NoData,
 }
@@ -136,7 +146,17 @@ impl CommandSpec {
             (Rule::Pending, _) => &["xclaim", "xack", "xgroup"],
             (Rule::FieldFloat, _) => &["hset"],
             (Rule::FieldExpiry, _) => &["hpexpireat", "hpersist"],
+            (Rule::NewField, _) => &["hset"],
             (Rule::RandomPop, _) => &["srem"],
+            _ => &[],
+        }
+    }
+
+    /// The same on servers where fields of hashes expire, besides [`Self::logged_as`].
+    pub fn logged_with_fields_as(&self) -> &'static [&'static str] {
+        match self.rule {
+            Rule::FieldFloat | Rule::FieldCounter => &["hset", "hsetex"],
+            Rule::FieldExpiry | Rule::SetFields => &["hdel"],
             _ => &[],
         }
     }
@@ -176,7 +196,7 @@ const fn silent(name: &'static str, rule: Rule, keys: Keys) -> CommandSpec {
 pub const COMMANDS: &[CommandSpec] = &[
     spec("append", Rule::Verbatim),
     CommandSpec { name: "bitfield", rule: Rule::Bits, keys: Keys::First, blocks: false },
-    spec("bitop", Rule::Verbatim),
+    spec("bitop", Rule::FromOthers),
     blocking("blmove", Rule::BlockingMove),
     blocking("blmpop", Rule::Pop),
     blocking("blpop", Rule::Pop),
@@ -200,18 +220,18 @@ pub const COMMANDS: &[CommandSpec] = &[
     silent("function|load", Rule::Functions, Keys::FromEvents),
     silent("function|restore", Rule::Functions, Keys::FromEvents),
     spec("geoadd", Rule::Verbatim),
-    spec("georadius", Rule::Verbatim),
-    spec("georadiusbymember", Rule::Verbatim),
-    spec("geosearchstore", Rule::Verbatim),
+    spec("georadius", Rule::FromOthers),
+    spec("georadiusbymember", Rule::FromOthers),
+    spec("geosearchstore", Rule::FromOthers),
     spec("getdel", Rule::Verbatim),
     spec("getex", Rule::GetEx),
     spec("getset", Rule::Verbatim),
-    spec("hdel", Rule::Verbatim),
+    spec("hdel", Rule::FieldRemoval),
     spec("hexpire", Rule::FieldExpiry),
     spec("hexpireat", Rule::FieldExpiry),
-    spec("hgetdel", Rule::Verbatim),
+    spec("hgetdel", Rule::FieldRemoval),
     spec("hgetex", Rule::FieldExpiry),
-    spec("hincrby", Rule::Verbatim),
+    spec("hincrby", Rule::FieldCounter),
     spec("hincrbyfloat", Rule::FieldFloat),
     spec("hmset", Rule::Verbatim),
     spec("hpersist", Rule::FieldExpiry),
@@ -219,7 +239,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     spec("hpexpireat", Rule::FieldExpiry),
     spec("hset", Rule::Verbatim),
     spec("hsetex", Rule::SetFields),
-    spec("hsetnx", Rule::Verbatim),
+    spec("hsetnx", Rule::NewField),
     spec("incr", Rule::Verbatim),
     spec("incrby", Rule::Verbatim),
     spec("incrbyfloat", Rule::Float),
@@ -243,7 +263,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     spec("pfadd", Rule::Verbatim),
     silent("pfcount", Rule::CardinalityCache, Keys::First),
     silent("pfdebug", Rule::SilentImage, Keys::First),
-    spec("pfmerge", Rule::Verbatim),
+    spec("pfmerge", Rule::FromOthers),
     spec("psetex", Rule::SetWithExpiry(TimeUnit::Milliseconds)),
     spec("rename", Rule::Verbatim),
     spec("renamenx", Rule::Verbatim),
@@ -254,18 +274,18 @@ pub const COMMANDS: &[CommandSpec] = &[
     spec("rpush", Rule::Verbatim),
     spec("rpushx", Rule::Verbatim),
     spec("sadd", Rule::Verbatim),
-    spec("sdiffstore", Rule::Verbatim),
+    spec("sdiffstore", Rule::FromOthers),
     spec("set", Rule::Set),
     spec("setbit", Rule::Verbatim),
     spec("setex", Rule::SetWithExpiry(TimeUnit::Seconds)),
     spec("setnx", Rule::Verbatim),
     spec("setrange", Rule::Verbatim),
-    spec("sinterstore", Rule::Verbatim),
+    spec("sinterstore", Rule::FromOthers),
     spec("smove", Rule::Verbatim),
     spec("sort", Rule::Image),
     spec("spop", Rule::RandomPop),
     spec("srem", Rule::Verbatim),
-    spec("sunionstore", Rule::Verbatim),
+    spec("sunionstore", Rule::FromOthers),
     silent("swapdb", Rule::ByServerEvent, Keys::FromEvents),
     spec("unlink", Rule::Verbatim),
     silent("xack", Rule::Silent, Keys::First),
@@ -282,18 +302,18 @@ pub const COMMANDS: &[CommandSpec] = &[
     spec("xsetid", Rule::Verbatim),
     spec("xtrim", Rule::Stream),
     spec("zadd", Rule::Verbatim),
-    spec("zdiffstore", Rule::Verbatim),
+    spec("zdiffstore", Rule::FromOthers),
     spec("zincrby", Rule::Verbatim),
-    spec("zinterstore", Rule::Verbatim),
+    spec("zinterstore", Rule::FromOthers),
     spec("zmpop", Rule::Verbatim),
     spec("zpopmax", Rule::Verbatim),
     spec("zpopmin", Rule::Verbatim),
-    spec("zrangestore", Rule::Verbatim),
+    spec("zrangestore", Rule::FromOthers),
     spec("zrem", Rule::Verbatim),
     spec("zremrangebylex", Rule::Verbatim),
     spec("zremrangebyrank", Rule::Verbatim),
     spec("zremrangebyscore", Rule::Verbatim),
-    spec("zunionstore", Rule::Verbatim),
+    spec("zunionstore", Rule::FromOthers),
 ];
 
 /// The entry of every other command of the server's that writes: a newer server's, or one under a name that the

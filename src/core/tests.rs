@@ -1,6 +1,7 @@
 //! Capture as a whole: hooks in, log commands out.
 
 mod exec;
+mod fields;
 
 use crate::core::capture::{Capture, Class, Done};
 use crate::core::leaf::{self, Event, EventKind, Outcome, Told};
@@ -132,16 +133,6 @@ fn a_command_that_changes_data_is_logged_as_it_was_sent() {
 }
 
 #[test]
-fn a_float_increment_of_a_field_is_its_result() {
-    for (expires, logged) in [(false, "HSET h f 1.5"), (true, "HSETEX h KEEPTTL FIELDS 1 f 1.5")] {
-        let mut hooks = Hooks::new();
-        let field = Outcome::Field(b"1.5".to_vec(), expires);
-        hooks.write(1, "HINCRBYFLOAT h f 0.5").raise(1, false, "hincrbyfloat", "h", Some(field));
-        assert_eq!(hooks.logged(), logged);
-    }
-}
-
-#[test]
 fn a_trim_of_nothing_is_not_logged() {
     let length = |length: &str| Some(Outcome::Value(length.as_bytes().to_vec()));
     for (command, left, logged) in [
@@ -242,13 +233,6 @@ fn an_event_that_belongs_to_no_known_command_is_an_image_and_so_is_what_follows(
 }
 
 #[test]
-fn expired_fields_make_an_image() {
-    let mut hooks = Hooks::new();
-    hooks.write(1, "HINCRBY h f 1").event(1, "hexpired", "h").event(1, "hincrby", "h");
-    assert_eq!(hooks.imaged(), ["h"]);
-}
-
-#[test]
 fn a_served_blocked_pop_is_the_pop_that_its_event_tells() {
     let mut hooks = Hooks::new();
     hooks.write(1, "BLPOP a b 0").write(2, "RPUSH b x").event(2, "rpush", "b");
@@ -281,7 +265,7 @@ fn an_outcome_that_was_asked_for_another_command_makes_an_image() {
     hooks.exec_stepwise(1, &["HINCRBYFLOAT h f 1", "HINCRBYFLOAT h g 1"]);
     // The first one is refused, so that its field was asked about when the second one ran.
     hooks.0.query(1, true, EventKind::FieldFloat, b"h").expect("a query");
-    let field = Some(Outcome::Field(b"7".to_vec(), false));
+    let field = Some(Outcome::Field(b"7".to_vec(), None));
     hooks.raise(1, true, "hincrbyfloat", "h", field).done(1, "HINCRBYFLOAT h g 1", true, 0);
     assert_eq!(hooks.imaged(), ["h"]);
 }

@@ -8,7 +8,7 @@ mod proof;
 mod whole;
 
 use crate::core::dirty::DbKey;
-use crate::core::leaf::{EventKind, Leaf, LeafEvent, Query};
+use crate::core::leaf::{EventKind, Leaf, LeafEvent, MayExpire, Query};
 use crate::core::table::Rule;
 use crate::core::unit::Unit;
 use std::collections::hash_map::RandomState;
@@ -216,6 +216,11 @@ impl Queue {
         matches!(self.phase, Phase::Stepwise(_))
     }
 
+    /// Whether what a command did may depend on which fields of a hash had expired.
+    pub fn depends_on_expired_fields(&self) -> bool {
+        self.leaves.iter().any(Leaf::depends_on_expired_fields)
+    }
+
     /// Whether the EXEC was announced; the client's next command ends the queue.
     pub fn is_executing(&self) -> bool {
         matches!(self.phase, Phase::Stepwise(_) | Phase::Whole(_))
@@ -275,16 +280,17 @@ impl Queue {
     }
 
     /// What to ask about an event of the EXEC.
-    pub fn query(&mut self, kind: EventKind, key: &[u8]) -> Option<Query> {
+    pub fn query(&mut self, kind: EventKind, key: &[u8], may_expire: MayExpire) -> Option<Query> {
         match &mut self.phase {
             // Those before the one that runs were refused, if there are any: then nothing is asked, or what is asked is
             // of no use.
             Phase::Stepwise(running) => {
-                let query = self.leaves.front().filter(|leaf| leaf.args.get(1) == Some(key))?.query(kind)?;
+                let leaf = self.leaves.front().filter(|leaf| leaf.args.get(1) == Some(key))?;
+                let query = leaf.query(kind, may_expire)?;
                 running.asked = Some(self.taken);
                 Some(query)
             }
-            Phase::Whole(whole) => whole.query(&self.leaves, kind, key),
+            Phase::Whole(whole) => whole.query(&self.leaves, kind, key, may_expire),
             Phase::Queueing | Phase::Refused => None,
         }
     }

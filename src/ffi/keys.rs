@@ -18,6 +18,8 @@ pub enum KeyKind {
     List,
     /// A stream.
     Stream,
+    /// A hash.
+    Hash,
     /// Any other.
     Other,
 }
@@ -30,7 +32,8 @@ impl Ctx<'_> {
         self.with_key(key, raw::VALKEYMODULE_READ, kind)
     }
 
-    /// The length of a list or stream; `None` when the key is of another type.
+    /// The length of a list or stream, or the number of a hash's fields, expired ones among them; `None` when the key is
+    /// of another type.
     pub fn key_length(self, key: &[u8], expected: KeyKind) -> Option<usize> {
         self.with_key(key, raw::VALKEYMODULE_READ, |open| {
             // SAFETY: the key is open.
@@ -116,6 +119,7 @@ fn kind(open: OpenedKey) -> KeyKind {
         raw::VALKEYMODULE_KEYTYPE_STRING => KeyKind::String,
         raw::VALKEYMODULE_KEYTYPE_LIST => KeyKind::List,
         raw::VALKEYMODULE_KEYTYPE_STREAM => KeyKind::Stream,
+        raw::VALKEYMODULE_KEYTYPE_HASH => KeyKind::Hash,
         _ => KeyKind::Other,
     }
 }

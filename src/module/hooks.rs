@@ -2,16 +2,15 @@
 
 use crate::core::capture::Done;
 use crate::core::dirty::DbKey;
-use crate::core::leaf::{Event, EventKind, Outcome, Query};
+use crate::core::leaf::{Event, EventKind, Outcome};
 use crate::ffi::{CommandResult, ContextFlags, Ctx, KeyKind, LoadingPhase, client_info, server_version};
+use crate::module::questions::ask;
+use crate::module::server::FIELD_EXPIRY_SINCE;
 use crate::module::settle::{Announced, settle, settle_unseen};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, finish_unit, wait_now};
 use crate::module::{Module, UnitHold, life, notify, recovery, scripts, server, waiting, with};
 
 pub use crate::module::announce::command_filter;
-
-/// The first server whose hash fields can expire.
-const FIELD_EXPIRY_SINCE: u32 = 0x0009_0000;
 
 /// No client's id.
 const NO_CLIENT: u64 = u64::MAX;
@@ -81,17 +80,28 @@ impl Module {
 /// A key changed. `class` is the event's, as the server's bit. `by_server`: the server did it by itself, as it does
 /// with expired keys and fields and with evicted keys.
 pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server: bool) {
+    let kind = EventKind::of(event);
+    if by_server && kind == EventKind::FieldsExpired {
+        // Nobody's change: that fields have expired follows from the time, after a crash, too. If none is left, `del`
+        // comes next.
+        return notify::fields_expired(ctx, class, event, key);
+    }
     notify::event(ctx, class, event, key);
     if recovery::is_replaying() {
         return;
     }
-    let kind = EventKind::of(event);
     let flags = ctx.flags();
+    note_expiring_fields(ctx, kind, key);
     let in_exec = flags.in_exec();
     let client = with(|module| module.client_of_event(ctx, flags)).unwrap_or(NO_CLIENT);
     let query = with(|module| module.life.logs().then(|| module.capture.query(client, in_exec, kind, key)));
     let Some(Some(query)) = query else { return };
-    let outcome = query.and_then(|query| ask(ctx, &query, key));
+    let outcome = match query {
+        // To the client that brings a slot's keys no field has expired.
+        _ if kind.is_of_fields() && flags.is_slot_import() => Some(Outcome::NoneExpired),
+        Some(query) => ask(ctx, &query, key),
+        None => keeps_expired(ctx).then_some(Outcome::ExpiredKept),
+    };
     with(|module| {
         // A key that the server removes by itself is nobody's write, unless a command made it expire (EXPIRE with a
         // past time).
@@ -102,7 +112,7 @@ pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server
             key,
             name: event,
             kind,
-            removed_by_server: by_server && kind != EventKind::FieldsExpired,
+            removed_by_server: by_server,
             expired: event == b"expired" && !is_write,
             in_exec,
             now_ms: ctx.unit_time_us() / 1000,
@@ -127,34 +137,22 @@ pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server
     }
 }
 
-/// Asks the server what neither event nor arguments tell. In an event callback nothing expires, so this changes
-/// nothing.
-fn ask(ctx: Ctx<'_>, query: &Query, key: &[u8]) -> Option<Outcome> {
-    let value = |bytes: &[u8]| Some(Outcome::Value(bytes.to_vec()));
-    match query {
-        Query::LastStreamId => {
-            let (ms, seq) = ctx.last_stream_id(key)?;
-            value(format!("{ms}-{seq}").as_bytes())
-        }
-        Query::StreamLength => value(ctx.key_length(key, KeyKind::Stream)?.to_string().as_bytes()),
-        Query::ListLength => value(ctx.key_length(key, KeyKind::List)?.to_string().as_bytes()),
-        Query::Field(field) => {
-            let found = ctx.hash_field(key, field)?;
-            let expiry = || ctx.ask("HPEXPIRETIME", [key, b"FIELDS", b"1", field]);
-            let expires = server_version(ctx) >= FIELD_EXPIRY_SINCE && expiry()?.element(0)?.integer() >= 0;
-            Some(Outcome::Field(found, expires))
-        }
-        Query::Value => value(ctx.ask("GET", [key])?.bytes()),
-        Query::FieldExpiries(fields) => {
-            let count = fields.len().to_string();
-            let args = [key, b"FIELDS", count.as_bytes()].into_iter().chain(fields.iter().map(Vec::as_slice));
-            let reply = ctx.ask("HPEXPIRETIME", args)?;
-            let expiry = |index: usize| reply.element(index).map(|expiry| expiry.integer());
-            let all: Option<Vec<_>> =
-                fields.iter().enumerate().map(|(i, field)| Some((field.clone(), expiry(i)?))).collect();
-            all.map(Outcome::FieldExpiries)
-        }
+/// A hash may have a field that expires from now on.
+fn note_expiring_fields(ctx: Ctx<'_>, kind: EventKind, key: &[u8]) {
+    let may_have = match kind {
+        EventKind::FieldExpiry => true,
+        EventKind::Restore => server_version(ctx) >= FIELD_EXPIRY_SINCE && ctx.key_kind(key) == KeyKind::Hash,
+        _ => false,
+    };
+    if may_have {
+        with(|module| module.capture.fields_expire());
     }
+}
+
+/// Whether the server keeps keys that have expired and takes them for missing, which the replay does not: in
+/// `import-mode`, and while CLIENT PAUSE keeps it from deleting any.
+fn keeps_expired(ctx: Ctx<'_>) -> bool {
+    ctx.writes_are_paused() || with(|module| module.imports) == Some(true)
 }
 
 /// An event that tells of no change of its own: a key was looked for and is not there, or the key of the next event is

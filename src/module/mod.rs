@@ -21,6 +21,7 @@ pub mod life;
 mod names;
 mod notify;
 mod points;
+mod questions;
 mod read_ahead;
 pub mod recovery;
 mod refusal;
@@ -129,6 +130,8 @@ pub(crate) struct Module {
     without_output: HashSet<u64>,
     /// Replies can be sent by other threads at any time.
     io_threads: bool,
+    /// The server keeps expired keys, and takes them for missing (`import-mode`).
+    imports: bool,
     /// WBL.DEBUG PAUSE.
     paused: bool,
     /// What commands are, by lower-case name; filled from the server's own table at load.

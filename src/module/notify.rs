@@ -45,8 +45,21 @@ pub(super) fn event_without_change(ctx: Ctx<'_>, class: u32, name: &[u8], key: &
         return;
     }
     event(ctx, class, name, key);
+    if name == b"keymiss" {
+        belongs_to_no_unit();
+    }
+}
+
+/// Fields of a hash have expired, which follows from the time, and the server has removed them by itself.
+pub(super) fn fields_expired(ctx: Ctx<'_>, class: u32, name: &[u8], key: &[u8]) {
+    event(ctx, class, name, key);
+    belongs_to_no_unit();
+}
+
+/// The event raised last tells of no change: it stands behind those before it.
+fn belongs_to_no_unit() {
     with(|module| {
-        if name == b"keymiss" && !module.capture.has_unit() {
+        if !module.capture.has_unit() {
             module.end_notices(module.appended());
         }
     });

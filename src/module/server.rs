@@ -2,11 +2,14 @@
 
 use crate::core::capture::Class;
 use crate::core::reads::Reads;
-use crate::core::table::{self, Rule};
+use crate::core::table;
 use crate::ffi::{ClientInfo, Ctx, Reply, ReplyKind, ServerInfo, server_version};
 use crate::module::census::Listed;
 use crate::rdb;
 use std::collections::HashMap;
+
+/// The first server whose hash fields can expire.
+pub(super) const FIELD_EXPIRY_SINCE: u32 = 0x0009_0000;
 
 /// How the module's own commands begin.
 const OWN_COMMANDS: &str = "wbl.";
@@ -70,6 +73,22 @@ pub(super) fn setting(ctx: Ctx<'_>, name: &str) -> Option<Vec<u8>> {
 /// Whether the server sends replies from threads of its own. Where it does not say, it may.
 pub(super) fn has_io_threads(ctx: Ctx<'_>) -> bool {
     setting(ctx, "io-threads").is_none_or(|value| value != b"1")
+}
+
+/// Whether the server keeps keys that have expired, and takes them for missing, as it waits for another one to delete
+/// them. Where it does not say, it may.
+pub(super) fn imports(ctx: Ctx<'_>) -> bool {
+    setting(ctx, "import-mode").is_none_or(|value| value != b"no")
+}
+
+/// Whether a hash may have a field that expires.
+pub(super) fn has_expiring_fields(ctx: Ctx<'_>) -> bool {
+    if server_version(ctx) < FIELD_EXPIRY_SINCE {
+        return false;
+    }
+    let Some(keyspace) = ServerInfo::read(ctx, "keyspace") else { return true };
+    let databases = (0..database_count(ctx)).filter_map(|db| keyspace.text(&format!("db{db}")));
+    databases.into_iter().any(|line| line.rsplit_once("keys_with_volatile_items=").is_none_or(|(_, keys)| keys != "0"))
 }
 
 /// Whether the server is known to publish keyspace notifications by itself, when a change is made.
@@ -297,8 +316,8 @@ pub(super) fn commands(ctx: Ctx<'_>) -> Result<HashMap<Vec<u8>, Known>, String> 
     }
     // What cannot be logged as what it did, as the server has no command for that, is logged as what came of it.
     let can_log = |spec: &table::CommandSpec| {
-        let of_fields = spec.rule == Rule::FieldFloat && expires_fields;
-        spec.logged_as().iter().all(|name| has(name)) && (!of_fields || has("hsetex"))
+        let with_fields = spec.logged_with_fields_as().iter().filter(|_| expires_fields);
+        spec.logged_as().iter().chain(with_fields).all(|name| has(name))
     };
     let classes: Vec<_> = table::COMMANDS
         .iter()

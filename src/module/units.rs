@@ -3,7 +3,7 @@
 use crate::core::ack::Why;
 use crate::core::dirty::DbKey;
 use crate::core::unit::Unit;
-use crate::ffi::{CallMode, Ctx, ReplyKind, client_info};
+use crate::ffi::{CallMode, Ctx, KeyKind, ReplyKind, client_info};
 use crate::log::Lsn;
 use crate::module::config::{Setting, value};
 use crate::module::release::{Release, Waiting, release};
@@ -230,6 +230,9 @@ fn add_image(ctx: Ctx<'_>, unit: &mut Unit, (db, key): &DbKey) {
         // Its slot may belong to another node by now, of which the server would not tell more.
         return unit.command(*db, &[b"DEL", key]);
     }
+    if own.key_length(key, KeyKind::Hash) == Some(0) {
+        return add_empty_hash(own, unit, *db, key);
+    }
     match own.ask("DUMP", [&key[..]]) {
         Some(payload) if payload.kind() == ReplyKind::String => {
             // A time of 0 stands for none.
@@ -242,6 +245,16 @@ fn add_image(ctx: Ctx<'_>, unit: &mut Unit, (db, key): &DbKey) {
             with(Module::request_base_now);
         }
         _ => broken("the server refused to dump a key that changed"),
+    }
+}
+
+/// Adds a hash without fields, which is what COPY makes of one whose fields have all expired: no payload stands for it.
+/// Instead it has a field that has expired, so that the key is there.
+fn add_empty_hash(own: Ctx<'_>, unit: &mut Unit, db: u32, key: &[u8]) {
+    unit.command(db, &[b"DEL", key]);
+    unit.command(db, &[b"HSETEX", key, b"PXAT", b"1", b"FIELDS", b"1", b"", b""]);
+    if let Some(at) = own.key_expiry_ms(key) {
+        unit.command(db, &[b"PEXPIREAT", key, at.max(1).to_string().as_bytes()]);
     }
 }
 

@@ -215,7 +215,8 @@ impl Capture {
         let unit = self.unit.get_or_insert_with(|| Unit::new(queue.now_ms()));
         let errors =
             queue.errors_before().filter(|_| !unit.has_images()).and_then(|before| self.errors.after(before, read()));
-        if unit.has_images() || !queue.seal(errors, unit) {
+        let inexact = unit.has_images() || self.fields_expire && queue.depends_on_expired_fields();
+        if inexact || !queue.seal(errors, unit) {
             unit.image_touched();
             queue.image_unseen(unit);
         }

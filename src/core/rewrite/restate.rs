@@ -11,7 +11,17 @@ pub fn restate(leaf: &Leaf, db: u32, unit: &mut Unit) -> bool {
     let Some(spec) = leaf.spec else { return false };
     let args = leaf.args.slices();
     let restated = match spec.rule {
-        Rule::Verbatim | Rule::Trim | Rule::Bits | Rule::Silent | Rule::CardinalityCache | Rule::Copy => {
+        // Those of fields while none has expired.
+        Rule::FieldCounter
+        | Rule::NewField
+        | Rule::FieldRemoval
+        | Rule::FromOthers
+        | Rule::Verbatim
+        | Rule::Trim
+        | Rule::Bits
+        | Rule::Silent
+        | Rule::CardinalityCache
+        | Rule::Copy => {
             unit.command(db, &args);
             return true;
         }

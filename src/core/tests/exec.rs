@@ -47,7 +47,7 @@ fn what_the_server_chose_in_a_transaction_is_taken_from_its_events() {
     assert!(hooks.0.query(1, true, EventKind::XTrim, b"s").is_some());
     hooks.raise(1, true, "xtrim", "s", value("4")).raise(1, true, "incrbyfloat", "n", value("1.5"));
     hooks.raise(1, true, "xadd", "s", value("7-1")).raise(1, true, "xadd", "t", value("7-2"));
-    hooks.raise(1, true, "hincrbyfloat", "n", Some(Outcome::Field(b"2".to_vec(), false)));
+    hooks.raise(1, true, "hincrbyfloat", "n", Some(Outcome::Field(b"2".to_vec(), None)));
     assert_eq!(
         hooks.logged(),
         "XADD s 7-0 f 1; XTRIM s MAXLEN = 4; SET n 1.5 KEEPTTL; XADD s 7-1 f 2; XADD t 7-2 f 3; HSET n f 2"

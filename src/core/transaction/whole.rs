@@ -10,7 +10,7 @@
 //! Everything else is logged as the resulting state of the keys that changed.
 
 use super::proof::Proof;
-use crate::core::leaf::{EventKind, Leaf, LeafEvent, Query};
+use crate::core::leaf::{EventKind, Leaf, LeafEvent, MayExpire, Outcome, Query};
 use crate::core::rewrite;
 use crate::core::table::Rule;
 use crate::core::unit::Unit;
@@ -35,6 +35,8 @@ pub struct Whole {
     proof: Proof,
     /// Keys that came from other databases or keys.
     arrived: Vec<Arc<[u8]>>,
+    /// One of the commands makes a key of others.
+    makes_keys_of_others: bool,
 }
 
 /// The event that shows what the command did. It is raised once, unless the command fails.
@@ -63,7 +65,17 @@ impl Whole {
             }
         }
         let proof = if errors_before.is_some() { Proof::of(leaves) } else { Proof::default() };
-        Whole { errors_before, begun: false, now_ms, told, last: None, proof, arrived: Vec::new() }
+        let makes_keys_of_others = leaves.iter().any(Leaf::depends_on_expired_keys);
+        Whole {
+            errors_before,
+            begun: false,
+            now_ms,
+            told,
+            last: None,
+            proof,
+            arrived: Vec::new(),
+            makes_keys_of_others,
+        }
     }
 
     /// The place of the command whose own event this is.
@@ -82,9 +94,9 @@ impl Whole {
     }
 
     /// What to ask about an event.
-    pub fn query(&self, leaves: &VecDeque<Leaf>, kind: EventKind, key: &[u8]) -> Option<Query> {
+    pub fn query(&self, leaves: &VecDeque<Leaf>, kind: EventKind, key: &[u8], may_expire: MayExpire) -> Option<Query> {
         let place = self.place_of(kind, key).or_else(|| self.trimmer(leaves, kind, key))?;
-        leaves.get(place)?.query(kind)
+        leaves.get(place)?.query(kind, may_expire)
     }
 
     /// It was seen to run.
@@ -119,8 +131,9 @@ impl Whole {
         }
         let place = own.or_else(|| self.trimmer(leaves, event.kind, &event.key));
         self.last = own.filter(|_| event.kind == EventKind::XAdd);
-        // Expired fields count as present when the command is replayed.
-        if event.kind == EventKind::FieldsExpired {
+        // Expired keys and fields count as present when the command is replayed.
+        let kept = self.makes_keys_of_others && event.outcome == Some(Outcome::ExpiredKept);
+        if kept || event.kind == EventKind::FieldsExpired {
             self.errors_before = None;
         }
         if event.kind == EventKind::Arrived {

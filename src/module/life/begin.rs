@@ -44,8 +44,12 @@ fn write(ctx: Ctx<'_>, writer: LogWriter<GatedStorage>, alone: Alone, if_lost: I
     let (appended, waits_for_base) = (writer.appended(), writer.waits_for_base());
     let release = Release::start(writer).map_err(|error| error.to_string())?;
     let (commands, clients) = (server::commands(ctx)?, server::listed_clients(ctx)?);
+    let fields_expire = server::has_expiring_fields(ctx);
     with(|module| {
         module.capture.clear();
+        if fields_expire {
+            module.capture.fields_expire();
+        }
         module.announced = Announced::default();
         module.batch = Batch::new(appended);
         module.dirty.clear();

@@ -136,6 +136,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         top_client: 0,
         without_output: HashSet::new(),
         io_threads: server::has_io_threads(ctx),
+        imports: server::imports(ctx),
         paused: false,
         commands: server::commands(ctx)?,
         unknown_names: HashSet::new(),

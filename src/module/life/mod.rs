@@ -279,6 +279,10 @@ pub fn config_changed(ctx: crate::ffi::Ctx<'_>, names: &[&[u8]]) {
         let io_threads = server::has_io_threads(ctx);
         with(|module| module.io_threads = io_threads);
     }
+    if names.contains(&&b"import-mode"[..]) {
+        let imports = server::imports(ctx);
+        with(|module| module.imports = imports);
+    }
     if names.iter().any(|name| name.ends_with(b"notify-keyspace-events")) {
         notify::setting_changed(ctx);
     }
