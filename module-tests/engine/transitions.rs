@@ -5,7 +5,7 @@
 
 use crate::support::*;
 use valkey_wbl::log::sim::{Effect, Random, SimDisk, seeds};
-use valkey_wbl::log::{Begin, LogError, LogWriter, NewBase, Options, Verdict, open};
+use valkey_wbl::log::{Begin, Left, LogError, LogWriter, NewBase, Options, Standing, Verdict, open};
 
 /// What a start finds; `None` where there is no log.
 type State = Option<(Vec<u8>, Mark)>;
@@ -13,7 +13,15 @@ type State = Option<(Vec<u8>, Mark)>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mark {
     Valid,
+    Left,
     Superseded,
+}
+
+impl Mark {
+    /// What it is when a start has gone on with the log.
+    fn gone_on_with(self) -> Mark {
+        if self == Mark::Left { Mark::Valid } else { self }
+    }
 }
 
 /// A transition: the states that a start may find, in their order, and the work.
@@ -57,7 +65,14 @@ fn state_of(disk: &SimDisk) -> State {
     if opened.is_empty() {
         return None;
     }
-    let mark = if opened.is_superseded() { Mark::Superseded } else { Mark::Valid };
+    let mark = match (opened.is_superseded(), opened.left()) {
+        (true, _) => Mark::Superseded,
+        (false, None) => Mark::Valid,
+        (false, Some(left)) => {
+            assert_eq!(left, &beside_a_file());
+            Mark::Left
+        }
+    };
     Some((dataset(&opened).unwrap(), mark))
 }
 
@@ -75,7 +90,8 @@ impl Scene {
         let again = state_of(&stopped);
         let is_fresh = found.is_none() && again == valid(Vec::new());
         // What was found may be shown once a start has come to its end; until then a crash may take it back.
-        let is_allowed = again == found || is_fresh || started.is_err() && allowed.contains(&again);
+        let is_gone_on_with = again == found.clone().map(|(data, mark)| (data, mark.gone_on_with()));
+        let is_allowed = again == found || is_gone_on_with || is_fresh || started.is_err() && allowed.contains(&again);
         assert!(is_allowed, "{case}, then operation {at}: {again:?}");
         let mut writer = go_on(open(stopped.clone(), &options()).unwrap(), UNIX_MS).unwrap();
         write_unit(&mut writer, 99).unwrap();
@@ -249,6 +265,42 @@ fn supersede(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
     Ok(())
 }
 
+/// What a mark says of a log that was left.
+fn beside_a_file() -> Left {
+    Left::new(UNIX_MS, "rdb:120:0000beef").unwrap()
+}
+
+fn leave(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
+    let mut folder = open(disk.clone(), &options())?.into_folder();
+    folder.mark(Standing::Left(beside_a_file()))?;
+    *first = 1;
+    Ok(())
+}
+
+fn close_and_leave(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
+    let mut writer = go_on(open(disk.clone(), &options())?, UNIX_MS)?;
+    write_unit(&mut writer, 6)?;
+    *first = 1;
+    let mut folder = writer.close_as(Standing::Left(beside_a_file()))?;
+    // Where its end could not be marked that is owed.
+    folder.mark(Standing::Left(beside_a_file()))?;
+    *first = 2;
+    Ok(())
+}
+
+fn take_up(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
+    let writer = go_on(open(disk.clone(), &options())?, UNIX_MS)?;
+    *first = 1;
+    drop(writer);
+    Ok(())
+}
+
+fn left() -> SimDisk {
+    let disk = crashed();
+    leave(&disk, &mut 0).unwrap();
+    disk.crash_image(3)
+}
+
 fn replace_empty(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
     let mut writer = begin(disk, Begin::Empty)?;
     *first = 1;
@@ -271,6 +323,7 @@ fn growing(units_before: usize, units_after: usize) -> Vec<State> {
 fn scenes() -> Vec<Scene> {
     let scene = |name, before, states, run| Scene { name, before, states, run };
     let old = || valid(units(0..6));
+    let aside = |count| Some((units(0..count), Mark::Left));
     let marked = Some((units(0..6), Mark::Superseded));
     let format_1_torn = format_1(b"#torn by a crash of version 0.1");
     vec![
@@ -289,6 +342,10 @@ fn scenes() -> Vec<Scene> {
         scene("a new log, empty", torn(), vec![old(), valid(Vec::new()), valid(unit(30))], replace_empty),
         scene("superseding", torn(), vec![old(), marked.clone()], supersede),
         scene("a new log after superseding", superseded(), begin_on_data_states(marked), begin_on_data),
+        scene("leaving", torn(), vec![old(), aside(6)], leave),
+        scene("closing and leaving", crashed(), [growing(6, 7), vec![aside(7)]].concat(), close_and_leave),
+        scene("going on with a log that was left", left(), vec![aside(6), old()], take_up),
+        scene("a new log beside one that was left", left(), begin_on_data_states(aside(6)), begin_on_data),
         scene("upgrade from format 1", format_1(b""), growing(7, 8), upgrade),
         scene("upgrade from a torn format 1", format_1_torn.restart_image(), growing(7, 8), upgrade),
         scene("a new log over format 1", format_1_torn, begin_on_data_states(valid(units(0..7))), begin_on_data),

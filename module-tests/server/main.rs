@@ -23,6 +23,7 @@ mod life;
 mod linearizability;
 mod matrix;
 mod modules;
+mod newest;
 mod notify;
 mod pipelines;
 mod random_commands;

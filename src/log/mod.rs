@@ -22,6 +22,7 @@ mod write;
 
 pub use error::LogError;
 pub use format::names::{MANIFEST_NAME, base_name, segment_name};
+pub use format::standing::{Left, Standing};
 pub use format::{FormatError, Generation, resp};
 pub use lsn::Lsn;
 pub use open::{Base, BaseReader, Frame, Frames, Opened, Options, Prepared, Segment, Verdict, open};

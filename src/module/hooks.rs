@@ -213,9 +213,6 @@ pub fn unit_end(ctx: Ctx<'_>) {
 
 /// The dataset or a database was emptied.
 pub fn flushed(ctx: Ctx<'_>, db: Option<u32>) {
-    if db.is_none() {
-        life::dataset_emptied();
-    }
     watch_server_event(ctx, |module, now_ms| module.capture.flushed(db, now_ms));
 }
 

@@ -210,33 +210,24 @@ pub(super) fn error_replies(ctx: Ctx<'_>) -> Option<u64> {
     ServerInfo::read(ctx, "stats")?.unsigned("total_error_replies")
 }
 
-/// When the server saved its own RDB file last, in seconds since the Unix epoch; when it started if it has not. `None`
-/// where it does not say.
-pub(super) fn last_save(ctx: Ctx<'_>) -> Option<u64> {
-    ServerInfo::read(ctx, "persistence")?.unsigned("rdb_last_save_time")
+/// For how long a child has been saving the server's own RDB file, in seconds; `None` where none is. Where the server
+/// does not say, one may have just begun.
+pub(super) fn saves_for_s(ctx: Ctx<'_>) -> Option<u64> {
+    let Some(info) = ServerInfo::read(ctx, "persistence") else { return Some(0) };
+    match info.unsigned("rdb_bgsave_in_progress") {
+        Some(0) => None,
+        _ => Some(info.unsigned("rdb_current_bgsave_time_sec").unwrap_or(0)),
+    }
 }
 
-/// Whether a child saves the server's own RDB file. Where the server does not say, one may.
-pub(super) fn is_saving(ctx: Ctx<'_>) -> bool {
-    ServerInfo::read(ctx, "persistence").and_then(|info| info.unsigned("rdb_bgsave_in_progress")) != Some(0)
-}
-
-/// Whether nothing has changed since the server saved its own RDB file last.
-pub(super) fn has_saved_all(ctx: Ctx<'_>) -> bool {
-    ServerInfo::read(ctx, "persistence").and_then(|info| info.unsigned("rdb_changes_since_last_save")) == Some(0)
+/// How much of the server's own AOF is still to be written.
+pub(super) fn unwritten_aof_bytes(ctx: Ctx<'_>) -> u64 {
+    ServerInfo::read(ctx, "persistence").and_then(|info| info.unsigned("aof_buffer_length")).unwrap_or(0)
 }
 
 /// Whether the server writes an AOF of its own.
 pub(super) fn has_own_aof(ctx: Ctx<'_>) -> bool {
     ServerInfo::read(ctx, "persistence").and_then(|info| info.unsigned("aof_enabled")) == Some(1)
-}
-
-/// Whether the server has a file of its own that it would load at its start.
-pub(super) fn has_own_file(ctx: Ctx<'_>) -> bool {
-    let name = ctx.own().ask("CONFIG", [&b"GET"[..], b"dbfilename"]);
-    let name = name.as_ref().and_then(|reply| Some(String::from_utf8_lossy(reply.element(1)?.bytes()).into_owned()));
-    // The server's own folder is the current one.
-    has_own_aof(ctx) || name.is_some_and(|name| std::path::Path::new(&name).exists())
 }
 
 /// How many scripts and functions have run, not counting one that runs now; `None` when the server does not say.

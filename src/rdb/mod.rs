@@ -8,6 +8,7 @@
 
 mod error;
 mod format;
+mod head;
 mod lzf;
 mod stream;
 mod value;
@@ -21,6 +22,7 @@ mod tests;
 mod tests_damage;
 
 pub use error::RdbError;
+pub use head::begun_s;
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};

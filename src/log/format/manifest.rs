@@ -3,7 +3,7 @@
 //! The lines that begin with `file` are the server's own; it skips those that begin with `#`.
 //!
 //! ```text
-//! #WBL2 generation <counter> <random> [superseded]
+//! #WBL2 generation <counter> <random> [left <unix-ms> <note> | superseded]
 //! file appendonly.aof.3.base.rdb seq 3 type b
 //! #base lsn <position> bytes <bytes> crc32c <checksum>
 //! file appendonly.aof.7.incr.aof seq 7 type i
@@ -14,6 +14,7 @@
 //! ```
 
 use super::names::{MANIFEST_NAME, NEXT_MANIFEST_NAME, base_name, segment_name};
+use super::standing::Standing;
 use super::{Generation, hexadecimal};
 use crate::log::error::LogError;
 use crate::log::lsn::Lsn;
@@ -77,8 +78,7 @@ pub(crate) struct Sealed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
     pub generation: Generation,
-    /// The server has taken another dataset since, so that this one must not come back.
-    pub superseded: bool,
+    pub standing: Standing,
     pub beginning: Beginning,
     pub segments: Vec<NamedSegment>,
 }
@@ -95,8 +95,7 @@ impl Manifest {
     }
 
     pub fn to_text(&self) -> String {
-        let mut text = format!("{MANIFEST_PREFIX}generation {}", self.generation);
-        text.push_str(if self.superseded { " superseded\n" } else { "\n" });
+        let mut text = format!("{MANIFEST_PREFIX}generation {}{}\n", self.generation, self.standing);
         // Writing to a string does not fail.
         let _ = match self.beginning {
             Beginning::Empty(lsn) => writeln!(text, "#base none lsn {lsn}"),
@@ -205,11 +204,8 @@ pub(crate) fn create_anew<S: Storage>(storage: &S, name: &str) -> Result<S::File
 fn parse_lines(text: &str) -> Option<Manifest> {
     let mut lines = text.strip_suffix('\n')?.split('\n').peekable();
     let words: Vec<&str> = lines.next()?.split(' ').collect();
-    let (counter, random, superseded) = match words[..] {
-        ["#WBL2", "generation", counter, random] => (counter, random, false),
-        ["#WBL2", "generation", counter, random, "superseded"] => (counter, random, true),
-        _ => return None,
-    };
+    let ["#WBL2", "generation", counter, random, standing @ ..] = &words[..] else { return None };
+    let standing = Standing::parse(standing)?;
     let generation = Generation { counter: hexadecimal(counter.as_bytes())?, random: hexadecimal(random.as_bytes())? };
     let beginning = match file_line(lines.peek()?) {
         Some((seq, "b")) => {
@@ -224,7 +220,7 @@ fn parse_lines(text: &str) -> Option<Manifest> {
         segments.push(segment_line(lines.next()?, seq)?);
     }
     lines.next()?.strip_prefix("#end ")?;
-    let manifest = Manifest { generation, superseded, beginning, segments };
+    let manifest = Manifest { generation, standing, beginning, segments };
     (lines.next().is_none() && manifest.is_contiguous()).then_some(manifest)
 }
 
@@ -271,13 +267,14 @@ fn position(digits: &str) -> Option<Lsn> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::log::format::standing::Left;
 
     fn sample() -> Manifest {
         let sealed = Some(Sealed { end: Lsn::new(40), bytes: 900 });
         let base = BaseFacts { seq: 3, lsn: Lsn::new(17), bytes: 12, crc32c: Some(0xabc) };
         Manifest {
             generation: Generation { counter: 2, random: 0xff },
-            superseded: false,
+            standing: Standing::Current,
             beginning: Beginning::Base(base),
             segments: vec![
                 NamedSegment { seq: 7, first: Lsn::new(17), sealed },
@@ -301,20 +298,23 @@ mod tests {
 
     #[test]
     fn a_manifest_comes_back_as_it_went() {
-        let mut unsealed = Manifest { superseded: true, ..sample() };
+        let mut unsealed = Manifest { standing: Standing::Superseded, ..sample() };
         unsealed.segments.push(NamedSegment { seq: 9, first: Lsn::new(50), sealed: None });
         let mut empty = sample();
         empty.beginning = Beginning::Empty(Lsn::new(17));
         let mut unchecked = sample();
         unchecked.beginning = Beginning::Base(BaseFacts { seq: 1, lsn: Lsn::new(17), bytes: 0, crc32c: None });
-        for manifest in [sample(), unsealed, empty, unchecked] {
+        let mut left = sample();
+        left.standing = Standing::Left(Left::new(u64::MAX, "rdb:12:00000abc").unwrap());
+        for manifest in [sample(), unsealed, empty, unchecked, left] {
             assert_eq!(Manifest::parse(manifest.to_text().as_bytes()), Ok(manifest));
         }
     }
 
     #[test]
     fn every_change_of_a_manifest_is_noticed() {
-        let text = sample().to_text();
+        let left = Standing::Left(Left::new(1_700_000_000_000, "aof:1f:900").unwrap());
+        let text = Manifest { standing: left, ..sample() }.to_text();
         for at in 0..text.len() {
             let mut other = text.clone().into_bytes();
             for byte in 0..=255 {

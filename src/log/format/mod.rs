@@ -5,6 +5,7 @@ pub(crate) mod header;
 pub(crate) mod manifest;
 pub(crate) mod names;
 pub mod resp;
+pub(crate) mod standing;
 
 use std::fmt;
 

@@ -19,6 +19,7 @@ use super::error::LogError;
 use super::format::frame::PAYLOAD_BYTES_MAX;
 use super::format::manifest::{BaseFacts, Beginning, MANIFEST_PREFIX, Manifest, NamedSegment, Sealed};
 use super::format::names::{MANIFEST_NAME, OwnName, base_name, cut_name, segment_name};
+use super::format::standing::{Left, Standing};
 use super::format::{FormatError, Generation, foreign_line};
 use super::format1;
 use super::lsn::Lsn;
@@ -146,6 +147,11 @@ impl<S: Storage> Opened<S> {
     /// Whether the server has taken another dataset since this log was written, see [`Opened::supersede`].
     pub fn is_superseded(&self) -> bool {
         self.folder.is_superseded()
+    }
+
+    /// When this log was left, if it was.
+    pub fn left(&self) -> Option<&Left> {
+        self.folder.left()
     }
 
     /// The base the segments continue, where there is one.
@@ -280,7 +286,7 @@ impl<S: Storage> Opened<S> {
             self.take_segment(seq, &mut window, head, sealed.map_or(Expected::Open, Expected::Sealed))?;
         }
         let generation = Generation { counter: 1, random: self.folder.random()? };
-        Ok(Manifest { generation, superseded: false, beginning, segments: named })
+        Ok(Manifest { generation, standing: Standing::Current, beginning, segments: named })
     }
 
     /// Verifies a segment and adds it to the log.

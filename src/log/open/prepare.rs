@@ -21,6 +21,7 @@ use super::{Opened, Segment};
 use crate::log::error::LogError;
 use crate::log::format::manifest::{Manifest, NamedSegment, Sealed, create_anew};
 use crate::log::format::names::{NEXT_MANIFEST_NAME, OwnName, cut_name, segment_name};
+use crate::log::format::standing::Standing;
 use crate::log::open::scan::Scan;
 use crate::log::storage::{Storage, StorageFile, failed};
 use crate::log::write::LogWriter;
@@ -82,7 +83,8 @@ impl<S: Storage> Opened<S> {
         let sealed = |segment: &Segment| Some(Sealed { end: segment.end, bytes: segment.bytes });
         let named =
             |segment: &Segment| NamedSegment { seq: segment.seq, first: segment.first, sealed: sealed(segment) };
-        let mut log = Manifest { segments: kept.map(named).collect(), ..old };
+        let standing = old.standing.followed_by(Standing::Current);
+        let mut log = Manifest { standing, segments: kept.map(named).collect(), ..old };
         let (seq, first) = (self.folder.take_segment_number()?, self.folder.end());
         let new = NewSegment { seq, generation: log.generation, first, unix_ms, is_pending: false };
         let next = segment::Segment::create(self.storage(), new)?;

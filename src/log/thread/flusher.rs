@@ -7,6 +7,7 @@ use super::worker::{Handed, Message, OnDurable, OnError, Worker};
 use crate::log::error::LogError;
 use crate::log::format::Generation;
 use crate::log::format::names::{base_name, new_number, temporary_base_name};
+use crate::log::format::standing::Standing;
 use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, failed};
 use crate::log::write::{Expendable, Folder, LogWriter, NewBase};
@@ -212,11 +213,16 @@ impl<S: Storage> Flusher<S> {
     /// log that waits for its base is given up, also where it has failed: [`Folder::remove_leftovers`] removes its
     /// files. The folder stays locked until what is returned is dropped. Later calls return [`LogError::Closed`].
     pub fn close(&self) -> Result<Folder<S>, LogError> {
+        self.close_as(Standing::Current)
+    }
+
+    /// The same; notes in the same step what the log counts for at the next start.
+    pub fn close_as(&self, standing: Standing) -> Result<Folder<S>, LogError> {
         let Some(Threads { worker, files, tasks }) = lock(&self.threads).take() else {
             return Err(LogError::Closed);
         };
         self.is_closing.store(true, Ordering::Release);
-        let _ = self.sender.send(Message::Close);
+        let _ = self.sender.send(Message::Close(standing));
         drop(tasks);
         let outcome = worker.join().unwrap_or_else(|_| Err(self.published.end_error()));
         // It catches its own panics, and ends as nobody can send it tasks any more.

@@ -7,6 +7,7 @@ use super::files::{Answer, Task};
 use super::published::Published;
 use super::statistics::Statistics;
 use crate::log::error::LogError;
+use crate::log::format::standing::Standing;
 use crate::log::lsn::Lsn;
 use crate::log::storage::Storage;
 use crate::log::write::{Batch, Folder, LogWriter, PreparedBase};
@@ -32,7 +33,7 @@ pub(super) enum Message {
     Publish,
     /// The other thread did.
     Panicked(LogError),
-    Close,
+    Close(Standing),
 }
 
 /// A batch on its way to the writer thread: whole units.
@@ -100,7 +101,7 @@ impl<S: Storage> Worker<S> {
 
     /// Handles messages until the close. After a failure it goes on answering.
     fn run(&mut self) -> Result<(), LogError> {
-        let mut carried = None;
+        let (mut carried, mut standing) = (None, Standing::Current);
         let mut group = Vec::new();
         while let Some(message) = carried.take().or_else(|| self.receiver.recv().ok()) {
             match message {
@@ -120,7 +121,10 @@ impl<S: Storage> Worker<S> {
                 }
                 Message::Publish => {}
                 Message::Panicked(error) => self.report(&Arc::new(error)),
-                Message::Close => break,
+                Message::Close(as_what) => {
+                    standing = as_what;
+                    break;
+                }
             }
             if let Some(first) = self.writer.failure().cloned() {
                 self.report(&first);
@@ -129,7 +133,7 @@ impl<S: Storage> Worker<S> {
                 (self.on_durable)(durable);
             }
         }
-        self.writer.finish()
+        self.writer.finish(standing)
     }
 
     /// Takes what waits behind a batch, up to a size; returns a message that is no batch.

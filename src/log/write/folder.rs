@@ -7,6 +7,7 @@ use crate::log::error::LogError;
 use crate::log::format::Generation;
 use crate::log::format::manifest::{Beginning, Manifest};
 use crate::log::format::names::{OwnName, new_number, own_name, segment_name, temporary_base_seq};
+use crate::log::format::standing::{Left, Standing};
 use crate::log::lsn::Lsn;
 use crate::log::open::Options;
 use crate::log::storage::{Storage, failed};
@@ -97,7 +98,7 @@ impl<S: Storage> Folder<S> {
 
     /// Whether the server has taken another dataset since the log was written, see [`Folder::supersede`].
     pub fn is_superseded(&self) -> bool {
-        self.manifest.as_ref().is_some_and(|manifest| manifest.superseded)
+        self.manifest.as_ref().is_some_and(|manifest| manifest.standing == Standing::Superseded)
     }
 
     /// Why the log, all of which is durable, could not be marked as closed: the next start cannot prove then that
@@ -114,11 +115,28 @@ impl<S: Storage> Folder<S> {
     /// Notes durably that the server has taken another dataset, so that nobody falls back to this one. Without a log
     /// there is nothing to note.
     pub fn supersede(&mut self) -> Result<(), LogError> {
-        let Some(manifest) = self.manifest.as_ref().filter(|manifest| !manifest.superseded) else { return Ok(()) };
-        let superseded = Manifest { superseded: true, ..manifest.clone() };
-        superseded.write_next(&*self.storage)?;
+        self.mark(Standing::Superseded)
+    }
+
+    /// When the log was left, if it was.
+    pub fn left(&self) -> Option<&Left> {
+        match &self.manifest.as_ref()?.standing {
+            Standing::Left(left) => Some(left),
+            Standing::Current | Standing::Superseded => None,
+        }
+    }
+
+    /// Notes durably what the log counts for at the next start. A superseded one stays that.
+    pub fn mark(&mut self, standing: Standing) -> Result<(), LogError> {
+        let Some(manifest) = self.manifest.as_ref() else { return Ok(()) };
+        let standing = manifest.standing.followed_by(standing);
+        if manifest.standing == standing {
+            return Ok(());
+        }
+        let marked = Manifest { standing, ..manifest.clone() };
+        marked.write_next(&*self.storage)?;
         Manifest::name_next(&*self.storage)?;
-        self.manifest = Some(superseded);
+        self.manifest = Some(marked);
         Ok(())
     }
 
@@ -160,7 +178,7 @@ impl<S: Storage> Folder<S> {
         let new = NewSegment { seq, generation, first, unix_ms, is_pending };
         let current = Segment::create(&*self.storage, new)?;
         let segments = vec![current.named(false)];
-        let log = Manifest { generation, superseded: false, beginning: Beginning::Empty(first), segments };
+        let log = Manifest { generation, standing: Standing::Current, beginning: Beginning::Empty(first), segments };
         if begin == Begin::Empty {
             if let Err(error) = log.write_next(&*self.storage) {
                 let _ = self.storage.remove(&current.name);

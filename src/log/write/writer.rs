@@ -14,6 +14,7 @@ use crate::log::error::LogError;
 use crate::log::format::Generation;
 use crate::log::format::manifest::{Beginning, Manifest};
 use crate::log::format::names::segment_name;
+use crate::log::format::standing::Standing;
 use crate::log::lsn::Lsn;
 use crate::log::storage::Storage;
 use crate::log::thread::Statistics;
@@ -203,18 +204,23 @@ impl<S: Storage> LogWriter<S> {
     /// Makes all frames durable and marks the log as closed, so that the next start can prove that nothing is missing.
     /// A log that still waits for its base is given up, whatever has failed in it: nobody has been promised anything of
     /// it.
-    pub fn close(mut self) -> Result<Folder<S>, LogError> {
-        self.finish()?;
+    pub fn close(self) -> Result<Folder<S>, LogError> {
+        self.close_as(Standing::Current)
+    }
+
+    /// The same; notes in the same step what the log counts for at the next start.
+    pub fn close_as(mut self, standing: Standing) -> Result<Folder<S>, LogError> {
+        self.finish(standing)?;
         Ok(self.into_folder())
     }
 
-    pub(crate) fn finish(&mut self) -> Result<(), LogError> {
+    pub(crate) fn finish(&mut self, standing: Standing) -> Result<(), LogError> {
         if self.waits_for_base {
             return Ok(());
         }
         self.guarded(|writer| {
             writer.sync_current()?;
-            let sealed = writer.current.cut_unused().and_then(|()| writer.seal());
+            let sealed = writer.current.cut_unused().and_then(|()| writer.seal(standing));
             writer.folder.seal_error = sealed.err();
             Ok(())
         })
@@ -230,8 +236,9 @@ impl<S: Storage> LogWriter<S> {
         self.folder
     }
 
-    fn seal(&mut self) -> Result<(), LogError> {
-        let mut log = self.log.clone();
+    fn seal(&mut self, standing: Standing) -> Result<(), LogError> {
+        let standing = self.log.standing.followed_by(standing);
+        let mut log = Manifest { standing, ..self.log.clone() };
         if let Some(last) = log.segments.last_mut() {
             *last = self.current.named(true);
         }

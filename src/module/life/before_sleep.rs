@@ -1,9 +1,11 @@
 //! What the end of each iteration of the event loop does for the log's life.
 
 use super::base::Base;
+use super::own_file::OwnFile;
+use super::rest::Rest;
 use super::{Failing, Life, base, begin, failure, fatal, role};
 use crate::ffi::Ctx;
-use crate::module::with;
+use crate::module::{Module, server, with};
 
 enum Work {
     None,
@@ -18,7 +20,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     failure::poll(ctx);
     let work = with(|module| match &module.life {
         Life::Starting(_) => Work::Start,
-        Life::Disabled(Some(_)) | Life::GivenUp(_) | Life::Replica(_) => Work::Rest,
+        Life::Disabled(Some(_)) | Life::GivenUp(_) | Life::Failing(_) | Life::Replica(_) => Work::Rest,
         Life::Logging(logging) => match logging.base {
             Base::Idle | Base::Replacing => Work::None,
             Base::Now => Work::BaseNow,
@@ -30,17 +32,12 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         Work::None => {}
         Work::Start => {
             let life = with(|module| module.life.change());
-            if let Some(Life::Starting(opened)) = life {
-                begin::start(ctx, *opened);
+            if let Some(Life::Starting(found)) = life {
+                begin::start(ctx, *found);
             }
         }
         Work::Rest => {
-            with(|module| match &mut module.life {
-                Life::Disabled(Some(rest)) | Life::GivenUp(Failing { rest: Some(rest), .. }) | Life::Replica(rest) => {
-                    rest.poll(ctx)
-                }
-                _ => {}
-            });
+            poll_rest(ctx);
             if with(|module| matches!(module.life, Life::Replica(_))) == Some(true) {
                 role::notice_promotion(ctx);
             }
@@ -54,5 +51,29 @@ pub fn before_sleep(ctx: Ctx<'_>) {
                 fatal("a change can't be logged, and its replies would leave", &reason);
             }
         }
+    }
+}
+
+impl Module {
+    /// The folder of a state in which nothing is logged.
+    fn rest_mut(&mut self) -> Option<&mut Rest> {
+        match &mut self.life {
+            Life::Disabled(Some(rest)) | Life::Replica(rest) => Some(rest),
+            Life::GivenUp(Failing { rest, .. }) | Life::Failing(Failing { rest, .. }) => rest.as_mut(),
+            _ => None,
+        }
+    }
+}
+
+/// Looks after marks, and after a file that a child was saving when the log was left.
+fn poll_rest(ctx: Ctx<'_>) {
+    let looks_for_child = with(|module| {
+        let rest = module.rest_mut()?;
+        rest.poll();
+        Some(rest.looks_for_child())
+    });
+    if looks_for_child.flatten() == Some(true) && server::saves_for_s(ctx).is_none() {
+        let own = OwnFile::look(ctx);
+        with(|module| module.rest_mut().map(|rest| rest.child_ended(own)));
     }
 }

@@ -1,8 +1,9 @@
 //! How a log begins: new, or behind what was recovered.
 
 use super::base::Base;
-use super::rest::{Alone, Origin, Rest};
-use super::{IfLost, Life, LogFolder, Logging, OpenedFolder, State, Visible, base, end, fatal, load, role};
+use super::own_file::Newer;
+use super::rest::{Origin, Rest};
+use super::{Found, IfLost, Life, Logging, OpenedFolder, State, Visible, base, end, fatal, load, role};
 use crate::core::unit::Batch;
 use crate::ffi::{Ctx, Level, exit_now, log};
 use crate::log::{Begin, LogWriter, NotBegun};
@@ -13,7 +14,7 @@ use crate::module::release::Release;
 use crate::module::role::{Role, role_at_start};
 use crate::module::settle::Announced;
 use crate::module::units::{finish_unit, unix_ms};
-use crate::module::{cluster, recovery, second_server, server, with};
+use crate::module::{cluster, config, recovery, second_server, server, with};
 use std::sync::Arc;
 
 /// Why a log has not begun, and the folder, unless it was lost on the way.
@@ -26,12 +27,11 @@ pub(super) fn begin_log(ctx: Ctx<'_>, rest: Rest, with_what: Option<Begin>, if_l
         Ok(begin) => with_what.unwrap_or(begin),
         Err(reason) => return Err((reason, Some(rest))),
     };
-    let rest = if rest.is_older_than_own_file(ctx) { rest.give_up()? } else { rest };
+    let rest = rest.give_up(ctx)?;
     let origin = rest.origin();
-    let alone = rest.alone().unwrap_or_else(|| Alone::now(ctx));
     let Some(folder) = rest.into_folder() else { return Err(("the folder was lost".into(), None)) };
     match folder.begin(begin, unix_ms()) {
-        Ok(writer) => write(ctx, writer, alone, if_lost).map_err(|reason| (reason, None)),
+        Ok(writer) => write(ctx, writer, if_lost).map_err(|reason| (reason, None)),
         Err(not_begun) => {
             let NotBegun { folder, error } = *not_begun;
             Err((error.to_string(), Some(Rest::new(folder, origin))))
@@ -40,7 +40,7 @@ pub(super) fn begin_log(ctx: Ctx<'_>, rest: Rest, with_what: Option<Begin>, if_l
 }
 
 /// Starts the log's threads.
-fn write(ctx: Ctx<'_>, writer: LogWriter<GatedStorage>, alone: Alone, if_lost: IfLost) -> Result<(), String> {
+fn write(ctx: Ctx<'_>, writer: LogWriter<GatedStorage>, if_lost: IfLost) -> Result<(), String> {
     let (appended, waits_for_base) = (writer.appended(), writer.waits_for_base());
     let release = Release::start(writer).map_err(|error| error.to_string())?;
     let (commands, clients) = (server::commands(ctx)?, server::listed_clients(ctx)?);
@@ -60,7 +60,7 @@ fn write(ctx: Ctx<'_>, writer: LogWriter<GatedStorage>, alone: Alone, if_lost: I
         }
         module.life = Life::Logging(Logging {
             log: Arc::new(release),
-            visible: Visible::WithItsBase { waiting: Vec::new(), failures: 0, alone, if_lost },
+            visible: Visible::WithItsBase { waiting: Vec::new(), failures: 0, if_lost },
             base: if waits_for_base { Base::Wanted { not_before: None } } else { Base::Idle },
             asked: Vec::new(),
         });
@@ -76,14 +76,38 @@ fn write(ctx: Ctx<'_>, writer: LogWriter<GatedStorage>, alone: Alone, if_lost: I
 }
 
 /// The server is about to serve its first client. What the folder holds takes the place of what the server has loaded.
-pub(super) fn start(ctx: Ctx<'_>, opened: OpenedFolder) {
+pub(super) fn start(ctx: Ctx<'_>, found: Found) {
     let outcome = role_at_start(ctx).and_then(|role| match role {
-        Role::Primary => begin_or_recover(ctx, opened),
-        Role::Replica => role::start_as_replica(ctx, opened),
+        Role::Primary => begin_or_recover(ctx, newest(ctx, found)?),
+        // What such a node has is its dump.
+        Role::Replica if ctx.flags().in_cluster() => role::start_as_replica(ctx, found.opened),
+        Role::Replica => role::start_as_replica(ctx, newest(ctx, found)?),
     });
     if let Err(reason) = outcome {
         fatal("the log can't be brought back, and the server does not start without it", &reason);
     }
+}
+
+/// The folder, with its log marked as superseded where that is older than what the server has loaded by itself.
+///
+/// # Errors
+/// Nobody knows which of the two is newer.
+fn newest(ctx: Ctx<'_>, found: Found) -> Result<OpenedFolder, String> {
+    let Found { mut opened, own } = found;
+    // A file without data holds nothing that would be missed.
+    let newer = opened.left().filter(|_| server::has_data(ctx)).map(|left| own.or_log(left));
+    match newer {
+        None | Some(Newer::Log) => {}
+        Some(Newer::Unknown) if !config::replaces_existing_log() => {
+            return Err(
+                "the server's own data file was changed since it went on without the log, but it is older than that by its own time, so that nobody knows which of the two is newer: move that file away to bring the log back, or set wbl.on-existing-log to replace to keep what the file holds".into(),
+            );
+        }
+        Some(Newer::Unknown | Newer::OwnFile) => {
+            opened.supersede().map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(opened)
 }
 
 /// Begins a log on a server that is to recover what the folder holds, or has nothing to lose.
@@ -92,7 +116,7 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(),
         if !opened.is_empty() {
             log(
                 Level::Warning,
-                "the folder's log was superseded when the server took its primary's dataset: the server's own data stand",
+                "the folder's log was superseded by a primary's dataset, or by what the server saved later: the server's own data stand",
             );
         }
         return begin_log(ctx, Rest::new(opened.into_folder(), Origin::Unknown), None, IfLost::ServesOn)
@@ -114,7 +138,7 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(),
     report.errors += skipped;
     with(|module| module.recovered = Some(report));
     let recovery::Source::Prepared(prepared) = source else { return Err("the recovery's state was lost".into()) };
-    write(ctx, prepared.start().map_err(|error| error.to_string())?, Alone::now(ctx), IfLost::RefusesWrites)?;
+    write(ctx, prepared.start().map_err(|error| error.to_string())?, IfLost::RefusesWrites)?;
     if role_at_start(ctx)? == Role::Replica {
         // The role has changed while the log was replayed.
         role::role_changed(ctx, true);
@@ -152,7 +176,7 @@ pub(in crate::module) fn set_enabled(ctx: Ctx<'_>, enabled: bool) -> Result<(), 
         (Some(State::Starting | State::Recovering), _) => Err("the log is being recovered".into()),
         (Some(State::Baselining | State::Active), false) => {
             finish_unit(ctx);
-            let rest = end::stop(ctx).map(|rest| rest.left_alone(ctx));
+            let rest = end::stop(ctx);
             with(|module| module.life = Life::Disabled(rest));
             log(Level::Notice, "disabled: everything logged so far is durable, replies don't wait any more");
             Ok(())
@@ -219,9 +243,4 @@ fn enable_in(ctx: Ctx<'_>, rest: Rest) -> Result<(), NoLog> {
 /// Whether the settings want a log.
 pub(super) fn is_enabled() -> bool {
     value(Setting::Enabled) != 0
-}
-
-/// The folder of a log that was closed; memory goes on from what it holds, or has gone on alone for some time.
-pub(super) fn rest_of(folder: LogFolder, alone: Option<Alone>) -> Rest {
-    Rest::new(folder, Origin::Folder).with_alone(alone)
 }

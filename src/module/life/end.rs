@@ -1,10 +1,11 @@
 //! How a log ends: shutdown, unload, and on the way to another state.
 
-use super::begin::rest_of;
-use super::rest::Rest;
+use super::own_file::left_now;
+use super::rest::{Origin, Rest};
 use super::{Life, LogFolder, Visible, base, begin, fatal, unload as commands};
 use crate::core::ack::Why;
 use crate::ffi::{Ctx, Level, log, unregister_hooks};
+use crate::log::Standing;
 use crate::module::points::{self, Point};
 use crate::module::release::release;
 use crate::module::settle::Announced;
@@ -45,7 +46,7 @@ fn close(ctx: Ctx<'_>) {
         rest
     });
     if let Some(rest) = stopped.or(rest.flatten()) {
-        rest.end(ctx);
+        rest.end();
     }
 }
 
@@ -59,6 +60,11 @@ pub(super) fn stop(ctx: Ctx<'_>) -> Option<Rest> {
 
 /// The same where another log follows at once, so that the scripts that wait can run with that.
 pub(super) fn stop_log(ctx: Ctx<'_>) -> Option<Rest> {
+    if with(|module| module.life.logs()) != Some(true) {
+        return None;
+    }
+    // The second server leaves nothing behind: the first goes on with the log.
+    let standing = if second_server::is_folding() { Standing::Current } else { left_now(ctx) };
     let logging = with(|module| {
         module.hand_over();
         if !module.life.logs() {
@@ -82,7 +88,7 @@ pub(super) fn stop_log(ctx: Ctx<'_>) -> Option<Rest> {
     gate::open();
     points::reach(Point::LogCloses);
     // Closing syncs and publishes everything, which releases every waiter. A visible log that fails ends the process.
-    let folder = match (logging.log.log().close(), &logging.visible) {
+    let folder = match (logging.log.log().close_as(standing.clone()), &logging.visible) {
         (Ok(folder), _) => Some(folder),
         (Err(error), Visible::WithItsBase { .. }) => {
             log(Level::Warning, &format!("a log that nobody relies on could not be closed: {error}"));
@@ -104,11 +110,11 @@ pub(super) fn stop_log(ctx: Ctx<'_>) -> Option<Rest> {
     });
     logging.asked.into_iter().for_each(|held| release(held, Why::Own));
     match logging.visible {
-        Visible::WithItsBase { waiting, alone, .. } => {
+        Visible::WithItsBase { waiting, .. } => {
             waiting.into_iter().for_each(|waiting| release(waiting.held, Why::Own));
             // The log from before is still the one that a start would find.
-            Some(rest_of(folder?, Some(alone)))
+            Some(Rest::new(folder?, Origin::Folder))
         }
-        Visible::Yes => Some(rest_of(folder?, None)),
+        Visible::Yes => Some(Rest::after(folder?, standing)),
     }
 }

@@ -56,7 +56,7 @@ fn give_up(ctx: Ctx<'_>, error: &str, if_lost: IfLost) {
         let opened = load::open_folder(Duration::ZERO).ok()?;
         Some(Rest::new(opened.into_folder(), Origin::Folder))
     });
-    let rest = rest.map(|rest| rest.left_alone(ctx));
+    let rest = rest.map(|rest| rest.left_behind(ctx));
     let reason = format!("the log failed before its first base was in place: {error}");
     with(|module| module.bases.last = Err(reason.clone()));
     if if_lost == IfLost::RefusesWrites {

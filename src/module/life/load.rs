@@ -2,8 +2,9 @@
 
 use super::base::Bases;
 use super::begin::{begin_log, begin_or_recover, is_enabled};
+use super::own_file::OwnFile;
 use super::rest::{Origin, Rest};
-use super::{IfLost, Life, OpenedFolder, unload};
+use super::{Found, IfLost, Life, OpenedFolder, unload};
 use crate::core::capture::Capture;
 use crate::core::client::Clients;
 use crate::core::dirty::DirtyKeys;
@@ -73,7 +74,8 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
     let opened = open_folder(if ctx.flags().is_starting() { LOCK_PATIENCE } else { Duration::ZERO })?;
     if ctx.flags().is_starting() {
         // The server loads its own files first.
-        with(|module| module.life = Life::Starting(Box::new(opened)));
+        let own = OwnFile::look(ctx);
+        with(|module| module.life = Life::Starting(Box::new(Found { opened, own })));
         return Ok(());
     }
     load_into_running(ctx, opened)
@@ -87,6 +89,7 @@ fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
         if has_data {
             rest.may_begin(has_data)?;
         }
+        let rest = rest.left_behind(ctx);
         with(|module| module.life = Life::Replica(rest));
         return Ok(());
     }

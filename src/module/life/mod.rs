@@ -9,6 +9,7 @@ mod begin;
 mod end;
 mod failure;
 mod load;
+mod own_file;
 mod rest;
 mod role;
 mod unload;
@@ -29,7 +30,8 @@ use crate::module::gate::GatedStorage;
 use crate::module::release::{Release, Waiting};
 use crate::module::{Module, notify, server, with};
 use base::Base;
-use rest::{Alone, Rest};
+use own_file::OwnFile;
+use rest::Rest;
 use std::sync::Arc;
 
 /// A folder whose log is known and that nobody writes to.
@@ -42,7 +44,7 @@ type OpenedFolder = crate::log::Opened<GatedStorage>;
 pub(crate) enum Life {
     /// The server starts and loads its own files; what the folder holds takes their place before the first client is
     /// served.
-    Starting(Box<OpenedFolder>),
+    Starting(Box<Found>),
     /// Base and log are being brought back, or the log is on its way from one state to another within one call.
     Changing,
     /// Changes are logged.
@@ -57,6 +59,12 @@ pub(crate) enum Life {
     Failing(Failing),
     /// The server shuts down; the log is closed.
     Closed,
+}
+
+/// What a start found before the server loaded anything.
+pub(crate) struct Found {
+    opened: OpenedFolder,
+    own: OwnFile,
 }
 
 /// A log that is written.
@@ -76,8 +84,6 @@ enum Visible {
         waiting: Vec<Waiting>,
         /// Bases that failed.
         failures: u32,
-        /// Since when memory goes on without the log that a start would find.
-        alone: Alone,
         if_lost: IfLost,
     },
     /// It would: what is durable in it may be acknowledged.
@@ -175,7 +181,7 @@ impl Life {
     /// Which log is written, or rests.
     pub(crate) fn generation(&self) -> Option<Generation> {
         match self {
-            Life::Starting(opened) => opened.generation(),
+            Life::Starting(found) => found.opened.generation(),
             Life::Logging(logging) => Some(logging.log.log().generation()),
             Life::Disabled(Some(rest)) | Life::Replica(rest) => rest.generation(),
             Life::Failing(failing) | Life::GivenUp(failing) => failing.rest.as_ref()?.generation(),
@@ -186,7 +192,7 @@ impl Life {
     /// The folder's log must not be fallen back to: the server has taken another dataset since.
     pub(crate) fn is_superseded(&self) -> bool {
         match self {
-            Life::Starting(opened) => opened.is_superseded(),
+            Life::Starting(found) => found.opened.is_superseded(),
             Life::Disabled(Some(rest)) | Life::Replica(rest) => rest.is_superseded(),
             Life::Failing(failing) | Life::GivenUp(failing) => failing.rest.as_ref().is_some_and(Rest::is_superseded),
             Life::Changing | Life::Logging(_) | Life::Disabled(None) | Life::Closed => false,
@@ -245,15 +251,6 @@ impl Module {
         }
         Ok(())
     }
-}
-
-/// The whole dataset was emptied, for which a server with save points saves a file without data.
-pub(super) fn dataset_emptied() {
-    with(|module| match &mut module.life {
-        Life::Disabled(Some(rest)) | Life::GivenUp(Failing { rest: Some(rest), .. }) => rest.flushed(),
-        Life::Logging(Logging { visible: Visible::WithItsBase { alone, .. }, .. }) => alone.flushed(),
-        _ => {}
-    });
 }
 
 /// Ends the process: nothing else keeps the promise. For a recovery at the start, and for a visible log that fails.

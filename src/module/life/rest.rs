@@ -3,20 +3,20 @@
 use super::LogFolder;
 use super::begin::NoLog;
 use super::load::open_folder;
+use super::own_file::{OwnFile, left_now, was_saving, without_child};
 use crate::ffi::{Ctx, Level, log};
-use crate::log::{Begin, Generation, LogError};
+use crate::log::{Begin, Generation, LogError, Standing};
 use crate::module::config;
 use crate::module::points::{self, Point};
-use crate::module::server;
 use crossbeam::channel::bounded;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How often it is looked whether the server has saved its own file.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
 /// A failed mark is tried again after this time.
 const MARK_RETRY: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether a child still saves a file.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Where the dataset in memory comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,107 +32,60 @@ pub(super) enum Origin {
 pub(crate) struct Rest {
     place: Place,
     origin: Origin,
-    /// Memory goes on without the log, and the server saves files of its own.
-    alone: Option<Alone>,
-}
-
-/// Since when memory goes on without the log.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Alone {
-    /// When the server had saved its own file last.
-    saved: Option<u64>,
-    /// The dataset was emptied since, where a server saves a file without data.
-    is_flushed: bool,
-    /// A child was saving a file then: that is of an earlier dataset than the log is.
-    was_saving: bool,
-    look_at: Instant,
-}
-
-impl Alone {
-    pub(super) fn now(ctx: Ctx<'_>) -> Alone {
-        Alone {
-            saved: server::last_save(ctx),
-            is_flushed: false,
-            was_saving: server::is_saving(ctx),
-            look_at: Instant::now() + LOOK_EVERY,
-        }
-    }
-
-    pub(super) fn flushed(&mut self) {
-        self.is_flushed = true;
-    }
-
-    /// The server has saved its own file since, with data: that is newer than the log.
-    pub(super) fn is_saved(&self, ctx: Ctx<'_>) -> bool {
-        let is_later = self.saved.is_some() && server::last_save(ctx).is_some_and(|saved| Some(saved) != self.saved);
-        let is_certain = !self.is_flushed && !self.was_saving;
-        is_later && (is_certain || server::has_saved_all(ctx) && server::has_data(ctx))
-    }
-
-    /// Whether the log is older than the server's own file by now.
-    fn look(&mut self, ctx: Ctx<'_>) -> bool {
-        if Instant::now() < self.look_at {
-            return false;
-        }
-        let is_saved = self.is_saved(ctx);
-        self.look_at = Instant::now() + LOOK_EVERY;
-        if std::mem::take(&mut self.is_flushed) && !is_saved {
-            // The file that was saved when the dataset was emptied does not count.
-            self.saved = server::last_save(ctx);
-        }
-        if self.was_saving && !server::is_saving(ctx) && !is_saved {
-            // Nor does the one that a child was saving when the log was left.
-            self.was_saving = false;
-            self.saved = server::last_save(ctx);
-        }
-        is_saved
-    }
+    /// The log is to be marked so, as soon as that is possible.
+    owed: Option<Standing>,
+    /// A child was saving a file when the log was left: when it is looked next whether it still does.
+    child_at: Option<Instant>,
 }
 
 enum Place {
-    Here(Box<LogFolder>),
-    /// A thread marks its log as superseded.
-    Marking(Marking),
-    /// That failed.
-    Unmarked {
+    Here {
         folder: Box<LogFolder>,
-        try_at: Instant,
+        /// What is owed is not tried before, as it has failed.
+        mark_at: Option<Instant>,
     },
+    /// A thread marks its log.
+    Marking(Box<Marking>),
     /// It could not be opened again; this is the log that it held.
     Lost(Option<Generation>),
     /// On its way from one of the above to another.
     Moving,
 }
 
+impl Place {
+    fn here(folder: Box<LogFolder>) -> Place {
+        Place::Here { folder, mark_at: None }
+    }
+}
+
 impl Rest {
     pub(super) fn new(folder: LogFolder, origin: Origin) -> Rest {
-        Rest { place: Place::Here(Box::new(folder)), origin, alone: None }
+        Rest { place: Place::here(Box::new(folder)), origin, owed: None, child_at: None }
     }
 
-    pub(super) fn with_alone(self, alone: Option<Alone>) -> Rest {
-        Rest { alone, ..self }
+    /// The folder of a log that was closed, from whose state memory goes on. Where its end could not be marked that is
+    /// owed.
+    pub(super) fn after(folder: LogFolder, standing: Standing) -> Rest {
+        let owed = folder.seal_error().map(|_| standing.clone());
+        Rest { owed, child_at: looks_after_child(&standing), ..Rest::new(folder, Origin::Folder) }
     }
 
-    /// Removes the files of a log that was given up.
-    pub(super) fn without_leftovers(mut self) -> Rest {
-        if let Place::Here(folder) = &mut self.place {
-            folder.remove_leftovers();
+    /// From here on memory goes on without the log, of which no start knew that until now.
+    pub(super) fn left_behind(mut self, ctx: Ctx<'_>) -> Rest {
+        if self.owed.is_none() && self.folder().is_some_and(is_newest) {
+            let standing = left_now(ctx);
+            self.child_at = looks_after_child(&standing);
+            self.owed = Some(standing);
         }
         self
     }
 
-    /// From here on memory goes on without the log, unless it does already.
-    pub(super) fn left_alone(self, ctx: Ctx<'_>) -> Rest {
-        let alone = self.alone.unwrap_or_else(|| Alone::now(ctx));
-        self.with_alone(Some(alone))
-    }
-
-    pub(super) fn flushed(&mut self) {
-        self.alone.iter_mut().for_each(Alone::flushed);
-    }
-
-    pub(super) fn alone(&self) -> Option<Alone> {
-        self.alone
+    /// Removes the files of a log that was given up.
+    pub(super) fn without_leftovers(mut self) -> Rest {
+        if let Place::Here { folder, .. } = &mut self.place {
+            folder.remove_leftovers();
+        }
+        self
     }
 
     pub(super) fn origin(&self) -> Origin {
@@ -141,7 +94,7 @@ impl Rest {
 
     fn folder(&self) -> Option<&LogFolder> {
         match &self.place {
-            Place::Here(folder) | Place::Unmarked { folder, .. } => Some(folder),
+            Place::Here { folder, .. } => Some(folder),
             Place::Marking(_) | Place::Lost(_) | Place::Moving => None,
         }
     }
@@ -149,89 +102,135 @@ impl Rest {
     pub(super) fn generation(&self) -> Option<Generation> {
         match &self.place {
             Place::Lost(generation) => *generation,
+            Place::Marking(marking) => marking.generation,
             _ => self.folder()?.generation(),
         }
     }
 
     pub(super) fn is_superseded(&self) -> bool {
-        match &self.place {
-            Place::Here(folder) => folder.is_superseded(),
-            Place::Marking(_) | Place::Unmarked { .. } => true,
-            Place::Lost(_) | Place::Moving => false,
-        }
+        let is_owed = self.owed == Some(Standing::Superseded);
+        is_owed || self.folder().is_some_and(LogFolder::is_superseded)
     }
 
-    /// The log is to be given up for the server's own data; marks it at once, so that a crash on the way does not bring
-    /// it back.
+    /// A new log is to begin here, and this one stands until then: marks it at once, so that the next start compares it
+    /// with what the server saves by itself meanwhile.
     ///
     /// # Errors
     /// Why it can't be marked.
-    pub(super) fn give_up(mut self) -> Result<Rest, NoLog> {
-        let (origin, alone) = (self.origin, self.alone);
+    pub(super) fn give_up(self, ctx: Ctx<'_>) -> Result<Rest, NoLog> {
+        let origin = self.origin;
+        // Memory does not come from this log, so that what the server has saved by itself is what counts.
+        let is_older = origin == Origin::Unknown && OwnFile::look(ctx) != OwnFile::None;
+        let owed = self.owed.clone();
         let Some(mut folder) = self.into_folder() else { return Err(("the folder was lost".into(), None)) };
-        let marked = folder.supersede();
-        self = Rest { alone, ..Rest::new(folder, origin) };
-        match marked {
-            Ok(()) => Ok(self),
-            Err(error) => Err((error.to_string(), Some(self))),
+        let standing = match owed {
+            _ if is_older => Some(Standing::Superseded),
+            None if is_newest(&folder) => Some(left_now(ctx)),
+            owed => owed,
+        };
+        let self_owed = standing.clone();
+        match standing.map_or(Ok(()), |standing| folder.mark(standing)) {
+            Ok(()) => Ok(Rest::new(folder, origin)),
+            Err(error) => Err((error.to_string(), Some(Rest { owed: self_owed, ..Rest::new(folder, origin) }))),
         }
     }
 
-    /// Whether a new log here gives one up that a start would put in the place of newer data of the server's own.
-    pub(super) fn is_older_than_own_file(&self, ctx: Ctx<'_>) -> bool {
-        let has_log = self.folder().is_some_and(|folder| !folder.is_empty() && !folder.is_superseded());
-        has_log
-            && match self.origin {
-                Origin::Unknown => server::has_own_file(ctx),
-                Origin::Folder => self.alone.is_some_and(|alone| alone.is_saved(ctx)),
-            }
-    }
-
-    /// The server has taken its primary's dataset, or saved its own. Has a thread mark the log, so that no later start
-    /// falls back to it; nobody waits for that.
+    /// The server has taken its primary's dataset. Has a thread mark the log, so that no later start falls back to it;
+    /// nobody waits for that.
     pub(super) fn supersede(&mut self) {
         self.origin = Origin::Folder;
+        self.owed = Some(Standing::Superseded);
+        self.mark_owed();
+    }
+
+    /// Has a thread mark the log as is owed, unless one does already.
+    fn mark_owed(&mut self) {
+        let Some(standing) = &self.owed else { return };
+        let is_due = match &self.place {
+            Place::Here { mark_at, .. } => mark_at.is_none_or(|at| Instant::now() >= at),
+            _ => false,
+        };
+        if !is_due {
+            return;
+        }
         self.place = match std::mem::replace(&mut self.place, Place::Moving) {
-            Place::Here(folder) if !folder.is_empty() && !folder.is_superseded() => mark(folder),
-            Place::Unmarked { folder, .. } => mark(folder),
+            Place::Here { folder, .. } if folder.is_empty() || folder.is_superseded() => {
+                self.owed = None;
+                Place::here(folder)
+            }
+            Place::Here { folder, .. } => mark(folder, standing.clone()),
             other => other,
         };
     }
 
-    /// Looks whether the log is to be marked, and after a mark that is being made or that failed.
-    pub(super) fn poll(&mut self, ctx: Ctx<'_>) {
-        if self.alone.as_mut().is_some_and(|alone| alone.look(ctx)) {
-            self.alone = None;
-            self.supersede();
+    /// Looks whether the log is to be marked, and after a mark that is being made.
+    pub(super) fn poll(&mut self) {
+        if let Place::Marking(marking) = &self.place
+            && marking.thread.is_finished()
+        {
+            self.end_marking();
         }
-        match &self.place {
-            Place::Marking(thread) if thread.is_finished() => {}
-            Place::Unmarked { try_at, .. } if Instant::now() >= *try_at => return self.supersede(),
-            _ => return,
+        self.mark_owed();
+    }
+
+    /// Takes the folder back from the thread that marks its log; waits for that.
+    fn end_marking(&mut self) {
+        let Place::Marking(marking) = std::mem::replace(&mut self.place, Place::Moving) else { return };
+        let Marking { thread, standing, .. } = *marking;
+        let Ok(Some((folder, marked))) = thread.join() else { return };
+        let mark_at = marked.is_err().then(|| Instant::now() + MARK_RETRY);
+        match marked {
+            Ok(()) => {
+                if standing == Standing::Superseded {
+                    log(Level::Notice, "the folder's log is superseded: the server's data are newer");
+                }
+                if self.owed.as_ref() == Some(&standing) {
+                    self.owed = None;
+                }
+            }
+            Err(error) => tell_unmarked(&error),
         }
-        self.place = match std::mem::replace(&mut self.place, Place::Moving) {
-            Place::Marking(thread) => ended(thread),
-            other => other,
-        };
+        self.place = Place::Here { folder, mark_at };
+    }
+
+    /// Whether it is time to look if a child is still saving a file that it began before the log was left.
+    pub(super) fn looks_for_child(&mut self) -> bool {
+        let is_due = self.child_at.is_some_and(|at| Instant::now() >= at) && self.owed.is_none();
+        if is_due {
+            self.child_at = Some(Instant::now() + LOOK_EVERY);
+        }
+        is_due
+    }
+
+    /// No child saves a file any more; this is the one that is there.
+    pub(super) fn child_ended(&mut self, own: OwnFile) {
+        self.child_at = None;
+        let left = self.folder().and_then(LogFolder::left);
+        if let Some(standing) = left.and_then(|left| without_child(left, own)) {
+            self.owed = Some(standing);
+        }
     }
 
     /// The folder, at once when nothing is being done to it. `None` when the thread that had it has panicked.
-    pub(super) fn into_folder(self) -> Option<LogFolder> {
-        let place = match self.place {
-            Place::Marking(thread) => ended(thread),
-            other => other,
-        };
-        match place {
-            Place::Here(folder) | Place::Unmarked { folder, .. } => Some(*folder),
+    pub(super) fn into_folder(mut self) -> Option<LogFolder> {
+        self.end_marking_if_any();
+        match self.place {
+            Place::Here { folder, .. } => Some(*folder),
             Place::Marking(_) | Place::Lost(_) | Place::Moving => None,
+        }
+    }
+
+    fn end_marking_if_any(&mut self) {
+        if matches!(self.place, Place::Marking(_)) {
+            self.end_marking();
         }
     }
 
     /// Gives the folder up, as it could not be used; what is known of it is kept.
     pub(super) fn lose(self) -> Rest {
-        let (origin, lost) = (self.origin, self.generation());
+        let (origin, lost, owed) = (self.origin, self.generation(), self.owed.clone());
         let held = self.into_folder();
-        Rest { place: Place::Lost(held.as_ref().map_or(lost, LogFolder::generation)), origin, alone: None }
+        Rest { place: Place::Lost(held.as_ref().map_or(lost, LogFolder::generation)), origin, owed, child_at: None }
     }
 
     pub(super) fn is_lost(&self) -> bool {
@@ -243,24 +242,21 @@ impl Rest {
     /// # Errors
     /// Why it cannot be opened.
     pub(super) fn reopen(self) -> Result<Rest, (String, Rest)> {
-        let (origin, generation) = (self.origin, self.generation());
+        let (origin, generation, owed) = (self.origin, self.generation(), self.owed);
         match open_folder(Duration::ZERO) {
-            Ok(opened) => {
-                // Another server may have had it meanwhile.
-                let origin = if opened.generation() == generation { origin } else { Origin::Unknown };
-                Ok(Rest::new(opened.into_folder(), origin))
-            }
-            Err(reason) => Err((reason, Rest { place: Place::Lost(generation), origin, alone: None })),
+            // Another server may have had it meanwhile.
+            Ok(opened) if opened.generation() != generation => Ok(Rest::new(opened.into_folder(), Origin::Unknown)),
+            Ok(opened) => Ok(Rest { owed, ..Rest::new(opened.into_folder(), origin) }),
+            Err(reason) => Err((reason, Rest { place: Place::Lost(generation), origin, owed, child_at: None })),
         }
     }
 
-    /// The server ends: marks the log where that is still owed, or where the server's own files hold what came since.
-    pub(super) fn end(self, ctx: Ctx<'_>) {
-        let saved = |alone: Alone| alone.is_saved(ctx) || server::has_own_aof(ctx);
-        let owed = self.is_superseded() || self.alone.is_some_and(saved);
-        if let Some(mut folder) = self.into_folder()
-            && owed
-            && let Err(error) = folder.supersede()
+    /// The server ends: marks the log where that is still owed.
+    pub(super) fn end(mut self) {
+        self.end_marking_if_any();
+        let owed = self.owed.take();
+        if let (Some(standing), Some(mut folder)) = (owed, self.into_folder())
+            && let Err(error) = folder.mark(standing)
         {
             tell_unmarked(&error);
         }
@@ -287,46 +283,62 @@ impl Rest {
     }
 }
 
-fn mark(folder: Box<LogFolder>) -> Place {
-    let (sender, receiver) = bounded::<Box<LogFolder>>(1);
-    let work = move || {
-        let mut folder = receiver.recv().ok()?;
-        points::reach(Point::Supersedes);
-        let marked = folder.supersede();
-        points::reach(Point::Superseded);
-        Some((folder, marked))
-    };
-    let try_at = Instant::now() + MARK_RETRY;
-    match std::thread::Builder::new().name("wbl-mark".into()).spawn(work) {
-        Ok(thread) => match sender.send(folder) {
-            Ok(()) => Place::Marking(thread),
-            Err(unsent) => Place::Unmarked { folder: unsent.into_inner(), try_at },
-        },
-        Err(_) => Place::Unmarked { folder, try_at },
+/// When it is looked first whether a child has ended that was saving a file when the log was left.
+fn looks_after_child(standing: &Standing) -> Option<Instant> {
+    match standing {
+        Standing::Left(left) if was_saving(left) => Some(Instant::now()),
+        _ => None,
     }
 }
 
-/// A thread that marks the log, and gives the folder back.
-type Marking = JoinHandle<Option<(Box<LogFolder>, Result<(), LogError>)>>;
+/// Whether no start would look for anything newer than the log.
+fn is_newest(folder: &LogFolder) -> bool {
+    !folder.is_empty() && !folder.is_superseded() && folder.left().is_none()
+}
 
-fn ended(thread: Marking) -> Place {
-    match thread.join() {
-        Ok(Some((folder, Ok(())))) => {
-            log(Level::Notice, "the folder's log is superseded: the server's data are newer");
-            Place::Here(folder)
+/// A thread that marks a log.
+struct Marking {
+    /// The log.
+    generation: Option<Generation>,
+    standing: Standing,
+    /// Gives the folder back.
+    thread: JoinHandle<Option<Marked>>,
+}
+
+/// The folder, and what became of the mark.
+type Marked = (Box<LogFolder>, Result<(), LogError>);
+
+fn mark(folder: Box<LogFolder>, standing: Standing) -> Place {
+    let (sender, receiver) = bounded::<Box<LogFolder>>(1);
+    let (generation, wanted) = (folder.generation(), standing.clone());
+    let work = move || {
+        let mut folder = receiver.recv().ok()?;
+        let supersedes = wanted == Standing::Superseded;
+        if supersedes {
+            points::reach(Point::Supersedes);
         }
-        Ok(Some((folder, Err(error)))) => {
-            tell_unmarked(&error);
-            Place::Unmarked { folder, try_at: Instant::now() + MARK_RETRY }
+        let marked = folder.mark(wanted);
+        if supersedes {
+            points::reach(Point::Superseded);
         }
-        Ok(None) | Err(_) => Place::Moving,
+        Some((folder, marked))
+    };
+    let mark_at = Some(Instant::now() + MARK_RETRY);
+    match std::thread::Builder::new().name("wbl-mark".into()).spawn(work) {
+        Ok(thread) => match sender.send(folder) {
+            Ok(()) => Place::Marking(Box::new(Marking { generation, standing, thread })),
+            Err(unsent) => Place::Here { folder: unsent.into_inner(), mark_at },
+        },
+        Err(_) => Place::Here { folder, mark_at },
     }
 }
 
 fn tell_unmarked(error: &LogError) {
     log(
         Level::Warning,
-        &format!("the folder's log can't be marked as superseded; a start before it is would bring it back: {error}"),
+        &format!(
+            "it can't be noted that the server goes on without the folder's log: a start before it is noted would bring the log back: {error}"
+        ),
     );
 }
 
@@ -345,7 +357,7 @@ pub(super) fn holds_another(folder: &LogFolder) -> String {
 /// What a primary without data is told that would fall back to an old log.
 pub(super) fn superseded(folder: &LogFolder) -> String {
     format!(
-        "the log in {} was superseded when the server took its primary's dataset, and the server has no data of its own: start it as a replica of a server that has, or set wbl.on-existing-log to replace to begin with an empty dataset",
+        "the log in {} was superseded by a primary's dataset or by what the server saved later, and the server has no data of its own: start it as a replica of a server that has, or set wbl.on-existing-log to replace to begin with an empty dataset",
         shown(folder)
     )
 }

@@ -31,7 +31,7 @@ pub(super) fn start_as_replica(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(),
     let primary = if has_log && !ctx.flags().in_cluster() { own_primary(ctx) } else { None };
     let Some(primary) = primary else {
         let origin = if has_log { Origin::Unknown } else { Origin::Folder };
-        rest(Rest::new(opened.into_folder(), origin));
+        rest(Rest::new(opened.into_folder(), origin).left_behind(ctx));
         return Ok(());
     };
     // Replicas load nothing for a module.
@@ -40,7 +40,7 @@ pub(super) fn start_as_replica(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(),
             Level::Warning,
             "the folder's log is not brought back, as the server has neither REPLICAOF nor SLAVEOF; it stays as it is",
         );
-        rest(Rest::new(opened.into_folder(), Origin::Unknown));
+        rest(Rest::new(opened.into_folder(), Origin::Unknown).left_behind(ctx));
         return Ok(());
     }
     if server::has_data(ctx) {
@@ -58,7 +58,7 @@ pub(super) fn start_as_replica(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(),
         return Err(format!("the server does not become a replica of {} {} again", primary.host, primary.port));
     }
     match source {
-        recovery::Source::Opened(opened) => rest(Rest::new(opened.into_folder(), Origin::Folder)),
+        recovery::Source::Opened(opened) => rest(Rest::new(opened.into_folder(), Origin::Folder).left_behind(ctx)),
         recovery::Source::Prepared(_) => return Err("the recovery's state was lost".into()),
     }
     Ok(())

@@ -1,0 +1,292 @@
+//! A start brings back the newest data that there are: the log's, or those that the server saved by itself after it
+//! went on without the log. Each dataset has one label in all of its keys, so that a mixture of two shows.
+
+use crate::harness::process::{children, send_signal};
+use crate::harness::server::info_field;
+use crate::harness::{
+    PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, each_version, wait_for, wait_until,
+};
+use std::fs;
+
+const KEYS: usize = 20;
+
+/// How a server goes on without its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leave {
+    Unload,
+    Disable,
+    Demote,
+    /// A clean shutdown; then the server is started without the module.
+    StartWithout,
+    /// A clean shutdown; then the server is started with `wbl.enabled no`.
+    StartDisabled,
+}
+
+const LEAVES: [Leave; 5] = [Leave::Unload, Leave::Disable, Leave::Demote, Leave::StartWithout, Leave::StartDisabled];
+
+/// How the server saves what it has then, and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Save {
+    /// SAVE, and kill -9 at once.
+    Save,
+    /// BGSAVE, and kill -9 when it is done.
+    Child,
+    /// SHUTDOWN SAVE.
+    Shutdown,
+    /// Its append-only file, which is written all the time.
+    Aof,
+    /// It does not save.
+    Nothing,
+}
+
+const SAVES: [Save; 5] = [Save::Save, Save::Child, Save::Shutdown, Save::Aof, Save::Nothing];
+
+each_version! {
+    fn what_the_server_saved_after_the_log_was_left_stands(version: Version) {
+        for leave in LEAVES {
+            for save in SAVES {
+                let mut server = left(version, leave, save == Save::Aof);
+                fill(&mut server.raw(), "new");
+                end(&mut server, save);
+                let expected = if save == Save::Nothing { "old" } else { "new" };
+                server.reconfigure(|_| builder(version, save == Save::Aof));
+                assert_goes_on_with(&mut server, expected, &format!("{leave:?}, {save:?}"));
+            }
+        }
+    }
+
+    fn what_was_saved_beside_an_active_log_is_older(version: Version) {
+        for save in SAVES {
+            let mut server = builder(version, save == Save::Aof).start();
+            let mut client = server.raw();
+            fill(&mut client, "old");
+            for command in ["SAVE", "BGSAVE"] {
+                client.run(command);
+                wait_saved(&server);
+            }
+            fill(&mut client, "new");
+            end(&mut server, save);
+            assert_goes_on_with(&mut server, "new", &format!("{save:?}"));
+            server.stop();
+            assert_goes_on_with(&mut server, "new", &format!("{save:?}, then SHUTDOWN NOSAVE"));
+        }
+    }
+
+    fn a_file_saved_while_a_new_log_waits_for_its_base_stands(version: Version) {
+        for disabled in [true, false] {
+            let mut server = if disabled {
+                builder(version, false).start()
+            } else {
+                // A log of which no start knows that it was left, as it ended in a crash.
+                let mut server = builder(version, false).start();
+                fill(&mut server.raw(), "old");
+                server.kill9();
+                server.reconfigure(|builder| builder.set("wbl.enabled", "no"));
+                server.launch();
+                drop(server.wait_answers());
+                server
+            };
+            let mut client = server.raw();
+            if disabled {
+                fill(&mut client, "old");
+                client.run("CONFIG SET wbl.enabled no");
+            }
+            client.run("CONFIG SET wbl.on-existing-log replace");
+            fill(&mut client, "new");
+            client.run("CONFIG SET rdb-key-save-delay 60000000");
+            client.run("CONFIG SET wbl.enabled yes");
+            wait_until("the base's child runs", PATIENCE, || !children(server.process_id()).is_empty());
+            assert_eq!(server.wbl_info("wbl_state"), "baselining");
+            // A child that writes the base keeps BGSAVE from running, but not SAVE.
+            client.run("CONFIG SET rdb-key-save-delay 0");
+            client.run("SAVE");
+            server.kill9();
+            server.reconfigure(|_| builder(version, false));
+            assert_goes_on_with(&mut server, "new", &format!("disabled: {disabled}"));
+        }
+    }
+
+    fn a_save_that_ran_when_the_log_was_left_is_older(version: Version) {
+        for leave in [Leave::Unload, Leave::Disable] {
+            for waits_for_mark in [false, true] {
+                let mut server = builder(version, false).start();
+                let mut client = server.raw();
+                fill(&mut client, "old");
+                client.run("CONFIG SET rdb-key-save-delay 1000");
+                client.run("BGSAVE");
+                let child =
+                    wait_for("the snapshot's child runs", PATIENCE, || children(server.process_id()).first().copied());
+                send_signal(child, "STOP");
+                fill(&mut client, "acknowledged");
+                take_leave(&mut client, leave);
+                send_signal(child, "CONT");
+                wait_saved(&server);
+                if waits_for_mark && leave == Leave::Disable {
+                    wait_until("the mark names the file", PATIENCE, || {
+                        let manifest = server.log_folder().join("appendonly.aof.manifest");
+                        !fs::read_to_string(manifest).unwrap().contains("saving")
+                    });
+                }
+                server.kill9();
+                assert_goes_on_with(&mut server, "acknowledged", &format!("{leave:?}, {waits_for_mark}"));
+            }
+        }
+    }
+
+    fn a_copy_of_the_folder_starts_as_the_folder_does(version: Version) {
+        let mut server = builder(version, false).start();
+        let mut client = server.raw();
+        fill(&mut client, "old");
+        client.run("SAVE");
+        fill(&mut client, "new");
+        client.run("CONFIG SET wbl.enabled no");
+        server.kill9();
+        // The file's times are not its own any more.
+        let dump = server.folder().join("dump.rdb");
+        let bytes = fs::read(&dump).unwrap();
+        fs::remove_file(&dump).unwrap();
+        fs::write(&dump, bytes).unwrap();
+        assert_goes_on_with(&mut server, "new", "a copied file");
+    }
+
+    fn nobody_guesses_where_the_newest_data_are(version: Version) {
+        let allowed = |version| builder(version, false).allow_warning("nobody knows which of the two is newer");
+        let mut server = allowed(version).start();
+        let mut client = server.raw();
+        fill(&mut client, "backup");
+        client.run("SAVE");
+        let dump = server.folder().join("dump.rdb");
+        let backup = fs::read(&dump).unwrap();
+        // Its own time, in whole seconds, is to be an earlier one.
+        let saved_s = unix_s(&mut client);
+        wait_until("another second", PATIENCE, || unix_s(&mut client) > saved_s);
+        fill(&mut client, "acknowledged");
+        client.run("SAVE");
+        server.stop();
+        fs::write(&dump, &backup).unwrap();
+        server.launch();
+        assert_eq!(server.wait_exit().code(), Some(1));
+        let log = server.log();
+        let line = log.lines().rfind(|line| line.contains("nobody knows which")).unwrap();
+        assert!(line.contains("move that file away") && line.contains("wbl.on-existing-log"), "{line}");
+        // Either is possible.
+        fs::remove_file(&dump).unwrap();
+        assert_goes_on_with(&mut server, "acknowledged", "the file was moved away");
+        server.stop();
+        fs::write(&dump, &backup).unwrap();
+        server.reconfigure(|builder| builder.set("wbl.on-existing-log", "replace"));
+        assert_goes_on_with(&mut server, "backup", "the log is to be replaced");
+    }
+}
+
+fn builder(version: Version, with_aof: bool) -> ServerBuilder {
+    let mut builder = ServerBuilder::with_module(version).set_words("save", &["3600", "100000"]).in_memory();
+    builder = builder.set("enable-module-command", "yes").set("appendonly", if with_aof { "yes" } else { "no" });
+    // Otherwise what was answered may not be written yet.
+    builder = builder.set("appendfsync", "always");
+    for text in [
+        "takes the place of the data",
+        "There is a module fork child",
+        "superseded",
+        "has saved its own data",
+        "Error condition on socket for SYNC",
+        "Background saving terminated by signal",
+    ] {
+        builder = builder.allow_warning(text);
+    }
+    builder
+}
+
+/// A server that goes on without its log, which has the label "old".
+fn left(version: Version, leave: Leave, with_aof: bool) -> Server {
+    let mut server = builder(version, with_aof).start();
+    let mut client = server.raw();
+    fill(&mut client, "old");
+    if !matches!(leave, Leave::StartWithout | Leave::StartDisabled) {
+        take_leave(&mut client, leave);
+        return server;
+    }
+    drop(client);
+    server.raw().send_text("SHUTDOWN");
+    assert!(server.wait_exit().success());
+    if leave == Leave::StartDisabled {
+        server.reconfigure(|builder| builder.set("wbl.enabled", "no"));
+    } else {
+        server.reconfigure(|builder| builder.unset("loadmodule").unset("wbl.enabled").unset("wbl.debug-commands"));
+    }
+    server.launch();
+    drop(server.wait_answers());
+    server
+}
+
+fn take_leave(client: &mut RawConnection, leave: Leave) {
+    match leave {
+        Leave::Unload => drop(client.run("MODULE UNLOAD wbl")),
+        Leave::Disable => drop(client.run("CONFIG SET wbl.enabled no")),
+        Leave::Demote => {
+            client.run("CONFIG SET replica-read-only no");
+            client.run("REPLICAOF 127.0.0.1 1");
+        }
+        Leave::StartWithout | Leave::StartDisabled => panic!("the server ends for that"),
+    }
+}
+
+/// Saves, and ends the server.
+fn end(server: &mut Server, save: Save) {
+    match save {
+        Save::Save => drop(server.raw().run("SAVE")),
+        Save::Child => {
+            server.raw().run("BGSAVE");
+            wait_saved(server);
+        }
+        Save::Shutdown => {
+            server.raw().send_text("SHUTDOWN SAVE");
+            assert!(server.wait_exit().success(), "{}", server.log());
+            return;
+        }
+        // What was answered was written before, by the server's own order.
+        Save::Aof | Save::Nothing => {}
+    }
+    server.kill9();
+}
+
+fn wait_saved(server: &Server) {
+    let mut client = server.raw();
+    wait_until("the snapshot is saved", PATIENCE, || {
+        info_field(&mut client, "persistence", "rdb_bgsave_in_progress").as_deref() == Some("0")
+    });
+}
+
+fn unix_s(client: &mut RawConnection) -> u64 {
+    client.run("TIME").items()[0].text().parse().unwrap()
+}
+
+/// Starts the server, and looks what it has, also after another crash.
+fn assert_goes_on_with(server: &mut Server, expected: &str, what: &str) {
+    for round in ["", ", after another crash"] {
+        server.start();
+        let mut client = server.raw();
+        assert_eq!(label(&mut client), expected, "{what}{round}");
+        client.run("SET more v");
+        client.run("WBL.WAIT");
+        if round.is_empty() {
+            server.kill9();
+        }
+    }
+}
+
+fn fill(client: &mut RawConnection, label: &str) {
+    for number in 0..KEYS {
+        client.run(&format!("SET key:{number} {label}"));
+    }
+}
+
+/// The label of a whole dataset.
+fn label(client: &mut RawConnection) -> String {
+    let mut words: Vec<String> = (0..KEYS).map(|number| format!("key:{number}")).collect();
+    words.insert(0, "MGET".into());
+    let values = client.call(&words);
+    let first = values.items()[0].clone();
+    assert!(values.items().iter().all(|value| *value == first), "a mixture: {values:?}");
+    if first == Value::Null { String::new() } else { first.text() }
+}
