@@ -176,10 +176,7 @@ each_version! {
         client.run("SET k v");
         client.run(NOWHERE);
         // The names that the next log's files would get are taken.
-        let taken: Vec<PathBuf> =
-            (1..40).map(|number| server.log_folder().join(format!("appendonly.aof.{number}.incr.aof"))).collect();
-        let taken: Vec<PathBuf> = taken.into_iter().filter(|path| !path.exists()).collect();
-        taken.iter().for_each(|path| fs::write(path, "").unwrap());
+        take_segment_names(&server);
         client.run("REPLICAOF NO ONE");
         let status = client.run("WBL.STATUS");
         assert!(format!("{status:?}").contains("\"failing\""), "{status:?}");
@@ -213,6 +210,52 @@ each_version! {
         let expected = dataset::read(&mut client);
         server.kill9_and_restart();
         dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "after kill -9");
+    }
+
+    fn a_transaction_from_before_writes_cannot_be_kept_is_refused(version: Version) {
+        let server = module(version).allow_warning("the log can't begin").start();
+        let (mut client, mut writer) = (server.raw(), server.raw());
+        client.run("SET k v");
+        client.run("CONFIG SET replica-read-only no");
+        client.run(NOWHERE);
+        ["MULTI", "SET k w", "RPUSH list a"].iter().for_each(|command| drop(writer.run(command)));
+        take_segment_names(&server);
+        client.run("REPLICAOF NO ONE");
+        assert_eq!(server.wbl_info("wbl_state"), "failing");
+        let refused = format!("{:?}", writer.call(&["EXEC"]));
+        assert!(refused.starts_with("-EXECABORT"), "{refused}");
+        assert_eq!(client.run("GET k").text(), "v");
+        assert_eq!(client.run("EXISTS list").integer(), 0);
+        // What is queued now is refused by itself.
+        ["MULTI", "SET k w", "GET k"].iter().for_each(|command| drop(writer.run(command)));
+        let executed = format!("{:?}", writer.run("EXEC"));
+        assert!(executed.contains("MISCONF") && executed.contains("\"v\""), "{executed}");
+    }
+
+    fn a_child_that_has_stopped_holds_nobody_up(version: Version) {
+        let warning = "the log failed before its first base";
+        let start = || {
+            let builder = ServerBuilder::stock(version).set("enable-module-command", "yes");
+            let server = builder.variable(VARIABLE, "base-child:stop").allow_warning(warning).start();
+            server.raw().run("SET k v");
+            server.raw().run(&format!("MODULE LOADEX {} CONFIG wbl.debug-commands yes", paths::module().display()));
+            server
+        };
+        // Nor a log that is given up, nor the server's own saves.
+        let mut server = start();
+        server.wait_child_stopped();
+        {
+            let _strace = Strace::attach(server.process_id(), Injection::Fail { error: "EIO", from: 1 });
+            server.raw().run("SET while failing");
+            wait_until("the failure is seen", PATIENCE, || server.wbl_info("wbl_state") == "disabled");
+        }
+        wait_until("the server can save", PATIENCE, || !server.raw().call(&["BGSAVE"]).is_error());
+        // Nor an unload.
+        let mut server = start();
+        server.wait_child_stopped();
+        server.raw().run("MODULE UNLOAD wbl");
+        wait_until("the server can save", PATIENCE, || !server.raw().call(&["BGSAVE"]).is_error());
+        assert_eq!(server.raw().run("GET k").text(), "v");
     }
 
     fn children_of_a_killed_server_do_not_keep_the_folder(version: Version) {
@@ -704,6 +747,12 @@ fn with_dump(version: Version) -> Server {
 fn stock_modules(version: Version) -> usize {
     let server = ServerBuilder::stock(version).in_memory().start();
     server.raw().run("MODULE LIST").items().len()
+}
+
+/// Takes the names that the next log's files would get.
+fn take_segment_names(server: &Server) {
+    let names = (1..40).map(|number| server.log_folder().join(format!("appendonly.aof.{number}.incr.aof")));
+    names.filter(|path| !path.exists()).for_each(|path| fs::write(path, "").unwrap());
 }
 
 fn segment_count(server: &Server) -> usize {

@@ -153,6 +153,11 @@ impl Clients {
         self.records.remove(&client);
     }
 
+    /// What the clients may have queued was not seen.
+    pub fn all_have_unseen_queues(&mut self) {
+        self.records.values_mut().for_each(|client| client.has_unseen_queue = true);
+    }
+
     /// Logging begins: only what the server is asked about then counts of what it did before.
     pub fn forget(&mut self) {
         self.records.values_mut().for_each(|client| {

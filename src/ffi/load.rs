@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI32, Ordering};
 use valkey_module::raw;
 
 /// What became of a forked child.
@@ -15,6 +16,9 @@ pub enum ChildResult {
     /// A signal ended it.
     Killed(i32),
 }
+
+/// The child that was forked last; 0 before any.
+static LAST_CHILD: AtomicI32 = AtomicI32::new(0);
 
 /// Forks a child that runs `work` and exits with its status; the parent gets the child's pid, and later the fork-done
 /// callback. `None` when the server refused (another child runs).
@@ -33,7 +37,10 @@ pub fn fork_child(work: impl FnOnce() -> i32) -> Option<i32> {
             unsafe { api!(ValkeyModule_ExitFromChild)(status) };
             super::exit_now(status)
         }
-        pid if pid > 0 => Some(pid),
+        pid if pid > 0 => {
+            LAST_CHILD.store(pid, Ordering::Relaxed);
+            Some(pid)
+        }
         _ => None,
     }
 }
@@ -45,9 +52,19 @@ fn dies_with_parent(parent: u32) -> bool {
     set && std::os::unix::process::parent_id() == parent
 }
 
-/// Ends the module's forked child and waits for it; no fork-done callback follows.
+/// Ends the module's forked child, whatever it does or has stopped at, and waits for nothing. The server finds it dead
+/// some time, and the fork-done callback follows.
 pub fn kill_child(pid: i32) {
-    // SAFETY: takes a pid only; one that is not the module's child is refused by the server.
+    // SAFETY: a plain system call with numbers. The pid is that of a child that nobody but the server's timer waits for,
+    // on this thread, so that no other process has it.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
+/// Has the server forget the child that was forked last, for which it still waits if no fork-done callback came: none
+/// follows. Waits until it is dead, so it must have been ended before.
+pub fn forget_child() {
+    let pid = LAST_CHILD.swap(0, Ordering::Relaxed);
+    // SAFETY: takes a pid only; one that is not the running child of a module is refused by the server.
     unsafe { api!(ValkeyModule_KillForkChild)(pid) };
 }
 

@@ -50,7 +50,9 @@ pub use context::{ContextFlags, Ctx, wake_event_loop};
 pub use fork::close_in_children;
 pub use info::{InfoWriter, ServerInfo};
 pub use keys::KeyKind;
-pub use load::{ChildResult, descriptor_path, fork_child, has_module_type, kill_child, load_rdb, save_rdb};
+pub use load::{
+    ChildResult, descriptor_path, forget_child, fork_child, has_module_type, kill_child, load_rdb, save_rdb,
+};
 pub use logging::{Level, log};
 pub use names::set_names;
 pub use process::{this_library, this_program};

@@ -15,7 +15,7 @@ use crate::module::arguments::{
 use crate::module::server::Known;
 use crate::module::settle::{Announced, belongs_to_running, settle};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_late, finish_suspects, wait_before_yield};
-use crate::module::{Module, refusal, server, with, wrap};
+use crate::module::{Module, server, with, wrap};
 use std::ffi::CStr;
 
 /// An id that no client has.
@@ -42,7 +42,7 @@ impl Verdict {
     pub(super) const PASS: Verdict = Verdict { may_yield: false, watch_unit: false, wrap: None, refuse: false };
     pub(super) const WATCH: Verdict = Verdict { watch_unit: true, ..Verdict::PASS };
 
-    fn wrap(name: &'static CStr) -> Verdict {
+    pub(super) fn wrap(name: &'static CStr) -> Verdict {
         Verdict { wrap: Some(name), ..Verdict::PASS }
     }
 }
@@ -70,7 +70,7 @@ pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
     }
     let verdict = with(|module| match &module.life {
         life if life.logs() => module.announce(ctx, &filter, nested),
-        life if life.refuses_writes() && module.is_write(&filter) => Verdict::wrap(refusal::REFUSED),
+        life if life.refuses_writes() => module.announce_without_log(&filter),
         _ => Verdict::PASS,
     });
     let Some(verdict) = verdict else { return };

@@ -48,12 +48,17 @@ impl Module {
         self.postponed = ctx.writes_are_paused();
     }
 
+    /// What the client has queued was not seen.
+    pub(super) fn take_queue_in(&mut self, listed: &Listed) {
+        self.clients.insert(listed.id).has_unseen_queue = listed.queued.is_some_and(|queued| queued > 0);
+    }
+
     fn take_in(&mut self, listed: &Listed) {
         let client = self.clients.insert(listed.id);
         if listed.watches {
             client.transaction.watch_anything();
         }
-        client.has_unseen_queue = listed.queued.is_some_and(|queued| queued > 0);
+        self.take_queue_in(listed);
         if listed.queued.is_some() {
             self.capture.command(listed.id, Class::Multi, None, std::iter::empty());
         }

@@ -1,20 +1,42 @@
 //! Writes while the log cannot begin: each is refused, as none could be kept.
 //!
 //! The filter turns a write into a command of the module that answers with the reason: also in scripts, in transactions
-//! that are queued meanwhile, and in what other modules call.
+//! that are queued meanwhile, and in what other modules call. Transactions that were queued before are refused as a
+//! whole.
 
+use crate::core::capture::Class;
 use crate::ffi::{Ctx, Filter};
-use crate::module::{Module, errors, with};
+use crate::module::announce::Verdict;
+use crate::module::{Module, errors, server, with};
 use std::ffi::CStr;
 
 /// The command that refused writes become.
 pub(super) const REFUSED: &CStr = c"wbl.refused";
 
 impl Module {
-    /// Whether the server marks the command as a write.
-    pub(super) fn is_write(&self, filter: &Filter) -> bool {
-        self.known(filter.arg(0), filter.arg(1)).writes
+    /// Writes may not run. What was queued by a MULTI before has passed the filter, so that its EXEC is refused.
+    pub(super) fn announce_without_log(&mut self, filter: &Filter) -> Verdict {
+        let known = self.known(filter.arg(0), filter.arg(1));
+        match known.class {
+            Class::Exec | Class::EndMulti => {
+                let client = self.clients.get_mut(filter.client_id());
+                let has_queue = client.is_some_and(|client| std::mem::take(&mut client.has_unseen_queue));
+                Verdict { refuse: has_queue && known.class == Class::Exec, ..Verdict::PASS }
+            }
+            _ if known.writes => Verdict::wrap(REFUSED),
+            _ => Verdict::PASS,
+        }
     }
+}
+
+/// From here on writes are refused: takes in who has queued some.
+pub(super) fn begin(ctx: Ctx<'_>) {
+    let listed = server::listed_clients(ctx);
+    with(|module| match listed {
+        Ok(listed) => listed.iter().for_each(|client| module.take_queue_in(client)),
+        // Where the server does not say, each may have.
+        Err(_) => module.clients.all_have_unseen_queues(),
+    });
 }
 
 /// WBL.REFUSED command...

@@ -128,7 +128,7 @@ pub(in crate::module) fn dataset_loading(ctx: Ctx<'_>, phase: LoadingPhase) {
     with(|module| module.capture.clear());
     if let Err((reason, rest)) = begin_anew(ctx) {
         // What was acknowledged is in the log before.
-        super::fail(format!("the dataset was replaced from outside, and {reason}"), rest);
+        super::fail(ctx, format!("the dataset was replaced from outside, and {reason}"), rest);
     }
 }
 

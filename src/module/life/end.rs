@@ -4,7 +4,7 @@ use super::own_file::left_now;
 use super::rest::{Origin, Rest};
 use super::{Life, LogFolder, Visible, base, begin, fatal, unload as commands};
 use crate::core::ack::Why;
-use crate::ffi::{Ctx, Level, log, unregister_hooks};
+use crate::ffi::{Ctx, Level, forget_child, log, unregister_hooks};
 use crate::log::Standing;
 use crate::module::points::{self, Point};
 use crate::module::release::release;
@@ -20,6 +20,8 @@ pub fn unload(ctx: Ctx<'_>) -> bool {
         return false;
     }
     close(ctx);
+    // Its end is not to be told to code that is gone.
+    forget_child();
     unregister_hooks(ctx);
     drop(replace(None));
     ctx.free_detached();

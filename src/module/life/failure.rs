@@ -60,7 +60,7 @@ fn give_up(ctx: Ctx<'_>, error: &str, if_lost: IfLost) {
     let reason = format!("the log failed before its first base was in place: {error}");
     with(|module| module.bases.last = Err(reason.clone()));
     if if_lost == IfLost::RefusesWrites {
-        return fail(reason, rest);
+        return fail(ctx, reason, rest);
     }
     log(
         Level::Warning,

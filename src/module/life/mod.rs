@@ -24,11 +24,11 @@ pub(super) use base::{Bases, dataset_loading, request_checkpoint};
 pub(super) use begin::set_enabled;
 pub(super) use failure::end_if_failed;
 
-use crate::ffi::{Held, Level, exit_now, log};
+use crate::ffi::{Ctx, Held, Level, exit_now, log};
 use crate::log::Generation;
 use crate::module::gate::GatedStorage;
 use crate::module::release::{Release, Waiting};
-use crate::module::{Module, notify, server, with};
+use crate::module::{Module, notify, refusal, server, with};
 use base::Base;
 use own_file::OwnFile;
 use rest::Rest;
@@ -260,7 +260,7 @@ fn fatal(what: &str, reason: &str) -> ! {
 }
 
 /// The log cannot begin. The server lives on, and takes no writes.
-fn fail(reason: String, rest: Option<Rest>) {
+fn fail(ctx: Ctx<'_>, reason: String, rest: Option<Rest>) {
     log(
         Level::Warning,
         &format!(
@@ -268,10 +268,11 @@ fn fail(reason: String, rest: Option<Rest>) {
         ),
     );
     with(|module| module.life = Life::Failing(Failing { reason, rest }));
+    refusal::begin(ctx);
 }
 
 /// Settings of the server changed.
-pub fn config_changed(ctx: crate::ffi::Ctx<'_>, names: &[&[u8]]) {
+pub fn config_changed(ctx: Ctx<'_>, names: &[&[u8]]) {
     if names.contains(&&b"io-threads"[..]) {
         let io_threads = server::has_io_threads(ctx);
         with(|module| module.io_threads = io_threads);

@@ -125,7 +125,7 @@ fn promote(ctx: Ctx<'_>) {
         return;
     }
     if let Err((reason, rest)) = begin_log(ctx, rest, None, IfLost::RefusesWrites) {
-        fail(reason, rest);
+        fail(ctx, reason, rest);
     }
 }
 
