@@ -6,12 +6,11 @@
 //!
 //! Where to look first:
 //!
-//! - when a reply may leave: `module/release.rs`, and the table "Withholding" of `docs/design.md`
+//! - the rule of acknowledgement: [`core::ack`]; the one way out for replies: `module/release.rs`
 //! - the file format: `log/format/`, and what recovery makes of it: `log/open/`
-//! - what is known of each write command: `core/table.rs`; how its effect is put: `core/rewrite.rs`
-//! - where one SET goes: `module/announce.rs` (filter), `module/hooks.rs` (event), `core/capture.rs`, `module/units.rs`
-//!   (position), `log/thread/worker.rs` (disk), `module/release.rs`
-//! - how to add a command: `CONTRIBUTING.md`
+//! - the command table: [`core::table`]
+//! - where one SET goes: `docs/design.md`, "Four commands on their way"
+//! - how to add a command: `CONTRIBUTING.md`, "Adding a command"
 //!
 //! Threads: the server's main thread runs hooks and commands (`module`), one writer thread writes, syncs and releases
 //! (`log`), another installs bases and removes old files, and during a recovery two more read the base (`rdb`) and the
@@ -22,3 +21,5 @@ mod ffi;
 pub mod log;
 mod module;
 pub mod rdb;
+
+ffi::entry_points!(&module::Callbacks);

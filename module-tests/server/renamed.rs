@@ -7,7 +7,7 @@ use crate::harness::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use valkey_wbl::core::table;
+use valkey_wbl::core::table::{self, Role};
 
 /// Changes by commands of all rules, each with keys of its own. Some fail where a command is missing.
 const WORK: &[&str] = &[
@@ -329,12 +329,13 @@ fn in_turn(version: Version, other: impl Fn(&str) -> String) -> BTreeSet<String>
     refused
 }
 
-/// The commands of the module's table, and those that the module asks; all by their own names.
+/// The writes of the module's table, and the commands that the module asks; all by their own names.
 fn names(version: Version) -> BTreeSet<String> {
     let server = ServerBuilder::stock(version).in_memory().start();
     let list = server.raw().run("COMMAND");
     let all: BTreeSet<String> = list.items().iter().map(|entry| entry.items()[0].text()).collect();
-    let table = table::COMMANDS.iter().map(|spec| spec.name.split('|').next().unwrap());
+    let writes = table::COMMANDS.iter().filter(|spec| spec.role == Role::Write);
+    let table = writes.map(|spec| spec.name.split('|').next().unwrap());
     table.chain(ASKED.iter().copied()).map(String::from).filter(|name| all.contains(name)).collect()
 }
 

@@ -1,6 +1,345 @@
-//! When a reply may leave.
+//! The rule of acknowledgement: when a reply may leave, and how it is kept until then.
+//!
+//! [`decide`] is asked three times about a command: when it is announced, when it has changed data (or has run, where
+//! the module runs it), and at the end of its unit. It goes through tables of rows in their order; the first one that
+//! applies decides. `docs/design.md` has the same as a table ("Withholding"). Whoever performs what is decided lets go
+//! of replies in one place (`module/release.rs`), which takes [`Why`].
 
 use crate::log::Lsn;
+
+/// How a reply is kept until what it shows is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// It is not: it shows nothing that is not durable, as far as is known yet. The server answers what it refuses.
+    Nothing,
+    /// The server defers it (`BlockClient` in the event of the change, or in one that the module raises for it).
+    InEvent,
+    /// The module runs the command, and decides when it has seen what that did.
+    ThroughModule(Wrapper),
+    /// The event loop waits before replies are sent.
+    AtIterationEnd(Reason),
+    /// The main thread waits as soon as the unit has ended, as the reply could be sent before that.
+    AtUnitEnd(Reason),
+}
+
+/// A command of the module that runs another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrapper {
+    /// WBL.CALL: writes.
+    Call,
+    /// WBL.READ: reads.
+    Read,
+    /// WBL.EVAL: scripts and functions.
+    Eval,
+    /// WBL.EVAL_RO: those that may not write.
+    EvalRo,
+}
+
+/// Declares the reasons with the names that INFO and the server's log show.
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])* $reason:ident = $name:literal,)*) => {
+        /// Why a reply cannot be held, so that the event loop waits for what it shows. INFO counts each as
+        /// `wbl_waits_NAME`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Reason {
+            $($(#[doc = $doc])* $reason,)*
+        }
+
+        impl Reason {
+            /// All of them, in order.
+            pub const ALL: &[Reason] = &[$(Reason::$reason),*];
+
+            /// The field of INFO that counts it.
+            pub fn field(self) -> &'static str {
+                match self {
+                    $(Reason::$reason => concat!("waits_", $name),)*
+                }
+            }
+
+            /// Its name.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Reason::$reason => $name,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// EXEC: nothing defers the reply of a transaction.
+    Transaction = "transaction",
+    /// A script or function that runs as it was sent.
+    Script = "script",
+    /// Another module's command, or its work in a client that cannot be blocked.
+    OtherModule = "other_module",
+    /// The head of the reply may have been sent before the event of the change.
+    EarlyReply = "early_reply",
+    /// The client brings the keys of a slot that moves here.
+    SlotImport = "slot_import",
+    /// CLIENT PAUSE or a failover makes commands wait that have passed the filter.
+    ClientPause = "client_pause",
+    /// In a cluster, what other modules' jobs do at the unit's end is done with the slot of a blocked client's command.
+    ClusterModules = "cluster_modules",
+    /// Another module has blocked the client once, and the server gives its id to that module's own clients since.
+    SharedId = "shared_id",
+    /// The client tracks keys: invalidations would leave before its held reply.
+    Tracking = "tracking",
+    /// The client pipelines: its commands behind this one would wait for its reply.
+    Pipelining = "pipelining",
+    /// A subscriber may run certain commands only, and is told their names.
+    Subscriber = "subscriber",
+    /// The client's user may not run the module's command.
+    Rights = "rights",
+    /// An ASKING before a script counts for its client's next command only.
+    Asking = "asking",
+    /// A script that the module runs cannot be debugged.
+    ScriptDebug = "script_debug",
+    /// A blocking command, which fails or times out over what is not durable, or is served by the server unseen.
+    Blocking = "blocking",
+    /// A write that raises an event whenever it does not fail: it may fail.
+    Failure = "failure",
+    /// The server refused to block the client.
+    Unblockable = "unblockable",
+    /// WBL.DEBUG PAUSE: the loop must not wait at its end, where nothing could resume it.
+    DebugPause = "debug_pause",
+    /// The server sends replies from threads of its own, at any time.
+    IoThreads = "io_threads",
+    /// Output of the client from before waits for its socket: what follows could be sent with it.
+    OutputLeft = "output_left",
+}
+
+/// What a command is, for the rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A write of whose effect no event tells (enough): only who runs it sees what it did.
+    Unseen {
+        /// It may wait for something (XREADGROUP ... BLOCK).
+        waits: bool,
+    },
+    /// A write that is always left to the server: it blocks, it is not known, or only the server accepts it.
+    AsSent {
+        /// It may block.
+        blocks: bool,
+    },
+    /// Any other write: it raises an event if it changes anything.
+    Write {
+        /// The head of its reply may be sent before that event.
+        replies_early: bool,
+        /// It changes something whenever it does not fail.
+        is_effective: bool,
+    },
+    /// PFCOUNT, which may write what it has counted.
+    Count {
+        /// It may: it is of a single key.
+        caches: bool,
+    },
+    /// A script or function.
+    Script {
+        /// It may write.
+        writes: bool,
+    },
+    /// A read that may wait for a stream to change (XREAD ... BLOCK).
+    WaitingRead,
+    /// Any other command that changes no data.
+    Read,
+    /// EXEC.
+    Exec,
+    /// Another module's command, or one that the server does not tell of.
+    Other,
+}
+
+/// A command, when it is announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// What it is.
+    pub kind: Kind,
+    /// What its reply shows has changed and is not durable.
+    pub shows_change: bool,
+}
+
+/// What a user may run of a command and the module's command that would run it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// Not even the command: the server refuses it.
+    None,
+    /// The command alone.
+    Own,
+    /// Both.
+    Both,
+}
+
+/// What the rule asks about the execution, the client and the server; only where the answer matters, as some of it is
+/// asked of the server.
+pub trait Facts {
+    /// Replies wait for the log.
+    fn is_active(&mut self) -> bool;
+    /// Anything has changed that is not durable.
+    fn any_change(&mut self) -> bool;
+    /// An EXEC runs.
+    fn in_exec(&mut self) -> bool;
+    /// A script or function runs.
+    fn in_script(&mut self) -> bool;
+    /// Why the script that runs was not run by the module.
+    fn script_reason(&mut self) -> Option<Reason>;
+    /// A command of another module runs, or a client that is no connection's.
+    fn in_other_module(&mut self) -> bool;
+    /// The running command may have sent the head of its reply.
+    fn has_replied_early(&mut self) -> bool;
+    /// The client brings the keys of a slot.
+    fn is_slot_import(&mut self) -> bool;
+    /// Commands wait for the end of a pause, or may.
+    fn has_postponed(&mut self) -> bool;
+    /// Writes are paused now.
+    fn writes_are_paused(&mut self) -> bool;
+    /// The server is a node of a cluster, and has other modules.
+    fn is_cluster_with_modules(&mut self) -> bool;
+    /// Another module has blocked the client once.
+    fn shares_id(&mut self) -> bool;
+    /// The client has CLIENT TRACKING on.
+    fn tracks(&mut self) -> bool;
+    /// The client sends commands without waiting for replies.
+    fn pipelines(&mut self) -> bool;
+    /// The client is subscribed to a channel.
+    fn is_subscribed(&mut self) -> bool;
+    /// The client has sent an ASKING for this command.
+    fn has_asked(&mut self) -> bool;
+    /// The client has sent SCRIPT DEBUG.
+    fn debugs_scripts(&mut self) -> bool;
+    /// What its user may run.
+    fn rights(&mut self, wrapper: Wrapper) -> Rights;
+    /// WBL.DEBUG PAUSE is on.
+    fn debug_paused(&mut self) -> bool;
+    /// The server sends replies from other threads.
+    fn has_io_threads(&mut self) -> bool;
+    /// Output of the client waits for its socket.
+    fn has_output_left(&mut self) -> bool;
+}
+
+/// When the rule is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// The command has passed the filter.
+    Announced(Command),
+    /// It has changed data; or, where the module runs it, it has run and shows a change.
+    Changed,
+    /// Its unit has ended, and its reply is one that the loop waits for.
+    UnitEnded(Reason),
+}
+
+/// A row of the tables below: the reason, and when it applies.
+type Row<Asked> = (Reason, fn(&mut dyn Facts, Asked) -> bool);
+
+/// What keeps the module from running a command for its client. Where it is [`Kind::Unseen`], the module must run it
+/// all the same if it may, whoever waits then.
+const NOT_THROUGH_MODULE: &[Row<(Kind, Wrapper)>] = &[
+    (Reason::Asking, |facts, (kind, _)| kind.is_script() && facts.has_asked()),
+    (Reason::ScriptDebug, |facts, (kind, _)| kind.is_script() && facts.debugs_scripts()),
+    // A pause of writes stops some of these, and nothing may be replicated.
+    (Reason::ClientPause, |facts, (kind, _)| (kind.is_script() || kind.is_count()) && facts.writes_are_paused()),
+    (Reason::Subscriber, |facts, _| facts.is_subscribed()),
+    (Reason::Tracking, |facts, (kind, _)| !kind.is_unseen() && facts.tracks()),
+    (Reason::Pipelining, |facts, (kind, _)| !kind.is_unseen() && !facts.debug_paused() && facts.pipelines()),
+    (Reason::Rights, |facts, (_, wrapper)| facts.rights(wrapper) != Rights::Both),
+];
+
+/// What keeps the server from deferring a reply in an event.
+const NOT_IN_EVENT: &[Row<()>] = &[
+    (Reason::Transaction, |facts, ()| facts.in_exec()),
+    (Reason::Script, |facts, ()| facts.in_script()),
+    (Reason::EarlyReply, |facts, ()| facts.has_replied_early()),
+    (Reason::SlotImport, |facts, ()| facts.is_slot_import()),
+    // What a pause made wait runs without passing the filter: nothing may be left that it could show.
+    (Reason::ClientPause, |facts, ()| facts.has_postponed()),
+    (Reason::OtherModule, |facts, ()| facts.in_other_module()),
+    (Reason::ClusterModules, |facts, ()| facts.is_cluster_with_modules()),
+    (Reason::SharedId, |facts, ()| facts.shares_id()),
+    (Reason::Tracking, |facts, ()| facts.tracks()),
+    (Reason::Pipelining, |facts, ()| facts.pipelines() && !facts.debug_paused()),
+];
+
+/// What lets replies out before the end of the iteration.
+const NOT_AT_ITERATION_END: &[Row<()>] = &[
+    (Reason::DebugPause, |facts, ()| facts.debug_paused()),
+    (Reason::IoThreads, |facts, ()| facts.has_io_threads()),
+    // What it made wait runs without passing the filter, and may run long.
+    (Reason::ClientPause, |facts, ()| facts.has_postponed()),
+    (Reason::OutputLeft, |facts, ()| facts.has_output_left()),
+];
+
+fn first<Asked: Copy>(rows: &[Row<Asked>], facts: &mut dyn Facts, asked: Asked) -> Option<Reason> {
+    rows.iter().find(|(_, applies)| applies(facts, asked)).map(|(reason, _)| *reason)
+}
+
+/// The rule.
+pub fn decide(moment: Moment, facts: &mut dyn Facts) -> Hold {
+    match moment {
+        Moment::Announced(command) => announced(command, facts),
+        Moment::Changed => match first(NOT_IN_EVENT, facts, ()) {
+            Some(Reason::Script) => Hold::AtIterationEnd(facts.script_reason().unwrap_or(Reason::Script)),
+            Some(reason) => Hold::AtIterationEnd(reason),
+            None => Hold::InEvent,
+        },
+        Moment::UnitEnded(reason) => {
+            first(NOT_AT_ITERATION_END, facts, ()).map_or(Hold::AtIterationEnd(reason), Hold::AtUnitEnd)
+        }
+    }
+}
+
+fn announced(command: Command, facts: &mut dyn Facts) -> Hold {
+    let Command { kind, shows_change } = command;
+    let Some(wrapper) = wrapper(command, facts) else {
+        return if shows_change { Hold::AtIterationEnd(kind.reason_as_sent()) } else { Hold::Nothing };
+    };
+    match first(NOT_THROUGH_MODULE, facts, (kind, wrapper)) {
+        None => Hold::ThroughModule(wrapper),
+        Some(Reason::Rights) if facts.rights(wrapper) == Rights::None => Hold::Nothing,
+        Some(reason) => Hold::AtIterationEnd(reason),
+    }
+}
+
+/// The module's command that is to run this one: because no event tells (enough) of what it does, because its reply
+/// shows a change that is not durable, or because it may wait for one.
+fn wrapper(command: Command, facts: &mut dyn Facts) -> Option<Wrapper> {
+    let Command { kind, shows_change } = command;
+    match kind {
+        Kind::Count { caches } => (caches || shows_change).then_some(Wrapper::Read),
+        Kind::Unseen { waits } => (!waits || facts.is_active()).then_some(Wrapper::Call),
+        Kind::Write { replies_early, is_effective } => {
+            (shows_change && !is_effective || replies_early && facts.is_active()).then_some(Wrapper::Call)
+        }
+        Kind::Script { writes: true } => facts.is_active().then_some(Wrapper::Eval),
+        Kind::Script { writes: false } => (facts.is_active() && facts.any_change()).then_some(Wrapper::EvalRo),
+        Kind::WaitingRead => (shows_change || facts.is_active()).then_some(Wrapper::Read),
+        Kind::Read => shows_change.then_some(Wrapper::Read),
+        Kind::AsSent { .. } | Kind::Exec | Kind::Other => None,
+    }
+}
+
+impl Kind {
+    fn is_script(self) -> bool {
+        matches!(self, Kind::Script { .. })
+    }
+
+    fn is_count(self) -> bool {
+        matches!(self, Kind::Count { .. })
+    }
+
+    fn is_unseen(self) -> bool {
+        matches!(self, Kind::Unseen { .. })
+    }
+
+    /// Why the loop waits for what it shows when it is left to the server.
+    fn reason_as_sent(self) -> Reason {
+        match self {
+            Kind::Exec => Reason::Transaction,
+            Kind::Script { .. } => Reason::Script,
+            Kind::AsSent { blocks: true } | Kind::WaitingRead | Kind::Unseen { waits: true } => Reason::Blocking,
+            Kind::Other => Reason::OtherModule,
+            _ => Reason::Failure,
+        }
+    }
+}
 
 /// Why a held reply is let go. There are no other reasons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,20 +376,6 @@ impl Why {
         match self {
             Why::Durable { waits_for, durable } | Why::LogClosed { waits_for, durable } => waits_for <= durable,
             Why::NothingShown | Why::NotActive | Why::Demoted | Why::Left | Why::Own => true,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_leaves_before_its_position_is_durable() {
-        let (waits_for, before, behind) = (Lsn::new(5), Lsn::new(4), Lsn::new(6));
-        for (durable, possible) in [(before, false), (waits_for, true), (behind, true)] {
-            assert_eq!(Why::Durable { waits_for, durable }.is_possible(), possible);
-            assert_eq!(Why::LogClosed { waits_for, durable }.is_possible(), possible);
         }
     }
 }

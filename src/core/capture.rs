@@ -5,53 +5,24 @@
 //! nothing behind. Whatever cannot be matched is logged as the resulting state of the keys that changed, which is
 //! always right.
 
+mod class;
 mod exec;
 mod parked;
 mod postponed;
 mod trim;
 
+pub use class::Class;
 pub use exec::Done;
 use postponed::Postponed;
 
 use crate::core::dirty::DbKey;
+use crate::core::hash::{Map, Set};
 use crate::core::leaf::{Args, ClientId, Event, EventKind, Found, Leaf, LeafEvent, MayExpire, Outcome, Query, Told};
-use crate::core::reads;
 use crate::core::rewrite::rewrite;
 use crate::core::table::{CommandSpec, Rule};
 use crate::core::transaction::Queue;
 use crate::core::unit::Unit;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-
-/// What a command is, for capture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// Changes data; how it is logged stands in the table.
-    Write(&'static CommandSpec),
-    /// Cannot change data.
-    ReadOnly,
-    /// MULTI.
-    Multi,
-    /// EXEC.
-    Exec,
-    /// DISCARD, RESET.
-    EndMulti,
-    /// WATCH.
-    Watch,
-    /// UNWATCH.
-    Unwatch,
-    /// A container: what it is stands under `name|subcommand`.
-    Container,
-    /// Scripts, functions, other modules' commands, SELECT: what follows from them is not known from their arguments.
-    Opaque,
-}
-
-impl Class {
-    /// A write that the table does not know.
-    pub fn is_unknown_write(self) -> bool {
-        matches!(self, Class::Write(spec) if spec.is_unknown())
-    }
-}
 
 /// The state between hooks. Main thread only.
 #[derive(Debug, Default)]
@@ -59,12 +30,12 @@ pub struct Capture {
     current: Option<Leaf>,
     unit: Option<Unit>,
     /// Blocked commands that may run later, when their client is served.
-    parked: HashMap<ClientId, Leaf>,
+    parked: Map<ClientId, Leaf>,
     /// Keys that parked silent commands (XREADGROUP BLOCK) read, with the number of readers.
-    parked_keys: HashMap<DbKey, usize>,
+    parked_keys: Map<DbKey, usize>,
     /// Keys that a parked silent command may have changed since the last look.
-    suspects: HashSet<DbKey>,
-    queues: HashMap<ClientId, Queue>,
+    suspects: Set<DbKey>,
+    queues: Map<ClientId, Queue>,
     /// The client whose EXEC was announced, or seen to run, last.
     executing: Option<ClientId>,
     errors: exec::ErrorReplies,
@@ -253,7 +224,7 @@ impl Capture {
     /// Whether a command of this client runs that may make a key expire. One that may still block is none: it only
     /// found the key expired.
     pub fn may_expire(&self, client: ClientId) -> bool {
-        self.leaf_of(client).and_then(|leaf| leaf.spec).is_some_and(|spec| !spec.blocks)
+        self.leaf_of(client).and_then(|leaf| leaf.spec).is_some_and(|spec| !spec.may_block())
     }
 
     /// Whether the head of the reply of this client's command may have been sent before its event.
@@ -262,7 +233,7 @@ impl Capture {
             leaf.spec.is_some_and(|spec| {
                 let args = (0..leaf.args.len()).filter_map(|index| leaf.args.get(index));
                 // On 8.1 an XREADGROUP that makes its consumer has.
-                spec.rule == Rule::Pending || reads::replies_early(spec.name, args)
+                matches!(spec.rule, Rule::Pending(_)) || spec.may_reply_early(args)
             })
         })
     }
@@ -292,6 +263,15 @@ impl Capture {
         unit.swap_databases(first, second);
         unit.emptied.extend([Some(first), Some(second)]);
         unit.command(0, &[b"SWAPDB", first.to_string().as_bytes(), second.to_string().as_bytes()]);
+    }
+
+    /// Whether nothing is left of what ran before: no command, no unit, nothing that may have run unseen.
+    pub fn is_at_rest(&self) -> bool {
+        self.current.is_none()
+            && self.unit.is_none()
+            && self.executing.is_none()
+            && self.suspects.is_empty()
+            && self.postponed.is_empty()
     }
 
     /// Whether a unit is open.
@@ -338,7 +318,7 @@ impl Capture {
         }
         let Some(leaf) = self.current.take() else { return };
         if !leaf.events.is_empty() {
-            if leaf.spec.is_some_and(|spec| spec.blocks && spec.is_silent()) {
+            if leaf.spec.is_some_and(|spec| spec.may_block() && spec.is_silent()) {
                 // It made its consumer, and may yet block.
                 self.park(leaf.without_events());
             }
@@ -347,7 +327,7 @@ impl Capture {
             if let Some(leaf) = queue.push(leaf) {
                 self.recycle(leaf);
             }
-        } else if leaf.spec.is_some_and(|spec| spec.blocks) {
+        } else if leaf.spec.is_some_and(|spec| spec.may_block()) {
             self.park(leaf);
         } else {
             if let Some(now_ms) = leaf.unseen_since {

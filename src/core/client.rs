@@ -22,6 +22,8 @@ pub struct Client {
     pub asking: bool,
     /// It has sent SCRIPT DEBUG.
     pub debugs_scripts: bool,
+    /// It has sent CLIENT TRACKING, or tracked keys before that was seen.
+    pub may_track: bool,
     /// It has queued a CLIENT PAUSE.
     pub queued_pause: bool,
     /// It has queued a CLIENT UNBLOCK.

@@ -1,13 +1,14 @@
 //! When blocked commands time out. The answer of such a command (nothing came) depends on its keys, as others do.
 
+use crate::core::table::Blocks;
+
 /// How long a blocking command waits, in milliseconds; `None` when it waits without a limit or its time-out is no
 /// number.
-pub fn timeout_ms(name: &str, args: &[&[u8]]) -> Option<i64> {
-    let place = match name {
-        // BLMPOP timeout numkeys...
-        "blmpop" | "bzmpop" => args.get(1),
-        // BLPOP key... timeout
-        _ => args.last(),
+pub fn timeout_ms(blocks: Blocks, args: &[&[u8]]) -> Option<i64> {
+    let place = match blocks {
+        Blocks::TimeoutFirst => args.get(1),
+        Blocks::TimeoutLast => args.last(),
+        Blocks::No | Blocks::WithOption => None,
     };
     let seconds: f64 = std::str::from_utf8(place?).ok()?.parse().ok()?;
     let ms = (seconds * 1000.0).ceil();
@@ -21,12 +22,11 @@ mod tests {
 
     #[test]
     fn time_outs_stand_first_or_last() {
-        let timeout = |text: &str| {
-            let args: Vec<&[u8]> = text.split(' ').map(str::as_bytes).collect();
-            timeout_ms(&text.split(' ').next().expect("a name").to_lowercase(), &args)
-        };
+        let timeout_of =
+            |blocks, text: &str| timeout_ms(blocks, &text.split(' ').map(str::as_bytes).collect::<Vec<_>>());
+        let timeout = |text: &str| timeout_of(Blocks::TimeoutLast, text);
         assert_eq!(timeout("BLPOP a b 0.5"), Some(500));
-        assert_eq!(timeout("BLMPOP 2 1 a LEFT"), Some(2000));
+        assert_eq!(timeout_of(Blocks::TimeoutFirst, "BLMPOP 2 1 a LEFT"), Some(2000));
         assert_eq!(timeout("BLPOP a 0"), None);
         assert_eq!(timeout("BLPOP a soon"), None);
         assert_eq!(timeout("BLPOP a 1e300"), None);

@@ -1,7 +1,8 @@
 //! What has changed and is not durable yet.
 
+use crate::core::hash::Map;
 use crate::log::Lsn;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A key with its database.
@@ -11,7 +12,7 @@ pub type DbKey = (u32, Arc<[u8]>);
 #[derive(Debug, Default)]
 struct Database {
     /// The position behind each key's last change.
-    keys: HashMap<Arc<[u8]>, Lsn>,
+    keys: Map<Arc<[u8]>, Lsn>,
     /// The position behind the last change of all keys at once (FLUSHDB, SWAPDB).
     all: Option<Lsn>,
     /// The position behind the last change of any kind.

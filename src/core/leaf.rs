@@ -2,9 +2,11 @@
 
 mod fields;
 
+use crate::core::dirty::DbKey;
 use crate::core::pending::GroupChange;
+use crate::core::reads;
 use crate::core::stream_reads::StreamRead;
-use crate::core::table::{CommandSpec, Keys, Rule};
+use crate::core::table::{CommandSpec, Keys, Rule, Shows};
 use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -335,13 +337,19 @@ impl Leaf {
 
     /// The database that MOVE or COPY names.
     pub fn other_db(&self) -> Option<u32> {
+        reads::destination(self.two_databases()?, &self.args.slices())?.1
+    }
+
+    /// The key that MOVE or COPY makes, if it names a database for it.
+    pub fn arrival(&self) -> Option<DbKey> {
         let args = self.args.slices();
-        let db = match self.spec?.name {
-            "move" => args.get(2)?,
-            "copy" => args.get(args.iter().skip(3).position(|arg| arg.eq_ignore_ascii_case(b"DB"))? + 4)?,
-            _ => return None,
-        };
-        std::str::from_utf8(db).ok()?.parse().ok()
+        let (key, db) = reads::destination(self.two_databases()?, &args)?;
+        Some((db?, key.into()))
+    }
+
+    /// How COPY and MOVE are logged.
+    fn two_databases(&self) -> Option<Rule> {
+        self.spec.filter(|spec| spec.shows == Shows::TwoDatabases).map(|spec| spec.rule)
     }
 
     /// BITFIELD with OVERFLOW FAIL, which may lengthen a string without an event.
@@ -373,9 +381,8 @@ impl Leaf {
         match spec.keys {
             Keys::FromEvents => Vec::new(),
             Keys::Told => self.keys.clone(),
-            // PFDEBUG's first argument is its subcommand.
-            Keys::First if spec.name == "pfdebug" => args.get(2).map(Arc::from).into_iter().collect(),
             Keys::First => args.get(1).map(Arc::from).into_iter().collect(),
+            Keys::Second => args.get(2).map(Arc::from).into_iter().collect(),
             Keys::AfterStreams => match StreamRead::parse(args.slices().into_iter()) {
                 Some(read) => read.keys.filter_map(|index| args.get(index).map(Arc::from)).collect(),
                 None => self.keys.clone(),

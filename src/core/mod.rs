@@ -8,6 +8,8 @@ pub mod capture;
 pub mod client;
 pub mod deadlines;
 pub mod dirty;
+pub mod execution;
+pub mod hash;
 pub mod leaf;
 pub mod leaving;
 pub mod names;
@@ -17,6 +19,7 @@ pub mod pipelining;
 pub mod portion;
 pub mod reads;
 pub mod rewrite;
+mod row;
 pub mod stream_reads;
 pub mod table;
 #[cfg(test)]

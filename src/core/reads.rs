@@ -2,6 +2,7 @@
 //! reply may leave.
 
 use crate::core::dirty::DirtyKeys;
+use crate::core::table::{CommandSpec, Rule, Shows};
 use crate::log::Lsn;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -36,90 +37,23 @@ pub enum Reads {
     Script,
 }
 
-/// Commands whose reply depends on more than the keys among their arguments.
-const KEYSPACE: &[&str] = &[
-    "clusterscan",
-    "cluster|countkeysinslot",
-    "cluster|getkeysinslot",
-    "cluster|slot-stats",
-    "dbsize",
-    "debug",
-    "keys",
-    "randomkey",
-    "scan",
-];
-
-const FUNCTIONS: &[&str] = &[
-    "function|delete",
-    "function|dump",
-    "function|flush",
-    "function|list",
-    "function|load",
-    "function|restore",
-    "function|stats",
-];
-
-const SCRIPTS: &[&str] = &["eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro"];
-
-/// Writes that raise an event whenever they are not refused with an error: they need no look at whether they changed
-/// anything.
-const EFFECTIVE: &[&str] = &[
-    "append",
-    "decr",
-    "decrby",
-    "hincrby",
-    "hincrbyfloat",
-    "hmset",
-    "hset",
-    "incr",
-    "incrby",
-    "incrbyfloat",
-    "lpush",
-    "lset",
-    "ltrim",
-    "migrate",
-    "mset",
-    "psetex",
-    "rpush",
-    "setbit",
-    "setex",
-    "setrange",
-    "xadd",
-    "zincrby",
-];
-
 impl Reads {
-    /// What the command of this lower-case name reads. `first`, `last` and `step` are those of the server's COMMAND
-    /// reply.
-    pub fn of(name: &str, first: i64, last: i64, step: i64, movable: bool) -> Reads {
-        match name {
-            name if KEYSPACE.contains(&name) => Reads::Keyspace,
-            name if FUNCTIONS.contains(&name) => Reads::Functions,
-            name if SCRIPTS.contains(&name) => Reads::Script,
-            // It answers OK whatever the keys are; its EXEC is what tells.
-            "watch" => Reads::Nothing,
-            // What stands in the place of keys names channels.
-            "spublish" | "ssubscribe" | "sunsubscribe" => Reads::Nothing,
-            "sort" | "sort_ro" => Reads::Sort,
-            "copy" | "move" => Reads::TwoDatabases,
-            "msetex" => Reads::Pairs,
-            _ if movable => Reads::Movable,
-            _ => match (usize::try_from(first), usize::try_from(step)) {
+    /// What a command reads. `first`, `last` and `step` are those of the server's COMMAND reply.
+    pub fn of(row: &CommandSpec, first: i64, last: i64, step: i64, movable: bool) -> Reads {
+        match row.shows {
+            Shows::Nothing => Reads::Nothing,
+            Shows::Keyspace | Shows::Debug => Reads::Keyspace,
+            Shows::Functions => Reads::Functions,
+            Shows::Script | Shows::FunctionCall => Reads::Script,
+            Shows::Sort => Reads::Sort,
+            Shows::TwoDatabases => Reads::TwoDatabases,
+            Shows::Pairs => Reads::Pairs,
+            Shows::Keys if movable => Reads::Movable,
+            Shows::Keys => match (usize::try_from(first), usize::try_from(step)) {
                 (Ok(first), Ok(step)) if first > 0 && step > 0 => Reads::Range { first, last, step },
                 _ => Reads::Nothing,
             },
         }
-    }
-}
-
-/// Whether a write command of this lower-case name can send the head of its reply before the event that tells of its
-/// change: they answer with the value before, and that there is none raises an event of its own (`keymiss`, `new`), at
-/// which the server ends its deferral.
-pub fn replies_early<'a>(name: &str, args: impl Iterator<Item = &'a [u8]>) -> bool {
-    match name {
-        "getset" => true,
-        "set" => args.skip(3).any(|arg| arg.eq_ignore_ascii_case(b"GET")),
-        _ => false,
     }
 }
 
@@ -130,16 +64,6 @@ pub fn debug_shows(subcommand: &[u8]) -> bool {
     SHOWING.iter().any(|name| subcommand.eq_ignore_ascii_case(name))
 }
 
-/// Whether a write command of this lower-case name changes something whenever it does not fail. `args` are its
-/// arguments, with the name.
-pub fn is_effective<'a>(name: &str, args: impl Iterator<Item = &'a [u8]>) -> bool {
-    if name == "set" {
-        let conditions: [&[u8]; 5] = [b"NX", b"XX", b"GET", b"IFEQ", b"IFNE"];
-        return !args.skip(3).any(|arg| conditions.iter().any(|condition| arg.eq_ignore_ascii_case(condition)));
-    }
-    EFFECTIVE.binary_search(&name).is_ok()
-}
-
 /// The indices of the keys of a command with `len` arguments, its name among them.
 pub fn range(first: usize, last: i64, step: usize, len: usize) -> impl Iterator<Item = usize> {
     let end = usize::try_from(last)
@@ -148,14 +72,14 @@ pub fn range(first: usize, last: i64, step: usize, len: usize) -> impl Iterator<
 }
 
 /// The key that a COPY or MOVE makes, and the database that it names for it.
-pub fn destination<'a>(args: &[&'a [u8]]) -> Option<(&'a [u8], Option<u32>)> {
+pub fn destination<'a>(rule: Rule, args: &[&'a [u8]]) -> Option<(&'a [u8], Option<u32>)> {
     let number = |arg: &[u8]| std::str::from_utf8(arg).ok()?.parse().ok();
     match args {
-        [_, key, db] if args.first()?.eq_ignore_ascii_case(b"move") => Some((*key, number(db))),
-        [_, _, key, options @ ..] => {
+        [_, _, key, options @ ..] if rule == Rule::Copy => {
             let db = options.iter().position(|option| option.eq_ignore_ascii_case(b"DB"));
             Some((*key, db.and_then(|at| number(options.get(at + 1)?))))
         }
+        [_, key, db] => Some((*key, number(db))),
         _ => None,
     }
 }
@@ -239,13 +163,7 @@ impl ReadSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_lists_are_sorted() {
-        for list in [KEYSPACE, FUNCTIONS, SCRIPTS, EFFECTIVE] {
-            assert!(list.windows(2).all(|pair| pair[0] < pair[1]));
-        }
-    }
+    use crate::core::table;
 
     #[test]
     fn ranges_count_from_the_end_when_negative() {
@@ -259,12 +177,12 @@ mod tests {
 
     #[test]
     fn copy_and_move_name_their_destination() {
-        let of = |text: &'static str| destination(&text.split(' ').map(str::as_bytes).collect::<Vec<_>>());
-        assert_eq!(of("MOVE k 3"), Some((&b"k"[..], Some(3))));
-        assert_eq!(of("COPY k l"), Some((&b"l"[..], None)));
-        assert_eq!(of("copy k l REPLACE db 2"), Some((&b"l"[..], Some(2))));
-        assert_eq!(of("COPY k DB 2"), Some((&b"DB"[..], None)));
-        assert_eq!(of("MOVE k"), None);
+        let of = |rule, text: &'static str| destination(rule, &text.split(' ').map(str::as_bytes).collect::<Vec<_>>());
+        assert_eq!(of(Rule::Verbatim, "MOVE k 3"), Some((&b"k"[..], Some(3))));
+        assert_eq!(of(Rule::Copy, "COPY k l"), Some((&b"l"[..], None)));
+        assert_eq!(of(Rule::Copy, "copy k l REPLACE db 2"), Some((&b"l"[..], Some(2))));
+        assert_eq!(of(Rule::Copy, "COPY k DB 2"), Some((&b"DB"[..], None)));
+        assert_eq!(of(Rule::Verbatim, "MOVE k"), None);
     }
 
     #[test]
@@ -275,20 +193,15 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_known_by_name_or_by_their_keys() {
-        assert_eq!(Reads::of("get", 1, 1, 1, false), Reads::Range { first: 1, last: 1, step: 1 });
-        assert_eq!(Reads::of("dbsize", 0, 0, 0, false), Reads::Keyspace);
-        assert_eq!(Reads::of("ping", 0, 0, 0, false), Reads::Nothing);
-        assert_eq!(Reads::of("ssubscribe", 1, -1, 1, false), Reads::Nothing);
-        assert_eq!(Reads::of("xread", 0, 0, 0, true), Reads::Movable);
-        assert_eq!(Reads::of("eval", 0, 0, 0, true), Reads::Script);
-    }
-
-    #[test]
-    fn a_set_with_conditions_may_change_nothing() {
-        let effective = |text: &str| is_effective("set", text.split(' ').map(str::as_bytes));
-        assert!(effective("SET nx xx EX 5"));
-        assert!(!effective("SET k v NX"));
-        assert!(!effective("SET k v EX 5 get"));
+    fn commands_show_what_their_rows_say_or_their_keys() {
+        let of = |name: &str, first, last, step, movable| {
+            Reads::of(table::find(name).unwrap_or(&table::NONE), first, last, step, movable)
+        };
+        assert_eq!(of("get", 1, 1, 1, false), Reads::Range { first: 1, last: 1, step: 1 });
+        assert_eq!(of("dbsize", 0, 0, 0, false), Reads::Keyspace);
+        assert_eq!(of("ping", 0, 0, 0, false), Reads::Nothing);
+        assert_eq!(of("ssubscribe", 1, -1, 1, false), Reads::Nothing);
+        assert_eq!(of("xread", 0, 0, 0, true), Reads::Movable);
+        assert_eq!(of("eval", 0, 0, 0, true), Reads::Script);
     }
 }

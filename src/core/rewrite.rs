@@ -15,7 +15,7 @@ use streams::{pending, stream};
 /// Adds the leaf's effect to the unit. `false` when the rule cannot tell it exactly: the caller then logs images.
 pub fn rewrite(leaf: &Leaf, unit: &mut Unit) -> bool {
     let Some(spec) = leaf.spec else { return false };
-    if spec.rule == Rule::Pending {
+    if matches!(spec.rule, Rule::Pending(_)) {
         return pending(leaf, unit);
     }
     let Some(first) = leaf.events.first() else {
@@ -29,7 +29,7 @@ pub fn rewrite(leaf: &Leaf, unit: &mut Unit) -> bool {
                 unit.command(0, &leaf.args.slices());
                 true
             }
-            Rule::SilentImage | Rule::Pending => false,
+            Rule::SilentImage | Rule::Pending(_) => false,
             _ => true,
         };
     };
@@ -61,7 +61,7 @@ pub fn rewrite(leaf: &Leaf, unit: &mut Unit) -> bool {
         Rule::SetFields => fields::set(leaf, unit),
         Rule::MultiSet => multi_set(leaf, first, unit),
         Rule::RandomPop => random_pop(leaf, first, unit),
-        Rule::Image | Rule::SilentImage | Rule::Pending => false,
+        Rule::Image | Rule::SilentImage | Rule::Pending(_) => false,
     }
 }
 

@@ -122,9 +122,9 @@ impl Queue {
     /// A write was queued. Gives back what is not kept.
     pub fn push(&mut self, leaf: Leaf) -> Option<Leaf> {
         let Some(spec) = leaf.spec.filter(|_| !matches!(self.phase, Phase::Refused)) else { return Some(leaf) };
-        if let (Some(db), Some(key)) = (leaf.other_db(), leaf.args.get(if spec.name == "copy" { 2 } else { 1 })) {
+        if let Some(key) = leaf.arrival() {
             let arrival = Arrival { place: self.arrivals_queued, selected: self.selected };
-            self.arrivals.entry((db, key.into())).or_default().push_back(arrival);
+            self.arrivals.entry(key).or_default().push_back(arrival);
             self.arrivals_queued += 1;
         }
         if spec.is_silent() {

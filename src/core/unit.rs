@@ -1,8 +1,8 @@
 //! An execution unit in the making, and the batch of units that one frame will hold.
 
 use crate::core::dirty::DbKey;
+use crate::core::hash::{Map, Set};
 use crate::log::{Lsn, resp};
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The effects of one execution unit, as log commands.
@@ -17,16 +17,16 @@ pub struct Unit {
     pub now_ms: i64,
     /// Keys whose resulting state is to be logged. They make every later command of the unit an image too, as it may
     /// build on them.
-    images: HashSet<DbKey>,
+    images: Set<DbKey>,
     /// Keys whose state is to be logged in every database that has them, as it is not known which one a command ran in.
-    images_everywhere: HashSet<Arc<[u8]>>,
+    images_everywhere: Set<Arc<[u8]>>,
     /// The function library is to be logged.
     pub functions: bool,
     /// The function library changed.
     pub functions_changed: bool,
     /// The numbers under which databases that have changed places are noted in `images` and `touched`, by the numbers
     /// that they have now.
-    noted: HashMap<u32, u32>,
+    noted: Map<u32, u32>,
     /// Every key that changed.
     touched: Vec<DbKey>,
     /// Databases all of whose keys changed; `None` for all databases.
@@ -46,11 +46,11 @@ impl Unit {
             first_db: 0,
             last_db: 0,
             now_ms,
-            images: HashSet::new(),
-            images_everywhere: HashSet::new(),
+            images: Set::default(),
+            images_everywhere: Set::default(),
             functions: false,
             functions_changed: false,
-            noted: HashMap::new(),
+            noted: Map::default(),
             touched: Vec::new(),
             emptied: Vec::new(),
             events: 0,
@@ -106,7 +106,7 @@ impl Unit {
     }
 
     /// Takes out the keys whose images are to be added with [`Unit::command`].
-    pub fn take_images(&mut self) -> HashSet<DbKey> {
+    pub fn take_images(&mut self) -> Set<DbKey> {
         let images = std::mem::take(&mut self.images);
         if self.noted.is_empty() { images } else { self.renumbered(images.iter()).collect() }
     }
@@ -125,7 +125,7 @@ impl Unit {
 
     /// Notes with the numbers that their databases have now.
     fn renumbered<'a>(&self, notes: impl Iterator<Item = &'a DbKey>) -> impl Iterator<Item = DbKey> {
-        let now: HashMap<u32, u32> = self.noted.iter().map(|(db, noted)| (*noted, *db)).collect();
+        let now: Map<u32, u32> = self.noted.iter().map(|(db, noted)| (*noted, *db)).collect();
         notes.map(move |(noted, key)| (now.get(noted).copied().unwrap_or(*noted), key.clone()))
     }
 

@@ -3,7 +3,6 @@
 use super::context::Ctx;
 use super::names;
 use std::cell::{Cell, RefCell};
-use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use valkey_module::raw;
@@ -224,60 +223,6 @@ impl Reply<'static> {
     }
 }
 
-/// What a client that was blocked for an answer gets: the server takes it with the release, and gives it back on the
-/// main thread.
-pub(super) enum Answer {
-    /// What a command answered.
-    Reply(Reply<'static>),
-    /// An error of the module's own.
-    Error(String),
-}
-
-// SAFETY: between threads only the answer as a whole moves; its reply is read and freed under the server's global lock.
-unsafe impl Send for Answer {}
-
-impl Answer {
-    /// Answers the context's client with it.
-    pub(super) fn send(&self, ctx: Ctx<'_>) {
-        match self {
-            Answer::Error(text) => ctx.reply_error(text),
-            Answer::Reply(reply) if reply.kind() == ReplyKind::Error && ctx.reply_with_error_of(reply) => {}
-            Answer::Reply(reply) => ctx.reply_with(reply),
-        }
-    }
-
-    /// For ValkeyModule_UnblockClient, whose callbacks own it then.
-    pub(super) fn into_raw(self) -> *mut c_void {
-        Box::into_raw(Box::new(self)).cast()
-    }
-
-    /// Looks at an answer that the server has.
-    ///
-    /// # Safety
-    /// `raw` came from `into_raw` and lives as long as the result is used, or is null.
-    pub(super) unsafe fn borrow_raw<'a>(raw: *const c_void) -> Option<&'a Answer> {
-        // SAFETY: see the function's contract.
-        unsafe { raw.cast::<Answer>().as_ref() }
-    }
-
-    /// Takes an answer back.
-    ///
-    /// # Safety
-    /// `raw` came from `into_raw`, and nothing else uses it from now on; or it is null.
-    pub(super) unsafe fn free_raw(raw: *mut c_void) {
-        if !raw.is_null() {
-            // SAFETY: see the function's contract.
-            drop(unsafe { Box::from_raw(raw.cast::<Answer>()) });
-        }
-    }
-}
-
-impl std::fmt::Debug for Answer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an answer")
-    }
-}
-
 /// What a command answered that blocks: its reply is to come. Used by whoever holds the server's global lock.
 pub struct Promise(NonNull<raw::ValkeyModuleCallReply>);
 
@@ -286,7 +231,7 @@ pub struct Promise(NonNull<raw::ValkeyModuleCallReply>);
 unsafe impl Send for Promise {}
 
 impl Promise {
-    /// Has [`crate::module::blocking::answered`] called with the reply, for this client, when there is one.
+    /// Has [`super::Handlers::promise_kept`] called with the reply, for this client, when there is one.
     pub fn on_answer(&self, client: u64) {
         let data = std::ptr::without_provenance_mut(usize::try_from(client).unwrap_or(0));
         let callback = Some(super::shells::promise_kept as _);

@@ -1,6 +1,7 @@
 //! Clients: holding replies back, and what is known of a client.
 
-use super::call::{Answer, Reply};
+use super::answer::Answer;
+use super::call::Reply;
 use super::context::Ctx;
 use std::ptr::NonNull;
 use valkey_module::raw;
@@ -34,7 +35,7 @@ impl Held {
         self.answer = Some(Answer::Error(text));
     }
 
-    /// Has [`crate::module::blocking::left`] called when the client leaves its wait without the module: it disconnects,
+    /// Has [`super::Handlers::client_left`] called when the client leaves its wait without the module: it disconnects,
     /// or CLIENT UNBLOCK ends it.
     pub fn on_leave(&self) {
         // SAFETY: the handle is that of a blocked client and not used up; the callback is a shell with the server's
@@ -49,7 +50,8 @@ impl Held {
         }
     }
 
-    /// Lets the reply go. Any thread. The client may have died meanwhile. For `module::release` alone.
+    /// Lets the reply go. Any thread. The client may have died meanwhile. Whoever calls this answers for
+    /// it: there is one place that does.
     pub fn release(mut self) {
         let answer = self.answer.take().map_or(std::ptr::null_mut(), Answer::into_raw);
         // SAFETY: the handle came from BlockClient and is used once: `self` is consumed and its Drop is skipped below.

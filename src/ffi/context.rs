@@ -2,6 +2,7 @@
 
 use super::call::OwnedString;
 use super::client::{Held, User};
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -88,6 +89,11 @@ static SCRIPTS: AtomicPtr<raw::ValkeyModuleCtx> = AtomicPtr::new(std::ptr::null_
 /// loaded.
 pub(super) fn detached() -> Option<Ctx<'static>> {
     NonNull::new(DETACHED.load(Ordering::Relaxed)).map(|raw| Ctx { raw, main_thread_only: PhantomData })
+}
+
+thread_local! {
+    /// What the private event came to, for whoever has raised it.
+    static OWN_HOLD: Cell<Option<Held>> = const { Cell::new(None) };
 }
 
 /// Wakes the event loop. Any thread.
@@ -236,9 +242,11 @@ impl<'a> Ctx<'a> {
         status == raw::VALKEYMODULE_OK as i32
     }
 
-    /// Raises an event of the module's private class, which only the module's own event callback gets, in the context
-    /// of the executing client.
-    pub fn raise_private_event(self) {
+    /// In a command of the module: has the server keep its client's reply, as [`Ctx::hold_reply`] does in an event.
+    ///
+    /// The server defers replies in events only, so that one is raised for it: of the module's private class, which
+    /// only the module's own event callback gets.
+    pub fn hold_own_reply(self) -> Option<Held> {
         let key = OwnedString::new(b"");
         // SAFETY: the context is valid (type invariant), the event name is NUL-terminated and the key lives over the
         // call.
@@ -250,6 +258,12 @@ impl<'a> Ctx<'a> {
                 key.as_raw(),
             );
         }
+        OWN_HOLD.take()
+    }
+
+    /// In the event that [`Ctx::hold_own_reply`] raises.
+    pub(super) fn hold_in_own_event(self) {
+        OWN_HOLD.set(self.hold_reply());
     }
 
     /// Runs `work` with a context that is made for it: its first look at other clients is due after the present

@@ -5,6 +5,8 @@ use std::ffi::CString;
 /// Levels of the server's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
+    /// What a developer may want to know; the server shows it with `loglevel debug`.
+    Debug,
     /// What an operator may want to know.
     Notice,
     /// What an operator must know.
@@ -14,6 +16,7 @@ pub enum Level {
 /// Writes one line to the server's log; `%` and NUL in the message are harmless. Any thread.
 pub fn log(level: Level, message: &str) {
     let level = match level {
+        Level::Debug => c"debug",
         Level::Notice => c"notice",
         Level::Warning => c"warning",
     };

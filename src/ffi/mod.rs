@@ -4,6 +4,8 @@
 //! another thread, so whatever takes one runs on the server's main thread. [`Held`] is the one thing that crosses
 //! threads: a client whose reply is withheld.
 //!
+//! What the module does when the server calls is behind [`Handlers`]: this folder does not know the module.
+//!
 //! All functions are the server's public module API (`valkeymodule.h`); nothing relies on symbols or layouts of the
 //! server itself.
 #![allow(unsafe_code)]
@@ -26,12 +28,17 @@ mod api {
     include!(concat!(env!("OUT_DIR"), "/api.rs"));
 }
 
+mod answer;
 mod call;
 mod client;
 mod cluster;
 mod context;
+mod entry;
 mod errors;
+mod events;
+mod filter;
 mod fork;
+mod handlers;
 mod info;
 mod keys;
 mod load;
@@ -47,7 +54,12 @@ pub use call::{CallMode, Promise, Reply, ReplyKind};
 pub use client::{ClientInfo, Held, client_info};
 pub use cluster::{NodeRole, declare_options};
 pub use context::{ContextFlags, Ctx, wake_event_loop};
+pub(crate) use entry::entry_points;
+pub use entry::{load, unload};
+pub use events::{CommandResult, LoadingPhase};
+pub use filter::{Filter, Rights};
 pub use fork::close_in_children;
+pub use handlers::Handlers;
 pub use info::{InfoWriter, ServerInfo};
 pub use keys::KeyKind;
 pub use load::{
@@ -60,7 +72,6 @@ pub use registration::{
     CommandDocs, CommandFlags, ConfigKind, follow_all_events, load_configs, register_command, register_config,
     register_hooks, server_version, unregister_hooks, watch_results,
 };
-pub use shells::{CommandResult, Filter, LoadingPhase, Rights};
 pub use signals::{exit_now, kill_process, stop_process};
 
 /// Ends the server: an API function that the module was loaded with has gone, so no promise can be kept.

@@ -2,8 +2,8 @@
 
 use super::api;
 use super::context::Ctx;
-use super::{settings, shells};
-use crate::core::reads::pairs;
+use super::handlers::handlers;
+use super::{events, settings, shells};
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_void};
 use std::ptr::NonNull;
@@ -55,7 +55,7 @@ pub struct CommandDocs {
     pub args: &'static [(&'static CStr, Option<&'static CStr>, bool)],
 }
 
-/// Registers a command; it arrives in `module::commands` under its name. `false` when the server refused.
+/// Registers a command; it arrives in [`super::Handlers::run_command`]. `false` when the server refused.
 pub fn register_command(ctx: Ctx<'_>, name: &'static CStr, flags: &CommandFlags, docs: &CommandDocs) -> bool {
     let ok = raw::VALKEYMODULE_OK as i32;
     // SAFETY: the context is valid (type invariant); all strings are NUL-terminated; the callback has the server's
@@ -143,14 +143,12 @@ pub(super) unsafe fn answer_key_positions(ctx: Ctx<'_>, argv: *mut *mut raw::Val
     if positions.is_null() && argc > 2 {
         // SAFETY: argv[1] and argv[2] are valid strings (caller), and nothing changes them here.
         let (name, first) = unsafe { (shells::bytes(*argv.add(1)), shells::bytes(*argv.add(2))) };
-        if name.eq_ignore_ascii_case(b"msetex") {
-            let access = (raw::VALKEYMODULE_CMD_KEY_OW | raw::VALKEYMODULE_CMD_KEY_UPDATE) as i32;
-            for index in pairs(first, usize::try_from(argc - 1).unwrap_or(0)) {
-                // SAFETY: the context is valid (type invariant); the position is that of an argument.
-                unsafe {
-                    api!(ValkeyModule_KeyAtPosWithFlags)(ctx.as_raw(), i32::try_from(index + 1).unwrap_or(0), access)
-                };
-            }
+        let access = (raw::VALKEYMODULE_CMD_KEY_OW | raw::VALKEYMODULE_CMD_KEY_UPDATE) as i32;
+        for index in handlers().untold_keys(name, first, usize::try_from(argc - 1).unwrap_or(0)) {
+            // SAFETY: the context is valid (type invariant); the position is that of an argument.
+            unsafe {
+                api!(ValkeyModule_KeyAtPosWithFlags)(ctx.as_raw(), i32::try_from(index + 1).unwrap_or(0), access)
+            };
         }
     }
     if !positions.is_null() {
@@ -197,7 +195,7 @@ pub enum ConfigKind {
     },
 }
 
-/// Registers a setting under `wbl.NAME`; its value is kept by `module::config` under `index`.
+/// Registers a setting under `wbl.NAME`; its value is kept by the module under `index`.
 pub fn register_config(ctx: Ctx<'_>, index: usize, name: &'static CStr, immutable: bool, kind: &ConfigKind) -> bool {
     let mut flags = if immutable { raw::VALKEYMODULE_CONFIG_IMMUTABLE } else { raw::VALKEYMODULE_CONFIG_DEFAULT };
     let data = index as *mut c_void;
@@ -313,7 +311,7 @@ pub fn unregister_hooks(ctx: Ctx<'_>) {
 }
 
 fn subscribe_server_event(ctx: Ctx<'_>, id: u64) -> bool {
-    set_server_event_callback(ctx, id, Some(shells::server_event as _))
+    set_server_event_callback(ctx, id, Some(events::server_event as _))
 }
 
 fn set_server_event_callback(ctx: Ctx<'_>, id: u64, callback: raw::ValkeyModuleEventCallback) -> bool {
@@ -322,13 +320,13 @@ fn set_server_event_callback(ctx: Ctx<'_>, id: u64, callback: raw::ValkeyModuleE
     unsafe { api!(ValkeyModule_SubscribeToServerEvent)(ctx.as_raw(), event, callback) == raw::VALKEYMODULE_OK as i32 }
 }
 
-/// Has the server tell when each command has run ([`crate::module::hooks::command_done`]), or no longer. `false` where
+/// Has the server tell when each command has run ([`super::Handlers::command_done`]), or no longer. `false` where
 /// it cannot (before 9.1).
 ///
 /// The server must not be going through its listeners when one is taken back: call with `on` false only for a command
 /// that a connected client has just sent.
 pub fn watch_results(ctx: Ctx<'_>, on: bool) -> bool {
-    let callback: raw::ValkeyModuleEventCallback = if on { Some(shells::server_event as _) } else { None };
+    let callback: raw::ValkeyModuleEventCallback = if on { Some(events::server_event as _) } else { None };
     let events = [api::WBL_EVENT_COMMAND_RESULT_SUCCESS, api::WBL_EVENT_COMMAND_RESULT_FAILURE];
     events.into_iter().all(|id| set_server_event_callback(ctx, u64::from(id), callback))
 }

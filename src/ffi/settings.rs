@@ -2,8 +2,8 @@
 
 use super::call::OwnedString;
 use super::context::detached;
+use super::handlers::handlers;
 use super::shells::{ERR, OK, bytes, guard};
-use crate::module::config;
 use std::cell::RefCell;
 use std::ffi::{c_char, c_int, c_longlong, c_void};
 use valkey_module::raw;
@@ -29,7 +29,7 @@ fn refuse(error: *mut *mut raw::ValkeyModuleString, result: Result<(), String>) 
 }
 
 pub(super) unsafe extern "C" fn config_get_bool(_name: *const c_char, index: *mut c_void) -> c_int {
-    guard("a setting", || c_int::from(config::number(index as usize) != 0))
+    guard("a setting", || c_int::from(handlers().setting(index as usize) != 0))
 }
 
 pub(super) unsafe extern "C" fn config_set_bool(
@@ -38,11 +38,11 @@ pub(super) unsafe extern "C" fn config_set_bool(
     index: *mut c_void,
     error: *mut *mut raw::ValkeyModuleString,
 ) -> c_int {
-    guard("a setting", || refuse(error, config::set_number(detached(), index as usize, i64::from(value))))
+    guard("a setting", || refuse(error, handlers().set_setting(detached(), index as usize, i64::from(value))))
 }
 
 pub(super) unsafe extern "C" fn config_get_number(_name: *const c_char, index: *mut c_void) -> c_longlong {
-    guard("a setting", || config::number(index as usize))
+    guard("a setting", || handlers().setting(index as usize))
 }
 
 pub(super) unsafe extern "C" fn config_set_number(
@@ -51,11 +51,11 @@ pub(super) unsafe extern "C" fn config_set_number(
     index: *mut c_void,
     error: *mut *mut raw::ValkeyModuleString,
 ) -> c_int {
-    guard("a setting", || refuse(error, config::set_number(detached(), index as usize, value)))
+    guard("a setting", || refuse(error, handlers().set_setting(detached(), index as usize, value)))
 }
 
 pub(super) unsafe extern "C" fn config_get_enum(_name: *const c_char, index: *mut c_void) -> c_int {
-    guard("a setting", || c_int::try_from(config::number(index as usize)).unwrap_or(0))
+    guard("a setting", || c_int::try_from(handlers().setting(index as usize)).unwrap_or(0))
 }
 
 pub(super) unsafe extern "C" fn config_set_enum(
@@ -64,7 +64,7 @@ pub(super) unsafe extern "C" fn config_set_enum(
     index: *mut c_void,
     error: *mut *mut raw::ValkeyModuleString,
 ) -> c_int {
-    guard("a setting", || refuse(error, config::set_number(detached(), index as usize, i64::from(value))))
+    guard("a setting", || refuse(error, handlers().set_setting(detached(), index as usize, i64::from(value))))
 }
 
 pub(super) unsafe extern "C" fn config_get_text(
@@ -72,8 +72,9 @@ pub(super) unsafe extern "C" fn config_get_text(
     index: *mut c_void,
 ) -> *mut raw::ValkeyModuleString {
     guard("a setting", || {
-        LAST_TEXT
-            .with_borrow_mut(|last| last.insert(OwnedString::new(config::text(index as usize).as_bytes())).as_raw())
+        LAST_TEXT.with_borrow_mut(|last| {
+            last.insert(OwnedString::new(handlers().setting_text(index as usize).as_bytes())).as_raw()
+        })
     })
 }
 
@@ -86,6 +87,6 @@ pub(super) unsafe extern "C" fn config_set_text(
     guard("a setting", || {
         // SAFETY: the server passes a live string for the time of the callback.
         let value = std::str::from_utf8(unsafe { bytes(value) }).map_err(|_| "the value is not UTF-8".to_string());
-        refuse(error, value.and_then(|value| config::set_text(index as usize, value.to_string())))
+        refuse(error, value.and_then(|value| handlers().set_setting_text(index as usize, value.to_string())))
     })
 }

@@ -5,24 +5,34 @@
 //! to the module, which holds the real client.
 
 use crate::core::ack::Why;
-use crate::core::reads::Reads;
 use crate::core::table::CommandSpec;
 use crate::ffi::{Ctx, Held, Promise, Reply};
+use crate::module::frame::{Frame, Outcome};
+use crate::module::known::Known;
 use crate::module::release::release;
-use crate::module::units::{ask_for_unit_end, wait_now};
-use crate::module::{Frame, UnitHold, errors, with, wrap};
+use crate::module::seal::seal;
+use crate::module::units::ask_for_unit_end;
+use crate::module::waits::wait_now;
+use crate::module::{errors, with};
 
 /// A client whose command waits.
 pub(crate) struct Blocked {
     held: Held,
     promise: Promise,
     spec: Option<&'static CommandSpec>,
+    known: Known,
     command: Vec<Vec<u8>>,
     db: u32,
 }
 
 /// The command waits: so does the context's client.
-pub(super) fn block(ctx: Ctx<'_>, spec: Option<&'static CommandSpec>, command: &[&[u8]], promise: Promise) {
+pub(super) fn block(
+    ctx: Ctx<'_>,
+    spec: Option<&'static CommandSpec>,
+    known: Known,
+    command: &[&[u8]],
+    promise: Promise,
+) {
     let client = ctx.client_id();
     let Some(held) = ctx.block_for_answer(true) else {
         promise.abort();
@@ -31,46 +41,39 @@ pub(super) fn block(ctx: Ctx<'_>, spec: Option<&'static CommandSpec>, command: &
     held.on_leave();
     promise.on_answer(client);
     let command = command.iter().map(|arg| arg.to_vec()).collect();
-    let blocked = Blocked { held, promise, spec, command, db: ctx.selected_db() };
+    let blocked = Blocked { held, promise, spec, known, command, db: ctx.selected_db() };
     with(|module| module.blocked.insert(client, blocked));
 }
 
 /// The command has an answer: entries, a time-out, an error. Its client gets it when what it shows, or did, is durable.
 pub fn answered(ctx: Ctx<'_>, client: u64, reply: Reply<'static>) {
     let Some(Some(blocked)) = with(|module| module.blocked.remove(&client)) else { return };
-    let Blocked { mut held, promise, spec, command, db } = blocked;
+    let Blocked { mut held, promise, spec, known, command, db } = blocked;
     drop(promise);
     let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
-    let logs = with(|module| {
-        let logs = module.life.logs();
+    let frame = with(|module| {
         module.clients.get_mut(client).into_iter().for_each(|client| client.is_answered = true);
-        if logs {
-            module.frame = Some(Frame::default());
-            if let Some(spec) = spec {
-                module.announce_wrapped(ctx, client, spec, db, &args);
-            }
+        let frame = Frame::enter(module, client, db)?;
+        if let Some(spec) = spec {
+            module.announce_wrapped(ctx, client, spec, db, &args);
         }
-        logs
+        Some(frame)
     });
-    if let (Some(spec), Some(true)) = (spec, logs) {
-        wrap::seal(ctx, spec, &args, Some(&reply), false);
+    let Some(Some(frame)) = frame else {
+        held.set_answer(reply);
+        return release(held, Why::NotActive);
+    };
+    if let Some(spec) = spec {
+        seal(ctx, spec, &args, Some(&reply), false);
     }
     held.set_answer(reply);
-    if logs != Some(true) {
-        return release(held, Why::NotActive);
-    }
-    let changed = with(|module| {
-        let changed = module.leave_frame().is_some_and(|(changed, _)| changed);
-        let shown = module.newest_change(ctx, args.len(), || args.iter().copied(), Reads::Movable, Some(db));
-        let hold = UnitHold { client, held };
-        if changed || module.unit_end_deferred {
-            module.unit_holds.push(hold);
-        } else {
-            module.release_when_durable(hold, shown);
-        }
-        changed
+    let outcome = frame.leave();
+    with(|module| {
+        let shown = module.newest_change(ctx, args.len(), || args.iter().copied(), known, Some(db));
+        let changed = outcome.changed || module.running.ends_late();
+        module.hold_for(client, held, Outcome { changed, shown });
     });
-    if changed == Some(true) {
+    if outcome.changed {
         ask_for_unit_end(ctx);
     }
 }

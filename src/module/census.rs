@@ -2,6 +2,7 @@
 //! know of them is asked from the server, and what that does not say is taken for the worst.
 
 use crate::core::capture::Class;
+use crate::core::table::{self, Blocks};
 use crate::ffi::Ctx;
 use crate::module::Module;
 use crate::module::server;
@@ -16,6 +17,7 @@ pub(super) struct Listed {
     /// How many commands it has queued since a MULTI; `None` outside of one.
     queued: Option<u64>,
     watches: bool,
+    tracks: bool,
 }
 
 impl Listed {
@@ -28,6 +30,7 @@ impl Listed {
             blocked: field("flags")?.contains('b'),
             queued: field("multi")?.parse().ok(),
             watches: field("watch")? != "0",
+            tracks: field("flags")?.contains('t'),
         })
     }
 }
@@ -45,7 +48,7 @@ impl Module {
         self.clients.forget();
         listed.iter().for_each(|client| self.take_in(client));
         // What a pause made wait before is not known.
-        self.postponed = ctx.writes_are_paused();
+        self.pause.postponed = ctx.writes_are_paused();
     }
 
     /// What the client has queued was not seen.
@@ -58,12 +61,14 @@ impl Module {
         if listed.watches {
             client.transaction.watch_anything();
         }
+        client.may_track = listed.tracks;
         self.take_queue_in(listed);
         if listed.queued.is_some() {
             self.capture.command(listed.id, Class::Multi, None, std::iter::empty());
         }
         // The server serves it without an event when its streams change.
-        if listed.blocked && matches!(listed.command.as_str(), "xread" | "xreadgroup") {
+        let waits_for_streams = table::find(&listed.command).is_some_and(|row| row.blocks == Blocks::WithOption);
+        if listed.blocked && waits_for_streams {
             self.clients.await_anything(listed.id);
         }
     }
@@ -76,7 +81,8 @@ mod tests {
     #[test]
     fn lines_of_client_list_are_read() {
         let line = "id=7 addr=/s:0 name=multi=3 flags=bx db=0 multi=2 watch=1 cmd=xread user=default";
-        let listed = Listed { id: 7, command: "xread".into(), blocked: true, queued: Some(2), watches: true };
+        let listed =
+            Listed { id: 7, command: "xread".into(), blocked: true, queued: Some(2), watches: true, tracks: false };
         assert_eq!(Listed::parse(line), Some(listed));
         let outside = Listed::parse("id=8 flags=N multi=-1 watch=0 cmd=NULL").expect("of the known form");
         assert_eq!((outside.queued, outside.watches, outside.blocked), (None, false, false));

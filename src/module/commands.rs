@@ -5,8 +5,9 @@ use crate::ffi::{CallMode, CommandDocs, CommandFlags, Ctx, Level, log, register_
 use crate::module::config::{Setting, value};
 use crate::module::points::{self, Action};
 use crate::module::release::{Release, Waiting, release};
-use crate::module::units::{finish_unit, wait_now};
-use crate::module::{State, blocking, errors, gate, info, life, refusal, scripts, with, wrap};
+use crate::module::units::finish_unit;
+use crate::module::waits::wait_now;
+use crate::module::{State, blocking, errors, gate, info, life, refusal, scripts, with, wrap, wrappers};
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -80,28 +81,28 @@ const ENTRIES: [Entry; 9] = [
         refusal::refused,
     ),
     wrapper(
-        wrap::CALL,
+        wrappers::CALL,
         c"write getkeys-api deny-script no-monitor no-slowlog",
         c"write slow",
         c"Runs a write with its reply held until it is durable. For the module's own use; rights are those of the command.",
         wrap::call,
     ),
     wrapper(
-        wrap::READ,
+        wrappers::READ,
         c"readonly getkeys-api deny-script no-monitor no-slowlog",
         c"read slow",
         c"Runs a read with its reply held until what it shows is durable. For the module's own use; rights are those of the command.",
         wrap::read,
     ),
     wrapper(
-        wrap::EVAL,
+        wrappers::EVAL,
         c"may-replicate no-mandatory-keys getkeys-api deny-script no-monitor no-slowlog",
         c"scripting slow",
         c"Runs a script or function with its reply held until what it did and shows is durable. For the module's own use; rights are those of the command.",
         scripts::eval,
     ),
     wrapper(
-        wrap::EVAL_RO,
+        wrappers::EVAL_RO,
         c"readonly no-mandatory-keys getkeys-api deny-script no-monitor no-slowlog",
         c"scripting slow",
         c"Runs a read-only script or function with its reply held until what it shows is durable. For the module's own use; rights are those of the command.",
@@ -135,11 +136,6 @@ pub(super) fn call_for_nothing(ctx: Ctx<'_>) {
 /// Registers all commands. `false` when the server refused one.
 pub fn register(ctx: Ctx<'_>) -> bool {
     ENTRIES.iter().all(|entry| register_command(ctx, entry.name, &entry.flags, &entry.docs))
-}
-
-/// Whether the command of this name runs another, which its arguments begin with.
-pub fn is_wrapper(name: &[u8]) -> bool {
-    [wrap::CALL, wrap::READ, wrap::EVAL, wrap::EVAL_RO].iter().any(|own| own.to_bytes().eq_ignore_ascii_case(name))
 }
 
 /// Runs the command that `args[0]` names.
@@ -320,7 +316,7 @@ fn pause(ctx: Ctx<'_>) -> Result<(), &'static str> {
     let open = open_log()?;
     finish_unit(ctx);
     // What waits in the loop already is let through; nothing could resume it there.
-    if let Some(Some(lsn)) = with(|module| module.iteration_waits_for.take()) {
+    if let Some(Some(lsn)) = with(|module| module.iteration.waits_for.take()) {
         wait_now(ctx, lsn);
     }
     log(Level::Notice, "the durable position is frozen by WBL.DEBUG PAUSE");

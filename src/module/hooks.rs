@@ -1,16 +1,19 @@
 //! What the server tells: commands before they run, changed keys, ends of units, the event loop.
 
+use crate::core::ack::{Hold, Moment, Reason, decide};
 use crate::core::capture::Done;
 use crate::core::dirty::DbKey;
+use crate::core::execution::UnitEnd;
 use crate::core::leaf::{Event, EventKind, Outcome};
 use crate::ffi::{CommandResult, ContextFlags, Ctx, KeyKind, LoadingPhase, client_info, server_version};
+use crate::module::facts::Asked;
+use crate::module::known::Commands;
 use crate::module::questions::ask;
 use crate::module::server::FIELD_EXPIRY_SINCE;
-use crate::module::settle::{Announced, settle, settle_unseen};
-use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, finish_unit, wait_now};
-use crate::module::{Module, UnitHold, life, notify, recovery, scripts, server, waiting, with};
-
-pub use crate::module::announce::command_filter;
+use crate::module::settle::{settle, settle_unseen};
+use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, finish_unit};
+use crate::module::waits::wait_now;
+use crate::module::{Module, life, notify, recovery, scripts, server, waiting, with};
 
 /// No client's id.
 const NO_CLIENT: u64 = u64::MAX;
@@ -22,7 +25,7 @@ impl Module {
         if flags.in_exec() && !flags.in_script() {
             return self.capture.exec_home(client, &db_key);
         }
-        self.capture.db_of(client).or(self.script_db)
+        self.capture.db_of(client).or(self.running.db)
     }
 
     /// The client that an event is told for.
@@ -40,40 +43,26 @@ impl Module {
     }
 
     /// Has the executing client's reply wait for the running unit, or the loop where that is not possible.
-    fn hold(&mut self, ctx: Ctx<'_>, client: u64) {
-        if let Some(frame) = &mut self.frame {
+    fn hold(&mut self, ctx: Ctx<'_>, flags: ContextFlags, client: u64) {
+        if let Some(wrapped) = self.running.wrapped() {
             // Whoever runs the command holds its reply.
-            frame.changed = true;
+            wrapped.changed = true;
             return;
         }
-        if !self.life.is_active() || !self.unit_holds.is_empty() {
+        // What runs inside of a command shows in that command's reply.
+        let is_top = !flags.in_script() && !flags.denies_blocking() && self.clients.contains(client);
+        let whose = if is_top { client } else { self.running.client };
+        if !self.life.is_active() || self.replies.wait_for_unit(whose) {
             return;
         }
-        let flags = ctx.flags();
-        let cannot_hold = self.unit_waits
-            || flags.in_exec()
-            || flags.in_script()
-            || flags.denies_blocking()
-            || self.capture.may_have_replied(client)
-            || flags.is_slot_import()
-            // What a pause made wait runs without passing the filter: nothing may be left that it could show.
-            || self.postponed
-            || !self.clients.contains(client)
-            // What other modules' jobs do at the unit's end is done with the slot of a blocked client's command.
-            || (self.other_modules && flags.in_cluster())
-            // It may be a module's own client, which cannot be blocked.
-            || self.clients.get(client).is_some_and(|client| client.shares_id)
-            // Invalidations of a held client leave before its reply.
-            || self.info_of(ctx, client).is_some_and(|info| info.tracking);
-        let held =
-            if cannot_hold || self.clients.is_pipelining(client) && !self.paused { None } else { ctx.hold_reply() };
-        match held {
-            Some(held) => self.unit_holds.push(UnitHold { client, held }),
-            None => {
-                let is_top = !flags.in_script() && !flags.denies_blocking() && self.clients.contains(client);
-                self.wait_for_unit(if is_top { client } else { self.top_client });
-            }
-        }
+        let reason = match decide(Moment::Changed, &mut Asked::new(self, ctx, client).with_flags(flags)) {
+            Hold::AtIterationEnd(reason) => reason,
+            _ => match ctx.hold_reply() {
+                Some(held) => return self.replies.hold(client, held),
+                None => Reason::Unblockable,
+            },
+        };
+        self.wait_in_loop(whose, reason);
     }
 }
 
@@ -93,14 +82,17 @@ pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server
     let flags = ctx.flags();
     note_expiring_fields(ctx, kind, key);
     let in_exec = flags.in_exec();
-    let client = with(|module| module.client_of_event(ctx, flags)).unwrap_or(NO_CLIENT);
-    let query = with(|module| module.life.logs().then(|| module.capture.query(client, in_exec, kind, key)));
-    let Some(Some(query)) = query else { return };
+    let before = with(|module| {
+        let client = module.client_of_event(ctx, flags);
+        let query = module.life.logs().then(|| module.capture.query(client, in_exec, kind, key))?;
+        Some((client, query, module.server.imports))
+    });
+    let Some(Some((client, query, imports))) = before else { return };
     let outcome = match query {
         // To the client that brings a slot's keys no field has expired.
         _ if kind.is_of_fields() && flags.is_slot_import() => Some(Outcome::NoneExpired),
         Some(query) => ask(ctx, &query, key),
-        None => keeps_expired(ctx).then_some(Outcome::ExpiredKept),
+        None => keeps_expired(ctx, imports).then_some(Outcome::ExpiredKept),
     };
     with(|module| {
         // A key that the server removes by itself is nobody's write, unless a command made it expire (EXPIRE with a
@@ -119,14 +111,14 @@ pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server
             outcome,
         });
         if is_write {
-            module.hold(ctx, client);
+            module.hold(ctx, flags, client);
         }
         if !module.clients.unknown_readers().is_empty() && ctx.key_kind(key) == KeyKind::Stream {
             module.capture.suspect((ctx.selected_db(), key.into()));
         }
         if module.life.is_active() {
             let readers = module.clients.readers_of(ctx.selected_db(), key);
-            readers.into_iter().for_each(|reader| module.wait_for_unit(reader));
+            readers.into_iter().for_each(|reader| module.wait_in_loop(reader, Reason::Blocking));
         }
     });
     ask_for_unit_end(ctx);
@@ -151,8 +143,8 @@ fn note_expiring_fields(ctx: Ctx<'_>, kind: EventKind, key: &[u8]) {
 
 /// Whether the server keeps keys that have expired and takes them for missing, which the replay does not: in
 /// `import-mode`, and while CLIENT PAUSE keeps it from deleting any.
-fn keeps_expired(ctx: Ctx<'_>) -> bool {
-    ctx.writes_are_paused() || with(|module| module.imports) == Some(true)
+fn keeps_expired(ctx: Ctx<'_>, imports: bool) -> bool {
+    imports || ctx.writes_are_paused()
 }
 
 /// An event that tells of no change of its own: a key was looked for and is not there, or the key of the next event is
@@ -172,18 +164,13 @@ pub fn command_done(ctx: Ctx<'_>, result: &CommandResult<'_>) {
         let done = Done { changed, failed, db: module.info_of(ctx, client).map(|info| info.db) };
         let unseen = module.capture.command_done(client, &result.args(), done, ctx.unit_time_us() / 1000);
         if unseen {
-            module.wait_for_unit(client);
+            module.wait_in_loop(client, Reason::Transaction);
         }
         unseen
     });
     if unseen == Some(true) {
         ask_for_unit_end(ctx);
     }
-}
-
-/// The module's own event, raised to hold the reply of its own command.
-pub fn private_event(ctx: Ctx<'_>) {
-    with(|module| module.hold(ctx, ctx.client_id()));
 }
 
 /// A key was loaded from an RDB file.
@@ -197,14 +184,18 @@ pub fn key_loaded(ctx: Ctx<'_>, key: &[u8]) {
 pub fn unit_end(ctx: Ctx<'_>) {
     // Another module may have asked for its own work at the unit's end, after this was asked for: that belongs to the
     // unit. Asked for again, this stands behind it.
-    let early = with(|module| module.other_modules && !std::mem::replace(&mut module.unit_end_repeated, true));
+    let early = with(|module| {
+        let early = module.server.other_modules && module.unit_end != UnitEnd::AskedAgain;
+        module.unit_end = if early { UnitEnd::AskedAgain } else { UnitEnd::NotAsked };
+        early
+    });
     if early == Some(true) && ctx.ask_for_unit_end() {
         return;
     }
     let has_run = settle_unseen(ctx);
     let ends = with(|module| {
-        (module.unit_end_repeated, module.unit_end_asked) = (false, false);
-        !module.unit_end_deferred && (has_run || !module.capture.puts_end_off())
+        module.unit_end = UnitEnd::NotAsked;
+        !module.running.ends_late() && (has_run || !module.capture.puts_end_off())
     });
     if ends == Some(true) {
         finish_unit(ctx);
@@ -235,13 +226,13 @@ fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, i64)) {
             return false;
         }
         record(module, now_ms);
-        match &mut module.frame {
-            Some(frame) => frame.changed = true,
-            None if module.unit_holds.is_empty() => module.wait_for_unit(module.top_client),
-            None => {}
+        match module.running.wrapped() {
+            Some(wrapped) => wrapped.changed = true,
+            None if module.replies.any_held() => {}
+            None => module.wait_unheld(ctx),
         }
         let readers = module.clients.readers();
-        readers.into_iter().for_each(|reader| module.wait_for_unit(reader));
+        readers.into_iter().for_each(|reader| module.wait_in_loop(reader, Reason::Blocking));
         true
     });
     if recorded == Some(true) {
@@ -257,11 +248,13 @@ pub fn loading(ctx: Ctx<'_>, phase: LoadingPhase) {
 
 /// A module was loaded or unloaded.
 pub fn modules_changed(ctx: Ctx<'_>) {
-    let (other_modules, commands) = (server::has_other_modules(ctx), server::commands(ctx));
+    let (other_modules, commands) = (server::has_other_modules(ctx), Commands::ask(ctx));
     with(|module| {
-        module.other_modules = other_modules;
+        module.server.other_modules = other_modules;
         // That there are any was made sure of at load.
-        module.commands = commands.unwrap_or_else(|_| std::mem::take(&mut module.commands));
+        if let Ok(commands) = commands {
+            module.server.commands = commands;
+        }
     });
 }
 
@@ -275,10 +268,7 @@ pub fn client_came(client: u64) {
 /// A client has gone.
 pub fn client_gone(client: u64) {
     with(|module| {
-        if module.top_client == client && !matches!(module.announced, Announced::Opaque) {
-            module.announced = Announced::Nothing;
-        }
-        module.unit_waiters.remove(&client);
+        module.running.client_gone(client);
         module.capture.client_gone(client);
         module.clients.remove(client);
     });
@@ -287,8 +277,14 @@ pub fn client_gone(client: u64) {
 /// The event loop is about to send replies and to sleep.
 pub fn before_sleep(ctx: Ctx<'_>) {
     // What the iteration's commands did is seen before anything else runs.
-    finish_commands(ctx);
-    finish_resumed(ctx);
+    let is_quiet = with(|module| {
+        module.running.db = None;
+        module.is_quiet()
+    });
+    if is_quiet == Some(false) {
+        finish_commands(ctx);
+        finish_resumed(ctx);
+    }
     if scripts::run_waiting(ctx) {
         finish_commands(ctx);
     }
@@ -303,8 +299,8 @@ pub fn before_sleep(ctx: Ctx<'_>) {
             module.dirty.clean_up_to(durable);
             module.clients.iteration_ended(durable);
         }
-        module.without_output.clear();
-        module.iteration_waits_for.take()
+        module.iteration.without_output.clear();
+        module.iteration.waits_for.take()
     });
     if let Some(Some(lsn)) = wait {
         wait_now(ctx, lsn);
@@ -327,7 +323,9 @@ fn finish_resumed(ctx: Ctx<'_>) {
         let clients = &module.clients;
         let is_blocked = |client| clients.contains(client) && client_info(client).is_some_and(|info| info.blocked);
         module.capture.resumed(now_ms, is_blocked);
-        module.unit_waits |= module.capture.has_unit();
+        if module.capture.has_unit() {
+            module.wait_in_loop(module.running.client, Reason::ClientPause);
+        }
     });
     finish_unit(ctx);
 }

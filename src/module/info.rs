@@ -1,5 +1,6 @@
 //! INFO wbl and WBL.STATUS: the same fields.
 
+use crate::core::ack::Reason;
 use crate::ffi::{Ctx, InfoWriter};
 use crate::module::config::{Setting, value};
 use crate::module::{Module, server, with};
@@ -48,7 +49,9 @@ impl Module {
         let statistics = log.map(|log| log.statistics());
         let counter = |read: fn(&crate::log::Statistics) -> u64| number(statistics.map_or(0, read));
         let report = self.recovered.unwrap_or_default();
-        vec![
+        let waits = Reason::ALL.iter().zip(self.counters.waits).map(|(reason, count)| (reason.field(), number(count)));
+        let waits: Vec<_> = waits.collect();
+        let mut fields = vec![
             ("state", Value::Text(self.life.state().name().into())),
             ("enabled", number(u64::from(value(Setting::Enabled) != 0))),
             ("read_blocked_count", number(self.counters.reads_blocked)),
@@ -83,6 +86,8 @@ impl Module {
             ("recovery_errors", number(report.errors)),
             ("recovery_total_bytes", number(report.total_bytes)),
             ("recovery_done_bytes", number(report.done_bytes)),
-        ]
+        ];
+        fields.extend(waits);
+        fields
     }
 }

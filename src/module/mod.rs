@@ -6,30 +6,37 @@
 
 mod announce;
 mod arguments;
-pub mod blocking;
+mod blocking;
+mod callbacks;
 mod census;
 mod cluster;
-pub mod commands;
-pub mod config;
+mod commands;
+mod config;
 mod deferred;
 mod demands;
-pub mod errors;
+mod errors;
+mod facts;
+mod frame;
 mod gate;
-pub mod hooks;
-pub mod info;
-pub mod life;
+mod hooks;
+mod images;
+mod info;
+mod known;
+mod life;
 mod names;
 mod notify;
 mod points;
 mod questions;
+mod queueing;
 mod read_ahead;
-pub mod recovery;
+mod recovery;
 mod refusal;
 mod release;
 mod replay;
 mod role;
 mod running;
 mod scripts;
+mod seal;
 mod second_server;
 mod server;
 mod settle;
@@ -38,32 +45,24 @@ mod streams;
 mod units;
 mod unknown;
 mod waiting;
+mod waits;
 mod wrap;
+mod wrappers;
 
+use crate::core::ack::Reason;
 use crate::core::capture::Capture;
 use crate::core::client::Clients;
 use crate::core::dirty::DirtyKeys;
+use crate::core::execution::{Replies, Running, UnitEnd};
+use crate::core::hash::Set;
 use crate::core::notices::Notices;
 use crate::core::unit::Batch;
 use crate::ffi::{Held, Level, log};
 use crate::log::Lsn;
 use life::{Bases, Life, State};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Mutex, TryLockError};
-
-/// A reply that waits at the end of the running unit.
-struct UnitHold {
-    client: u64,
-    held: Held,
-}
-
-/// A command that the module runs for a client, whose reply it holds itself.
-#[derive(Debug, Default)]
-struct Frame {
-    /// The command has changed data.
-    changed: bool,
-}
 
 /// Counters for INFO.
 #[derive(Debug, Default)]
@@ -71,12 +70,34 @@ struct Counters {
     writes_blocked: u64,
     reads_blocked: u64,
     inline_waits: u64,
+    /// Replies that the loop waited with, by the place of the reason in [`Reason::ALL`].
+    waits: [u64; Reason::ALL.len()],
     state_images: u64,
     units: u64,
     wrapped: u64,
     scripts: u64,
     unknown_commands: u64,
     notices_lost: u64,
+}
+
+/// The iteration of the event loop.
+#[derive(Debug, Default)]
+struct Iteration {
+    /// Before replies are sent, this must be durable.
+    waits_for: Option<Lsn>,
+    /// Clients seen to have no output that waits for the socket.
+    without_output: Set<u64>,
+    /// The main thread waits for a RESUME, and lets other clients in meanwhile.
+    lets_others_in: bool,
+}
+
+/// What a pause of writes (CLIENT PAUSE, a failover) leaves behind.
+#[derive(Debug, Default)]
+struct Pause {
+    /// When one was seen last; milliseconds since the Unix epoch.
+    seen_ms: i64,
+    /// A command has come that it may have made wait, and that may not have run yet.
+    postponed: bool,
 }
 
 /// The module's state.
@@ -87,65 +108,28 @@ pub(crate) struct Module {
     batch: Batch,
     dirty: DirtyKeys,
     notices: Notices,
-    /// Who gets its reply when the running unit is durable.
-    unit_holds: Vec<UnitHold>,
-    /// The command that the module runs now.
-    frame: Option<Frame>,
-    /// The newest change that the running unit's reply may show, for a reply that could not be held.
-    unit_reads: Option<Lsn>,
-    /// What the command announced last does, if it runs.
-    announced: settle::Announced,
+    /// What runs.
+    running: Running,
+    /// The replies that wait for the end of the running unit.
+    replies: Replies<Held>,
+    unit_end: UnitEnd,
+    iteration: Iteration,
     /// Scripts that wait for the end of the iteration.
     scripts: VecDeque<scripts::Script>,
     /// Clients of blocking commands that the module runs.
     blocked: HashMap<u64, blocking::Blocked>,
-    /// The unit has a reply that could not be held: the loop waits for it before replies are sent.
-    unit_waits: bool,
-    /// The clients that such replies go to.
-    unit_waiters: HashSet<u64>,
-    unit_end_asked: bool,
-    /// Other modules are loaded, and may do work of their own at the end of a unit.
-    other_modules: bool,
-    /// The end of the unit was told, and asked for again.
-    unit_end_repeated: bool,
-    /// Before replies are sent, this must be durable.
-    iteration_waits_for: Option<Lsn>,
     /// The connected clients; others are scripts' and modules' own.
     clients: Clients,
-    /// When a pause of writes was seen last; milliseconds since the Unix epoch.
-    pause_seen_ms: i64,
-    /// A command has come that it may have made wait, and that may not have run yet.
-    postponed: bool,
-    /// The server can tell when each command has run, as far as is known.
-    tells_results: bool,
-    /// It tells so now: an EXEC runs.
-    results_watched: bool,
-    /// The main thread waits for a RESUME, and lets other clients in meanwhile.
-    waits_for_resume: bool,
-    /// The unit's end is told too early for what must be asked then: it is taken up before the next command.
-    unit_end_deferred: bool,
-    /// The connected client whose command was announced last.
-    top_client: u64,
-    /// Clients seen in this iteration to have no output that waits for the socket.
-    without_output: HashSet<u64>,
-    /// Replies can be sent by other threads at any time.
-    io_threads: bool,
-    /// The server keeps expired keys, and takes them for missing (`import-mode`).
-    imports: bool,
+    pause: Pause,
+    server: server::Facts,
     /// WBL.DEBUG PAUSE.
     paused: bool,
-    /// What commands are, by lower-case name; filled from the server's own table at load.
-    commands: HashMap<Vec<u8>, server::Known>,
-    /// Names of writes that the table does not know, told of in the server's log.
-    unknown_names: HashSet<Vec<u8>>,
-    /// The database that a script's commands run in, as far as its SELECTs were seen.
-    script_db: Option<u32>,
-    /// The last SELECT of a script inside EXEC, and how many scripts had run before that one.
-    script_select: Option<(u64, u32)>,
     bases: Bases,
     counters: Counters,
     recovered: Option<replay::Report>,
 }
+
+pub(crate) use callbacks::Callbacks;
 
 static MODULE: Mutex<Option<Module>> = Mutex::new(None);
 

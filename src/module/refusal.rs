@@ -6,7 +6,7 @@
 
 use crate::core::capture::Class;
 use crate::ffi::{Ctx, Filter};
-use crate::module::announce::Verdict;
+use crate::module::announce::{Rewrite, Verdict};
 use crate::module::{Module, errors, server, with};
 use std::ffi::CStr;
 
@@ -16,14 +16,15 @@ pub(super) const REFUSED: &CStr = c"wbl.refused";
 impl Module {
     /// Writes may not run. What was queued by a MULTI before has passed the filter, so that its EXEC is refused.
     pub(super) fn announce_without_log(&mut self, filter: &Filter) -> Verdict {
-        let known = self.known(filter.arg(0), filter.arg(1));
+        let known = self.server.commands.known(filter.arg(0), filter.arg(1));
         match known.class {
             Class::Exec | Class::EndMulti => {
                 let client = self.clients.get_mut(filter.client_id());
                 let has_queue = client.is_some_and(|client| std::mem::take(&mut client.has_unseen_queue));
-                Verdict { refuse: has_queue && known.class == Class::Exec, ..Verdict::PASS }
+                let refuses = has_queue && known.class == Class::Exec;
+                Verdict::rewrite(if refuses { Rewrite::Refuse } else { Rewrite::None })
             }
-            _ if known.writes => Verdict::wrap(REFUSED),
+            _ if known.writes => Verdict::rewrite(Rewrite::Wrap(REFUSED)),
             _ => Verdict::PASS,
         }
     }

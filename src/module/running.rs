@@ -2,14 +2,14 @@
 
 use crate::core::capture::Class;
 use crate::core::deadlines::timeout_ms;
+use crate::core::execution::{IfRun, What};
 use crate::core::leaf::ClientId;
 use crate::core::reads::Reads;
-use crate::core::table::{CommandSpec, Rule};
+use crate::core::table::{Blocks, CommandSpec, Quirk, Rule, Shows};
 use crate::ffi::{Ctx, Filter};
 use crate::module::announce::Verdict;
 use crate::module::arguments::{is_failing_bitfield, key_positions, read_blocks, selected_db};
-use crate::module::server::Known;
-use crate::module::settle::Announced;
+use crate::module::known::Known;
 use crate::module::{Module, server};
 
 impl Module {
@@ -27,14 +27,13 @@ impl Module {
             Class::Opaque => {
                 self.capture.command(client, Class::Opaque, None, none());
                 if top.is_none() {
-                    self.announce_select(ctx, filter);
-                } else if let Some(info) = self.info_of(ctx, client) {
-                    self.script_db = Some(info.db);
+                    self.announce_select(ctx, filter, known);
                 }
                 // What another module's command reads, or a script's, is noted while it runs.
-                let watch_unit = top.is_some() && !filter.arg(0).eq_ignore_ascii_case(b"select");
+                let watch_unit = top.is_some() && known.row.quirk != Quirk::Selects;
                 if watch_unit {
-                    self.announced = Announced::Opaque;
+                    self.running.db = self.info_of(ctx, client).map(|info| info.db);
+                    self.running.what = What::Opaque;
                 }
                 Verdict { may_yield: true, watch_unit, ..Verdict::PASS }
             }
@@ -44,7 +43,7 @@ impl Module {
             }
             Class::Write(spec) => self.announce_write(ctx, filter, client, spec, top),
             class => {
-                if known.stream_reader && top.is_some() && read_blocks(filter) {
+                if known.row.blocks == Blocks::WithOption && top.is_some() && read_blocks(filter) {
                     self.announce_stream_reader(ctx, filter, client);
                 }
                 self.capture.command(client, class, None, none());
@@ -56,23 +55,25 @@ impl Module {
     }
 
     /// A SELECT of a script or of another module.
-    fn announce_select(&mut self, ctx: Ctx<'_>, filter: &Filter) {
-        let Some(db) = selected_db(ctx, filter) else { return };
-        self.script_db = Some(db);
-        if ctx.flags().in_exec() {
-            self.script_select = server::scripts_run(ctx).map(|before| (before, db));
+    fn announce_select(&mut self, ctx: Ctx<'_>, filter: &Filter, known: Known) {
+        let Some(db) = selected_db(ctx, filter, known) else { return };
+        self.running.db = Some(db);
+        if let What::Exec(exec) = &mut self.running.what {
+            exec.select = server::scripts_run(ctx).map(|before| (before, db));
         }
     }
 
     /// The database that the running script's next command runs in.
     fn db_of_script(&self, ctx: Ctx<'_>) -> Option<u32> {
         if !ctx.flags().in_exec() {
-            return self.script_db;
+            return self.running.db;
         }
+        // Of an EXEC that the server made wait nothing is known.
+        let What::Exec(exec) = &self.running.what else { return None };
         // Nothing tells where a script of an EXEC begins, but each that has ended is counted.
-        match self.script_select {
+        match exec.select {
             Some((before, db)) if server::scripts_run(ctx) == Some(before) => Some(db),
-            _ => self.info_of(ctx, self.top_client).map(|info| info.db),
+            _ => self.info_of(ctx, self.running.client).map(|info| info.db),
         }
     }
 
@@ -85,7 +86,7 @@ impl Module {
         top: Option<ClientId>,
     ) -> Verdict {
         // COPY and MOVE name another database, so that their events do not tell their own.
-        let names_db = spec.rule == Rule::Copy || spec.name == "move";
+        let names_db = spec.shows == Shows::TwoDatabases;
         let db = match spec {
             _ if names_db && ctx.flags().in_script() => self.db_of_script(ctx),
             _ if names_db || spec.is_silent() || spec.is_wrapped() => self.info_of(ctx, client).map(|info| info.db),
@@ -95,21 +96,21 @@ impl Module {
         self.note_unknown(ctx, filter, Class::Write(spec));
         let is_seen = !spec.is_silent() || spec.rule == Rule::ByServerEvent;
         if is_seen && !is_failing_bitfield(filter, spec) {
-            if spec.blocks && top.is_some() {
+            if spec.may_block() && top.is_some() {
                 let args: Vec<&[u8]> = (0..filter.len()).map(|index| filter.arg(index)).collect();
-                let timeout = timeout_ms(spec.name, &args);
+                let timeout = timeout_ms(spec.blocks, &args);
                 let deadline_ms = timeout.map(|timeout| (ctx.unit_time_us() / 1000).saturating_add(timeout));
-                self.announced = Announced::Blocking { deadline_ms, streams: Vec::new() };
+                self.running.what = What::Command(IfRun::Blocking { deadline_ms, streams: Vec::new() });
             }
             return Verdict::PASS;
         }
         // It may change data though no event tells of it.
         if top.is_some() {
             let runs_before = if spec.is_unknown() { None } else { server::runs_of(ctx, spec.name) };
-            self.announced = Announced::Unseen { name: spec.name, runs_before };
+            self.running.what = What::Command(IfRun::Unseen { name: spec.name, runs_before });
         } else {
             self.capture.unseen_inside(ctx.unit_time_us() / 1000);
-            self.wait_for_unit(self.top_client);
+            self.wait_unheld(ctx);
         }
         Verdict::WATCH
     }
@@ -120,6 +121,6 @@ impl Module {
         let Some(info) = self.info_of(ctx, client) else { return };
         let streams = key_positions(ctx, filter, Reads::Movable);
         let streams = streams.into_iter().map(|index| (info.db, filter.arg(index).into())).collect();
-        self.announced = Announced::Blocking { deadline_ms: None, streams };
+        self.running.what = What::Command(IfRun::Blocking { deadline_ms: None, streams });
     }
 }

@@ -7,10 +7,13 @@
 
 use crate::core::capture::Class;
 use crate::core::reads::Reads;
+use crate::core::table::Shows;
 use crate::ffi::{CallMode, Ctx, Held};
-use crate::module::server::Known;
-use crate::module::units::{finish_unit, wait_before_yield};
-use crate::module::{Frame, UnitHold, cluster, errors, with, wrap};
+use crate::module::frame::{Frame, Outcome};
+use crate::module::known::Known;
+use crate::module::units::finish_unit;
+use crate::module::waits::wait_before_yield;
+use crate::module::{cluster, errors, with, wrap};
 
 /// A script that waits for the end of the iteration.
 pub(crate) struct Script {
@@ -61,15 +64,15 @@ pub(super) fn run_waiting(ctx: Ctx<'_>) -> bool {
 fn run(ctx: Ctx<'_>, script: Script) {
     let Script { client, mut held, command, db, resp3 } = script;
     finish_unit(ctx);
-    let library = with(|module| {
+    let entered = with(|module| {
         module.counters.scripts += 1;
         module.capture.command(client, Class::Opaque, None, std::iter::empty());
-        module.script_db = Some(db);
-        module.top_client = client;
-        module.unit_reads = None;
-        module.frame = module.life.logs().then(Frame::default);
-        module.undurable(module.dirty.functions_change())
+        let name = command.first().map(Vec::as_slice).unwrap_or_default();
+        let shows_library = module.server.commands.known(name, b"").row.shows == Shows::FunctionCall;
+        let library = if shows_library { module.dirty.functions_change() } else { None };
+        (Frame::enter(module, client, db), library)
     });
+    let (frame, library) = entered.unwrap_or_default();
     let answer = ctx.as_user_of(client, db, |ctx| {
         let (name, args) = command.split_first()?;
         ctx.call(CallMode::AsUser { resp3 }, &String::from_utf8_lossy(name), args.iter().map(Vec::as_slice))
@@ -85,15 +88,8 @@ fn run(ctx: Ctx<'_>, script: Script) {
             ctx.close_client(client);
         }
     }
-    let shows_library = command.first().is_some_and(|name| name.to_ascii_lowercase().starts_with(b"fcall"));
-    with(|module| {
-        let (changed, read) = module.leave_frame().unwrap_or_default();
-        if changed {
-            module.unit_holds.push(UnitHold { client, held });
-            return;
-        }
-        let shown = if shows_library { read.max(library.flatten()) } else { read };
-        module.release_when_durable(UnitHold { client, held }, shown);
-    });
+    let outcome = frame.map(Frame::leave).unwrap_or_default();
+    let outcome = Outcome { shown: outcome.shown.max(library), ..outcome };
+    with(|module| module.hold_for(client, held, outcome));
     finish_unit(ctx);
 }

@@ -1,18 +1,55 @@
 //! Questions to the server.
 
-use crate::core::capture::Class;
-use crate::core::reads::Reads;
-use crate::core::table;
-use crate::ffi::{ClientInfo, Ctx, Reply, ReplyKind, ServerInfo, server_version};
+use crate::core::table::{self, Shows};
+use crate::ffi::{ClientInfo, Ctx, ServerInfo, server_version};
 use crate::module::census::Listed;
+use crate::module::known::{Commands, OWN_COMMANDS, lacking};
 use crate::rdb;
-use std::collections::HashMap;
 
 /// The first server whose hash fields can expire.
 pub(super) const FIELD_EXPIRY_SINCE: u32 = 0x0009_0000;
 
-/// How the module's own commands begin.
-const OWN_COMMANDS: &str = "wbl.";
+/// What is known of the server.
+#[derive(Debug)]
+pub(super) struct Facts {
+    /// Other modules are loaded, and may do work of their own at the end of a unit.
+    pub(super) other_modules: bool,
+    /// Replies can be sent by other threads at any time.
+    pub(super) io_threads: bool,
+    /// It keeps expired keys, and takes them for missing (`import-mode`).
+    pub(super) imports: bool,
+    /// Whether it reports each command that has run.
+    pub(super) reports: Reports,
+    /// Its commands.
+    pub(super) commands: Commands,
+}
+
+/// Whether the server reports each command that has run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reports {
+    /// It cannot.
+    Never,
+    /// It can, as far as is known.
+    WhenAsked,
+    /// It does now: an EXEC runs.
+    Now,
+}
+
+impl Facts {
+    /// Asks the server.
+    ///
+    /// # Errors
+    /// A command that the module needs is missing.
+    pub(super) fn ask(ctx: Ctx<'_>) -> Result<Facts, String> {
+        Ok(Facts {
+            other_modules: has_other_modules(ctx),
+            io_threads: has_io_threads(ctx),
+            imports: imports(ctx),
+            reports: Reports::WhenAsked,
+            commands: Commands::ask(ctx)?,
+        })
+    }
+}
 
 /// Whether the server holds any key or function. Where it does not say, it may.
 pub(super) fn has_data(ctx: Ctx<'_>) -> bool {
@@ -191,10 +228,7 @@ fn listed_field(ctx: Ctx<'_>, client: u64, name: &str) -> Option<String> {
 /// How often the server has run a command of this name (`container|subcommand`), from clients, scripts and modules;
 /// `None` where it does not say.
 pub(super) fn runs_of(ctx: Ctx<'_>, name: &str) -> Option<u64> {
-    let statistics = ServerInfo::read(ctx, "commandstats")?;
-    // A command that has never run is not listed.
-    let Some(line) = statistics.text(&format!("cmdstat_{name}")) else { return Some(0) };
-    line.strip_prefix("calls=")?.split(',').next()?.parse().ok()
+    calls_of(&ServerInfo::read(ctx, "commandstats")?, name)
 }
 
 /// How CLIENT LIST shows a client with a write handler.
@@ -233,146 +267,12 @@ pub(super) fn has_own_aof(ctx: Ctx<'_>) -> bool {
 /// How many scripts and functions have run, not counting one that runs now; `None` when the server does not say.
 pub(super) fn scripts_run(ctx: Ctx<'_>) -> Option<u64> {
     let info = ServerInfo::read(ctx, "commandstats")?;
-    let calls = |name: &&str| {
-        let Some(text) = info.text(&format!("cmdstat_{name}")) else { return Some(0) };
-        text.strip_prefix("calls=")?.split(',').next()?.parse::<u64>().ok()
-    };
-    SCRIPT_COMMANDS.iter().map(calls).sum()
+    let scripts = table::COMMANDS.iter().filter(|row| matches!(row.shows, Shows::Script | Shows::FunctionCall));
+    scripts.map(|row| calls_of(&info, row.name)).sum()
 }
 
-/// Commands that run scripts and functions.
-const SCRIPT_COMMANDS: [&str; 6] = ["eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro"];
-
-/// What is known of one of the server's commands.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Known {
-    /// What it is for capture.
-    pub(super) class: Class,
-    /// What its reply shows.
-    pub(super) reads: Reads,
-    /// It may wait for a stream to change (XREAD).
-    pub(super) stream_reader: bool,
-    /// The number of arguments, with the name; at least so many when negative; 0 when not known.
-    pub(super) arity: i64,
-    /// The server marks it as a write.
-    pub(super) writes: bool,
-}
-
-impl Known {
-    /// A command that COMMAND did not tell of.
-    pub(super) const UNKNOWN: Known =
-        Known { class: Class::Opaque, reads: Reads::Nothing, stream_reader: false, arity: 0, writes: false };
-    /// A command that neither shows nor changes data.
-    pub(super) const HARMLESS: Known =
-        Known { class: Class::ReadOnly, reads: Reads::Nothing, stream_reader: false, arity: 0, writes: false };
-
-    /// Whether the server refuses it with so many arguments, its name among them.
-    pub(super) fn refuses(self, len: usize) -> bool {
-        let len = i64::try_from(len).unwrap_or(i64::MAX);
-        self.arity > 0 && len != self.arity || len < -self.arity
-    }
-
-    /// Whether COMMAND did not tell of it.
-    pub(super) fn is_unknown(self) -> bool {
-        self.class == Class::Opaque && self.arity == 0
-    }
-}
-
-/// What the module cannot work without: it reads and restores images of keys, knows clients, and knows what commands
-/// are.
-const NEEDED: [&str; 3] = ["dump", "restore", "client"];
-/// The same where hash fields expire.
-const NEEDED_WITH_FIELD_EXPIRY: [&str; 1] = ["hpexpireat"];
-/// Commands that make a field of a hash expire.
-const FIELD_EXPIRIES: [&str; 6] = ["hexpire", "hexpireat", "hgetex", "hpexpire", "hpexpireat", "hsetex"];
-/// The same in a cluster.
-const NEEDED_IN_CLUSTER: [&str; 2] = ["cluster", "module"];
-
-/// What each of the server's commands is, by its own name in lower case: the module's table where it knows the command,
-/// the server's flags elsewhere.
-///
-/// # Errors
-/// A command that the module needs is missing.
-pub(super) fn commands(ctx: Ctx<'_>) -> Result<HashMap<Vec<u8>, Known>, String> {
-    let mut commands = HashMap::new();
-    let none: [&[u8]; 0] = [];
-    let list = ctx.own().ask("COMMAND", none).ok_or_else(|| lacking("command"))?;
-    (0..list.len()).filter_map(|index| list.element(index)).for_each(|entry| add_command(&mut commands, &entry));
-    let has = |name: &str| commands.contains_key(name.as_bytes());
-    let expires_fields = FIELD_EXPIRIES.iter().any(|name| has(name));
-    let with_field_expiry = NEEDED_WITH_FIELD_EXPIRY.iter().filter(|_| expires_fields);
-    let in_cluster = NEEDED_IN_CLUSTER.iter().filter(|_| ctx.flags().in_cluster());
-    if let Some(name) = NEEDED.iter().chain(with_field_expiry).chain(in_cluster).find(|name| !has(name)) {
-        return Err(lacking(name));
-    }
-    // What cannot be logged as what it did, as the server has no command for that, is logged as what came of it.
-    let can_log = |spec: &table::CommandSpec| {
-        let with_fields = spec.logged_with_fields_as().iter().filter(|_| expires_fields);
-        spec.logged_as().iter().chain(with_fields).all(|name| has(name))
-    };
-    let classes: Vec<_> = table::COMMANDS
-        .iter()
-        .map(|spec| (spec.name, Class::Write(if can_log(spec) { spec } else { spec.as_unknown() })))
-        .collect();
-    for (name, class) in classes {
-        if let Some(known) = commands.get_mut(name.as_bytes()) {
-            known.class = class;
-        }
-    }
-    for (name, class) in [
-        ("multi", Class::Multi),
-        ("exec", Class::Exec),
-        ("discard", Class::EndMulti),
-        ("reset", Class::EndMulti),
-        ("watch", Class::Watch),
-        ("unwatch", Class::Unwatch),
-        ("select", Class::Opaque),
-        ("debug", Class::Opaque),
-    ] {
-        commands.entry(name.as_bytes().to_vec()).or_insert(Known::UNKNOWN).class = class;
-    }
-    Ok(commands)
-}
-
-fn lacking(name: &str) -> String {
-    format!(
-        "the server has no command {}, which the module needs; is it disabled by rename-command?",
-        name.to_ascii_uppercase()
-    )
-}
-
-/// Adds an entry of COMMAND's reply (name, arity, flags, first key, last key, step, ..., subcommands last) and its
-/// subcommands.
-fn add_command(commands: &mut HashMap<Vec<u8>, Known>, entry: &Reply<'_>) {
-    let (Some(name), Some(flags)) = (entry.element(0), entry.element(2)) else { return };
-    let has_flag =
-        |wanted: &[u8]| (0..flags.len()).filter_map(|index| flags.element(index)).any(|flag| flag.bytes() == wanted);
-    let number = |index| entry.element(index).map_or(0, |number| number.integer());
-    let lower = String::from_utf8_lossy(name.bytes()).to_ascii_lowercase();
-    let movable = has_flag(b"movablekeys");
-    let own = lower.starts_with(OWN_COMMANDS);
-    // Commands with neither flag change no data by themselves (PUBLISH, CLIENT...), but for scripts, functions and what
-    // modules bring.
-    let opaque = !own && (has_flag(b"module") || movable && !has_flag(b"readonly") || has_flag(b"write"));
-    let subcommands = entry.element(9).filter(|list| list.kind() == ReplyKind::Array && !list.is_empty());
-    let class = match (&subcommands, opaque) {
-        (Some(_), _) => Class::Container,
-        (None, true) if has_flag(b"write") && !has_flag(b"module") => {
-            let spec = if has_flag(b"blocking") { &table::UNKNOWN_BLOCKING } else { &table::UNKNOWN };
-            Class::Write(spec)
-        }
-        (None, true) => Class::Opaque,
-        (None, false) => Class::ReadOnly,
-    };
-    let reads = if own { Reads::Nothing } else { Reads::of(&lower, number(3), number(4), number(5), movable) };
-    let stream_reader = lower == "xread";
-    commands.insert(
-        lower.into_bytes(),
-        Known { class, reads, stream_reader, arity: number(1), writes: has_flag(b"write") },
-    );
-    if let Some(subcommands) = subcommands {
-        (0..subcommands.len())
-            .filter_map(|index| subcommands.element(index))
-            .for_each(|entry| add_command(commands, &entry));
-    }
+fn calls_of(statistics: &ServerInfo, name: &str) -> Option<u64> {
+    // A command that has never run is not listed.
+    let Some(line) = statistics.text(&format!("cmdstat_{name}")) else { return Some(0) };
+    line.strip_prefix("calls=")?.split(',').next()?.parse().ok()
 }

@@ -1,34 +1,19 @@
 //! Announced is not executed: the filter sees commands before the server has accepted them, and what it refuses (no
 //! password, no rights, wrong arguments, no memory, another node's slot) must have no effect here.
 //!
-//! Most effects follow from events, which only commands that run raise. The others wait in [`Announced`] and are
-//! applied when the command has been seen to run: at the end of its unit, before the next command, or at the end of the
+//! Most effects follow from events, which only commands that run raise. The others wait in what runs
+//! ([`IfRun`]) and are applied
+//! when the command has been seen to run: at the end of its unit, before the next command, or at the end of the
 //! iteration, whichever comes first. Of a command that was refused nothing is left by then.
 
 use crate::core::dirty::DbKey;
+use crate::core::execution::{Exec, IfRun, UnitEnd, What};
 use crate::core::leaf::ClientId;
+use crate::core::table;
 use crate::ffi::Ctx;
-use crate::module::units::{ask_for_unit_end, finish_unit, now_ms};
+use crate::module::units::{ask_for_unit_end, finish_unit};
+use crate::module::waits::now_ms;
 use crate::module::{Module, commands, server, with};
-
-/// What the command announced last does, if it runs, that no event shows.
-#[derive(Debug, Default)]
-pub(super) enum Announced {
-    /// Nothing more.
-    #[default]
-    Nothing,
-    /// A script, a function or another module's command: what comes while it runs belongs to it.
-    Opaque,
-    /// A write of whose effect no event tells, and how often the server had run such commands before, where it says so.
-    Unseen { name: &'static str, runs_before: Option<u64> },
-    /// An EXEC with such writes in its queue.
-    UnseenExec { runs_before: Option<u64> },
-    /// A command that the server may make wait: until when, in milliseconds since the Unix epoch, and the streams that
-    /// it reads.
-    Blocking { deadline_ms: Option<i64>, streams: Vec<DbKey> },
-    /// A WATCH of these keys.
-    Watch(Vec<DbKey>),
-}
 
 /// Whether what comes through the filter under this client's id belongs to something that runs: the script or module's
 /// command that was announced last, or the work of another module at the end of a unit.
@@ -38,35 +23,37 @@ pub(super) enum Announced {
 pub(super) fn belongs_to_running(ctx: Ctx<'_>, client: ClientId) -> bool {
     let may = with(|module| {
         let shares_id = || module.clients.get(client).is_some_and(|client| client.shares_id);
-        matches!(module.announced, Announced::Opaque) || module.unit_end_asked && shares_id()
+        module.running.is_opaque() || module.unit_end != UnitEnd::NotAsked && shares_id()
     });
     if may != Some(true) {
         return false;
     }
     ask_for_unit_end(ctx);
     commands::call_for_nothing(ctx);
-    with(|module| module.unit_end_asked) == Some(true)
+    with(|module| module.unit_end != UnitEnd::NotAsked) == Some(true)
 }
 
 /// The command announced last has run by now, or never will: applies what it did.
 pub(super) fn settle(ctx: Ctx<'_>) {
-    if with(|module| matches!(module.announced, Announced::Nothing)) != Some(false) {
+    if with(|module| module.running.is_settled()) != Some(false) {
         return;
     }
     if settle_unseen(ctx) {
         finish_unit(ctx);
     }
     with(|module| {
-        let client = module.top_client;
-        match std::mem::take(&mut module.announced) {
+        let client = module.running.client;
+        match module.running.settle() {
             // A module's command that has blocked its client, whose id the server gives to others from then on.
-            Announced::Opaque if module.is_blocked(ctx, client) => {
-                module.note_shared_id(client);
+            What::Opaque if module.is_blocked(ctx, client) => module.note_shared_id(client),
+            What::Command(IfRun::Unseen { .. }) => module.capture.not_blocked(client),
+            What::Exec(Exec { unseen: Some(_), .. }) if !module.is_blocked(ctx, client) => {
+                module.capture.stop_stepping();
             }
-            Announced::Unseen { .. } => module.capture.not_blocked(client),
-            Announced::UnseenExec { .. } if !module.is_blocked(ctx, client) => module.capture.stop_stepping(),
-            Announced::Blocking { deadline_ms, streams } => module.settle_blocking(ctx, deadline_ms, streams),
-            Announced::Watch(keys) if server::watches_keys(ctx, client) => {
+            What::Command(IfRun::Blocking { deadline_ms, streams }) => {
+                module.settle_blocking(ctx, deadline_ms, streams);
+            }
+            What::Command(IfRun::Watch(keys)) if server::watches_keys(ctx, client) => {
                 if let Some(client) = module.clients.get_mut(client) {
                     keys.into_iter().for_each(|key| client.transaction.watch(key));
                 }
@@ -79,21 +66,21 @@ pub(super) fn settle(ctx: Ctx<'_>) {
 /// Applies what a write did of whose effect no event tells, if it has run. Returns whether it has.
 pub(super) fn settle_unseen(ctx: Ctx<'_>) -> bool {
     let settled = with(|module| {
-        let (name, runs_before) = match module.announced {
-            Announced::Unseen { name, runs_before } => (name, runs_before),
-            Announced::UnseenExec { runs_before } => ("exec", runs_before),
+        let (name, runs_before) = match &module.running.what {
+            What::Command(IfRun::Unseen { name, runs_before }) => (*name, *runs_before),
+            What::Exec(Exec { unseen: Some(runs_before), .. }) => (table::EXEC, *runs_before),
             _ => return false,
         };
-        let client = module.top_client;
+        let client = module.running.client;
         let blocked = module.is_blocked(ctx, client);
         if !blocked && runs_before.is_some() && server::runs_of(ctx, name) == runs_before {
             return false;
         }
-        if matches!(std::mem::take(&mut module.announced), Announced::Unseen { .. }) {
+        if matches!(module.running.settle(), What::Command(_)) {
             module.capture.unseen(blocked, ctx.unit_time_us() / 1000);
         }
         if !blocked {
-            module.wait_for_unit(client);
+            module.wait_unheld(ctx);
         }
         !blocked
     });
@@ -113,7 +100,7 @@ impl Module {
 
     /// The client of a command that the server may have made wait.
     fn settle_blocking(&mut self, ctx: Ctx<'_>, deadline_ms: Option<i64>, streams: Vec<DbKey>) {
-        let client = self.top_client;
+        let client = self.running.client;
         let blocked = self.is_blocked(ctx, client);
         // It may have waited for a moment, and its answer (nothing came) is on its way.
         if !blocked && deadline_ms.is_none_or(|deadline| deadline > now_ms()) {

@@ -1,13 +1,12 @@
 //! What replies show of changes that are not durable yet.
 
-use crate::core::ack::Why;
 use crate::core::leaf::Args;
 use crate::core::reads::{self, Reads};
 use crate::ffi::{Ctx, Filter};
 use crate::log::Lsn;
-use crate::module::release::{Waiting, release};
-use crate::module::units::now_ms;
-use crate::module::{Module, UnitHold};
+use crate::module::Module;
+use crate::module::known::Known;
+use crate::module::waits::now_ms;
 
 /// The server looks after the end of a pause now and then: all that waited for it has run when this has passed.
 const PAUSE_REMAINS_MS: i64 = 1000;
@@ -24,14 +23,14 @@ impl Module {
             }
             let Some(args) = self.capture.waiting_command(client).map(Args::slices) else { continue };
             let [name, ..] = args.as_slice() else { continue };
-            let reads = self.known(name, b"").reads;
-            let shown = self.newest_change(ctx, args.len(), || args.iter().copied(), reads, None);
+            let known = self.server.commands.known(name, b"");
+            let shown = self.newest_change(ctx, args.len(), || args.iter().copied(), known, None);
             if self.paused && shown.is_some() {
                 // While the loop waits for a RESUME nothing could keep its answer, which is written already, from being
                 // sent.
                 ctx.close_client(client);
             } else {
-                self.iteration_waits_for = self.iteration_waits_for.max(shown);
+                self.iteration.waits_for = self.iteration.waits_for.max(shown);
             }
         }
     }
@@ -39,10 +38,11 @@ impl Module {
     /// Commands that a pause (CLIENT PAUSE, a failover) made wait have passed the filter before it; what they show is
     /// not known. The loop waits.
     pub(super) fn wait_for_resumed(&mut self, ctx: Ctx<'_>) {
-        if self.postponed {
-            self.postponed = self.sees_pause(ctx) || now_ms() < self.pause_seen_ms.saturating_add(PAUSE_REMAINS_MS);
+        if self.pause.postponed {
+            self.pause.postponed =
+                self.sees_pause(ctx) || now_ms() < self.pause.seen_ms.saturating_add(PAUSE_REMAINS_MS);
             let shown = self.undurable(self.dirty.any_change().max(self.dirty.functions_change()));
-            self.iteration_waits_for = self.iteration_waits_for.max(shown);
+            self.iteration.waits_for = self.iteration.waits_for.max(shown);
         }
     }
 
@@ -50,18 +50,18 @@ impl Module {
     pub(super) fn sees_pause(&mut self, ctx: Ctx<'_>) -> bool {
         let paused = ctx.writes_are_paused();
         if paused {
-            self.pause_seen_ms = now_ms();
+            self.pause.seen_ms = now_ms();
         }
         paused
     }
 
     /// The newest change, not durable yet, that the reply to the command may show. Without a database: in any.
-    pub(super) fn newest_read(&self, ctx: Ctx<'_>, filter: &Filter, reads: Reads, db: Option<u32>) -> Option<Lsn> {
-        if self.dirty.is_empty() || reads == Reads::Nothing {
+    pub(super) fn newest_read(&self, ctx: Ctx<'_>, filter: &Filter, known: Known, db: Option<u32>) -> Option<Lsn> {
+        if self.dirty.is_empty() || known.reads == Reads::Nothing {
             return None;
         }
         let args = || (0..filter.len()).map(|index| filter.arg(index));
-        self.newest_change(ctx, filter.len(), args, reads, db)
+        self.newest_change(ctx, filter.len(), args, known, db)
     }
 
     /// The same for arguments that are not a filter's.
@@ -70,13 +70,13 @@ impl Module {
         ctx: Ctx<'_>,
         len: usize,
         args: impl Fn() -> A,
-        reads: Reads,
+        known: Known,
         db: Option<u32>,
     ) -> Option<Lsn> {
         let key = |key: &[u8]| db.map_or_else(|| self.dirty.key_anywhere(key), |db| self.dirty.key(db, key));
         let keyspace = || db.map_or_else(|| self.dirty.any_change(), |db| self.dirty.database_change(db));
         let by_pattern = |arg: &[u8]| arg.eq_ignore_ascii_case(b"BY") || arg.eq_ignore_ascii_case(b"GET");
-        let newest = match reads {
+        let newest = match known.reads {
             Reads::Nothing => None,
             Reads::Range { first, last, step } => {
                 let end = reads::range(first, last, step, len).last()?;
@@ -90,7 +90,7 @@ impl Module {
             }
             Reads::TwoDatabases => {
                 let all: Vec<&[u8]> = args().collect();
-                let (made, there) = reads::destination(&all)?;
+                let (made, there) = reads::destination(known.row.rule, &all)?;
                 let made = there.map_or_else(|| key(made), |there| self.dirty.key(there, made));
                 key(all.get(1)?).max(made)
             }
@@ -104,31 +104,5 @@ impl Module {
             Reads::Functions | Reads::Script => self.dirty.functions_change(),
         };
         self.undurable(newest)
-    }
-
-    /// The position, unless it is durable.
-    pub(super) fn undurable(&self, lsn: Option<Lsn>) -> Option<Lsn> {
-        let log = self.log()?;
-        lsn.filter(|lsn| self.life.is_active() && log.log().durable() < *lsn)
-    }
-
-    /// Lets a reply that shows this change, and nothing of its own, go when the change is durable; at once where there
-    /// is nothing to wait for.
-    pub(super) fn release_when_durable(&mut self, hold: UnitHold, shown: Option<Lsn>) {
-        let UnitHold { client, held } = hold;
-        match (self.log().cloned(), self.undurable(shown)) {
-            (Some(log), Some(lsn)) => {
-                self.counters.reads_blocked += 1;
-                log.wait(lsn, Waiting { client, held });
-            }
-            _ => release(held, Why::NothingShown),
-        }
-    }
-
-    /// The running unit's reply may show this change. Returns whether there is one to wait for.
-    pub(super) fn note_read(&mut self, lsn: Option<Lsn>) -> bool {
-        let lsn = self.undurable(lsn);
-        self.unit_reads = self.unit_reads.max(lsn);
-        lsn.is_some()
     }
 }

@@ -2,28 +2,33 @@
 
 use crate::core::pending::{GroupChange, PendingEntry};
 use crate::core::stream_reads::StreamRead;
+use crate::core::table::Pending;
 use crate::ffi::{Ctx, Reply, ReplyKind};
 use std::collections::{HashMap, HashSet};
 
 /// The changes of a command that has just run in this context's database; `None` where they cannot be told exactly.
-pub(super) fn changes(ctx: Ctx<'_>, args: &[&[u8]], reply: &Reply<'_>, created: bool) -> Option<Vec<GroupChange>> {
-    let name = args.first()?.to_ascii_lowercase();
+pub(super) fn changes(
+    ctx: Ctx<'_>,
+    pending: Pending,
+    args: &[&[u8]],
+    reply: &Reply<'_>,
+    created: bool,
+) -> Option<Vec<GroupChange>> {
     let consumer_of = |index: usize| args.get(index).filter(|_| created).map(|name| name.to_vec());
-    match name.as_slice() {
-        b"xreadgroup" => read_group(ctx, args, reply, created),
-        b"xclaim" => {
+    match pending {
+        Pending::Read => read_group(ctx, args, reply, created),
+        Pending::Claim => {
             let ids = args.get(5..)?.iter().take_while(|arg| arg.first().is_some_and(u8::is_ascii_digit));
             let ids = ids.map(|id| id.to_vec()).collect();
             let moves = args.iter().skip(6).any(|arg| arg.eq_ignore_ascii_case(b"LASTID"));
             group_change(ctx, args.get(1)?, args.get(2)?, consumer_of(3), ids, moves).map(|change| vec![change])
         }
-        b"xautoclaim" => {
+        Pending::AutoClaim => {
             let mut ids = entry_ids(&reply.element(1)?)?;
             let deleted = reply.element(2).map(|list| entry_ids(&list));
             ids.extend(deleted.flatten().unwrap_or_default());
             group_change(ctx, args.get(1)?, args.get(2)?, consumer_of(3), ids, false).map(|change| vec![change])
         }
-        _ => None,
     }
 }
 

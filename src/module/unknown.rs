@@ -3,7 +3,7 @@
 use crate::core::capture::Class;
 use crate::core::reads::Reads;
 use crate::core::table::Keys;
-use crate::ffi::{Ctx, Filter, Level, log};
+use crate::ffi::{Ctx, Filter};
 use crate::module::Module;
 use crate::module::arguments::key_positions;
 use std::sync::Arc;
@@ -22,15 +22,6 @@ impl Module {
             return;
         }
         self.counters.unknown_commands += 1;
-        let mut name = filter.arg(0).to_ascii_lowercase();
-        if self.commands.get(&name).is_some_and(|known| known.class == Class::Container) {
-            name.push(b' ');
-            name.extend(filter.arg(1).to_ascii_lowercase());
-        }
-        if !self.unknown_names.contains(&name) {
-            let text = format!("not known how to log {}: the keys that it names are logged whole", name.escape_ascii());
-            log(Level::Notice, &text);
-            self.unknown_names.insert(name);
-        }
+        self.server.commands.tell_unknown(filter.arg(0), filter.arg(1));
     }
 }

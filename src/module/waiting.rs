@@ -6,7 +6,7 @@
 //! progress, and SIGTERM ends the process.
 
 use crate::ffi::{Ctx, descriptor_path, load_rdb};
-use crate::module::units::unix_ms;
+use crate::module::waits::unix_ms;
 use crate::rdb;
 use std::convert::Infallible;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};

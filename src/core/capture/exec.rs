@@ -1,5 +1,7 @@
 //! EXEC: which of its commands an event belongs to, and what it comes to.
 
+use crate::core::table::{self, Role};
+
 use super::{Capture, ClientId, DbKey, Event, EventKind, LeafEvent, Postponed, Queue, Unit};
 
 /// After the count was seen to have moved it is read before EXEC, too, for so many of them.
@@ -127,7 +129,7 @@ impl Capture {
         self.put_current_away();
         let Some(queue) = self.queues.get_mut(&client) else { return false };
         let step = queue.command_done(args);
-        if args.first().is_some_and(|name| name.eq_ignore_ascii_case(b"exec")) {
+        if args.first().is_some_and(|name| table::has_role(name, Role::Exec)) {
             self.end_queue(client);
         }
         let Some(mut leaf) = step.leaf else {

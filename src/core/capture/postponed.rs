@@ -36,7 +36,7 @@ impl Capture {
             return;
         }
         let client = leaf.client;
-        if blocked && leaf.spec.is_some_and(|spec| spec.blocks) {
+        if blocked && leaf.spec.is_some_and(|spec| spec.may_block()) {
             return self.park_current(client);
         }
         let functions = leaf.spec.is_some_and(|spec| spec.rule == Rule::Functions);

@@ -1,12 +1,12 @@
 //! Commands of hashes: the fields that they name, and whether their effect depends on what has expired.
 
 use super::Leaf;
-use crate::core::table::Rule;
+use crate::core::table::{Quirk, Rule};
 
 impl Leaf {
     /// The place of the first field or pair: of HDEL behind the key, of others behind FIELDS and their number.
     pub fn first_field(&self) -> Option<usize> {
-        if self.spec?.name == "hdel" {
+        if self.spec?.quirk == Quirk::FieldsAfterKey {
             return Some(2);
         }
         Some((2..self.args.len()).find(|index| self.is_word(*index, b"FIELDS"))? + 2)

@@ -1,6 +1,7 @@
 //! Commands of lists, and pops.
 
 use crate::core::leaf::{EventKind, Leaf, LeafEvent, Outcome};
+use crate::core::table::Blocks;
 use crate::core::unit::Unit;
 
 pub(super) fn trim(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
@@ -31,7 +32,7 @@ fn is_idle_trim(leaf: &Leaf, length: &[u8]) -> Option<bool> {
 /// How many elements BLMPOP, BZMPOP and kin may take: the COUNT behind the keys.
 fn pop_count(leaf: &Leaf) -> Option<Vec<u8>> {
     let args = leaf.args.slices();
-    let takes_count = leaf.spec.is_some_and(|spec| spec.name.ends_with("mpop"));
+    let takes_count = leaf.spec.is_some_and(|spec| spec.blocks == Blocks::TimeoutFirst);
     if !takes_count {
         return Some(b"1".to_vec());
     }

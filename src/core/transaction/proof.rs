@@ -1,6 +1,7 @@
 //! Whether events show that every command of an EXEC has run without an error.
 
 use crate::core::leaf::Leaf;
+use crate::core::table::Rule;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
@@ -22,42 +23,6 @@ pub struct Proof {
 /// Options of SET that give the key an expiry, so that it raises `expire`, too.
 const EXPIRY_OPTIONS: [&[u8]; 4] = [b"EX", b"PX", b"EXAT", b"PXAT"];
 
-/// The event that a command raises for its first key when it changes something; for commands that raise no other but
-/// `del`.
-fn event_of(name: &str) -> Option<&'static [u8]> {
-    Some(match name {
-        "append" => b"append",
-        "decr" | "decrby" | "incr" | "incrby" => b"incrby",
-        "expire" | "expireat" | "pexpire" | "pexpireat" => b"expire",
-        "hdel" => b"hdel",
-        "hincrby" => b"hincrby",
-        "hincrbyfloat" => b"hincrbyfloat",
-        "hmset" | "hset" | "hsetnx" => b"hset",
-        "incrbyfloat" => b"incrbyfloat",
-        "linsert" => b"linsert",
-        "lpop" => b"lpop",
-        "lpush" | "lpushx" => b"lpush",
-        "lrem" => b"lrem",
-        "lset" => b"lset",
-        "ltrim" => b"ltrim",
-        "persist" => b"persist",
-        "pfadd" => b"pfadd",
-        "psetex" | "set" | "setex" | "setnx" => b"set",
-        "rpop" => b"rpop",
-        "rpush" | "rpushx" => b"rpush",
-        "sadd" => b"sadd",
-        "setbit" => b"setbit",
-        "setrange" => b"setrange",
-        "srem" => b"srem",
-        "xadd" => b"xadd",
-        "xdel" => b"xdel",
-        "zadd" => b"zadd",
-        "zincrby" => b"zincr",
-        "zrem" => b"zrem",
-        _ => return None,
-    })
-}
-
 impl Proof {
     /// What would prove it for these commands.
     pub fn of(leaves: &VecDeque<Leaf>) -> Proof {
@@ -67,14 +32,14 @@ impl Proof {
     }
 
     fn expect(&mut self, leaf: &Leaf) -> bool {
-        let Some((event, key)) = leaf.spec.and_then(|spec| Some((event_of(spec.name)?, leaf.args.get(1)?))) else {
+        let Some((spec, key)) = leaf.spec.filter(|spec| !spec.event.is_empty()).zip(leaf.args.get(1)) else {
             return false;
         };
-        self.count(event, key, 1);
-        let options = || (3..leaf.args.len()).filter_map(|index| leaf.args.get(index));
-        let expires = match leaf.spec.map(|spec| spec.name) {
-            Some("setex" | "psetex") => true,
-            Some("set") => options().any(|word| EXPIRY_OPTIONS.iter().any(|option| word.eq_ignore_ascii_case(option))),
+        self.count(spec.event.as_bytes(), key, 1);
+        let mut options = (3..leaf.args.len()).filter_map(|index| leaf.args.get(index));
+        let expires = match spec.rule {
+            Rule::SetWithExpiry(_) => true,
+            Rule::Set => options.any(|word| EXPIRY_OPTIONS.iter().any(|option| word.eq_ignore_ascii_case(option))),
             _ => false,
         };
         if expires {

@@ -43,7 +43,7 @@ pub struct Whole {
 fn own_event(leaf: &Leaf) -> Option<EventKind> {
     let spec = leaf.spec?;
     match spec.rule {
-        Rule::Stream if spec.name == "xadd" => Some(EventKind::XAdd),
+        Rule::Stream if spec.event == "xadd" => Some(EventKind::XAdd),
         Rule::Float => Some(EventKind::Float),
         Rule::FieldFloat => Some(EventKind::FieldFloat),
         _ => None,

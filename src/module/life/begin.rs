@@ -4,16 +4,18 @@ use super::base::Base;
 use super::own_file::Newer;
 use super::rest::{Origin, Rest};
 use super::{Found, IfLost, Life, Logging, OpenedFolder, State, Visible, base, end, fatal, load, role};
+use crate::core::execution::Running;
 use crate::core::unit::Batch;
 use crate::ffi::{Ctx, Level, exit_now, log};
 use crate::log::{Begin, LogWriter, NotBegun};
 use crate::module::config::{Setting, value};
 use crate::module::gate::GatedStorage;
+use crate::module::known::Commands;
 use crate::module::points::{self, Point};
 use crate::module::release::Release;
 use crate::module::role::{Role, role_at_start};
-use crate::module::settle::Announced;
-use crate::module::units::{finish_unit, unix_ms};
+use crate::module::units::finish_unit;
+use crate::module::waits::unix_ms;
 use crate::module::{cluster, config, recovery, second_server, server, with};
 use std::sync::Arc;
 
@@ -43,18 +45,18 @@ pub(super) fn begin_log(ctx: Ctx<'_>, rest: Rest, with_what: Option<Begin>, if_l
 fn write(ctx: Ctx<'_>, writer: LogWriter<GatedStorage>, if_lost: IfLost) -> Result<(), String> {
     let (appended, waits_for_base) = (writer.appended(), writer.waits_for_base());
     let release = Release::start(writer).map_err(|error| error.to_string())?;
-    let (commands, clients) = (server::commands(ctx)?, server::listed_clients(ctx)?);
+    let (commands, clients) = (Commands::ask(ctx)?, server::listed_clients(ctx)?);
     let fields_expire = server::has_expiring_fields(ctx);
     with(|module| {
         module.capture.clear();
         if fields_expire {
             module.capture.fields_expire();
         }
-        module.announced = Announced::default();
+        module.running = Running::default();
         module.batch = Batch::new(appended);
         module.dirty.clear();
         module.take_clients_in(ctx, &clients);
-        module.commands = commands;
+        module.server.commands = commands;
         if module.paused {
             release.log().pause();
         }

@@ -4,11 +4,11 @@ use super::own_file::left_now;
 use super::rest::{Origin, Rest};
 use super::{Life, LogFolder, Visible, base, begin, fatal, unload as commands};
 use crate::core::ack::Why;
+use crate::core::execution::Running;
 use crate::ffi::{Ctx, Level, forget_child, log, unregister_hooks};
 use crate::log::Standing;
 use crate::module::points::{self, Point};
 use crate::module::release::release;
-use crate::module::settle::Announced;
 use crate::module::units::finish_unit;
 use crate::module::{gate, notify, replace, scripts, second_server, with};
 
@@ -73,9 +73,9 @@ pub(super) fn stop_log(ctx: Ctx<'_>) -> Option<Rest> {
             return None;
         }
         module.capture.clear();
-        module.announced = Announced::default();
+        module.running = Running::default();
         module.dirty.clear();
-        module.iteration_waits_for = None;
+        module.iteration.waits_for = None;
         match module.life.change() {
             Life::Logging(logging) => Some(logging),
             other => {
@@ -107,7 +107,7 @@ pub(super) fn stop_log(ctx: Ctx<'_>) -> Option<Rest> {
     logging.log.release_closed();
     notify::publish_all(ctx);
     with(|module| {
-        module.drop_holds();
+        module.drop_replies();
         module.bases.last = Err("the log was closed".into());
     });
     logging.asked.into_iter().for_each(|held| release(held, Why::Own));

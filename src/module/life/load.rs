@@ -8,6 +8,7 @@ use super::{Found, IfLost, Life, OpenedFolder, unload};
 use crate::core::capture::Capture;
 use crate::core::client::Clients;
 use crate::core::dirty::DirtyKeys;
+use crate::core::execution::{Replies, Running, UnitEnd};
 use crate::core::notices::Notices;
 use crate::core::unit::Batch;
 use crate::ffi::{Ctx, Level, declare_options, log, register_hooks, server_version, unregister_hooks};
@@ -15,9 +16,10 @@ use crate::log::{LogError, Lsn, Options, open};
 use crate::module::config::{self, Setting, value};
 use crate::module::gate::GatedStorage;
 use crate::module::role::{Role, role_at_start};
-use crate::module::settle::Announced;
-use crate::module::{Counters, Module, cluster, commands, names, notify, points, recovery, replace, server, with};
-use std::collections::{HashMap, HashSet, VecDeque};
+use crate::module::{
+    Counters, Iteration, Module, Pause, cluster, commands, names, notify, points, recovery, replace, server, with,
+};
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -117,34 +119,16 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         batch: Batch::new(Lsn::ZERO),
         dirty: DirtyKeys::default(),
         notices: Notices::default(),
-        unit_holds: Vec::new(),
-        frame: None,
-        unit_reads: None,
-        announced: Announced::default(),
+        running: Running::default(),
+        replies: Replies::default(),
+        unit_end: UnitEnd::default(),
+        iteration: Iteration::default(),
         scripts: VecDeque::new(),
         blocked: HashMap::new(),
-        unit_waits: false,
-        unit_waiters: HashSet::new(),
-        unit_end_asked: false,
-        other_modules: server::has_other_modules(ctx),
-        unit_end_repeated: false,
-        iteration_waits_for: None,
         clients,
-        pause_seen_ms: 0,
-        postponed: false,
-        tells_results: true,
-        results_watched: false,
-        waits_for_resume: false,
-        unit_end_deferred: false,
-        top_client: 0,
-        without_output: HashSet::new(),
-        io_threads: server::has_io_threads(ctx),
-        imports: server::imports(ctx),
+        pause: Pause::default(),
+        server: server::Facts::ask(ctx)?,
         paused: false,
-        commands: server::commands(ctx)?,
-        unknown_names: HashSet::new(),
-        script_db: None,
-        script_select: None,
         bases: Bases::default(),
         counters: Counters::default(),
         recovered: None,

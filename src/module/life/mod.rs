@@ -275,11 +275,11 @@ fn fail(ctx: Ctx<'_>, reason: String, rest: Option<Rest>) {
 pub fn config_changed(ctx: Ctx<'_>, names: &[&[u8]]) {
     if names.contains(&&b"io-threads"[..]) {
         let io_threads = server::has_io_threads(ctx);
-        with(|module| module.io_threads = io_threads);
+        with(|module| module.server.io_threads = io_threads);
     }
     if names.contains(&&b"import-mode"[..]) {
         let imports = server::imports(ctx);
-        with(|module| module.imports = imports);
+        with(|module| module.server.imports = imports);
     }
     if names.iter().any(|name| name.ends_with(b"notify-keyspace-events")) {
         notify::setting_changed(ctx);

@@ -7,7 +7,7 @@
 use crate::ffi::Ctx;
 use crate::log::{Left, Standing};
 use crate::module::server;
-use crate::module::units::unix_ms;
+use crate::module::waits::unix_ms;
 use crate::rdb;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};

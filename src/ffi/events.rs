@@ -1,0 +1,148 @@
+//! Server events.
+
+use super::api;
+use super::context::Ctx;
+use super::handlers::handlers;
+use super::names::{self, Translated};
+use super::shells::{arguments, guard};
+use std::ffi::{CStr, c_void};
+use valkey_module::raw;
+
+const COMMAND_SUCCEEDED: u64 = api::WBL_EVENT_COMMAND_RESULT_SUCCESS as u64;
+const COMMAND_FAILED: u64 = api::WBL_EVENT_COMMAND_RESULT_FAILURE as u64;
+
+/// A command that has run.
+pub struct CommandResult<'a> {
+    /// Whose it was.
+    pub client: u64,
+    /// The server counted changes of the dataset.
+    pub changed: bool,
+    /// It was answered with an error.
+    pub failed: bool,
+    raw: &'a api::WblCommandResultInfo,
+    /// The command's own name, where it was sent by another.
+    name: Option<Box<[u8]>>,
+}
+
+impl<'a> CommandResult<'a> {
+    /// # Safety
+    /// `raw` is what the server passed with a command's result, and lives as long as its callback.
+    unsafe fn new(raw: &'a api::WblCommandResultInfo, failed: bool) -> CommandResult<'a> {
+        let mut result = CommandResult { client: raw.client_id, changed: raw.dirty > 0, failed, raw, name: None };
+        // The server may have put a command's own name in place of the one that was sent.
+        let name = result.args().first().map_or(Translated::Same, |name| names::own(name));
+        result.name = name.replacement().filter(|name| !name.is_empty());
+        result
+    }
+
+    /// Its arguments, with its own name.
+    pub fn args(&self) -> Vec<&[u8]> {
+        // SAFETY: `new` has the server's information, whose arguments live as long as the callback.
+        let mut args = unsafe { arguments(self.raw.argv.cast(), self.raw.argc) };
+        if let (Some(name), Some(place)) = (&self.name, args.first_mut()) {
+            *place = name;
+        }
+        args
+    }
+}
+
+pub(super) unsafe extern "C" fn server_event(
+    ctx: *mut raw::ValkeyModuleCtx,
+    event: raw::ValkeyModuleEvent,
+    sub: u64,
+    data: *mut c_void,
+) {
+    guard("the server event callback", || {
+        // SAFETY: the server passes a valid context for the time of the callback.
+        let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
+        match event.id {
+            raw::VALKEYMODULE_EVENT_EVENTLOOP if sub == raw::VALKEYMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP => {
+                handlers().before_sleep(ctx)
+            }
+            raw::VALKEYMODULE_EVENT_FLUSHDB if sub == raw::VALKEYMODULE_SUBEVENT_FLUSHDB_END => {
+                // SAFETY: for this event the server passes a FlushInfo of at least version 1.
+                let info = unsafe { &*data.cast::<raw::ValkeyModuleFlushInfo>() };
+                handlers().flushed(ctx, u32::try_from(info.dbnum).ok());
+            }
+            raw::VALKEYMODULE_EVENT_SWAPDB => {
+                // SAFETY: for this event the server passes a SwapDbInfo of at least version 1.
+                let info = unsafe { &*data.cast::<raw::ValkeyModuleSwapDbInfo>() };
+                if let (Ok(first), Ok(second)) = (u32::try_from(info.dbnum_first), u32::try_from(info.dbnum_second)) {
+                    handlers().databases_swapped(ctx, first, second);
+                }
+            }
+            raw::VALKEYMODULE_EVENT_LOADING => handlers().loading(ctx, loading_phase(sub)),
+            raw::VALKEYMODULE_EVENT_CLIENT_CHANGE => {
+                // SAFETY: for this event the server passes a ClientInfo of at least version 1.
+                let client = unsafe { &*data.cast::<raw::ValkeyModuleClientInfo>() }.id;
+                if sub == raw::VALKEYMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED {
+                    handlers().client_gone(client);
+                } else {
+                    handlers().client_came(client);
+                }
+            }
+            raw::VALKEYMODULE_EVENT_MODULE_CHANGE => handlers().modules_changed(ctx),
+            COMMAND_SUCCEEDED | COMMAND_FAILED => {
+                // SAFETY: for these events the server passes a CommandResultInfo of at least version 1, with `argc`
+                // live arguments.
+                unsafe { command_done(ctx, &*data.cast(), event.id == COMMAND_FAILED) };
+            }
+            raw::VALKEYMODULE_EVENT_CONFIG => {
+                // SAFETY: for this event the server passes a ConfigChange of at least version 1, which holds
+                // `num_changes` NUL-terminated names.
+                handlers().config_changed(ctx, &unsafe { changed_settings(&*data.cast()) });
+            }
+            raw::VALKEYMODULE_EVENT_PRIMARY_LINK_CHANGE if sub == raw::VALKEYMODULE_SUBEVENT_PRIMARY_LINK_UP => {
+                handlers().primary_link_up();
+            }
+            raw::VALKEYMODULE_EVENT_SHUTDOWN => handlers().shut_down(ctx),
+            raw::VALKEYMODULE_EVENT_REPLICATION_ROLE_CHANGED => {
+                handlers().role_changed(ctx, sub == raw::VALKEYMODULE_EVENT_REPLROLECHANGED_NOW_REPLICA);
+            }
+            _ => {}
+        }
+    });
+}
+
+/// A command has run.
+///
+/// # Safety
+/// `info` is what the server passed with a command's result, with `argc` live arguments.
+unsafe fn command_done(ctx: Ctx<'_>, info: &api::WblCommandResultInfo, failed: bool) {
+    // Clients of modules' calls may have the id of a connected one.
+    if info.is_module_client == 0 {
+        // SAFETY: see the function's contract.
+        handlers().command_done(ctx, &unsafe { CommandResult::new(info, failed) });
+    }
+}
+
+/// The names of the settings that have changed.
+///
+/// # Safety
+/// `change` is what the server passed with the event: it holds `num_changes` NUL-terminated names.
+unsafe fn changed_settings(change: &raw::ValkeyModuleConfigChange) -> Vec<&[u8]> {
+    let name = |index| {
+        // SAFETY: see the function's contract.
+        unsafe { CStr::from_ptr(*change.config_names.add(index)) }
+    };
+    (0..change.num_changes as usize).map(|index| name(index).to_bytes()).collect()
+}
+
+/// A phase of loading a whole dataset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadingPhase {
+    /// It begins.
+    Started,
+    /// It has ended well.
+    Ended,
+    /// It has failed.
+    Failed,
+}
+
+fn loading_phase(sub: u64) -> LoadingPhase {
+    match sub {
+        raw::VALKEYMODULE_SUBEVENT_LOADING_ENDED => LoadingPhase::Ended,
+        raw::VALKEYMODULE_SUBEVENT_LOADING_FAILED => LoadingPhase::Failed,
+        _ => LoadingPhase::Started,
+    }
+}

@@ -1,0 +1,105 @@
+//! A command before it runs.
+
+use super::call::OwnedString;
+use super::client::User;
+use super::context::Ctx;
+use super::names;
+use super::shells::{OK, bytes};
+use std::ffi::{CStr, c_int};
+use valkey_module::raw;
+
+/// What a client may run of a command and the module's command that would run it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// Not even the command: the server refuses it.
+    None,
+    /// The command alone.
+    Own,
+    /// Both.
+    Both,
+}
+
+/// A command in the command filter, before it runs.
+pub struct Filter {
+    raw: *mut raw::ValkeyModuleCommandFilterCtx,
+    /// The command's own name, where it was sent by another; empty when the server knows no command by the name that
+    /// was sent.
+    name: Option<Box<[u8]>>,
+}
+
+impl Filter {
+    /// The command of the running filter callback.
+    ///
+    /// # Safety
+    /// `raw` is the context of the filter callback that runs now.
+    pub(super) unsafe fn new(raw: *mut raw::ValkeyModuleCommandFilterCtx) -> Filter {
+        let mut filter = Filter { raw, name: None };
+        filter.name = names::own(filter.arg(0)).replacement();
+        filter
+    }
+
+    /// The client that sent it (a script's own for its commands).
+    pub fn client_id(&self) -> u64 {
+        // SAFETY: the filter context is the running callback's (`new`'s contract).
+        unsafe { api!(ValkeyModule_CommandFilterGetClientId)(self.raw) }
+    }
+
+    /// The number of arguments, with the command's name.
+    pub fn len(&self) -> usize {
+        // SAFETY: as above.
+        usize::try_from(unsafe { api!(ValkeyModule_CommandFilterArgsCount)(self.raw) }).unwrap_or(0)
+    }
+
+    /// An argument; empty when there is none at the index. The first is the command's own name, whatever the server
+    /// calls it.
+    pub fn arg(&self, index: usize) -> &[u8] {
+        if let (Some(name), 0) = (&self.name, index) {
+            return name;
+        }
+        let Ok(index) = c_int::try_from(index) else { return &[] };
+        // SAFETY: as above; an index behind the end is answered with null.
+        let string = unsafe { api!(ValkeyModule_CommandFilterArgGet)(self.raw, index) };
+        if string.is_null() {
+            return &[];
+        }
+        // SAFETY: the argument lives while the filter runs, and `insert`, which could move it, takes `self` by value.
+        unsafe { bytes(string) }
+    }
+
+    /// Whether the client's user may run the command, and `name NAME ARG...` as well.
+    pub fn rights(&self, ctx: Ctx<'_>, name: &CStr) -> Rights {
+        let Some(user) = User::of(ctx, self.client_id()) else { return Rights::Own };
+        let name = OwnedString::new(name.to_bytes());
+        // SAFETY: the filter context is the running callback's; indices below the count have an argument.
+        let arg = |index| unsafe { api!(ValkeyModule_CommandFilterArgGet)(self.raw, index) };
+        let count = i32::try_from(self.len()).unwrap_or(0);
+        let mut argv: Vec<_> = std::iter::once(name.as_raw()).chain((0..count).map(arg)).collect();
+        match argv.get_mut(1..).is_some_and(|own| user.may_run(own)) {
+            false => Rights::None,
+            true if user.may_run(&mut argv) => Rights::Both,
+            true => Rights::Own,
+        }
+    }
+
+    /// Replaces an argument.
+    pub fn replace(self, index: usize, with: &[u8]) {
+        let Ok(index) = c_int::try_from(index) else { return };
+        let string = OwnedString::new(with);
+        // SAFETY: the filter context is valid; the server checks the index and takes over the reference when it is one,
+        // so that it is not dropped here.
+        if unsafe { api!(ValkeyModule_CommandFilterArgReplace)(self.raw, index, string.as_raw()) } == OK {
+            std::mem::forget(string);
+        }
+    }
+
+    /// Inserts an argument; 0 puts it before the command's name.
+    pub fn insert(self, index: usize, with: &CStr) {
+        let Ok(index) = c_int::try_from(index) else { return };
+        let string = OwnedString::new(with.to_bytes());
+        // SAFETY: the filter context is valid; the server checks the index and takes over the reference when it is one,
+        // so that it is not dropped here.
+        if unsafe { api!(ValkeyModule_CommandFilterArgInsert)(self.raw, index, string.as_raw()) } == OK {
+            std::mem::forget(string);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What the rule of acknowledgement asks, as the server and the module's state answer it.
+
+use crate::core::ack::{Facts, Kind, Reason, Rights, Wrapper};
+use crate::core::capture::Class;
+use crate::core::leaf::ClientId;
+use crate::core::reads::Reads;
+use crate::core::table::{Blocks, Quirk, Rule};
+use crate::ffi::{self, ClientInfo, ContextFlags, Ctx, Filter};
+use crate::module::arguments::{is_failing_bitfield, read_blocks};
+use crate::module::known::Known;
+use crate::module::wrappers::name_of;
+use crate::module::{Module, server};
+
+/// Asks about the reply of one client. What costs a question to the server is asked once.
+pub(super) struct Asked<'a> {
+    module: &'a mut Module,
+    ctx: Ctx<'a>,
+    client: ClientId,
+    /// The command in the filter.
+    filter: Option<&'a Filter>,
+    /// It has an ASKING before it.
+    has_asked: bool,
+    flags: Option<ContextFlags>,
+    info: Option<Option<ClientInfo>>,
+    rights: Option<Rights>,
+}
+
+impl<'a> Asked<'a> {
+    /// About a reply of this client's.
+    pub(super) fn new(module: &'a mut Module, ctx: Ctx<'a>, client: ClientId) -> Asked<'a> {
+        Asked { module, ctx, client, filter: None, has_asked: false, flags: None, info: None, rights: None }
+    }
+
+    /// The same, in a context whose flags are known.
+    pub(super) fn with_flags(self, flags: ContextFlags) -> Asked<'a> {
+        Asked { flags: Some(flags), ..self }
+    }
+
+    /// The same about a command that its client wants to have run.
+    pub(super) fn in_filter(self, filter: &'a Filter, has_asked: bool, info: Option<ClientInfo>) -> Asked<'a> {
+        Asked { filter: Some(filter), has_asked, info: info.map(Some), ..self }
+    }
+
+    fn flags(&mut self) -> ContextFlags {
+        *self.flags.get_or_insert_with(|| self.ctx.flags())
+    }
+
+    fn info(&mut self) -> Option<ClientInfo> {
+        *self.info.get_or_insert_with(|| self.module.info_of(self.ctx, self.client))
+    }
+}
+
+impl Facts for Asked<'_> {
+    fn is_active(&mut self) -> bool {
+        self.module.life.is_active()
+    }
+
+    fn any_change(&mut self) -> bool {
+        !self.module.dirty.is_empty()
+    }
+
+    fn in_exec(&mut self) -> bool {
+        self.flags().in_exec()
+    }
+
+    fn in_script(&mut self) -> bool {
+        self.flags().in_script()
+    }
+
+    fn script_reason(&mut self) -> Option<Reason> {
+        self.module.running.as_sent
+    }
+
+    fn in_other_module(&mut self) -> bool {
+        self.flags().denies_blocking() || !self.module.clients.contains(self.client)
+    }
+
+    fn has_replied_early(&mut self) -> bool {
+        self.module.capture.may_have_replied(self.client)
+    }
+
+    fn is_slot_import(&mut self) -> bool {
+        self.flags().is_slot_import()
+    }
+
+    fn has_postponed(&mut self) -> bool {
+        self.module.pause.postponed
+    }
+
+    fn writes_are_paused(&mut self) -> bool {
+        self.ctx.writes_are_paused()
+    }
+
+    fn is_cluster_with_modules(&mut self) -> bool {
+        self.module.server.other_modules && self.flags().in_cluster()
+    }
+
+    fn shares_id(&mut self) -> bool {
+        self.module.clients.get(self.client).is_some_and(|client| client.shares_id)
+    }
+
+    fn tracks(&mut self) -> bool {
+        // Most clients never turn it on; those that may have are asked about.
+        self.module.clients.get(self.client).is_some_and(|client| client.may_track)
+            && self.info().is_some_and(|info| info.tracking)
+    }
+
+    fn pipelines(&mut self) -> bool {
+        let Module { running, clients, .. } = &mut *self.module;
+        if running.client != self.client {
+            return clients.is_pipelining(self.client);
+        }
+        *running.pipelines.get_or_insert_with(|| clients.is_pipelining(self.client))
+    }
+
+    fn is_subscribed(&mut self) -> bool {
+        self.info().is_none_or(|info| info.subscribed)
+    }
+
+    fn has_asked(&mut self) -> bool {
+        self.has_asked
+    }
+
+    fn debugs_scripts(&mut self) -> bool {
+        self.module.clients.get(self.client).is_some_and(|client| client.debugs_scripts)
+    }
+
+    fn rights(&mut self, wrapper: Wrapper) -> Rights {
+        *self.rights.get_or_insert_with(|| match self.filter.map(|filter| filter.rights(self.ctx, name_of(wrapper))) {
+            Some(ffi::Rights::Both) => Rights::Both,
+            Some(ffi::Rights::Own) => Rights::Own,
+            Some(ffi::Rights::None) | None => Rights::None,
+        })
+    }
+
+    fn debug_paused(&mut self) -> bool {
+        self.module.paused
+    }
+
+    fn has_io_threads(&mut self) -> bool {
+        self.module.server.io_threads
+    }
+
+    fn has_output_left(&mut self) -> bool {
+        // That does not begin within an iteration: each client is asked about once.
+        let seen = &mut self.module.iteration.without_output;
+        !seen.contains(&self.client) && (server::has_pending_output(self.ctx, self.client) || !seen.insert(self.client))
+    }
+}
+
+/// What a command at top level is, for the rule.
+pub(super) fn kind_of(filter: &Filter, known: Known, shows_change: bool) -> Kind {
+    let args = || (0..filter.len()).map(|index| filter.arg(index));
+    match known.class {
+        Class::Write(spec) if spec.rule == Rule::CardinalityCache => Kind::Count { caches: filter.len() == 2 },
+        Class::Write(spec) if spec.is_wrapped() => Kind::Unseen { waits: spec.may_block() && read_blocks(filter) },
+        Class::Write(spec) if is_failing_bitfield(filter, spec) => Kind::Unseen { waits: false },
+        Class::Write(spec) if spec.may_block() || spec.is_unknown() || spec.quirk == Quirk::NeverWrapped => {
+            Kind::AsSent { blocks: spec.may_block() }
+        }
+        Class::Write(spec) => Kind::Write {
+            replies_early: spec.may_reply_early(args()),
+            is_effective: !shows_change || spec.is_effective(args()),
+        },
+        Class::Exec => Kind::Exec,
+        Class::Opaque if known.reads == Reads::Script => Kind::Script { writes: true },
+        Class::ReadOnly if known.reads == Reads::Script => Kind::Script { writes: false },
+        Class::ReadOnly if known.row.blocks == Blocks::WithOption && read_blocks(filter) => Kind::WaitingRead,
+        Class::ReadOnly => Kind::Read,
+        _ => Kind::Other,
+    }
+}

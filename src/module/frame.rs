@@ -1,0 +1,145 @@
+//! A command that the module runs for a client, and what becomes of its reply.
+
+use crate::core::ack::{Hold, Moment, Reason, Why, decide};
+use crate::core::execution::{Running, What, Wrapped};
+use crate::core::leaf::ClientId;
+use crate::ffi::{Ctx, Held, Level, log};
+use crate::log::Lsn;
+use crate::module::config::{Setting, value};
+use crate::module::facts::Asked;
+use crate::module::release::{Waiting, release};
+use crate::module::{Module, with};
+
+/// The module runs a command for a client: until this is left, whatever comes belongs to that command. It is left at
+/// the latest when it is dropped.
+#[must_use]
+pub(super) struct Frame {
+    /// What ran before, and goes on afterwards.
+    outer: Option<Running>,
+}
+
+/// What a command came to that the module has run for a client.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Outcome {
+    /// It has changed data: its reply waits for the running unit.
+    pub(super) changed: bool,
+    /// The newest change that it shows besides.
+    pub(super) shown: Option<Lsn>,
+}
+
+impl Frame {
+    /// The module is about to run a command for this client, in this database. `None` where nothing is logged, and
+    /// within another such command.
+    pub(super) fn enter(module: &mut Module, client: ClientId, db: u32) -> Option<Frame> {
+        if !module.life.logs() || module.running.is_wrapped() {
+            return None;
+        }
+        let running = Running { client, what: What::Wrapped(Wrapped::default()), db: Some(db), ..Running::default() };
+        Some(Frame { outer: Some(std::mem::replace(&mut module.running, running)) })
+    }
+
+    /// The command has run. Not from within the module's state.
+    pub(super) fn leave(mut self) -> Outcome {
+        let outer = self.outer.take();
+        outer.and_then(|outer| with(|module| module.leave_frame(outer))).unwrap_or_default()
+    }
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        if let Some(outer) = self.outer.take() {
+            with(|module| module.leave_frame(outer));
+        }
+    }
+}
+
+impl Module {
+    fn leave_frame(&mut self, outer: Running) -> Outcome {
+        let wrapped = match std::mem::replace(&mut self.running, outer).what {
+            What::Wrapped(wrapped) => wrapped,
+            // The log has ended within.
+            _ => Wrapped::default(),
+        };
+        // A frame and its command end together, whichever way the command went: what comes next is not its own.
+        if self.capture.is_wrapping() {
+            self.capture.wrapped_done(false, None, 0);
+        }
+        Outcome { changed: wrapped.changed && self.life.is_active(), shown: self.undurable(wrapped.read) }
+    }
+
+    /// Has a held reply wait for what it shows; it leaves at once where that is durable.
+    pub(super) fn hold_for(&mut self, client: ClientId, held: Held, outcome: Outcome) {
+        if outcome.changed {
+            return self.replies.hold(client, held);
+        }
+        match (self.log().cloned(), self.undurable(outcome.shown)) {
+            (Some(log), Some(lsn)) => {
+                self.counters.reads_blocked += 1;
+                self.clients.held(client, lsn);
+                log.wait(lsn, Waiting { client, held });
+            }
+            _ => release(held, Why::NothingShown),
+        }
+    }
+
+    /// Has the reply of the context's client, which is to come, wait for what it shows. Returns whether the end of the
+    /// unit must be asked for.
+    pub(super) fn hold_reply_for(&mut self, ctx: Ctx<'_>, outcome: Outcome) -> bool {
+        if !outcome.changed && outcome.shown.is_none() || !self.life.is_active() {
+            return false;
+        }
+        let client = ctx.client_id();
+        let reason = match decide(Moment::Changed, &mut Asked::new(self, ctx, client)) {
+            Hold::AtIterationEnd(reason) => reason,
+            _ => match ctx.hold_own_reply() {
+                Some(held) => {
+                    self.hold_for(client, held, outcome);
+                    return false;
+                }
+                None => Reason::Unblockable,
+            },
+        };
+        if outcome.changed {
+            self.wait_in_loop(client, reason);
+            false
+        } else {
+            self.note_read(outcome.shown, reason)
+        }
+    }
+
+    /// The running unit's reply may show this change. Returns whether there is one to wait for.
+    pub(super) fn note_read(&mut self, change: Option<Lsn>, reason: Reason) -> bool {
+        let Some(lsn) = self.undurable(change) else { return false };
+        let client = self.running.client;
+        match self.running.wrapped() {
+            // Whoever runs the command holds its reply.
+            Some(wrapped) => wrapped.read = wrapped.read.max(Some(lsn)),
+            None => self.replies.wait_for(client, lsn, reason),
+        }
+        true
+    }
+
+    /// Has the loop wait for the running unit, which this client's reply shows.
+    pub(super) fn wait_in_loop(&mut self, client: ClientId, reason: Reason) {
+        if value(Setting::DebugCommands) != 0 {
+            log(Level::Debug, &format!("the loop waits with the reply to client {client}: {}", reason.name()));
+        }
+        self.replies.wait(client, reason);
+    }
+
+    /// The same for the reply to what runs, of whose change no event told in which it could be held.
+    pub(super) fn wait_unheld(&mut self, ctx: Ctx<'_>) {
+        let client = self.running.client;
+        let reason = match decide(Moment::Changed, &mut Asked::new(self, ctx, client)) {
+            Hold::AtIterationEnd(reason) => reason,
+            _ => self.running.as_sent.unwrap_or(Reason::Unblockable),
+        };
+        self.wait_in_loop(client, reason);
+    }
+
+    /// The position, unless it is durable.
+    pub(super) fn undurable(&self, lsn: Option<Lsn>) -> Option<Lsn> {
+        let log = self.log()?;
+        lsn.filter(|lsn| self.life.is_active() && log.log().durable() < *lsn)
+    }
+}

@@ -1,0 +1,70 @@
+//! Images: the present state of keys, and of the function library, in log commands.
+
+use crate::core::dirty::DbKey;
+use crate::core::hash::Set;
+use crate::core::unit::Unit;
+use crate::ffi::{Ctx, KeyKind, ReplyKind};
+use crate::module::{Module, broken, with};
+use std::sync::Arc;
+
+/// Adds the key's present state: RESTORE with its absolute expiry, or DEL.
+pub(super) fn add_image(ctx: Ctx<'_>, unit: &mut Unit, (db, key): &DbKey) {
+    let own = ctx.own();
+    if !own.select_db(*db) {
+        broken("a key changed in a database that does not exist");
+    }
+    if !own.has_key(key) {
+        // Its slot may belong to another node by now, of which the server would not tell more.
+        return unit.command(*db, &[b"DEL", key]);
+    }
+    if own.key_length(key, KeyKind::Hash) == Some(0) {
+        return add_empty_hash(own, unit, *db, key);
+    }
+    match own.ask("DUMP", [&key[..]]) {
+        Some(payload) if payload.kind() == ReplyKind::String => {
+            // A time of 0 stands for none.
+            let at = own.key_expiry_ms(key).map_or(0, |at| at.max(1)).to_string();
+            unit.command(*db, &[b"RESTORE", key, at.as_bytes(), payload.bytes(), b"REPLACE", b"ABSTTL"]);
+        }
+        Some(reply) if reply.kind() == ReplyKind::Null => unit.command(*db, &[b"DEL", key]),
+        _ if ctx.flags().in_cluster() => {
+            // The slot is on its way here, and the server tells nothing of its keys before it has arrived.
+            with(Module::request_base_now);
+        }
+        _ => broken("the server refused to dump a key that changed"),
+    }
+}
+
+/// Adds a hash without fields, which is what COPY makes of one whose fields have all expired: no payload stands for it.
+/// Instead it has a field that has expired, so that the key is there.
+fn add_empty_hash(own: Ctx<'_>, unit: &mut Unit, db: u32, key: &[u8]) {
+    unit.command(db, &[b"DEL", key]);
+    unit.command(db, &[b"HSETEX", key, b"PXAT", b"1", b"FIELDS", b"1", b"", b""]);
+    if let Some(at) = own.key_expiry_ms(key) {
+        unit.command(db, &[b"PEXPIREAT", key, at.max(1).to_string().as_bytes()]);
+    }
+}
+
+/// Adds the key's present state in every database that has it, but for those that are logged already.
+pub(super) fn add_images_everywhere(ctx: Ctx<'_>, unit: &mut Unit, key: &Arc<[u8]>, but: &Set<DbKey>) {
+    let own = ctx.own();
+    for db in 0.. {
+        if !own.select_db(db) {
+            return;
+        }
+        let key = (db, key.clone());
+        if !but.contains(&key) && own.has_key(&key.1) {
+            add_image(ctx, unit, &key);
+        }
+    }
+}
+
+/// Adds the whole function library.
+pub(super) fn add_functions(ctx: Ctx<'_>, unit: &mut Unit) {
+    match ctx.own().ask("FUNCTION", [&b"DUMP"[..]]) {
+        Some(payload) if payload.kind() == ReplyKind::String => {
+            unit.command(0, &[b"FUNCTION", b"RESTORE", payload.bytes(), b"FLUSH"]);
+        }
+        _ => broken("the server refused to dump its functions"),
+    }
+}

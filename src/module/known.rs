@@ -1,0 +1,196 @@
+//! What the module knows of the server's commands.
+
+use crate::core::capture::Class;
+use crate::core::hash::{Map, Set};
+use crate::core::reads::{self, Reads};
+use crate::core::table::{self, CommandSpec, Role, Rule, Shows};
+use crate::ffi::{Ctx, Level, Reply, ReplyKind, log};
+
+/// Longest command name that the table knows, with room for subcommands.
+const NAME_BYTES_MAX: usize = 64;
+
+/// How the module's own commands begin.
+pub(super) const OWN_COMMANDS: &str = "wbl.";
+
+/// What is known of one of the server's commands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    /// What it is for capture.
+    pub(super) class: Class,
+    /// What its reply shows.
+    pub(super) reads: Reads,
+    /// Its row in the table.
+    pub(super) row: &'static CommandSpec,
+    /// The number of arguments, with the name; at least so many when negative; 0 when not known.
+    pub(super) arity: i64,
+    /// The server marks it as a write.
+    pub(super) writes: bool,
+}
+
+impl Known {
+    /// A command that COMMAND did not tell of.
+    pub(super) const UNKNOWN: Known =
+        Known { class: Class::Opaque, reads: Reads::Nothing, row: &table::NONE, arity: 0, writes: false };
+    /// A command that neither shows nor changes data.
+    pub(super) const HARMLESS: Known =
+        Known { class: Class::ReadOnly, reads: Reads::Nothing, row: &table::NONE, arity: 0, writes: false };
+
+    /// Whether the server refuses it with so many arguments, its name among them.
+    pub(super) fn refuses(self, len: usize) -> bool {
+        let len = i64::try_from(len).unwrap_or(i64::MAX);
+        self.arity > 0 && len != self.arity || len < -self.arity
+    }
+
+    /// Whether COMMAND did not tell of it.
+    pub(super) fn is_unknown(self) -> bool {
+        self.class == Class::Opaque && self.arity == 0
+    }
+}
+
+/// What the module cannot work without: it reads and restores images of keys, knows clients, and knows what commands
+/// are.
+const NEEDED: [&str; 3] = ["dump", "restore", "client"];
+/// The same where hash fields expire.
+const NEEDED_WITH_FIELD_EXPIRY: [&str; 1] = ["hpexpireat"];
+/// The same in a cluster.
+const NEEDED_IN_CLUSTER: [&str; 2] = ["cluster", "module"];
+
+/// The server's commands.
+#[derive(Debug)]
+pub(super) struct Commands {
+    /// By their own names in lower case: the module's table where it knows the command, the server's flags elsewhere.
+    by_name: Map<Vec<u8>, Known>,
+    /// Names of writes that the table does not know, and that the server's log has named.
+    named: Set<Vec<u8>>,
+}
+
+impl Commands {
+    /// Asks the server.
+    ///
+    /// # Errors
+    /// A command that the module needs is missing.
+    pub(super) fn ask(ctx: Ctx<'_>) -> Result<Commands, String> {
+        let mut commands = Map::default();
+        let none: [&[u8]; 0] = [];
+        let list = ctx.own().ask("COMMAND", none).ok_or_else(|| lacking("command"))?;
+        (0..list.len()).filter_map(|index| list.element(index)).for_each(|entry| add_command(&mut commands, &entry));
+        let has = |name: &str| commands.contains_key(name.as_bytes());
+        let of_fields = |row: &&CommandSpec| matches!(row.rule, Rule::FieldExpiry | Rule::SetFields);
+        let expires_fields = table::COMMANDS.iter().filter(of_fields).any(|row| has(row.name));
+        let with_field_expiry = NEEDED_WITH_FIELD_EXPIRY.iter().filter(|_| expires_fields);
+        let in_cluster = NEEDED_IN_CLUSTER.iter().filter(|_| ctx.flags().in_cluster());
+        if let Some(name) = NEEDED.iter().chain(with_field_expiry).chain(in_cluster).find(|name| !has(name)) {
+            return Err(lacking(name));
+        }
+        // What cannot be logged as what it did, as the server has no command for that, is logged as what came of it.
+        let can_log = |row: &CommandSpec| {
+            let with_fields = row.logged_with_fields_as().iter().filter(|_| expires_fields);
+            row.logged_as.iter().chain(with_fields).all(|name| has(name))
+        };
+        let classes: Vec<(&[u8], Class)> = table::COMMANDS
+            .iter()
+            .filter_map(|row| Some((row.name.as_bytes(), class_of(row, can_log(row))?)))
+            .collect();
+        for (name, class) in classes {
+            if let Some(known) = commands.get_mut(name) {
+                known.class = class;
+            }
+        }
+        Ok(Commands { by_name: commands, named: Set::default() })
+    }
+
+    /// What the command is, by its name (and its subcommand's).
+    pub(super) fn known(&self, name: &[u8], subcommand: &[u8]) -> Known {
+        let mut lower = [0; NAME_BYTES_MAX];
+        let Some(len) = lower_case(name, &mut lower, 0) else { return Known::UNKNOWN };
+        let known = self.by_name.get(&lower[..len]).copied().unwrap_or(Known::UNKNOWN);
+        if known.class != Class::Container {
+            let shows = known.row.shows != Shows::Debug || reads::debug_shows(subcommand);
+            return if shows { known } else { Known { reads: Reads::Nothing, ..known } };
+        }
+        lower[len] = b'|';
+        let Some(len) = lower_case(subcommand, &mut lower, len + 1) else { return Known::HARMLESS };
+        self.by_name.get(&lower[..len]).copied().unwrap_or(Known::HARMLESS)
+    }
+
+    /// A write was announced that the table does not know: names it once in the server's log.
+    pub(super) fn tell_unknown(&mut self, name: &[u8], subcommand: &[u8]) {
+        let mut full = name.to_ascii_lowercase();
+        if self.by_name.get(&full).is_some_and(|known| known.class == Class::Container) {
+            full.push(b' ');
+            full.extend(subcommand.to_ascii_lowercase());
+        }
+        if !self.named.contains(&full) {
+            let text = format!("not known how to log {}: the keys that it names are logged whole", full.escape_ascii());
+            log(Level::Notice, &text);
+            self.named.insert(full);
+        }
+    }
+}
+
+/// What the table says of a command; `None` where the server's flags do.
+fn class_of(row: &'static CommandSpec, can_log: bool) -> Option<Class> {
+    Some(match row.role {
+        Role::Write => Class::Write(if can_log { row } else { row.as_unknown() }),
+        Role::Opaque => Class::Opaque,
+        Role::Multi => Class::Multi,
+        Role::Exec => Class::Exec,
+        Role::EndMulti => Class::EndMulti,
+        Role::Watch => Class::Watch,
+        Role::Unwatch => Class::Unwatch,
+        Role::AsFlagged => return None,
+    })
+}
+
+/// The server has no such command.
+pub(super) fn lacking(name: &str) -> String {
+    format!(
+        "the server has no command {}, which the module needs; is it disabled by rename-command?",
+        name.to_ascii_uppercase()
+    )
+}
+
+/// Adds an entry of COMMAND's reply (name, arity, flags, first key, last key, step, ..., subcommands last) and its
+/// subcommands.
+fn add_command(commands: &mut Map<Vec<u8>, Known>, entry: &Reply<'_>) {
+    let (Some(name), Some(flags)) = (entry.element(0), entry.element(2)) else { return };
+    let has_flag =
+        |wanted: &[u8]| (0..flags.len()).filter_map(|index| flags.element(index)).any(|flag| flag.bytes() == wanted);
+    let number = |index| entry.element(index).map_or(0, |number| number.integer());
+    let lower = String::from_utf8_lossy(name.bytes()).to_ascii_lowercase();
+    let movable = has_flag(b"movablekeys");
+    let own = lower.starts_with(OWN_COMMANDS);
+    // Commands with neither flag change no data by themselves (PUBLISH, CLIENT...), but for scripts, functions and what
+    // modules bring.
+    let opaque = !own && (has_flag(b"module") || movable && !has_flag(b"readonly") || has_flag(b"write"));
+    let subcommands = entry.element(9).filter(|list| list.kind() == ReplyKind::Array && !list.is_empty());
+    let class = match (&subcommands, opaque) {
+        (Some(_), _) => Class::Container,
+        (None, true) if has_flag(b"write") && !has_flag(b"module") => {
+            let spec = if has_flag(b"blocking") { &table::UNKNOWN_BLOCKING } else { &table::UNKNOWN };
+            Class::Write(spec)
+        }
+        (None, true) => Class::Opaque,
+        (None, false) => Class::ReadOnly,
+    };
+    let row = table::find(&lower).unwrap_or(&table::NONE);
+    let reads = if own { Reads::Nothing } else { Reads::of(row, number(3), number(4), number(5), movable) };
+    commands.insert(lower.into_bytes(), Known { class, reads, row, arity: number(1), writes: has_flag(b"write") });
+    if let Some(subcommands) = subcommands {
+        (0..subcommands.len())
+            .filter_map(|index| subcommands.element(index))
+            .for_each(|entry| add_command(commands, &entry));
+    }
+}
+
+/// Writes the lower-case name behind `start`; `None` when it is too long to be one.
+fn lower_case(name: &[u8], out: &mut [u8; NAME_BYTES_MAX], start: usize) -> Option<usize> {
+    let end = start + name.len();
+    // One byte stays free for the `|` of a subcommand.
+    if end >= NAME_BYTES_MAX {
+        return None;
+    }
+    out.get_mut(start..end)?.copy_from_slice(name);
+    out.get_mut(start..end)?.make_ascii_lowercase();
+    Some(end)
+}

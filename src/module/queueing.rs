@@ -1,0 +1,151 @@
+//! Transactions: what a client queues and watches, and its EXEC.
+
+use crate::core::ack::{Command, Hold, Kind, Moment, decide};
+use crate::core::capture::Class;
+use crate::core::client::Transaction;
+use crate::core::execution::{Exec, IfRun, What};
+use crate::core::leaf::ClientId;
+use crate::core::reads::Reads;
+use crate::core::table::{self, Quirk};
+use crate::ffi::{Ctx, Filter, watch_results};
+use crate::module::announce::{Rewrite, Verdict};
+use crate::module::arguments::{key_positions, selected_db};
+use crate::module::facts::Asked;
+use crate::module::known::Known;
+use crate::module::server::Reports;
+use crate::module::{Module, server};
+
+impl Module {
+    /// Whether what this client sends is queued.
+    pub(super) fn is_queueing(&mut self, ctx: Ctx<'_>, client: ClientId) -> bool {
+        if !self.capture.is_queueing(client) {
+            return false;
+        }
+        let queueing = self.info_of(ctx, client).is_some_and(|info| info.in_multi);
+        if !queueing {
+            self.capture.not_queueing(client);
+        }
+        queueing
+    }
+
+    pub(super) fn announce_exec(&mut self, ctx: Ctx<'_>, client: ClientId) -> Verdict {
+        self.stop_stepping(ctx);
+        self.pause.postponed |= self.may_be_postponed(ctx, Known::UNKNOWN);
+        let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
+        if std::mem::take(&mut record.has_unseen_queue) {
+            record.transaction = Transaction::default();
+            return Verdict::rewrite(Rewrite::Refuse);
+        }
+        // Calls at the end of such a unit would end the pause before it begins, which the server asserts against.
+        let mut exec = Exec { ends_late: std::mem::take(&mut record.queued_pause), ..Exec::default() };
+        let db = self.info_of(ctx, client).map_or(0, |info| info.db);
+        self.capture.command(client, Class::Exec, Some(db), std::iter::empty());
+        self.running.db = Some(db);
+        let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
+        let unblocks = std::mem::take(&mut record.queued_unblock);
+        let (mut shown, runs_others) = record.transaction.finish(db, &self.dirty);
+        if unblocks && self.capture.has_waiting_commands() {
+            // Whose wait it ends gets an answer that depends on keys which that waited for.
+            shown = shown.max(self.dirty.any_change());
+        }
+        // Only its queueing passes the filter, so that whatever it runs is waited for here.
+        let may_yield = runs_others;
+        let command = Command { kind: Kind::Exec, shows_change: shown.is_some() };
+        if let Hold::AtIterationEnd(reason) = decide(Moment::Announced(command), &mut Asked::new(self, ctx, client)) {
+            self.note_read(shown, reason);
+        }
+        let reads = self.undurable(shown).is_some() || runs_others && !self.dirty.is_empty();
+        // Where it has no writes, what its scripts do is seen as that of any script.
+        if !self.capture.has_queued_writes(client) || self.watch_results(ctx) {
+            self.capture.exec_stepwise(client);
+        } else if self.capture.exec(client, || server::error_replies(ctx), ctx.unit_time_us() / 1000) {
+            exec.unseen = Some(server::runs_of(ctx, table::EXEC));
+        }
+        let watch_unit = reads || exec.unseen.is_some();
+        self.running.what = What::Exec(exec);
+        Verdict { may_yield, watch_unit, ..Verdict::PASS }
+    }
+
+    /// Has the server tell when each command of the EXEC that is about to run has run, where it can.
+    fn watch_results(&mut self, ctx: Ctx<'_>) -> bool {
+        let reports = self.server.reports != Reports::Never && watch_results(ctx, true);
+        self.server.reports = if reports { Reports::Now } else { Reports::Never };
+        reports
+    }
+
+    /// A connected client has sent a command, so that no EXEC runs. Each command would cost if the server went on to
+    /// tell.
+    pub(super) fn stop_stepping(&mut self, ctx: Ctx<'_>) {
+        self.capture.stop_stepping();
+        // Within a wait that lets other clients in, the server may be going through its listeners.
+        if self.iteration.lets_others_in {
+            return;
+        }
+        if self.server.reports == Reports::Now {
+            self.server.reports = Reports::WhenAsked;
+            watch_results(ctx, false);
+        }
+    }
+
+    pub(super) fn announce_watch(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, class: Class) -> Verdict {
+        self.capture.command(client, Class::ReadOnly, None, std::iter::empty());
+        match self.info_of(ctx, client) {
+            Some(info) if class == Class::Watch && !info.in_multi => {
+                let keys = (1..filter.len()).map(|index| (info.db, filter.arg(index).into()));
+                self.running.what = What::Command(IfRun::Watch(keys.collect()));
+            }
+            Some(info) if class == Class::Unwatch && !info.in_multi => {
+                self.clients.get_mut(client).into_iter().for_each(|client| client.transaction.unwatch());
+            }
+            _ => {}
+        }
+        Verdict::PASS
+    }
+
+    /// Whether the server has refused to queue a command that the client has sent before this one. It keeps none of
+    /// those behind it; now and then it is asked how many it has.
+    fn was_refused(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId) -> bool {
+        let bytes = (0..filter.len()).map(|index| filter.arg(index).len()).sum();
+        let sent = self.capture.queued_one(client, bytes);
+        sent.is_some_and(|sent| server::queued_commands(ctx, client).is_some_and(|kept| kept < sent))
+    }
+
+    /// A command that its client queues.
+    pub(super) fn announce_queued(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
+        let positions = key_positions(ctx, filter, known.reads);
+        let refused = known.refuses(filter.len()) || known.is_unknown();
+        if refused || self.was_refused(ctx, filter, client) {
+            self.clients.get_mut(client).into_iter().for_each(|client| client.transaction.queued.refuse());
+            self.capture.refuse_queue(client);
+            return Verdict::PASS;
+        }
+        let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
+        let set = &mut record.transaction.queued;
+        if known.class == Class::Opaque {
+            set.runs_others();
+        }
+        match known.reads {
+            Reads::Keyspace | Reads::Sort => set.keyspace(),
+            Reads::Functions => set.functions(),
+            Reads::Script => {
+                set.functions();
+                set.runs_others();
+            }
+            _ if known.row.quirk == Quirk::Selects => set.anything(),
+            Reads::TwoDatabases => set.anything(),
+            _ => positions.into_iter().for_each(|index| set.key(filter.arg(index))),
+        }
+        let quirk = known.row.quirk;
+        record.queued_pause |= quirk == Quirk::Pauses;
+        record.queued_unblock |= quirk == Quirk::Unblocks;
+        // The count of error replies shows whether one of the commands has failed.
+        let class = if quirk == Quirk::ResetsStatistics { Class::Opaque } else { known.class };
+        let args = (0..filter.len()).map(|index| filter.arg(index));
+        self.capture.command(client, class, None, args);
+        self.note_unknown(ctx, filter, known.class);
+        if let Some(db) = selected_db(ctx, filter, known) {
+            self.capture.queued_select(client, db);
+        }
+        Verdict::PASS
+    }
+}

@@ -1,0 +1,118 @@
+//! What the main thread waits for, and for how long.
+
+use crate::ffi::{CallMode, Ctx};
+use crate::log::Lsn;
+use crate::module::config::{Setting, value};
+use crate::module::release::Release;
+use crate::module::{Module, broken, life, with};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How often a writer that waits for room looks again.
+const ROOM_POLL: Duration = Duration::from_millis(1);
+
+/// How often a paused wait lets the server look for a RESUME.
+const PAUSED_POLL: Duration = Duration::from_millis(10);
+
+/// The server's setting of how long it is busy before it says so.
+const BUSY_THRESHOLD: &[u8] = b"busy-reply-threshold";
+
+/// Wall-clock time for frames.
+pub(super) fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Wall-clock time, milliseconds since the Unix epoch, as the server counts time-outs.
+pub(super) fn now_ms() -> i64 {
+    i64::try_from(unix_ms()).unwrap_or(i64::MAX)
+}
+
+/// Waits for every reply that waits in the loop: what runs next may make the server send replies before the end of the
+/// iteration. A script that runs long does, at whatever depth, and so do loading and other modules' commands
+/// (`processEventsWhileBlocked`).
+///
+/// Everything that may do so is preceded by this: the filter calls it for commands, the end of the iteration for the
+/// scripts that wait there.
+pub(super) fn wait_before_yield(ctx: Ctx<'_>) {
+    let waits_for = with(|module| {
+        module.wait_for_timed_out(ctx);
+        module.wait_for_resumed(ctx);
+        module.iteration.waits_for.take()
+    });
+    if let Some(Some(lsn)) = waits_for {
+        wait_now(ctx, lsn);
+    }
+}
+
+/// Waits on the main thread until the position is durable.
+pub(super) fn wait_now(ctx: Ctx<'_>, lsn: Lsn) {
+    let Some(Some((log, paused))) = with(|module| {
+        module.hand_over();
+        Some((module.log().cloned()?, module.paused))
+    }) else {
+        return;
+    };
+    if log.log().durable() >= lsn {
+        return;
+    }
+    with(|module| module.counters.inline_waits += 1);
+    if paused {
+        wait_for_resume(ctx, &log, lsn);
+    } else if log.log().wait_durable(lsn, None).is_err() {
+        life::end_if_failed();
+        broken("the log closed while a reply waited for it");
+    }
+}
+
+/// The same while WBL.DEBUG PAUSE is on: the server goes on with commands that may run while it is busy, so that a
+/// RESUME can end the wait.
+///
+/// The client whose unit waits is protected by the server meanwhile, and as long as the pause lasts every unheld unit
+/// waits at its own end, so that no other unheld reply is under way.
+fn wait_for_resume(ctx: Ctx<'_>, log: &Release, lsn: Lsn) {
+    let own = ctx.own();
+    let threshold = own.ask("CONFIG", [&b"GET"[..], BUSY_THRESHOLD]);
+    let before = threshold.as_ref().and_then(|reply| Some(reply.element(1)?.bytes().to_vec()));
+    let set = |value: &[u8]| own.call(CallMode::Internal, "CONFIG", [&b"SET"[..], BUSY_THRESHOLD, value]);
+    // The server looks at other clients only after this time.
+    set(b"1");
+    let before_wait = with(|module| std::mem::replace(&mut module.iteration.lets_others_in, true));
+    own.with_new_context(|busy| {
+        loop {
+            match log.log().wait_durable(lsn, Some(PAUSED_POLL)) {
+                Ok(true) => return,
+                Ok(false) => busy.yield_to_clients(),
+                Err(_) => {
+                    life::end_if_failed();
+                    broken("the log closed while a reply waited for it")
+                }
+            }
+        }
+    });
+    with(|module| module.iteration.lets_others_in = before_wait == Some(true));
+    if let Some(before) = before {
+        set(&before);
+    }
+}
+
+impl Module {
+    /// Hands the batch to the writer thread. Waits for room when too much is pending.
+    pub(super) fn hand_over(&mut self) {
+        let Some(log) = self.log().cloned() else { return };
+        if self.batch.is_empty() {
+            return;
+        }
+        let expected = self.batch.appended();
+        let payload = self.batch.take(log.log().take_buffer());
+        let appended = log.log().append(payload, unix_ms());
+        if appended != expected {
+            broken("the log's position is not the one that was promised to waiters");
+        }
+        let limit = u64::try_from(value(Setting::MaxPendingBytes)).unwrap_or(u64::MAX);
+        while log.log().pending_bytes() > limit && log.log().error().is_none() {
+            // The poll is bounded by the writer thread: it makes room or ends the process.
+            if log.log().wait_durable(appended, Some(ROOM_POLL)).is_err() {
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The names of the commands through which the module runs others.
+
+use crate::core::ack::Wrapper;
+use std::ffi::CStr;
+
+/// Runs a write.
+pub const CALL: &CStr = c"wbl.call";
+/// Runs a read.
+pub const READ: &CStr = c"wbl.read";
+/// Runs a script or function that may write.
+pub const EVAL: &CStr = c"wbl.eval";
+/// Runs a script or function that may not.
+pub const EVAL_RO: &CStr = c"wbl.eval_ro";
+
+/// The module's command.
+pub(super) fn name_of(wrapper: Wrapper) -> &'static CStr {
+    match wrapper {
+        Wrapper::Call => CALL,
+        Wrapper::Read => READ,
+        Wrapper::Eval => EVAL,
+        Wrapper::EvalRo => EVAL_RO,
+    }
+}
+
+/// Whether the command of this name runs another, which its arguments begin with.
+pub fn is_wrapper(name: &[u8]) -> bool {
+    [CALL, READ, EVAL, EVAL_RO].iter().any(|own| own.to_bytes().eq_ignore_ascii_case(name))
+}
