@@ -4,7 +4,7 @@ use crate::support::*;
 use std::sync::Arc;
 use std::time::Duration;
 use valkey_wbl::log::sim::{Effect, SimDisk};
-use valkey_wbl::log::{Begin, Flusher, LogError, NewBase, StorageFile, segment_name};
+use valkey_wbl::log::{Begin, Flusher, LogError, NewBase, StorageFile, Verdict, segment_name};
 
 /// Files that no log names.
 const VOID: [&str; 3] = ["temp-base-7.rdb", "appendonly.aof.9.base.rdb", "temp-manifest"];
@@ -99,10 +99,15 @@ fn a_disk_that_has_no_room_to_give_ends_the_log() {
     let mut writer = writer_of(&disk);
     write(&mut writer, 0..3);
     let (_, _) = writer.new_base_file().unwrap();
-    fill(&disk);
+    let used = disk.used_bytes();
+    disk.set_room(Some(used + 30));
     let (start, payload) = (writer.appended(), unit(3));
     let batch = valkey_wbl::log::Batch { start, payload: &payload, unix_ms: UNIX_MS };
     assert!(matches!(writer.append(batch), Err(LogError::Failed(_))));
+    assert_eq!(disk.used_bytes(), used, "it left a piece of a frame behind");
+    drop(writer);
+    let opened = reopen(&disk).unwrap();
+    assert_eq!((opened.verdict(), recovered(&opened)), (&Verdict::Clean, units(0..3)));
 }
 
 #[test]

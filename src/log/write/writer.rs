@@ -160,6 +160,11 @@ impl<S: Storage> LogWriter<S> {
                 // A log that waits for its base cannot do without it.
                 Err(error) if error.is_no_room() && !self.waits_for_base && self.expendable.make_room(&mut removed) => {
                 }
+                Err(error) if error.is_no_room() => {
+                    // What was written of it holds room that the next start needs, and nobody was told of any of it.
+                    let _ = self.current.cut_unused();
+                    return Err(error);
+                }
                 outcome => return outcome,
             }
         }
