@@ -13,6 +13,7 @@ use crate::log::open::Options;
 use crate::log::storage::{Storage, failed};
 use std::collections::HashSet;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 /// A locked folder with the log it holds, which nobody writes to.
@@ -146,13 +147,28 @@ impl<S: Storage> Folder<S> {
         let (bases, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.leftovers)
             .into_iter()
             .partition(|name| matches!(own_name(name.as_bytes()), Some(OwnName::Base(_) | OwnName::Temporary)));
-        remove_files(&*self.storage, &bases);
-        if !bases.is_empty() && !others.is_empty() && self.storage.sync_dir().is_err() {
+        if !self.are_gone(&bases) && !others.is_empty() {
             // They stay for the next start.
             self.leftovers = others;
             return;
         }
         remove_files(&*self.storage, &others);
+    }
+
+    /// Removes bases and temporaries; `false` where a base may be found under its name after a crash.
+    fn are_gone(&self, names: &[String]) -> bool {
+        let (mut removed, mut gone) = (false, true);
+        for name in names {
+            let outcome = self.storage.remove(name);
+            if !matches!(own_name(name.as_bytes()), Some(OwnName::Base(_))) {
+                continue;
+            }
+            match outcome {
+                Ok(()) => removed = true,
+                Err(error) => gone &= error.kind() == io::ErrorKind::NotFound,
+            }
+        }
+        gone && (!removed || self.storage.sync_dir().is_ok())
     }
 
     /// Begins a new log. The one that was there before stands until the new one is visible, and is removed then. What is
