@@ -18,6 +18,9 @@ use std::path::{Path, PathBuf};
 const HEAD_BYTES: usize = 512;
 const TAIL_BYTES: u64 = 8;
 
+/// The clock that files get their times from is some milliseconds behind, which may be another second.
+const CLOCK_LAG_S: u64 = 1;
+
 /// More than the manifest of an AOF has.
 const AOF_MANIFEST_BYTES_MAX: u64 = 1 << 20;
 
@@ -85,7 +88,7 @@ impl OwnFile {
         match self {
             OwnFile::Rdb { begun_s: Some(begun_s), .. } if note.was_being_saved(begun_s, left_s) => Newer::Log,
             OwnFile::Rdb { begun_s: Some(time_s), .. } | OwnFile::Aof { changed_s: Some(time_s), .. }
-                if time_s >= left_s =>
+                if time_s.saturating_add(CLOCK_LAG_S) >= left_s =>
             {
                 Newer::OwnFile
             }
@@ -213,12 +216,12 @@ mod tests {
     #[test]
     fn a_file_that_was_saved_since_is_newer() {
         for note in [OwnFile::None.note(), rdb(7, 1).note(), aof(8, 90, 1).note(), "what: is this".replace(' ', "")] {
-            for time_s in [LEFT_S, LEFT_S + 1, u64::MAX] {
+            for time_s in [LEFT_S - 1, LEFT_S, LEFT_S + 1, u64::MAX] {
                 assert_eq!(rdb(8, time_s).or_log(&left(&note)), Newer::OwnFile, "{note}");
                 assert_eq!(aof(8, 91, time_s).or_log(&left(&note)), Newer::OwnFile, "{note}");
             }
-            assert_eq!(rdb(8, LEFT_S - 1).or_log(&left(&note)), Newer::Unknown, "{note}");
-            assert_eq!(aof(8, 91, LEFT_S - 1).or_log(&left(&note)), Newer::Unknown, "{note}");
+            assert_eq!(rdb(8, LEFT_S - 2).or_log(&left(&note)), Newer::Unknown, "{note}");
+            assert_eq!(aof(8, 91, LEFT_S - 2).or_log(&left(&note)), Newer::Unknown, "{note}");
         }
         let without_time = OwnFile::Rdb { bytes: 1, crc32c: 1, begun_s: None };
         assert_eq!(without_time.or_log(&left("none")), Newer::Unknown);
