@@ -12,7 +12,7 @@
 //! - where one SET goes: `docs/design.md`, "Four commands on their way"
 //! - how to add a command: `CONTRIBUTING.md`, "Adding a command"
 //!
-//! Threads: the server's main thread runs hooks and commands (`module`), one writer thread writes, syncs and releases
+//! Threads: the server's main thread runs hooks and commands (`module`), writer threads write, flush and release
 //! (`log`), another installs bases and removes old files, and during a recovery two more read the base (`rdb`) and the
 //! log ahead.
 

@@ -7,8 +7,8 @@
 
 use crate::support::{UNIX_MS, errno, go_on};
 use valkey_wbl::log::resp::{Commands, push_command};
-use valkey_wbl::log::sim::{Effect, Random, SimDisk, seeds};
-use valkey_wbl::log::{Batch, LogError, LogWriter, Lsn, NewBase, Opened, Options, StorageFile, Verdict, open};
+use valkey_wbl::log::sim::{Effect, Random, SimDisk, SimFile, seeds};
+use valkey_wbl::log::{Batch, Flush, LogError, LogWriter, Lsn, NewBase, Opened, Options, StorageFile, Verdict, open};
 
 const NEVER: u64 = u64::MAX;
 
@@ -24,7 +24,7 @@ impl Drop for Case {
 }
 
 fn options(seed: u64) -> Options {
-    Options { segment_bytes: [1, 700, 4000, 1 << 20][seed as usize % 4] }
+    Options { segment_bytes: [1, 700, 4000, 1 << 20][seed as usize % 4], ..Options::default() }
 }
 
 /// What was handed to the log, and what of it must survive.
@@ -112,13 +112,23 @@ fn live(disk: &SimDisk, model: &mut Model, options: &Options, random: &mut Rando
 
 fn write_on(writer: &mut LogWriter<SimDisk>, model: &mut Model, random: &mut Random) -> Result<(), LogError> {
     let mut checkpoint = None;
-    for _ in 0..random.below(12) {
-        match random.below(100) {
+    let mut flushes = Vec::new();
+    for _ in 0..random.below(16) {
+        let choice = random.below(130);
+        // Boundaries are exact.
+        let ends_all = writer.is_full() || (70..100).contains(&choice);
+        while ends_all && !flushes.is_empty() {
+            end_flush(writer, &mut flushes, model, random)?;
+        }
+        match choice {
             0..55 => append(writer, model, random)?,
-            55..80 => {
+            55..70 if !flushes.is_empty() => end_flush(writer, &mut flushes, model, random)?,
+            55..70 => {}
+            70..80 => {
                 let durable = writer.sync()?;
                 model.durable = model.units_before(durable);
             }
+            100.. => flushes.extend(writer.begin_flush()?),
             80..86 => {
                 writer.cut()?;
                 model.durable = model.units.len();
@@ -129,6 +139,23 @@ fn write_on(writer: &mut LogWriter<SimDisk>, model: &mut Model, random: &mut Ran
             },
         }
     }
+    while !flushes.is_empty() {
+        end_flush(writer, &mut flushes, model, random)?;
+    }
+    Ok(())
+}
+
+/// Runs and ends any of the flushes under way.
+fn end_flush(
+    writer: &mut LogWriter<SimDisk>,
+    flushes: &mut Vec<Flush<SimFile>>,
+    model: &mut Model,
+    random: &mut Random,
+) -> Result<(), LogError> {
+    let mut flush = flushes.swap_remove(random.below(flushes.len() as u64) as usize);
+    let outcome = flush.run();
+    let durable = writer.end_flush(flush, outcome)?;
+    model.durable = model.units_before(durable);
     Ok(())
 }
 

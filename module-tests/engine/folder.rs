@@ -371,7 +371,7 @@ fn a_second_process_finds_the_folder_locked_in_every_state() {
 #[test]
 fn a_full_disk_ends_neither_rotation_nor_checkpoint_nor_close() {
     let disk = SimDisk::new();
-    let options = Options { segment_bytes: 300 };
+    let options = Options { segment_bytes: 300, ..Options::default() };
     let folder = open(disk.clone(), &options).unwrap().into_folder();
     let mut writer = folder.begin(Begin::Empty, UNIX_MS).unwrap();
     disk.refuse_new_files(true);
@@ -421,7 +421,7 @@ fn a_real_folder_is_locked_written_and_read() {
     let folder = std::env::temp_dir().join(format!("wbl-engine-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
     let storage = || FolderStorage::new(folder.join("a/b")).unwrap();
-    let options = Options { segment_bytes: 300 };
+    let options = Options { segment_bytes: 300, ..Options::default() };
     let mut writer = go_on(open(storage(), &options).unwrap(), UNIX_MS).unwrap();
     assert!(matches!(open(storage(), &options), Err(LogError::Locked { .. })));
     write(&mut writer, 0..50);

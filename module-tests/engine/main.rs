@@ -5,6 +5,7 @@ mod crash;
 mod flusher;
 mod folder;
 mod fuzz;
+mod overlap;
 mod recovery;
 mod room;
 mod support;

@@ -22,13 +22,13 @@ pub fn units(range: std::ops::Range<usize>) -> Vec<u8> {
     range.flat_map(unit).collect()
 }
 
-/// Writes units, one to a frame.
+/// Writes units, one to a frame and a flush.
 pub fn write<S: Storage>(writer: &mut LogWriter<S>, units: std::ops::Range<usize>) {
     for number in units {
         let (start, payload) = (writer.appended(), unit(number));
         writer.append(Batch { start, payload: &payload, unix_ms: UNIX_MS }).unwrap();
+        writer.sync().unwrap();
     }
-    writer.sync().unwrap();
 }
 
 /// Opens with a segment size that is never reached.

@@ -40,7 +40,7 @@ fn valid(data: Vec<u8>) -> State {
 }
 
 fn options() -> Options {
-    Options { segment_bytes: 250 }
+    Options { segment_bytes: 250, ..Options::default() }
 }
 
 fn begin(disk: &SimDisk, begin: Begin) -> Result<LogWriter<SimDisk>, LogError> {

@@ -110,6 +110,7 @@ each_version! {
             ("dir", "wbl"),
             ("debug-commands", "no"),
             ("on-existing-log", "refuse"),
+            ("max-inflight-flushes", "0"),
         ] {
             let reply = control.run(&format!("CONFIG GET wbl.{name}"));
             assert_eq!(reply.items()[1].text(), expected, "{name}");
@@ -167,6 +168,7 @@ each_version! {
             ("wbl.enabled", "perhaps"),
             ("wbl.segment-bytes", "1"),
             ("wbl.segment-bytes", "many"),
+            ("wbl.max-inflight-flushes", "17"),
             ("wbl.max-pending-bytes", "0"),
             ("wbl.on-existing-log", "merge"),
             ("wbl.dir", ""),

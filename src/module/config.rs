@@ -45,6 +45,9 @@ pub enum Setting {
     NotifyKeyspaceEvents,
     /// `wbl.on-replay-error`: what to do when a command of the log fails at the start. Default: refuse.
     OnReplayError,
+    /// `wbl.max-inflight-flushes`: how many flushes of the log may be under way at a time, 1 to 16; 0 has it follow from
+    /// how long they take. Immutable. Default: 0.
+    MaxInflightFlushes,
 }
 
 /// The server's words for a letter that `notify-keyspace-events` does not know.
@@ -69,11 +72,12 @@ struct Entry {
 enum Default {
     Bool(bool),
     Bytes { default: i64, min: i64, max: i64 },
+    Count { default: i64, min: i64, max: i64 },
     Text(&'static str),
     Names { default: usize, names: &'static [&'static CStr] },
 }
 
-const ENTRIES: [Entry; 8] = [
+const ENTRIES: [Entry; 9] = [
     Entry { setting: Setting::Enabled, name: c"enabled", immutable: false, default: Default::Bool(true) },
     Entry { setting: Setting::Dir, name: c"dir", immutable: true, default: Default::Text("wbl") },
     Entry {
@@ -107,6 +111,12 @@ const ENTRIES: [Entry; 8] = [
         immutable: false,
         default: Default::Names { default: 0, names: &[c"refuse", c"skip"] },
     },
+    Entry {
+        setting: Setting::MaxInflightFlushes,
+        name: c"max-inflight-flushes",
+        immutable: true,
+        default: Default::Count { default: 0, min: 0, max: 16 },
+    },
 ];
 
 static NUMBERS: [AtomicI64; ENTRIES.len()] = [const { AtomicI64::new(0) }; ENTRIES.len()];
@@ -136,7 +146,7 @@ pub(super) fn values() -> impl Iterator<Item = (String, String)> {
         let number = value(entry.setting);
         let value = match entry.default {
             Default::Bool(_) => if number != 0 { "yes" } else { "no" }.into(),
-            Default::Bytes { .. } => number.to_string(),
+            Default::Bytes { .. } | Default::Count { .. } => number.to_string(),
             Default::Text(_) => text(entry.setting as usize),
             Default::Names { names, .. } => {
                 let name = usize::try_from(number).ok().and_then(|index| names.get(index));
@@ -221,6 +231,7 @@ fn kind_of(default: Default) -> ConfigKind {
     match default {
         Default::Bool(default) => ConfigKind::Bool(default),
         Default::Bytes { default, min, max } => ConfigKind::Number { default, min, max, memory: true },
+        Default::Count { default, min, max } => ConfigKind::Number { default, min, max, memory: false },
         Default::Text(default) => ConfigKind::Text(default.to_string()),
         Default::Names { default, names } => ConfigKind::Enum { default, names },
     }
@@ -259,9 +270,11 @@ fn apply_argument(kinds: &mut [ConfigKind], argument: &str, value: &str) -> Resu
                 _ => return Err(bad("yes or no".into())),
             };
         }
-        ConfigKind::Number { default, min, max, .. } => {
-            let number = parse_bytes(value).filter(|number| (*min..=*max).contains(number));
-            *default = number.ok_or_else(|| bad(format!("a number of bytes between {min} and {max}")))?;
+        ConfigKind::Number { default, min, max, memory } => {
+            let number = if *memory { parse_bytes(value) } else { value.parse().ok() };
+            let what = if *memory { "a number of bytes" } else { "a number" };
+            let number = number.filter(|number| (*min..=*max).contains(number));
+            *default = number.ok_or_else(|| bad(format!("{what} between {min} and {max}")))?;
         }
         ConfigKind::Text(place) if name == "notify-keyspace-events" => {
             *place = EventClasses::parse(value).ok_or_else(|| bad(BAD_EVENT_CLASS.into()))?.letters();
@@ -326,6 +339,8 @@ mod tests {
             ("enabled", "maybe", "yes or no"),
             ("segment-bytes", "1", "between 4096"),
             ("segment-bytes", "64 apples", "between 4096"),
+            ("max-inflight-flushes", "17", "a number between 0 and 16"),
+            ("max-inflight-flushes", "1kb", "a number between 0 and 16"),
             ("on-existing-log", "keep", "refuse or replace"),
             ("on-replay-error", "replace", "refuse or skip"),
             ("no-such", "1", "unknown argument"),

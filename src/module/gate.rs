@@ -98,6 +98,10 @@ impl Storage for GatedStorage {
         self.0.open_read(name).map(GatedFile)
     }
 
+    fn reopen(&self, name: &str, file: &GatedFile) -> io::Result<GatedFile> {
+        self.0.reopen(name, &file.0).map(GatedFile)
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         if to != MANIFEST_NAME {
             return self.0.rename(from, to);

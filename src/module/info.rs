@@ -76,6 +76,7 @@ impl Module {
             ("log_sync_last_us", counter(crate::log::Statistics::sync_last_us)),
             ("log_sync_max_us", counter(crate::log::Statistics::sync_max_us)),
             ("log_sync_ewma_us", counter(crate::log::Statistics::sync_ewma_us)),
+            ("inflight_flushes", number(log.map_or(0, |log| log.in_flight() as u64))),
             ("checkpoint_in_progress", number(u64::from(self.writes_base()))),
             ("checkpoints", number(self.bases.done)),
             ("failure", Value::Text(self.failure())),

@@ -32,11 +32,13 @@ use window::Window;
 
 pub(super) use grammar::Grammar;
 
-/// How the log is laid out.
+/// How the log is laid out and written.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// A segment that has reached this many bytes is followed by a new one.
     pub segment_bytes: u64,
+    /// How many flushes may be under way at a time; `None` to have that follow from how long they take.
+    pub max_inflight_flushes: Option<usize>,
 }
 
 impl Options {
@@ -46,7 +48,7 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { segment_bytes: Options::SEGMENT_BYTES_DEFAULT }
+        Options { segment_bytes: Options::SEGMENT_BYTES_DEFAULT, max_inflight_flushes: None }
     }
 }
 

@@ -8,8 +8,8 @@
 //!    comes first because what follows takes room, which the leftovers may be all that holds.
 //! 2. What may not be durable yet of the recovered frames is written again with the same bytes, and synced. Readers
 //!    will see what was recovered, so it must be durable; and after a failed sync a kernel may hold bytes in its cache
-//!    that it calls clean and that never reached the disk. Only a frame that no later one calls durable can be
-//!    affected, so this is the last one. A crash here changes no byte that was on the disk.
+//!    that it calls clean and that never reached the disk. Only frames that no later one calls durable can be
+//!    affected: the last ones. A crash here changes no byte that was on the disk.
 //! 3. What will be cut is copied aside. A crash leaves a copy, which the next start makes again.
 //! 4. The next segment and the next manifest are written: leftovers until the manifest gets its name.
 //! 5. What is behind the end of a segment is cut, and synced. It is nobody's, and a start after a crash finds a clean

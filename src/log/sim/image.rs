@@ -1,6 +1,6 @@
 //! What a crash leaves of a [`SimDisk`].
 
-use super::{Inode, NameChange, Names, Random, SimDisk, State, Write};
+use super::{Inode, NameChange, Names, Pending, Random, SimDisk, State, Write};
 
 /// The unit the disk writes as a whole.
 const SECTOR_BYTES: u64 = 512;
@@ -13,9 +13,9 @@ impl SimDisk {
         let names = torn_names(&state, &mut random);
         let mut image = State { random: random.clone(), ..State::default() };
         for (name, inode) in names {
-            let content = torn(&state.inodes[inode], &mut random);
+            let content = torn(&state.inodes[inode], u64::MAX, &mut random);
             let inode = image.inodes.len();
-            image.inodes.push(Inode { live: content.clone(), durable: content, pending: Vec::new() });
+            image.inodes.push(Inode { live: content.clone(), durable: content, ..Inode::default() });
             image.live_names.insert(name.clone(), inode);
             image.durable_names.insert(name, inode);
         }
@@ -27,7 +27,8 @@ impl SimDisk {
         let state = self.state();
         let mut image = state.clone();
         (image.operations, image.fault, image.pause_at) = (0, None, None);
-        (image.paused, image.locked) = (false, false);
+        (image.paused, image.locked, image.holds_syncs) = (false, false, false);
+        image.held.clear();
         SimDisk::from_state(image)
     }
 }
@@ -55,12 +56,12 @@ fn torn_names(state: &State, random: &mut Random) -> Names {
     names
 }
 
-/// The durable content of a file with a part of the pending writes.
-pub(super) fn torn(inode: &Inode, random: &mut Random) -> Vec<u8> {
+/// The durable content of a file with a part of the pending writes up to a number.
+pub(super) fn torn(inode: &Inode, number_max: u64, random: &mut Random) -> Vec<u8> {
     let mut content = inode.durable.clone();
     let percent = [0, 30, 50, 90, 100][random.below(5) as usize];
     let lengths_first = random.chance(30);
-    for write in &inode.pending {
+    for Pending { write, .. } in inode.pending.iter().filter(|pending| pending.number <= number_max) {
         match write {
             Write::Length(_) if !random.chance(percent) => {}
             Write::Length(_) => write.apply(&mut content),

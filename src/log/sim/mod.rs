@@ -4,7 +4,10 @@
 //! - Content is durable after `sync_data` of its file, names are durable after `sync_dir`; neither implies the other.
 //! - A crash keeps all that is durable, and of the rest any part: single 512-byte sectors of single writes, lengths
 //!   without content, any of the creations, renames and removals.
-//! - A sync that fails may leave pages in the cache that look clean and never reach the disk.
+//! - A sync that fails may leave pages in the cache that look clean and never reach the disk. Every opening of the file
+//!   that was open then is told at its next sync, but each only once.
+//! - Syncs of one file may overlap and end in any order ([`SimDisk::hold_syncs`]). A sync covers the writes that were
+//!   complete when it began.
 //! - Sectors are whole: a crash leaves the old or the new bytes of each.
 //!
 //! Every operation but `status`, `random` and `lock` has a number, which is how faults and pauses are placed.
@@ -12,9 +15,11 @@
 mod image;
 mod operations;
 mod random;
+mod syncs;
 
 pub use operations::{SimFile, SimLock};
 pub use random::{Random, seeds, times};
+pub use syncs::HeldSync;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -50,7 +55,21 @@ struct Inode {
     live: Vec<u8>,
     durable: Vec<u8>,
     /// What separates `durable` from `live`, as far as the disk still knows of it.
-    pending: Vec<Write>,
+    pending: Vec<Pending>,
+    /// Writes so far.
+    writes: u64,
+    /// Writes that are durable, or lost: all up to the last one that a sync has covered.
+    settled: u64,
+    /// Syncs that have lost writes, and what they said.
+    losses: u64,
+    loss_errno: i32,
+}
+
+/// A write that is not durable, with its number in the file.
+#[derive(Clone, Debug)]
+struct Pending {
+    number: u64,
+    write: Write,
 }
 
 #[derive(Clone, Debug)]
@@ -77,6 +96,10 @@ struct State {
     /// How many bytes all files may have.
     room: Option<u64>,
     handles_max: Option<usize>,
+    no_reopening: bool,
+    openings_share_errors: bool,
+    holds_syncs: bool,
+    held: Vec<syncs::Held>,
     written_bytes: u64,
     random: Random,
 }
@@ -154,7 +177,7 @@ impl SimDisk {
     pub fn put(&self, name: &str, bytes: &[u8]) {
         let mut state = self.state();
         let inode = state.inodes.len();
-        state.inodes.push(Inode { live: bytes.to_vec(), durable: bytes.to_vec(), pending: Vec::new() });
+        state.inodes.push(Inode { live: bytes.to_vec(), durable: bytes.to_vec(), ..Inode::default() });
         state.live_names.insert(name.to_string(), inode);
         state.durable_names.insert(name.to_string(), inode);
     }
@@ -182,6 +205,11 @@ impl SimDisk {
     /// Refuses to open a file (`EMFILE`) while there are more handles of the disk and of files than this.
     pub fn limit_handles(&self, count: usize) {
         self.state().handles_max = Some(count);
+    }
+
+    /// Opens no file once more, as a process with too many open files.
+    pub fn refuse_reopening(&self, refuse: bool) {
+        self.state().no_reopening = refuse;
     }
 
     /// Cuts a file under whoever has it open, past all faults.
@@ -239,7 +267,7 @@ impl SimDisk {
         }
         let inode = state.inode_of(name)?;
         outcome.finish()?;
-        Ok(SimFile { disk: self.clone(), inode })
+        Ok(SimFile::new(self, &state, inode))
     }
 }
 
@@ -304,7 +332,8 @@ impl NameChange {
 impl Inode {
     fn write(&mut self, write: Write) {
         write.apply(&mut self.live);
-        self.pending.push(write);
+        self.writes += 1;
+        self.pending.push(Pending { number: self.writes, write });
     }
 }
 

@@ -1,8 +1,10 @@
 //! A [`SimDisk`] as the [`Storage`] of a log.
 
 use super::super::storage::{FileStatus, Storage, StorageFile};
-use super::{Effect, Inode, NameChange, Random, SimDisk, Write, image};
+use super::{Effect, Inode, NameChange, SimDisk, State, Write};
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// Keeps a [`SimDisk`] locked.
 #[derive(Debug)]
@@ -21,6 +23,15 @@ impl Drop for SimLock {
 pub struct SimFile {
     pub(super) disk: SimDisk,
     pub(super) inode: usize,
+    /// Losses that were told to this opening.
+    pub(super) told: Arc<AtomicU64>,
+}
+
+impl SimFile {
+    pub(super) fn new(disk: &SimDisk, state: &State, inode: usize) -> SimFile {
+        let losses = state.inodes.get(inode).map_or(0, |inode| inode.losses);
+        SimFile { disk: disk.clone(), inode, told: Arc::new(AtomicU64::new(losses)) }
+    }
 }
 
 impl Storage for SimDisk {
@@ -55,8 +66,8 @@ impl Storage for SimDisk {
             state.change_name(NameChange::Link { name: name.to_string(), inode });
             Ok(())
         })?;
-        let inode = self.state().inode_of(name)?;
-        Ok(SimFile { disk: self.clone(), inode })
+        let state = self.state();
+        Ok(SimFile::new(self, &state, state.inode_of(name)?))
     }
 
     fn open_write(&self, name: &str) -> io::Result<SimFile> {
@@ -65,6 +76,19 @@ impl Storage for SimDisk {
 
     fn open_read(&self, name: &str) -> io::Result<SimFile> {
         self.open(name)
+    }
+
+    fn reopen(&self, name: &str, file: &SimFile) -> io::Result<SimFile> {
+        let state = self.state();
+        if state.no_reopening {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
+        if state.inode_of(name)? != file.inode {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let again = SimFile::new(self, &state, file.inode);
+        let told = if state.openings_share_errors { Arc::clone(&file.told) } else { Arc::clone(&again.told) };
+        Ok(SimFile { told, ..again })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -120,21 +144,7 @@ impl StorageFile for SimFile {
     }
 
     fn sync_data(&mut self) -> io::Result<()> {
-        let (mut state, outcome) = self.disk.begin()?;
-        let seed = state.operations;
-        let inode = state.inode(self.inode);
-        if outcome.effect == Effect::Full {
-            // Not a copy of what is readable: what a failed sync forgot stays forgotten.
-            for write in &inode.pending {
-                write.apply(&mut inode.durable);
-            }
-            // The length belongs to the file system, which forgets none.
-            inode.durable.resize(inode.live.len(), 0);
-        } else {
-            inode.durable = image::torn(inode, &mut Random::new(seed));
-        }
-        inode.pending.clear();
-        outcome.finish()
+        self.disk.sync(self)
     }
 
     fn set_len(&mut self, bytes: u64) -> io::Result<()> {

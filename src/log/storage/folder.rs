@@ -134,6 +134,15 @@ impl Storage for FolderStorage {
         self.open(name, OFlags::RDONLY)
     }
 
+    fn reopen(&self, name: &str, file: &File) -> io::Result<File> {
+        let again = self.open(name, OFlags::RDWR)?;
+        let (found, expected) = (again.metadata()?, file.metadata()?);
+        if (found.dev(), found.ino()) != (expected.dev(), expected.ino()) {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the name is another file's"));
+        }
+        Ok(again)
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.directory, from, &self.directory, to)?)
     }
@@ -243,7 +252,10 @@ mod tests {
         StorageFile::write_all_at(&mut file, 2, b"xyz").unwrap();
         StorageFile::sync_data(&mut file).unwrap();
         StorageFile::set_len(&mut file, 4).unwrap();
+        assert!(storage.reopen("a", &file).is_ok());
         storage.rename("a", "b").unwrap();
+        drop(storage.create("a").unwrap());
+        assert!(storage.reopen("a", &file).is_err(), "another file has the name");
         storage.sync_dir().unwrap();
         let file = storage.open_read("b").unwrap();
         let mut buffer = [9; 8];

@@ -28,6 +28,9 @@ pub trait Storage: Send + Sync + 'static {
     fn open_write(&self, name: &str) -> io::Result<Self::File>;
     /// Opens an existing file for reading.
     fn open_read(&self, name: &str) -> io::Result<Self::File>;
+    /// Opens a file that is open once more, for another flush: each opening is told of an error of writing back by
+    /// itself, while two flushes of one opening would be told once. An error when `name` is another file by now.
+    fn reopen(&self, name: &str, file: &Self::File) -> io::Result<Self::File>;
     /// Renames a file, replacing what has the new name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes an entry that is no folder.

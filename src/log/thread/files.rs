@@ -1,10 +1,10 @@
 //! The thread for work on files that no reply waits for: bases are made durable and read again, old files are removed.
 
-use super::worker::Message;
+use super::queue::{Message, Queue};
 use crate::log::error::LogError;
 use crate::log::storage::Storage;
 use crate::log::write::{BaseJob, Expendable, NewBase};
-use crossbeam::channel::{Receiver, Sender};
+use crossbeam::channel::Receiver;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,7 +47,7 @@ pub(super) struct Files<S> {
     pub storage: Arc<S>,
     pub expendable: Arc<Expendable<S>>,
     pub tasks: Receiver<Task>,
-    pub worker: Sender<Message>,
+    pub queue: Arc<Queue>,
     /// The log is being closed: nobody wants a base any more.
     pub is_closing: Arc<AtomicBool>,
 }
@@ -57,8 +57,7 @@ impl<S: Storage> Files<S> {
     pub fn main(self) {
         while let Ok(task) = self.tasks.recv() {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.work(task))) {
-                // The worker has ended if it does not take this, and so has the log.
-                let _ = self.worker.send(Message::Panicked(super::worker::panic_error(&*panic)));
+                self.queue.push(Message::Panicked(super::worker::panic_error(&*panic)));
             }
         }
     }
@@ -75,8 +74,8 @@ impl<S: Storage> Files<S> {
             Task::PrepareBase(base, answer) => {
                 let is_cancelled = || self.is_closing.load(Ordering::Acquire);
                 match (BaseJob { storage, expendable, is_cancelled: &is_cancelled }).run(&base) {
-                    // A worker that has ended drops the answer, which says so.
-                    Ok(prepared) => drop(self.worker.send(Message::NameBase(prepared, answer))),
+                    // After the end the answer is dropped, which says so.
+                    Ok(prepared) => drop(self.queue.push(Message::NameBase(prepared, answer))),
                     Err(error) => answer.give(Err(error)),
                 }
             }

@@ -2,8 +2,9 @@
 
 use super::files::{Answer, Files, OnDone, Task};
 use super::published::Published;
+use super::queue::{Message, Queue};
 use super::statistics::Statistics;
-use super::worker::{Handed, Message, OnDurable, OnError, Worker};
+use super::worker::{OnDurable, OnError, Worker};
 use crate::log::error::LogError;
 use crate::log::format::Generation;
 use crate::log::format::names::{base_name, new_number, temporary_base_name};
@@ -27,9 +28,7 @@ pub struct Flusher<S: Storage> {
     generation: Generation,
     published: Arc<Published>,
     statistics: Arc<Statistics>,
-    /// Held while a message with a position is sent, so that those are sent in the order of their positions.
-    appended: Mutex<Lsn>,
-    sender: Sender<Message>,
+    queue: Arc<Queue>,
     spare_buffers: Receiver<Vec<u8>>,
     first_base: u64,
     next_base: AtomicU64,
@@ -38,7 +37,7 @@ pub struct Flusher<S: Storage> {
 }
 
 struct Threads<S: Storage> {
-    worker: JoinHandle<Result<Folder<S>, LogError>>,
+    worker: Arc<Worker<S>>,
     files: JoinHandle<()>,
     tasks: Sender<Task>,
 }
@@ -46,15 +45,13 @@ struct Threads<S: Storage> {
 impl<S: Storage> Flusher<S> {
     /// Starts the threads.
     ///
-    /// Both callbacks run on the writer thread only. `on_durable` gets strictly rising positions up to which all may be
-    /// acknowledged; `on_error` gets the first failure, and nothing is published after it.
+    /// Both callbacks run on writer threads only, one at a time. `on_durable` gets strictly rising positions up to which
+    /// all may be acknowledged; `on_error` gets the first failure, and nothing is published after it.
     pub fn start(mut writer: LogWriter<S>, on_durable: OnDurable, on_error: OnError) -> Result<Flusher<S>, LogError> {
-        let start = writer.appended();
         let (storage, statistics, generation) = (writer.storage(), writer.statistics(), writer.generation());
         let (first_base, expendable) = (writer.next_base(), writer.expendable());
-        let published = Arc::new(Published::new(start));
         let is_closing = Arc::new(AtomicBool::new(false));
-        let (sender, receiver) = unbounded();
+        let queue = Arc::new(Queue::new(writer.appended(), writer.in_flight_max().unwrap_or(1)));
         let (spares, spare_buffers) = bounded(SPARE_BUFFERS_MAX);
         let (tasks, task_receiver) = unbounded();
         // The thread is there to take it.
@@ -64,26 +61,25 @@ impl<S: Storage> Flusher<S> {
             storage: Arc::clone(&storage),
             expendable: Arc::clone(&expendable),
             tasks: task_receiver,
-            worker: sender.clone(),
+            queue: Arc::clone(&queue),
             is_closing: Arc::clone(&is_closing),
         };
         let files = std::thread::Builder::new().name("wbl-files".into()).spawn(move || files.main()).map_err(failed)?;
-        let worker = Worker::new(writer, receiver, spares, Arc::clone(&published), tasks.clone(), on_durable, on_error);
-        let worker = std::thread::Builder::new().name("wbl-writer".into()).spawn(move || worker.main());
-        let threads = Mutex::new(Some(Threads { worker: worker.map_err(failed)?, files, tasks }));
+        let callbacks = (on_durable, on_error);
+        let worker = Arc::new(Worker::new(writer, Arc::clone(&queue), spares, tasks.clone(), callbacks));
+        worker.spawn().map_err(failed)?;
         Ok(Flusher {
             storage,
             expendable,
             generation,
-            published,
+            published: Arc::clone(&worker.published),
             statistics,
-            appended: Mutex::new(start),
-            sender,
+            queue,
             spare_buffers,
             first_base,
             next_base: AtomicU64::new(first_base),
             is_closing,
-            threads,
+            threads: Mutex::new(Some(Threads { worker, files, tasks })),
         })
     }
 
@@ -95,15 +91,7 @@ impl<S: Storage> Flusher<S> {
     /// Hands over whole units; returns the position behind them. Never blocks, also not after a failure or the close,
     /// when the position is never published.
     pub fn append(&self, payload: Vec<u8>, unix_ms: u64) -> Lsn {
-        let mut appended = lock(&self.appended);
-        let start = *appended;
-        if !payload.is_empty() {
-            *appended = start.advance(payload.len() as u64);
-            self.published.add_pending(payload.len() as u64);
-            // The receiver is gone only after a failure or the close, which `wait_durable` reports.
-            let _ = self.sender.send(Message::Batch(Handed { start, payload, unix_ms }));
-        }
-        *appended
+        self.queue.append(payload, unix_ms, |bytes| self.published.add_pending(bytes))
     }
 
     /// An empty buffer for the next payload, used before if there is one.
@@ -113,7 +101,7 @@ impl<S: Storage> Flusher<S> {
 
     /// The position behind all that was handed over.
     pub fn appended(&self) -> Lsn {
-        *lock(&self.appended)
+        self.queue.appended()
     }
 
     /// Bytes handed over that are not on the disk.
@@ -143,19 +131,17 @@ impl<S: Storage> Flusher<S> {
         self.published.pause();
     }
 
-    /// Frees the published position; the writer thread publishes what is flushed at once.
+    /// Frees the published position; a writer thread publishes what is flushed at once.
     pub fn resume(&self) {
         self.published.resume();
-        let _ = self.sender.send(Message::Publish);
+        self.queue.push(Message::Publish);
     }
 
     /// Has a segment begin behind all that was handed over, and returns that position: a base of the dataset that is
     /// there now can take the place of all before. Waits for nothing; where there is no room for a segment
     /// [`Flusher::install_base`] says so.
     pub fn cut(&self) -> Lsn {
-        let appended = lock(&self.appended);
-        let _ = self.sender.send(Message::Cut);
-        *appended
+        self.queue.push(Message::Cut)
     }
 
     /// Creates the file of a new base; returns its name, too. A base that is given up is to be removed by
@@ -194,6 +180,11 @@ impl<S: Storage> Flusher<S> {
         }
     }
 
+    /// Groups of batches that are being written and flushed.
+    pub fn in_flight(&self) -> usize {
+        self.queue.in_flight()
+    }
+
     /// The first failure.
     pub fn error(&self) -> Option<Arc<LogError>> {
         self.published.failure()
@@ -222,9 +213,9 @@ impl<S: Storage> Flusher<S> {
             return Err(LogError::Closed);
         };
         self.is_closing.store(true, Ordering::Release);
-        let _ = self.sender.send(Message::Close(standing));
+        self.queue.push(Message::Close(standing));
         drop(tasks);
-        let outcome = worker.join().unwrap_or_else(|_| Err(self.published.end_error()));
+        let outcome = worker.join();
         // It catches its own panics, and ends as nobody can send it tasks any more.
         let _ = files.join();
         let mut folder = outcome?;

@@ -1,8 +1,9 @@
-//! The log's threads: one writes and syncs, one does what may take long and nobody waits for.
+//! The log's threads: some write and flush, one does what may take long and nobody waits for.
 
 mod files;
 mod flusher;
 mod published;
+mod queue;
 mod statistics;
 mod worker;
 

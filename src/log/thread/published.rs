@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 struct State {
     is_paused: bool,
     is_closed: bool,
+    /// Threads in [`Published::wait_durable`].
+    waiting: u32,
     failure: Option<Arc<LogError>>,
 }
 
@@ -58,15 +60,18 @@ impl Published {
         self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Notes that all up to `flushed` is on the disk. Writer thread only.
+    /// Notes that all up to `flushed` is on the disk, as others may have noted of more. One thread at a time.
     pub fn set_flushed(&self, flushed: Lsn) {
+        if flushed <= self.flushed() {
+            return;
+        }
         let bytes = flushed.bytes_since(self.flushed());
         self.flushed.store(flushed.get(), Ordering::Release);
         let before = self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
         assert!(before >= bytes, "more was flushed than was handed over");
     }
 
-    /// Makes what is flushed acknowledgeable, and returns it if that is news. Writer thread only.
+    /// Makes what is flushed acknowledgeable, and returns it if that is news. One thread at a time.
     pub fn publish(&self) -> Option<Lsn> {
         let state = self.state();
         let flushed = self.flushed();
@@ -75,7 +80,9 @@ impl Published {
         }
         assert!(flushed > self.durable(), "the durable position never goes back");
         self.durable.store(flushed.get(), Ordering::Release);
-        self.changed.notify_all();
+        if state.waiting > 0 {
+            self.changed.notify_all();
+        }
         Some(flushed)
     }
 
@@ -130,11 +137,15 @@ impl Published {
                 return Err(LogError::Closed);
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(false);
+            }
+            state.waiting += 1;
             state = match left {
-                Some(Duration::ZERO) => return Ok(false),
                 Some(left) => self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
+            state.waiting -= 1;
         }
     }
 }

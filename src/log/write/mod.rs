@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod expendable;
+mod flush;
 pub(super) mod folder;
 pub(super) mod segment;
 mod writer;
@@ -9,5 +10,6 @@ mod writer;
 pub use checkpoint::NewBase;
 pub(super) use checkpoint::{BaseJob, PreparedBase};
 pub(super) use expendable::Expendable;
+pub use flush::Flush;
 pub use folder::{Begin, Folder, NotBegun};
 pub use writer::{Batch, LogWriter};

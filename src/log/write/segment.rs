@@ -1,5 +1,6 @@
 //! The segment that is written.
 
+use super::flush::Flush;
 use crate::log::error::LogError;
 use crate::log::format::Generation;
 use crate::log::format::frame::{BACK_BYTES_MAX, FrameHeader, PAYLOAD_BYTES_MAX, Place, UNIX_MS_MAX, push_time_line};
@@ -8,6 +9,7 @@ use crate::log::format::manifest::{NamedSegment, Sealed};
 use crate::log::format::names::segment_name;
 use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, StorageFile, failed};
+use std::sync::Arc;
 
 /// Frames up to this size are copied behind their annotation to go out with one write.
 const JOINED_BYTES_MAX: usize = 128 << 10;
@@ -21,8 +23,12 @@ pub(crate) struct Segment<F> {
     pub seq: u64,
     pub name: String,
     /// The name, as people know it.
-    shown: String,
+    shown: Arc<str>,
     file: F,
+    /// Openings that no flush has.
+    idle: Vec<F>,
+    /// All openings for flushes.
+    openings: usize,
     salt: u64,
     /// The position it begins with.
     pub first: Lsn,
@@ -59,17 +65,35 @@ impl<F: StorageFile> Segment<F> {
         let mut steps = || {
             file.write_all_at(0, &header).map_err(failed(storage, "write", &name))?;
             file.sync_data().map_err(failed(storage, "sync", &name))?;
-            storage.sync_dir().map_err(failed(storage, "sync the folder of", &name))
+            storage.sync_dir().map_err(failed(storage, "sync the folder of", &name))?;
+            storage.reopen(&name, &file).map_err(failed(storage, "open", &name))
         };
-        if let Err(error) = steps() {
-            // A leftover, which the next start removes if it cannot be removed now.
-            let _ = storage.remove(&name);
-            return Err(error);
-        }
-        let (shown, bytes) = (storage.locate(&name), header.len() as u64);
+        let idle = match steps() {
+            Ok(again) => vec![again],
+            Err(error) => {
+                // A leftover, which the next start removes if it cannot be removed now.
+                let _ = storage.remove(&name);
+                return Err(error);
+            }
+        };
+        let (shown, bytes) = (storage.locate(&name).into(), header.len() as u64);
         let scratch = Vec::new();
-        let (durable_bytes, stated_unix_ms) = (bytes, unix_ms);
-        Ok(Segment { seq, name, shown, file, salt, first, end: first, bytes, durable_bytes, stated_unix_ms, scratch })
+        let (durable_bytes, stated_unix_ms, end, openings) = (bytes, unix_ms, first, idle.len());
+        Ok(Segment {
+            seq,
+            name,
+            shown,
+            file,
+            idle,
+            openings,
+            salt,
+            first,
+            end,
+            bytes,
+            durable_bytes,
+            stated_unix_ms,
+            scratch,
+        })
     }
 
     pub fn is_blank(&self) -> bool {
@@ -113,34 +137,46 @@ impl<F: StorageFile> Segment<F> {
             let head = self.file.write_all_at(at, &self.scratch);
             head.and_then(|()| self.file.write_all_at(at + self.scratch.len() as u64, payload))
         };
-        written.map_err(|source| LogError::io("write", &self.shown, source))?;
+        written.map_err(|source| LogError::io("write", &*self.shown, source))?;
         self.bytes += frame_bytes;
         self.end = end;
         self.stated_unix_ms = unix_ms.unwrap_or(self.stated_unix_ms);
         Ok(frame_bytes)
     }
 
-    /// Makes all frames durable, and looks whether the file is still the one that a start will find.
-    pub fn sync(&mut self) -> Result<(), LogError> {
-        self.file.sync_data().map_err(|source| LogError::io("sync", &self.shown, source))?;
-        let status = self.file.status().map_err(|source| LogError::io("measure", &self.shown, source))?;
-        let taken_away = |why| Err(LogError::TakenAway { file: self.shown.clone(), why });
-        if status.names == 0 {
-            return taken_away("the file was removed");
+    /// How many flushes can be under way at a time: one for each opening of the file. Adds one if none is idle and more
+    /// are wanted.
+    pub fn openings<S: Storage<File = F>>(&mut self, storage: &S, is_more_wanted: bool) -> usize {
+        if is_more_wanted && self.idle.is_empty() {
+            self.idle.extend(storage.reopen(&self.name, &self.file));
+            self.openings += self.idle.len();
         }
-        if status.bytes < self.bytes {
-            return taken_away("the file was cut");
-        }
-        self.durable_bytes = self.bytes;
-        Ok(())
+        self.openings
+    }
+
+    /// What makes all frames that are written now durable; `None` where nothing is idle to do it.
+    pub fn flush(&mut self, number: u64) -> Option<Flush<F>> {
+        let (shown, bytes, end) = (Arc::clone(&self.shown), self.bytes, self.end);
+        self.idle.pop().map(|file| Flush { number, segment: self.seq, file, shown, bytes, end })
+    }
+
+    /// Takes back what a flush has used.
+    pub fn take_back(&mut self, file: F) {
+        self.idle.push(file);
+    }
+
+    /// All flushes up to this offset have succeeded.
+    pub fn set_durable(&mut self, bytes: u64) {
+        assert!((self.durable_bytes..=self.bytes).contains(&bytes), "what is durable was written, and stays so");
+        self.durable_bytes = bytes;
     }
 
     /// Cuts what is behind the last frame.
     pub fn cut_unused(&mut self) -> Result<(), LogError> {
-        let bytes = self.file.status().map_err(|source| LogError::io("measure", &self.shown, source))?.bytes;
+        let bytes = self.file.status().map_err(|source| LogError::io("measure", &*self.shown, source))?.bytes;
         if bytes > self.bytes {
             let cut = self.file.set_len(self.bytes).and_then(|()| self.file.sync_data());
-            cut.map_err(|source| LogError::io("cut", &self.shown, source))?;
+            cut.map_err(|source| LogError::io("cut", &*self.shown, source))?;
         }
         Ok(())
     }

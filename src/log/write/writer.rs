@@ -1,13 +1,15 @@
 //! Writing frames, segment after segment.
 //!
-//! - At most one frame is not durable: a frame is written after the one before is synced. Each says so, and the reader
-//!   relies on what they say only.
+//! - Frames are written while flushes of earlier ones are under way. Each says what was durable when it was written,
+//!   and the reader relies on what they say only.
+//! - A flush vouches for what was written before it began, once it and all before it have succeeded.
 //! - A segment is followed by the next after it is synced whole.
 //! - After the first failure of the frames' own path nothing more is written, and nothing more is called durable. A new
 //!   segment, base or manifest that cannot be written is no such failure while the manifest is untouched: the log goes
 //!   on as it was.
 
 use super::expendable::Expendable;
+use super::flush::Flights;
 use super::folder::Folder;
 use super::segment::{NewSegment, Segment};
 use crate::log::error::LogError;
@@ -39,15 +41,16 @@ pub struct LogWriter<S: Storage> {
     pub(super) log: Manifest,
     pub(super) waits_for_base: bool,
     pub(super) current: Segment<S::File>,
+    pub(super) flights: Flights,
     /// Behind all that is durable.
-    durable: Lsn,
+    pub(super) durable: Lsn,
     /// The current segment is followed by a new one when it has reached this many bytes.
     rotate_at_bytes: u64,
     pub(super) last_unix_ms: u64,
     failure: Option<Arc<LogError>>,
     /// The last boundary that was asked for and could not be made.
     pub(super) missing_boundary: Option<(Lsn, LogError)>,
-    statistics: Arc<Statistics>,
+    pub(super) statistics: Arc<Statistics>,
     pub(super) expendable: Arc<Expendable<S>>,
 }
 
@@ -74,6 +77,7 @@ impl<S: Storage> LogWriter<S> {
         );
         LogWriter {
             durable: current.end,
+            flights: Flights::default(),
             rotate_at_bytes: folder.options.segment_bytes,
             expendable: Arc::new(Expendable::new(Arc::clone(&folder.storage))),
             folder,
@@ -95,6 +99,11 @@ impl<S: Storage> LogWriter<S> {
     /// The position up to which all is durable.
     pub fn durable(&self) -> Lsn {
         self.durable
+    }
+
+    /// How many flushes may be under way, if that does not follow from how long they take.
+    pub(crate) fn in_flight_max(&self) -> Option<usize> {
+        self.folder.options.max_inflight_flushes
     }
 
     /// Which log is written.
@@ -127,23 +136,33 @@ impl<S: Storage> LogWriter<S> {
         Arc::clone(&self.folder.storage)
     }
 
+    /// Whether the next batch goes into a new segment, which begins when no flush is under way.
+    pub fn is_full(&self) -> bool {
+        self.current.bytes >= self.rotate_at_bytes && !self.current.is_blank()
+    }
+
+    /// How many flushes can be under way at a time, at least one; tries to make it more if more are wanted.
+    pub(crate) fn openings(&mut self, is_more_wanted: bool) -> usize {
+        self.current.openings(&*self.folder.storage, is_more_wanted)
+    }
+
     /// Writes a batch as one frame and returns the position behind it. The frame is *not* synced.
     ///
-    /// Syncs the frame before, if that was not done, and begins a new segment when the current one is full. Where there
-    /// is no room for the frame, it takes that of bases that are being written.
+    /// Begins a new segment when the current one is full, after a sync. Where there is no room for the frame, it takes
+    /// that of bases that are being written.
     ///
     /// # Panics
     ///
-    /// When the batch does not begin where the last one ended.
+    /// When the batch does not begin where the last one ended, or flushes are under way in a full segment.
     pub fn append(&mut self, batch: Batch<'_>) -> Result<Lsn, LogError> {
         self.guarded(|writer| {
             assert_eq!(batch.start, writer.appended(), "batches must be contiguous");
             if batch.payload.is_empty() {
                 return Ok(writer.appended());
             }
-            writer.sync_current()?;
             writer.last_unix_ms = batch.unix_ms;
-            if writer.current.bytes >= writer.rotate_at_bytes && !writer.current.is_blank() {
+            if writer.is_full() {
+                writer.sync_current()?;
                 writer.rotate()?;
             }
             let frame_bytes = writer.append_frame(batch)?;
@@ -171,6 +190,10 @@ impl<S: Storage> LogWriter<S> {
     }
 
     /// Makes all frames durable; returns the position up to which they are.
+    ///
+    /// # Panics
+    ///
+    /// When flushes are under way.
     pub fn sync(&mut self) -> Result<Lsn, LogError> {
         self.guarded(|writer| {
             writer.sync_current()?;
@@ -257,10 +280,14 @@ impl<S: Storage> LogWriter<S> {
     /// Runs a step that must not run after a failure, and remembers its own failure at once.
     pub(super) fn guarded<T>(&mut self, step: impl FnOnce(&mut Self) -> Result<T, LogError>) -> Result<T, LogError> {
         self.check_usable()?;
-        step(self).map_err(|error| {
-            let error = Arc::new(error);
-            self.failure = Some(Arc::clone(&error));
-            LogError::Failed(error)
+        step(self).map_err(|error| match &self.failure {
+            // A step of this one has remembered it.
+            Some(first) => LogError::Failed(Arc::clone(first)),
+            None => {
+                let error = Arc::new(error);
+                self.failure = Some(Arc::clone(&error));
+                LogError::Failed(error)
+            }
         })
     }
 
@@ -269,16 +296,6 @@ impl<S: Storage> LogWriter<S> {
             Some(first) => Err(LogError::Failed(Arc::clone(first))),
             None => Ok(()),
         }
-    }
-
-    pub(super) fn sync_current(&mut self) -> Result<(), LogError> {
-        if !self.current.is_synced() {
-            self.current.sync()?;
-            self.statistics.count_sync();
-        }
-        assert!(self.durable <= self.current.end, "more is durable than was written");
-        self.durable = self.current.end;
-        Ok(())
     }
 
     /// Leaves a full segment. Where there is no room for a new one the log goes on in it, and tries again later.

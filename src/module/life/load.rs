@@ -147,7 +147,10 @@ fn check_version(version: u32) -> Result<(), String> {
 /// Opens, locks and verifies the folder; nothing in it changes.
 pub(super) fn open_folder(patience: Duration) -> Result<OpenedFolder, String> {
     let folder = with(|module| module.folder.clone()).unwrap_or_default();
-    let options = Options { segment_bytes: u64::try_from(value(Setting::SegmentBytes)).unwrap_or(u64::MAX) };
+    let segment_bytes = u64::try_from(value(Setting::SegmentBytes)).unwrap_or(u64::MAX);
+    // 0 leaves it to the log.
+    let max_inflight_flushes = usize::try_from(value(Setting::MaxInflightFlushes)).ok().filter(|count| *count > 0);
+    let options = Options { segment_bytes, max_inflight_flushes };
     let deadline = Instant::now() + patience;
     loop {
         let storage = GatedStorage::new(&folder).map_err(|error| error.to_string())?;

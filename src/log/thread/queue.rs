@@ -1,0 +1,231 @@
+//! What waits for the log's writer threads, and whose turn it is.
+//!
+//! A thread that has the turn writes what waits as one frame, gives the turn away and flushes it. So frames are written
+//! in order, while several flushes may be under way. A thread that is done with a flush looks for the next turn itself;
+//! another one is woken only where there is a turn to take and somebody sleeps.
+
+use super::files::Answer;
+use crate::log::error::LogError;
+use crate::log::format::standing::Standing;
+use crate::log::lsn::Lsn;
+use crate::log::write::PreparedBase;
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Waiting batches are joined to frames of about this size; a single batch may be larger.
+pub(super) const FRAME_BYTES_MAX: usize = 8 << 20;
+
+pub(super) enum Message {
+    Batch(Handed),
+    /// Begin a segment here.
+    Cut,
+    NameBase(PreparedBase, Answer),
+    Publish,
+    /// The other thread did.
+    Panicked(LogError),
+    /// What the log counts for at the next start.
+    Close(Standing),
+}
+
+/// A batch on its way to a writer thread: whole units.
+pub(super) struct Handed {
+    pub start: Lsn,
+    pub payload: Vec<u8>,
+    pub unix_ms: u64,
+}
+
+/// What the thread is to do that has the turn.
+pub(super) enum Turn {
+    /// Write the group as a frame and flush it.
+    Write {
+        /// Whether another flush may begin while this one is under way.
+        is_more_wanted: bool,
+    },
+    /// Handle a message, while nobody writes, and no flush is under way where that matters.
+    Handle(Message),
+}
+
+/// What the log has room for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Flushes that can be under way at a time.
+    pub flushes: usize,
+    /// The next batch begins a segment, before which all is durable.
+    pub is_full: bool,
+}
+
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    appended: Lsn,
+    messages: VecDeque<Message>,
+    /// A thread has the turn.
+    is_taken: bool,
+    /// Groups that are being written and flushed.
+    in_flight: usize,
+    in_flight_max: usize,
+    room: Room,
+    sleeping: usize,
+    /// Somebody was woken who has not looked yet.
+    is_waking: bool,
+    has_ended: bool,
+}
+
+impl State {
+    fn flushes_max(&self) -> usize {
+        self.in_flight_max.min(self.room.flushes)
+    }
+
+    fn has_turn(&self) -> bool {
+        !self.is_taken
+            && match self.messages.front() {
+                None => false,
+                Some(Message::Batch(_)) => {
+                    self.in_flight == 0 || !self.room.is_full && self.in_flight < self.flushes_max()
+                }
+                // Boundaries are exact: all before them is durable.
+                Some(Message::Cut | Message::NameBase(..) | Message::Close(_)) => self.in_flight == 0,
+                Some(Message::Publish | Message::Panicked(_)) => true,
+            }
+    }
+}
+
+impl Queue {
+    pub fn new(appended: Lsn, in_flight_max: usize) -> Queue {
+        let state = State {
+            appended,
+            messages: VecDeque::new(),
+            is_taken: false,
+            in_flight: 0,
+            in_flight_max,
+            room: Room { flushes: 1, is_full: false },
+            sleeping: 0,
+            is_waking: false,
+            has_ended: false,
+        };
+        Queue { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a batch, which `before` is told of; returns the position behind it. Nobody takes it after the end.
+    pub fn append(&self, payload: Vec<u8>, unix_ms: u64, before: impl FnOnce(u64)) -> Lsn {
+        let mut state = self.state();
+        let (start, bytes) = (state.appended, payload.len() as u64);
+        if bytes == 0 {
+            return start;
+        }
+        let end = start.advance(bytes);
+        state.appended = end;
+        before(bytes);
+        self.add(state, Message::Batch(Handed { start, payload, unix_ms }));
+        end
+    }
+
+    /// Adds a message; returns the position it stands at. Nobody takes it after the end.
+    pub fn push(&self, message: Message) -> Lsn {
+        let state = self.state();
+        let appended = state.appended;
+        self.add(state, message);
+        appended
+    }
+
+    fn add(&self, mut state: MutexGuard<'_, State>, message: Message) {
+        if state.has_ended {
+            // Who drops a message may be called back.
+            drop(state);
+            drop(message);
+            return;
+        }
+        state.messages.push_back(message);
+        self.wake(state);
+    }
+
+    /// Wakes a thread where there is a turn to take.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        if state.sleeping > 0 && !state.is_waking && state.has_turn() {
+            state.is_waking = true;
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// The position behind all that was handed over.
+    pub fn appended(&self) -> Lsn {
+        self.state().appended
+    }
+
+    /// Waits for a turn; `group` gets what is to be written. `None` at the end.
+    pub fn take_turn(&self, group: &mut Vec<Handed>) -> Option<Turn> {
+        let mut state = self.state();
+        while !state.has_turn() && !state.has_ended {
+            state.sleeping += 1;
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.sleeping -= 1;
+            state.is_waking = false;
+        }
+        if state.has_ended {
+            return None;
+        }
+        state.is_taken = true;
+        match state.messages.pop_front()? {
+            Message::Batch(first) => {
+                let mut bytes = first.payload.len();
+                group.push(first);
+                while bytes < FRAME_BYTES_MAX {
+                    match state.messages.pop_front() {
+                        Some(Message::Batch(next)) => {
+                            bytes += next.payload.len();
+                            group.push(next);
+                        }
+                        Some(other) => {
+                            state.messages.push_front(other);
+                            break;
+                        }
+                        None => break,
+                    }
+                }
+                state.in_flight += 1;
+                Some(Turn::Write { is_more_wanted: state.in_flight < state.in_flight_max })
+            }
+            message => Some(Turn::Handle(message)),
+        }
+    }
+
+    /// Gives the turn away; returns whether nobody would take the next one while this thread flushes.
+    pub fn give_turn(&self, room: Room) -> bool {
+        let mut state = self.state();
+        state.is_taken = false;
+        state.room = room;
+        let wants_thread = state.sleeping == 0 && state.in_flight < state.flushes_max();
+        self.wake(state);
+        wants_thread
+    }
+
+    /// A group is flushed, and published, or has failed.
+    pub fn flushed(&self, in_flight_max: usize) {
+        let mut state = self.state();
+        state.in_flight -= 1;
+        state.in_flight_max = in_flight_max;
+    }
+
+    /// Groups that are being written and flushed.
+    pub fn in_flight(&self) -> usize {
+        self.state().in_flight
+    }
+
+    /// Ends all threads.
+    pub fn end(&self) {
+        let mut state = self.state();
+        state.has_ended = true;
+        let dropped = std::mem::take(&mut state.messages);
+        drop(state);
+        self.changed.notify_all();
+        drop(dropped);
+    }
+}

@@ -1,0 +1,177 @@
+//! Making frames durable, several flushes at a time.
+//!
+//! A flush vouches for what was written before it began. Whether that is durable follows from its own success and that
+//! of all flushes before it: a disk may finish a later one first, and a failed one may have lost what an earlier one
+//! counts on.
+
+use super::writer::LogWriter;
+use crate::log::error::LogError;
+use crate::log::lsn::Lsn;
+use crate::log::storage::{Storage, StorageFile};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// A flush that was begun by [`super::LogWriter::begin_flush`]. Any thread may run it, while frames are written and
+/// other flushes run; what became of it goes to [`super::LogWriter::end_flush`].
+///
+/// It has an opening of the file to itself: the system tells of an error of writing back once per opening, so that two
+/// flushes with one opening could have the later one told of what the earlier one lost.
+#[derive(Debug)]
+#[must_use = "nothing is durable before the flush was run and ended"]
+pub struct Flush<F> {
+    pub(super) number: u64,
+    pub(super) segment: u64,
+    pub(super) file: F,
+    pub(super) shown: Arc<str>,
+    pub(super) bytes: u64,
+    pub(super) end: Lsn,
+}
+
+impl<F: StorageFile> Flush<F> {
+    /// Syncs the file, and looks whether it is still the one that a start will find.
+    pub fn run(&mut self) -> Result<(), LogError> {
+        self.file.sync_data().map_err(|source| LogError::io("sync", &*self.shown, source))?;
+        let status = self.file.status().map_err(|source| LogError::io("measure", &*self.shown, source))?;
+        let taken_away = |why| Err(LogError::TakenAway { file: self.shown.to_string(), why });
+        if status.names == 0 {
+            return taken_away("the file was removed");
+        }
+        if status.bytes < self.bytes {
+            return taken_away("the file was cut");
+        }
+        Ok(())
+    }
+}
+
+/// The flushes that have begun, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Flights {
+    flights: VecDeque<Flight>,
+    begun: u64,
+}
+
+#[derive(Debug)]
+struct Flight {
+    number: u64,
+    reach: Reach,
+    has_succeeded: bool,
+}
+
+/// Up to where a flush vouches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reach {
+    /// The number of the segment.
+    pub segment: u64,
+    /// Bytes of its file.
+    pub bytes: u64,
+    /// The position.
+    pub end: Lsn,
+}
+
+impl Flights {
+    pub fn is_empty(&self) -> bool {
+        self.flights.is_empty()
+    }
+
+    /// The number of the next flush.
+    pub fn next_number(&self) -> u64 {
+        self.begun
+    }
+
+    /// The end of what the flushes under way vouch for, if there are any.
+    pub fn end(&self) -> Option<Lsn> {
+        self.flights.back().map(|flight| flight.reach.end)
+    }
+
+    pub fn begin<F>(&mut self, flush: &Flush<F>) {
+        assert_eq!(flush.number, self.begun, "flushes begin one after the other");
+        self.begun += 1;
+        let reach = Reach { segment: flush.segment, bytes: flush.bytes, end: flush.end };
+        self.flights.push_back(Flight { number: flush.number, reach, has_succeeded: false });
+    }
+
+    /// Notes a success; returns up to where everything is durable now, if that has moved.
+    pub fn succeed(&mut self, number: u64) -> Option<Reach> {
+        let flight = self.flights.iter_mut().find(|flight| flight.number == number);
+        match flight {
+            Some(flight) => flight.has_succeeded = true,
+            None => unreachable!("a flush ends once"),
+        }
+        let mut reached = None;
+        while let Some(first) = self.flights.front().filter(|first| first.has_succeeded) {
+            reached = Some(first.reach);
+            self.flights.pop_front();
+        }
+        reached
+    }
+}
+
+impl<S: Storage> LogWriter<S> {
+    /// Begins a flush of all that is written; `None` when there is nothing to flush, or when no flush can begin now.
+    pub fn begin_flush(&mut self) -> Result<Option<Flush<S::File>>, LogError> {
+        self.check_usable()?;
+        if self.flights.end().unwrap_or(self.durable) == self.current.end {
+            return Ok(None);
+        }
+        self.openings(true);
+        let flush = self.current.flush(self.flights.next_number());
+        flush.iter().for_each(|flush| self.flights.begin(flush));
+        Ok(flush)
+    }
+
+    /// Takes what became of a flush; returns the position up to which all is durable now. A failure is one of the log:
+    /// no flush counts that ends after it, as what it has lost may be what another one vouches for.
+    pub fn end_flush(&mut self, flush: Flush<S::File>, outcome: Result<(), LogError>) -> Result<Lsn, LogError> {
+        self.guarded(|writer| {
+            outcome?;
+            writer.statistics.count_sync();
+            if let Some(reach) = writer.flights.succeed(flush.number) {
+                assert!((writer.durable..=writer.current.end).contains(&reach.end), "more is durable than was written");
+                writer.durable = reach.end;
+                assert_eq!(reach.segment, writer.current.seq, "a segment is left when all its flushes have ended");
+                writer.current.set_durable(reach.bytes);
+            }
+            writer.current.take_back(flush.file);
+            Ok(writer.durable)
+        })
+    }
+
+    pub(super) fn sync_current(&mut self) -> Result<(), LogError> {
+        assert!(self.flights.is_empty(), "a boundary is exact when no flush is under way");
+        if self.current.is_synced() {
+            return Ok(());
+        }
+        let Some(mut flush) = self.begin_flush()? else {
+            unreachable!("an opening is idle when no flush is under way");
+        };
+        let outcome = flush.run();
+        self.end_flush(flush, outcome).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flights(count: u64) -> Flights {
+        let mut flights = Flights::default();
+        for number in 0..count {
+            let (bytes, end) = (100 + 10 * number, Lsn::new(10 * number));
+            flights.begin(&Flush { number, segment: 1, file: (), shown: "x".into(), bytes, end });
+        }
+        flights
+    }
+
+    #[test]
+    fn what_is_durable_moves_in_order_only() {
+        let mut flights = flights(4);
+        let reach = |number: u64| Some(Reach { segment: 1, bytes: 100 + 10 * number, end: Lsn::new(10 * number) });
+        assert_eq!(flights.end(), Some(Lsn::new(30)));
+        assert_eq!(flights.succeed(2), None);
+        assert_eq!(flights.succeed(1), None);
+        assert_eq!(flights.succeed(0), reach(2));
+        assert!(!flights.is_empty());
+        assert_eq!(flights.succeed(3), reach(3));
+        assert!(flights.is_empty());
+    }
+}
