@@ -7,12 +7,12 @@
 use crate::core::ack::Why;
 use crate::core::table::CommandSpec;
 use crate::ffi::{Ctx, Held, Promise, Reply};
-use crate::module::frame::{Frame, Outcome};
 use crate::module::known::Known;
 use crate::module::release::release;
 use crate::module::seal::seal;
 use crate::module::units::ask_for_unit_end;
 use crate::module::waits::wait_now;
+use crate::module::wrapped_run::{Outcome, WrappedRun};
 use crate::module::{errors, with};
 
 /// A client whose command waits.
@@ -51,15 +51,15 @@ pub fn answered(ctx: Ctx<'_>, client: u64, reply: Reply<'static>) {
     let Blocked { mut held, promise, spec, known, command, db } = blocked;
     drop(promise);
     let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
-    let frame = with(|module| {
+    let run = with(|module| {
         module.clients.get_mut(client).into_iter().for_each(|client| client.is_answered = true);
-        let frame = Frame::enter(module, client, db)?;
+        let run = WrappedRun::enter(module, client, db)?;
         if let Some(spec) = spec {
             module.announce_wrapped(ctx, client, spec, db, &args);
         }
-        Some(frame)
+        Some(run)
     });
-    let Some(Some(frame)) = frame else {
+    let Some(Some(run)) = run else {
         held.set_answer(reply);
         return release(held, Why::NotActive);
     };
@@ -67,7 +67,7 @@ pub fn answered(ctx: Ctx<'_>, client: u64, reply: Reply<'static>) {
         seal(ctx, spec, &args, Some(&reply), false);
     }
     held.set_answer(reply);
-    let outcome = frame.leave();
+    let outcome = run.leave();
     with(|module| {
         let shown = module.newest_change(ctx, args.len(), || args.iter().copied(), known, Some(db));
         let changed = outcome.changed || module.running.ends_late();

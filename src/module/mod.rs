@@ -16,8 +16,8 @@ mod deferred;
 mod demands;
 mod errors;
 mod facts;
-mod frame;
 mod gate;
+mod holding;
 mod hooks;
 mod images;
 mod info;
@@ -47,6 +47,7 @@ mod unknown;
 mod waiting;
 mod waits;
 mod wrap;
+mod wrapped_run;
 mod wrappers;
 
 use crate::core::ack::Reason;

@@ -9,10 +9,10 @@ use crate::core::capture::Class;
 use crate::core::reads::Reads;
 use crate::core::table::Shows;
 use crate::ffi::{CallMode, Ctx, Held};
-use crate::module::frame::{Frame, Outcome};
 use crate::module::known::Known;
 use crate::module::units::finish_unit;
 use crate::module::waits::wait_before_yield;
+use crate::module::wrapped_run::{Outcome, WrappedRun};
 use crate::module::{cluster, errors, with, wrap};
 
 /// A script that waits for the end of the iteration.
@@ -70,9 +70,9 @@ fn run(ctx: Ctx<'_>, script: Script) {
         let name = command.first().map(Vec::as_slice).unwrap_or_default();
         let shows_library = module.server.commands.known(name, b"").row.shows == Shows::FunctionCall;
         let library = if shows_library { module.dirty.functions_change() } else { None };
-        (Frame::enter(module, client, db), library)
+        (WrappedRun::enter(module, client, db), library)
     });
-    let (frame, library) = entered.unwrap_or_default();
+    let (run, library) = entered.unwrap_or_default();
     let answer = ctx.as_user_of(client, db, |ctx| {
         let (name, args) = command.split_first()?;
         ctx.call(CallMode::AsUser { resp3 }, &String::from_utf8_lossy(name), args.iter().map(Vec::as_slice))
@@ -88,7 +88,7 @@ fn run(ctx: Ctx<'_>, script: Script) {
             ctx.close_client(client);
         }
     }
-    let outcome = frame.map(Frame::leave).unwrap_or_default();
+    let outcome = run.map(WrappedRun::leave).unwrap_or_default();
     let outcome = Outcome { shown: outcome.shown.max(library), ..outcome };
     with(|module| module.hold_for(client, held, outcome));
     finish_unit(ctx);

@@ -10,10 +10,10 @@ use crate::core::reads::Reads;
 use crate::core::table::{CommandSpec, Pending, Quirk, Rule};
 use crate::ffi::{CallMode, Ctx, KeyKind, Promise, Reply, ReplyKind};
 use crate::log::Lsn;
-use crate::module::frame::{Frame, Outcome};
 use crate::module::known::Known;
 use crate::module::seal::seal;
 use crate::module::units::ask_for_unit_end;
+use crate::module::wrapped_run::{Outcome, WrappedRun};
 use crate::module::{Module, blocking, errors, streams, with};
 
 /// A hyperloglog's header has this many bytes; the highest bit of the last tells that the cached count is stale
@@ -57,14 +57,14 @@ fn run(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
         Class::Write(spec) if !is_cached_count(ctx, spec, rest) => Some(spec),
         _ => None,
     };
-    let Some((frame, shown)) = with(|module| module.enter(ctx, spec, known, command)).flatten() else {
+    let Some((run, shown)) = with(|module| module.enter(ctx, spec, known, command)).flatten() else {
         return run_only(ctx, name, rest);
     };
     let reply = match spec.filter(|spec| loses_its_error(ctx, spec, rest)) {
         Some(_) => Ran::Refused(ctx.call(CallMode::DryRunAsClient, name, rest.iter().copied())),
-        None => run_in_frame(ctx, spec, known, command),
+        None => run_wrapped(ctx, spec, known, command),
     };
-    let outcome = frame.leave();
+    let outcome = run.leave();
     let outcome = Outcome { shown: outcome.shown.max(shown), ..outcome };
     match reply {
         Ran::Waits(promise) => blocking::block(ctx, spec, known, command, promise),
@@ -106,7 +106,7 @@ fn run_only(ctx: Ctx<'_>, name: &str, args: &[&[u8]]) {
     }
 }
 
-fn run_in_frame(ctx: Ctx<'_>, spec: Option<&'static CommandSpec>, known: Known, command: &[&[u8]]) -> Ran {
+fn run_wrapped(ctx: Ctx<'_>, spec: Option<&'static CommandSpec>, known: Known, command: &[&[u8]]) -> Ran {
     let Some((name, rest)) = command.split_first() else { return Ran::NoCommand };
     let mode = if may_block(ctx, known) { CallMode::AsBlockingClient } else { CallMode::AsClient };
     let length = length_if_silent(ctx, spec, command);
@@ -177,13 +177,13 @@ impl Module {
         spec: Option<&'static CommandSpec>,
         known: Known,
         command: &[&[u8]],
-    ) -> Option<(Frame, Option<Lsn>)> {
+    ) -> Option<(WrappedRun, Option<Lsn>)> {
         let (client, db) = (ctx.client_id(), ctx.selected_db());
-        let frame = Frame::enter(self, client, db)?;
+        let run = WrappedRun::enter(self, client, db)?;
         self.counters.wrapped += 1;
         if let Some(spec) = spec {
             self.announce_wrapped(ctx, client, spec, db, command);
         }
-        Some((frame, self.newest_change(ctx, command.len(), || command.iter().copied(), known, Some(db))))
+        Some((run, self.newest_change(ctx, command.len(), || command.iter().copied(), known, Some(db))))
     }
 }

@@ -1,0 +1,64 @@
+//! A command that the module runs for a client.
+
+use crate::core::execution::{Running, What, Wrapped};
+use crate::core::leaf::ClientId;
+use crate::log::Lsn;
+use crate::module::{Module, with};
+
+/// The module runs a command for a client: until this is left, whatever comes belongs to that command. It is left at
+/// the latest when it is dropped.
+#[must_use]
+pub(super) struct WrappedRun {
+    /// What ran before, and goes on afterwards.
+    outer: Option<Running>,
+}
+
+/// What a command came to that the module has run for a client.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Outcome {
+    /// It has changed data: its reply waits for the running unit.
+    pub(super) changed: bool,
+    /// The newest change that it shows besides.
+    pub(super) shown: Option<Lsn>,
+}
+
+impl WrappedRun {
+    /// The module is about to run a command for this client, in this database. `None` where nothing is logged, and
+    /// within another such command.
+    pub(super) fn enter(module: &mut Module, client: ClientId, db: u32) -> Option<WrappedRun> {
+        if !module.life.logs() || module.running.is_wrapped() {
+            return None;
+        }
+        let running = Running { client, what: What::Wrapped(Wrapped::default()), db: Some(db), ..Running::default() };
+        Some(WrappedRun { outer: Some(std::mem::replace(&mut module.running, running)) })
+    }
+
+    /// The command has run. Not from within the module's state.
+    pub(super) fn leave(mut self) -> Outcome {
+        let outer = self.outer.take();
+        outer.and_then(|outer| with(|module| module.leave_wrapped_run(outer))).unwrap_or_default()
+    }
+}
+
+impl Drop for WrappedRun {
+    fn drop(&mut self) {
+        if let Some(outer) = self.outer.take() {
+            with(|module| module.leave_wrapped_run(outer));
+        }
+    }
+}
+
+impl Module {
+    fn leave_wrapped_run(&mut self, outer: Running) -> Outcome {
+        let wrapped = match std::mem::replace(&mut self.running, outer).what {
+            What::Wrapped(wrapped) => wrapped,
+            // The log has ended within.
+            _ => Wrapped::default(),
+        };
+        // A run and its command end together, whichever way the command went: what comes next is not its own.
+        if self.capture.is_wrapping() {
+            self.capture.wrapped_done(false, None, 0);
+        }
+        Outcome { changed: wrapped.changed && self.life.is_active(), shown: self.undurable(wrapped.read) }
+    }
+}
