@@ -232,7 +232,7 @@ impl Capture {
     pub fn may_have_replied(&self, client: ClientId) -> bool {
         self.leaf_of(client).is_some_and(|leaf| {
             leaf.spec.is_some_and(|spec| {
-                let args = (0..leaf.args.len()).filter_map(|index| leaf.args.get(index));
+                let args = (0..leaf.args.len()).map(|index| leaf.args.get(index).unwrap_or_default());
                 // On 8.1 an XREADGROUP that makes its consumer has.
                 matches!(spec.rule, Rule::Pending(_)) || spec.may_reply_early(args)
             })

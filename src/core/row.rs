@@ -358,11 +358,11 @@ impl CommandSpec {
     }
 
     /// Whether it can answer before its event. `args` are its arguments, with the name.
-    pub fn may_reply_early<'a>(&self, args: impl Iterator<Item = &'a [u8]>) -> bool {
+    pub fn may_reply_early<'a>(&self, args: impl ExactSizeIterator<Item = &'a [u8]>) -> bool {
         match self.early {
             Early::No => false,
             Early::Always => true,
-            Early::WithGet => args.skip(3).any(|arg| arg.eq_ignore_ascii_case(b"GET")),
+            Early::WithGet => args.len() > 3 && args.skip(3).any(|arg| arg.eq_ignore_ascii_case(b"GET")),
         }
     }
 

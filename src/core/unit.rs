@@ -67,6 +67,8 @@ impl Unit {
         }
         self.last_db = db;
         self.count += 1;
+        // With their lengths, line ends and signs.
+        self.commands.reserve(args.iter().map(|arg| arg.len() + 24).sum::<usize>() + 24);
         resp::push_command(&mut self.commands, args);
     }
 

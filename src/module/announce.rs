@@ -14,6 +14,7 @@ use crate::module::facts::{Asked, kind_of};
 use crate::module::known::Known;
 use crate::module::settle::{belongs_to_running, settle};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_late, finish_suspects};
+use crate::module::verdict::{Rewrite, Verdict};
 use crate::module::waits::wait_before_yield;
 use crate::module::{Module, server, with, wrappers};
 use std::ffi::CStr;
@@ -24,40 +25,6 @@ const NO_CLIENT: &[u8] = b"0";
 /// What an EXEC gets for an argument whose commands were queued before they were seen: what they do could not be
 /// logged. It takes none, so that the server refuses it, and says so.
 const UNSEEN_QUEUE: &CStr = c"queued-before-the-log-began";
-
-/// What the filter makes of a command.
-#[derive(Default)]
-pub(super) struct Verdict {
-    /// The command may run long, and the server sends other clients' replies meanwhile.
-    pub(super) may_yield: bool,
-    /// Ask to be called at the end of the unit.
-    pub(super) watch_unit: bool,
-    /// What becomes of its arguments.
-    pub(super) rewrite: Rewrite,
-}
-
-/// What becomes of a command's arguments.
-#[derive(Default)]
-pub(super) enum Rewrite {
-    /// They stay.
-    #[default]
-    None,
-    /// This command of the module runs it.
-    Wrap(&'static CStr),
-    /// The server refuses it.
-    Refuse,
-    /// CLIENT UNBLOCK finds nobody.
-    UnblockNobody,
-}
-
-impl Verdict {
-    pub(super) const PASS: Verdict = Verdict { may_yield: false, watch_unit: false, rewrite: Rewrite::None };
-    pub(super) const WATCH: Verdict = Verdict { watch_unit: true, ..Verdict::PASS };
-
-    pub(super) fn rewrite(rewrite: Rewrite) -> Verdict {
-        Verdict { rewrite, ..Verdict::PASS }
-    }
-}
 
 /// A command is about to run or to be queued, at top level or from a script or module.
 pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {

@@ -1,6 +1,7 @@
 //! Where the server's calls arrive.
 
 use crate::ffi::{ChildResult, CommandResult, Ctx, Filter, Handlers, InfoWriter, LoadingPhase, Reply};
+use crate::module::config::Setting;
 use crate::module::{announce, arguments, blocking, commands, config, hooks, info, life, wrappers};
 use std::ffi::c_int;
 
@@ -129,7 +130,15 @@ impl Handlers for Callbacks {
     }
 
     fn set_setting(&self, ctx: Option<Ctx<'_>>, index: usize, value: i64) -> Result<(), String> {
-        config::set_number(ctx, index, value)
+        let before = config::set_number(index, value)?;
+        if index == Setting::Enabled as usize
+            && let Some(ctx) = ctx
+            && let Err(reason) = life::set_enabled(ctx, value != 0)
+        {
+            config::set_number(index, before)?;
+            return Err(reason);
+        }
+        Ok(())
     }
 
     fn setting_text(&self, index: usize) -> String {

@@ -5,7 +5,7 @@ use crate::core::capture::Class;
 use crate::core::table::{self, Blocks};
 use crate::ffi::Ctx;
 use crate::module::Module;
-use crate::module::server;
+use crate::module::known::is_own_command;
 
 /// What CLIENT LIST shows of a client.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Listed {
 impl Listed {
     /// Whether the server may look at a command of the module for it, without a word to anybody.
     pub(super) fn may_point_to_own_command(&self) -> bool {
-        server::is_own_command(&self.command) || self.queued.is_some_and(|queued| queued > 0)
+        is_own_command(&self.command) || self.queued.is_some_and(|queued| queued > 0)
     }
 }
 

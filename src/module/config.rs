@@ -3,7 +3,6 @@
 use crate::core::notices::EventClasses;
 use crate::ffi::{ConfigKind, Ctx, load_configs, register_config};
 use crate::log::Options;
-use crate::module::life;
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -167,21 +166,13 @@ pub fn skips_replay_errors() -> bool {
     value(Setting::OnReplayError) == SKIP
 }
 
-/// Sets a value that is no text, and has it take effect. The server has checked its bounds.
+/// Sets a value that is no text. The server has checked its bounds. Returns the value before.
 ///
 /// # Errors
-/// Why the value was refused, for the client.
-pub fn set_number(ctx: Option<Ctx<'_>>, index: usize, value: i64) -> Result<(), String> {
+/// There is no such setting.
+pub fn set_number(index: usize, value: i64) -> Result<i64, String> {
     let Some(number) = NUMBERS.get(index) else { return Err("no such setting".into()) };
-    let before = number.swap(value, Ordering::Relaxed);
-    if index == Setting::Enabled as usize
-        && let Some(ctx) = ctx
-        && let Err(reason) = life::set_enabled(ctx, value != 0)
-    {
-        number.store(before, Ordering::Relaxed);
-        return Err(reason);
-    }
-    Ok(())
+    Ok(number.swap(value, Ordering::Relaxed))
 }
 
 /// Sets a value that is a text.
@@ -191,7 +182,7 @@ pub fn set_number(ctx: Option<Ctx<'_>>, index: usize, value: i64) -> Result<(), 
 pub fn set_text(index: usize, value: String) -> Result<(), String> {
     if index == Setting::NotifyKeyspaceEvents as usize {
         let classes = EventClasses::parse(&value).ok_or(BAD_EVENT_CLASS)?;
-        return set_number(None, index, i64::from(classes.bits()));
+        return set_number(index, i64::from(classes.bits())).map(drop);
     }
     if value.is_empty() || value.contains('\0') {
         return Err("wbl.dir must name a folder".into());

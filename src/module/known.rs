@@ -10,7 +10,12 @@ use crate::ffi::{Ctx, Level, Reply, ReplyKind, log};
 const NAME_BYTES_MAX: usize = 64;
 
 /// How the module's own commands begin.
-pub(super) const OWN_COMMANDS: &str = "wbl.";
+const OWN_COMMANDS: &str = "wbl.";
+
+/// Whether this is the name of a command of the module.
+pub(super) fn is_own_command(name: &str) -> bool {
+    name.get(..OWN_COMMANDS.len()).is_some_and(|begins| begins.eq_ignore_ascii_case(OWN_COMMANDS))
+}
 
 /// What is known of one of the server's commands.
 #[derive(Clone, Copy, Debug)]

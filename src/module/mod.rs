@@ -44,6 +44,7 @@ mod shown;
 mod streams;
 mod units;
 mod unknown;
+mod verdict;
 mod waiting;
 mod waits;
 mod wrap;

@@ -8,11 +8,11 @@ use crate::core::leaf::ClientId;
 use crate::core::reads::Reads;
 use crate::core::table::{self, Quirk};
 use crate::ffi::{Ctx, Filter, watch_results};
-use crate::module::announce::{Rewrite, Verdict};
 use crate::module::arguments::{key_positions, selected_db};
 use crate::module::facts::Asked;
 use crate::module::known::Known;
 use crate::module::server::Reports;
+use crate::module::verdict::{Rewrite, Verdict};
 use crate::module::{Module, server};
 
 impl Module {

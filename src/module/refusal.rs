@@ -6,7 +6,7 @@
 
 use crate::core::capture::Class;
 use crate::ffi::{Ctx, Filter};
-use crate::module::announce::{Rewrite, Verdict};
+use crate::module::verdict::{Rewrite, Verdict};
 use crate::module::{Module, errors, server, with};
 use std::ffi::CStr;
 

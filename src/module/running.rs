@@ -7,9 +7,9 @@ use crate::core::leaf::ClientId;
 use crate::core::reads::Reads;
 use crate::core::table::{Blocks, CommandSpec, Quirk, Rule, Shows};
 use crate::ffi::{Ctx, Filter};
-use crate::module::announce::Verdict;
 use crate::module::arguments::{is_failing_bitfield, key_positions, read_blocks, selected_db};
 use crate::module::known::Known;
+use crate::module::verdict::Verdict;
 use crate::module::{Module, server};
 
 impl Module {

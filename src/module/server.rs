@@ -3,7 +3,7 @@
 use crate::core::table::{self, Shows};
 use crate::ffi::{ClientInfo, Ctx, ServerInfo, server_version};
 use crate::module::census::Listed;
-use crate::module::known::{Commands, OWN_COMMANDS, lacking};
+use crate::module::known::{Commands, is_own_command, lacking};
 use crate::rdb;
 
 /// The first server whose hash fields can expire.
@@ -154,11 +154,6 @@ pub(super) fn listed_clients(ctx: Ctx<'_>) -> Result<Vec<Listed>, String> {
     text.lines()
         .map(|line| Listed::parse(line).ok_or_else(|| format!("what CLIENT LIST shows is not known: {line}")))
         .collect()
-}
-
-/// Whether this is the name of a command of the module.
-pub(super) fn is_own_command(name: &str) -> bool {
-    name.get(..OWN_COMMANDS.len()).is_some_and(|begins| begins.eq_ignore_ascii_case(OWN_COMMANDS))
 }
 
 /// A rule of an ACL user that names a command of the module.
