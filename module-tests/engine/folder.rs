@@ -187,16 +187,23 @@ fn folders_of_others_are_left_alone() {
 #[test]
 fn leftovers_are_ours_only_and_go_when_writing_starts() {
     let disk = two_segments();
-    let ours =
-        ["appendonly.aof.1.base.rdb", "appendonly.aof.1.base.rdb.tmp", "appendonly.aof.manifest.tmp", "temp-77.rdb"];
+    let ours = [
+        "appendonly.aof.1.base.rdb",
+        "appendonly.aof.1.base.rdb.tmp",
+        "appendonly.aof.manifest.tmp",
+        "temp-base-77.rdb",
+    ];
     ours.iter().for_each(|name| disk.put(name, b"x"));
     disk.put("notes.tmp", b"mine");
+    disk.put("temp-77.rdb", b"the server's, which saves here");
     disk.put("cut-1-20.bin", b"kept aside");
     let opened = reopen(&disk).unwrap();
     assert_eq!(opened.leftovers(), ours);
     drop(go_on(opened, UNIX_MS).unwrap());
     assert!(ours.iter().all(|name| disk.contents(name).is_none()));
-    assert!(disk.contents("notes.tmp").is_some() && disk.contents("cut-1-20.bin").is_some());
+    for name in ["notes.tmp", "temp-77.rdb", "cut-1-20.bin"] {
+        assert!(disk.contents(name).is_some(), "{name}");
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub struct ServerBuilder {
     only_own_warnings: bool,
     in_memory: bool,
     variables: Vec<(String, String)>,
+    run_by: Vec<String>,
 }
 
 impl ServerBuilder {
@@ -34,6 +35,7 @@ impl ServerBuilder {
             only_own_warnings: false,
             in_memory: false,
             variables: Vec::new(),
+            run_by: Vec::new(),
         };
         builder.set("save", "").set("enable-debug-command", "yes")
     }
@@ -126,6 +128,12 @@ impl ServerBuilder {
         self
     }
 
+    /// Starts the server through another program, which these words begin.
+    pub fn run_by(mut self, words: &[&str]) -> ServerBuilder {
+        self.run_by = words.iter().map(ToString::to_string).collect();
+        self
+    }
+
     /// Takes all variables away that were set.
     pub fn no_variables(mut self) -> ServerBuilder {
         self.variables.clear();
@@ -213,7 +221,15 @@ impl Server {
     pub fn launch(&mut self) {
         assert!(self.child.is_none(), "the server runs already");
         let log = OpenOptions::new().create(true).append(true).open(self.log_path()).expect("a log file");
-        let mut command = Command::new(self.builder.version.server());
+        let server = self.builder.version.server();
+        let mut command = match &self.builder.run_by[..] {
+            [] => Command::new(server),
+            [program, words @ ..] => {
+                let mut command = Command::new(program);
+                command.args(words).arg(server);
+                command
+            }
+        };
         if self.builder.config_file.is_some() {
             command.arg(self.config_path());
         }

@@ -25,6 +25,7 @@ mod matrix;
 mod modules;
 mod newest;
 mod notify;
+mod own_aof;
 mod pipelines;
 mod random_commands;
 mod reads;

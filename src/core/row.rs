@@ -205,6 +205,8 @@ pub enum Quirk {
     None,
     /// The next command of its client may use a slot that arrives (ASKING).
     Asks,
+    /// It changes settings (CONFIG SET).
+    Configures,
     /// It selects a database.
     Selects,
     /// It turns client-side caching on or off.

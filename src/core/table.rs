@@ -35,6 +35,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     other("cluster|getkeysinslot").shows(Shows::Keyspace),
     other("cluster|slot-stats").shows(Shows::Keyspace),
     other("config|resetstat").quirk(Quirk::ResetsStatistics),
+    other("config|set").quirk(Quirk::Configures),
     write("copy", Rule::Copy).shows(Shows::TwoDatabases),
     other("dbsize").shows(Shows::Keyspace),
     other("debug").role(Role::Opaque).shows(Shows::Debug),

@@ -2,6 +2,8 @@
 
 use super::context::Ctx;
 use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -107,6 +109,15 @@ pub fn has_module_type(ctx: Ctx<'_>, name: &CStr) -> bool {
     // SAFETY: the context is valid (type invariant), the name is NUL-terminated, and the server copies both. A server
     // that knows more versions of the structure reads no further than this one's.
     unsafe { api!(ValkeyModule_CreateDataType)(ctx.as_raw(), name.as_ptr(), 0, &raw mut methods) }.is_null()
+}
+
+/// Tries whether [`descriptor_path`] works here: a process may have no `/proc`.
+///
+/// # Errors
+/// It does not.
+pub fn check_descriptor_paths() -> io::Result<()> {
+    let (reader, _writer) = io::pipe()?;
+    File::open(descriptor_path(&reader)).map(drop)
 }
 
 /// A path under which this process, or a child that it forks, can open a descriptor by name: a pipe's end, or a file

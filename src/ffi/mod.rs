@@ -63,7 +63,8 @@ pub use handlers::Handlers;
 pub use info::{InfoWriter, ServerInfo};
 pub use keys::KeyKind;
 pub use load::{
-    ChildResult, descriptor_path, forget_child, fork_child, has_module_type, kill_child, load_rdb, save_rdb,
+    ChildResult, check_descriptor_paths, descriptor_path, forget_child, fork_child, has_module_type, kill_child,
+    load_rdb, save_rdb,
 };
 pub use logging::{Level, log};
 pub use names::set_names;

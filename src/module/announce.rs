@@ -16,7 +16,7 @@ use crate::module::settle::{belongs_to_running, settle};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_late, finish_suspects};
 use crate::module::verdict::{Rewrite, Verdict};
 use crate::module::waits::wait_before_yield;
-use crate::module::{Module, server, with, wrappers};
+use crate::module::{Module, refusal, server, with, wrappers};
 use std::ffi::CStr;
 
 /// An id that no client has.
@@ -90,10 +90,13 @@ impl Module {
     }
 
     fn verdict(&mut self, ctx: Ctx<'_>, filter: &Filter, is_nested: bool) -> Verdict {
-        if !self.life.logs() {
-            return if self.life.refuses_writes() { self.announce_without_log(filter) } else { Verdict::PASS };
-        }
         let known = self.server.commands.known(filter.arg(0), filter.arg(1));
+        if known.row.quirk == Quirk::Configures && self.endangers_folder(filter) {
+            return Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED));
+        }
+        if !self.life.logs() {
+            return if self.life.refuses_writes() { self.announce_without_log(filter, known) } else { Verdict::PASS };
+        }
         if self.unblocks_answered(filter, known) {
             return Verdict::rewrite(Rewrite::UnblockNobody);
         }

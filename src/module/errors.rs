@@ -17,6 +17,8 @@ pub const DEBUG_SUBCOMMAND: &str =
 pub const NO_SUCH_POINT: &str = "ERR no such point";
 /// A checkpoint is being written already.
 pub const CHECKPOINT_RUNS: &str = "ERR a checkpoint is already in progress";
+/// `CONFIG SET` of what would have the server write its own append-only file to the log's folder.
+pub const AOF_IN_FOLDER: &str = "ERR the server's own append-only file (dir, appenddirname) would be in the folder of the log, whose files it removes";
 /// The client cannot be blocked here.
 pub const CANNOT_BLOCK: &str = "ERR this command is not allowed inside a transaction or script";
 /// The command that was to be run through the module is unknown or has the wrong number of arguments.
@@ -63,6 +65,7 @@ mod tests {
             super::DEBUG_SUBCOMMAND,
             super::NO_SUCH_POINT,
             super::CHECKPOINT_RUNS,
+            super::AOF_IN_FOLDER,
             super::CANNOT_BLOCK,
             super::CALL_REFUSED,
             super::WRONG_TYPE,

@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 mod announce;
+mod aof_folder;
 mod arguments;
 mod blocking;
 mod callbacks;
@@ -106,6 +107,7 @@ struct Pause {
 pub(crate) struct Module {
     life: Life,
     folder: PathBuf,
+    aof_folder: aof_folder::AofFolder,
     capture: Capture,
     batch: Batch,
     dirty: DirtyKeys,

@@ -1,11 +1,13 @@
-//! Writes while the log cannot begin: each is refused, as none could be kept.
+//! Writes while the log cannot begin: each is refused, as none could be kept. So are settings that would have the
+//! server write files of its own to the log's folder.
 //!
-//! The filter turns a write into a command of the module that answers with the reason: also in scripts, in transactions
-//! that are queued meanwhile, and in what other modules call. Transactions that were queued before are refused as a
-//! whole.
+//! The filter turns such a command into one of the module that answers with the reason: also in scripts, in
+//! transactions that are queued meanwhile, and in what other modules call. Transactions that were queued before writes
+//! are refused are refused as a whole.
 
 use crate::core::capture::Class;
 use crate::ffi::{Ctx, Filter};
+use crate::module::known::Known;
 use crate::module::verdict::{Rewrite, Verdict};
 use crate::module::{Module, errors, server, with};
 use std::ffi::CStr;
@@ -15,8 +17,7 @@ pub(super) const REFUSED: &CStr = c"wbl.refused";
 
 impl Module {
     /// Writes may not run. What was queued by a MULTI before has passed the filter, so that its EXEC is refused.
-    pub(super) fn announce_without_log(&mut self, filter: &Filter) -> Verdict {
-        let known = self.server.commands.known(filter.arg(0), filter.arg(1));
+    pub(super) fn announce_without_log(&mut self, filter: &Filter, known: Known) -> Verdict {
         match known.class {
             Class::Exec | Class::EndMulti => {
                 let client = self.clients.get_mut(filter.client_id());
@@ -41,8 +42,11 @@ pub(super) fn begin(ctx: Ctx<'_>) {
 }
 
 /// WBL.REFUSED command...
-pub(super) fn refused(ctx: Ctx<'_>, _args: &[&[u8]]) {
-    ctx.reply_error(&text());
+pub(super) fn refused(ctx: Ctx<'_>, args: &[&[u8]]) {
+    match args {
+        [_, command, ..] if command.eq_ignore_ascii_case(b"config") => ctx.reply_error(errors::AOF_IN_FOLDER),
+        _ => ctx.reply_error(&text()),
+    }
 }
 
 /// What a client is told.

@@ -1,6 +1,7 @@
 //! The names of the commands through which the module runs others.
 
 use crate::core::ack::Wrapper;
+use crate::module::refusal::REFUSED;
 use std::ffi::CStr;
 
 /// Runs a write.
@@ -22,7 +23,7 @@ pub(super) fn name_of(wrapper: Wrapper) -> &'static CStr {
     }
 }
 
-/// Whether the command of this name runs another, which its arguments begin with.
+/// Whether the command of this name stands for another, which its arguments begin with.
 pub fn is_wrapper(name: &[u8]) -> bool {
-    [CALL, READ, EVAL, EVAL_RO].iter().any(|own| own.to_bytes().eq_ignore_ascii_case(name))
+    [CALL, READ, EVAL, EVAL_RO, REFUSED].iter().any(|own| own.to_bytes().eq_ignore_ascii_case(name))
 }

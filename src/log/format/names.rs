@@ -10,7 +10,8 @@ pub(crate) const NEXT_MANIFEST_NAME: &str = "temp-manifest";
 const NAME_PREFIX: &str = "appendonly.aof.";
 const SEGMENT_SUFFIX: &str = ".incr.aof";
 const BASE_SUFFIX: &str = ".base.rdb";
-const TEMPORARY_PREFIX: &str = "temp-";
+/// Of what other parts of the module leave in the folder.
+const TEMPORARY_PREFIXES: [&str; 2] = ["temp-fold.", "temp-expiries-"];
 const TEMPORARY_BASE_PREFIX: &str = "temp-base-";
 const TEMPORARY_BASE_SUFFIX: &str = ".rdb";
 const CUT_PREFIX: &str = "cut-";
@@ -57,7 +58,11 @@ pub(crate) enum OwnName {
 /// Tells our names from all others.
 pub(crate) fn own_name(name: &[u8]) -> Option<OwnName> {
     let name = std::str::from_utf8(name).ok()?;
-    if name == FORMAT_1_MANIFEST_TEMPORARY || name.starts_with(TEMPORARY_PREFIX) {
+    let is_temporary = name == FORMAT_1_MANIFEST_TEMPORARY
+        || name == NEXT_MANIFEST_NAME
+        || temporary_base_seq(name).is_some()
+        || TEMPORARY_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    if is_temporary {
         return Some(OwnName::Temporary);
     }
     if let Some(rest) = name.strip_prefix(CUT_PREFIX) {
@@ -104,7 +109,7 @@ mod tests {
         assert_eq!(own("appendonly.aof.12.incr.aof"), Some(OwnName::Segment(12)));
         assert_eq!(own("appendonly.aof.1.base.rdb"), Some(OwnName::Base(1)));
         assert_eq!(own(&cut_name(3, 70)), Some(OwnName::Cut(3, 70)));
-        for name in [&temporary_base_name(4), NEXT_MANIFEST_NAME, "temp-fold.socket", "temp-77.rdb"] {
+        for name in [&temporary_base_name(4), NEXT_MANIFEST_NAME, "temp-fold.socket", "temp-expiries-7"] {
             assert_eq!(own(name), Some(OwnName::Temporary), "{name}");
         }
         for name in [FORMAT_1_MANIFEST_TEMPORARY, "appendonly.aof.4.base.rdb.tmp"] {
@@ -122,6 +127,10 @@ mod tests {
             "appendonly.aof.x.base.rdb.tmp",
             "cut-1.bin",
             "notes.tmp",
+            // The server's own, where its folder is this one.
+            "temp-77.rdb",
+            "temp-rewriteaof-77.aof",
+            "temp-base-x.rdb",
             MANIFEST_NAME,
         ] {
             assert_eq!(own(name), None, "{name}");

@@ -11,8 +11,11 @@ use crate::core::dirty::DirtyKeys;
 use crate::core::execution::{Replies, Running, UnitEnd};
 use crate::core::notices::Notices;
 use crate::core::unit::Batch;
-use crate::ffi::{Ctx, Level, declare_options, log, register_hooks, server_version, unregister_hooks};
+use crate::ffi::{
+    Ctx, Level, check_descriptor_paths, declare_options, log, register_hooks, server_version, unregister_hooks,
+};
 use crate::log::{LogError, Lsn, Options, open};
+use crate::module::aof_folder::AofFolder;
 use crate::module::config::{self, Setting, value};
 use crate::module::gate::GatedStorage;
 use crate::module::role::{Role, role_at_start};
@@ -64,6 +67,8 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         folder = std::env::current_dir().map_err(|error| format!("no current folder: {error}"))?.join(folder);
     }
     server::check_rdb_version(ctx)?;
+    check_descriptor_paths()
+        .map_err(|error| format!("it reads and writes bases through /proc/self/fd, which does not work: {error}"))?;
     replace(Some(new_module(ctx, folder)?));
     points::set_from_environment();
     notify::setting_changed(ctx);
@@ -115,6 +120,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
     Ok(Module {
         life: Life::Disabled(None),
         folder,
+        aof_folder: AofFolder::of(ctx),
         capture: Capture::default(),
         batch: Batch::new(Lsn::ZERO),
         dirty: DirtyKeys::default(),
@@ -146,7 +152,7 @@ fn check_version(version: u32) -> Result<(), String> {
 
 /// Opens, locks and verifies the folder; nothing in it changes.
 pub(super) fn open_folder(patience: Duration) -> Result<OpenedFolder, String> {
-    let folder = with(|module| module.folder.clone()).unwrap_or_default();
+    let Some(folder) = with(|module| module.folder.clone()) else { return Err("the module is not loaded".into()) };
     let segment_bytes = u64::try_from(value(Setting::SegmentBytes)).unwrap_or(u64::MAX);
     // 0 leaves it to the log.
     let max_inflight_flushes = usize::try_from(value(Setting::MaxInflightFlushes)).ok().filter(|count| *count > 0);
@@ -154,6 +160,7 @@ pub(super) fn open_folder(patience: Duration) -> Result<OpenedFolder, String> {
     let deadline = Instant::now() + patience;
     loop {
         let storage = GatedStorage::new(&folder).map_err(|error| error.to_string())?;
+        with(|module| module.aof_folder.check(&folder)).unwrap_or(Ok(()))?;
         match open(storage, &options) {
             Err(LogError::Locked { .. }) if Instant::now() < deadline => std::thread::sleep(LOCK_POLL),
             outcome => return outcome.map_err(|error| error.to_string()),
