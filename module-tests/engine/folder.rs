@@ -3,8 +3,8 @@
 use crate::support::*;
 use valkey_wbl::log::sim::{Effect, SimDisk};
 use valkey_wbl::log::{
-    Begin, FolderStorage, LogError, LogWriter, Lsn, MANIFEST_NAME, NewBase, Options, Storage, StorageFile, Verdict,
-    base_name, open, segment_name,
+    Batch, Begin, FolderStorage, LogError, LogWriter, Lsn, MANIFEST_NAME, NewBase, Options, Storage, StorageFile,
+    Verdict, base_name, open, segment_name,
 };
 
 /// Writes a base with this content; returns its name.
@@ -453,4 +453,20 @@ fn a_pending_log_that_is_closed_beside_its_unnamed_base_is_none() {
     let opened = reopen(&disk).unwrap();
     assert!(opened.is_empty());
     drop(opened.into_folder().begin(Begin::Empty, UNIX_MS).unwrap());
+}
+
+#[test]
+fn what_is_shown_of_a_killed_servers_log_can_be_made_durable() {
+    let disk = two_open_segments();
+    let mut writer = writer_of(&disk);
+    let (start, payload) = (writer.appended(), unit(6));
+    writer.append(Batch { start, payload: &payload, unix_ms: UNIX_MS }).unwrap();
+    // The process dies before the sync.
+    drop(writer);
+    let opened = reopen(&disk).unwrap();
+    assert_eq!(recovered(&opened), units(0..7));
+    let after_power_loss = |seed| recovered(&reopen(&disk.crash_image(seed)).unwrap());
+    assert!((0..100).any(|seed| after_power_loss(seed) == units(0..6)), "the last frame may be lost");
+    opened.make_durable().unwrap();
+    (0..100).for_each(|seed| assert_eq!(after_power_loss(seed), units(0..7), "seed {seed}"));
 }

@@ -15,6 +15,7 @@ mod commands;
 mod crash;
 mod data;
 mod demands;
+mod descent;
 mod dirty;
 mod fields;
 mod harness_checks;

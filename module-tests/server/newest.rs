@@ -177,10 +177,13 @@ each_version! {
         // Either is possible.
         fs::remove_file(&dump).unwrap();
         assert_goes_on_with(&mut server, "acknowledged", "the file was moved away");
-        server.stop();
-        fs::write(&dump, &backup).unwrap();
-        server.reconfigure(|builder| builder.set("wbl.on-existing-log", "replace"));
-        assert_goes_on_with(&mut server, "backup", "the log is to be replaced");
+        for (choice, expected) in [("keep", "acknowledged"), ("replace", "backup")] {
+            server.stop();
+            fs::write(&dump, &backup).unwrap();
+            server.reconfigure(|builder| builder.set("wbl.on-existing-log", choice));
+            assert_goes_on_with(&mut server, expected, choice);
+            fs::remove_file(&dump).unwrap();
+        }
     }
 }
 

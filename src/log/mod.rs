@@ -28,4 +28,4 @@ pub use lsn::Lsn;
 pub use open::{Base, BaseReader, Frame, Frames, Opened, Options, Prepared, Segment, Verdict, open};
 pub use storage::{FileStatus, FolderLock, FolderStorage, Storage, StorageFile};
 pub use thread::{Flusher, Statistics};
-pub use write::{Batch, Begin, Flush, Folder, LogWriter, NewBase, NotBegun};
+pub use write::{Batch, Begin, Flush, Folder, LogState, LogWriter, NewBase, NotBegun};

@@ -34,8 +34,8 @@ pub enum Setting {
     SegmentBytes,
     /// `wbl.max-pending-bytes`: when so much waits for the disk, writers wait too. Default: 256mb. Minimum: 64kb.
     MaxPendingBytes,
-    /// `wbl.on-existing-log`: what to do when the module is loaded on data while the folder holds another state.
-    /// Default: refuse.
+    /// `wbl.on-existing-log`: what to do when the module is loaded on data while the folder holds another state, or when
+    /// a start finds that the log may not be the newest. Default: refuse.
     OnExistingLog,
     /// `wbl.debug-commands`: allow WBL.DEBUG. Immutable. Default: no.
     DebugCommands,
@@ -54,6 +54,9 @@ const BAD_EVENT_CLASS: &str = "Invalid event class character. Use 'Ag$lshzxeKEtm
 
 /// `wbl.on-existing-log replace`.
 const REPLACE: i64 = 1;
+
+/// `wbl.on-existing-log keep`.
+const KEEP: i64 = 2;
 
 /// `wbl.on-replay-error skip`.
 const SKIP: i64 = 1;
@@ -95,7 +98,7 @@ const ENTRIES: [Entry; 9] = [
         setting: Setting::OnExistingLog,
         name: c"on-existing-log",
         immutable: false,
-        default: Default::Names { default: 0, names: &[c"refuse", c"replace"] },
+        default: Default::Names { default: 0, names: &[c"refuse", c"replace", c"keep"] },
     },
     Entry { setting: Setting::DebugCommands, name: c"debug-commands", immutable: true, default: Default::Bool(false) },
     Entry {
@@ -159,6 +162,11 @@ pub(super) fn values() -> impl Iterator<Item = (String, String)> {
 /// Whether the module may replace the log of another dataset.
 pub fn replaces_existing_log() -> bool {
     value(Setting::OnExistingLog) == REPLACE
+}
+
+/// Whether a start brings the folder's log back whatever is newer.
+pub fn keeps_existing_log() -> bool {
+    value(Setting::OnExistingLog) == KEEP
 }
 
 /// Whether a start goes on without commands of the log that fail.
@@ -332,7 +340,7 @@ mod tests {
             ("segment-bytes", "64 apples", "between 4096"),
             ("max-inflight-flushes", "17", "a number between 0 and 16"),
             ("max-inflight-flushes", "1kb", "a number between 0 and 16"),
-            ("on-existing-log", "keep", "refuse or replace"),
+            ("on-existing-log", "merge", "refuse or replace or keep"),
             ("on-replay-error", "replace", "refuse or skip"),
             ("no-such", "1", "unknown argument"),
         ] {

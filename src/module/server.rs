@@ -254,6 +254,12 @@ pub(super) fn unwritten_aof_bytes(ctx: Ctx<'_>) -> u64 {
     ServerInfo::read(ctx, "persistence").and_then(|info| info.unsigned("aof_buffer_length")).unwrap_or(0)
 }
 
+/// Whether the server is a replica whose primary has brought it up to date, and still does.
+pub(super) fn follows_primary(ctx: Ctx<'_>) -> bool {
+    let link = ServerInfo::read(ctx, "replication").and_then(|info| info.text("master_link_status"));
+    link.as_deref() == Some("up")
+}
+
 /// Whether the server writes an AOF of its own.
 pub(super) fn has_own_aof(ctx: Ctx<'_>) -> bool {
     ServerInfo::read(ctx, "persistence").and_then(|info| info.unsigned("aof_enabled")) == Some(1)

@@ -202,6 +202,13 @@ impl<S: Storage> Opened<S> {
         self.folder
     }
 
+    /// Counts a superseded log as one that is not, from the next change of the folder on.
+    pub fn reinstate(&mut self) {
+        if let Some(manifest) = self.folder.manifest.as_mut() {
+            manifest.standing = Standing::Current;
+        }
+    }
+
     /// See [`Folder::supersede`].
     pub fn supersede(&mut self) -> Result<(), LogError> {
         self.folder.supersede()
@@ -224,6 +231,7 @@ impl<S: Storage> Opened<S> {
             self.folder.manifest = Some(self.read_format_1(base, &segments)?);
         }
         self.folder.end = self.segments.last().map_or(self.folder.end, |segment| segment.end);
+        self.folder.log_end = self.folder.end;
         Ok(())
     }
 

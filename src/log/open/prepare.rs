@@ -61,8 +61,8 @@ impl<S: Storage> Opened<S> {
         };
         self.folder.remove_leftovers();
         let mut cut = None;
+        self.make_durable()?;
         for (segment, scan) in self.unsealed() {
-            self.make_durable(segment, scan)?;
             if scan.is_torn {
                 cut = Some(self.keep_aside(segment, scan)?);
             }
@@ -98,8 +98,15 @@ impl<S: Storage> Opened<S> {
         }
     }
 
-    /// Step 2.
-    fn make_durable(&self, last: &Segment, scan: &Scan) -> Result<(), LogError> {
+    /// Step 2. Whoever shows what was recovered without going on with the log does this before.
+    ///
+    /// # Errors
+    /// Of writing.
+    pub fn make_durable(&self) -> Result<(), LogError> {
+        self.unsealed().try_for_each(|(segment, scan)| self.make_segment_durable(segment, scan))
+    }
+
+    fn make_segment_durable(&self, last: &Segment, scan: &Scan) -> Result<(), LogError> {
         if scan.durable_bytes >= scan.bytes {
             return Ok(());
         }

@@ -25,6 +25,8 @@ pub struct Folder<S: Storage> {
     pub(crate) manifest: Option<Manifest>,
     /// The position behind all that was ever written.
     pub(crate) end: Lsn,
+    /// The end of the log that the manifest names.
+    pub(crate) log_end: Lsn,
     /// The files of ours that were found.
     pub(crate) present: HashSet<OwnName>,
     /// Numbers that no file has.
@@ -44,6 +46,15 @@ pub enum Begin {
     /// The dataset of a base that does not exist yet. Until it is in place the log that was there before, or none,
     /// stands.
     WaitsForBase,
+}
+
+/// A log at some time. Whoever goes on with it moves its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogState {
+    /// Which log.
+    pub generation: Generation,
+    /// Its end.
+    pub end: Lsn,
 }
 
 /// A folder in which a log could not be begun.
@@ -74,6 +85,7 @@ impl<S: Storage> Folder<S> {
             options,
             manifest: None,
             end: Lsn::ZERO,
+            log_end: Lsn::ZERO,
             present,
             next_segment,
             next_base,
@@ -90,6 +102,11 @@ impl<S: Storage> Folder<S> {
     /// Which log it holds.
     pub fn generation(&self) -> Option<Generation> {
         self.manifest.as_ref().map(|manifest| manifest.generation)
+    }
+
+    /// Which log it holds, and up to where.
+    pub fn log_state(&self) -> Option<LogState> {
+        self.generation().map(|generation| LogState { generation, end: self.log_end })
     }
 
     /// Whether it holds no log.
@@ -202,6 +219,7 @@ impl<S: Storage> Folder<S> {
             }
             Manifest::name_next(&*self.storage)?;
             let old = self.manifest.replace(log.clone());
+            self.log_end = first;
             self.leftovers.extend(old.iter().flat_map(Manifest::names));
         }
         Ok((current, log))

@@ -11,5 +11,5 @@ pub use checkpoint::NewBase;
 pub(super) use checkpoint::{BaseJob, PreparedBase};
 pub(super) use expendable::Expendable;
 pub use flush::Flush;
-pub use folder::{Begin, Folder, NotBegun};
+pub use folder::{Begin, Folder, LogState, NotBegun};
 pub use writer::{Batch, LogWriter};

@@ -260,6 +260,8 @@ impl<S: Storage> LogWriter<S> {
             // Nobody takes them for a part of a log. They stay until another log begins or the next start, as a base
             // may be there already that nothing names: beside them it is known for what it is.
             self.folder.leftovers.extend(self.log.segments.iter().map(|segment| segment_name(segment.seq)));
+        } else {
+            self.folder.log_end = self.folder.end;
         }
         self.folder
     }

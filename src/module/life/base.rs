@@ -4,6 +4,7 @@
 //! the log's own threads make the file durable and name it in the manifest, and wake the event loop when that is done.
 
 use super::begin::NoLog;
+use super::rest::Rest;
 use super::{IfLost, Visible, begin, end};
 use crate::core::ack::Why;
 use crate::ffi::{
@@ -155,7 +156,7 @@ pub(super) fn begin_anew(ctx: Ctx<'_>) -> Result<(), NoLog> {
     let outcome = begin::begin_log(ctx, rest, Some(Begin::WaitsForBase), IfLost::RefusesWrites).and_then(|()| {
         let release = with(|module| module.log().cloned()).flatten();
         let written = release.ok_or_else(|| "there is no log".into()).and_then(|release| write_here(ctx, &release));
-        written.map_err(|reason| (reason, end::stop_log(ctx)))
+        written.map_err(|reason| (reason, end::stop_log(ctx).unwrap_or_else(Rest::unopened)))
     });
     match &outcome {
         Ok(()) => ended(Ok(())),
@@ -279,7 +280,8 @@ pub fn child_done(_ctx: Ctx<'_>, result: ChildResult) {
         return install(&release, NewBase { name: child.name, lsn: child.lsn });
     }
     release.log().remove_base_file(child.name);
-    let reason = if report.is_empty() { format!("the child that writes it ended: {result:?}") } else { report };
+    let is_reason = !report.is_empty() && report != WRITTEN;
+    let reason = if is_reason { report } else { format!("the child that writes it ended: {result:?}") };
     ended(Err(reason));
 }
 

@@ -3,9 +3,10 @@
 use super::base::Base;
 use super::own_file::OwnFile;
 use super::rest::Rest;
-use super::{Failing, Life, base, begin, failure, fatal, role};
+use super::{Failing, Life, base, begin, failure, fatal, load, role};
 use crate::ffi::Ctx;
 use crate::module::{Module, server, with};
+use std::time::Duration;
 
 enum Work {
     None,
@@ -20,7 +21,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     failure::poll(ctx);
     let work = with(|module| match &module.life {
         Life::Starting(_) => Work::Start,
-        Life::Disabled(Some(_)) | Life::GivenUp(_) | Life::Failing(_) | Life::Replica(_) => Work::Rest,
+        Life::Disabled(_) | Life::GivenUp(_) | Life::Failing(_) | Life::Replica(_) => Work::Rest,
         Life::Logging(logging) => match logging.base {
             Base::Idle | Base::Replacing => Work::None,
             Base::Now => Work::BaseNow,
@@ -58,8 +59,8 @@ impl Module {
     /// The folder of a state in which nothing is logged.
     fn rest_mut(&mut self) -> Option<&mut Rest> {
         match &mut self.life {
-            Life::Disabled(Some(rest)) | Life::Replica(rest) => Some(rest),
-            Life::GivenUp(Failing { rest, .. }) | Life::Failing(Failing { rest, .. }) => rest.as_mut(),
+            Life::Disabled(rest) | Life::Replica(rest) => Some(rest),
+            Life::GivenUp(Failing { rest, .. }) | Life::Failing(Failing { rest, .. }) => Some(rest),
             _ => None,
         }
     }
@@ -67,12 +68,17 @@ impl Module {
 
 /// Looks after marks, and after a file that a child was saving when the log was left.
 fn poll_rest(ctx: Ctx<'_>) {
-    let looks_for_child = with(|module| {
+    let polled = with(|module| {
         let rest = module.rest_mut()?;
         rest.poll();
-        Some(rest.looks_for_child())
+        Some((rest.is_missed(), rest.looks_for_child()))
     });
-    if looks_for_child.flatten() == Some(true) && server::saves_for_s(ctx).is_none() {
+    let Some(Some((is_missed, looks_for_child))) = polled else { return };
+    if is_missed {
+        let opened = load::open_folder(Duration::ZERO);
+        with(|module| module.rest_mut().map(|rest| rest.take_in(opened)));
+    }
+    if looks_for_child && server::saves_for_s(ctx).is_none() {
         let own = OwnFile::look(ctx);
         with(|module| module.rest_mut().map(|rest| rest.child_ended(own)));
     }

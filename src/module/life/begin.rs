@@ -1,13 +1,15 @@
 //! How a log begins: new, or behind what was recovered.
 
 use super::base::Base;
+use super::descent::{Descent, Origin};
 use super::own_file::Newer;
-use super::rest::{Origin, Rest};
+use super::rest::Rest;
 use super::{Found, IfLost, Life, Logging, OpenedFolder, State, Visible, base, end, fatal, load, role};
 use crate::core::execution::Running;
 use crate::core::unit::Batch;
 use crate::ffi::{Ctx, Level, exit_now, log};
-use crate::log::{Begin, LogWriter, NotBegun};
+use crate::log::{Begin, LogState, LogWriter, NotBegun};
+use crate::module::census::Listed;
 use crate::module::config::{Setting, value};
 use crate::module::gate::GatedStorage;
 use crate::module::known::Commands;
@@ -19,50 +21,76 @@ use crate::module::waits::unix_ms;
 use crate::module::{cluster, config, recovery, second_server, server, with};
 use std::sync::Arc;
 
-/// Why a log has not begun, and the folder, unless it was lost on the way.
-pub(super) type NoLog = (String, Option<Rest>);
+/// Why a log has not begun, and the folder.
+pub(super) type NoLog = (String, Rest);
 
 /// Begins a new log in place of what the folder holds, if that may be. It begins with the dataset in memory;
 /// `with_what` says how where that is known.
 pub(super) fn begin_log(ctx: Ctx<'_>, rest: Rest, with_what: Option<Begin>, if_lost: IfLost) -> Result<(), NoLog> {
+    let rest = rest.opened()?;
     let begin = match rest.may_begin(server::has_data(ctx)) {
         Ok(begin) => with_what.unwrap_or(begin),
-        Err(reason) => return Err((reason, Some(rest))),
+        Err(reason) => return Err((reason, rest)),
+    };
+    let known = match Known::ask(ctx) {
+        Ok(known) => known,
+        Err(reason) => return Err((reason, rest)),
     };
     let rest = rest.give_up(ctx)?;
-    let origin = rest.origin();
-    let Some(folder) = rest.into_folder() else { return Err(("the folder was lost".into(), None)) };
+    let descent = rest.descent().clone();
+    let folder = rest.into_folder().map_err(|rest| ("the folder was lost".into(), rest))?;
     match folder.begin(begin, unix_ms()) {
-        Ok(writer) => write(ctx, writer, if_lost).map_err(|reason| (reason, None)),
+        Ok(writer) if begin == Begin::WaitsForBase => {
+            let descent = descent.or_own(writer.generation());
+            write(ctx, writer, known, Visible::with_its_base(descent, if_lost))
+        }
+        Ok(writer) => write(ctx, writer, known, Visible::Yes),
         Err(not_begun) => {
             let NotBegun { folder, error } = *not_begun;
-            Err((error.to_string(), Some(Rest::new(folder, origin))))
+            Err((error.to_string(), Rest::new(folder, descent.origin())))
         }
     }
 }
 
+/// What is asked of the server as a log begins.
+struct Known {
+    commands: Commands,
+    clients: Vec<Listed>,
+    fields_expire: bool,
+}
+
+impl Known {
+    fn ask(ctx: Ctx<'_>) -> Result<Known, String> {
+        let fields_expire = server::has_expiring_fields(ctx);
+        Ok(Known { commands: Commands::ask(ctx)?, clients: server::listed_clients(ctx)?, fields_expire })
+    }
+}
+
 /// Starts the log's threads.
-fn write(ctx: Ctx<'_>, writer: LogWriter<GatedStorage>, if_lost: IfLost) -> Result<(), String> {
-    let (appended, waits_for_base) = (writer.appended(), writer.waits_for_base());
-    let release = Release::start(writer).map_err(|error| error.to_string())?;
-    let (commands, clients) = (Commands::ask(ctx)?, server::listed_clients(ctx)?);
-    let fields_expire = server::has_expiring_fields(ctx);
+fn write(ctx: Ctx<'_>, writer: LogWriter<GatedStorage>, known: Known, visible: Visible) -> Result<(), NoLog> {
+    let appended = writer.appended();
+    let descent = match &visible {
+        Visible::WithItsBase { descent, .. } => descent.clone(),
+        Visible::Yes => Descent::from(LogState { generation: writer.generation(), end: appended }),
+    };
+    let release = Release::start(writer).map_err(|error| (error.to_string(), Rest::lost(descent)))?;
+    let waits_for_base = matches!(visible, Visible::WithItsBase { .. });
     with(|module| {
         module.capture.clear();
-        if fields_expire {
+        if known.fields_expire {
             module.capture.fields_expire();
         }
         module.running = Running::default();
         module.batch = Batch::new(appended);
         module.dirty.clear();
-        module.take_clients_in(ctx, &clients);
-        module.server.commands = commands;
+        module.take_clients_in(ctx, &known.clients);
+        module.server.commands = known.commands;
         if module.paused {
             release.log().pause();
         }
         module.life = Life::Logging(Logging {
             log: Arc::new(release),
-            visible: Visible::WithItsBase { waiting: Vec::new(), failures: 0, if_lost },
+            visible,
             base: if waits_for_base { Base::Wanted { not_before: None } } else { Base::Idle },
             asked: Vec::new(),
         });
@@ -96,13 +124,23 @@ pub(super) fn start(ctx: Ctx<'_>, found: Found) {
 /// Nobody knows which of the two is newer.
 fn newest(ctx: Ctx<'_>, found: Found) -> Result<OpenedFolder, String> {
     let Found { mut opened, own } = found;
+    if config::keeps_existing_log() {
+        if opened.is_superseded() {
+            log(
+                Level::Warning,
+                "the folder's log is superseded, and brought back all the same, as wbl.on-existing-log is keep: what a primary, or the server by itself, has taken since is not in it. Set wbl.on-existing-log back to refuse",
+            );
+        }
+        opened.reinstate();
+        return Ok(opened);
+    }
     // A file without data holds nothing that would be missed.
     let newer = opened.left().filter(|_| server::has_data(ctx)).map(|left| own.or_log(left));
     match newer {
         None | Some(Newer::Log) => {}
         Some(Newer::Unknown) if !config::replaces_existing_log() => {
             return Err(
-                "the server's own data file was changed since it went on without the log, but it is older than that by its own time, so that nobody knows which of the two is newer: move that file away to bring the log back, or set wbl.on-existing-log to replace to keep what the file holds".into(),
+                "the server's own data file was changed since it went on without the log, but it is older than that by its own time, so that nobody knows which of the two is newer: move that file away or set wbl.on-existing-log to keep to bring the log back, or set it to replace to go on with what the file holds".into(),
             );
         }
         Some(Newer::Unknown | Newer::OwnFile) => {
@@ -140,7 +178,8 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(),
     report.errors += skipped;
     with(|module| module.recovered = Some(report));
     let recovery::Source::Prepared(prepared) = source else { return Err("the recovery's state was lost".into()) };
-    write(ctx, prepared.start().map_err(|error| error.to_string())?, IfLost::RefusesWrites)?;
+    let writer = prepared.start().map_err(|error| error.to_string())?;
+    write(ctx, writer, Known::ask(ctx)?, Visible::Yes).map_err(|(reason, _)| reason)?;
     if role_at_start(ctx)? == Role::Replica {
         // The role has changed while the log was replayed.
         role::role_changed(ctx, true);
@@ -178,16 +217,17 @@ pub(in crate::module) fn set_enabled(ctx: Ctx<'_>, enabled: bool) -> Result<(), 
         (Some(State::Starting | State::Recovering), _) => Err("the log is being recovered".into()),
         (Some(State::Baselining | State::Active), false) => {
             finish_unit(ctx);
-            let rest = end::stop(ctx);
-            with(|module| module.life = Life::Disabled(rest));
+            if let Some(rest) = end::stop(ctx) {
+                with(|module| module.life = Life::Disabled(rest));
+            }
             log(Level::Notice, "disabled: everything logged so far is durable, replies don't wait any more");
             Ok(())
         }
         (Some(State::Replica | State::Failing), false) => {
             with(|module| {
-                let failing = module.life.refuses_writes();
-                let rest = take_rest(&mut module.life);
-                module.life = Life::Disabled(if failing { rest.map(Rest::lose) } else { rest });
+                if let Some(rest) = take_rest(&mut module.life) {
+                    module.life = Life::Disabled(rest);
+                }
             });
             Ok(())
         }
@@ -196,12 +236,12 @@ pub(in crate::module) fn set_enabled(ctx: Ctx<'_>, enabled: bool) -> Result<(), 
     }
 }
 
-/// The folder of a state in which nothing is logged; the state is to be set anew.
+/// The folder of a state in which nothing is logged; the next state is to be set at once. `None` for other states,
+/// which stay as they are.
 pub(super) fn take_rest(life: &mut Life) -> Option<Rest> {
     match life.change() {
-        Life::Replica(rest) => Some(rest),
-        Life::Disabled(rest) => rest,
-        Life::Failing(failing) | Life::GivenUp(failing) => failing.rest,
+        Life::Replica(rest) | Life::Disabled(rest) => Some(rest),
+        Life::Failing(failing) | Life::GivenUp(failing) => Some(failing.rest),
         other => {
             *life = other;
             None
@@ -210,36 +250,16 @@ pub(super) fn take_rest(life: &mut Life) -> Option<Rest> {
 }
 
 fn enable(ctx: Ctx<'_>) -> Result<(), String> {
-    let rest = with(|module| take_rest(&mut module.life)).flatten();
-    let outcome = match rest {
-        Some(rest) if rest.is_lost() => match rest.reopen() {
-            Ok(rest) => enable_in(ctx, rest),
-            Err((reason, rest)) => Err((reason, Some(rest))),
-        },
-        Some(rest) => enable_in(ctx, rest),
-        None => match load::open_folder(std::time::Duration::ZERO) {
-            Ok(opened) => enable_in(ctx, Rest::new(opened.into_folder(), Origin::Unknown)),
-            Err(reason) => Err((reason, None)),
-        },
+    let Some(Some(rest)) = with(|module| take_rest(&mut module.life)) else { return Ok(()) };
+    let outcome = match role_at_start(ctx) {
+        Ok(Role::Primary) => begin_log(ctx, rest, None, IfLost::ServesOn),
+        Ok(Role::Replica) => rest.opened().and_then(|rest| role::rest_as_replica(ctx, rest)),
+        Err(reason) => Err((reason, rest)),
     };
     outcome.map_err(|(reason, rest)| {
-        with(|module| module.life = Life::Disabled(rest));
+        with(|module| module.life = Life::Disabled(rest.stale()));
         reason
     })
-}
-
-fn enable_in(ctx: Ctx<'_>, rest: Rest) -> Result<(), NoLog> {
-    let role = role_at_start(ctx);
-    if role == Ok(Role::Primary) {
-        return begin_log(ctx, rest, None, IfLost::ServesOn);
-    }
-    match role.and_then(|_| rest.may_begin(server::has_data(ctx))) {
-        Ok(_) => {
-            with(|module| module.life = Life::Replica(rest));
-            Ok(())
-        }
-        Err(reason) => Err((reason, Some(rest))),
-    }
 }
 
 /// Whether the settings want a log.

@@ -1,7 +1,7 @@
 //! How a log ends: shutdown, unload, and on the way to another state.
 
 use super::own_file::left_now;
-use super::rest::{Origin, Rest};
+use super::rest::Rest;
 use super::{Life, LogFolder, Visible, base, begin, fatal, unload as commands};
 use crate::core::ack::Why;
 use crate::core::execution::Running;
@@ -53,7 +53,7 @@ fn close(ctx: Ctx<'_>) {
 }
 
 /// Makes everything durable, releases everyone, and closes the log; the next state is the caller's to set. `None` when
-/// there is no log, or when its folder was lost.
+/// there is no log.
 pub(super) fn stop(ctx: Ctx<'_>) -> Option<Rest> {
     scripts::run_waiting(ctx);
     with(|module| module.paused = false);
@@ -91,17 +91,17 @@ pub(super) fn stop_log(ctx: Ctx<'_>) -> Option<Rest> {
     points::reach(Point::LogCloses);
     // Closing syncs and publishes everything, which releases every waiter. A visible log that fails ends the process.
     let folder = match (logging.log.log().close_as(standing.clone()), &logging.visible) {
-        (Ok(folder), _) => Some(folder),
-        (Err(error), Visible::WithItsBase { .. }) => {
+        (Ok(folder), _) => Ok(folder),
+        (Err(error), Visible::WithItsBase { descent, .. }) => {
             log(Level::Warning, &format!("a log that nobody relies on could not be closed: {error}"));
-            None
+            Err(descent.clone())
         }
         (Err(error), Visible::Yes) => {
             fatal("the log could not be closed, and nothing can be acknowledged any more", &error.to_string())
         }
     };
     points::reach(Point::LogClosed);
-    if let Some(error) = folder.as_ref().and_then(LogFolder::seal_error) {
+    if let Some(error) = folder.as_ref().ok().and_then(LogFolder::seal_error) {
         log(Level::Warning, &format!("all of the log is durable, but it could not be marked as closed: {error}"));
     }
     logging.log.release_closed();
@@ -111,12 +111,17 @@ pub(super) fn stop_log(ctx: Ctx<'_>) -> Option<Rest> {
         module.bases.last = Err("the log was closed".into());
     });
     logging.asked.into_iter().for_each(|held| release(held, Why::Own));
-    match logging.visible {
-        Visible::WithItsBase { waiting, .. } => {
+    let origin = match logging.visible {
+        Visible::WithItsBase { waiting, descent, .. } => {
             waiting.into_iter().for_each(|waiting| release(waiting.held, Why::Own));
             // The log from before is still the one that a start would find.
-            Some(Rest::new(folder?, Origin::Folder))
+            Some(descent.origin())
         }
-        Visible::Yes => Some(Rest::after(folder?, standing)),
-    }
+        Visible::Yes => None,
+    };
+    Some(match (folder, origin) {
+        (Ok(folder), Some(origin)) => Rest::new(folder, origin),
+        (Ok(folder), None) => Rest::after(folder, standing),
+        (Err(descent), _) => Rest::lost(descent),
+    })
 }

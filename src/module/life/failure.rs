@@ -1,11 +1,9 @@
 //! A log that fails while it is written. What that means is what was promised of it.
 
-use super::rest::{Origin, Rest};
-use super::{Failing, IfLost, Life, Visible, end, fail, load};
+use super::{Failing, IfLost, Life, Visible, end, fail};
 use crate::ffi::{Ctx, Level, exit_now, log};
 use crate::module::units::finish_unit;
 use crate::module::{Module, with};
-use std::time::Duration;
 
 /// Looks whether the log has failed.
 pub(super) fn poll(ctx: Ctx<'_>) {
@@ -51,12 +49,9 @@ fn end_process(error: &str) -> ! {
 /// room for.
 fn give_up(ctx: Ctx<'_>, error: &str, if_lost: IfLost) {
     finish_unit(ctx);
-    let rest = end::stop(ctx).map(Rest::without_leftovers).or_else(|| {
-        // The last step of naming it has failed, so that a start may find it after all.
-        let opened = load::open_folder(Duration::ZERO).ok()?;
-        Some(Rest::new(opened.into_folder(), Origin::Folder))
-    });
-    let rest = rest.map(|rest| rest.left_behind(ctx));
+    // The last step of naming it may have failed, so that a start finds it after all: what is there now is looked at.
+    let Some(rest) = end::stop(ctx) else { return };
+    let rest = rest.without_leftovers().left_behind(ctx);
     let reason = format!("the log failed before its first base was in place: {error}");
     with(|module| module.bases.last = Err(reason.clone()));
     if if_lost == IfLost::RefusesWrites {
@@ -68,5 +63,5 @@ fn give_up(ctx: Ctx<'_>, error: &str, if_lost: IfLost) {
             "{reason}. The server goes on without a log, as nothing was promised of it; when that is mended, set wbl.enabled to no and to yes again"
         ),
     );
-    with(|module| module.life = Life::GivenUp(Failing { reason, rest }));
+    with(|module| module.life = Life::GivenUp(Failing::new(reason, rest)));
 }

@@ -2,9 +2,10 @@
 
 use super::base::Bases;
 use super::begin::{begin_log, begin_or_recover, is_enabled};
+use super::descent::Origin;
 use super::own_file::OwnFile;
-use super::rest::{Origin, Rest};
-use super::{Found, IfLost, Life, OpenedFolder, unload};
+use super::rest::Rest;
+use super::{Found, IfLost, Life, OpenedFolder, role, unload};
 use crate::core::capture::Capture;
 use crate::core::client::Clients;
 use crate::core::dirty::DirtyKeys;
@@ -93,12 +94,7 @@ fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
     let has_data = server::has_data(ctx);
     if role_at_start(ctx)? == Role::Replica {
         let rest = Rest::new(opened.into_folder(), Origin::Unknown);
-        if has_data {
-            rest.may_begin(has_data)?;
-        }
-        let rest = rest.left_behind(ctx);
-        with(|module| module.life = Life::Replica(rest));
-        return Ok(());
+        return role::rest_as_replica(ctx, rest).map_err(|(reason, _)| reason);
     }
     if has_data {
         return begin_log(ctx, Rest::new(opened.into_folder(), Origin::Unknown), None, IfLost::ServesOn)
@@ -118,7 +114,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         clients.insert(listed.id);
     });
     Ok(Module {
-        life: Life::Disabled(None),
+        life: Life::Disabled(Rest::unopened()),
         folder,
         aof_folder: AofFolder::of(ctx),
         capture: Capture::default(),

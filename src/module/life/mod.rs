@@ -6,9 +6,11 @@
 mod base;
 mod before_sleep;
 mod begin;
+mod descent;
 mod end;
 mod failure;
 mod load;
+mod marking;
 mod own_file;
 mod rest;
 mod role;
@@ -30,6 +32,7 @@ use crate::module::gate::GatedStorage;
 use crate::module::release::{Release, Waiting};
 use crate::module::{Module, notify, refusal, server, with};
 use base::Base;
+use descent::Descent;
 use own_file::OwnFile;
 use rest::Rest;
 use std::sync::Arc;
@@ -50,7 +53,7 @@ pub(crate) enum Life {
     /// Changes are logged.
     Logging(Logging),
     /// `wbl.enabled no`. The folder stays locked once it was opened.
-    Disabled(Option<Rest>),
+    Disabled(Rest),
     /// A log failed before anything was promised of it: the server serves without one.
     GivenUp(Failing),
     /// The server is a replica: its primary's log is the one that counts.
@@ -84,10 +87,18 @@ enum Visible {
         waiting: Vec<Waiting>,
         /// Bases that failed.
         failures: u32,
+        /// Where the dataset came from as the log began.
+        descent: Descent,
         if_lost: IfLost,
     },
     /// It would: what is durable in it may be acknowledged.
     Yes,
+}
+
+impl Visible {
+    fn with_its_base(descent: Descent, if_lost: IfLost) -> Visible {
+        Visible::WithItsBase { waiting: Vec::new(), failures: 0, descent, if_lost }
+    }
 }
 
 /// What becomes of the server when a log fails that no start would find.
@@ -102,8 +113,13 @@ enum IfLost {
 /// Why there is no log.
 pub(crate) struct Failing {
     reason: String,
-    /// `None` when the folder was lost on the way; it is opened again then.
-    rest: Option<Rest>,
+    rest: Rest,
+}
+
+impl Failing {
+    fn new(reason: String, rest: Rest) -> Failing {
+        Failing { reason, rest: rest.stale() }
+    }
 }
 
 /// The states that INFO shows.
@@ -183,9 +199,9 @@ impl Life {
         match self {
             Life::Starting(found) => found.opened.generation(),
             Life::Logging(logging) => Some(logging.log.log().generation()),
-            Life::Disabled(Some(rest)) | Life::Replica(rest) => rest.generation(),
-            Life::Failing(failing) | Life::GivenUp(failing) => failing.rest.as_ref()?.generation(),
-            Life::Changing | Life::Disabled(None) | Life::Closed => None,
+            Life::Disabled(rest) | Life::Replica(rest) => rest.generation(),
+            Life::Failing(failing) | Life::GivenUp(failing) => failing.rest.generation(),
+            Life::Changing | Life::Closed => None,
         }
     }
 
@@ -193,9 +209,9 @@ impl Life {
     pub(crate) fn is_superseded(&self) -> bool {
         match self {
             Life::Starting(found) => found.opened.is_superseded(),
-            Life::Disabled(Some(rest)) | Life::Replica(rest) => rest.is_superseded(),
-            Life::Failing(failing) | Life::GivenUp(failing) => failing.rest.as_ref().is_some_and(Rest::is_superseded),
-            Life::Changing | Life::Logging(_) | Life::Disabled(None) | Life::Closed => false,
+            Life::Disabled(rest) | Life::Replica(rest) => rest.is_superseded(),
+            Life::Failing(failing) | Life::GivenUp(failing) => failing.rest.is_superseded(),
+            Life::Changing | Life::Logging(_) | Life::Closed => false,
         }
     }
 
@@ -260,14 +276,14 @@ fn fatal(what: &str, reason: &str) -> ! {
 }
 
 /// The log cannot begin. The server lives on, and takes no writes.
-fn fail(ctx: Ctx<'_>, reason: String, rest: Option<Rest>) {
+fn fail(ctx: Ctx<'_>, reason: String, rest: Rest) {
     log(
         Level::Warning,
         &format!(
             "the log can't begin: {reason}. Writes are refused; when that is mended, set wbl.enabled to no and to yes again"
         ),
     );
-    with(|module| module.life = Life::Failing(Failing { reason, rest }));
+    with(|module| module.life = Life::Failing(Failing::new(reason, rest)));
     refusal::begin(ctx);
 }
 

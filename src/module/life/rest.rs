@@ -1,15 +1,14 @@
 //! A locked folder while nothing is logged, and the one question before a log begins in it.
 
-use super::LogFolder;
 use super::begin::NoLog;
+use super::descent::{Descent, Origin};
 use super::load::open_folder;
+use super::marking::{Marking, tell_unmarked};
 use super::own_file::{OwnFile, left_now, was_saving, without_child};
+use super::{LogFolder, OpenedFolder};
 use crate::ffi::{Ctx, Level, log};
-use crate::log::{Begin, Generation, LogError, Standing};
+use crate::log::{Begin, Generation, Standing};
 use crate::module::config;
-use crate::module::points::{self, Point};
-use crossbeam::channel::bounded;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// A failed mark is tried again after this time.
@@ -18,20 +17,10 @@ const MARK_RETRY: Duration = Duration::from_secs(5);
 /// How often it is looked whether a child still saves a file.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Where the dataset in memory comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// From what the folder holds: it was recovered from there, or written there by this process, and has gone on
-    /// since. A dataset that a primary sent in its place counts, too.
-    Folder,
-    /// From elsewhere, or nobody knows.
-    Unknown,
-}
-
-/// A folder that is locked, and that nobody writes to.
+/// The folder while nobody writes to it: locked, as far as it could be opened.
 pub(crate) struct Rest {
     place: Place,
-    origin: Origin,
+    descent: Box<Descent>,
     /// The log is to be marked so, as soon as that is possible.
     owed: Option<Standing>,
     /// A child was saving a file when the log was left: when it is looked next whether it still does.
@@ -43,24 +32,40 @@ enum Place {
         folder: Box<LogFolder>,
         /// What is owed is not tried before, as it has failed.
         mark_at: Option<Instant>,
+        /// It could not be used the last time, and may have been mended by hand: it is opened anew for the next log.
+        is_stale: bool,
     },
     /// A thread marks its log.
     Marking(Box<Marking>),
-    /// It could not be opened again; this is the log that it held.
-    Lost(Option<Generation>),
-    /// On its way from one of the above to another.
-    Moving,
+    /// It is not open: it was not needed yet, or could not be opened again. It is tried when a log is to begin, and after
+    /// this time where its log is to be marked.
+    Away { open_at: Option<Instant> },
 }
 
 impl Place {
     fn here(folder: Box<LogFolder>) -> Place {
-        Place::Here { folder, mark_at: None }
+        Place::Here { folder, mark_at: None, is_stale: false }
     }
 }
 
 impl Rest {
     pub(super) fn new(folder: LogFolder, origin: Origin) -> Rest {
-        Rest { place: Place::here(Box::new(folder)), origin, owed: None, child_at: None }
+        let descent = Box::new(Descent::of(&folder, origin));
+        Rest { place: Place::here(Box::new(folder)), descent, owed: None, child_at: None }
+    }
+
+    /// The folder has not been opened.
+    pub(super) fn unopened() -> Rest {
+        Rest::away(Descent::unknown())
+    }
+
+    fn away(descent: Descent) -> Rest {
+        Rest { place: Place::Away { open_at: None }, descent: Box::new(descent), owed: None, child_at: None }
+    }
+
+    /// The handle of the folder was lost on the way: opens it again at once, if that can be.
+    pub(super) fn lost(descent: Descent) -> Rest {
+        Rest::away(descent).open_again().unwrap_or_else(|(_, rest)| rest)
     }
 
     /// The folder of a log that was closed, from whose state memory goes on. Where its end could not be marked that is
@@ -80,6 +85,15 @@ impl Rest {
         self
     }
 
+    /// The folder could not be used: it is opened anew before another log begins there.
+    pub(super) fn stale(mut self) -> Rest {
+        self.end_marking();
+        if let Place::Here { is_stale, .. } = &mut self.place {
+            *is_stale = true;
+        }
+        self
+    }
+
     /// Removes the files of a log that was given up.
     pub(super) fn without_leftovers(mut self) -> Rest {
         if let Place::Here { folder, .. } = &mut self.place {
@@ -88,23 +102,19 @@ impl Rest {
         self
     }
 
-    pub(super) fn origin(&self) -> Origin {
-        self.origin
+    pub(super) fn descent(&self) -> &Descent {
+        &self.descent
     }
 
     fn folder(&self) -> Option<&LogFolder> {
         match &self.place {
             Place::Here { folder, .. } => Some(folder),
-            Place::Marking(_) | Place::Lost(_) | Place::Moving => None,
+            Place::Marking(_) | Place::Away { .. } => None,
         }
     }
 
     pub(super) fn generation(&self) -> Option<Generation> {
-        match &self.place {
-            Place::Lost(generation) => *generation,
-            Place::Marking(marking) => marking.generation,
-            _ => self.folder()?.generation(),
-        }
+        self.descent.generation()
     }
 
     pub(super) fn is_superseded(&self) -> bool {
@@ -117,28 +127,33 @@ impl Rest {
     ///
     /// # Errors
     /// Why it can't be marked.
-    pub(super) fn give_up(self, ctx: Ctx<'_>) -> Result<Rest, NoLog> {
-        let origin = self.origin;
+    pub(super) fn give_up(mut self, ctx: Ctx<'_>) -> Result<Rest, NoLog> {
         // Memory does not come from this log, so that what the server has saved by itself is what counts.
-        let is_older = origin == Origin::Unknown && OwnFile::look(ctx) != OwnFile::None;
-        let owed = self.owed.clone();
-        let Some(mut folder) = self.into_folder() else { return Err(("the folder was lost".into(), None)) };
-        let standing = match owed {
-            _ if is_older => Some(Standing::Superseded),
-            None if is_newest(&folder) => Some(left_now(ctx)),
-            owed => owed,
-        };
-        let self_owed = standing.clone();
-        match standing.map_or(Ok(()), |standing| folder.mark(standing)) {
-            Ok(()) => Ok(Rest::new(folder, origin)),
-            Err(error) => Err((error.to_string(), Some(Rest { owed: self_owed, ..Rest::new(folder, origin) }))),
+        let is_older = self.descent.origin() == Origin::Unknown && OwnFile::look(ctx) != OwnFile::None;
+        self.end_marking();
+        let Place::Here { folder, .. } = &mut self.place else { return Err(("the folder was lost".into(), self)) };
+        if is_older {
+            self.owed = Some(Standing::Superseded);
+        } else if self.owed.is_none() && is_newest(folder) {
+            self.owed = Some(left_now(ctx));
+        }
+        let marked = self.owed.clone().map_or(Ok(()), |standing| folder.mark(standing));
+        match marked {
+            Ok(()) => {
+                self.owed = None;
+                Ok(self)
+            }
+            Err(error) => Err((error.to_string(), self)),
         }
     }
 
     /// The server has taken its primary's dataset. Has a thread mark the log, so that no later start falls back to it;
     /// nobody waits for that.
     pub(super) fn supersede(&mut self) {
-        self.origin = Origin::Folder;
+        if self.descent.is_unknown() {
+            return;
+        }
+        self.descent.set_origin(Origin::Folder);
         self.owed = Some(Standing::Superseded);
         self.mark_owed();
     }
@@ -153,12 +168,17 @@ impl Rest {
         if !is_due {
             return;
         }
-        self.place = match std::mem::replace(&mut self.place, Place::Moving) {
+        let standing = standing.clone();
+        let away = Place::Away { open_at: None };
+        self.place = match std::mem::replace(&mut self.place, away) {
             Place::Here { folder, .. } if folder.is_empty() || folder.is_superseded() => {
                 self.owed = None;
                 Place::here(folder)
             }
-            Place::Here { folder, .. } => mark(folder, standing.clone()),
+            Place::Here { folder, is_stale, .. } => match Marking::begin(folder, standing, is_stale) {
+                Ok(marking) => Place::Marking(marking),
+                Err(folder) => Place::Here { folder, mark_at: Some(Instant::now() + MARK_RETRY), is_stale },
+            },
             other => other,
         };
     }
@@ -166,18 +186,23 @@ impl Rest {
     /// Looks whether the log is to be marked, and after a mark that is being made.
     pub(super) fn poll(&mut self) {
         if let Place::Marking(marking) = &self.place
-            && marking.thread.is_finished()
+            && marking.is_finished()
         {
             self.end_marking();
         }
         self.mark_owed();
     }
 
-    /// Takes the folder back from the thread that marks its log; waits for that.
+    /// Takes the folder back from the thread that marks its log, if one does; waits for that.
     fn end_marking(&mut self) {
-        let Place::Marking(marking) = std::mem::replace(&mut self.place, Place::Moving) else { return };
-        let Marking { thread, standing, .. } = *marking;
-        let Ok(Some((folder, marked))) = thread.join() else { return };
+        if !matches!(self.place, Place::Marking(_)) {
+            return;
+        }
+        let away = Place::Away { open_at: None };
+        let Place::Marking(marking) = std::mem::replace(&mut self.place, away) else { return };
+        let (standing, is_stale) = (marking.standing.clone(), marking.is_stale);
+        // A thread that has panicked has lost it.
+        let Some((folder, marked)) = marking.join() else { return };
         let mark_at = marked.is_err().then(|| Instant::now() + MARK_RETRY);
         match marked {
             Ok(()) => {
@@ -190,7 +215,7 @@ impl Rest {
             }
             Err(error) => tell_unmarked(&error),
         }
-        self.place = Place::Here { folder, mark_at };
+        self.place = Place::Here { folder, mark_at, is_stale };
     }
 
     /// Whether it is time to look if a child is still saving a file that it began before the log was left.
@@ -211,54 +236,86 @@ impl Rest {
         }
     }
 
-    /// The folder, at once when nothing is being done to it. `None` when the thread that had it has panicked.
-    pub(super) fn into_folder(mut self) -> Option<LogFolder> {
-        self.end_marking_if_any();
-        match self.place {
-            Place::Here { folder, .. } => Some(*folder),
-            Place::Marking(_) | Place::Lost(_) | Place::Moving => None,
-        }
-    }
-
-    fn end_marking_if_any(&mut self) {
-        if matches!(self.place, Place::Marking(_)) {
-            self.end_marking();
-        }
-    }
-
-    /// Gives the folder up, as it could not be used; what is known of it is kept.
-    pub(super) fn lose(self) -> Rest {
-        let (origin, lost, owed) = (self.origin, self.generation(), self.owed.clone());
-        let held = self.into_folder();
-        Rest { place: Place::Lost(held.as_ref().map_or(lost, LogFolder::generation)), origin, owed, child_at: None }
-    }
-
-    pub(super) fn is_lost(&self) -> bool {
-        matches!(self.place, Place::Lost(_) | Place::Moving)
-    }
-
-    /// Opens a lost folder again, whatever has become of it since: what was wrong with it may have been mended.
+    /// The folder, at once when nothing is being done to it.
     ///
     /// # Errors
-    /// Why it cannot be opened.
-    pub(super) fn reopen(self) -> Result<Rest, (String, Rest)> {
-        let (origin, generation, owed) = (self.origin, self.generation(), self.owed);
+    /// It is not open.
+    pub(super) fn into_folder(mut self) -> Result<LogFolder, Rest> {
+        self.end_marking();
+        match self.place {
+            Place::Here { folder, .. } => Ok(*folder),
+            Place::Marking(_) | Place::Away { .. } => Err(self),
+        }
+    }
+
+    /// The folder open, as a log is to begin there.
+    ///
+    /// # Errors
+    /// Why it can't be opened.
+    pub(super) fn opened(mut self) -> Result<Rest, NoLog> {
+        self.end_marking();
+        if matches!(self.place, Place::Here { is_stale: false, .. }) {
+            return Ok(self);
+        }
+        // A handle that there is has the lock.
+        self.place = Place::Away { open_at: None };
+        self.open_again()
+    }
+
+    fn open_again(mut self) -> Result<Rest, NoLog> {
         match open_folder(Duration::ZERO) {
-            // Another server may have had it meanwhile.
-            Ok(opened) if opened.generation() != generation => Ok(Rest::new(opened.into_folder(), Origin::Unknown)),
-            Ok(opened) => Ok(Rest { owed, ..Rest::new(opened.into_folder(), origin) }),
-            Err(reason) => Err((reason, Rest { place: Place::Lost(generation), origin, owed, child_at: None })),
+            Ok(opened) => {
+                self.found(opened);
+                Ok(self)
+            }
+            Err(reason) => Err((reason, self)),
+        }
+    }
+
+    /// The folder is open again. Another server may have had it meanwhile.
+    fn found(&mut self, opened: OpenedFolder) {
+        let folder = opened.into_folder();
+        let origin = self.descent.origin_with(folder.log_state());
+        if origin.is_none() {
+            self.owed = None;
+        }
+        *self.descent = Descent::of(&folder, origin.unwrap_or(Origin::Unknown));
+        self.place = Place::here(Box::new(folder));
+    }
+
+    /// Whether it is time to open a folder that was lost, to mark its log.
+    pub(super) fn is_missed(&mut self) -> bool {
+        let Place::Away { open_at } = &mut self.place else { return false };
+        let is_due = self.owed.is_some() && open_at.is_none_or(|at| Instant::now() >= at);
+        if is_due {
+            *open_at = Some(Instant::now() + MARK_RETRY);
+        }
+        is_due
+    }
+
+    /// Takes such a folder in, if it could be opened.
+    pub(super) fn take_in(&mut self, opened: Result<OpenedFolder, String>) {
+        match opened {
+            Ok(opened) => self.found(opened),
+            Err(reason) => tell_unmarked(&reason),
         }
     }
 
     /// The server ends: marks the log where that is still owed.
     pub(super) fn end(mut self) {
-        self.end_marking_if_any();
-        let owed = self.owed.take();
-        if let (Some(standing), Some(mut folder)) = (owed, self.into_folder())
-            && let Err(error) = folder.mark(standing)
-        {
-            tell_unmarked(&error);
+        self.end_marking();
+        let opened = match self.place {
+            Place::Away { .. } if self.owed.is_some() => self.open_again(),
+            _ => Ok(self),
+        };
+        match opened {
+            Ok(Rest { place: Place::Here { mut folder, .. }, owed: Some(standing), .. }) => {
+                if let Err(error) = folder.mark(standing) {
+                    tell_unmarked(&error);
+                }
+            }
+            Ok(_) => {}
+            Err((reason, _)) => tell_unmarked(&reason),
         }
     }
 
@@ -272,7 +329,7 @@ impl Rest {
     pub(super) fn may_begin(&self, has_data: bool) -> Result<Begin, String> {
         let begin = if has_data { Begin::WaitsForBase } else { Begin::Empty };
         let Some(folder) = self.folder() else { return Ok(begin) };
-        if folder.is_empty() || self.origin == Origin::Folder || config::replaces_existing_log() {
+        if folder.is_empty() || self.descent.origin() == Origin::Folder || config::replaces_existing_log() {
             return Ok(begin);
         }
         match (folder.is_superseded(), has_data) {
@@ -296,52 +353,6 @@ fn is_newest(folder: &LogFolder) -> bool {
     !folder.is_empty() && !folder.is_superseded() && folder.left().is_none()
 }
 
-/// A thread that marks a log.
-struct Marking {
-    /// The log.
-    generation: Option<Generation>,
-    standing: Standing,
-    /// Gives the folder back.
-    thread: JoinHandle<Option<Marked>>,
-}
-
-/// The folder, and what became of the mark.
-type Marked = (Box<LogFolder>, Result<(), LogError>);
-
-fn mark(folder: Box<LogFolder>, standing: Standing) -> Place {
-    let (sender, receiver) = bounded::<Box<LogFolder>>(1);
-    let (generation, wanted) = (folder.generation(), standing.clone());
-    let work = move || {
-        let mut folder = receiver.recv().ok()?;
-        let supersedes = wanted == Standing::Superseded;
-        if supersedes {
-            points::reach(Point::Supersedes);
-        }
-        let marked = folder.mark(wanted);
-        if supersedes {
-            points::reach(Point::Superseded);
-        }
-        Some((folder, marked))
-    };
-    let mark_at = Some(Instant::now() + MARK_RETRY);
-    match std::thread::Builder::new().name("wbl-mark".into()).spawn(work) {
-        Ok(thread) => match sender.send(folder) {
-            Ok(()) => Place::Marking(Box::new(Marking { generation, standing, thread })),
-            Err(unsent) => Place::Here { folder: unsent.into_inner(), mark_at },
-        },
-        Err(_) => Place::Here { folder, mark_at },
-    }
-}
-
-fn tell_unmarked(error: &LogError) {
-    log(
-        Level::Warning,
-        &format!(
-            "it can't be noted that the server goes on without the folder's log: a start before it is noted would bring the log back: {error}"
-        ),
-    );
-}
-
 fn shown(folder: &LogFolder) -> String {
     folder.storage().path("").display().to_string()
 }
@@ -357,7 +368,7 @@ pub(super) fn holds_another(folder: &LogFolder) -> String {
 /// What a primary without data is told that would fall back to an old log.
 pub(super) fn superseded(folder: &LogFolder) -> String {
     format!(
-        "the log in {} was superseded by a primary's dataset or by what the server saved later, and the server has no data of its own: start it as a replica of a server that has, or set wbl.on-existing-log to replace to begin with an empty dataset",
+        "the log in {} was superseded by a primary's dataset or by what the server saved later, and the server has no data of its own: start it as a replica of a server that has, or set wbl.on-existing-log to keep to bring the log back, which is intact but lacks what was acknowledged elsewhere since, or to replace to begin with an empty dataset",
         shown(folder)
     )
 }

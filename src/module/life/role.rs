@@ -1,7 +1,8 @@
 //! The server's role: at the start, and when it changes.
 
-use super::begin::{begin_log, is_enabled, take_rest};
-use super::rest::{Origin, Rest};
+use super::begin::{NoLog, begin_log, is_enabled, take_rest};
+use super::descent::Origin;
+use super::rest::Rest;
 use super::{Failing, IfLost, Life, OpenedFolder, State, end, fail};
 use crate::core::ack::Why;
 use crate::ffi::{CallMode, Ctx, Level, ReplyKind, ServerInfo, log};
@@ -50,6 +51,8 @@ pub(super) fn start_as_replica(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(),
         );
     }
     let examined = recovery::examine(ctx, &opened)?;
+    // Readers see what is recovered.
+    opened.make_durable().map_err(|error| error.to_string())?;
     let (source, report) = recovery::recover(ctx, recovery::Source::Opened(Box::new(opened)), examined)?;
     points::reach(Point::Recovered);
     with(|module| module.recovered = Some(report));
@@ -67,6 +70,27 @@ pub(super) fn start_as_replica(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(),
 fn rest(rest: Rest) {
     with(|module| module.life = Life::Replica(rest));
     log(Level::Notice, "the server is a replica: the log rests");
+}
+
+/// The server is a replica already, and the folder is open: the log rests. A primary that the server has synchronised
+/// with before raises no event any more.
+///
+/// # Errors
+/// The folder holds the log of another dataset.
+pub(super) fn rest_as_replica(ctx: Ctx<'_>, rest: Rest) -> Result<(), NoLog> {
+    let follows = server::follows_primary(ctx);
+    if follows || server::has_data(ctx) {
+        // It is a dataset also where it is empty.
+        if let Err(reason) = rest.may_begin(true) {
+            return Err((reason, rest));
+        }
+    }
+    let mut rest = rest.left_behind(ctx);
+    if follows {
+        rest.supersede();
+    }
+    with(|module| module.life = Life::Replica(rest));
+    Ok(())
 }
 
 /// REPLICAOF, under whichever name the server has it.
@@ -121,7 +145,7 @@ fn demote(ctx: Ctx<'_>) {
 fn promote(ctx: Ctx<'_>) {
     let Some(Some(rest)) = with(|module| take_rest(&mut module.life)) else { return };
     if !is_enabled() {
-        with(|module| module.life = Life::Disabled(Some(rest)));
+        with(|module| module.life = Life::Disabled(rest));
         return;
     }
     if let Err((reason, rest)) = begin_log(ctx, rest, None, IfLost::RefusesWrites) {
@@ -133,7 +157,7 @@ fn promote(ctx: Ctx<'_>) {
 /// fall back to the log from before.
 pub fn primary_link_up() {
     with(|module| match &mut module.life {
-        Life::Replica(rest) | Life::Disabled(Some(rest)) | Life::GivenUp(Failing { rest: Some(rest), .. }) => {
+        Life::Replica(rest) | Life::Disabled(rest) | Life::GivenUp(Failing { rest, .. }) => {
             rest.supersede();
         }
         _ => {}

@@ -1,0 +1,111 @@
+//! What is known of where the dataset in memory comes from. It outlives the handle of the log's folder: whatever
+//! becomes of that, nobody else's data are taken for this server's.
+
+use super::LogFolder;
+use crate::log::{Generation, LogState};
+
+/// Where the dataset in memory comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// From what the folder holds: it was recovered from there, or written there by this process, and has gone on
+    /// since. A dataset that a primary sent in its place counts, too.
+    Folder,
+    /// From elsewhere, or nobody knows.
+    Unknown,
+}
+
+/// What the folder may hold if nobody else has had it since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// This log, or none. Memory comes from it as far as [`Origin`] says.
+    Log(Option<LogState>),
+    /// A log that this process has written, up to wherever.
+    Own(Generation),
+}
+
+/// Where the dataset in memory comes from, and which logs that is known for.
+#[derive(Clone, Debug)]
+pub(super) struct Descent {
+    origin: Origin,
+    held: Vec<Held>,
+}
+
+impl Descent {
+    /// Nothing is known: the folder has not been opened.
+    pub(super) fn unknown() -> Descent {
+        Descent { origin: Origin::Unknown, held: Vec::new() }
+    }
+
+    pub(super) fn of(folder: &LogFolder, origin: Origin) -> Descent {
+        Descent { origin, held: vec![Held::Log(folder.log_state())] }
+    }
+
+    /// Memory comes from this log alone.
+    pub(super) fn from(log: LogState) -> Descent {
+        Descent { origin: Origin::Folder, held: vec![Held::Log(Some(log))] }
+    }
+
+    /// This process writes a log that may get into the place of the one before.
+    pub(super) fn or_own(mut self, generation: Generation) -> Descent {
+        self.held.push(Held::Own(generation));
+        self
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Whether the folder has never been opened.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    pub(super) fn set_origin(&mut self, origin: Origin) {
+        self.origin = origin;
+    }
+
+    /// The log that is known to be there.
+    pub(super) fn generation(&self) -> Option<Generation> {
+        self.held.iter().find_map(|held| match held {
+            Held::Log(log) => log.map(|log| log.generation),
+            Held::Own(_) => None,
+        })
+    }
+
+    /// What memory is to the log that was found in the folder. `None` where somebody else has gone on with it.
+    pub(super) fn origin_with(&self, found: Option<LogState>) -> Option<Origin> {
+        self.held.iter().find_map(|held| match held {
+            Held::Log(log) if *log == found => Some(self.origin),
+            Held::Own(generation) if found.is_some_and(|found| found.generation == *generation) => Some(Origin::Folder),
+            Held::Log(_) | Held::Own(_) => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Lsn;
+
+    fn state(counter: u64, end: u64) -> LogState {
+        LogState { generation: Generation { counter, random: 7 }, end: Lsn::ZERO.advance(end) }
+    }
+
+    #[test]
+    fn a_log_that_somebody_went_on_with_is_not_known() {
+        for origin in [Origin::Folder, Origin::Unknown] {
+            let descent = Descent { origin, held: vec![Held::Log(Some(state(3, 10)))] };
+            assert_eq!(descent.origin_with(Some(state(3, 10))), Some(origin));
+            for other in [Some(state(3, 11)), Some(state(4, 10)), None] {
+                assert_eq!(descent.origin_with(other), None);
+            }
+            let descent = descent.or_own(state(4, 0).generation);
+            assert_eq!(descent.origin_with(Some(state(3, 10))), Some(origin));
+            assert_eq!(descent.origin_with(Some(state(4, 99))), Some(Origin::Folder));
+            assert_eq!(descent.origin_with(Some(state(5, 10))), None);
+            assert_eq!(descent.generation(), Some(state(3, 10).generation));
+        }
+        assert_eq!(Descent::unknown().origin_with(None), None);
+        assert_eq!(Descent::unknown().origin_with(Some(state(1, 0))), None);
+    }
+}
