@@ -148,7 +148,8 @@ impl Unit {
 
     /// Whether all that has happened is that the server made room, as it does before it runs a command.
     pub fn has_only_evictions(&self) -> bool {
-        self.events > 0 && self.events == self.evictions
+        // What a command did without keyspace events (FLUSHALL, XACK) is logged by now.
+        self.events > 0 && self.events == self.evictions && self.count <= self.evictions
     }
 
     /// Whether there is nothing to log.

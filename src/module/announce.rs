@@ -16,7 +16,7 @@ use crate::module::settle::{belongs_to_running, settle};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_late, finish_suspects};
 use crate::module::verdict::{Rewrite, Verdict};
 use crate::module::waits::wait_before_yield;
-use crate::module::{Module, refusal, server, with, wrappers};
+use crate::module::{Module, commands, refusal, server, with, wrappers};
 use std::ffi::CStr;
 
 /// An id that no client has.
@@ -45,6 +45,10 @@ fn filter_slowly(ctx: Ctx<'_>, filter: Filter) {
     finish_deferred(ctx);
     let nested = is_nested(ctx, &filter);
     if !nested {
+        if with(Module::drop_refused) == Some(true) {
+            // The end would be reported within the next call, whoever makes that.
+            commands::call_for_nothing(ctx);
+        }
         settle(ctx);
         finish_late(ctx);
     }
@@ -108,6 +112,16 @@ impl Module {
     fn unblocks_answered(&self, filter: &Filter, known: Known) -> bool {
         let client = unblocked_client(filter, known).and_then(|client| self.clients.get(client));
         client.is_some_and(|client| client.is_answered)
+    }
+
+    /// Nothing executes, and the end of a unit that was asked for has not come: its command was refused (or waits for the
+    /// end of a pause), and has shown nothing. Returns whether it is so.
+    pub(super) fn drop_refused(&mut self) -> bool {
+        let is_refused = self.unit_end != UnitEnd::NotAsked;
+        if is_refused {
+            self.drop_leftovers();
+        }
+        is_refused
     }
 
     /// A command that the server refused, after it was announced, has changed and shown nothing: the end of a unit

@@ -282,6 +282,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         module.is_quiet()
     });
     if is_quiet == Some(false) {
+        with(Module::drop_refused);
         finish_commands(ctx);
         finish_resumed(ctx);
     }
@@ -291,7 +292,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     life::before_sleep(ctx);
     let wait = with(|module| {
         module.wait_for_timed_out(ctx);
-        module.wait_for_resumed(ctx);
+        module.wait_for_resumed(ctx, true);
         module.hand_over();
         if let Some(log) = module.log() {
             log.iteration_ended();

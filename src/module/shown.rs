@@ -36,11 +36,11 @@ impl Module {
     }
 
     /// Commands that a pause (CLIENT PAUSE, a failover) made wait have passed the filter before it; what they show is
-    /// not known. The loop waits.
-    pub(super) fn wait_for_resumed(&mut self, ctx: Ctx<'_>) {
+    /// not known. The loop waits. `at_end`: of an iteration, within which others that waited may run yet.
+    pub(super) fn wait_for_resumed(&mut self, ctx: Ctx<'_>, at_end: bool) {
         if self.pause.postponed {
             self.pause.postponed =
-                self.sees_pause(ctx) || now_ms() < self.pause.seen_ms.saturating_add(PAUSE_REMAINS_MS);
+                !at_end || self.sees_pause(ctx) || now_ms() < self.pause.seen_ms.saturating_add(PAUSE_REMAINS_MS);
             let shown = self.undurable(self.dirty.any_change().max(self.dirty.functions_change()));
             self.iteration.waits_for = self.iteration.waits_for.max(shown);
         }

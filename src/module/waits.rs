@@ -2,10 +2,11 @@
 
 use crate::ffi::{CallMode, Ctx};
 use crate::log::Lsn;
+use crate::machine;
 use crate::module::config::{Setting, value};
 use crate::module::release::Release;
 use crate::module::{Module, broken, life, with};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// How often a writer that waits for room looks again.
 const ROOM_POLL: Duration = Duration::from_millis(1);
@@ -18,7 +19,7 @@ const BUSY_THRESHOLD: &[u8] = b"busy-reply-threshold";
 
 /// Wall-clock time for frames.
 pub(super) fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    machine::unix_ms()
 }
 
 /// Wall-clock time, milliseconds since the Unix epoch, as the server counts time-outs.
@@ -35,7 +36,7 @@ pub(super) fn now_ms() -> i64 {
 pub(super) fn wait_before_yield(ctx: Ctx<'_>) {
     let waits_for = with(|module| {
         module.wait_for_timed_out(ctx);
-        module.wait_for_resumed(ctx);
+        module.wait_for_resumed(ctx, false);
         module.iteration.waits_for.take()
     });
     if let Some(Some(lsn)) = waits_for {
