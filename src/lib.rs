@@ -19,6 +19,7 @@
 pub mod core;
 mod ffi;
 pub mod log;
+pub mod machine;
 mod module;
 pub mod rdb;
 

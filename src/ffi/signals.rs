@@ -5,6 +5,7 @@
 /// Used when the log cannot be written: like the server's `appendfsync always`, the process ends rather than
 /// acknowledge.
 pub fn exit_now(status: i32) -> ! {
+    crate::machine::exit(status);
     // SAFETY: `_exit` takes no pointers and does not return; no destructor or atexit handler runs, which is the point.
     unsafe { libc::_exit(status) }
 }

@@ -5,7 +5,9 @@
 //! thread that waits.
 
 use crate::ffi::close_in_children;
+use crate::log::sim::{SimDisk, SimFile, SimLock};
 use crate::log::{FileStatus, FolderLock, FolderStorage, LogError, MANIFEST_NAME, Storage, StorageFile};
+use crate::machine;
 use crate::module::points::{self, Point};
 use std::fs::File;
 use std::io;
@@ -57,7 +59,24 @@ fn pass() {
 
 /// The folder of the log.
 #[derive(Debug)]
-pub(crate) struct GatedStorage(FolderStorage);
+pub(crate) struct GatedStorage(Folder);
+
+/// Where it is.
+#[derive(Debug)]
+enum Folder {
+    Real(FolderStorage),
+    Simulated(SimDisk),
+}
+
+/// Calls a method of whichever folder or file it is.
+macro_rules! either {
+    ($kind:ident, $value:expr, $inner:ident => $call:expr) => {
+        match $value {
+            $kind::Real($inner) => $call,
+            $kind::Simulated($inner) => $call,
+        }
+    };
+}
 
 impl GatedStorage {
     /// Uses a folder, see [`FolderStorage::new`].
@@ -65,101 +84,149 @@ impl GatedStorage {
     /// # Errors
     /// Of creating it.
     pub(crate) fn new(folder: &Path) -> Result<GatedStorage, LogError> {
-        FolderStorage::new(folder).map(|storage| GatedStorage(storage.close_in_children(close_in_children)))
+        if let Some(disk) = machine::disk() {
+            return Ok(GatedStorage(Folder::Simulated(disk)));
+        }
+        let real = FolderStorage::new(folder)?;
+        Ok(GatedStorage(Folder::Real(real.close_in_children(close_in_children))))
     }
 
     /// The path of a file in the folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.path(name)
+        match &self.0 {
+            Folder::Real(folder) => folder.path(name),
+            Folder::Simulated(_) => std::env::temp_dir().join(name),
+        }
     }
+}
+
+/// Keeps the folder locked until it is dropped.
+#[derive(Debug)]
+pub(crate) enum GatedLock {
+    /// Of a real folder.
+    Real(#[allow(dead_code, reason = "held only")] FolderLock),
+    /// Of a simulated one.
+    Simulated(#[allow(dead_code, reason = "held only")] SimLock),
 }
 
 impl Storage for GatedStorage {
     type File = GatedFile;
-    type Lock = FolderLock;
+    type Lock = GatedLock;
 
-    fn lock(&self) -> io::Result<Option<FolderLock>> {
-        self.0.lock()
+    fn lock(&self) -> io::Result<Option<GatedLock>> {
+        Ok(match &self.0 {
+            Folder::Real(folder) => folder.lock()?.map(GatedLock::Real),
+            Folder::Simulated(disk) => disk.lock()?.map(GatedLock::Simulated),
+        })
     }
 
     fn list(&self) -> io::Result<Vec<Vec<u8>>> {
-        self.0.list()
+        either!(Folder, &self.0, folder => folder.list())
     }
 
     fn create(&self, name: &str) -> io::Result<GatedFile> {
-        self.0.create(name).map(GatedFile)
+        self.open(|folder| folder.create(name), |disk| disk.create(name))
     }
 
     fn open_write(&self, name: &str) -> io::Result<GatedFile> {
-        self.0.open_write(name).map(GatedFile)
+        self.open(|folder| folder.open_write(name), |disk| disk.open_write(name))
     }
 
     fn open_read(&self, name: &str) -> io::Result<GatedFile> {
-        self.0.open_read(name).map(GatedFile)
+        self.open(|folder| folder.open_read(name), |disk| disk.open_read(name))
     }
 
     fn reopen(&self, name: &str, file: &GatedFile) -> io::Result<GatedFile> {
-        self.0.reopen(name, &file.0).map(GatedFile)
+        let again = match (&self.0, &file.0) {
+            (Folder::Real(folder), Opened::Real(file)) => Opened::Real(folder.reopen(name, file)?),
+            (Folder::Simulated(disk), Opened::Simulated(file)) => Opened::Simulated(disk.reopen(name, file)?),
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        Ok(GatedFile(again))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let rename = || either!(Folder, &self.0, folder => folder.rename(from, to));
         if to != MANIFEST_NAME {
-            return self.0.rename(from, to);
+            return rename();
         }
         points::reach(Point::Rename);
-        self.0.rename(from, to)?;
+        rename()?;
         points::reach(Point::Renamed);
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         points::reach(Point::Remove);
-        self.0.remove(name)
+        either!(Folder, &self.0, folder => folder.remove(name))
     }
 
     fn sync_dir(&self) -> io::Result<()> {
         pass();
-        self.0.sync_dir()
+        either!(Folder, &self.0, folder => folder.sync_dir())
     }
 
     fn random(&self) -> io::Result<u64> {
-        self.0.random()
+        either!(Folder, &self.0, folder => folder.random())
     }
 
     fn locate(&self, name: &str) -> String {
-        self.0.locate(name)
+        either!(Folder, &self.0, folder => folder.locate(name))
+    }
+}
+
+impl GatedStorage {
+    fn open(
+        &self,
+        real: impl FnOnce(&FolderStorage) -> io::Result<File>,
+        simulated: impl FnOnce(&SimDisk) -> io::Result<SimFile>,
+    ) -> io::Result<GatedFile> {
+        Ok(match &self.0 {
+            Folder::Real(folder) => GatedFile(Opened::Real(real(folder)?)),
+            Folder::Simulated(disk) => GatedFile(Opened::Simulated(simulated(disk)?)),
+        })
     }
 }
 
 /// A file of the log.
 #[derive(Debug)]
-pub(crate) struct GatedFile(File);
+pub(crate) struct GatedFile(Opened);
+
+#[derive(Debug)]
+enum Opened {
+    Real(File),
+    Simulated(SimFile),
+}
 
 impl AsRawFd for GatedFile {
+    /// A simulated file has none.
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        match &self.0 {
+            Opened::Real(file) => file.as_raw_fd(),
+            Opened::Simulated(_) => -1,
+        }
     }
 }
 
 impl StorageFile for GatedFile {
     fn write_all_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        StorageFile::write_all_at(&mut self.0, offset, bytes)
+        either!(Opened, &mut self.0, file => StorageFile::write_all_at(file, offset, bytes))
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        StorageFile::read_at(&self.0, offset, buffer)
+        either!(Opened, &self.0, file => StorageFile::read_at(file, offset, buffer))
     }
 
     fn sync_data(&mut self) -> io::Result<()> {
         pass();
-        StorageFile::sync_data(&mut self.0)
+        either!(Opened, &mut self.0, file => StorageFile::sync_data(file))
     }
 
     fn set_len(&mut self, bytes: u64) -> io::Result<()> {
-        StorageFile::set_len(&mut self.0, bytes)
+        either!(Opened, &mut self.0, file => StorageFile::set_len(file, bytes))
     }
 
     fn status(&self) -> io::Result<FileStatus> {
-        self.0.status()
+        either!(Opened, &self.0, file => StorageFile::status(file))
     }
 }

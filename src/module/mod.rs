@@ -154,6 +154,12 @@ fn replace(module: Option<Module>) -> Option<Module> {
     }
 }
 
+/// Leaves the state as it is, for ever: of a process that a simulation has killed nothing runs any more.
+pub(crate) fn forget() {
+    std::mem::forget(replace(None));
+    recovery::forget();
+}
+
 /// An invariant of the acknowledgement path does not hold: ends the process rather than let a reply go.
 pub(crate) fn broken(what: &str) -> ! {
     log(Level::Warning, &format!("{what}; ending the process, as no acknowledgement could be trusted"));

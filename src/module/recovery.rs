@@ -71,6 +71,12 @@ fn take_job() -> Option<Job> {
     JOB.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
+/// Drops what is under way, for [`crate::module::forget`].
+pub(super) fn forget() {
+    std::mem::forget(take_job());
+    REPLAYING.store(false, Ordering::Relaxed);
+}
+
 fn put_job(job: Job) {
     *JOB.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
 }

@@ -5,6 +5,7 @@ use crate::core::leaving::Leaving;
 use crate::core::waiters::Waiters;
 use crate::ffi::{Held, wake_event_loop};
 use crate::log::{Flusher, LogError, LogWriter, Lsn};
+use crate::machine;
 use crate::module::broken;
 use crate::module::gate::GatedStorage;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -88,7 +89,15 @@ impl Release {
             fails.store(true, Ordering::Release);
             wake_event_loop();
         });
-        Ok(Release { flusher: Flusher::start(writer, on_durable, on_error)?, queue, wake, has_failed })
+        let flusher = match machine::log_begins() {
+            None => Flusher::start(writer, on_durable, on_error)?,
+            Some(log_begins) => {
+                let flusher = Flusher::start_stepped(writer, on_durable, on_error)?;
+                flusher.steps().into_iter().for_each(log_begins);
+                flusher
+            }
+        };
+        Ok(Release { flusher, queue, wake, has_failed })
     }
 
     /// Whether the log has failed, so that nothing more becomes durable.

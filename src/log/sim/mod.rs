@@ -93,6 +93,8 @@ struct State {
     paused: bool,
     locked: bool,
     no_new_files: bool,
+    /// Syncs report success and do nothing.
+    lies: bool,
     /// How many bytes all files may have.
     room: Option<u64>,
     handles_max: Option<usize>,
@@ -171,6 +173,19 @@ impl SimDisk {
         let state = self.state();
         let inode = *state.live_names.get(name)?;
         state.inodes.get(inode).map(|inode| inode.live.clone())
+    }
+
+    /// The bytes of a file from an offset on that a crash leaves as they are; `None` where a crash may leave no such
+    /// file.
+    pub fn durable_from(&self, name: &str, offset: usize) -> Option<Vec<u8>> {
+        let state = self.state();
+        let inode = state.inodes.get(*state.durable_names.get(name)?)?;
+        Some(inode.durable.get(offset..).unwrap_or_default().to_vec())
+    }
+
+    /// Has syncs report success and do nothing: no disk to keep a promise on.
+    pub fn lie(&self) {
+        self.state().lies = true;
     }
 
     /// Puts a durable file on the disk, past all faults.

@@ -84,6 +84,9 @@ impl SimDisk {
             Covered { inode: file.inode, number: inode.writes, length: inode.live.len() }
         };
         let (mut state, outcome) = self.begin()?;
+        if state.lies {
+            return outcome.finish();
+        }
         if !state.holds_syncs {
             let result = settle(&mut state, &covered, &file.told, &outcome);
             return result.map_err(io::Error::from_raw_os_error);

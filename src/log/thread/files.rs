@@ -56,9 +56,21 @@ impl<S: Storage> Files<S> {
     /// The thread; ends when nobody can send tasks.
     pub fn main(self) {
         while let Ok(task) = self.tasks.recv() {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.work(task))) {
-                self.queue.push(Message::Panicked(super::worker::panic_error(&*panic)));
-            }
+            self.contain(task);
+        }
+    }
+
+    /// Does the next task, if there is one.
+    pub fn try_step(&self) -> bool {
+        self.tasks.try_recv().is_ok_and(|task| {
+            self.contain(task);
+            true
+        })
+    }
+
+    fn contain(&self, task: Task) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.work(task))) {
+            self.queue.push(Message::Panicked(super::worker::panic_error(&*panic)));
         }
     }
 

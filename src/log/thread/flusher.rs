@@ -4,6 +4,7 @@ use super::files::{Answer, Files, OnDone, Task};
 use super::published::Published;
 use super::queue::{Message, Queue};
 use super::statistics::Statistics;
+use super::steps::{Stepped, Steps};
 use super::worker::{OnDurable, OnError, Worker};
 use crate::log::error::LogError;
 use crate::log::format::Generation;
@@ -37,9 +38,18 @@ pub struct Flusher<S: Storage> {
 }
 
 struct Threads<S: Storage> {
-    worker: Arc<Worker<S>>,
-    files: JoinHandle<()>,
+    work: Work<S>,
     tasks: Sender<Task>,
+}
+
+/// Who does the work.
+enum Work<S: Storage> {
+    Threads {
+        worker: Arc<Worker<S>>,
+        files: JoinHandle<()>,
+    },
+    /// Whoever calls [`Flusher::steps`].
+    Stepped(Arc<Stepped<S>>),
 }
 
 impl<S: Storage> Flusher<S> {
@@ -47,7 +57,39 @@ impl<S: Storage> Flusher<S> {
     ///
     /// Both callbacks run on writer threads only, one at a time. `on_durable` gets strictly rising positions up to which
     /// all may be acknowledged; `on_error` gets the first failure, and nothing is published after it.
-    pub fn start(mut writer: LogWriter<S>, on_durable: OnDurable, on_error: OnError) -> Result<Flusher<S>, LogError> {
+    pub fn start(writer: LogWriter<S>, on_durable: OnDurable, on_error: OnError) -> Result<Flusher<S>, LogError> {
+        Flusher::with(writer, (on_durable, on_error), |worker, files| {
+            let failed = |source| LogError::io("start", "a thread of the log", source);
+            let files = std::thread::Builder::new().name("wbl-files".into()).spawn(move || files.main());
+            let files = files.map_err(failed)?;
+            worker.spawn().map_err(failed)?;
+            Ok(Work::Threads { worker, files })
+        })
+    }
+
+    /// The same without threads, whose steps somebody takes with [`Flusher::steps`]. Whoever waits takes them, too.
+    pub fn start_stepped(
+        writer: LogWriter<S>,
+        on_durable: OnDurable,
+        on_error: OnError,
+    ) -> Result<Flusher<S>, LogError> {
+        let stepped = |worker, files| Ok(Work::Stepped(Arc::new(Stepped::new(worker, files))));
+        Flusher::with(writer, (on_durable, on_error), stepped)
+    }
+
+    /// The steps of a log without threads.
+    pub fn steps(&self) -> Option<Arc<dyn Steps>> {
+        match &lock(&self.threads).as_ref()?.work {
+            Work::Threads { .. } => None,
+            Work::Stepped(stepped) => Some(Arc::clone(stepped) as Arc<dyn Steps>),
+        }
+    }
+
+    fn with(
+        mut writer: LogWriter<S>,
+        callbacks: (OnDurable, OnError),
+        start_work: impl FnOnce(Arc<Worker<S>>, Files<S>) -> Result<Work<S>, LogError>,
+    ) -> Result<Flusher<S>, LogError> {
         let (storage, statistics, generation) = (writer.storage(), writer.statistics(), writer.generation());
         let (first_base, expendable) = (writer.next_base(), writer.expendable());
         let is_closing = Arc::new(AtomicBool::new(false));
@@ -56,7 +98,6 @@ impl<S: Storage> Flusher<S> {
         let (tasks, task_receiver) = unbounded();
         // The thread is there to take it.
         let _ = tasks.send(Task::Remove(writer.take_leftovers(), None));
-        let failed = |source| LogError::io("start", "a thread of the log", source);
         let files = Files {
             storage: Arc::clone(&storage),
             expendable: Arc::clone(&expendable),
@@ -64,22 +105,21 @@ impl<S: Storage> Flusher<S> {
             queue: Arc::clone(&queue),
             is_closing: Arc::clone(&is_closing),
         };
-        let files = std::thread::Builder::new().name("wbl-files".into()).spawn(move || files.main()).map_err(failed)?;
-        let callbacks = (on_durable, on_error);
         let worker = Arc::new(Worker::new(writer, Arc::clone(&queue), spares, tasks.clone(), callbacks));
-        worker.spawn().map_err(failed)?;
+        let published = Arc::clone(&worker.published);
+        let threads = Mutex::new(Some(Threads { work: start_work(worker, files)?, tasks }));
         Ok(Flusher {
             storage,
             expendable,
             generation,
-            published: Arc::clone(&worker.published),
+            published,
             statistics,
             queue,
             spare_buffers,
             first_base,
             next_base: AtomicU64::new(first_base),
             is_closing,
-            threads: Mutex::new(Some(Threads { worker, files, tasks })),
+            threads,
         })
     }
 
@@ -123,7 +163,14 @@ impl<S: Storage> Flusher<S> {
     ///
     /// Without a timeout this waits for a [`Flusher::resume`], if paused.
     pub fn wait_durable(&self, lsn: Lsn, timeout: Option<Duration>) -> Result<bool, LogError> {
-        self.published.wait_durable(lsn, timeout)
+        let Some(steps) = self.steps() else { return self.published.wait_durable(lsn, timeout) };
+        while !self.published.wait_durable(lsn, Some(Duration::ZERO))? {
+            if !steps.flush(0) && !steps.write() {
+                assert!(timeout.is_some(), "waits for what nobody makes durable");
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Freezes the published position; the log goes on being written. No position is published after this returns.
@@ -209,15 +256,21 @@ impl<S: Storage> Flusher<S> {
 
     /// The same; notes in the same step what the log counts for at the next start.
     pub fn close_as(&self, standing: Standing) -> Result<Folder<S>, LogError> {
-        let Some(Threads { worker, files, tasks }) = lock(&self.threads).take() else {
+        let Some(Threads { work, tasks }) = lock(&self.threads).take() else {
             return Err(LogError::Closed);
         };
         self.is_closing.store(true, Ordering::Release);
         self.queue.push(Message::Close(standing));
         drop(tasks);
-        let outcome = worker.join();
-        // It catches its own panics, and ends as nobody can send it tasks any more.
-        let _ = files.join();
+        let outcome = match work {
+            Work::Threads { worker, files } => {
+                let outcome = worker.join();
+                // It catches its own panics, and ends as nobody can send it tasks any more.
+                let _ = files.join();
+                outcome
+            }
+            Work::Stepped(stepped) => stepped.close(),
+        };
         let mut folder = outcome?;
         let next_base = self.next_base.load(Ordering::Relaxed);
         if folder.generation() != Some(self.generation) {

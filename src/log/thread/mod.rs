@@ -5,7 +5,9 @@ mod flusher;
 mod published;
 mod queue;
 mod statistics;
+mod steps;
 mod worker;
 
 pub use flusher::Flusher;
 pub use statistics::Statistics;
+pub use steps::Steps;

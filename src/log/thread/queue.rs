@@ -91,6 +91,33 @@ impl State {
                 Some(Message::Publish | Message::Panicked(_)) => true,
             }
     }
+
+    /// Takes the turn.
+    fn take(mut state: MutexGuard<'_, State>, group: &mut Vec<Handed>) -> Option<Turn> {
+        state.is_taken = true;
+        match state.messages.pop_front()? {
+            Message::Batch(first) => {
+                let mut bytes = first.payload.len();
+                group.push(first);
+                while bytes < FRAME_BYTES_MAX {
+                    match state.messages.pop_front() {
+                        Some(Message::Batch(next)) => {
+                            bytes += next.payload.len();
+                            group.push(next);
+                        }
+                        Some(other) => {
+                            state.messages.push_front(other);
+                            break;
+                        }
+                        None => break,
+                    }
+                }
+                state.in_flight += 1;
+                Some(Turn::Write { is_more_wanted: state.in_flight < state.in_flight_max })
+            }
+            message => Some(Turn::Handle(message)),
+        }
+    }
 }
 
 impl Queue {
@@ -169,32 +196,13 @@ impl Queue {
             state.sleeping -= 1;
             state.is_waking = false;
         }
-        if state.has_ended {
-            return None;
-        }
-        state.is_taken = true;
-        match state.messages.pop_front()? {
-            Message::Batch(first) => {
-                let mut bytes = first.payload.len();
-                group.push(first);
-                while bytes < FRAME_BYTES_MAX {
-                    match state.messages.pop_front() {
-                        Some(Message::Batch(next)) => {
-                            bytes += next.payload.len();
-                            group.push(next);
-                        }
-                        Some(other) => {
-                            state.messages.push_front(other);
-                            break;
-                        }
-                        None => break,
-                    }
-                }
-                state.in_flight += 1;
-                Some(Turn::Write { is_more_wanted: state.in_flight < state.in_flight_max })
-            }
-            message => Some(Turn::Handle(message)),
-        }
+        if state.has_ended { None } else { State::take(state, group) }
+    }
+
+    /// The same without waiting: `None` also where there is no turn to take.
+    pub fn try_turn(&self, group: &mut Vec<Handed>) -> Option<Turn> {
+        let state = self.state();
+        if state.has_ended || !state.has_turn() { None } else { State::take(state, group) }
     }
 
     /// Gives the turn away; returns whether nobody would take the next one while this thread flushes.

@@ -45,6 +45,9 @@ pub(super) struct Worker<S: Storage> {
     outcome: Mutex<Option<Result<Folder<S>, LogError>>>,
 }
 
+/// A frame that is to be flushed, or why it was not written.
+pub(super) type Written<S> = Result<Flush<<S as Storage>::File>, LogError>;
+
 struct Log<S: Storage> {
     writer: LogWriter<S>,
     /// Where waiting batches become one payload.
@@ -132,7 +135,6 @@ impl<S: Storage> Worker<S> {
             match turn {
                 Turn::Write { is_more_wanted } => {
                     self.commit(&mut group, is_more_wanted);
-                    self.queue.flushed(self.in_flight_max());
                 }
                 Turn::Handle(Message::Close(standing)) => return self.close(standing),
                 Turn::Handle(message) => {
@@ -152,17 +154,27 @@ impl<S: Storage> Worker<S> {
 
     /// Writes a group as one frame, gives the turn away, flushes and publishes.
     fn commit(self: &Arc<Worker<S>>, group: &mut Vec<Handed>, is_more_wanted: bool) {
-        let written = self.with_log(|log| {
-            let written = log.write(group);
-            (written, log.room(is_more_wanted))
-        });
-        let (written, room) = written;
-        let wants_thread = self.queue.give_turn(room);
-        self.recycle(group);
+        let (written, wants_thread) = self.begin_commit(group, is_more_wanted);
         if wants_thread {
             // With fewer threads fewer flushes overlap.
             let _ = self.spawn();
         }
+        self.end_commit(written);
+    }
+
+    /// Writes a group as one frame, and gives the turn away; returns whether nobody would take the next one, too.
+    fn begin_commit(&self, group: &mut Vec<Handed>, is_more_wanted: bool) -> (Written<S>, bool) {
+        let (written, room) = self.with_log(|log| {
+            let written = log.write(group);
+            (written, log.room(is_more_wanted))
+        });
+        let wants_thread = self.queue.give_turn(room);
+        self.recycle(group);
+        (written, wants_thread)
+    }
+
+    /// Flushes and publishes.
+    pub fn end_commit(&self, written: Written<S>) {
         let flushed = written.and_then(|mut flush| {
             let began = Instant::now();
             let outcome = flush.run();
@@ -178,6 +190,21 @@ impl<S: Storage> Worker<S> {
             Ok(flushed) => self.publish(flushed),
             Err(error) => self.report_failure(error),
         }
+        self.queue.flushed(self.in_flight_max());
+    }
+
+    /// Takes the next turn without a thread, up to the flush; `None` when there is nothing to do now.
+    pub fn step(&self) -> Option<Option<Written<S>>> {
+        let mut group = Vec::new();
+        match self.queue.try_turn(&mut group)? {
+            Turn::Write { is_more_wanted } => return Some(Some(self.begin_commit(&mut group, is_more_wanted).0)),
+            Turn::Handle(Message::Close(standing)) => self.close(standing),
+            Turn::Handle(message) => {
+                self.handle(message);
+                self.queue.give_turn(self.with_log(|log| log.room(false)));
+            }
+        }
+        Some(None)
     }
 
     fn in_flight_max(&self) -> usize {

@@ -1,0 +1,263 @@
+//! The fake server's event loop: who is read from and written to, and when.
+
+use crate::api;
+use crate::exec::{self, serve_ready, time_out};
+use crate::resp::Resp;
+use crate::server::{Client, User, Waits, server, violated};
+use crate::truth::Expected;
+use std::rc::Rc;
+use valkey_module::raw;
+
+pub fn connect(user: User) -> Rc<Client> {
+    let s = server();
+    let id = s.next_id.get();
+    s.next_id.set(id + 1);
+    let client = s.make_client(id, false, user);
+    s.clients.borrow_mut().insert(id, Rc::clone(&client));
+    s.note(|| format!("connected: {id} {user:?}"));
+    api::client_changed(&client, raw::VALKEYMODULE_SUBEVENT_CLIENT_CHANGE_CONNECTED);
+    client
+}
+
+/// `freeClient`.
+pub fn disconnect(client: &Rc<Client>) {
+    let s = server();
+    if client.gone.replace(true) {
+        return;
+    }
+    s.note(|| format!("disconnected: {}", client.id));
+    api::client_changed(client, raw::VALKEYMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED);
+    if client.is_blocked() {
+        exec::unblock(client, false);
+    }
+    s.unblocked.borrow_mut().retain(|other| !Rc::ptr_eq(other, client));
+    s.scripts.borrow_mut().retain(|(id, _)| *id != client.id);
+    s.clients.borrow_mut().remove(&client.id);
+}
+
+pub fn clients() -> Vec<Rc<Client>> {
+    server().clients.borrow().values().cloned().collect()
+}
+
+/// `processInputBuffer`.
+pub fn process_input(client: &Rc<Client>) {
+    while !client.is_blocked() && !client.close.get() && !client.gone.get() {
+        let Some(argv) = client.input.borrow_mut().pop_front() else { break };
+        exec::process(client, argv, false);
+    }
+}
+
+/// Sends what a client's socket takes: all of it, or a part.
+fn send(client: &Client) {
+    let s = server();
+    if crate::run::power_is_lost() {
+        return;
+    }
+    let len = client.out.borrow().len();
+    if len == 0 {
+        return client.handler.set(false);
+    }
+    let count = if s.chance(80) { len } else { 1 + s.below(len) };
+    let bytes: Vec<u8> = client.out.borrow_mut().drain(..count).collect();
+    s.note(|| format!("sent to {}: {}", client.id, bytes.escape_ascii()));
+    client.handler.set(count < len);
+    check(client, &bytes);
+}
+
+/// What leaves must be what a stock server sends, and durable.
+fn check(client: &Client, bytes: &[u8]) {
+    let s = server();
+    s.checks.set(s.checks.get() + 1);
+    let durable = |needs: u64| {
+        let mut truth = s.truth.borrow_mut();
+        truth.shown = truth.shown.max(needs);
+        if needs <= truth.durable() {
+            return true;
+        }
+        let followed = truth.follow(&s.disk.borrow());
+        let durable = truth.durable();
+        drop(truth);
+        if let Err(text) = followed {
+            violated(&text);
+        }
+        needs <= durable
+    };
+    let shown = bytes.escape_ascii();
+    let mut unchecked = client.unchecked.borrow_mut();
+    unchecked.extend(bytes);
+    let mut expected = client.expected.borrow_mut();
+    while !unchecked.is_empty() {
+        let needs = match expected.front() {
+            Some(Expected::Bytes(_, needs) | Expected::Any(needs)) => *needs,
+            None => violated(&format!("client {} gets what no stock server sends: {shown}", client.id)),
+        };
+        if !durable(needs) {
+            let durable = s.truth.borrow().durable();
+            violated(&format!("client {} is shown unit {needs}, and {durable} is durable: {shown}", client.id));
+        }
+        match expected.front_mut() {
+            Some(Expected::Bytes(wanted, _)) => {
+                while let (Some(want), Some(got)) = (wanted.front(), unchecked.first()) {
+                    if want != got {
+                        let want: Vec<u8> = wanted.iter().copied().collect();
+                        violated(&format!(
+                            "client {} gets {shown} where a stock server sends {}",
+                            client.id,
+                            want.escape_ascii()
+                        ));
+                    }
+                    wanted.pop_front();
+                    unchecked.remove(0);
+                }
+                if wanted.is_empty() {
+                    expected.pop_front();
+                }
+            }
+            _ => match Resp::parse(&unchecked) {
+                Some((_, used)) => {
+                    unchecked.drain(..used);
+                    expected.pop_front();
+                }
+                None => break,
+            },
+        }
+    }
+}
+
+/// `handleClientsWithPendingWrites`.
+fn write_pending(protected: u64) {
+    for client in clients() {
+        if client.id != protected && !client.handler.get() && !client.out.borrow().is_empty() {
+            send(&client);
+        }
+    }
+}
+
+/// File events: of each client first what it has sent, then its write handler.
+pub fn file_events(chance: u64) {
+    let s = server();
+    let mut ready = clients();
+    // In any order.
+    for at in (1..ready.len()).rev() {
+        ready.swap(at, s.below(at + 1));
+    }
+    for client in ready {
+        if client.gone.get() {
+            continue;
+        }
+        if s.chance(chance) && !client.is_blocked() {
+            process_input(&client);
+        }
+        if client.handler.get() && s.chance(70) {
+            send(&client);
+        }
+        crate::run::writer_may_step();
+    }
+}
+
+/// `processEventsWhileBlocked`: a script runs long.
+///
+/// The server protects the script's client: it is neither read from nor written to.
+pub fn process_while_blocked(owner: u64) {
+    let s = server();
+    s.note(|| "  yields".into());
+    let busy = s.busy.replace(true);
+    write_pending(owner);
+    let executing = s.executing.take();
+    let in_script = s.in_script.get();
+    for client in clients().into_iter().filter(|client| client.id != owner) {
+        if s.chance(30) && !client.is_blocked() && client.queue.borrow().is_none() {
+            let next = client.input.borrow_mut().pop_front();
+            if let Some(argv) = next {
+                exec::process(&client, argv, false);
+            }
+        }
+        if client.handler.get() {
+            send(&client);
+        }
+    }
+    write_pending(owner);
+    s.in_script.set(in_script);
+    s.executing.replace(executing);
+    s.busy.set(busy);
+}
+
+/// `processUnblockedClients`.
+fn process_unblocked() {
+    let s = server();
+    loop {
+        let Some(client) = s.unblocked.borrow_mut().pop_front() else { break };
+        if client.is_blocked() || client.gone.get() {
+            continue;
+        }
+        if client.fake {
+            api::promise_kept(&client);
+            continue;
+        }
+        if client.pending.replace(false) {
+            let argv = client.command.borrow().clone();
+            exec::process(&client, argv, true);
+        }
+        process_input(&client);
+    }
+}
+
+/// The end of an iteration.
+pub fn before_sleep() {
+    let s = server();
+    s.note(|| "before sleep".into());
+    handle_timeouts();
+    serve_ready();
+    api::handle_released();
+    process_unblocked();
+    if s.chance(30) {
+        exec::expire_some();
+    }
+    let before = raw::VALKEYMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP;
+    api::server_event(raw::VALKEYMODULE_EVENT_EVENTLOOP, before, std::ptr::null_mut(), None);
+    crate::run::writer_may_step();
+    write_pending(0);
+    if s.io_threads.get() {
+        file_events(30);
+        write_pending(0);
+    }
+    for client in clients() {
+        if client.close.get() {
+            disconnect(&client);
+        }
+    }
+}
+
+/// `handleBlockedClientsTimeout`.
+fn handle_timeouts() {
+    let s = server();
+    let now = s.now_ms.get();
+    let mut all = clients();
+    all.extend(s.waiting.borrow().iter().filter(|client| client.fake).cloned());
+    for client in all {
+        let due = match &*client.waits.borrow() {
+            Some(Waits::Keys { deadline_ms, .. } | Waits::Module(_, deadline_ms)) => {
+                deadline_ms.is_some_and(|at| at <= now)
+            }
+            _ => false,
+        };
+        if due {
+            time_out(&client);
+        }
+    }
+}
+
+/// The server's timer: pauses end.
+pub fn timer() {
+    let s = server();
+    if s.now_ms.get() < s.paused_until_ms.get() {
+        return;
+    }
+    for client in clients() {
+        if matches!(&*client.waits.borrow(), Some(Waits::Pause)) {
+            s.note(|| format!("resumed: {}", client.id));
+            drop(client.waits.take());
+            s.unblocked.borrow_mut().push_back(client);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What clients send.
+
+use crate::server::{Argv, server};
+
+fn words(text: &str) -> Argv {
+    text.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+}
+
+thread_local! {
+    static VALUES: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// A value that no other command has.
+fn value() -> u64 {
+    VALUES.set(VALUES.get() + 1);
+    VALUES.get()
+}
+
+pub fn reset() {
+    VALUES.set(0);
+}
+
+fn key(kind: char) -> String {
+    let s = server();
+    let kind = if s.chance(4) { ['s', 'l', 'e', 'x'][s.below(4)] } else { kind };
+    format!("{kind}{}", s.below(3))
+}
+
+/// A command that may stand in a script or a transaction.
+fn inner() -> String {
+    let s = server();
+    match s.below(31) {
+        0..=3 => format!("GET {}", key('s')),
+        4..=6 => format!("SET {} {}", key('s'), value()),
+        7 => format!("SET {} {} {}", key('s'), value(), ["NX", "XX", "GET", "KEEPTTL", "PX 40"][s.below(5)]),
+        8 => format!("INCR {}", key('s')),
+        9 => format!("APPEND {} {}", key('s'), value() % 10),
+        10 => format!("DEL {}", key(['s', 'l', 'e', 'x'][s.below(4)])),
+        11 => format!("GETSET {} {}", key('s'), value()),
+        12 => format!("PEXPIRE {} {}", key('s'), [1, 20, 5000][s.below(3)]),
+        13 | 14 => format!("RPUSH {} {}", key('l'), value()),
+        15 => format!("LPOP {}", key('l')),
+        16 => format!("LRANGE {} 0 -1", key('l')),
+        17 => format!("SADD {} {} {}", key('e'), s.below(4), s.below(4)),
+        18 => format!("SREM {} {}", key('e'), s.below(4)),
+        19 => format!("SPOP {}", key('e')),
+        20 => format!("SMEMBERS {}", key('e')),
+        21 | 22 => format!("XADD {} * f {}", key('x'), value()),
+        23 => format!("XRANGE {} - +", key('x')),
+        24 => format!("XREAD STREAMS {} 0", key('x')),
+        25 => "DBSIZE".into(),
+        26 => "KEYS *".into(),
+        27 => format!("EXISTS {} {}", key('s'), key('l')),
+        28 => format!("MSET {} {} {} {}", key('s'), value(), key('s'), value()),
+        29 => format!("PERSIST {}", key('s')),
+        _ => format!("STRLEN {}", key('s')),
+    }
+}
+
+/// What one client sends next: one command, or some that belong together.
+pub fn next(clients: &[u64]) -> Vec<Argv> {
+    let s = server();
+    let one = |text: String| vec![words(&text)];
+    match s.below(100) {
+        0..=59 => one(inner()),
+        60..=66 => {
+            let mut sent = Vec::new();
+            if s.chance(30) {
+                sent.push(words(&format!("WATCH {} {}", key('s'), key('l'))));
+            }
+            sent.push(words("MULTI"));
+            for _ in 0..s.below(4) {
+                sent.push(words(&inner()));
+            }
+            if s.chance(8) {
+                sent.push(words(["NOSUCH a", "GET", "SELECT 1"][s.below(3)]));
+            }
+            sent.push(words(if s.chance(90) { "EXEC" } else { "DISCARD" }));
+            sent
+        }
+        67..=73 => {
+            let lines: Vec<String> =
+                (0..1 + s.below(4)).map(|_| if s.chance(12) { "YIELD".into() } else { inner() }).collect();
+            let name = if s.chance(80) { "EVAL" } else { "EVAL_RO" };
+            vec![vec![name.into(), lines.join(";").into_bytes(), b"0".to_vec()]]
+        }
+        74..=77 => one(format!("BLPOP {} {} {}", key('l'), key('l'), s.below(3))),
+        78..=81 => one(format!("XREAD BLOCK {} STREAMS {} {}", [0, 30][s.below(2)], key('x'), s.now_ms.get() - 3)),
+        82 | 83 => one(format!("SELECT {}", s.below(2))),
+        84 => one(["NOSUCH", "GET", "SET a", "SELECT 77", "XACK"][s.below(5)].into()),
+        85 => one(["FLUSHDB", "FLUSHALL"][s.below(2)].into()),
+        86 | 87 => {
+            let how = ["", " TIMEOUT", " ERROR"][s.below(3)];
+            one(format!("CLIENT UNBLOCK {}{how}", clients[s.below(clients.len())]))
+        }
+        88 => one(format!("CLIENT PAUSE {} {}", 1 + s.below(40), ["WRITE", "ALL"][s.below(2)])),
+        89 => one("CLIENT UNPAUSE".into()),
+        90..=92 => one("WBL.WAIT".into()),
+        93 => one("PING".into()),
+        94 => one(format!("XGROUP CREATE {} g 0 MKSTREAM", key('x'))),
+        95 => one(format!("XACK {} g 1-1", key('x'))),
+        _ => one(inner()),
+    }
+}

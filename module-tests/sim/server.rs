@@ -1,0 +1,310 @@
+//! The fake server's state: clients, the dataset, what the module has registered.
+
+use crate::api::{Blocked, Promise};
+use crate::data::{Bytes, DATABASES, Data, Place};
+use crate::truth::{Expected, Truth, UnitNumber};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ffi::{c_char, c_int, c_void};
+use std::rc::Rc;
+use std::sync::Arc;
+use valkey_wbl::log::Steps;
+use valkey_wbl::log::sim::{Random, SimDisk};
+
+pub type Argv = Vec<Bytes>;
+
+pub type Filter = unsafe extern "C" fn(*mut c_void);
+pub type KeyspaceCallback = unsafe extern "C" fn(*mut c_void, c_int, *const c_char, *mut c_void) -> c_int;
+pub type EventCallback = unsafe extern "C" fn(*mut c_void, u64, u64, u64, *mut c_void);
+pub type CommandCallback = unsafe extern "C" fn(*mut c_void, *mut *mut c_void, c_int) -> c_int;
+pub type JobCallback = unsafe extern "C" fn(*mut c_void, *mut c_void);
+pub type OneShot = unsafe extern "C" fn(*mut c_void);
+
+/// What a client waits for.
+pub enum Waits {
+    /// A key; the server runs its command then. That none was there shows what had changed them last.
+    Keys { keys: Vec<Bytes>, db: usize, deadline_ms: Option<i64>, shown: UnitNumber },
+    /// The module.
+    Module(*mut Blocked, Option<i64>),
+    /// The end of a pause.
+    Pause,
+}
+
+/// Who a client logs in as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    /// May do anything.
+    Default,
+    /// May run none of the module's commands.
+    Plain,
+    /// May not write.
+    Reader,
+    /// Has not logged in.
+    Nobody,
+}
+
+pub struct Client {
+    pub id: u64,
+    /// A client of a script or of a module's call, without a connection.
+    pub fake: bool,
+    pub deny_blocking: Cell<bool>,
+    pub db: Cell<usize>,
+    pub user: User,
+    /// What it has sent and the server has not looked at.
+    pub input: RefCell<VecDeque<Argv>>,
+    /// The command that it waits in, behind the filter.
+    pub command: RefCell<Argv>,
+    /// The command runs again when the wait is over.
+    pub pending: Cell<bool>,
+    pub out: RefCell<VecDeque<u8>>,
+    pub deferred: RefCell<Option<Vec<u8>>>,
+    /// Its write handler is installed.
+    pub handler: Cell<bool>,
+    pub queue: RefCell<Option<Vec<Argv>>>,
+    pub dirty_exec: Cell<bool>,
+    pub dirty_cas: Cell<bool>,
+    pub watched: RefCell<Vec<(usize, Bytes)>>,
+    pub waits: RefCell<Option<Waits>>,
+    pub close: Cell<bool>,
+    pub gone: Cell<bool>,
+    /// The connected client that a call of the module's is done for.
+    pub behalf: Cell<u64>,
+    pub promise: RefCell<Option<Rc<Promise>>>,
+    /// It waits no longer, and its owner is to be told that nothing came, which shows this unit.
+    pub timed_out: Cell<Option<UnitNumber>>,
+    pub expected: RefCell<VecDeque<Expected>>,
+    /// What its running command has answered; becomes expected when that has ended.
+    pub answering: RefCell<Vec<u8>>,
+    /// Was sent and is not checked yet.
+    pub unchecked: RefCell<Vec<u8>>,
+}
+
+impl Client {
+    pub fn is_blocked(&self) -> bool {
+        self.waits.borrow().is_some()
+    }
+}
+
+/// What a top-level command has read so far.
+pub struct Frame {
+    pub owner: u64,
+    pub reads: UnitNumber,
+    /// The module asks for itself: nobody is shown the answer.
+    pub detached: bool,
+}
+
+pub struct Job {
+    pub callback: JobCallback,
+    pub data: *mut c_void,
+    pub db: usize,
+}
+
+/// What the module has registered.
+#[derive(Default)]
+pub struct Registered {
+    pub filter: Option<Filter>,
+    pub keyspace: Vec<(c_int, KeyspaceCallback, Rc<Cell<bool>>)>,
+    pub events: HashMap<u64, EventCallback>,
+    pub commands: HashMap<String, (CommandCallback, String)>,
+}
+
+pub struct Server {
+    pub is_9_1: bool,
+    pub random: RefCell<Random>,
+    pub disk: RefCell<SimDisk>,
+    pub now_ms: Cell<i64>,
+    /// The time that commands see.
+    pub unit_ms: Cell<i64>,
+    pub data: RefCell<Data>,
+    pub truth: RefCell<Truth>,
+    pub clients: RefCell<BTreeMap<u64, Rc<Client>>>,
+    pub next_id: Cell<u64>,
+    pub nesting: Cell<u32>,
+    pub in_exec: Cell<bool>,
+    pub in_script: Cell<u32>,
+    /// A script runs long, or the module yields: other clients are told that the server is busy.
+    pub busy: Cell<bool>,
+    pub loading: Cell<bool>,
+    pub starting: Cell<bool>,
+    pub no_expiry: Cell<u32>,
+    pub executing: RefCell<Option<Rc<Client>>>,
+    pub frames: RefCell<Vec<Frame>>,
+    pub jobs: RefCell<VecDeque<Job>>,
+    pub ready: RefCell<VecDeque<(usize, Bytes)>>,
+    pub serving: Cell<bool>,
+    pub released: RefCell<VecDeque<*mut Blocked>>,
+    pub unblocked: RefCell<VecDeque<Rc<Client>>>,
+    /// Clients that wait for keys, in the order in which they came.
+    pub waiting: RefCell<Vec<Rc<Client>>>,
+    pub registered: RefCell<Registered>,
+    /// Counts changes, as the server does.
+    pub dirty: Cell<u64>,
+    pub calls: RefCell<HashMap<String, u64>>,
+    pub error_replies: Cell<u64>,
+    /// Until when writes, or all commands, are paused.
+    pub paused_until_ms: Cell<i64>,
+    pub pause_is_for_all: Cell<bool>,
+    /// More keys are evicted, or refused.
+    pub keys_max: Cell<usize>,
+    pub evicts: Cell<bool>,
+    pub is_full: Cell<bool>,
+    /// Keys that went to make room for the running command, and what had changed each database before.
+    pub just_evicted: RefCell<BTreeSet<Place>>,
+    pub before_room: Cell<[UnitNumber; DATABASES]>,
+    pub io_threads: Cell<bool>,
+    pub scripts: RefCell<VecDeque<(u64, Argv)>>,
+    pub steps: RefCell<Option<Arc<dyn Steps>>>,
+    pub one_shots: RefCell<Vec<OneShot>>,
+    pub trace: RefCell<Option<Vec<String>>>,
+    /// The module's lines in the server's log.
+    pub lines: RefCell<Vec<String>>,
+    pub canary: Cell<Canary>,
+    pub checks: Cell<u64>,
+    /// A failing disk means that the power has gone.
+    pub power_goes: Cell<bool>,
+}
+
+/// What is broken on purpose, to see that it is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    None,
+    /// Syncs do nothing.
+    LyingDisk,
+    /// Clients whose replies the module holds get them.
+    LostHold,
+}
+
+thread_local! {
+    static SERVER: Cell<Option<&'static Server>> = const { Cell::new(None) };
+}
+
+/// The server that runs.
+pub fn server() -> &'static Server {
+    SERVER.get().expect("a server runs")
+}
+
+pub fn set_server(server: &'static Server) {
+    SERVER.set(Some(server));
+}
+
+/// The id of the client in which scripts run, and the first of those of modules' calls.
+pub const SCRIPT_CLIENT: u64 = 1 << 40;
+pub const CALL_CLIENT: u64 = SCRIPT_CLIENT + 1;
+
+impl Server {
+    pub fn new(disk: SimDisk, seed: u64, now_ms: i64) -> Server {
+        Server {
+            is_9_1: seed.is_multiple_of(2),
+            random: RefCell::new(Random::new(seed)),
+            disk: RefCell::new(disk),
+            now_ms: Cell::new(now_ms),
+            unit_ms: Cell::new(now_ms),
+            data: RefCell::default(),
+            truth: RefCell::default(),
+            clients: RefCell::default(),
+            next_id: Cell::new(10),
+            nesting: Cell::new(0),
+            in_exec: Cell::new(false),
+            in_script: Cell::new(0),
+            busy: Cell::new(false),
+            loading: Cell::new(false),
+            starting: Cell::new(true),
+            no_expiry: Cell::new(0),
+            executing: RefCell::default(),
+            frames: RefCell::default(),
+            jobs: RefCell::default(),
+            ready: RefCell::default(),
+            serving: Cell::new(false),
+            released: RefCell::default(),
+            unblocked: RefCell::default(),
+            waiting: RefCell::default(),
+            registered: RefCell::default(),
+            dirty: Cell::new(0),
+            calls: RefCell::default(),
+            error_replies: Cell::new(0),
+            paused_until_ms: Cell::new(0),
+            pause_is_for_all: Cell::new(false),
+            keys_max: Cell::new(usize::MAX),
+            evicts: Cell::new(false),
+            is_full: Cell::new(false),
+            just_evicted: RefCell::default(),
+            before_room: Cell::new([0; DATABASES]),
+            io_threads: Cell::new(false),
+            scripts: RefCell::default(),
+            steps: RefCell::default(),
+            one_shots: RefCell::default(),
+            trace: RefCell::new(None),
+            lines: RefCell::default(),
+            canary: Cell::new(Canary::None),
+            checks: Cell::new(0),
+            power_goes: Cell::new(false),
+        }
+    }
+
+    pub fn client(&self, id: u64) -> Option<Rc<Client>> {
+        self.clients.borrow().get(&id).cloned()
+    }
+
+    /// A client without a connection, or with one that nobody knows of yet.
+    pub fn make_client(&self, id: u64, fake: bool, user: User) -> Rc<Client> {
+        Rc::new(Client {
+            id,
+            fake,
+            deny_blocking: Cell::new(false),
+            db: Cell::new(0),
+            user,
+            input: RefCell::default(),
+            command: RefCell::default(),
+            pending: Cell::new(false),
+            out: RefCell::default(),
+            deferred: RefCell::new(None),
+            handler: Cell::new(false),
+            queue: RefCell::new(None),
+            dirty_exec: Cell::new(false),
+            dirty_cas: Cell::new(false),
+            watched: RefCell::default(),
+            waits: RefCell::new(None),
+            close: Cell::new(false),
+            gone: Cell::new(false),
+            behalf: Cell::new(0),
+            promise: RefCell::new(None),
+            timed_out: Cell::new(None),
+            expected: RefCell::default(),
+            answering: RefCell::default(),
+            unchecked: RefCell::default(),
+        })
+    }
+
+    pub fn note(&self, what: impl FnOnce() -> String) {
+        if let Some(trace) = &mut *self.trace.borrow_mut() {
+            trace.push(what());
+        }
+    }
+
+    pub fn below(&self, bound: usize) -> usize {
+        self.random.borrow_mut().below(bound as u64) as usize
+    }
+
+    pub fn chance(&self, percent: u64) -> bool {
+        self.random.borrow_mut().chance(percent)
+    }
+
+    /// Whether commands of this kind wait for the end of a pause.
+    pub fn is_paused(&self, may_replicate: bool) -> bool {
+        self.now_ms.get() < self.paused_until_ms.get() && (may_replicate || self.pause_is_for_all.get())
+    }
+}
+
+/// A promise was broken: ends the run, with the seed.
+pub fn violated(what: &str) -> ! {
+    let server = server();
+    let mut text = format!("VIOLATION {what}\n");
+    if let Some(trace) = &*server.trace.borrow() {
+        let from = trace.len().saturating_sub(400);
+        text += &trace[from..].join("\n");
+        text += "\n";
+    }
+    text += &format!("units: {:?}\n", server.truth.borrow().history);
+    text += &format!("log: {:#?}\n", server.lines.borrow());
+    crate::run::fail(&text)
+}

@@ -1,0 +1,105 @@
+//! The fake server's commands: arity, flags and keys, as COMMAND tells them.
+
+pub struct Command {
+    pub name: &'static str,
+    pub arity: i64,
+    pub flags: &'static str,
+    pub keys: (i64, i64, i64),
+}
+
+impl Command {
+    pub fn has(&self, flag: &str) -> bool {
+        self.flags.split(' ').any(|word| word == flag)
+    }
+
+    pub fn may_replicate(&self) -> bool {
+        self.has("write") || self.has("may_replicate")
+    }
+
+    pub fn refuses(&self, len: usize) -> bool {
+        let len = len as i64;
+        self.arity > 0 && len != self.arity || len < -self.arity
+    }
+}
+
+const fn command(name: &'static str, arity: i64, flags: &'static str, keys: (i64, i64, i64)) -> Command {
+    Command { name, arity, flags, keys }
+}
+
+const ONE: (i64, i64, i64) = (1, 1, 1);
+const ALL: (i64, i64, i64) = (1, -1, 1);
+const NONE: (i64, i64, i64) = (0, 0, 0);
+
+pub const COMMANDS: &[Command] = &[
+    command("append", 3, "write denyoom fast", ONE),
+    command("blpop", -3, "write blocking", (1, -2, 1)),
+    command("client", -2, "", NONE),
+    command("command", -1, "", NONE),
+    command("config", -2, "admin noscript", NONE),
+    command("dbsize", 1, "readonly fast", NONE),
+    command("del", -2, "write", ALL),
+    command("discard", 1, "noscript fast", NONE),
+    command("dump", 2, "readonly", ONE),
+    command("eval", -3, "noscript skip_monitor may_replicate movablekeys", NONE),
+    command("eval_ro", -3, "noscript skip_monitor readonly movablekeys", NONE),
+    command("exec", 1, "noscript skip_slowlog", NONE),
+    command("exists", -2, "readonly fast", ALL),
+    command("expire", -3, "write fast", ONE),
+    command("flushall", -1, "write", NONE),
+    command("flushdb", -1, "write", NONE),
+    command("get", 2, "readonly fast", ONE),
+    command("getset", 3, "write denyoom fast", ONE),
+    command("incr", 2, "write denyoom fast", ONE),
+    command("keys", 2, "readonly", NONE),
+    command("llen", 2, "readonly fast", ONE),
+    command("lpop", -2, "write fast", ONE),
+    command("lpush", -3, "write denyoom fast", ONE),
+    command("lrange", 4, "readonly", ONE),
+    command("module", -2, "admin noscript", NONE),
+    command("mset", -3, "write denyoom", (1, -1, 2)),
+    command("multi", 1, "noscript fast", NONE),
+    command("persist", 2, "write fast", ONE),
+    command("pexpire", -3, "write fast", ONE),
+    command("pexpireat", -3, "write fast", ONE),
+    command("ping", -1, "fast", NONE),
+    command("pttl", 2, "readonly fast", ONE),
+    command("restore", -4, "write denyoom", ONE),
+    command("rpop", -2, "write fast", ONE),
+    command("rpush", -3, "write denyoom fast", ONE),
+    command("sadd", -3, "write denyoom fast", ONE),
+    command("select", 2, "fast", NONE),
+    command("set", -3, "write denyoom", ONE),
+    command("smembers", 2, "readonly", ONE),
+    command("spop", -2, "write fast", ONE),
+    command("srem", -3, "write fast", ONE),
+    command("strlen", 2, "readonly fast", ONE),
+    command("type", 2, "readonly fast", ONE),
+    command("unlink", -2, "write fast", ALL),
+    command("unwatch", 1, "noscript fast", NONE),
+    command("watch", -2, "noscript fast", ALL),
+    command("xack", -4, "write fast", ONE),
+    command("xadd", -5, "write denyoom fast", ONE),
+    command("xgroup", -2, "", NONE),
+    command("xlen", 2, "readonly fast", ONE),
+    command("xrange", -4, "readonly", ONE),
+    command("xtrim", -4, "write", ONE),
+    command("xread", -4, "readonly blocking movablekeys", NONE),
+];
+
+/// Subcommands of those that have any.
+pub const SUBCOMMANDS: &[Command] = &[
+    command("client|list", -2, "admin noscript", NONE),
+    command("client|pause", -3, "admin noscript", NONE),
+    command("client|unblock", -3, "admin noscript", NONE),
+    command("client|unpause", 2, "admin noscript", NONE),
+    command("config|get", -3, "admin noscript", NONE),
+    command("config|set", -4, "admin noscript", NONE),
+    command("xgroup|create", -5, "write denyoom", (2, 2, 1)),
+];
+
+pub fn find(name: &[u8], subcommand: &[u8]) -> Option<&'static Command> {
+    let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+    let full = format!("{name}|{}", String::from_utf8_lossy(subcommand).to_ascii_lowercase());
+    let sub = SUBCOMMANDS.iter().find(|command| command.name == full);
+    sub.or_else(|| COMMANDS.iter().find(|command| command.name == name))
+}

@@ -1,0 +1,275 @@
+//! What is really so: which unit changed which key last, what of it is durable on the disk, and what each client must
+//! get. None of it is asked from the module.
+
+use crate::commands::{self, Env};
+use crate::data::{Bytes, DATABASES, Data, Place};
+use crate::resp::Resp;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use valkey_wbl::log::sim::SimDisk;
+
+/// Units are numbered from 1; 0 is what was there before.
+pub type UnitNumber = u64;
+
+/// Bytes that a client must get.
+#[derive(Debug)]
+pub enum Expected {
+    /// Just these, when the unit is durable.
+    Bytes(VecDeque<u8>, UnitNumber),
+    /// Any one reply.
+    Any(UnitNumber),
+}
+
+#[derive(Default)]
+pub struct Truth {
+    /// The dataset's digest at the start, and after each unit.
+    digests: Vec<u64>,
+    /// Which units are of keys that the server removed by itself: the module may log them with what follows.
+    by_server: Vec<bool>,
+    versions: HashMap<Place, UnitNumber>,
+    database_versions: [UnitNumber; DATABASES],
+    /// Keys that went as their time was over, in the open unit.
+    expired: BTreeSet<Place>,
+    durable: UnitNumber,
+    /// The newest unit that somebody was shown.
+    pub shown: UnitNumber,
+    follower: Follower,
+    /// For messages: what each unit changed.
+    pub history: VecDeque<(UnitNumber, String)>,
+}
+
+impl Truth {
+    /// This is the dataset now, and what the disk holds of the log has led to it.
+    pub fn begin(&mut self, data: &mut Data, disk: &SimDisk) {
+        data.take_changed();
+        *self = Truth { digests: vec![data.digest()], by_server: vec![false], ..Truth::default() };
+        self.follower.data = data.clone();
+        for name in disk.names() {
+            let read = disk.contents(&name).map_or(0, |bytes| bytes.len());
+            self.follower.read.insert(name, read);
+        }
+    }
+
+    /// The number that the open unit will have.
+    pub fn open(&self) -> UnitNumber {
+        self.digests.len() as u64
+    }
+
+    pub fn units(&self) -> UnitNumber {
+        self.digests.len() as u64 - 1
+    }
+
+    pub fn durable(&self) -> UnitNumber {
+        self.durable
+    }
+
+    pub fn version(&self, db: usize, key: &[u8]) -> UnitNumber {
+        self.versions.get(&(db, key.to_vec())).copied().unwrap_or(0)
+    }
+
+    pub fn database_version(&self, db: usize) -> UnitNumber {
+        self.database_versions[db]
+    }
+
+    pub fn database_versions(&self) -> [UnitNumber; DATABASES] {
+        self.database_versions
+    }
+
+    pub fn note_expired(&mut self, db: usize, key: &[u8]) {
+        self.expired.insert((db, key.to_vec()));
+    }
+
+    /// Ends the open unit, if it has changed anything; returns its number if that was more than keys that expired.
+    pub fn close_unit(&mut self, data: &mut Data, by_server: bool) -> Option<UnitNumber> {
+        let changed = data.take_changed();
+        let expired = std::mem::take(&mut self.expired);
+        if changed.is_empty() {
+            return None;
+        }
+        let number = self.open();
+        self.digests.push(data.digest());
+        self.by_server.push(by_server);
+        let shown: Vec<String> = changed.iter().map(|(db, key)| format!("{db}:{}", key.escape_ascii())).collect();
+        self.history.push_back((number, shown.join(" ")));
+        if self.history.len() > 60 {
+            self.history.pop_front();
+        }
+        let mut real = false;
+        for (db, key) in changed {
+            if expired.contains(&(db, key.clone())) && data.get(db, &key).is_none() {
+                continue;
+            }
+            real = true;
+            self.database_versions[db] = number;
+            self.versions.insert((db, key), number);
+        }
+        real.then_some(number)
+    }
+
+    /// Follows what is durable on the disk. Whatever the log says must be what has happened.
+    pub fn follow(&mut self, disk: &SimDisk) -> Result<(), String> {
+        for digest in self.follower.follow(disk)? {
+            self.durable = self.next(digest).ok_or_else(|| {
+                format!(
+                    "the durable log holds what has never been: after unit {} of {}, last command {}\nlog:\n{}",
+                    self.durable,
+                    self.units(),
+                    self.follower.last,
+                    self.follower.data.show()
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The unit up to which a unit of the log has led that left this digest: it has at most one command, with what the
+    /// server removed before it.
+    fn next(&self, digest: u64) -> Option<UnitNumber> {
+        let mut found = None;
+        for unit in self.durable as usize..self.digests.len() {
+            if self.digests[unit] == digest {
+                found = Some(unit as u64);
+            }
+            if unit as u64 > self.durable && !self.by_server[unit] {
+                break;
+            }
+        }
+        found
+    }
+
+    /// The last unit, from `from` on, after which the dataset was this.
+    pub fn find(&self, from: UnitNumber, digest: u64) -> Option<UnitNumber> {
+        let mut later = self.digests.iter().skip(from as usize);
+        later.rposition(|candidate| *candidate == digest).map(|at| at as u64 + from)
+    }
+}
+
+/// Reads the durable bytes of the log's segments as they come, and does what they say.
+#[derive(Default)]
+struct Follower {
+    data: Data,
+    db: usize,
+    /// How far each segment was read.
+    read: BTreeMap<String, usize>,
+    last: String,
+}
+
+/// A digit of the numbers in frames.
+fn digit(byte: u8) -> Option<usize> {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    DIGITS.iter().position(|digit| *digit == byte)
+}
+
+impl Follower {
+    /// The digests after the units that have become durable.
+    fn follow(&mut self, disk: &SimDisk) -> Result<Vec<u64>, String> {
+        let mut digests = Vec::new();
+        let mut names: Vec<(u64, String)> = disk
+            .names()
+            .into_iter()
+            .filter_map(|name| {
+                let number = name.strip_suffix(".incr.aof")?.rsplit('.').next()?.parse().ok()?;
+                Some((number, name))
+            })
+            .collect();
+        names.sort();
+        for (_, name) in names {
+            let read = self.read.get(&name).copied().unwrap_or(0);
+            let Some(new) = disk.durable_from(&name, read) else { continue };
+            if new.is_empty() {
+                continue;
+            }
+            let used = self.read_bytes(&new, read == 0, &mut digests)?;
+            self.read.insert(name, read + used);
+        }
+        Ok(digests)
+    }
+
+    fn read_bytes(&mut self, bytes: &[u8], is_start: bool, digests: &mut Vec<u64>) -> Result<usize, String> {
+        let mut at = 0;
+        if is_start {
+            let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return Ok(0) };
+            at = end + 1;
+            self.db = 0;
+        }
+        loop {
+            let rest = &bytes[at..];
+            let Some(end) = rest.iter().position(|byte| *byte == b'\n') else { return Ok(at) };
+            if rest.starts_with(b"#TS:") {
+                at += end + 1;
+                continue;
+            }
+            if rest[0] != b'#' {
+                // Unused space.
+                return Ok(at);
+            }
+            let length = rest[11..end].iter().map_while(|byte| digit(*byte)).fold(0, |sum, digit| sum * 64 + digit);
+            let Some(payload) = rest.get(end + 1..end + 1 + length) else { return Ok(at) };
+            self.apply(payload, digests)?;
+            at += end + 1 + length;
+        }
+    }
+
+    fn apply(&mut self, payload: &[u8], digests: &mut Vec<u64>) -> Result<(), String> {
+        let (mut rest, mut in_unit) = (payload, false);
+        while !rest.is_empty() {
+            let (value, used) = Resp::parse(rest).ok_or("a frame holds no command")?;
+            rest = &rest[used..];
+            let Resp::Array(items) = value else { return Err("a frame holds no command".into()) };
+            let argv: Vec<Bytes> =
+                items.into_iter().map(|item| if let Resp::Bulk(bytes) = item { bytes } else { Vec::new() }).collect();
+            self.last = argv.iter().map(|arg| arg.escape_ascii().to_string()).collect::<Vec<_>>().join(" ");
+            match argv[0].to_ascii_lowercase().as_slice() {
+                b"multi" => in_unit = true,
+                b"exec" => in_unit = false,
+                _ => {
+                    let env = Follow { data: RefCell::new(std::mem::take(&mut self.data)), db: Cell::new(self.db) };
+                    let known = commands::run(&env, &argv);
+                    self.db = env.db.get();
+                    self.data = env.data.into_inner();
+                    if !known {
+                        return Err(format!("the log holds an unknown command: {}", self.last));
+                    }
+                }
+            }
+            if !in_unit && !argv[0].eq_ignore_ascii_case(b"select") {
+                self.data.take_changed();
+                digests.push(self.data.digest());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs the log's commands: nothing expires, nobody listens.
+struct Follow {
+    data: RefCell<Data>,
+    db: Cell<usize>,
+}
+
+impl Env for Follow {
+    fn db(&self) -> usize {
+        self.db.get()
+    }
+    fn set_db(&self, db: usize) {
+        self.db.set(db);
+    }
+    fn now_ms(&self) -> i64 {
+        0
+    }
+    fn with<T>(&self, work: impl FnOnce(&mut Data) -> T) -> T {
+        work(&mut self.data.borrow_mut())
+    }
+    fn look(&self, _: &[u8]) {}
+    fn look_all(&self) {}
+    fn event(&self, _: i32, _: &str, _: &[u8]) {}
+    fn flushed(&self, _: Option<usize>) {}
+    fn reply(&self, _: &[u8]) {}
+    fn random(&self, _: usize) -> usize {
+        0
+    }
+    fn ready(&self, _: &[u8]) {}
+    fn block(&self, _: Vec<Bytes>, _: i64) -> bool {
+        false
+    }
+}

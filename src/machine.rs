@@ -1,0 +1,73 @@
+//! What the module takes from the machine it runs on: the log's storage, the clock, threads for the log, the end of the
+//! process. A simulation of the whole product (`module-tests/sim`) puts its own in their place, so that a seed decides
+//! what happens and when.
+
+use crate::log::Steps;
+use crate::log::sim::SimDisk;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A machine that is simulated.
+pub struct Simulated {
+    /// Holds the log's folder.
+    pub disk: SimDisk,
+    /// The clock: milliseconds since the Unix epoch.
+    pub unix_ms: fn() -> u64,
+    /// Is called in place of the end of the process.
+    pub exit: fn(i32) -> !,
+    /// Is called with the steps of the log's threads when a log begins.
+    pub log_begins: fn(Arc<dyn Steps>),
+}
+
+static SIMULATED: Mutex<Option<Simulated>> = Mutex::new(None);
+
+/// Spares the real machine the look at the above.
+static IS_SIMULATED: AtomicBool = AtomicBool::new(false);
+
+fn lock() -> MutexGuard<'static, Option<Simulated>> {
+    SIMULATED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From here on the module runs on this machine.
+pub fn simulate(machine: Simulated) {
+    *lock() = Some(machine);
+    IS_SIMULATED.store(true, Ordering::Release);
+}
+
+/// Forgets the module, as a process that is killed does: nothing of it runs any more, and nothing is written.
+pub fn forget_module() {
+    crate::module::forget();
+}
+
+fn simulated<T>(of: impl FnOnce(&Simulated) -> T) -> Option<T> {
+    if !IS_SIMULATED.load(Ordering::Acquire) {
+        return None;
+    }
+    lock().as_ref().map(of)
+}
+
+/// The disk of a simulated machine.
+pub(crate) fn disk() -> Option<SimDisk> {
+    simulated(|machine| machine.disk.clone())
+}
+
+/// Wall-clock time, milliseconds since the Unix epoch.
+pub(crate) fn unix_ms() -> u64 {
+    if let Some(clock) = simulated(|machine| machine.unix_ms) {
+        return clock();
+    }
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Ends a simulated process.
+pub(crate) fn exit(status: i32) {
+    if let Some(exit) = simulated(|machine| machine.exit) {
+        exit(status)
+    }
+}
+
+/// Who takes the steps of the log's threads on a simulated machine.
+pub(crate) fn log_begins() -> Option<fn(Arc<dyn Steps>)> {
+    simulated(|machine| machine.log_begins)
+}
