@@ -28,7 +28,7 @@ const LEAVES: [Leave; 5] = [Leave::Unload, Leave::Disable, Leave::Demote, Leave:
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Save {
     /// SAVE, and kill -9 at once.
-    Save,
+    AtOnce,
     /// BGSAVE, and kill -9 when it is done.
     Child,
     /// SHUTDOWN SAVE.
@@ -39,7 +39,7 @@ enum Save {
     Nothing,
 }
 
-const SAVES: [Save; 5] = [Save::Save, Save::Child, Save::Shutdown, Save::Aof, Save::Nothing];
+const SAVES: [Save; 5] = [Save::AtOnce, Save::Child, Save::Shutdown, Save::Aof, Save::Nothing];
 
 each_version! {
     fn what_the_server_saved_after_the_log_was_left_stands(version: Version) {
@@ -242,7 +242,7 @@ fn take_leave(client: &mut RawConnection, leave: Leave) {
 /// Saves, and ends the server.
 fn end(server: &mut Server, save: Save) {
     match save {
-        Save::Save => drop(server.raw().run("SAVE")),
+        Save::AtOnce => drop(server.raw().run("SAVE")),
         Save::Child => {
             server.raw().run("BGSAVE");
             wait_saved(server);

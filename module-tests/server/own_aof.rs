@@ -62,6 +62,10 @@ each_version! {
 
         client.run("CONFIG SET appendonly yes");
         client.run("CONFIG SET appendonly no");
+        client.run("CONFIG SET wbl.enabled no");
+        assert_refused(&mut client, &["CONFIG", "SET", "dir", "below"]);
+        client.run("CONFIG SET wbl.enabled yes");
+        client.run("WBL.WAIT");
         client.run("SET later value");
         drop(client);
         server.kill9_and_restart();

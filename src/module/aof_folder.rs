@@ -3,7 +3,7 @@
 //! one.
 
 use crate::ffi::{Ctx, Filter};
-use crate::module::{Module, State, server};
+use crate::module::{Module, server};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -47,7 +47,7 @@ impl Module {
     /// Whether the server's own append-only file would be in the log's folder after this CONFIG SET.
     pub(super) fn endangers_folder(&self, filter: &Filter) -> bool {
         let is = |index: usize, word: &str| filter.arg(index).eq_ignore_ascii_case(word.as_bytes());
-        if !self.holds_folder() {
+        if !self.life.holds_folder() {
             return false;
         }
         let names = (2..filter.len()).step_by(2);
@@ -60,10 +60,5 @@ impl Module {
             concerns |= is(name, "appendonly") && !is(name + 1, "no");
         }
         concerns && self.aof_folder.is(&dir, &self.folder)
-    }
-
-    /// Whether the folder is open, or will be again.
-    fn holds_folder(&self) -> bool {
-        self.life.generation().is_some() || self.life.state() != State::Disabled
     }
 }

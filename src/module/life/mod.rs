@@ -166,6 +166,11 @@ impl Life {
         }
     }
 
+    /// The folder is open, or will be again.
+    pub(crate) fn holds_folder(&self) -> bool {
+        !matches!(self, Life::Disabled(rest) if rest.descent().is_unknown())
+    }
+
     /// Changes are captured.
     pub(crate) fn logs(&self) -> bool {
         matches!(self, Life::Logging(_))
