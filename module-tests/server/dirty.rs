@@ -322,7 +322,7 @@ each_version! {
         let mut reader = scene.held("GET k");
         scene.thaw();
         assert_eq!((writer.reply(), reader.reply().text()), (ok(), "v".into()));
-        scene.thaw();
+        scene.control.run("WBL.DEBUG RESUME");
         assert_eq!(scene.answer("SET k w"), ok());
         scene.assert_idle();
         scene.freeze();
