@@ -314,6 +314,34 @@ each_version! {
         assert_eq!(server.raw().run("MGET a b").items().iter().map(Value::text).collect::<Vec<_>>(), ["1", "clean"]);
     }
 
+    fn each_reply_that_the_loop_waits_with_counts_with_its_reason(version: Version) {
+        let mut scene = Scene::start(version);
+        let mut client = scene.server.raw();
+        client.run("HELLO 3");
+        client.run("CLIENT TRACKING ON");
+        let mut counts = |reasons: &[&str]| -> Vec<i64> {
+            reasons.iter().map(|reason| scene.gauge(&format!("wbl_waits_{reason}"))).collect()
+        };
+        let reasons = ["tracking", "transaction", "early_reply", "rights"];
+        assert_eq!(counts(&reasons), [0; 4]);
+        client.run("SET a 1");
+        assert_eq!(counts(&reasons), [1, 0, 0, 0]);
+        client.run("CLIENT TRACKING OFF");
+        client.run("SET a 2");
+        for command in ["MULTI", "SET b 1", "SET c 1", "EXEC"] {
+            client.run(command);
+        }
+        assert_eq!(counts(&reasons), [1, 1, 0, 0], "a transaction counts once, and a client that tracks no more not");
+        client.run("ACL SETUSER few on nopass ~* +@all -wbl.call");
+        client.run("AUTH few any");
+        client.run("GETSET a 3");
+        assert_eq!(counts(&reasons), [1, 1, 1, 0]);
+        client.run("XGROUP CREATE s g $ MKSTREAM");
+        client.run("XACK s g 1-1");
+        assert_eq!(counts(&reasons), [1, 1, 1, 1]);
+        scene.end();
+    }
+
     fn pausing_and_resuming_twice_is_the_same_as_once(version: Version) {
         let mut scene = Scene::start(version);
         scene.freeze();
