@@ -144,6 +144,7 @@ impl Module {
         let client = filter.client_id();
         self.note_quirk(known, client);
         if !is_nested {
+            self.wait_for_ended(ctx, client);
             self.drop_leftovers();
             self.running = Running::command(client);
         }

@@ -1,6 +1,6 @@
 //! What replies show of changes that are not durable yet.
 
-use crate::core::leaf::Args;
+use crate::core::leaf::{Args, ClientId};
 use crate::core::reads::{self, Reads};
 use crate::ffi::{Ctx, Filter};
 use crate::log::Lsn;
@@ -21,10 +21,7 @@ impl Module {
                 self.clients.set_deadline(client, now_ms + 1);
                 continue;
             }
-            let Some(args) = self.capture.waiting_command(client).map(Args::slices) else { continue };
-            let [name, ..] = args.as_slice() else { continue };
-            let known = self.server.commands.known(name, b"");
-            let shown = self.newest_change(ctx, args.len(), || args.iter().copied(), known, None);
+            let shown = self.shown_by_ended(ctx, client);
             if self.paused && shown.is_some() {
                 // While the loop waits for a RESUME nothing could keep its answer, which is written already, from being
                 // sent.
@@ -33,6 +30,22 @@ impl Module {
                 self.iteration.waits_for = self.iteration.waits_for.max(shown);
             }
         }
+    }
+
+    /// The client sends the next command. If it waited in a blocking one, and that has ended just now, with an error or
+    /// without an answer, no event has told of it: the loop waits for what it shows.
+    pub(super) fn wait_for_ended(&mut self, ctx: Ctx<'_>, client: ClientId) {
+        if !self.paused && self.capture.has_waiting_commands() {
+            let shown = self.shown_by_ended(ctx, client);
+            self.iteration.waits_for = self.iteration.waits_for.max(shown);
+        }
+    }
+
+    /// What the answer of a blocking command shows that has ended without changing anything.
+    fn shown_by_ended(&self, ctx: Ctx<'_>, client: ClientId) -> Option<Lsn> {
+        let args = self.capture.waiting_command(client).map(Args::slices)?;
+        let known = self.server.commands.known(args.first()?, b"");
+        self.newest_change(ctx, args.len(), || args.iter().copied(), known, None)
     }
 
     /// Commands that a pause (CLIENT PAUSE, a failover) made wait have passed the filter before it; what they show is
