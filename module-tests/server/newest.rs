@@ -154,6 +154,26 @@ each_version! {
         assert_goes_on_with(&mut server, "new", "a copied file");
     }
 
+    fn a_file_that_other_settings_have_loaded_is_not_newer(version: Version) {
+        for with_aof in [true, false] {
+            // What is saved first is there when the log is left, but not what a start would load then.
+            let mut server = builder(version, !with_aof).start();
+            fill(&mut server.raw(), "old");
+            server.raw().run("SAVE");
+            server.raw().run(&format!("CONFIG SET appendonly {}", if with_aof { "yes" } else { "no" }));
+            let mut client = server.raw();
+            wait_until("no AOF is rewritten", PATIENCE, || {
+                ["aof_rewrite_in_progress", "aof_rewrite_scheduled"]
+                    .iter()
+                    .all(|field| info_field(&mut client, "persistence", field).as_deref() == Some("0"))
+            });
+            fill(&mut client, "acknowledged");
+            drop(client);
+            server.stop();
+            assert_goes_on_with(&mut server, "acknowledged", &format!("AOF when it was left: {with_aof}"));
+        }
+    }
+
     fn nobody_guesses_where_the_newest_data_are(version: Version) {
         let allowed = |version| builder(version, false).allow_warning("nobody knows which of the two is newer");
         let mut server = allowed(version).start();

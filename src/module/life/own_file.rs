@@ -1,8 +1,8 @@
 //! The file that the server itself would load at its next start, and whether it is newer than a log that was left.
 //!
-//! When a log is left, its manifest notes when, and what that file was then: by its content and not by its times, so
-//! that neither a copy nor a clock that steps makes an old file look new. What the file's own time is for is to say
-//! whether a file that has changed since is one that was saved since.
+//! When a log is left, its manifest notes when, and what the server's RDB file and its AOF were then, whichever it
+//! uses: by its content and not by its times, so that neither a copy nor a clock that steps makes an old file look new.
+//! What the file's own time is for is to say whether a file that has changed since is one that was saved since.
 
 use crate::ffi::Ctx;
 use crate::log::{Left, Standing};
@@ -46,36 +46,39 @@ pub(super) enum Newer {
 
 impl OwnFile {
     pub(super) fn look(ctx: Ctx<'_>) -> OwnFile {
-        // The server's own folder is the current one.
-        let found = if server::has_own_aof(ctx) {
-            let folder = name(ctx, "appenddirname", "appendonlydir");
-            // What is executed and not written yet is older than whatever comes.
-            let unwritten_bytes = server::unwritten_aof_bytes(ctx);
-            look_at_aof(&folder, &name(ctx, "appendfilename", "appendonly.aof"), unwritten_bytes)
-        } else {
-            look_at_rdb(&name(ctx, "dbfilename", "dump.rdb"))
-        };
-        found.unwrap_or(OwnFile::None)
+        if server::has_own_aof(ctx) { OwnFile::aof(ctx) } else { OwnFile::rdb(ctx) }
+    }
+
+    // The server's own folder is the current one.
+
+    fn rdb(ctx: Ctx<'_>) -> OwnFile {
+        look_at_rdb(&name(ctx, "dbfilename", "dump.rdb")).unwrap_or(OwnFile::None)
+    }
+
+    fn aof(ctx: Ctx<'_>) -> OwnFile {
+        let folder = name(ctx, "appenddirname", "appendonlydir");
+        // What is executed and not written yet is older than whatever comes.
+        let unwritten_bytes = if server::has_own_aof(ctx) { server::unwritten_aof_bytes(ctx) } else { 0 };
+        let file_name = name(ctx, "appendfilename", "appendonly.aof");
+        look_at_aof(&folder, &file_name, unwritten_bytes).unwrap_or(OwnFile::None)
     }
 
     /// How the file is noted.
-    fn note(self) -> String {
+    fn noted(self) -> Option<Noted<'static>> {
         match self {
-            OwnFile::None => "none".into(),
-            OwnFile::Rdb { bytes, crc32c, .. } => format!("rdb:{bytes}:{crc32c:08x}"),
-            OwnFile::Aof { crc32c, bytes, .. } => format!("aof:{bytes}:{crc32c:08x}"),
+            OwnFile::None => None,
+            OwnFile::Rdb { bytes, crc32c, .. } => Some(Noted { kind: RDB, bytes, crc32c }),
+            OwnFile::Aof { crc32c, bytes, .. } => Some(Noted { kind: AOF, bytes, crc32c }),
         }
     }
 
     /// Whether it is what was noted. An AOF may lack what was not on the disk yet.
     fn is_noted(self, note: &Note) -> bool {
-        match self {
-            OwnFile::None => true,
-            OwnFile::Rdb { bytes, crc32c, .. } => note.file == Some(("rdb", bytes, crc32c)),
-            OwnFile::Aof { crc32c, bytes, .. } => {
-                note.file.is_some_and(|(kind, noted, crc)| kind == "aof" && bytes <= noted && crc == crc32c)
-            }
-        }
+        let Some(own) = self.noted() else { return true };
+        note.files.iter().any(|noted| {
+            let is_whole = if own.kind == AOF { own.bytes <= noted.bytes } else { own.bytes == noted.bytes };
+            own.kind == noted.kind && own.crc32c == noted.crc32c && is_whole
+        })
     }
 
     /// Whether the file or the log that was left has newer data.
@@ -100,10 +103,10 @@ impl OwnFile {
 /// What a log is marked with that is left now.
 pub(super) fn left_now(ctx: Ctx<'_>) -> Standing {
     let unix_ms = unix_ms();
-    let mut note = OwnFile::look(ctx).note();
-    if let Some(for_s) = server::saves_for_s(ctx) {
-        note += &format!(":saving:{}", (unix_ms / 1000).saturating_sub(for_s));
-    }
+    // Which of them a start loads is a matter of its settings.
+    let files = [OwnFile::rdb(ctx), OwnFile::aof(ctx)].into_iter().filter_map(OwnFile::noted).collect();
+    let saving_since_s = server::saves_for_s(ctx).map(|for_s| (unix_ms / 1000).saturating_sub(for_s));
+    let note = Note { files, saving_since_s }.text();
     Left::new(unix_ms, &note).map_or(Standing::Current, Standing::Left)
 }
 
@@ -113,7 +116,9 @@ pub(super) fn without_child(left: &Left, own: OwnFile) -> Option<Standing> {
     let OwnFile::Rdb { begun_s: Some(begun_s), .. } = own else { return None };
     let note = Note::parse(left.note());
     let is_the_childs = note.was_being_saved(begun_s, left.unix_ms() / 1000);
-    let noted = || Left::new(left.unix_ms(), &own.note()).map(Standing::Left);
+    let others = note.files.iter().copied().filter(|noted| noted.kind != RDB);
+    let files = own.noted().into_iter().chain(others).collect();
+    let noted = || Left::new(left.unix_ms(), &Note { files, saving_since_s: None }.text()).map(Standing::Left);
     if is_the_childs { noted() } else { None }
 }
 
@@ -122,26 +127,49 @@ pub(super) fn was_saving(left: &Left) -> bool {
     Note::parse(left.note()).saving_since_s.is_some()
 }
 
-/// A note, read back. What is not understood stands for a file that is not there any more.
+/// A file in a note.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Noted<'a> {
+    kind: &'a str,
+    bytes: u64,
+    crc32c: u32,
+}
+
+/// The kinds of files.
+const RDB: &str = "rdb";
+const AOF: &str = "aof";
+
+/// A note. What is not understood when it is read back stands for files that are not there any more.
 struct Note<'a> {
-    file: Option<(&'a str, u64, u32)>,
+    files: Vec<Noted<'a>>,
     saving_since_s: Option<u64>,
 }
 
 impl Note<'_> {
+    fn text(&self) -> String {
+        let mut words: Vec<String> =
+            self.files.iter().map(|file| format!("{}:{}:{:08x}", file.kind, file.bytes, file.crc32c)).collect();
+        if words.is_empty() {
+            words.push("none".into());
+        }
+        words.extend(self.saving_since_s.map(|since_s| format!("saving:{since_s}")));
+        words.join(":")
+    }
+
     fn parse(text: &str) -> Note<'_> {
         let words: Vec<&str> = text.split(':').collect();
-        let file = match words[..] {
-            [kind, bytes, crc32c, ..] => {
-                bytes.parse().ok().zip(u32::from_str_radix(crc32c, 16).ok()).map(|(bytes, crc)| (kind, bytes, crc))
+        let (mut files, mut rest) = (Vec::new(), &words[..]);
+        while let [kind @ (RDB | AOF), bytes, crc32c, behind @ ..] = rest {
+            if let (Ok(bytes), Ok(crc32c)) = (bytes.parse(), u32::from_str_radix(crc32c, 16)) {
+                files.push(Noted { kind, bytes, crc32c });
             }
-            _ => None,
-        };
+            rest = behind;
+        }
         let saving_since_s = match words[..] {
             [.., "saving", since_s] => since_s.parse().ok(),
             _ => None,
         };
-        Note { file, saving_since_s }
+        Note { files, saving_since_s }
     }
 
     /// Whether a file of this time is the one that a child was saving when the log was left. Server and child look at
@@ -195,6 +223,10 @@ mod tests {
         Left::new(LEFT_S * 1000 + 500, note).unwrap()
     }
 
+    fn noted(file: OwnFile) -> String {
+        Note { files: file.noted().into_iter().collect(), saving_since_s: None }.text()
+    }
+
     fn rdb(crc32c: u32, begun_s: u64) -> OwnFile {
         OwnFile::Rdb { bytes: 90, crc32c, begun_s: Some(begun_s) }
     }
@@ -206,16 +238,16 @@ mod tests {
     #[test]
     fn the_file_that_was_there_is_not_newer_whatever_its_times() {
         for begun_s in [0, LEFT_S, LEFT_S + 100] {
-            assert_eq!(rdb(7, begun_s).or_log(&left(&rdb(7, 1).note())), Newer::Log);
-            assert_eq!(aof(7, 90, begun_s).or_log(&left(&aof(7, 90, 1).note())), Newer::Log);
-            assert_eq!(aof(7, 89, begun_s).or_log(&left(&aof(7, 90, 1).note())), Newer::Log, "its end was lost");
+            assert_eq!(rdb(7, begun_s).or_log(&left(&noted(rdb(7, 1)))), Newer::Log);
+            assert_eq!(aof(7, 90, begun_s).or_log(&left(&noted(aof(7, 90, 1)))), Newer::Log);
+            assert_eq!(aof(7, 89, begun_s).or_log(&left(&noted(aof(7, 90, 1)))), Newer::Log, "its end was lost");
         }
-        assert_eq!(OwnFile::None.or_log(&left(&rdb(7, 1).note())), Newer::Log);
+        assert_eq!(OwnFile::None.or_log(&left(&noted(rdb(7, 1)))), Newer::Log);
     }
 
     #[test]
     fn a_file_that_was_saved_since_is_newer() {
-        for note in [OwnFile::None.note(), rdb(7, 1).note(), aof(8, 90, 1).note(), "what: is this".replace(' ', "")] {
+        for note in [noted(OwnFile::None), noted(rdb(7, 1)), noted(aof(8, 90, 1)), "what: is this".replace(' ', "")] {
             for time_s in [LEFT_S - 1, LEFT_S, LEFT_S + 1, u64::MAX] {
                 assert_eq!(rdb(8, time_s).or_log(&left(&note)), Newer::OwnFile, "{note}");
                 assert_eq!(aof(8, 91, time_s).or_log(&left(&note)), Newer::OwnFile, "{note}");
@@ -229,11 +261,11 @@ mod tests {
 
     #[test]
     fn a_file_that_a_child_was_saving_is_not_newer() {
-        let note = format!("{}:saving:{}", rdb(7, 1).note(), LEFT_S - 5);
+        let note = format!("{}:saving:{}", noted(rdb(7, 1)), LEFT_S - 5);
         for begun_s in LEFT_S - 6..=LEFT_S - 4 {
             assert_eq!(rdb(8, begun_s).or_log(&left(&note)), Newer::Log);
             let marked = without_child(&left(&note), rdb(8, begun_s));
-            assert_eq!(marked, Some(Standing::Left(left(&rdb(8, begun_s).note()))));
+            assert_eq!(marked, Some(Standing::Left(left(&noted(rdb(8, begun_s))))));
         }
         assert_eq!(rdb(8, LEFT_S - 7).or_log(&left(&note)), Newer::Unknown);
         assert_eq!(rdb(8, LEFT_S).or_log(&left(&note)), Newer::OwnFile);
@@ -242,5 +274,16 @@ mod tests {
         assert_eq!(rdb(8, LEFT_S).or_log(&left(&began_just_now)), Newer::Log);
         assert_eq!(rdb(8, LEFT_S + 1).or_log(&left(&began_just_now)), Newer::OwnFile);
         assert!(was_saving(&left(&note)) && !was_saving(&left("none")));
+    }
+    #[test]
+    fn both_kinds_of_files_are_known() {
+        let files = [rdb(7, 1), aof(8, 90, 1)].into_iter().filter_map(OwnFile::noted).collect();
+        let both = left(&Note { files, saving_since_s: Some(LEFT_S) }.text());
+        let Some(Standing::Left(without)) = without_child(&both, rdb(9, LEFT_S)) else { panic!("the child's file") };
+        for (left, rdb) in [(&both, rdb(7, LEFT_S + 9)), (&without, rdb(9, LEFT_S))] {
+            assert_eq!(rdb.or_log(left), Newer::Log);
+            assert_eq!(aof(8, 90, LEFT_S + 9).or_log(left), Newer::Log);
+            assert_eq!(aof(8, 91, LEFT_S + 9).or_log(left), Newer::OwnFile);
+        }
     }
 }
