@@ -24,7 +24,7 @@ impl Drop for Case {
 }
 
 fn options(seed: u64) -> Options {
-    Options { segment_bytes: [1, 700, 4000, 1 << 20][seed as usize % 4], ..Options::default() }
+    Options { segment_bytes: [1, 700, 4000, 1 << 16][seed as usize % 4], ..Options::default() }
 }
 
 /// What was handed to the log, and what of it must survive.
@@ -114,7 +114,7 @@ fn write_on(writer: &mut LogWriter<SimDisk>, model: &mut Model, random: &mut Ran
     let mut checkpoint = None;
     let mut flushes = Vec::new();
     for _ in 0..random.below(16) {
-        let choice = random.below(130);
+        let choice = random.below(140);
         // Boundaries are exact.
         let ends_all = writer.is_full() || (70..100).contains(&choice);
         while ends_all && !flushes.is_empty() {
@@ -128,6 +128,8 @@ fn write_on(writer: &mut LogWriter<SimDisk>, model: &mut Model, random: &mut Ran
                 let durable = writer.sync()?;
                 model.durable = model.units_before(durable);
             }
+            // The log goes on without.
+            130.. => drop(writer.write_ahead()),
             100.. => flushes.extend(writer.begin_flush()?),
             80..86 => {
                 writer.cut()?;

@@ -1,6 +1,7 @@
 //! The log engine on a simulated disk, and on real files.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod ahead;
 mod crash;
 mod flusher;
 mod folder;

@@ -198,6 +198,23 @@ fn rotations(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
     Ok(())
 }
 
+/// The same with each segment written ahead; the last one is cut before it is full.
+fn rotations_ahead(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
+    let mut writer = go_on(open(disk.clone(), &options())?, UNIX_MS)?;
+    for number in 6..12 {
+        // A log that cannot have one goes on without.
+        let _ = writer.write_ahead();
+        write_unit(&mut writer, number)?;
+        *first = number - 5;
+    }
+    writer.cut()?;
+    writer.write_ahead()?;
+    write_unit(&mut writer, 12)?;
+    *first = 7;
+    writer.write_ahead()?;
+    writer.close().map(drop)
+}
+
 fn checkpoint(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
     let mut writer = go_on(open(disk.clone(), &options())?, UNIX_MS)?;
     for round in 0..2 {
@@ -331,6 +348,7 @@ fn scenes() -> Vec<Scene> {
         scene("first start, on data", SimDisk::new(), begin_on_data_states(None), begin_on_data),
         scene("first start, on data, ended", SimDisk::new(), vec![None], pending_then_closed),
         scene("rotations", crashed(), growing(6, 12), rotations),
+        scene("rotations into segments written ahead", crashed(), growing(6, 13), rotations_ahead),
         scene("checkpoints", crashed(), growing(6, 8), checkpoint),
         scene("close", crashed(), growing(6, 7), close),
         scene("restart after a close", two_segments().crash_image(1), vec![old()], restart),

@@ -160,6 +160,12 @@ fn digit(byte: u8) -> Option<usize> {
     DIGITS.iter().position(|digit| *digit == byte)
 }
 
+/// The salt of a segment, where its header is there.
+fn salt_of(segment: &[u8]) -> Option<u64> {
+    let header = segment.split(|byte| *byte == b'\n').next()?;
+    u64::from_str_radix(std::str::from_utf8(header).ok()?.split(' ').nth(4)?, 16).ok()
+}
+
 impl Follower {
     /// The digests after the units that have become durable.
     fn follow(&mut self, disk: &SimDisk) -> Result<Vec<u64>, String> {
@@ -179,15 +185,17 @@ impl Follower {
             if new.is_empty() {
                 continue;
             }
-            let used = self.read_bytes(&new, read == 0, &mut digests)?;
+            let Some(salt) = salt_of(&disk.durable_from(&name, 0).unwrap_or_default()) else { continue };
+            let used = self.read_bytes(&new, read, salt, &mut digests)?;
             self.read.insert(name, read + used);
         }
         Ok(digests)
     }
 
-    fn read_bytes(&mut self, bytes: &[u8], is_start: bool, digests: &mut Vec<u64>) -> Result<usize, String> {
+    /// Does what the frames say that are whole; `offset` is where the bytes begin in their segment.
+    fn read_bytes(&mut self, bytes: &[u8], offset: usize, salt: u64, digests: &mut Vec<u64>) -> Result<usize, String> {
         let mut at = 0;
-        if is_start {
+        if offset == 0 {
             let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return Ok(0) };
             at = end + 1;
             self.db = 0;
@@ -203,8 +211,17 @@ impl Follower {
                 // Unused space.
                 return Ok(at);
             }
-            let length = rest[11..end].iter().map_while(|byte| digit(*byte)).fold(0, |sum, digit| sum * 64 + digit);
+            let number =
+                |digits: &[u8]| digits.iter().map_while(|byte| digit(*byte)).fold(0, |sum, digit| sum * 64 + digit);
+            let (Some(crc), Some(length)) = (rest.get(5..11).map(number), rest.get(11..end).map(number)) else {
+                return Ok(at);
+            };
             let Some(payload) = rest.get(end + 1..end + 1 + length) else { return Ok(at) };
+            let place = [salt.to_le_bytes(), ((offset + at) as u64).to_le_bytes()].concat();
+            if crc32c::crc32c_append(crc32c::crc32c(&place), payload) as usize != crc {
+                // A part of it is durable; the rest is what was there before.
+                return Ok(at);
+            }
             self.apply(payload, digests)?;
             at += end + 1 + length;
         }

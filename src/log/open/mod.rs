@@ -311,7 +311,7 @@ impl<S: Storage> Opened<S> {
         if scan.is_torn {
             let (file, offset) = (window.shown().to_string(), scan.bytes);
             let kept_as = self.storage().locate(&cut_name(seq, offset));
-            self.verdict = Verdict::TornTail { file, offset, bytes: scan.file_bytes - offset, kept_as };
+            self.verdict = Verdict::TornTail { file, offset, bytes: scan.used_bytes - offset, kept_as };
         }
         self.examined_bytes += window.examined_bytes();
         self.folder.end = scan.end;

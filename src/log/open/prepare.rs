@@ -148,8 +148,9 @@ impl<S: Storage> Opened<S> {
         let mut copy = || {
             let mut buffer = vec![0; COPY_BYTES];
             let mut at = scan.bytes;
-            while at < scan.file_bytes {
+            while at < scan.used_bytes {
                 let count = from.read_at(at, &mut buffer).map_err(failed(storage, "read", &last.name))?;
+                let count = count.min((scan.used_bytes - at) as usize);
                 let bytes = buffer.get(..count).filter(|bytes| !bytes.is_empty());
                 let bytes = bytes.ok_or_else(|| shorter(storage, &last.name, at))?;
                 to.write_all_at(at - scan.bytes, bytes).map_err(failed(storage, "write", &name))?;

@@ -37,6 +37,8 @@ pub(crate) struct Scan {
     pub bytes: u64,
     /// Bytes of the file.
     pub file_bytes: u64,
+    /// Bytes of the file without the zeros at its end, which are unused space.
+    pub used_bytes: u64,
     /// Bytes of the file that are known to have been durable.
     pub durable_bytes: u64,
     /// Whether what is behind the last frame is more than unused space.
@@ -85,7 +87,8 @@ pub(crate) fn scan_segment<F: StorageFile>(
     if matches!(expected, Expected::Sealed(_)) {
         durable_bytes = offset;
     }
-    Ok(Scan { end, bytes: offset, file_bytes, durable_bytes, is_torn })
+    let used_bytes = if is_torn { window.used_end(offset)? } else { offset };
+    Ok(Scan { end, bytes: offset, file_bytes, used_bytes, durable_bytes, is_torn })
 }
 
 /// Judges bytes at which no good frame begins: `true` for a torn tail, `false` for unused space.

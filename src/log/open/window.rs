@@ -85,6 +85,18 @@ impl<F: StorageFile> Window<F> {
         Ok(true)
     }
 
+    /// The offset behind the last byte from `offset` on that is not zero; `offset` where all are.
+    pub fn used_end(&mut self, offset: u64) -> Result<u64, LogError> {
+        let (mut at, mut end) = (offset, offset);
+        self.each_piece(offset, self.file_bytes, |piece| {
+            if let Some(last) = piece.iter().rposition(|byte| *byte != 0) {
+                end = at + last as u64 + 1;
+            }
+            at += piece.len() as u64;
+        })?;
+        Ok(end)
+    }
+
     pub fn is_zero_from(&mut self, offset: u64) -> Result<bool, LogError> {
         let mut at = offset;
         while at < self.file_bytes {

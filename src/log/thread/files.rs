@@ -3,7 +3,7 @@
 use super::queue::{Message, Queue};
 use crate::log::error::LogError;
 use crate::log::storage::Storage;
-use crate::log::write::{BaseJob, Expendable, NewBase};
+use crate::log::write::{AheadJob, AheadSlot, BaseJob, Expendable, NewBase, WantedAhead};
 use crossbeam::channel::Receiver;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -39,13 +39,15 @@ impl Drop for Answer {
 
 pub(super) enum Task {
     PrepareBase(NewBase, Answer),
+    WriteAhead(WantedAhead),
     /// Removes files, and then tells what became of the base that took their place.
     Remove(Vec<String>, Option<(Answer, Result<(), LogError>)>),
 }
 
-pub(super) struct Files<S> {
+pub(super) struct Files<S: Storage> {
     pub storage: Arc<S>,
     pub expendable: Arc<Expendable<S>>,
+    pub ahead_slot: Arc<AheadSlot<S::File>>,
     pub tasks: Receiver<Task>,
     pub queue: Arc<Queue>,
     /// The log is being closed: nobody wants a base any more.
@@ -82,6 +84,11 @@ impl<S: Storage> Files<S> {
                 if let Some((answer, outcome)) = told {
                     answer.give(outcome);
                 }
+            }
+            Task::WriteAhead(wanted) => {
+                let is_cancelled = || self.is_closing.load(Ordering::Acquire);
+                // Without one the log creates its segments when it needs them.
+                self.ahead_slot.give((AheadJob { storage, expendable, is_cancelled: &is_cancelled }).run(wanted).ok());
             }
             Task::PrepareBase(base, answer) => {
                 let is_cancelled = || self.is_closing.load(Ordering::Acquire);

@@ -8,11 +8,11 @@ use super::steps::{Stepped, Steps};
 use super::worker::{OnDurable, OnError, Worker};
 use crate::log::error::LogError;
 use crate::log::format::Generation;
-use crate::log::format::names::{base_name, new_number, temporary_base_name};
+use crate::log::format::names::{base_name, new_number, segment_name, temporary_base_name};
 use crate::log::format::standing::Standing;
 use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, failed};
-use crate::log::write::{Expendable, Folder, LogWriter, NewBase};
+use crate::log::write::{AheadSlot, Expendable, Folder, LogWriter, NewBase};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +26,7 @@ const SPARE_BUFFERS_MAX: usize = 64;
 pub struct Flusher<S: Storage> {
     storage: Arc<S>,
     expendable: Arc<Expendable<S>>,
+    ahead_slot: Arc<AheadSlot<S::File>>,
     generation: Generation,
     published: Arc<Published>,
     statistics: Arc<Statistics>,
@@ -91,7 +92,7 @@ impl<S: Storage> Flusher<S> {
         start_work: impl FnOnce(Arc<Worker<S>>, Files<S>) -> Result<Work<S>, LogError>,
     ) -> Result<Flusher<S>, LogError> {
         let (storage, statistics, generation) = (writer.storage(), writer.statistics(), writer.generation());
-        let (first_base, expendable) = (writer.next_base(), writer.expendable());
+        let (first_base, expendable, ahead_slot) = (writer.next_base(), writer.expendable(), writer.ahead_slot());
         let is_closing = Arc::new(AtomicBool::new(false));
         let queue = Arc::new(Queue::new(writer.appended(), writer.in_flight_max().unwrap_or(1)));
         let (spares, spare_buffers) = bounded(SPARE_BUFFERS_MAX);
@@ -101,6 +102,7 @@ impl<S: Storage> Flusher<S> {
         let files = Files {
             storage: Arc::clone(&storage),
             expendable: Arc::clone(&expendable),
+            ahead_slot: Arc::clone(&ahead_slot),
             tasks: task_receiver,
             queue: Arc::clone(&queue),
             is_closing: Arc::clone(&is_closing),
@@ -111,6 +113,7 @@ impl<S: Storage> Flusher<S> {
         Ok(Flusher {
             storage,
             expendable,
+            ahead_slot,
             generation,
             published,
             statistics,
@@ -271,6 +274,10 @@ impl<S: Storage> Flusher<S> {
             }
             Work::Stepped(stepped) => stepped.close(),
         };
+        if let Some(ahead) = self.ahead_slot.take() {
+            // It was written when the log was closed already.
+            self.expendable.remove(&[segment_name(ahead.seq)]);
+        }
         let mut folder = outcome?;
         let next_base = self.next_base.load(Ordering::Relaxed);
         if folder.generation() != Some(self.generation) {

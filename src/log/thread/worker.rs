@@ -292,6 +292,10 @@ impl<S: Storage> Worker<S> {
 
 impl<S: Storage> Log<S> {
     fn room(&mut self, is_more_wanted: bool) -> Room {
+        if let Some(wanted) = self.writer.want_ahead() {
+            // The thread is there as long as these.
+            let _ = self.files.send(Task::WriteAhead(wanted));
+        }
         Room { flushes: self.writer.openings(is_more_wanted), is_full: self.writer.is_full() }
     }
 

@@ -143,14 +143,14 @@ impl<S: Storage> LogWriter<S> {
             let next = self.create_next(false)?;
             log.segments.retain(|segment| segment.seq != self.current.seq);
             if !self.current.is_blank() {
-                log.segments.push(self.current.named(true));
+                log.segments.push(self.leave_current()?);
             }
             log.segments.push(next.named(false));
             let stored = self.store(&log, Some(&next.name));
             // Where the last step failed a start may find the log.
             self.waits_for_base = matches!(stored, Err(StepError::Untouched(_)));
             stored?;
-            self.current = next;
+            self.set_current(next);
         } else {
             self.store(&log, None)?;
         }

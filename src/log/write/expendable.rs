@@ -1,5 +1,5 @@
-//! Files that hold room which the log may need more than they do: bases that are being written, and files that wait to
-//! be removed.
+//! Files that hold room which the log may need more than they do: bases that are being written, segments written ahead
+//! that are not used yet, and files that wait to be removed.
 //!
 //! Where the disk is full the log takes their room by cutting them to nothing, which works also while a child still
 //! writes one: what it writes later is cut the next time. A base is looked at once more before it gets its name, so
@@ -18,7 +18,7 @@ pub(crate) struct Expendable<S> {
 
 #[derive(Debug, Default)]
 struct Files {
-    /// Bases that are being written.
+    /// Bases that are being written, and segments written ahead.
     bases: BTreeSet<String>,
     /// Of no use any more, though somebody may still write to them.
     void: BTreeSet<String>,

@@ -1,5 +1,6 @@
 //! Writing a log: segments, the manifest, bases.
 
+mod ahead;
 mod checkpoint;
 mod expendable;
 mod flush;
@@ -7,6 +8,7 @@ pub(super) mod folder;
 pub(super) mod segment;
 mod writer;
 
+pub(super) use ahead::{AheadJob, AheadSlot, WantedAhead};
 pub use checkpoint::NewBase;
 pub(super) use checkpoint::{BaseJob, PreparedBase};
 pub(super) use expendable::Expendable;

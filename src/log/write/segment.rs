@@ -1,5 +1,6 @@
 //! The segment that is written.
 
+use super::ahead::Ahead;
 use super::flush::Flush;
 use crate::log::error::LogError;
 use crate::log::format::Generation;
@@ -36,6 +37,8 @@ pub(crate) struct Segment<F> {
     pub end: Lsn,
     /// Bytes of the file up to there.
     pub bytes: u64,
+    /// Bytes of the file: more where it was written ahead.
+    file_bytes: u64,
     /// Bytes of the file that are durable.
     durable_bytes: u64,
     /// The time that was stated last.
@@ -53,47 +56,89 @@ pub(crate) struct NewSegment {
     pub is_pending: bool,
 }
 
+/// What a segment's header has brought about.
+struct Header {
+    salt: u64,
+    bytes: u64,
+    unix_ms: u64,
+}
+
+impl Header {
+    /// Writes the header of a new segment, durably.
+    fn write<S: Storage>(storage: &S, file: &mut S::File, name: &str, new: NewSegment) -> Result<Header, LogError> {
+        let NewSegment { generation, first, is_pending, .. } = new;
+        let unix_ms = new.unix_ms.min(UNIX_MS_MAX);
+        let salt = storage.random().map_err(failed(storage, "make a salt for", name))?;
+        let line = SegmentHeader { generation, first, salt, unix_ms, is_pending }.to_line();
+        file.write_all_at(0, &line).map_err(failed(storage, "write", name))?;
+        file.sync_data().map_err(failed(storage, "sync", name))?;
+        Ok(Header { salt, bytes: line.len() as u64, unix_ms })
+    }
+}
+
 impl<F: StorageFile> Segment<F> {
     /// Creates a segment without frames, durably. Where this fails it leaves nothing that anybody would take for a part
     /// of the log.
     pub fn create<S: Storage<File = F>>(storage: &S, new: NewSegment) -> Result<Segment<F>, LogError> {
-        let NewSegment { seq, generation, first, unix_ms, is_pending } = new;
-        let (name, unix_ms) = (segment_name(seq), unix_ms.min(UNIX_MS_MAX));
-        let salt = storage.random().map_err(failed(storage, "make a salt for", &name))?;
-        let header = SegmentHeader { generation, first, salt, unix_ms, is_pending }.to_line();
+        let name = segment_name(new.seq);
         let mut file = storage.create(&name).map_err(failed(storage, "create", &name))?;
-        let mut steps = || {
-            file.write_all_at(0, &header).map_err(failed(storage, "write", &name))?;
-            file.sync_data().map_err(failed(storage, "sync", &name))?;
+        let mut steps = || -> Result<(Header, F), LogError> {
+            let header = Header::write(storage, &mut file, &name, new)?;
             storage.sync_dir().map_err(failed(storage, "sync the folder of", &name))?;
-            storage.reopen(&name, &file).map_err(failed(storage, "open", &name))
+            Ok((header, storage.reopen(&name, &file).map_err(failed(storage, "open", &name))?))
         };
-        let idle = match steps() {
-            Ok(again) => vec![again],
+        match steps() {
+            Ok((header, again)) => Ok(Segment::begun(storage, new, header, (file, again))),
             Err(error) => {
                 // A leftover, which the next start removes if it cannot be removed now.
                 let _ = storage.remove(&name);
-                return Err(error);
+                Err(error)
             }
-        };
-        let (shown, bytes) = (storage.locate(&name).into(), header.len() as u64);
-        let scratch = Vec::new();
-        let (durable_bytes, stated_unix_ms, end, openings) = (bytes, unix_ms, first, idle.len());
-        Ok(Segment {
-            seq,
+        }
+    }
+
+    /// The same, of a file that was written ahead. `new` has its number.
+    pub fn begin_ahead<S: Storage<File = F>>(
+        storage: &S,
+        ahead: Ahead<F>,
+        new: NewSegment,
+    ) -> Result<Segment<F>, LogError> {
+        let (name, Ahead { mut file, again, bytes, .. }) = (segment_name(new.seq), ahead);
+        match Header::write(storage, &mut file, &name, new) {
+            Ok(header) => {
+                let segment = Segment::begun(storage, new, header, (file, again));
+                Ok(Segment { file_bytes: bytes.max(segment.bytes), ..segment })
+            }
+            Err(error) => {
+                let _ = storage.remove(&name);
+                Err(error)
+            }
+        }
+    }
+
+    fn begun<S: Storage<File = F>>(storage: &S, new: NewSegment, header: Header, files: (F, F)) -> Segment<F> {
+        let (name, Header { salt, bytes, unix_ms }, (file, again)) = (segment_name(new.seq), header, files);
+        Segment {
+            seq: new.seq,
+            shown: storage.locate(&name).into(),
             name,
-            shown,
             file,
-            idle,
-            openings,
+            idle: vec![again],
+            openings: 1,
             salt,
-            first,
-            end,
+            first: new.first,
+            end: new.first,
             bytes,
-            durable_bytes,
-            stated_unix_ms,
-            scratch,
-        })
+            file_bytes: bytes,
+            durable_bytes: bytes,
+            stated_unix_ms: unix_ms,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Whether frames overwrite zeros that were written ahead.
+    pub fn has_unused(&self) -> bool {
+        self.bytes < self.file_bytes
     }
 
     pub fn is_blank(&self) -> bool {
@@ -139,6 +184,7 @@ impl<F: StorageFile> Segment<F> {
         };
         written.map_err(|source| LogError::io("write", &*self.shown, source))?;
         self.bytes += frame_bytes;
+        self.file_bytes = self.file_bytes.max(self.bytes);
         self.end = end;
         self.stated_unix_ms = unix_ms.unwrap_or(self.stated_unix_ms);
         Ok(frame_bytes)
@@ -178,6 +224,7 @@ impl<F: StorageFile> Segment<F> {
             let cut = self.file.set_len(self.bytes).and_then(|()| self.file.sync_data());
             cut.map_err(|source| LogError::io("cut", &*self.shown, source))?;
         }
+        self.file_bytes = self.bytes;
         Ok(())
     }
 }

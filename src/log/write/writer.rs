@@ -8,6 +8,7 @@
 //!   segment, base or manifest that cannot be written is no such failure while the manifest is untouched: the log goes
 //!   on as it was.
 
+use super::ahead::{self, Ahead, AheadSlot};
 use super::expendable::Expendable;
 use super::flush::Flights;
 use super::folder::Folder;
@@ -45,13 +46,18 @@ pub struct LogWriter<S: Storage> {
     /// Behind all that is durable.
     pub(super) durable: Lsn,
     /// The current segment is followed by a new one when it has reached this many bytes.
-    rotate_at_bytes: u64,
+    pub(super) rotate_at_bytes: u64,
     pub(super) last_unix_ms: u64,
     failure: Option<Arc<LogError>>,
     /// The last boundary that was asked for and could not be made.
     pub(super) missing_boundary: Option<(Lsn, LogError)>,
     pub(super) statistics: Arc<Statistics>,
     pub(super) expendable: Arc<Expendable<S>>,
+    pub(super) ahead_slot: Arc<AheadSlot<S::File>>,
+    /// The next segment, written ahead.
+    pub(super) ahead: Option<Ahead<S::File>>,
+    /// When the current segment has reached this many bytes the next one is to be written ahead.
+    pub(super) ahead_at_bytes: u64,
 }
 
 /// What became of a step that must leave the manifest alone or replace it.
@@ -79,6 +85,9 @@ impl<S: Storage> LogWriter<S> {
             durable: current.end,
             flights: Flights::default(),
             rotate_at_bytes: folder.options.segment_bytes,
+            ahead_slot: Arc::new(AheadSlot::new()),
+            ahead: None,
+            ahead_at_bytes: folder.options.segment_bytes / ahead::AFTER,
             expendable: Arc::new(Expendable::new(Arc::clone(&folder.storage))),
             folder,
             log,
@@ -136,9 +145,15 @@ impl<S: Storage> LogWriter<S> {
         Arc::clone(&self.folder.storage)
     }
 
+    /// Where segments come from that were written ahead.
+    pub(crate) fn ahead_slot(&self) -> Arc<AheadSlot<S::File>> {
+        Arc::clone(&self.ahead_slot)
+    }
+
     /// Whether the next batch goes into a new segment, which begins when no flush is under way.
     pub fn is_full(&self) -> bool {
-        self.current.bytes >= self.rotate_at_bytes && !self.current.is_blank()
+        let has_better = self.ahead.is_some() && !self.current.has_unused();
+        (self.current.bytes >= self.rotate_at_bytes || has_better) && !self.current.is_blank()
     }
 
     /// How many flushes can be under way at a time, at least one; tries to make it more if more are wanted.
@@ -243,6 +258,7 @@ impl<S: Storage> LogWriter<S> {
     }
 
     pub(crate) fn finish(&mut self, standing: Standing) -> Result<(), LogError> {
+        self.drop_ahead();
         if self.waits_for_base {
             return Ok(());
         }
@@ -319,24 +335,33 @@ impl<S: Storage> LogWriter<S> {
     /// manifest names, which the next start removes. The other order could name a segment that does not exist.
     fn begin_segment(&mut self) -> Result<(), StepError> {
         let next = self.create_next(self.waits_for_base)?;
+        let left = self.leave_current()?;
         let mut log = self.log.clone();
-        if let Some(last) = log.segments.last_mut() {
-            *last = self.current.named(true);
-        }
+        log.segments.pop();
+        log.segments.push(left);
         log.segments.push(next.named(false));
         self.go_on_in(next, log)
     }
 
     pub(super) fn create_next(&mut self, is_pending: bool) -> Result<Segment<S::File>, StepError> {
         assert!(self.current.is_synced(), "a segment is left when it is durable");
+        let ahead = self.take_ahead();
         let new = NewSegment {
-            seq: self.folder.take_segment_number().map_err(StepError::Untouched)?,
+            seq: match &ahead {
+                Some(ahead) => ahead.seq,
+                None => self.folder.take_segment_number().map_err(StepError::Untouched)?,
+            },
             generation: self.log.generation,
             first: self.appended(),
             unix_ms: self.last_unix_ms,
             is_pending,
         };
-        Segment::create(&*self.folder.storage, new).map_err(StepError::Untouched)
+        let storage = &*self.folder.storage;
+        let created = match ahead {
+            Some(ahead) => Segment::begin_ahead(storage, ahead, new),
+            None => Segment::create(storage, new),
+        };
+        created.map_err(StepError::Untouched)
     }
 
     /// Replaces the manifest, unless the log waits for its base, and writes to the next segment from now on.
@@ -345,8 +370,7 @@ impl<S: Storage> LogWriter<S> {
             self.store(&log, Some(&next.name))?;
         }
         self.log = log;
-        self.current = next;
-        self.rotate_at_bytes = self.folder.options.segment_bytes;
+        self.set_current(next);
         Ok(())
     }
 

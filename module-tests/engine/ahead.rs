@@ -1,0 +1,130 @@
+//! Segments that are filled with zeros before they are needed.
+
+use crate::support::*;
+use std::time::{Duration, Instant};
+use valkey_wbl::log::sim::{Effect, SimDisk};
+use valkey_wbl::log::{Flusher, LogWriter, MANIFEST_NAME, Options, Verdict, base_name, open, segment_name};
+
+const LONG: Option<Duration> = Some(Duration::from_secs(20));
+
+fn options() -> Options {
+    Options { segment_bytes: 4000, ..Options::default() }
+}
+
+fn writer(disk: &SimDisk) -> LogWriter<SimDisk> {
+    go_on(open(disk.clone(), &options()).unwrap(), UNIX_MS).unwrap()
+}
+
+/// A log with two units in a segment that was written ahead.
+fn ahead() -> SimDisk {
+    let disk = SimDisk::new();
+    let mut writer = writer(&disk);
+    write(&mut writer, 0..1);
+    writer.write_ahead().unwrap();
+    assert_eq!(disk.contents(&segment_name(2)).unwrap(), vec![0; 4000]);
+    write(&mut writer, 1..3);
+    drop(writer);
+    disk
+}
+
+#[test]
+fn frames_overwrite_the_zeros_of_a_segment_written_ahead() {
+    let disk = ahead();
+    let bytes = disk.contents(&segment_name(2)).unwrap();
+    assert!(bytes.len() == 4000 && bytes.starts_with(b"#WBL2 ") && bytes.ends_with(&[0; 3000]));
+    let opened = reopen(&disk.crash_image(1)).unwrap();
+    assert_eq!((opened.verdict(), recovered(&opened)), (&Verdict::Clean, units(0..3)));
+}
+
+#[test]
+fn a_close_leaves_frames_and_nothing_more() {
+    let disk = SimDisk::new();
+    let mut writer = writer(&disk);
+    write(&mut writer, 0..1);
+    writer.write_ahead().unwrap();
+    write(&mut writer, 1..3);
+    writer.write_ahead().unwrap();
+    assert_eq!(disk.names().len(), 4);
+    writer.close().unwrap();
+    assert_eq!(disk.names(), [segment_name(1), segment_name(2), MANIFEST_NAME.to_string()]);
+    assert!(!disk.contents(&segment_name(2)).unwrap().ends_with(&[0]));
+    let opened = reopen(&disk).unwrap();
+    assert_eq!((opened.verdict(), recovered(&opened)), (&Verdict::Clean, units(0..3)));
+}
+
+#[test]
+fn a_torn_tail_is_kept_aside_without_the_unused_space() {
+    let disk = ahead();
+    let end = 4000 - disk.contents(&segment_name(2)).unwrap().iter().rev().take_while(|byte| **byte == 0).count();
+    edit(&disk, &segment_name(2), |bytes| bytes[end + 100..end + 110].copy_from_slice(b"# a hole, "));
+    let opened = reopen(&disk).unwrap();
+    assert!(matches!(opened.verdict(), Verdict::TornTail { bytes: 110, .. }), "{:?}", opened.verdict());
+    drop(go_on(opened, UNIX_MS).unwrap());
+    assert_eq!(disk.contents(&format!("cut-2-{end}.bin")).unwrap(), [&[0; 100][..], b"# a hole, "].concat());
+    assert_eq!(disk.contents(&segment_name(2)).unwrap().len(), end);
+    assert_eq!(recovered(&reopen(&disk).unwrap()), units(0..3));
+}
+
+#[test]
+fn a_segment_written_ahead_and_never_used_is_a_leftover() {
+    let disk = SimDisk::new();
+    let mut writer = writer(&disk);
+    write(&mut writer, 0..1);
+    writer.write_ahead().unwrap();
+    drop(writer);
+    let opened = reopen(&disk).unwrap();
+    assert_eq!((opened.leftovers(), recovered(&opened)), (&[segment_name(2)][..], units(0..1)));
+    drop(go_on(opened, UNIX_MS).unwrap());
+    assert!(disk.contents(&segment_name(2)).is_none());
+}
+
+/// What holds up the thread that writes it holds up no frame, and neither does its failure.
+#[test]
+fn the_log_goes_on_without_a_segment_that_cannot_be_written_ahead() {
+    let disk = SimDisk::new();
+    let mut writer = writer(&disk);
+    write(&mut writer, 0..1);
+    for operation in 0..4 {
+        disk.fail_at(disk.operations() + operation, libc::ENOSPC, Effect::Part);
+        assert!(writer.write_ahead().is_err(), "operation {operation}");
+        assert_eq!(disk.names().len(), 2, "operation {operation}");
+    }
+    write(&mut writer, 1..3);
+    writer.write_ahead().unwrap();
+    write(&mut writer, 3..100);
+    writer.close().unwrap();
+    assert_eq!(recovered(&reopen(&disk).unwrap()), units(0..100));
+}
+
+/// With the log's own threads: segments come from the other one, and every crash finds what was published.
+#[test]
+fn segments_are_written_ahead_while_frames_are_written() {
+    let disk = SimDisk::new();
+    let flusher = Flusher::start(writer(&disk), Box::new(|_| {}), Box::new(|_| {})).unwrap();
+    let is_used = |bytes: &[u8]| bytes.starts_with(b"#WBL2") && bytes.ends_with(&[0]);
+    let (mut number, mut were_used, deadline) = (0, false, Instant::now() + LONG.unwrap());
+    while number < 600 || !were_used {
+        assert!(Instant::now() < deadline, "no segment was written ahead");
+        let end = flusher.append(unit(number), UNIX_MS);
+        assert!(flusher.wait_durable(end, LONG).unwrap());
+        if number % 5 == 0 {
+            let image = disk.crash_image(number as u64);
+            let found = recovered(&open(image, &options()).unwrap());
+            assert!(found.len() >= end.get() as usize && units(0..number + 1).starts_with(&found), "unit {number}");
+        }
+        if number % 100 == 50 {
+            let (name, mut file) = flusher.new_base_file().unwrap();
+            valkey_wbl::log::StorageFile::write_all_at(&mut file, 0, b"base").unwrap();
+            flusher.remove_base_file(name);
+            flusher.cut();
+        }
+        were_used |= disk.names().iter().any(|name| is_used(&disk.contents(name).unwrap_or_default()));
+        number += 1;
+    }
+    drop(flusher.close().unwrap());
+    assert!(disk.names().iter().all(|name| !disk.contents(name).unwrap().ends_with(&[0])), "nothing unused is left");
+    assert!(disk.contents(&base_name(1)).is_none());
+    let opened = open(disk.clone(), &options()).unwrap();
+    assert_eq!((opened.verdict(), recovered(&opened)), (&Verdict::Clean, units(0..number)));
+    assert!(opened.leftovers().is_empty(), "{:?}", opened.leftovers());
+}

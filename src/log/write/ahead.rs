@@ -1,0 +1,186 @@
+//! Segments written ahead.
+//!
+//! A flush of bytes that overwrite others is quicker than one of bytes that make a file longer, as the file system has
+//! nothing to note. So the next segment is filled with zeros, off the way of the frames, before it is needed.
+//!
+//! What if it crashes here: a file of zeros that no manifest names is a segment without frames, which the next start
+//! removes. Once it has its header it is what any new segment is, and the zeros behind its frames are unused space.
+
+use super::expendable::Expendable;
+use super::segment::Segment;
+use super::writer::{LogWriter, StepError};
+use crate::log::error::LogError;
+use crate::log::format::manifest::NamedSegment;
+use crate::log::format::names::segment_name;
+use crate::log::storage::{Storage, StorageFile, failed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// So little that a flush of frames does not wait long for it.
+const PIECE_BYTES: u64 = 256 << 10;
+/// Larger segments are not written ahead.
+const BYTES_MAX: u64 = 1 << 30;
+
+/// The first segment is written ahead when this part of a segment has been written: not for a log that hardly grows.
+pub(super) const AFTER: u64 = 64;
+
+/// A file of zeros, durable, that becomes the next segment.
+#[derive(Debug)]
+pub(crate) struct Ahead<F> {
+    pub seq: u64,
+    pub file: F,
+    /// An opening for flushes.
+    pub again: F,
+    pub bytes: u64,
+}
+
+/// What is to be written ahead.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WantedAhead {
+    pub seq: u64,
+    pub bytes: u64,
+}
+
+/// The way of a segment from the thread that writes it ahead to the log.
+#[derive(Debug)]
+pub(crate) struct AheadSlot<F>(Mutex<Slot<F>>);
+
+#[derive(Debug)]
+enum Slot<F> {
+    Empty,
+    /// Somebody writes one.
+    Wanted,
+    Ready(Ahead<F>),
+}
+
+impl<F> AheadSlot<F> {
+    pub fn new() -> AheadSlot<F> {
+        AheadSlot(Mutex::new(Slot::Empty))
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Slot<F>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What became of the segment that was wanted.
+    pub fn give(&self, ahead: Option<Ahead<F>>) {
+        *self.slot() = ahead.map_or(Slot::Empty, Slot::Ready);
+    }
+
+    /// Takes the segment, if it is ready.
+    pub fn take(&self) -> Option<Ahead<F>> {
+        let mut slot = self.slot();
+        match std::mem::replace(&mut *slot, Slot::Empty) {
+            Slot::Ready(ahead) => Some(ahead),
+            other => {
+                *slot = other;
+                None
+            }
+        }
+    }
+
+    /// Notes that a segment is wanted; `false` when one is already.
+    fn want(&self) -> bool {
+        let mut slot = self.slot();
+        let is_empty = matches!(*slot, Slot::Empty);
+        if is_empty {
+            *slot = Slot::Wanted;
+        }
+        is_empty
+    }
+}
+
+/// Writing a segment ahead, by any thread.
+pub(crate) struct AheadJob<'a, S: Storage> {
+    pub storage: &'a S,
+    pub expendable: &'a Expendable<S>,
+    /// Asked between pieces: whether nobody wants it any more.
+    pub is_cancelled: &'a dyn Fn() -> bool,
+}
+
+impl<S: Storage> AheadJob<'_, S> {
+    /// Creates and fills the file. Where that fails it is removed. The log may take its room before it is used.
+    pub fn run(&self, wanted: WantedAhead) -> Result<Ahead<S::File>, LogError> {
+        let name = segment_name(wanted.seq);
+        let file = self.storage.create(&name).map_err(failed(self.storage, "create", &name))?;
+        self.expendable.add_base(&name);
+        self.fill(file, wanted, &name).inspect_err(|_| self.expendable.remove(std::slice::from_ref(&name)))
+    }
+
+    fn fill(&self, mut file: S::File, wanted: WantedAhead, name: &str) -> Result<Ahead<S::File>, LogError> {
+        let (storage, WantedAhead { seq, bytes }) = (self.storage, wanted);
+        let zeros = vec![0; PIECE_BYTES.min(bytes) as usize];
+        let mut at = 0;
+        while at < bytes {
+            if (self.is_cancelled)() || self.expendable.is_void(name) {
+                return Err(LogError::Closed);
+            }
+            let piece = zeros.get(..(bytes - at).min(PIECE_BYTES) as usize).unwrap_or(&zeros);
+            file.write_all_at(at, piece).map_err(failed(storage, "write", name))?;
+            file.sync_data().map_err(failed(storage, "sync", name))?;
+            at += piece.len() as u64;
+        }
+        storage.sync_dir().map_err(failed(storage, "sync the folder of", name))?;
+        let again = storage.reopen(name, &file).map_err(failed(storage, "open", name))?;
+        Ok(Ahead { seq, file, again, bytes })
+    }
+}
+
+impl<S: Storage> LogWriter<S> {
+    /// The segment to write ahead, if one is wanted now: not before something has been written, and for a segment that
+    /// was itself written ahead not before it is half full.
+    pub(crate) fn want_ahead(&mut self) -> Option<WantedAhead> {
+        self.ahead = self.ahead.take().or_else(|| self.ahead_slot.take());
+        let bytes = self.folder.options.segment_bytes;
+        let is_wanted = self.ahead.is_none() && self.current.bytes >= self.ahead_at_bytes && bytes <= BYTES_MAX;
+        if !is_wanted || self.failure().is_some() || !self.ahead_slot.want() {
+            return None;
+        }
+        self.ahead_at_bytes = self.current.bytes + bytes / 4 + 1;
+        let seq = self.folder.take_segment_number();
+        // Numbers are used up when the log itself finds none, and says so.
+        seq.inspect_err(|_| self.ahead_slot.give(None)).ok().map(|seq| WantedAhead { seq, bytes })
+    }
+
+    /// Writes the next segment ahead, in this thread. Where that fails the log goes on without.
+    pub fn write_ahead(&mut self) -> Result<(), LogError> {
+        self.ahead_at_bytes = 0;
+        let Some(wanted) = self.want_ahead() else { return Ok(()) };
+        let (storage, expendable) = (self.storage(), self.expendable());
+        let outcome = AheadJob { storage: &*storage, expendable: &expendable, is_cancelled: &|| false }.run(wanted);
+        self.ahead_slot.give(None);
+        self.ahead = Some(outcome?);
+        Ok(())
+    }
+
+    /// The segment that was written ahead, where there is one that can be used. Segments have rising numbers.
+    pub(super) fn take_ahead(&mut self) -> Option<Ahead<S::File>> {
+        let ahead = self.ahead.take().or_else(|| self.ahead_slot.take())?;
+        let name = segment_name(ahead.seq);
+        let is_whole = self.expendable.keep_base(&name);
+        if is_whole && ahead.seq > self.current.seq {
+            return Some(ahead);
+        }
+        self.expendable.remove(&[name]);
+        None
+    }
+
+    /// Removes the segment that was written ahead: nobody will use it.
+    pub(crate) fn drop_ahead(&mut self) {
+        if let Some(ahead) = self.ahead.take().or_else(|| self.ahead_slot.take()) {
+            self.expendable.remove(&[segment_name(ahead.seq)]);
+        }
+    }
+
+    /// Cuts what was written ahead and is not used: a segment that is left holds its frames and nothing more.
+    pub(super) fn leave_current(&mut self) -> Result<NamedSegment, StepError> {
+        self.current.cut_unused().map_err(StepError::Fatal)?;
+        Ok(self.current.named(true))
+    }
+
+    pub(super) fn set_current(&mut self, next: Segment<S::File>) {
+        let bytes = self.folder.options.segment_bytes;
+        self.ahead_at_bytes = if next.has_unused() { bytes / 2 } else { bytes / AFTER };
+        self.current = next;
+        self.rotate_at_bytes = bytes;
+    }
+}
