@@ -303,6 +303,33 @@ each_version! {
         scene.end();
     }
 
+    // Readers that the server itself makes wait: those that track, and those without the right to the module's command.
+    fn a_stream_reader_that_waits_in_vain_shows_nothing_early(version: Version) {
+        let mut scene = Scene::start(version);
+        scene.control.run("ACL SETUSER plain on nopass ~* +@all -wbl.read -wbl.call");
+        for (tracks, unblock) in [(true, false), (false, false), (true, true), (false, true)] {
+            scene.prepare(&["FLUSHALL", "XADD s 1-1 f v"]);
+            let mut reader = if tracks { tracker(&scene.server) } else { scene.server.raw() };
+            if !tracks {
+                reader.run("AUTH plain x");
+            }
+            let id = reader.run("CLIENT ID").integer();
+            scene.freeze_by(Lever::Sync);
+            let mut writer = scene.held("DEL s");
+            reader.send_text(&format!("XREAD BLOCK {} STREAMS s 0", if unblock { 0 } else { 50 }));
+            if unblock {
+                scene.wait_blocked(2);
+                scene.server.raw().send_text(&format!("CLIENT UNBLOCK {id}"));
+            }
+            reader.assert_nothing(4 * WHILE, &format!("tracks: {tracks}, unblock: {unblock}"));
+            scene.thaw();
+            let reply = format!("{:?}", reader.reply());
+            assert!(reply.contains("null") || reply.contains("invalidate"), "{reply}");
+            assert_eq!(writer.reply().integer(), 1);
+        }
+        scene.end();
+    }
+
     fn misses_do_not_fill_the_memory_while_the_disk_hangs(version: Version) {
         let mut scene = Scene::of(ServerBuilder::with_module(version).set("wbl.notify-keyspace-events", "KEm"));
         scene.freeze_by(Lever::Sync);

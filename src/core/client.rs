@@ -257,6 +257,25 @@ impl Clients {
         }
     }
 
+    /// The newest change of the streams that the client waits for, which its answer depends on if nothing comes.
+    pub fn awaited_change(&self, client: ClientId, dirty: &DirtyKeys) -> Option<Lsn> {
+        match &self.records.get(&client)?.awaits {
+            Awaits::Nothing => None,
+            Awaits::Streams(streams) => streams.iter().filter_map(|(db, key)| dirty.key(*db, key)).max(),
+            Awaits::Anything => dirty.any_change(),
+        }
+    }
+
+    /// Whether the client waits so.
+    pub fn awaits_streams(&self, client: ClientId) -> bool {
+        self.records.get(&client).is_some_and(|record| !matches!(record.awaits, Awaits::Nothing))
+    }
+
+    /// Whether anybody waits so.
+    pub fn has_readers(&self) -> bool {
+        !self.readers.is_empty() || !self.unknown_readers.is_empty()
+    }
+
     /// The clients that wait for streams that are not known.
     pub fn unknown_readers(&self) -> &HashSet<ClientId> {
         &self.unknown_readers
@@ -334,13 +353,17 @@ mod tests {
         clients.await_streams(2, vec![key(1, "s")]);
         assert_eq!(clients.readers_of(0, b"s"), [1]);
         assert_eq!(clients.readers_of(2, b"s"), [] as [u64; 0]);
+        let mut dirty = DirtyKeys::default();
+        dirty.mark(key(0, "t"), Lsn::new(3));
+        assert_eq!([1, 2, 3].map(|client| clients.awaited_change(client, &dirty)), [Some(Lsn::new(3)), None, None]);
+        assert!(clients.has_readers() && clients.awaits_streams(2) && !clients.awaits_streams(3));
         clients.await_anything(3);
         assert_eq!(clients.unknown_readers().len(), 1);
         assert_eq!(clients.readers_of(2, b"x"), [3]);
         clients.is_awake(3);
         clients.remove(1);
         assert_eq!(clients.readers(), [2]);
-        assert!(clients.unknown_readers().is_empty());
+        assert!(clients.unknown_readers().is_empty() && !clients.awaits_streams(1));
         assert_eq!(clients.readers_of(0, b"t"), [] as [u64; 0]);
     }
 

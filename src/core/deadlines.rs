@@ -1,5 +1,6 @@
 //! When blocked commands time out. The answer of such a command (nothing came) depends on its keys, as others do.
 
+use crate::core::stream_reads::StreamRead;
 use crate::core::table::Blocks;
 
 /// How long a blocking command waits, in milliseconds; `None` when it waits without a limit or its time-out is no
@@ -8,7 +9,11 @@ pub fn timeout_ms(blocks: Blocks, args: &[&[u8]]) -> Option<i64> {
     let place = match blocks {
         Blocks::TimeoutFirst => args.get(1),
         Blocks::TimeoutLast => args.last(),
-        Blocks::No | Blocks::WithOption => None,
+        Blocks::No => None,
+        Blocks::WithOption => {
+            let ms = args.get(StreamRead::parse(args.iter().copied())?.timeout?)?;
+            return std::str::from_utf8(ms).ok()?.parse().ok().filter(|ms| *ms > 0);
+        }
     };
     let seconds: f64 = std::str::from_utf8(place?).ok()?.parse().ok()?;
     let ms = (seconds * 1000.0).ceil();
@@ -32,5 +37,9 @@ mod tests {
         assert_eq!(timeout("BLPOP a 1e300"), None);
         assert_eq!(timeout("BLPOP a nan"), None);
         assert_eq!(timeout("BLPOP a -1"), None);
+        let of_reader = |text: &str| timeout_of(Blocks::WithOption, text);
+        assert_eq!(of_reader("XREAD BLOCK 25 STREAMS s $"), Some(25));
+        assert_eq!(of_reader("XREAD BLOCK 0 STREAMS s $"), None);
+        assert_eq!(of_reader("XREAD STREAMS s $"), None);
     }
 }

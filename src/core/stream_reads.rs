@@ -6,8 +6,8 @@ use std::ops::Range;
 /// What an XREAD or XREADGROUP asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamRead {
-    /// It waits when there is nothing to read.
-    pub blocks: bool,
+    /// It waits when there is nothing to read: the index of how many milliseconds at most, 0 for any number.
+    pub timeout: Option<usize>,
     /// The index of the group's name, which the consumer's follows.
     pub group: Option<usize>,
     /// The indices of the streams' names.
@@ -18,19 +18,19 @@ impl StreamRead {
     /// Reads the arguments, the command's name among them. `None` for what the servers that the module knows refuse.
     pub fn parse<'a>(args: impl ExactSizeIterator<Item = &'a [u8]>) -> Option<StreamRead> {
         let len = args.len();
-        let (mut blocks, mut group) = (false, None);
+        let (mut timeout, mut group) = (None, None);
         let mut args = args.enumerate().skip(1);
         while let Some((index, arg)) = args.next() {
             let is = |word: &str| arg.eq_ignore_ascii_case(word.as_bytes());
             if is("STREAMS") {
                 let names = len - index - 1;
                 let keys = index + 1..index + 1 + names / 2;
-                return (names > 0 && names.is_multiple_of(2)).then_some(StreamRead { blocks, group, keys });
+                return (names > 0 && names.is_multiple_of(2)).then_some(StreamRead { timeout, group, keys });
             }
             // How many arguments follow the word.
             let operands = match () {
                 () if is("BLOCK") => {
-                    blocks = true;
+                    timeout = Some(index + 1);
                     1
                 }
                 () if is("COUNT") => 1,
@@ -59,14 +59,14 @@ mod tests {
 
     #[test]
     fn words_are_known_by_their_place() {
-        let read = |blocks, group, keys| Some(StreamRead { blocks, group, keys });
+        let read = |timeout, group, keys| Some(StreamRead { timeout, group, keys });
         assert_eq!(
             parse("XREAD STREAMS a b 0 0"),
-            read(false, None, 3..4).map(|read| StreamRead { keys: 2..4, ..read })
+            read(None, None, 3..4).map(|read| StreamRead { keys: 2..4, ..read })
         );
-        assert_eq!(parse("XREAD block 0 streams block $"), read(true, None, 4..5));
-        assert_eq!(parse("XREADGROUP GROUP streams STREAMS STREAMS s >"), read(false, Some(2), 5..6));
-        assert_eq!(parse("XREADGROUP COUNT 1 GROUP g block NOACK STREAMS streams >"), read(false, Some(4), 8..9));
+        assert_eq!(parse("XREAD block 0 streams block $"), read(Some(2), None, 4..5));
+        assert_eq!(parse("XREADGROUP GROUP streams STREAMS STREAMS s >"), read(None, Some(2), 5..6));
+        assert_eq!(parse("XREADGROUP COUNT 1 GROUP g block NOACK STREAMS streams >"), read(None, Some(4), 8..9));
     }
 
     #[test]

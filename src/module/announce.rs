@@ -181,7 +181,7 @@ impl Module {
     /// A client whose wait the command ends gets an answer, as if its time were over.
     fn note_unblock(&mut self, ctx: Ctx<'_>, filter: &Filter, known: Known) {
         if let Some(client) = unblocked_client(filter, known)
-            && self.capture.waiting_command(client).is_some()
+            && (self.capture.waiting_command(client).is_some() || self.clients.awaits_streams(client))
         {
             self.clients.set_deadline(client, ctx.unit_time_us() / 1000);
         }

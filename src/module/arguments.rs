@@ -46,7 +46,7 @@ pub fn untold_keys(name: &[u8], first: &[u8], len: usize) -> Vec<usize> {
 /// Whether an XREAD or XREADGROUP waits when there is nothing to read. One with options that are not known may.
 pub(super) fn read_blocks(filter: &Filter) -> bool {
     let args = (0..filter.len()).map(|index| filter.arg(index));
-    StreamRead::parse(args).map_or_else(|| has_arg(filter, b"BLOCK"), |read| read.blocks)
+    StreamRead::parse(args).map_or_else(|| has_arg(filter, b"BLOCK"), |read| read.timeout.is_some())
 }
 
 /// Whether it is BITFIELD with OVERFLOW FAIL, which may lengthen a string without an event.

@@ -97,9 +97,7 @@ impl Module {
         let is_seen = !spec.is_silent() || spec.rule == Rule::ByServerEvent;
         if is_seen && !is_failing_bitfield(filter, spec) {
             if spec.may_block() && top.is_some() {
-                let args: Vec<&[u8]> = (0..filter.len()).map(|index| filter.arg(index)).collect();
-                let timeout = timeout_ms(spec.blocks, &args);
-                let deadline_ms = timeout.map(|timeout| (ctx.unit_time_us() / 1000).saturating_add(timeout));
+                let deadline_ms = self.deadline_ms(ctx, filter, spec.blocks);
                 self.running.what = What::Command(IfRun::Blocking { deadline_ms, streams: Vec::new() });
             }
             return Verdict::PASS;
@@ -121,6 +119,13 @@ impl Module {
         let Some(info) = self.info_of(ctx, client) else { return };
         let streams = key_positions(ctx, filter, Reads::Movable);
         let streams = streams.into_iter().map(|index| (info.db, filter.arg(index).into())).collect();
-        self.running.what = What::Command(IfRun::Blocking { deadline_ms: None, streams });
+        let deadline_ms = self.deadline_ms(ctx, filter, Blocks::WithOption);
+        self.running.what = What::Command(IfRun::Blocking { deadline_ms, streams });
+    }
+
+    /// When the command times out, if it waits.
+    fn deadline_ms(&self, ctx: Ctx<'_>, filter: &Filter, blocks: Blocks) -> Option<i64> {
+        let args: Vec<&[u8]> = (0..filter.len()).map(|index| filter.arg(index)).collect();
+        timeout_ms(blocks, &args).map(|timeout| (ctx.unit_time_us() / 1000).saturating_add(timeout))
     }
 }

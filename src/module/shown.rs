@@ -43,6 +43,11 @@ impl Module {
 
     /// What the answer of a blocking command shows that has ended without changing anything.
     fn shown_by_ended(&self, ctx: Ctx<'_>, client: ClientId) -> Option<Lsn> {
+        let of_streams = self.clients.awaited_change(client, &self.dirty);
+        self.undurable(of_streams).max(self.shown_by_pop(ctx, client))
+    }
+
+    fn shown_by_pop(&self, ctx: Ctx<'_>, client: ClientId) -> Option<Lsn> {
         let args = self.capture.waiting_command(client).map(Args::slices)?;
         let known = self.server.commands.known(args.first()?, b"");
         self.newest_change(ctx, args.len(), || args.iter().copied(), known, None)
