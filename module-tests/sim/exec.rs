@@ -332,6 +332,10 @@ fn make_room() -> bool {
         notify(commands::EVICTED, "evicted", &key, db);
         leave();
         end_unit();
+        if s.frames.borrow().is_empty() {
+            // Also where a command that waited runs again, within a unit.
+            close_truth(true);
+        }
     }
     false
 }
