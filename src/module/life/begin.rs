@@ -108,10 +108,10 @@ fn write(ctx: Ctx<'_>, writer: LogWriter<GatedStorage>, known: Known, visible: V
 /// The server is about to serve its first client. What the folder holds takes the place of what the server has loaded.
 pub(super) fn start(ctx: Ctx<'_>, found: Found) {
     let outcome = role_at_start(ctx).and_then(|role| match role {
-        Role::Primary => begin_or_recover(ctx, newest(ctx, found)?),
+        Role::Primary => begin_or_recover(ctx, newest(ctx, found, Role::Primary)?),
         // What such a node has is its dump.
         Role::Replica if ctx.flags().in_cluster() => role::start_as_replica(ctx, found.opened),
-        Role::Replica => role::start_as_replica(ctx, newest(ctx, found)?),
+        Role::Replica => role::start_as_replica(ctx, newest(ctx, found, Role::Replica)?),
     });
     if let Err(reason) = outcome {
         fatal("the log can't be brought back, and the server does not start without it", &reason);
@@ -122,7 +122,7 @@ pub(super) fn start(ctx: Ctx<'_>, found: Found) {
 ///
 /// # Errors
 /// Nobody knows which of the two is newer.
-fn newest(ctx: Ctx<'_>, found: Found) -> Result<OpenedFolder, String> {
+fn newest(ctx: Ctx<'_>, found: Found, role: Role) -> Result<OpenedFolder, String> {
     let Found { mut opened, own } = found;
     if config::keeps_existing_log() {
         if opened.is_superseded() {
@@ -138,6 +138,8 @@ fn newest(ctx: Ctx<'_>, found: Found) -> Result<OpenedFolder, String> {
     let newer = opened.left().filter(|_| server::has_data(ctx)).map(|left| own.or_log(left));
     match newer {
         None | Some(Newer::Log) => {}
+        // Its primary's data are what counts; the file may be a dump of the primary's, by the primary's clock.
+        Some(Newer::Unknown) if role == Role::Replica => {}
         Some(Newer::Unknown) if !config::replaces_existing_log() => {
             return Err(
                 "the server's own data file was changed since it went on without the log, but it is older than that by its own time, so that nobody knows which of the two is newer: move that file away or set wbl.on-existing-log to keep to bring the log back, or set it to replace to go on with what the file holds".into(),

@@ -9,7 +9,8 @@ use crate::log::{Left, Standing};
 use crate::module::server;
 use crate::module::waits::unix_ms;
 use crate::rdb;
-use std::fs::File;
+use std::fs::{File, Metadata};
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -18,8 +19,14 @@ use std::path::{Path, PathBuf};
 const HEAD_BYTES: usize = 512;
 const TAIL_BYTES: u64 = 8;
 
-/// The clock that files get their times from is some milliseconds behind, which may be another second.
-const CLOCK_LAG_S: u64 = 1;
+/// The clock that files get their times from is some milliseconds late.
+const CLOCK_LAG_MS: u64 = 50;
+
+/// A file's own time is in whole seconds.
+const SECOND_S: u64 = 1;
+
+/// More temporary files are not noted.
+const TEMPORARIES_MAX: usize = 3;
 
 /// More than the manifest of an AOF has.
 const AOF_MANIFEST_BYTES_MAX: u64 = 1 << 20;
@@ -29,10 +36,27 @@ const AOF_MANIFEST_BYTES_MAX: u64 = 1 << 20;
 pub(crate) enum OwnFile {
     /// There is none.
     None,
-    /// An RDB file. `begun_s`: when it was begun, which is the time of its dataset; Unix seconds.
-    Rdb { bytes: u64, crc32c: u32, begun_s: Option<u64> },
-    /// An AOF: the files that its manifest names, the last of which grows. `changed_s`: when that was last written.
-    Aof { crc32c: u32, bytes: u64, changed_s: Option<u64> },
+    /// There may be one, and it can't be read or understood, or nobody knows its name.
+    Unreadable,
+    /// An RDB file.
+    Rdb {
+        bytes: u64,
+        crc32c: u32,
+        /// When it was begun, which is the time of its dataset; Unix seconds.
+        begun_s: Option<u64>,
+        /// Its inode, which it has had since it was begun under another name.
+        inode: u64,
+        /// When it was last written, renamed or put there; Unix milliseconds.
+        touched_ms: u64,
+    },
+    /// An AOF: the files that its manifest names, the last of which grows.
+    Aof {
+        /// Of the manifest and of what the base begins with.
+        crc32c: u32,
+        bytes: u64,
+        /// When the last of them was last written; Unix milliseconds.
+        changed_ms: u64,
+    },
 }
 
 /// Which of log and own file has newer data.
@@ -40,7 +64,7 @@ pub(crate) enum OwnFile {
 pub(super) enum Newer {
     Log,
     OwnFile,
-    /// The file has changed since, and is older than that by its own time.
+    /// The file was put there since, and is older than that by its own time; or it can't be read.
     Unknown,
 }
 
@@ -52,21 +76,22 @@ impl OwnFile {
     // The server's own folder is the current one.
 
     fn rdb(ctx: Ctx<'_>) -> OwnFile {
-        look_at_rdb(&name(ctx, "dbfilename", "dump.rdb")).unwrap_or(OwnFile::None)
+        name(ctx, "dbfilename").map_or(OwnFile::Unreadable, |name| look_at_rdb(&name))
     }
 
     fn aof(ctx: Ctx<'_>) -> OwnFile {
-        let folder = name(ctx, "appenddirname", "appendonlydir");
         // What is executed and not written yet is older than whatever comes.
         let unwritten_bytes = if server::has_own_aof(ctx) { server::unwritten_aof_bytes(ctx) } else { 0 };
-        let file_name = name(ctx, "appendfilename", "appendonly.aof");
-        look_at_aof(&folder, &file_name, unwritten_bytes).unwrap_or(OwnFile::None)
+        match (name(ctx, "appenddirname"), name(ctx, "appendfilename")) {
+            (Some(folder), Some(file_name)) => look_at_aof(&folder, &file_name, unwritten_bytes),
+            _ => OwnFile::Unreadable,
+        }
     }
 
     /// How the file is noted.
     fn noted(self) -> Option<Noted<'static>> {
         match self {
-            OwnFile::None => None,
+            OwnFile::None | OwnFile::Unreadable => None,
             OwnFile::Rdb { bytes, crc32c, .. } => Some(Noted { kind: RDB, bytes, crc32c }),
             OwnFile::Aof { crc32c, bytes, .. } => Some(Noted { kind: AOF, bytes, crc32c }),
         }
@@ -74,7 +99,7 @@ impl OwnFile {
 
     /// Whether it is what was noted. An AOF may lack what was not on the disk yet.
     fn is_noted(self, note: &Note) -> bool {
-        let Some(own) = self.noted() else { return true };
+        let Some(own) = self.noted() else { return self == OwnFile::None || note.is_unreadable };
         note.files.iter().any(|noted| {
             let is_whole = if own.kind == AOF { own.bytes <= noted.bytes } else { own.bytes == noted.bytes };
             own.kind == noted.kind && own.crc32c == noted.crc32c && is_whole
@@ -87,15 +112,20 @@ impl OwnFile {
         if self.is_noted(&note) {
             return Newer::Log;
         }
-        let left_s = left.unix_ms() / 1000;
+        let (left_ms, left_s) = (left.unix_ms(), left.unix_ms() / 1000);
+        let is_from_before = |ms: u64| ms.saturating_add(CLOCK_LAG_MS) < left_ms;
         match self {
-            OwnFile::Rdb { begun_s: Some(begun_s), .. } if note.was_being_saved(begun_s, left_s) => Newer::Log,
-            OwnFile::Rdb { begun_s: Some(time_s), .. } | OwnFile::Aof { changed_s: Some(time_s), .. }
-                if time_s.saturating_add(CLOCK_LAG_S) >= left_s =>
-            {
-                Newer::OwnFile
+            OwnFile::None => Newer::Log,
+            OwnFile::Rdb { begun_s: Some(begun_s), inode, .. } if note.was_being_saved(begun_s, inode, left_s) => {
+                Newer::Log
             }
-            _ => Newer::Unknown,
+            // It was there already, for other settings than those of that time, or has not been written to since.
+            OwnFile::Rdb { touched_ms: ms, .. } | OwnFile::Aof { changed_ms: ms, .. } if is_from_before(ms) => {
+                Newer::Log
+            }
+            OwnFile::Aof { .. } => Newer::OwnFile,
+            OwnFile::Rdb { begun_s: Some(time_s), .. } if time_s.saturating_add(SECOND_S) >= left_s => Newer::OwnFile,
+            OwnFile::Rdb { .. } | OwnFile::Unreadable => Newer::Unknown,
         }
     }
 }
@@ -104,27 +134,33 @@ impl OwnFile {
 pub(super) fn left_now(ctx: Ctx<'_>) -> Standing {
     let unix_ms = unix_ms();
     // Which of them a start loads is a matter of its settings.
-    let files = [OwnFile::rdb(ctx), OwnFile::aof(ctx)].into_iter().filter_map(OwnFile::noted).collect();
-    let saving_since_s = server::saves_for_s(ctx).map(|for_s| (unix_ms / 1000).saturating_sub(for_s));
-    let note = Note { files, saving_since_s }.text();
+    let own = [OwnFile::rdb(ctx), OwnFile::aof(ctx)];
+    let files = own.into_iter().filter_map(OwnFile::noted).collect();
+    let temporaries = temporaries();
+    // A child that has been forked just now has no file yet.
+    let child_s = server::saves_for_s(ctx).filter(|_| temporaries.is_empty());
+    let saving_since_s = child_s.map(|for_s| (unix_ms / 1000).saturating_sub(for_s));
+    let note = Note { files, is_unreadable: own.contains(&OwnFile::Unreadable), temporaries, saving_since_s }.text();
     Left::new(unix_ms, &note).map_or(Standing::Current, Standing::Left)
 }
 
 /// The mark of a log, now that the file is there that a child was saving when the log was left. `None` where none was,
 /// or the file is another.
 pub(super) fn without_child(left: &Left, own: OwnFile) -> Option<Standing> {
-    let OwnFile::Rdb { begun_s: Some(begun_s), .. } = own else { return None };
+    let OwnFile::Rdb { begun_s: Some(begun_s), inode, .. } = own else { return None };
     let note = Note::parse(left.note());
-    let is_the_childs = note.was_being_saved(begun_s, left.unix_ms() / 1000);
+    let is_the_childs = note.was_being_saved(begun_s, inode, left.unix_ms() / 1000);
     let others = note.files.iter().copied().filter(|noted| noted.kind != RDB);
     let files = own.noted().into_iter().chain(others).collect();
-    let noted = || Left::new(left.unix_ms(), &Note { files, saving_since_s: None }.text()).map(Standing::Left);
+    let note = Note { files, is_unreadable: note.is_unreadable, temporaries: Vec::new(), saving_since_s: None };
+    let noted = || Left::new(left.unix_ms(), &note.text()).map(Standing::Left);
     if is_the_childs { noted() } else { None }
 }
 
 /// Whether a child was saving a file when the log was left.
 pub(super) fn was_saving(left: &Left) -> bool {
-    Note::parse(left.note()).saving_since_s.is_some()
+    let note = Note::parse(left.note());
+    note.saving_since_s.is_some() || !note.temporaries.is_empty()
 }
 
 /// A file in a note.
@@ -142,6 +178,11 @@ const AOF: &str = "aof";
 /// A note. What is not understood when it is read back stands for files that are not there any more.
 struct Note<'a> {
     files: Vec<Noted<'a>>,
+    /// One of them could not be read.
+    is_unreadable: bool,
+    /// The inodes of files that were being saved: by a child, or by one whose server has died.
+    temporaries: Vec<u64>,
+    /// Since when a child was saving one that had no file yet; Unix seconds.
     saving_since_s: Option<u64>,
 }
 
@@ -149,9 +190,12 @@ impl Note<'_> {
     fn text(&self) -> String {
         let mut words: Vec<String> =
             self.files.iter().map(|file| format!("{}:{}:{:08x}", file.kind, file.bytes, file.crc32c)).collect();
-        if words.is_empty() {
+        if self.is_unreadable {
+            words.push("unreadable".into());
+        } else if words.is_empty() {
             words.push("none".into());
         }
+        words.extend(self.temporaries.iter().map(|inode| format!("temp:{inode}")));
         words.extend(self.saving_since_s.map(|since_s| format!("saving:{since_s}")));
         words.join(":")
     }
@@ -169,47 +213,131 @@ impl Note<'_> {
             [.., "saving", since_s] => since_s.parse().ok(),
             _ => None,
         };
-        Note { files, saving_since_s }
+        let temporaries = words.windows(2).filter(|pair| pair[0] == "temp").filter_map(|pair| pair[1].parse().ok());
+        let temporaries = temporaries.collect();
+        Note { files, is_unreadable: words.contains(&"unreadable"), temporaries, saving_since_s }
     }
 
-    /// Whether a file of this time is the one that a child was saving when the log was left. Server and child look at
-    /// the clock one after the other.
-    fn was_being_saved(&self, begun_s: u64, left_s: u64) -> bool {
+    /// Whether this file is the one that was being saved when the log was left. It has its inode from the beginning;
+    /// where it had none yet, its time says so. Server and child look at the clock one after the other.
+    fn was_being_saved(&self, begun_s: u64, inode: u64, left_s: u64) -> bool {
         let near = |since_s: u64| since_s.saturating_sub(1) <= begun_s && begun_s <= since_s.saturating_add(1);
-        begun_s <= left_s && self.saving_since_s.is_some_and(near)
+        begun_s <= left_s && (self.temporaries.contains(&inode) || self.saving_since_s.is_some_and(near))
     }
 }
 
-fn name(ctx: Ctx<'_>, setting: &str, default: &str) -> PathBuf {
-    let name = server::setting(ctx, setting).and_then(|name| String::from_utf8(name).ok());
-    name.unwrap_or_else(|| default.into()).into()
+/// A name among the server's settings; `None` when it does not say.
+fn name(ctx: Ctx<'_>, setting: &str) -> Option<PathBuf> {
+    server::setting(ctx, setting).and_then(|name| String::from_utf8(name).ok()).map(PathBuf::from)
 }
 
-fn look_at_rdb(path: &Path) -> Option<OwnFile> {
-    let file = File::open(path).ok()?;
-    let bytes = file.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
-    let mut seen = vec![0; HEAD_BYTES.min(usize::try_from(bytes).unwrap_or(HEAD_BYTES))];
-    file.read_exact_at(&mut seen, 0).ok()?;
+/// The inodes of the files that RDB files are until they are complete, in the server's folder: `temp-PID.rdb` of a
+/// child, which a child of a server that has died writes on, and those of a full sync.
+fn temporaries() -> Vec<u64> {
+    let Ok(entries) = std::fs::read_dir(".") else { return Vec::new() };
+    let found = entries.filter_map(Result::ok).filter(|entry| {
+        entry.file_name().to_str().is_some_and(|name| name.starts_with("temp-") && name.ends_with(".rdb"))
+    });
+    found.filter_map(|entry| entry.metadata().ok()).map(|status| status.ino()).take(TEMPORARIES_MAX).collect()
+}
+
+/// What stands there, and that it is a file.
+enum Entry {
+    None,
+    File(Metadata),
+    Unreadable,
+}
+
+fn entry(path: &Path) -> Entry {
+    match std::fs::metadata(path) {
+        Ok(status) if status.is_file() => Entry::File(status),
+        Err(error) if error.kind() == ErrorKind::NotFound => Entry::None,
+        _ => Entry::Unreadable,
+    }
+}
+
+fn unix_ms_of(seconds: i64, nanoseconds: i64) -> u64 {
+    let ms = seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000);
+    u64::try_from(ms).unwrap_or(0)
+}
+
+fn look_at_rdb(path: &Path) -> OwnFile {
+    let status = match entry(path) {
+        Entry::None => return OwnFile::None,
+        Entry::Unreadable => return OwnFile::Unreadable,
+        Entry::File(status) => status,
+    };
+    let Some(mut seen) = head(path, status.len()) else { return OwnFile::Unreadable };
     let begun_s = rdb::begun_s(&seen);
     let mut tail = [0; TAIL_BYTES as usize];
-    if file.read_exact_at(&mut tail, bytes.saturating_sub(TAIL_BYTES)).is_ok() {
+    let has_tail = File::open(path)
+        .and_then(|file| file.read_exact_at(&mut tail, status.len().saturating_sub(TAIL_BYTES)))
+        .is_ok();
+    if has_tail {
         seen.extend_from_slice(&tail);
     }
-    Some(OwnFile::Rdb { bytes, crc32c: crc32c::crc32c(&seen), begun_s })
+    OwnFile::Rdb {
+        bytes: status.len(),
+        crc32c: crc32c::crc32c(&seen),
+        begun_s,
+        inode: status.ino(),
+        touched_ms: unix_ms_of(status.ctime(), status.ctime_nsec()),
+    }
 }
 
-fn look_at_aof(folder: &Path, file_name: &Path, unwritten_bytes: u64) -> Option<OwnFile> {
+/// What a file of that length begins with.
+fn head(path: &Path, bytes: u64) -> Option<Vec<u8>> {
+    let mut seen = vec![0; HEAD_BYTES.min(usize::try_from(bytes).unwrap_or(HEAD_BYTES))];
+    File::open(path).ok()?.read_exact_at(&mut seen, 0).ok()?;
+    Some(seen)
+}
+
+fn look_at_aof(folder: &Path, file_name: &Path, unwritten_bytes: u64) -> OwnFile {
     let mut manifest = file_name.as_os_str().to_owned();
     manifest.push(".manifest");
     let path = folder.join(manifest);
-    std::fs::metadata(&path).ok().filter(|status| status.is_file() && status.len() <= AOF_MANIFEST_BYTES_MAX)?;
-    let text = std::fs::read(path).ok()?;
-    let names = String::from_utf8_lossy(&text).into_owned();
-    let name_of = |line: &str| line.strip_prefix("file ")?.split(' ').next().map(|name| folder.join(name));
-    let last = names.lines().filter(|line| !line.starts_with('#')).filter_map(name_of).next_back()?;
-    let status = std::fs::metadata(last).ok()?;
-    let (bytes, changed_s) = (status.len().saturating_add(unwritten_bytes), u64::try_from(status.mtime()).ok());
-    Some(OwnFile::Aof { crc32c: crc32c::crc32c(&text), bytes, changed_s })
+    match entry(&path) {
+        Entry::None => return OwnFile::None,
+        Entry::File(status) if status.len() <= AOF_MANIFEST_BYTES_MAX => {}
+        Entry::File(_) | Entry::Unreadable => return OwnFile::Unreadable,
+    }
+    read_aof(folder, &path, unwritten_bytes).unwrap_or(OwnFile::Unreadable)
+}
+
+fn read_aof(folder: &Path, manifest: &Path, unwritten_bytes: u64) -> Option<OwnFile> {
+    let mut seen = std::fs::read(manifest).ok()?;
+    let text = String::from_utf8(seen.clone()).ok()?;
+    let mut lines = text.lines().filter(|line| !line.starts_with('#')).peekable();
+    let first = folder.join(name_in(lines.peek()?)?);
+    let last = folder.join(name_in(lines.last()?)?);
+    // A new AOF may have the names of the old one.
+    let base = std::fs::metadata(&first).ok()?;
+    seen.extend(head(&first, if first == last { 0 } else { base.len() })?);
+    let status = std::fs::metadata(last).ok().filter(Metadata::is_file)?;
+    Some(OwnFile::Aof {
+        crc32c: crc32c::crc32c(&seen),
+        bytes: status.len().saturating_add(unwritten_bytes),
+        changed_ms: unix_ms_of(status.mtime(), status.mtime_nsec()),
+    })
+}
+
+/// The file that a line of an AOF's manifest names. The server puts a name between quotes where it has spaces, quotes
+/// or others that it would not print (`sdscatrepr`, sds.c).
+fn name_in(line: &str) -> Option<String> {
+    let rest = line.strip_prefix("file ")?;
+    let Some(quoted) = rest.strip_prefix('"') else { return rest.split(' ').next().map(Into::into) };
+    let (mut name, mut characters) = (String::new(), quoted.chars());
+    loop {
+        match characters.next()? {
+            '"' => return Some(name),
+            '\\' => match characters.next()? {
+                plain @ ('"' | '\\') => name.push(plain),
+                // Bytes that are no text: nobody uses such names.
+                _ => return None,
+            },
+            plain => name.push(plain),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -224,15 +352,20 @@ mod tests {
     }
 
     fn noted(file: OwnFile) -> String {
-        Note { files: file.noted().into_iter().collect(), saving_since_s: None }.text()
+        note(file.noted().into_iter().collect(), None).text()
     }
 
+    fn note(files: Vec<Noted<'_>>, saving_since_s: Option<u64>) -> Note<'_> {
+        Note { files, is_unreadable: false, temporaries: Vec::new(), saving_since_s }
+    }
+
+    /// A file that was put there after the log was left.
     fn rdb(crc32c: u32, begun_s: u64) -> OwnFile {
-        OwnFile::Rdb { bytes: 90, crc32c, begun_s: Some(begun_s) }
+        OwnFile::Rdb { bytes: 90, crc32c, begun_s: Some(begun_s), inode: 5, touched_ms: LEFT_S * 1000 + 600 }
     }
 
     fn aof(crc32c: u32, bytes: u64, changed_s: u64) -> OwnFile {
-        OwnFile::Aof { crc32c, bytes, changed_s: Some(changed_s) }
+        OwnFile::Aof { crc32c, bytes, changed_ms: changed_s.saturating_mul(1000) }
     }
 
     #[test]
@@ -250,12 +383,13 @@ mod tests {
         for note in [noted(OwnFile::None), noted(rdb(7, 1)), noted(aof(8, 90, 1)), "what: is this".replace(' ', "")] {
             for time_s in [LEFT_S - 1, LEFT_S, LEFT_S + 1, u64::MAX] {
                 assert_eq!(rdb(8, time_s).or_log(&left(&note)), Newer::OwnFile, "{note}");
-                assert_eq!(aof(8, 91, time_s).or_log(&left(&note)), Newer::OwnFile, "{note}");
             }
+            assert_eq!(aof(8, 91, LEFT_S + 1).or_log(&left(&note)), Newer::OwnFile, "{note}");
             assert_eq!(rdb(8, LEFT_S - 2).or_log(&left(&note)), Newer::Unknown, "{note}");
-            assert_eq!(aof(8, 91, LEFT_S - 2).or_log(&left(&note)), Newer::Unknown, "{note}");
+            // Nobody has written to it since.
+            assert_eq!(aof(8, 91, LEFT_S - 2).or_log(&left(&note)), Newer::Log, "{note}");
         }
-        let without_time = OwnFile::Rdb { bytes: 1, crc32c: 1, begun_s: None };
+        let without_time = OwnFile::Rdb { bytes: 1, crc32c: 1, begun_s: None, inode: 5, touched_ms: u64::MAX };
         assert_eq!(without_time.or_log(&left("none")), Newer::Unknown);
     }
 
@@ -267,6 +401,10 @@ mod tests {
             let marked = without_child(&left(&note), rdb(8, begun_s));
             assert_eq!(marked, Some(Standing::Left(left(&noted(rdb(8, begun_s))))));
         }
+        let renamed = format!("{}:temp:4:temp:5", noted(rdb(7, 1)));
+        assert_eq!(rdb(8, LEFT_S - 60).or_log(&left(&renamed)), Newer::Log, "whoever was saving it");
+        assert_eq!(rdb(8, LEFT_S + 1).or_log(&left(&renamed)), Newer::OwnFile, "the number was used again");
+        assert!(was_saving(&left(&renamed)));
         assert_eq!(rdb(8, LEFT_S - 7).or_log(&left(&note)), Newer::Unknown);
         assert_eq!(rdb(8, LEFT_S).or_log(&left(&note)), Newer::OwnFile);
         assert_eq!(without_child(&left(&note), rdb(8, LEFT_S)), None);
@@ -275,10 +413,29 @@ mod tests {
         assert_eq!(rdb(8, LEFT_S + 1).or_log(&left(&began_just_now)), Newer::OwnFile);
         assert!(was_saving(&left(&note)) && !was_saving(&left("none")));
     }
+
+    #[test]
+    fn a_file_from_before_is_older_whatever_it_is_called() {
+        let untouched =
+            OwnFile::Rdb { bytes: 1, crc32c: 1, begun_s: Some(LEFT_S), inode: 5, touched_ms: LEFT_S * 1000 };
+        assert_eq!(untouched.or_log(&left("none")), Newer::Log);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_missing() {
+        assert_eq!(OwnFile::Unreadable.or_log(&left(&noted(rdb(7, 1)))), Newer::Unknown);
+        assert_eq!(OwnFile::Unreadable.or_log(&left("unreadable")), Newer::Log);
+        assert_eq!(rdb(8, LEFT_S + 1).or_log(&left("unreadable")), Newer::OwnFile);
+        assert_eq!(name_in("file a.1.incr.aof seq 1 type i").as_deref(), Some("a.1.incr.aof"));
+        assert_eq!(name_in(r#"file "my \"a\\b.aof" seq 1 type i"#).as_deref(), Some(r#"my "a\b.aof"#));
+        assert_eq!(name_in(r#"file "\x01.aof" seq 1 type i"#), None);
+        assert_eq!(name_in("other"), None);
+    }
+
     #[test]
     fn both_kinds_of_files_are_known() {
         let files = [rdb(7, 1), aof(8, 90, 1)].into_iter().filter_map(OwnFile::noted).collect();
-        let both = left(&Note { files, saving_since_s: Some(LEFT_S) }.text());
+        let both = left(&note(files, Some(LEFT_S)).text());
         let Some(Standing::Left(without)) = without_child(&both, rdb(9, LEFT_S)) else { panic!("the child's file") };
         for (left, rdb) in [(&both, rdb(7, LEFT_S + 9)), (&without, rdb(9, LEFT_S))] {
             assert_eq!(rdb.or_log(left), Newer::Log);
