@@ -29,7 +29,7 @@ struct Folder {
     files: Vec<String>,
     /// The segment whose end may be torn, with its frames and the number of units before it.
     open: Option<Open>,
-    /// Frames are bound to their offsets so that nothing is recognised behind a byte too many.
+    /// Frames are bound to their offsets so that nothing is recognised after a byte too many.
     shifts_hide: bool,
 }
 

@@ -90,7 +90,7 @@ pub fn recovered<S: Storage>(opened: &Opened<S>) -> Vec<u8> {
     all
 }
 
-/// A folder as version 0.1 left it: a base of three units, a segment of two, one of one, and bytes behind it.
+/// A folder as version 0.1 left it: a base of three units, a segment of two, one of one, and bytes after it.
 pub fn format_1(tail: &[u8]) -> SimDisk {
     let disk = SimDisk::new();
     let position = |unit: usize| units(0..unit).len() as u64;

@@ -17,7 +17,7 @@ const READS: &str = include_str!("reads.txt");
 /// Writes that change nothing, in the same form.
 const NOOPS: &str = include_str!("noops.txt");
 
-/// What the reply of a command that changes nothing tells of.
+/// What the reply of a command that changes nothing reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads {
     /// The keys of its arguments and all others that the set-up made.

@@ -191,7 +191,7 @@ fn same(case: &Case, reply: &Value, found: &[u8], expected: &[u8]) -> Result<(),
     let model = decode(expected).expect("a whole reply").0;
     let same = match (case.random, case.reads) {
         (false, _) => found == expected,
-        // What they tell of the server itself differs between any two servers.
+        // What they say about the server itself differs between any two servers.
         (true, Some(Reads::Never)) => reply.is_error() == model.is_error(),
         (true, _) => reply.shape() == model.shape(),
     };

@@ -100,7 +100,7 @@ impl Twins {
         self.compare_while(Change::default(), before, command, dirty)
     }
 
-    /// The same between two changes of the administrator's. `late`: the client comes behind the first.
+    /// The same between two changes of the administrator's. `late`: the client comes after the first.
     pub fn compare_while(&mut self, change: Change, before: &[&str], command: &str, dirty: bool) -> Shown {
         let words = split(command);
         let mut administrator = self.stock.raw();

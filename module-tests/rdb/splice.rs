@@ -160,7 +160,7 @@ fn expiries_still_to_come_stay_in_the_stream() -> Result<(), Failure> {
         let saved = snapshot(&mut source, from == to)?;
         let (stream, _, deferred) = spliced(&dump, now_ms()?)?;
         assert_eq!(deferred, []);
-        // The dump without its checksum, with padding behind its header and the sentinel in front of its end mark.
+        // The dump without its checksum, with padding after its header and the sentinel in front of its end mark.
         let (header, body) = (&dump[..9], &dump[9..dump.len() - 9]);
         let sentinel_and_end = 3 + 1 + SENTINEL.len() + 1 + 1 + 8;
         assert!(stream.starts_with(header) && stream[..stream.len() - sentinel_and_end].ends_with(body));

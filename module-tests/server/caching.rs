@@ -192,7 +192,7 @@ fn tracker(scene: &Scene, tracking: &str) -> RawConnection {
     client
 }
 
-/// All that the client is sent for one command: its reply, and messages before and behind it.
+/// All that the client is sent for one command: its reply, and messages before and after it.
 fn replies(client: &mut RawConnection, witness: &mut RawConnection) -> Vec<String> {
     let mut found = vec![format!("{:?}", client.reply())];
     while client.silent(witness).is_err() {

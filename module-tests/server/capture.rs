@@ -33,7 +33,7 @@ each_version! {
             assert_eq!(images_of(&server, &commands), 0, "{transaction:?}");
         }
         assert_eq!(client.run("GET s").text(), "2", "the script has run");
-        // A server of 9.1 tells when each command has run.
+        // A server of 9.1 reports when each command has run.
         let several = [
             "MULTI", "SET k 1 EX 100", "INCRBYFLOAT k 1", "GETEX k PX 1000", "PEXPIRE k 5000 GT", "XADD x2 * f v",
             "XADD x2 MAXLEN 1 * f v", "XGROUP CREATE x2 g 0", "XACK x2 g 1-1", "EVAL redis.call('INCR','n') 0", "INCR n",

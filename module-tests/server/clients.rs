@@ -147,7 +147,7 @@ each_version! {
     fn a_pause_of_clients_does_not_lose_held_replies(version: Version) {
         let mut scene = Scene::start(version);
         let mut clients = hold_all(&mut scene);
-        // Only the durable position tells when they leave.
+        // Only the durable position reports when they leave.
         scene.control.run("CLIENT PAUSE 600000 WRITE");
         let mut late = scene.server.raw();
         late.send_text("SET late 1");

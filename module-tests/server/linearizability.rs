@@ -172,7 +172,7 @@ fn freeze(control: &mut RawConnection) -> u64 {
     line.expect("the field").parse().expect("a number")
 }
 
-/// Cuts all frames off that end behind the durable position, and some more.
+/// Cuts all frames off that end after the durable position, and some more.
 fn cut(folder: &Path, durable: u64, stolen_frames: usize) {
     let files = fs::read_dir(folder).expect("the log's folder").map(|entry| entry.expect("an entry").path());
     // Each start begins a segment; what was written since the last one is in the newest.
@@ -211,7 +211,7 @@ fn line_end(bytes: &[u8], start: usize) -> usize {
     start + bytes[start..].iter().position(|byte| *byte == b'\n').expect("a line's end") + 1
 }
 
-/// The length in an annotation: the digits of base 64 behind the ten of check and checksum.
+/// The length in an annotation: the digits of base 64 after the ten of check and checksum.
 fn frame_length(line: &str) -> u64 {
     const DIGITS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let digits = line.trim_end().split('.').next().and_then(|line| line.get(11..)).expect("an annotation");

@@ -1,4 +1,4 @@
-//! `wbl.notify-keyspace-events`: messages leave when what they tell of is durable, in order, none lost or doubled.
+//! `wbl.notify-keyspace-events`: messages leave when what they report is durable, in order, none lost or doubled.
 
 use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Version, each_version, wait_until};
 

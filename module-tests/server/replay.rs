@@ -58,7 +58,7 @@ impl Case {
         assert!(!log.contains("a new base is in place"), "{log}");
     }
 
-    /// With `skip` it starts without what failed, and tells of it in its log, in INFO and in WBL.STATUS.
+    /// With `skip` it starts without what failed, and reports it in its log, in INFO and in WBL.STATUS.
     fn must_skip(&mut self) {
         self.server.reconfigure(|builder| builder.set("wbl.on-replay-error", "skip"));
         self.server.start();

@@ -17,7 +17,7 @@ const USERS: &[(&str, &str)] = &[
     ("no-keys", "+@all"),
 ];
 
-/// The first letters of the keys tell what the users may do to them.
+/// The first letters of the keys report what the users may do to them.
 const KEYS: &[&str] = &[
     "SET k one",
     "SET kn 5",
@@ -192,7 +192,7 @@ const HARMLESS: &[&str] = &[
     ACL_CHECK,
 ];
 
-/// What ACL LOG tells of who was refused what.
+/// What ACL LOG says about who was refused what.
 fn refusals(server: &Server) -> Vec<String> {
     let log = server.raw().run("ACL LOG 1000");
     let entry = |entry: &Value| {

@@ -1,5 +1,5 @@
 //! Changes of the server's role while clients wait for the disk, sending threads, and what SLOWLOG, MONITOR and the
-//! statistics of commands tell of the module.
+//! statistics of commands say about the module.
 
 use crate::harness::server::info_field;
 use crate::harness::{

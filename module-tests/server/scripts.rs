@@ -26,7 +26,7 @@ each_version! {
         assert_eq!(writer.reply().text(), "written");
     }
 
-    // Scripts run at the end of the iteration, behind a CLIENT PAUSE of the same iteration: a server that replicated
+    // Scripts run at the end of the iteration, after a CLIENT PAUSE of the same iteration: a server that replicated
     // anything then stopped at an assertion.
     fn a_script_that_a_pause_of_the_same_iteration_overtakes_waits_for_its_end(version: Version) {
         let server = ServerBuilder::with_module(version).set("appendonly", "yes").start();

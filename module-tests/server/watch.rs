@@ -1,4 +1,4 @@
-//! WATCH: a transaction that a change aborted, or did not abort, tells of that change.
+//! WATCH: a transaction that a change aborted, or did not abort, reports that change.
 
 use crate::harness::{Lever, RawConnection, Scene, Value, Version, each_lever};
 

@@ -36,7 +36,7 @@ pub trait Env {
     fn takes_past_times(&self) -> bool {
         true
     }
-    /// Something changed that no event tells.
+    /// Something changed that no event shows.
     fn dirty(&self) {}
     fn reply(&self, bytes: &[u8]);
     fn random(&self, below: usize) -> usize;

@@ -52,7 +52,7 @@ pub struct Client {
     pub user: User,
     /// What it has sent and the server has not looked at.
     pub input: RefCell<VecDeque<Argv>>,
-    /// The command that it waits in, behind the filter.
+    /// The command that it waits in, after the filter.
     pub command: RefCell<Argv>,
     /// The command runs again when the wait is over.
     pub pending: Cell<bool>,

@@ -1,4 +1,4 @@
-//! The fake server's commands: arity, flags and keys, as COMMAND tells them.
+//! The fake server's commands: arity, flags and keys, as COMMAND says them.
 
 pub struct Command {
     pub name: &'static str,

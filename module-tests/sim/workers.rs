@@ -37,7 +37,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What a worker tells of a seed: its number when it begins, what it did when it ends.
+/// What a worker says about a seed: its number when it begins, what it did when it ends.
 pub struct Report {
     pub seed: u64,
     pub crashes: u64,

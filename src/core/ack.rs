@@ -85,7 +85,7 @@ reasons! {
     SharedId = "shared_id",
     /// The client tracks keys: invalidations would leave before its held reply.
     Tracking = "tracking",
-    /// The client pipelines: its commands behind this one would wait for its reply.
+    /// The client pipelines: its commands after this one would wait for its reply.
     Pipelining = "pipelining",
     /// A subscriber may run certain commands only, and is told their names.
     Subscriber = "subscriber",
@@ -112,7 +112,7 @@ reasons! {
 /// What a command is, for the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A write of whose effect no event tells (enough): only who runs it sees what it did.
+    /// A write whose effect no event reports (enough): only who runs it sees what it did.
     Unseen {
         /// It may wait for something (XREADGROUP ... BLOCK).
         waits: bool,
@@ -145,7 +145,7 @@ pub enum Kind {
     Read,
     /// EXEC.
     Exec,
-    /// Another module's command, or one that the server does not tell of.
+    /// Another module's command, or one that the server does not name.
     Other,
 }
 
@@ -298,7 +298,7 @@ fn announced(command: Command, facts: &mut dyn Facts) -> Hold {
     }
 }
 
-/// The module's command that is to run this one: because no event tells (enough) of what it does, because its reply
+/// The module's command that is to run this one: because no event reports (enough of) what it does, because its reply
 /// shows a change that is not durable, or because it may wait for one.
 fn wrapper(command: Command, facts: &mut dyn Facts) -> Option<Wrapper> {
     let Command { kind, shows_change } = command;

@@ -43,7 +43,7 @@ pub struct Capture {
     /// The end of the open unit was told, and put off.
     put_off: bool,
     postponed: Vec<Postponed>,
-    /// The list that LTRIM was applied to last, while nothing else has happened to it, and its length behind that.
+    /// The list that LTRIM was applied to last, while nothing else has happened to it, and its length after that.
     trimmed: Option<(DbKey, Vec<u8>)>,
     /// Some hash has, or has had, a field that expires.
     fields_expire: bool,
@@ -125,7 +125,7 @@ impl Capture {
     }
 
     /// The wrapped command has run; `changed` says that it may have changed data.
-    /// `told` is what its reply told, for commands whose rule needs that.
+    /// `told` is what its reply showed, for commands whose rule needs that.
     /// Returns whether it may have changed data.
     pub fn wrapped_done(&mut self, changed: bool, told: Option<Told>, now_ms: i64) -> bool {
         let Some(mut leaf) = self.current.take() else { return false };
@@ -212,7 +212,7 @@ impl Capture {
         self.current.as_ref().is_some_and(|leaf| leaf.wrapped)
     }
 
-    /// Whether the running wrapped command has made a consumer, as an event told.
+    /// Whether the running wrapped command has made a consumer, as an event showed.
     pub fn wrapped_has_events(&self) -> bool {
         self.current.as_ref().is_some_and(|leaf| leaf.wrapped && !leaf.events.is_empty())
     }
@@ -270,7 +270,7 @@ impl Capture {
         self.put_off && self.unit.is_some()
     }
 
-    /// The unit has ended: takes it out, complete but for the images that it asks for. `read` tells how many error
+    /// The unit has ended: takes it out, complete but for the images that it asks for. `read` reports how many error
     /// replies the server has sent.
     pub fn end_unit(&mut self, read: impl FnOnce() -> Option<u64>) -> Option<Unit> {
         self.put_current_away();

@@ -11,11 +11,11 @@ pub type DbKey = (u32, Arc<[u8]>);
 /// A database's dirty keys.
 #[derive(Debug, Default)]
 struct Database {
-    /// The position behind each key's last change.
+    /// The position after each key's last change.
     keys: Map<Arc<[u8]>, Lsn>,
-    /// The position behind the last change of all keys at once (FLUSHDB, SWAPDB).
+    /// The position after the last change of all keys at once (FLUSHDB, SWAPDB).
     all: Option<Lsn>,
-    /// The position behind the last change of any kind.
+    /// The position after the last change of any kind.
     last: Option<Lsn>,
 }
 
@@ -33,7 +33,7 @@ enum Change {
 #[derive(Debug, Default)]
 pub struct DirtyKeys {
     databases: Vec<Database>,
-    /// The position behind the last change of all databases at once (FLUSHALL).
+    /// The position after the last change of all databases at once (FLUSHALL).
     everything: Option<Lsn>,
     functions: Option<Lsn>,
     order: VecDeque<(Lsn, Change)>,
@@ -117,7 +117,7 @@ impl DirtyKeys {
         self.order.clear();
     }
 
-    /// The position behind the key's last change, unless that is known to be durable.
+    /// The position after the key's last change, unless that is known to be durable.
     pub fn key(&self, db: u32, key: &[u8]) -> Option<Lsn> {
         let database = self.databases.get(db as usize);
         let own = database.and_then(|database| database.keys.get(key).copied().max(database.all));
@@ -130,17 +130,17 @@ impl DirtyKeys {
         newest.max(self.everything)
     }
 
-    /// The position behind the last change in the database.
+    /// The position after the last change in the database.
     pub fn database_change(&self, db: u32) -> Option<Lsn> {
         self.databases.get(db as usize).and_then(|database| database.last).max(self.everything)
     }
 
-    /// The position behind the last change in any database.
+    /// The position after the last change in any database.
     pub fn any_change(&self) -> Option<Lsn> {
         self.databases.iter().filter_map(|database| database.last).max().max(self.everything)
     }
 
-    /// The position behind the last change of the function library.
+    /// The position after the last change of the function library.
     pub fn functions_change(&self) -> Option<Lsn> {
         self.functions
     }

@@ -43,7 +43,7 @@ pub enum IfRun {
     /// Nothing more.
     #[default]
     Nothing,
-    /// It is a write of whose effect no event tells.
+    /// It is a write whose effect no event reports.
     Unseen {
         /// The command, as INFO commandstats names it.
         name: &'static str,
@@ -64,7 +64,7 @@ pub enum IfRun {
 /// An EXEC.
 #[derive(Debug, Default)]
 pub struct Exec {
-    /// How often the server had run an EXEC before, if writes of whose effect no event tells are in its queue.
+    /// How often the server had run an EXEC before, if writes whose effect no event reports are in its queue.
     pub unseen: Option<Option<u64>>,
     /// Its end is reported too early for what must be asked then (it begins a pause): it is taken up later.
     pub ends_late: bool,

@@ -275,7 +275,7 @@ pub struct Leaf {
     pub db: Option<u32>,
     /// Its events so far.
     pub events: Vec<LeafEvent>,
-    /// What its reply told, where the reply was seen.
+    /// What its reply showed, where the reply was seen.
     pub told: Option<Told>,
     /// It runs inside the module's own command: all events are its, whichever client the server names, and it is known
     /// to have run.
@@ -303,7 +303,7 @@ impl Found {
 
 impl Leaf {
     /// Whether the event is its own. Inside the module's own command the server names other clients; what other modules
-    /// do there is told by its key.
+    /// do there is known by its key.
     pub fn has_raised(&self, event: &Event<'_>) -> bool {
         if self.wrapped { self.found.contains(&self.args, event.key) } else { self.client == event.client }
     }
@@ -374,7 +374,7 @@ impl Leaf {
         }
     }
 
-    /// Its keys, for commands that no event tells of.
+    /// Its keys, for commands that no event reports.
     pub fn argument_keys(&self) -> Vec<Arc<[u8]>> {
         let Some(spec) = self.spec else { return Vec::new() };
         let args = &self.args;

@@ -148,7 +148,7 @@ fn quoted(rest: &mut &[u8]) -> Option<Vec<u8>> {
     bytes.first().is_none_or(u8::is_ascii_whitespace).then_some(word)
 }
 
-/// Takes what stands behind a backslash away.
+/// Takes what stands after a backslash away.
 fn escaped(bytes: &mut &[u8]) -> Option<u8> {
     let (byte, behind) = bytes.split_first()?;
     *bytes = behind;

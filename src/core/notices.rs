@@ -1,4 +1,4 @@
-//! Keyspace notifications that wait until the change they tell of is durable.
+//! Keyspace notifications that wait until the change they report is durable.
 
 use crate::log::Lsn;
 use std::collections::VecDeque;
@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventClasses(u32);
 
-/// The letters of the classes that `A` stands for, in the order in which the server tells them, with their bits
+/// The letters of the classes that `A` stands for, in the order in which the server says them, with their bits
 /// (`server.h`).
 const LETTERS: [(char, u32); 11] = [
     ('g', 1 << 2),
@@ -41,7 +41,7 @@ impl EventClasses {
         letters.chars().map(bits).try_fold(0, |all, bits| Some(all | bits?)).map(EventClasses)
     }
 
-    /// The letters as the server tells them.
+    /// The letters as the server says them.
     pub fn letters(self) -> String {
         let has = |bits: u32| self.0 & bits == bits;
         let mut letters: String =

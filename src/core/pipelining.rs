@@ -20,7 +20,7 @@ struct Marked {
 #[derive(Debug, Default)]
 pub struct Loop {
     iteration: u64,
-    /// What was durable when the last iteration ended: replies behind it cannot have been sent.
+    /// What was durable when the last iteration ended: replies after it cannot have been sent.
     sent_up_to: Lsn,
 }
 

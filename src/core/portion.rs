@@ -67,7 +67,7 @@ enum Kind {
 pub enum Action<'a> {
     /// The commands that follow are for this database.
     Select(u32),
-    /// Sets keys; key and value by turns.
+    /// Sets keys; key and value alternately.
     SetAll(Arguments<'a>),
     /// Runs a command; its name first.
     Run(Arguments<'a>),
@@ -99,7 +99,7 @@ struct Open {
 }
 
 impl Portion {
-    /// Adds a piece of a frame, which stands at this position, behind what is there. `left` bytes of the frame follow.
+    /// Adds a piece of a frame, which stands at this position, after what is there. `left` bytes of the frame follow.
     ///
     /// # Errors
     /// What stands at the position is no command.
@@ -165,7 +165,7 @@ impl Portion {
     }
 
     /// The open command is whole. What only marks units is left out: the replay need not keep them apart. Returns
-    /// whether a transaction is open behind it.
+    /// whether a transaction is open after it.
     fn close(&mut self, marks: Marks) -> Result<Option<bool>, FormatError> {
         let Open { start, count, first_arg, at } = self.open;
         let arg = |index: usize| {

@@ -23,7 +23,7 @@ pub enum Reads {
     },
     /// Keys in places that only the server knows.
     Movable,
-    /// MSETEX: the number of keys, then that many pairs of key and value. The server's API does not tell these (9.1).
+    /// MSETEX: the number of keys, then that many pairs of key and value. The server's API does not report these (9.1).
     Pairs,
     /// SORT: one key, and any others by patterns.
     Sort,

@@ -1,4 +1,4 @@
-//! How one command's effect becomes log commands, by its rule and by what its events told.
+//! How one command's effect becomes log commands, by its rule and by what its events showed.
 
 mod fields;
 mod lists;

@@ -9,7 +9,7 @@ pub enum Rule {
     Set,
     /// SETEX, PSETEX: becomes SET ... PXAT; the unit is the argument's.
     SetWithExpiry(TimeUnit),
-    /// EXPIRE and kin: becomes PEXPIREAT, or DEL when the time had passed.
+    /// EXPIRE etc.: becomes PEXPIREAT, or DEL when the time had passed.
     Expire(TimeUnit, TimeBase),
     /// GETEX: becomes PEXPIREAT, PERSIST or DEL by its event.
     GetEx,
@@ -31,9 +31,9 @@ pub enum Rule {
     DeletedKeys,
     /// Images of the keys that its events name; where it raises none, of the keys of its arguments.
     Image,
-    /// Verbatim, though no event tells whether it did anything (XACK).
+    /// Verbatim, though no event shows whether it did anything (XACK).
     Silent,
-    /// Images of the keys of its arguments, as no event tells what it did (PFDEBUG).
+    /// Images of the keys of its arguments, as no event shows what it did (PFDEBUG).
     SilentImage,
     /// XCLAIM of each entry as it is pending now, where the reply was seen; images elsewhere.
     Pending(Pending),
@@ -52,7 +52,7 @@ pub enum Rule {
     FieldRemoval,
     /// LTRIM: verbatim, unless there was nothing to trim (its event is raised all the same).
     Trim,
-    /// HEXPIRE and kin, HGETEX, HPERSIST: the expiry that each field has now.
+    /// HEXPIRE etc., HGETEX, HPERSIST: the expiry that each field has now.
     FieldExpiry,
     /// HSETEX: absolute expiry, conditions dropped.
     SetFields,
@@ -156,7 +156,8 @@ pub enum Shows {
     Sort,
     /// A key of its own, and one of another database (COPY, MOVE).
     TwoDatabases,
-    /// As many pairs of key and value as its first argument says (MSETEX). The server's API does not tell these (9.1).
+    /// As many pairs of key and value as its first argument says (MSETEX). The server's API does not report these
+    /// (9.1).
     Pairs,
 }
 
@@ -186,7 +187,7 @@ pub enum Notifies {
     UnlessConditional,
 }
 
-/// Whether a write can send the head of its reply before the event that tells of its change: it answers with the value
+/// Whether a write can send the head of its reply before the event that reports its change: it answers with the value
 /// before, and that there is none raises an event of its own (`keymiss`, `new`), at which the server ends its deferral.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Early {
@@ -320,7 +321,7 @@ impl CommandSpec {
 }
 
 impl CommandSpec {
-    /// It runs through the module's command where that is possible: no keyspace event tells of its effect, or its reply
+    /// It runs through the module's command where that is possible: no keyspace event reports its effect, or its reply
     /// tells more than those.
     pub fn is_wrapped(&self) -> bool {
         (self.is_silent() || self.rule == Rule::RandomPop) && !self.is_unknown()
@@ -332,7 +333,7 @@ impl CommandSpec {
     }
 
     /// The commands that its effect may be logged with on servers where fields of hashes expire, besides
-    /// [`CommandSpec::logged_as`].
+    /// `CommandSpec::logged_as`.
     pub fn logged_with_fields_as(&self) -> &'static [&'static str] {
         match self.rule {
             Rule::FieldFloat | Rule::FieldCounter => &["hset", "hsetex"],
@@ -346,7 +347,7 @@ impl CommandSpec {
         self.blocks != Blocks::No
     }
 
-    /// No keyspace event tells of its effect.
+    /// No keyspace event reports its effect.
     pub fn is_silent(&self) -> bool {
         matches!(
             self.rule,

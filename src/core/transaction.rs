@@ -269,7 +269,7 @@ impl Queue {
         }
     }
 
-    /// Has everything logged that the EXEC may have changed without an event that told where.
+    /// Has everything logged that the EXEC may have changed without an event that showed where.
     pub fn image_unseen(&self, unit: &mut Unit) {
         unit.functions |= self.functions;
         unit.functions_changed |= self.functions;

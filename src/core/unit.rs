@@ -72,7 +72,7 @@ impl Unit {
         resp::push_command(&mut self.commands, args);
     }
 
-    /// Adds the commands of another unit behind those of this one.
+    /// Adds the commands of another unit after those of this one.
     pub fn append(&mut self, other: &Unit) {
         if other.count == 0 {
             return;
@@ -167,7 +167,7 @@ fn push_select(out: &mut Vec<u8>, db: u32) {
 pub struct Batch {
     payload: Vec<u8>,
     appended: Lsn,
-    /// The database that a reader has selected behind the last unit; `None` when not known (a log continued after a
+    /// The database that a reader has selected after the last unit; `None` when not known (a log continued after a
     /// restart).
     reader_db: Option<u32>,
     /// The first unit of a frame does not rely on the frame before it, unless both are in database 0, which every
@@ -181,7 +181,7 @@ impl Batch {
         Batch { payload: Vec::new(), appended, reader_db: None, at_frame_start: true }
     }
 
-    /// Adds a unit; returns the position behind it. A unit of several commands stands between MULTI and EXEC.
+    /// Adds a unit; returns the position after it. A unit of several commands stands between MULTI and EXEC.
     pub fn push(&mut self, unit: &Unit) -> Lsn {
         if unit.is_empty() {
             return self.appended;
@@ -205,7 +205,7 @@ impl Batch {
         self.appended
     }
 
-    /// The position behind the last unit.
+    /// The position after the last unit.
     pub fn appended(&self) -> Lsn {
         self.appended
     }

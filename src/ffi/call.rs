@@ -167,7 +167,7 @@ impl Ctx<'_> {
         NonNull::new(reply).map(|raw| Reply { raw, owned: true, outer: PhantomData })
     }
 
-    /// The indices of a command's keys among its arguments (0 is its own name), where the server can tell them.
+    /// The indices of a command's keys among its arguments (0 is its own name), where the server can name them.
     pub fn command_keys<'a>(self, args: impl Iterator<Item = &'a [u8]>) -> Vec<usize> {
         let mut strings: Vec<OwnedString> = args.map(OwnedString::new).collect();
         if let Some(name) = strings.first_mut()
@@ -312,7 +312,7 @@ impl Reply<'_> {
             return None;
         }
         let (mut key, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
-        // SAFETY: the reply is a map (checked), an index behind its end is answered with an error, and both places are
+        // SAFETY: the reply is a map (checked), an index after its end is answered with an error, and both places are
         // live. Key and value belong to this reply, which the returned lifetime keeps borrowed.
         unsafe { api!(ValkeyModule_CallReplyMapElement)(self.raw.as_ptr(), index, &raw mut key, &raw mut value) };
         let part = |raw| NonNull::new(raw).map(|raw| Reply { raw, owned: false, outer: PhantomData });
@@ -323,7 +323,7 @@ impl Reply<'_> {
     pub fn element(&self, index: usize) -> Option<Reply<'_>> {
         // SAFETY: the reply is valid (type invariant).
         let kind = unsafe { api!(ValkeyModule_CallReplyType)(self.raw.as_ptr()) } as isize;
-        // SAFETY: the reply is of the type that each function takes, and an index behind its end is answered with null.
+        // SAFETY: the reply is of the type that each function takes, and an index after its end is answered with null.
         // The element belongs to this reply, which the returned lifetime keeps borrowed; its handle does not free it.
         let element = unsafe {
             match kind {

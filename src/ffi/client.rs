@@ -71,7 +71,7 @@ impl Drop for Held {
     }
 }
 
-/// What the server tells about a client.
+/// What the server says about a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientInfo {
     /// The database it has selected.

@@ -57,7 +57,7 @@ impl Filter {
             return name;
         }
         let Ok(index) = c_int::try_from(index) else { return &[] };
-        // SAFETY: as above; an index behind the end is answered with null.
+        // SAFETY: as above; an index after the end is answered with null.
         let string = unsafe { api!(ValkeyModule_CommandFilterArgGet)(self.raw, index) };
         if string.is_null() {
             return &[];

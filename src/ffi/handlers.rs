@@ -21,7 +21,7 @@ pub trait Handlers: Sync {
     fn command_filter(&self, ctx: Ctx<'_>, filter: Filter);
     /// A key changed. `class` is the event's, as the server's bit; `by_server`: it has expired or was evicted.
     fn key_changed(&self, ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server: bool);
-    /// An event that tells of no change.
+    /// An event that reports no change.
     fn key_noted(&self, ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8]);
     /// A key was loaded from an RDB file.
     fn key_loaded(&self, ctx: Ctx<'_>, key: &[u8]);
@@ -55,7 +55,7 @@ pub trait Handlers: Sync {
     fn run_command(&self, ctx: Ctx<'_>, args: &[&[u8]]);
     /// Whether one of the module's commands runs another, which its arguments begin with.
     fn is_wrapper(&self, name: &[u8]) -> bool;
-    /// The indices of the keys of a command whose keys the server's API does not tell.
+    /// The indices of the keys of a command whose keys the server's API does not report.
     fn untold_keys(&self, name: &[u8], first: &[u8], len: usize) -> Vec<usize>;
     /// The reply of a command whose wait is over ([`Ctx::block_command`]).
     fn blocked_reply(&self, ctx: Ctx<'_>, args: &[&[u8]]);

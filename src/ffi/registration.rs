@@ -14,7 +14,7 @@ use valkey_module::raw;
 /// modules get them.
 pub(super) const PRIVATE_EVENT: i32 = 1 << 29;
 
-/// The classes that tell of changed data, and `loaded`, which recovery needs.
+/// The classes that report changed data, and `loaded`, which recovery needs.
 const SUBSCRIBED_EVENTS: i32 = raw::VALKEYMODULE_NOTIFY_GENERIC
     | raw::VALKEYMODULE_NOTIFY_STRING
     | raw::VALKEYMODULE_NOTIFY_LIST
@@ -285,7 +285,7 @@ pub fn register_hooks(ctx: Ctx<'_>) -> bool {
     SERVER_EVENTS.iter().all(|id| subscribe_server_event(ctx, *id))
 }
 
-/// Has events told that tell of no change: `keymiss` and `new`. Once is enough.
+/// Has events told that report no change: `keymiss` and `new`. Once is enough.
 pub fn follow_all_events(ctx: Ctx<'_>) {
     if FOLLOWS_ALL.swap(true, Ordering::Relaxed) {
         return;
@@ -320,7 +320,7 @@ fn set_server_event_callback(ctx: Ctx<'_>, id: u64, callback: raw::ValkeyModuleE
     unsafe { api!(ValkeyModule_SubscribeToServerEvent)(ctx.as_raw(), event, callback) == raw::VALKEYMODULE_OK as i32 }
 }
 
-/// Has the server tell when each command has run ([`super::Handlers::command_done`]), or no longer. `false` where
+/// Has the server say when each command has run ([`super::Handlers::command_done`]), or no longer. `false` where
 /// it cannot (before 9.1).
 ///
 /// The server must not be going through its listeners when one is taken back: call with `on` false only for a command

@@ -14,7 +14,7 @@ impl Lsn {
     /// within it. A file that states more is damaged.
     pub const LIMIT: Lsn = Lsn(1 << 63);
 
-    /// The position behind `bytes` payload bytes.
+    /// The position after `bytes` payload bytes.
     pub const fn new(bytes: u64) -> Lsn {
         Lsn(bytes)
     }
@@ -37,7 +37,7 @@ impl Lsn {
         end.map_or(self, Lsn)
     }
 
-    /// The position `bytes` further on, or `None` behind [`Lsn::LIMIT`].
+    /// The position `bytes` further on, or `None` after [`Lsn::LIMIT`].
     #[must_use]
     pub fn checked_advance(self, bytes: u64) -> Option<Lsn> {
         self.0.checked_add(bytes).map(Lsn).filter(|end| *end <= Lsn::LIMIT)
@@ -47,7 +47,7 @@ impl Lsn {
     ///
     /// # Panics
     ///
-    /// When `earlier` is behind this position.
+    /// When `earlier` is after this position.
     #[must_use]
     pub fn bytes_since(self, earlier: Lsn) -> u64 {
         assert!(earlier <= self, "position {earlier} is behind {self}");

@@ -114,8 +114,8 @@ impl Module {
         client.is_some_and(|client| client.is_answered)
     }
 
-    /// Nothing executes, and the end of a unit that was asked for has not come: its command was refused (or waits for the
-    /// end of a pause), and has shown nothing. Returns whether it is so.
+    /// Nothing executes, and the end of a unit that was asked for has not come: its command was refused (or waits for
+    /// the end of a pause), and has shown nothing. Returns whether it is so.
     pub(super) fn drop_refused(&mut self) -> bool {
         let is_refused = self.unit_end != UnitEnd::NotAsked;
         if is_refused {

@@ -36,7 +36,7 @@ pub(super) fn key_positions(ctx: Ctx<'_>, filter: &Filter, reads: Reads) -> Vec<
     }
 }
 
-/// The indices of the keys of a command whose keys the server's API does not tell, by its name and first argument.
+/// The indices of the keys of a command whose keys the server's API does not report, by its name and first argument.
 pub fn untold_keys(name: &[u8], first: &[u8], len: usize) -> Vec<usize> {
     let row = table::COMMANDS.iter().find(|row| row.shows == Shows::Pairs);
     let is_it = row.is_some_and(|row| row.name.as_bytes().eq_ignore_ascii_case(name));

@@ -34,8 +34,8 @@ pub enum Setting {
     SegmentBytes,
     /// `wbl.max-pending-bytes`: when so much waits for the disk, writers wait too. Default: 256mb. Minimum: 64kb.
     MaxPendingBytes,
-    /// `wbl.on-existing-log`: what to do when the module is loaded on data while the folder holds another state, or when
-    /// a start finds that the log may not be the newest. Default: refuse.
+    /// `wbl.on-existing-log`: what to do when the module is loaded on data while the folder holds another state, or
+    /// when a start finds that the log may not be the newest. Default: refuse.
     OnExistingLog,
     /// `wbl.debug-commands`: allow WBL.DEBUG. Immutable. Default: no.
     DebugCommands,
@@ -44,8 +44,8 @@ pub enum Setting {
     NotifyKeyspaceEvents,
     /// `wbl.on-replay-error`: what to do when a command of the log fails at the start. Default: refuse.
     OnReplayError,
-    /// `wbl.max-inflight-flushes`: how many flushes of the log may be under way at a time, 1 to 16; 0 has it follow from
-    /// how long they take. Immutable. Default: 0.
+    /// `wbl.max-inflight-flushes`: how many flushes of the log may be under way at a time, 1 to 16; 0 has it follow
+    /// from how long they take. Immutable. Default: 0.
     MaxInflightFlushes,
 }
 

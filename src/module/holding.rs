@@ -71,7 +71,7 @@ impl Module {
         self.replies.wait(client, reason);
     }
 
-    /// The same for the reply to what runs, of whose change no event told in which it could be held.
+    /// The same for the reply to what runs, of whose change no event showed in which it could be held.
     pub(super) fn wait_unheld(&mut self, ctx: Ctx<'_>) {
         let client = self.running.client;
         let reason = match decide(Moment::Changed, &mut Asked::new(self, ctx, client)) {

@@ -1,4 +1,4 @@
-//! What the server tells: commands before they run, changed keys, ends of units, the event loop.
+//! What the server says: commands before they run, changed keys, ends of units, the event loop.
 
 use crate::core::ack::{Hold, Moment, Reason, decide};
 use crate::core::capture::Done;
@@ -147,7 +147,7 @@ fn keeps_expired(ctx: Ctx<'_>, imports: bool) -> bool {
     imports || ctx.writes_are_paused()
 }
 
-/// An event that tells of no change of its own: a key was looked for and is not there, or the key of the next event is
+/// An event that reports no change of its own: a key was looked for and is not there, or the key of the next event is
 /// new.
 pub fn key_noted(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8]) {
     notify::event_without_change(ctx, class, event, key);
@@ -183,7 +183,7 @@ pub fn key_loaded(ctx: Ctx<'_>, key: &[u8]) {
 /// A unit with changes has ended.
 pub fn unit_end(ctx: Ctx<'_>) {
     // Another module may have asked for its own work at the unit's end, after this was asked for: that belongs to the
-    // unit. Asked for again, this stands behind it.
+    // unit. Asked for again, this stands after it.
     let early = with(|module| {
         let early = module.server.other_modules && module.unit_end != UnitEnd::AskedAgain;
         module.unit_end = if early { UnitEnd::AskedAgain } else { UnitEnd::NotAsked };

@@ -28,7 +28,7 @@ pub(super) fn add_image(ctx: Ctx<'_>, unit: &mut Unit, (db, key): &DbKey) {
         }
         Some(reply) if reply.kind() == ReplyKind::Null => unit.command(*db, &[b"DEL", key]),
         _ if ctx.flags().in_cluster() => {
-            // The slot is on its way here, and the server tells nothing of its keys before it has arrived.
+            // The slot is on its way here, and the server says nothing of its keys before it has arrived.
             with(Module::request_base_now);
         }
         _ => broken("the server refused to dump a key that changed"),

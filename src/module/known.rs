@@ -33,7 +33,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// A command that COMMAND did not tell of.
+    /// A command that COMMAND did not name.
     pub(super) const UNKNOWN: Known =
         Known { class: Class::Opaque, reads: Reads::Nothing, row: &table::NONE, arity: 0, writes: false };
     /// A command that neither shows nor changes data.
@@ -46,7 +46,7 @@ impl Known {
         self.arity > 0 && len != self.arity || len < -self.arity
     }
 
-    /// Whether COMMAND did not tell of it.
+    /// Whether COMMAND did not name it.
     pub(super) fn is_unknown(self) -> bool {
         self.class == Class::Opaque && self.arity == 0
     }
@@ -188,7 +188,7 @@ fn add_command(commands: &mut Map<Vec<u8>, Known>, entry: &Reply<'_>) {
     }
 }
 
-/// Writes the lower-case name behind `start`; `None` when it is too long to be one.
+/// Writes the lower-case name after `start`; `None` when it is too long to be one.
 fn lower_case(name: &[u8], out: &mut [u8; NAME_BYTES_MAX], start: usize) -> Option<usize> {
     let end = start + name.len();
     // One byte stays free for the `|` of a subcommand.

@@ -80,7 +80,7 @@ fn listed(own: Ctx<'_>, command: &[u8]) -> Vec<Vec<u8>> {
     list.iter().flat_map(|list| (0..list.len()).filter_map(|index| name(list, index))).collect()
 }
 
-/// The own name of the command behind each name; `None` where the server has no command of that name. `command` is the
+/// The own name of the command of each name; `None` where the server has no command of that name. `command` is the
 /// name of COMMAND.
 fn really(own: Ctx<'_>, command: &[u8], names: &[Vec<u8>]) -> Vec<Option<Vec<u8>>> {
     let args = std::iter::once(&b"INFO"[..]).chain(names.iter().map(Vec::as_slice));

@@ -1,4 +1,4 @@
-//! Keyspace notifications to clients (`wbl.notify-keyspace-events`): published when what they tell of is durable.
+//! Keyspace notifications to clients (`wbl.notify-keyspace-events`): published when what they report is durable.
 
 use crate::core::notices::{EventClasses, Notice};
 use crate::ffi::{Ctx, Level, follow_all_events, log};
@@ -32,7 +32,7 @@ pub(super) fn event(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8]) {
     }
 }
 
-/// `new`, which belongs to the unit that makes the key, or `keymiss`, which tells of no change and stands behind those
+/// `new`, which belongs to the unit that makes the key, or `keymiss`, which reports no change and stands after those
 /// before it.
 pub(super) fn event_without_change(ctx: Ctx<'_>, class: u32, name: &[u8], key: &[u8]) {
     // Writes wait where too much is pending; reads, whose misses these are, do not.
@@ -56,7 +56,7 @@ pub(super) fn fields_expired(ctx: Ctx<'_>, class: u32, name: &[u8], key: &[u8]) 
     belongs_to_no_unit();
 }
 
-/// The event raised last tells of no change: it stands behind those before it.
+/// The event raised last reports no change: it stands after those before it.
 fn belongs_to_no_unit() {
     with(|module| {
         if !module.capture.has_unit() {

@@ -3,7 +3,7 @@
 use crate::core::leaf::{Outcome, Query};
 use crate::ffi::{Ctx, KeyKind, ReplyKind};
 
-/// What HPEXPIRETIME tells of a field that is not there, or has expired.
+/// What HPEXPIRETIME says about a field that is not there, or has expired.
 const NO_FIELD: i64 = -2;
 
 /// Asks the server what neither event nor arguments tell. In an event callback nothing expires, so this changes

@@ -66,7 +66,7 @@ impl Module {
         Verdict { may_yield, watch_unit, ..Verdict::PASS }
     }
 
-    /// Has the server tell when each command of the EXEC that is about to run has run, where it can.
+    /// Has the server say when each command of the EXEC that is about to run has run, where it can.
     fn watch_results(&mut self, ctx: Ctx<'_>) -> bool {
         let reports = self.server.reports != Reports::Never && watch_results(ctx, true);
         self.server.reports = if reports { Reports::Now } else { Reports::Never };
@@ -103,7 +103,7 @@ impl Module {
     }
 
     /// Whether the server has refused to queue a command that the client has sent before this one. It keeps none of
-    /// those behind it; now and then it is asked how many it has.
+    /// those after it; now and then it is asked how many it has.
     fn was_refused(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId) -> bool {
         let bytes = (0..filter.len()).map(|index| filter.arg(index).len()).sum();
         let sent = self.capture.queued_one(client, bytes);

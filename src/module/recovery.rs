@@ -1,6 +1,6 @@
 //! Bringing base and log back.
 //!
-//! The base goes through a pipe into the server's own RDB loader (`RdbLoad`), with a sentinel key behind its last key.
+//! The base goes through a pipe into the server's own RDB loader (`RdbLoad`), with a sentinel key after its last key.
 //! While the server loads, nothing expires, past times are taken as they are, and other clients are answered with
 //! -LOADING: just what replaying needs. So the replay happens in the `loaded` event of the sentinel. See `rdb` for what
 //! the stream leaves out and why.
@@ -20,7 +20,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How often progress is told in the server's log.
+/// How often progress is reported in the server's log.
 const TELL_EVERY: Duration = Duration::from_secs(2);
 
 /// What is recovered.

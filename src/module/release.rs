@@ -71,7 +71,8 @@ impl Queue {
 }
 
 impl Release {
-    /// Starts the writer threads. On the first error of the disk it wakes the event loop, which decides what that means.
+    /// Starts the writer threads. On the first error of the disk it wakes the event loop, which decides what that
+    /// means.
     pub(super) fn start(writer: LogWriter<GatedStorage>) -> Result<Release, LogError> {
         let queue = Arc::new(Queue::default());
         let released = Arc::clone(&queue);

@@ -1,7 +1,7 @@
 //! Whether the server is a primary or a replica, by its own word.
 //!
 //! A node of a cluster knows from `nodes.conf` that it is a replica, and loads its own dump as one, with the offset to
-//! go on from; but it does not follow its primary before the first tick of its timer, and all that the module API tells
+//! go on from; but it does not follow its primary before the first tick of its timer, and all that the module API says
 //! of replication says "primary" until then. Whoever replaced its data in between would have it go on from the dump's
 //! offset on top of other data.
 

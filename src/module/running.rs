@@ -70,7 +70,7 @@ impl Module {
         }
         // Of an EXEC that the server made wait nothing is known.
         let What::Exec(exec) = &self.running.what else { return None };
-        // Nothing tells where a script of an EXEC begins, but each that has ended is counted.
+        // Nothing says where a script of an EXEC begins, but each that has ended is counted.
         match exec.select {
             Some((before, db)) if server::scripts_run(ctx) == Some(before) => Some(db),
             _ => self.info_of(ctx, self.running.client).map(|info| info.db),
@@ -102,7 +102,7 @@ impl Module {
             }
             return Verdict::PASS;
         }
-        // It may change data though no event tells of it.
+        // It may change data though no event reports it.
         if top.is_some() {
             let runs_before = if spec.is_unknown() { None } else { server::runs_of(ctx, spec.name) };
             self.running.what = What::Command(IfRun::Unseen { name: spec.name, runs_before });

@@ -236,7 +236,7 @@ fn ask_progress(id: u32) {
     }
 }
 
-/// What INFO tells of bytes replayed and to be replayed, where it is there to its last byte.
+/// What INFO says about bytes replayed and to be replayed, where it is there to its last byte.
 fn progress(info: &str) -> Option<(u64, u64)> {
     let field = |name: &str| {
         let line = info.split_inclusive("\r\n").find_map(|line| line.strip_prefix(name))?;

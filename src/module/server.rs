@@ -181,7 +181,7 @@ pub(super) fn has_pending_output(ctx: Ctx<'_>, client: u64) -> bool {
     list.is_none_or(|list| list.bytes().windows(PENDING_OUTPUT.len()).any(|window| window == PENDING_OUTPUT))
 }
 
-/// What CLIENT LIST tells of a client: slower than `client_info`, and safe whatever executes. It raises no events.
+/// What CLIENT LIST says about a client: slower than `client_info`, and safe whatever executes. It raises no events.
 pub(super) fn listed_client_info(ctx: Ctx<'_>, client: u64) -> Option<ClientInfo> {
     let id = client.to_string();
     let list = ctx.own().ask("CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()])?;

@@ -63,7 +63,7 @@ pub(super) fn settle(ctx: Ctx<'_>) {
     });
 }
 
-/// Applies what a write did of whose effect no event tells, if it has run. Returns whether it has.
+/// Applies what a write did whose effect no event reports, if it has run. Returns whether it has.
 pub(super) fn settle_unseen(ctx: Ctx<'_>) -> bool {
     let settled = with(|module| {
         let (name, runs_before) = match &module.running.what {

@@ -53,7 +53,7 @@ fn read_group(ctx: Ctx<'_>, args: &[&[u8]], reply: &Reply<'_>, created: bool) ->
     let consumer = created.then(|| consumer.to_vec());
     let keys = args.get(read.keys)?;
     if keys.iter().collect::<HashSet<_>>().len() < keys.len() {
-        // Which of its entries stand for which of the names is not told.
+        // Which of its entries stand for which of the names is not known.
         return None;
     }
     let mut read = entries_by_stream(reply)?;

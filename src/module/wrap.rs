@@ -36,7 +36,7 @@ pub fn read(ctx: Ctx<'_>, args: &[&[u8]]) {
     });
 }
 
-/// The command behind the module's own, with what is known of it; `None` when it is none that may be run so.
+/// The command inside the module's own, with what is known of it; `None` when it is none that may be run so.
 pub(super) fn wrapped_command<'a>(
     args: &'a [&'a [u8]],
     allowed: impl Fn(Known) -> bool,

@@ -31,7 +31,7 @@ use std::io::{self, Read, Write};
 const WINDOW_BYTES: usize = 1 << 20;
 
 /// Behind the header the stream has a field without a meaning, of so many bytes: more than a pipe and the loader's
-/// buffer hold, so that the loader is behind the header when all of it is written. There it has looked at the clock.
+/// buffer hold, so that the loader is after the header when all of it is written. There it has looked at the clock.
 const PADDING_BYTES: usize = 256 << 10;
 
 /// An expiry that never comes in the transformed stream; to be applied when the sentinel key is loaded, in order.
@@ -146,7 +146,7 @@ pub fn is_known_version(version: u16) -> bool {
     format::REDIS_VERSIONS.contains(&version) || format::VALKEY_VERSIONS.contains(&version)
 }
 
-/// Checks that `base` is a whole RDB file of a version we know, with a right CRC-64 and nothing behind it.
+/// Checks that `base` is a whole RDB file of a version we know, with a right CRC-64 and nothing after it.
 ///
 /// # Errors
 ///

@@ -137,7 +137,7 @@ impl Sample {
     }
 }
 
-/// Two items, behind their number.
+/// Two items, after their number.
 fn two(item: &[u8]) -> Vec<u8> {
     [&[2], item, item].concat()
 }

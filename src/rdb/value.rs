@@ -23,7 +23,7 @@ pub(super) fn skip(stream: &mut Stream<'_>, kind: u8, offset: u64) -> Result<(),
         }),
         TYPE_ZSET => each(stream, |stream| {
             stream.skip_string()?;
-            // The score in digits, behind their number; the highest three stand for the infinities and NaN.
+            // The score in digits, after their number; the highest three stand for the infinities and NaN.
             match stream.byte()? {
                 253..=255 => Ok(()),
                 digits => stream.skip(u64::from(digits)),

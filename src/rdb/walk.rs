@@ -292,7 +292,7 @@ impl<'io> Walker<'io> {
         Ok(())
     }
 
-    /// The end mark, the checksum, and nothing behind it. None of it is passed on.
+    /// The end mark, the checksum, and nothing after it. None of it is passed on.
     fn end(&mut self) -> Result<(), RdbError> {
         self.stream.set_route(Route::Drop)?;
         self.stream.byte()?;

@@ -161,7 +161,7 @@ impl Consumer {
 }
 
 impl Streams {
-    /// Every entry up to the last delivered one was delivered to exactly one consumer, none behind it to any.
+    /// Every entry up to the last delivered one was delivered to exactly one consumer, none after it to any.
     fn verify_deliveries(&self, connection: &mut Connection) {
         let groups: redis::streams::StreamInfoGroupsReply =
             redis::cmd("XINFO").arg("GROUPS").arg(STREAM).query(connection).expect("the groups");

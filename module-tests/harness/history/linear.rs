@@ -45,7 +45,7 @@ struct Search<'a> {
     operations: Vec<&'a Operation>,
     done: Done,
     seen: HashSet<(Done, Vec<u64>)>,
-    /// The longest order found, with the key's state and what was tried behind it.
+    /// The longest order found, with the key's state and what was tried after it.
     furthest: Option<(usize, Vec<u64>, Vec<String>)>,
 }
 

@@ -8,7 +8,7 @@ pub mod linear;
 pub enum Effect {
     Read,
     Set(u64),
-    /// Sets, and tells what was there.
+    /// Sets, and reports what was there.
     Replace(u64),
     SetIfAbsent(u64),
     Delete,

@@ -35,7 +35,7 @@ impl ErrorReplies {
     }
 }
 
-/// What the server tells of a command that has run.
+/// What the server says about a command that has run.
 #[derive(Clone, Copy, Debug)]
 pub struct Done {
     /// The server counted changes.
@@ -85,7 +85,7 @@ impl Capture {
         self.queues.get(&client).is_some_and(|queue| !queue.is_empty())
     }
 
-    /// The client's EXEC is about to run, on a server that tells when each of its commands has run.
+    /// The client's EXEC is about to run, on a server that reports when each of its commands has run.
     pub fn exec_stepwise(&mut self, client: ClientId) {
         if let Some(queue) = self.queues.get_mut(&client) {
             queue.step();
@@ -101,8 +101,8 @@ impl Capture {
         self.executing == Some(client) && self.queues.get(&client).is_some_and(Queue::is_stepwise)
     }
 
-    /// The client's EXEC is about to run, on any other server; `read` tells how many error replies that has sent so
-    /// far. Returns whether it has commands that no event tells of, so that the unit's end must be asked for.
+    /// The client's EXEC is about to run, on any other server; `read` reports how many error replies that has sent so
+    /// far. Returns whether it has commands that no event reports, so that the unit's end must be asked for.
     pub fn exec(&mut self, client: ClientId, read: impl FnOnce() -> Option<u64>, now_ms: i64) -> bool {
         if let Some(queue) = self.queues.get_mut(&client) {
             queue.take_as_a_whole(self.errors.before(read), now_ms);
@@ -122,8 +122,8 @@ impl Capture {
         }
     }
 
-    /// A command of that EXEC has run, or the EXEC itself. Returns whether it has an effect that no event told, so that
-    /// the unit's end must be asked for.
+    /// A command of that EXEC has run, or the EXEC itself. Returns whether it has an effect that no event showed, so
+    /// that the unit's end must be asked for.
     pub fn command_done(&mut self, client: ClientId, args: &[&[u8]], done: Done, now_ms: i64) -> bool {
         // The last command of a script.
         self.put_current_away();
@@ -139,7 +139,7 @@ impl Capture {
             return false;
         };
         (leaf.events, leaf.db) = (step.events, done.db);
-        // A 9.1 server does not tell the database that a key arrives in, inside EXEC.
+        // A 9.1 server does not say the database that a key arrives in, inside EXEC.
         if let (Some(unit), Some(other)) = (self.unit.as_mut(), leaf.other_db()) {
             for event in leaf.events.iter_mut().filter(|event| event.kind == EventKind::Arrived) {
                 event.db = other;
@@ -159,7 +159,7 @@ impl Capture {
         unseen
     }
 
-    /// The commands of the client's queue that no event tells of.
+    /// The commands of the client's queue that no event reports.
     fn silent_part(&self, client: ClientId) -> Option<Postponed> {
         let queue = self.queues.get(&client).filter(|queue| queue.has_silent())?;
         let (keys, functions) = (queue.silent_keys().to_vec(), queue.functions);
@@ -175,7 +175,7 @@ impl Capture {
                 self.running_event(event, db_key);
             } else if let Some(unit) = self.unit.as_mut() {
                 if event.kind == EventKind::Arrived {
-                    // A 9.1 server does not tell the key's database inside EXEC.
+                    // A 9.1 server does not say the key's database inside EXEC.
                     unit.image_everywhere(db_key.1.clone());
                 }
                 unit.image(db_key);

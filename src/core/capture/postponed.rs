@@ -27,7 +27,7 @@ impl Postponed {
 }
 
 impl Capture {
-    /// The command announced last has run unseen: no event tells of what it did, and the module does not run it. Its
+    /// The command announced last has run unseen: no event reports what it did, and the module does not run it. Its
     /// keys are logged whatever that was. Or it is `blocked`, and may run later.
     pub fn unseen(&mut self, blocked: bool, now_ms: i64) {
         let Some(leaf) = &self.current else { return };
@@ -58,7 +58,7 @@ impl Capture {
         }
     }
 
-    /// Looks after commands that no event tells of and that the server made wait (CLIENT PAUSE): once their client
+    /// Looks after commands that no event reports and that the server made wait (CLIENT PAUSE): once their client
     /// waits no longer they have run, unseen, so that their keys are logged. `is_blocked` asks the server.
     pub fn resumed(&mut self, now_ms: i64, is_blocked: impl Fn(ClientId) -> bool) {
         for mut postponed in std::mem::take(&mut self.postponed) {

@@ -4,7 +4,7 @@ use super::Leaf;
 use crate::core::table::{Quirk, Rule};
 
 impl Leaf {
-    /// The place of the first field or pair: of HDEL behind the key, of others behind FIELDS and their number.
+    /// The place of the first field or pair: of HDEL after the key, of others after FIELDS and their number.
     pub fn first_field(&self) -> Option<usize> {
         if self.spec?.quirk == Quirk::FieldsAfterKey {
             return Some(2);

@@ -16,7 +16,7 @@ pub(super) fn trim(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
     true
 }
 
-/// Whether a list that has this length behind LTRIM key start stop had it before, too: less is left than would have
+/// Whether a list that has this length after LTRIM key start stop had it before, too: less is left than would have
 /// been of a longer one.
 fn is_idle_trim(leaf: &Leaf, length: &[u8]) -> Option<bool> {
     let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<i64>().ok();
@@ -29,7 +29,7 @@ fn is_idle_trim(leaf: &Leaf, length: &[u8]) -> Option<bool> {
     Some(length > 0 && length < kept_at_most)
 }
 
-/// How many elements BLMPOP, BZMPOP and kin may take: the COUNT behind the keys.
+/// How many elements BLMPOP, BZMPOP etc. may take: the COUNT after the keys.
 fn pop_count(leaf: &Leaf) -> Option<Vec<u8>> {
     let args = leaf.args.slices();
     let takes_count = leaf.spec.is_some_and(|spec| spec.blocks == Blocks::TimeoutFirst);

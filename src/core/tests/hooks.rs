@@ -60,14 +60,14 @@ impl Hooks {
         self.raise(client, true, name, key, None)
     }
 
-    /// The server tells that a command of an EXEC has run.
+    /// The server says that a command of an EXEC has run.
     pub(super) fn done(&mut self, client: u64, command: &str, changed: bool, db: u32) -> &mut Self {
         let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
         self.0.command_done(client, &words, Done { changed, failed: false, db: Some(db) }, NOW_MS);
         self
     }
 
-    /// Queues commands and begins their EXEC on a server that tells when each has run.
+    /// Queues commands and begins their EXEC on a server that reports when each has run.
     pub(super) fn exec_stepwise(&mut self, client: u64, commands: &[&str]) -> &mut Self {
         self.class(client, Class::Multi);
         for command in commands {

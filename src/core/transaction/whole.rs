@@ -87,7 +87,7 @@ impl Whole {
     }
 
     /// The command that raised the last event, if that was an XADD of this key: the entries that it made room for go
-    /// right behind.
+    /// right after.
     fn trimmer(&self, leaves: &VecDeque<Leaf>, kind: EventKind, key: &[u8]) -> Option<usize> {
         let place = self.last.filter(|_| kind == EventKind::XTrim)?;
         leaves.get(place).filter(|leaf| leaf.args.get(1) == Some(key)).map(|_| place)
@@ -114,7 +114,7 @@ impl Whole {
         self.errors_before.filter(|_| self.begun && !self.proof.is_complete())
     }
 
-    /// Keys that came from other databases or keys. A 9.1 server does not tell their database inside EXEC.
+    /// Keys that came from other databases or keys. A 9.1 server does not say their database inside EXEC.
     pub fn arrived(&self) -> impl Iterator<Item = &Arc<[u8]>> {
         self.arrived.iter()
     }

@@ -9,7 +9,7 @@
 //! the server's own.
 //!
 //! - `check`: 24 bits of a CRC-32C over the salt of the segment, the offset of the line in the file, and the fields
-//!   behind it. So a length is trusted before the payload is read, nobody who does not know the salt can write a frame,
+//!   after it. So a length is trusted before the payload is read, nobody who does not know the salt can write a frame,
 //!   and a frame is one in its place only.
 //! - `crc`: CRC-32C over salt, offset and payload.
 //! - `durable back`: how many bytes before the frame's start the file was durable up to when the frame was written.

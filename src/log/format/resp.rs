@@ -52,7 +52,7 @@ pub struct Command<'a> {
 
 /// The commands of a payload, in order.
 ///
-/// As an iterator it allocates per command and ends behind the first error; [`Commands::next_into`] reuses the
+/// As an iterator it allocates per command and ends after the first error; [`Commands::next_into`] reuses the
 /// caller's vector.
 #[derive(Clone, Debug)]
 pub struct Commands<'a> {

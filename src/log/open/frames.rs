@@ -21,7 +21,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The position behind the frame.
+    /// The position after the frame.
     pub fn end(&self) -> Lsn {
         self.lsn.advance(self.length)
     }
@@ -82,7 +82,7 @@ impl<S: Storage> Frames<'_, S> {
         }
     }
 
-    /// The next piece of the frame's payload; `None` behind its end. The checksum is verified with the last piece.
+    /// The next piece of the frame's payload; `None` after its end. The checksum is verified with the last piece.
     pub fn next_piece(&mut self) -> Result<Option<&[u8]>, LogError> {
         match &mut self.current {
             Some(current) => current.next_piece(),

@@ -32,7 +32,7 @@ pub(crate) struct Located {
     pub start: u64,
     /// Offset of the payload.
     pub payload: u64,
-    /// Offset behind the payload.
+    /// Offset after the payload.
     pub end: u64,
     pub crc: u32,
     /// The checksum over all but the payload.
@@ -107,7 +107,7 @@ impl<F: StorageFile> Window<F> {
         })
     }
 
-    /// The frame whose annotation line, which is behind its time line, is at `offset`.
+    /// The frame whose annotation line, which is after its time line, is at `offset`.
     pub fn line_at(&mut self, offset: u64, grammar: Grammar) -> Result<Result<Located, FormatError>, LogError> {
         let bytes_max = match grammar {
             Grammar::One { .. } => format1::LINE_BYTES_MAX,

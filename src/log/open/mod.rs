@@ -81,7 +81,7 @@ pub struct Segment {
     pub name: String,
     /// The position of its first byte of payload.
     pub first: Lsn,
-    /// The position behind its last whole unit.
+    /// The position after its last whole unit.
     pub end: Lsn,
     /// Bytes of the file up to there.
     pub bytes: u64,
@@ -265,8 +265,8 @@ impl<S: Storage> Opened<S> {
 
     /// Reads a log of format 1; returns the manifest as format 2 has it.
     fn read_format_1(&mut self, base: Option<u64>, segments: &[u64]) -> Result<Manifest, LogError> {
-        // Where a segment ends is known from where the next one begins. They are not kept open: there may be more of them
-        // than a process may have open.
+        // Where a segment ends is known from where the next one begins. They are not kept open: there may be more of
+        // them than a process may have open.
         let mut heads = Vec::new();
         for seq in segments {
             let mut window = self.open_segment(*seq)?;

@@ -12,7 +12,7 @@
 //!    affected: the last ones. A crash here changes no byte that was on the disk.
 //! 3. What will be cut is copied aside. A crash leaves a copy, which the next start makes again.
 //! 4. The next segment and the next manifest are written: leftovers until the manifest gets its name.
-//! 5. What is behind the end of a segment is cut, and synced. It is nobody's, and a start after a crash finds a clean
+//! 5. What is after the end of a segment is cut, and synced. It is nobody's, and a start after a crash finds a clean
 //!    end. From here on the copy stays, whatever fails: it may be all that there is of those bytes.
 //! 6. The manifest gets its name: it seals what was recovered, and names the new segment. A crash leaves the old or the
 //!    new one. What only the old one named is removed by the writer ([`LogWriter::remove_leftovers`]).
@@ -49,7 +49,7 @@ struct Next<F> {
 }
 
 impl<S: Storage> Opened<S> {
-    /// Makes what was recovered durable, and prepares to go on behind it. `unix_ms` is the time now.
+    /// Makes what was recovered durable, and prepares to go on after it. `unix_ms` is the time now.
     ///
     /// Removes what is no part of the log. Whoever wants to keep that until the base is known to be whole reads it
     /// before ([`Opened::read_base`]).

@@ -31,7 +31,7 @@ pub(crate) enum Expected {
 /// What one segment holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scan {
-    /// The position behind its last frame.
+    /// The position after its last frame.
     pub end: Lsn,
     /// Bytes of the file up to there.
     pub bytes: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Scan {
     pub used_bytes: u64,
     /// Bytes of the file that are known to have been durable.
     pub durable_bytes: u64,
-    /// Whether what is behind the last frame is more than unused space.
+    /// Whether what is after the last frame is more than unused space.
     pub is_torn: bool,
 }
 
@@ -120,7 +120,7 @@ fn judge<F: StorageFile>(
 
 /// Where a frame stands that was written when the bad place at `offset` was durable.
 ///
-/// The work is linear in the bytes behind the place, whatever a client had stored there: the lines that begin frames
+/// The work is linear in the bytes after the place, whatever a client had stored there: the lines that begin frames
 /// are short, and those that only look like one fail their check, which covers the segment's salt.
 fn proof_of_damage<F: StorageFile>(
     window: &mut Window<F>,
@@ -164,7 +164,7 @@ fn proof_of_damage<F: StorageFile>(
     Ok(None)
 }
 
-/// The frame behind a frame whose header is good and whose payload is not. Nobody but the writer knows its place, so
+/// The frame after a frame whose header is good and whose payload is not. Nobody but the writer knows its place, so
 /// that its header is proof enough. In format 1 headers have no check.
 fn next_header<F: StorageFile>(window: &mut Window<F>, offset: u64, grammar: Grammar) -> Result<Option<u64>, LogError> {
     let Grammar::Two { .. } = grammar else { return Ok(None) };

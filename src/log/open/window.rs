@@ -85,7 +85,7 @@ impl<F: StorageFile> Window<F> {
         Ok(true)
     }
 
-    /// The offset behind the last byte from `offset` on that is not zero; `offset` where all are.
+    /// The offset after the last byte from `offset` on that is not zero; `offset` where all are.
     pub fn used_end(&mut self, offset: u64) -> Result<u64, LogError> {
         let (mut at, mut end) = (offset, offset);
         self.each_piece(offset, self.file_bytes, |piece| {

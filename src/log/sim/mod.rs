@@ -243,7 +243,7 @@ impl SimDisk {
         self.state().live_names.keys().cloned().collect()
     }
 
-    /// Counts an operation and tells how it ends.
+    /// Counts an operation and reports how it ends.
     fn begin(&self) -> io::Result<(MutexGuard<'_, State>, Outcome)> {
         let mut state = self.state();
         let number = state.operations;

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Pseudo-random numbers from a seed (SplitMix64: a Weyl sequence behind a mixing function).
+/// Pseudo-random numbers from a seed (SplitMix64: a Weyl sequence after a mixing function).
 #[derive(Clone, Debug, Default)]
 pub struct Random {
     state: u64,

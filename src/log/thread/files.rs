@@ -40,7 +40,7 @@ impl Drop for Answer {
 pub(super) enum Task {
     PrepareBase(NewBase, Answer),
     WriteAhead(WantedAhead),
-    /// Removes files, and then tells what became of the base that took their place.
+    /// Removes files, and then reports what became of the base that took their place.
     Remove(Vec<String>, Option<(Answer, Result<(), LogError>)>),
 }
 

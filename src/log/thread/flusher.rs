@@ -56,8 +56,8 @@ enum Work<S: Storage> {
 impl<S: Storage> Flusher<S> {
     /// Starts the threads.
     ///
-    /// Both callbacks run on writer threads only, one at a time. `on_durable` gets strictly rising positions up to which
-    /// all may be acknowledged; `on_error` gets the first failure, and nothing is published after it.
+    /// Both callbacks run on writer threads only, one at a time. `on_durable` gets strictly rising positions up to
+    /// which all may be acknowledged; `on_error` gets the first failure, and nothing is published after it.
     pub fn start(writer: LogWriter<S>, on_durable: OnDurable, on_error: OnError) -> Result<Flusher<S>, LogError> {
         Flusher::with(writer, (on_durable, on_error), |worker, files| {
             let failed = |source| LogError::io("start", "a thread of the log", source);
@@ -131,7 +131,7 @@ impl<S: Storage> Flusher<S> {
         self.generation
     }
 
-    /// Hands over whole units; returns the position behind them. Never blocks, also not after a failure or the close,
+    /// Hands over whole units; returns the position after them. Never blocks, also not after a failure or the close,
     /// when the position is never published.
     pub fn append(&self, payload: Vec<u8>, unix_ms: u64) -> Lsn {
         self.queue.append(payload, unix_ms, |bytes| self.published.add_pending(bytes))
@@ -142,7 +142,7 @@ impl<S: Storage> Flusher<S> {
         self.spare_buffers.try_recv().unwrap_or_default()
     }
 
-    /// The position behind all that was handed over.
+    /// The position after all that was handed over.
     pub fn appended(&self) -> Lsn {
         self.queue.appended()
     }
@@ -187,7 +187,7 @@ impl<S: Storage> Flusher<S> {
         self.queue.push(Message::Publish);
     }
 
-    /// Has a segment begin behind all that was handed over, and returns that position: a base of the dataset that is
+    /// Has a segment begin after all that was handed over, and returns that position: a base of the dataset that is
     /// there now can take the place of all before. Waits for nothing; where there is no room for a segment
     /// [`Flusher::install_base`] says so.
     pub fn cut(&self) -> Lsn {

@@ -140,7 +140,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a batch, which `before` is told of; returns the position behind it. Nobody takes it after the end.
+    /// Adds a batch, which `before` is told of; returns the position after it. Nobody takes it after the end.
     pub fn append(&self, payload: Vec<u8>, unix_ms: u64, before: impl FnOnce(u64)) -> Lsn {
         let mut state = self.state();
         let (start, bytes) = (state.appended, payload.len() as u64);
@@ -182,7 +182,7 @@ impl Queue {
         }
     }
 
-    /// The position behind all that was handed over.
+    /// The position after all that was handed over.
     pub fn appended(&self) -> Lsn {
         self.state().appended
     }

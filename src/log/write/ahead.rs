@@ -4,7 +4,7 @@
 //! nothing to note. So the next segment is filled with zeros, off the way of the frames, before it is needed.
 //!
 //! What if it crashes here: a file of zeros that no manifest names is a segment without frames, which the next start
-//! removes. Once it has its header it is what any new segment is, and the zeros behind its frames are unused space.
+//! removes. Once it has its header it is what any new segment is, and the zeros after its frames are unused space.
 
 use super::expendable::Expendable;
 use super::segment::Segment;

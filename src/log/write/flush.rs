@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// A flush that was begun by [`super::LogWriter::begin_flush`]. Any thread may run it, while frames are written and
 /// other flushes run; what became of it goes to [`super::LogWriter::end_flush`].
 ///
-/// It has an opening of the file to itself: the system tells of an error of writing back once per opening, so that two
+/// It has an opening of the file to itself: the system reports an error of writing back once per opening, so that two
 /// flushes with one opening could have the later one told of what the earlier one lost.
 #[derive(Debug)]
 #[must_use = "nothing is durable before the flush was run and ended"]

@@ -23,7 +23,7 @@ pub struct Folder<S: Storage> {
     pub(crate) options: Options,
     /// What is on the disk; `None` where there is no log.
     pub(crate) manifest: Option<Manifest>,
-    /// The position behind all that was ever written.
+    /// The position after all that was ever written.
     pub(crate) end: Lsn,
     /// The end of the log that the manifest names.
     pub(crate) log_end: Lsn,
@@ -94,7 +94,7 @@ impl<S: Storage> Folder<S> {
         }
     }
 
-    /// The position behind all that was ever written.
+    /// The position after all that was ever written.
     pub fn end(&self) -> Lsn {
         self.end
     }
@@ -188,8 +188,8 @@ impl<S: Storage> Folder<S> {
         gone && (!removed || self.storage.sync_dir().is_ok())
     }
 
-    /// Begins a new log. The one that was there before stands until the new one is visible, and is removed then. What is
-    /// no part of any log is removed before, as it may hold the room.
+    /// Begins a new log. The one that was there before stands until the new one is visible, and is removed then. What
+    /// is no part of any log is removed before, as it may hold the room.
     ///
     /// # Errors
     /// The folder comes back: what it held is unchanged, unless the last step failed, after which a start finds the old

@@ -12,7 +12,7 @@ use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, StorageFile, failed};
 use std::sync::Arc;
 
-/// Frames up to this size are copied behind their annotation to go out with one write.
+/// Frames up to this size are copied after their annotation to go out with one write.
 const JOINED_BYTES_MAX: usize = 128 << 10;
 
 /// A frame states its time when it is this far from the last stated one.
@@ -33,7 +33,7 @@ pub(crate) struct Segment<F> {
     salt: u64,
     /// The position it begins with.
     pub first: Lsn,
-    /// The position behind its last frame.
+    /// The position after its last frame.
     pub end: Lsn,
     /// Bytes of the file up to there.
     pub bytes: u64,
@@ -217,7 +217,7 @@ impl<F: StorageFile> Segment<F> {
         self.durable_bytes = bytes;
     }
 
-    /// Cuts what is behind the last frame.
+    /// Cuts what is after the last frame.
     pub fn cut_unused(&mut self) -> Result<(), LogError> {
         let bytes = self.file.status().map_err(|source| LogError::io("measure", &*self.shown, source))?.bytes;
         if bytes > self.bytes {

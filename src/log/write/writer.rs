@@ -161,7 +161,7 @@ impl<S: Storage> LogWriter<S> {
         self.current.openings(&*self.folder.storage, is_more_wanted)
     }
 
-    /// Writes a batch as one frame and returns the position behind it. The frame is *not* synced.
+    /// Writes a batch as one frame and returns the position after it. The frame is *not* synced.
     ///
     /// Begins a new segment when the current one is full, after a sync. Where there is no room for the frame, it takes
     /// that of bases that are being written.

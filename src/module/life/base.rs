@@ -111,7 +111,7 @@ pub(in crate::module) fn request_checkpoint() -> bool {
     asked.flatten().is_some()
 }
 
-/// The whole dataset is being replaced from outside (DEBUG RELOAD, another module): no unit tells how.
+/// The whole dataset is being replaced from outside (DEBUG RELOAD, another module): no unit reports how.
 pub(in crate::module) fn dataset_loading(ctx: Ctx<'_>, phase: LoadingPhase) {
     if with(|module| module.life.logs()) != Some(true) {
         return;

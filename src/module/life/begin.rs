@@ -1,4 +1,4 @@
-//! How a log begins: new, or behind what was recovered.
+//! How a log begins: new, or after what was recovered.
 
 use super::base::Base;
 use super::descent::{Descent, Origin};

@@ -37,8 +37,8 @@ enum Place {
     },
     /// A thread marks its log.
     Marking(Box<Marking>),
-    /// It is not open: it was not needed yet, or could not be opened again. It is tried when a log is to begin, and after
-    /// this time where its log is to be marked.
+    /// It is not open: it was not needed yet, or could not be opened again. It is tried when a log is to begin, and
+    /// after this time where its log is to be marked.
     Away { open_at: Option<Instant> },
 }
 
