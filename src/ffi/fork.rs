@@ -82,17 +82,22 @@ mod tests {
         let storage = if close { storage.close_in_children(close_in_children) } else { storage };
         let lock = storage.lock().unwrap();
         let (mut alive, end) = std::io::pipe().unwrap();
-        // SAFETY: the child calls nothing but `close`, `read` and `_exit`; it ends when the other end of the pipe does.
+        let (mut begun, begins) = std::io::pipe().unwrap();
+        // SAFETY: the child calls nothing but `write`, `close`, `read` and `_exit`; it ends when the other end of the
+        // pipe does.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
             let mut byte = 0_u8;
             // SAFETY: plain system calls; the buffer is one byte.
             unsafe {
+                libc::write(begins.as_raw_fd(), (&raw const byte).cast(), 1);
                 libc::close(end.as_raw_fd());
                 libc::read(alive.as_raw_fd(), (&raw mut byte).cast(), 1);
                 libc::_exit(0);
             }
         }
+        // What runs in a child first has run then.
+        std::io::Read::read_exact(&mut begun, &mut [0]).unwrap();
         drop(lock);
         let is_free = FolderStorage::new(folder).unwrap().lock().unwrap().is_some();
         drop(end);
