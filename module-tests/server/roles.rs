@@ -129,7 +129,7 @@ each_version! {
         assert_eq!(server.raw().run("GET n").text(), "3");
     }
 
-    // What the README says of them.
+    // What docs/limits.md says about them.
     fn the_servers_own_records_show_what_the_module_runs(version: Version) {
         let mut scene = Scene::start(version);
         let mut monitor = scene.server.raw();
