@@ -136,10 +136,13 @@ pub(super) fn left_now(ctx: Ctx<'_>) -> Standing {
     // Which of them a start loads is a matter of its settings.
     let own = [OwnFile::rdb(ctx), OwnFile::aof(ctx)];
     let files = own.into_iter().filter_map(OwnFile::noted).collect();
-    let temporaries = temporaries();
-    // A child that has been forked just now has no file yet.
-    let child_s = server::saves_for_s(ctx).filter(|_| temporaries.is_empty());
-    let saving_since_s = child_s.map(|for_s| (unix_ms / 1000).saturating_sub(for_s));
+    let mut temporaries = temporaries(Path::new("."));
+    let begun_s = server::saves_for_s(ctx).map(|for_s| (unix_ms / 1000).saturating_sub(for_s));
+    // A child that has been forked just now has no file yet; the files that there are have been left by others.
+    let has_file = |begun_s: u64| temporaries.first().is_some_and(|file| file.touched_ms / 1000 + SECOND_S >= begun_s);
+    let saving_since_s = begun_s.filter(|begun_s| !has_file(*begun_s));
+    temporaries.truncate(TEMPORARIES_MAX);
+    let temporaries = temporaries.iter().map(|file| file.inode).collect();
     let note = Note { files, is_unreadable: own.contains(&OwnFile::Unreadable), temporaries, saving_since_s }.text();
     Left::new(unix_ms, &note).map_or(Standing::Current, Standing::Left)
 }
@@ -231,14 +234,28 @@ fn name(ctx: Ctx<'_>, setting: &str) -> Option<PathBuf> {
     server::setting(ctx, setting).and_then(|name| String::from_utf8(name).ok()).map(PathBuf::from)
 }
 
-/// The inodes of the files that RDB files are until they are complete, in the server's folder: `temp-PID.rdb` of a
-/// child, which a child of a server that has died writes on, and those of a full sync.
-fn temporaries() -> Vec<u64> {
-    let Ok(entries) = std::fs::read_dir(".") else { return Vec::new() };
+/// What an RDB file is until it is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Temporary {
+    inode: u64,
+    /// Unix milliseconds.
+    touched_ms: u64,
+}
+
+/// The files in the server's folder that RDB files are until they are complete, that were touched last first:
+/// `temp-PID.rdb` of a child, which a child of a server that has died writes on, and those of a full sync. What a
+/// child leaves that was killed stays for ever.
+fn temporaries(folder: &Path) -> Vec<Temporary> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let found = entries.filter_map(Result::ok).filter(|entry| {
         entry.file_name().to_str().is_some_and(|name| name.starts_with("temp-") && name.ends_with(".rdb"))
     });
-    found.filter_map(|entry| entry.metadata().ok()).map(|status| status.ino()).take(TEMPORARIES_MAX).collect()
+    let mut found: Vec<Temporary> = found
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|status| Temporary { inode: status.ino(), touched_ms: unix_ms_of(status.ctime(), status.ctime_nsec()) })
+        .collect();
+    found.sort_by_key(|file| std::cmp::Reverse(file.touched_ms));
+    found
 }
 
 /// What stands there, and that it is a file.
@@ -297,11 +314,27 @@ fn look_at_aof(folder: &Path, file_name: &Path, unwritten_bytes: u64) -> OwnFile
     manifest.push(".manifest");
     let path = folder.join(manifest);
     match entry(&path) {
-        Entry::None => return OwnFile::None,
+        // The server also loads the single file that an AOF was before 7.0.
+        Entry::None => return look_at_old_aof(file_name, unwritten_bytes),
         Entry::File(status) if status.len() <= AOF_MANIFEST_BYTES_MAX => {}
         Entry::File(_) | Entry::Unreadable => return OwnFile::Unreadable,
     }
     read_aof(folder, &path, unwritten_bytes).unwrap_or(OwnFile::Unreadable)
+}
+
+fn look_at_old_aof(path: &Path, unwritten_bytes: u64) -> OwnFile {
+    let status = match entry(path) {
+        Entry::None => return OwnFile::None,
+        Entry::Unreadable => return OwnFile::Unreadable,
+        Entry::File(status) => status,
+    };
+    // What it begins with does not change when it grows.
+    let Some(seen) = head(path, status.len().min(1)) else { return OwnFile::Unreadable };
+    OwnFile::Aof {
+        crc32c: crc32c::crc32c(&seen),
+        bytes: status.len().saturating_add(unwritten_bytes),
+        changed_ms: unix_ms_of(status.mtime(), status.mtime_nsec()),
+    }
 }
 
 fn read_aof(folder: &Path, manifest: &Path, unwritten_bytes: u64) -> Option<OwnFile> {
@@ -430,6 +463,36 @@ mod tests {
         assert_eq!(name_in(r#"file "my \"a\\b.aof" seq 1 type i"#).as_deref(), Some(r#"my "a\b.aof"#));
         assert_eq!(name_in(r#"file "\x01.aof" seq 1 type i"#), None);
         assert_eq!(name_in("other"), None);
+    }
+
+    #[test]
+    fn files_that_are_being_saved_come_before_those_of_children_that_were_killed() {
+        let folder = std::env::temp_dir().join(format!("wbl-own-file-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        for name in ["temp-1.rdb", "temp-2.rdb", "temp-3.rdb", "temp-4.rdb", "dump.rdb", "temp-5.aof"] {
+            std::fs::write(folder.join(name), name).unwrap();
+        }
+        let live = folder.join("temp-2.rdb");
+        let before = temporaries(&folder).first().unwrap().touched_ms;
+        while temporaries(&folder).first().unwrap().touched_ms <= before {
+            std::fs::write(&live, "more").unwrap();
+        }
+        let found = temporaries(&folder);
+        assert_eq!((found.len(), found[0].inode), (4, std::fs::metadata(&live).unwrap().ino()));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn the_single_file_of_an_old_aof_counts() {
+        let path = std::env::temp_dir().join(format!("wbl-old-aof-{}", std::process::id()));
+        assert_eq!(look_at_old_aof(&path, 0), OwnFile::None);
+        std::fs::write(&path, "*1").unwrap();
+        let before = look_at_old_aof(&path, 0);
+        assert!(matches!(before, OwnFile::Aof { bytes: 2, .. }), "{before:?}");
+        std::fs::write(&path, "*1 and more").unwrap();
+        let left = left(&note(before.noted().into_iter().collect(), None).text());
+        assert_eq!(look_at_old_aof(&path, 0).or_log(&left), Newer::OwnFile);
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]
