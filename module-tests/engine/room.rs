@@ -35,6 +35,18 @@ fn a_start_finds_the_room_that_leftovers_hold() {
 }
 
 #[test]
+fn a_start_finds_the_room_of_a_segment_that_was_written_ahead() {
+    for disk in [torn(), two_open_segments().crash_image(0)] {
+        let kept = recovered(&reopen(&disk).unwrap());
+        edit(&disk, &segment_name(2), |bytes| bytes.extend([0; 4096]));
+        fill(&disk);
+        let writer = go_on(reopen(&disk).unwrap(), UNIX_MS).unwrap();
+        writer.close().unwrap();
+        assert_eq!(recovered(&reopen(&disk).unwrap()), kept);
+    }
+}
+
+#[test]
 fn a_new_log_finds_the_room_that_leftovers_hold() {
     for begin in [Begin::Empty, Begin::WaitsForBase] {
         let disk = SimDisk::new();

@@ -4,8 +4,9 @@
 //! end can ever look like a frame of it.
 //!
 //! What if it crashes here, step by step:
-//! 1. Leftovers are removed. They are no part of the log; those that come back are removed at the next start. This
-//!    comes first because what follows takes room, which the leftovers may be all that holds.
+//! 1. Leftovers are removed, and the zeros at the end of a segment that was written ahead. They are no part of the log;
+//!    those that come back are removed at the next start. This comes first because what follows takes room, which they
+//!    may be all that holds.
 //! 2. What may not be durable yet of the recovered frames is written again with the same bytes, and synced. Readers
 //!    will see what was recovered, so it must be durable; and after a failed sync a kernel may hold bytes in its cache
 //!    that it calls clean and that never reached the disk. Only frames that no later one calls durable can be
@@ -60,6 +61,7 @@ impl<S: Storage> Opened<S> {
             return Err(LogError::Refused { why: "there is no log to go on with" });
         };
         self.folder.remove_leftovers();
+        self.cut_unused()?;
         let mut cut = None;
         self.make_durable()?;
         for (segment, scan) in self.unsealed() {
@@ -96,6 +98,16 @@ impl<S: Storage> Opened<S> {
                 Err(error)
             }
         }
+    }
+
+    /// Cuts what was never used of segments that were written ahead. It is synced with step 5.
+    fn cut_unused(&self) -> Result<(), LogError> {
+        for (segment, scan) in self.unsealed().filter(|(_, scan)| scan.file_bytes > scan.used_bytes) {
+            let (storage, name) = (self.storage(), &segment.name);
+            let mut file = storage.open_write(name).map_err(failed(storage, "open", name))?;
+            file.set_len(scan.used_bytes).map_err(failed(storage, "cut", name))?;
+        }
+        Ok(())
     }
 
     /// Step 2. Whoever shows what was recovered without going on with the log does this before.

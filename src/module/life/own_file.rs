@@ -273,8 +273,12 @@ fn entry(path: &Path) -> Entry {
     }
 }
 
+/// A file's time, at the latest: some file systems have whole seconds only, and FAT every second one.
 fn unix_ms_of(seconds: i64, nanoseconds: i64) -> u64 {
-    let ms = seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000);
+    let ms = match nanoseconds {
+        0 => seconds.saturating_mul(1000).saturating_add(1999),
+        _ => seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000),
+    };
     u64::try_from(ms).unwrap_or(0)
 }
 
@@ -452,6 +456,11 @@ mod tests {
         let untouched =
             OwnFile::Rdb { bytes: 1, crc32c: 1, begun_s: Some(LEFT_S), inode: 5, touched_ms: LEFT_S * 1000 };
         assert_eq!(untouched.or_log(&left("none")), Newer::Log);
+    }
+
+    #[test]
+    fn a_time_in_whole_seconds_may_be_that_of_a_later_moment() {
+        assert_eq!((unix_ms_of(5, 0), unix_ms_of(5, 1), unix_ms_of(5, 999_999_999)), (6999, 5000, 5999));
     }
 
     #[test]
