@@ -7,6 +7,7 @@ pub mod dataset;
 pub mod differential;
 pub mod dirty;
 pub mod history;
+pub mod labels;
 pub mod lever;
 pub mod log_watch;
 pub mod paths;

@@ -42,12 +42,7 @@ each_lever! {
             let mut scene = Scene::of(builder).with_lever(lever);
             let mut findings = Vec::new();
             for (wait, serve, expected) in SERVED {
-                prepare(&mut scene);
-                let mut waiter = scene.server.raw();
-                waiter.run("HELLO 3");
-                waiter.send(&crate::harness::scene::split(wait));
-                scene.wait_blocked(1);
-                scene.freeze();
+                let mut waiter = waits_at_a_frozen_disk(&mut scene, wait);
                 let mut server = scene.held(serve);
                 let silent = scene.silence(&mut waiter);
                 scene.thaw();
@@ -68,12 +63,7 @@ each_lever! {
     fn what_was_served_while_the_offset_stood_still_survives_a_crash_as_it_was_told(version: Version, lever: Lever) {
         let mut scene = Scene::start(version).with_lever(lever);
         for (wait, serve, expected) in SERVED.iter().filter(|(.., expected)| !expected.starts_with('-')) {
-            prepare(&mut scene);
-            let mut waiter = scene.server.raw();
-            waiter.run("HELLO 3");
-            waiter.send(&crate::harness::scene::split(wait));
-            scene.wait_blocked(1);
-            scene.freeze();
+            let mut waiter = waits_at_a_frozen_disk(&mut scene, wait);
             let mut server = scene.held(serve);
             scene.thaw();
             assert_eq!(&format!("{:?}", waiter.reply()), expected, "{wait} and {serve}");
@@ -261,4 +251,15 @@ fn prepare(scene: &mut Scene) {
         "XGROUP CREATE s g $",
         "XGROUP CREATECONSUMER s g c",
     ]);
+}
+
+/// A client that has begun to wait before the disk stood still.
+fn waits_at_a_frozen_disk(scene: &mut Scene, wait: &str) -> RawConnection {
+    prepare(scene);
+    let mut waiter = scene.server.raw();
+    waiter.run("HELLO 3");
+    waiter.send(&crate::harness::scene::split(wait));
+    scene.wait_blocked(1);
+    scene.freeze();
+    waiter
 }

@@ -6,14 +6,13 @@
 //! once WBL.WAIT has said so.
 
 use crate::harness::cluster::free_ports;
+use crate::harness::labels::{self, label};
 use crate::harness::points::VARIABLE;
 use crate::harness::process::send_signal;
 use crate::harness::server::info_field;
 use crate::harness::{
-    PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, each_version, paths, wait_for, wait_until,
+    PATIENCE, RawConnection, Server, ServerBuilder, Version, each_version, paths, wait_for, wait_until,
 };
-
-const KEYS: usize = 40;
 
 /// Points at which the whole process stops.
 const OF_THE_SERVER: [&str; 6] = ["log-begun", "base-fork", "base-written", "rename", "renamed", "base-installed"];
@@ -127,21 +126,10 @@ fn without_module(builder: ServerBuilder) -> ServerBuilder {
     builder.set("enable-module-command", "yes")
 }
 
+/// Replaces the dataset by one of this label.
 fn fill(client: &mut RawConnection, label: &str) {
     client.run("FLUSHALL");
-    for number in 0..KEYS {
-        client.run(&format!("SET key:{number} {label}"));
-    }
-}
-
-/// The label of a whole dataset.
-fn label(client: &mut RawConnection) -> String {
-    let mut keys: Vec<String> = (0..KEYS).map(|number| format!("key:{number}")).collect();
-    keys.insert(0, "MGET".into());
-    let values = client.call(&keys);
-    let first = values.items()[0].clone();
-    assert!(values.items().iter().all(|value| *value == first), "a mixture: {values:?}");
-    if first == Value::Null { String::new() } else { first.text() }
+    labels::fill(client, label);
 }
 
 fn first_start(version: Version) -> Stage {

@@ -1,14 +1,11 @@
 //! A start brings back the newest data that there are: the log's, or those that the server saved by itself after it
 //! went on without the log. Each dataset has one label in all of its keys, so that a mixture of two shows.
 
+use crate::harness::labels::{fill, label};
 use crate::harness::process::{children, send_signal};
 use crate::harness::server::info_field;
-use crate::harness::{
-    PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, each_version, wait_for, wait_until,
-};
+use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Version, each_version, wait_for, wait_until};
 use std::fs;
-
-const KEYS: usize = 20;
 
 /// How a server goes on without its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -301,20 +298,4 @@ fn assert_goes_on_with(server: &mut Server, expected: &str, what: &str) {
             server.kill9();
         }
     }
-}
-
-fn fill(client: &mut RawConnection, label: &str) {
-    for number in 0..KEYS {
-        client.run(&format!("SET key:{number} {label}"));
-    }
-}
-
-/// The label of a whole dataset.
-fn label(client: &mut RawConnection) -> String {
-    let mut words: Vec<String> = (0..KEYS).map(|number| format!("key:{number}")).collect();
-    words.insert(0, "MGET".into());
-    let values = client.call(&words);
-    let first = values.items()[0].clone();
-    assert!(values.items().iter().all(|value| *value == first), "a mixture: {values:?}");
-    if first == Value::Null { String::new() } else { first.text() }
 }

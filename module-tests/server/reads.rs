@@ -1,22 +1,11 @@
 //! Nobody is shown what is not durable: while the durable offset stands still, reads of changed keys keep their reply.
 
 use crate::harness::server::info_field;
-use crate::harness::{Lever, PATIENCE, Scene, Version, each_lever, each_version, wait_until};
+use crate::harness::{Lever, PATIENCE, RawConnection, Scene, Version, each_lever, each_version, wait_until};
 
 each_lever! {
     fn reads_of_changed_keys_are_answered_when_the_change_is_durable(version: Version, lever: Lever) {
-        let mut scene = Scene::start(version).with_lever(lever);
-        for command in ["SET clean c", "SET changed old", "SET doomed d", "RPUSH list a b", "WBL.WAIT"] {
-            scene.control.run(command);
-        }
-        scene.freeze();
-        let mut writers = Vec::new();
-        for command in ["SET changed new", "DEL doomed", "SET fresh f", "LPUSH list z"] {
-            let mut writer = scene.server.raw();
-            writer.send_text(command);
-            scene.assert_withheld(&mut writer, command);
-            writers.push(writer);
-        }
+        let (mut scene, writers) = with_changed_keys(version, lever);
 
         let mut findings = Vec::new();
         let mut held = Vec::new();
@@ -62,6 +51,34 @@ each_lever! {
         }
         for (read, expected, mut reader) in held {
             assert_eq!(format!("{:?}", reader.reply()), expected, "{read}");
+        }
+        assert!(findings.is_empty(), "{}", findings.join("\n"));
+    }
+
+    fn reads_of_clean_keys_are_answered_while_writes_wait(version: Version, lever: Lever) {
+        let (mut scene, writers) = with_changed_keys(version, lever);
+
+        let mut findings = Vec::new();
+        for (read, expected) in [
+            ("GET clean", "\"c\""),
+            ("STRLEN clean", ":1"),
+            ("MGET clean none", "[\"c\", null]"),
+            ("EXISTS none", ":0"),
+            ("TTL clean", ":-1"),
+            ("ECHO hello", "\"hello\""),
+            ("EVAL return(redis.call('GET','clean')) 1 clean", "\"c\""),
+        ] {
+            let mut reader = scene.server.raw();
+            reader.send_text(read);
+            if scene.silence(&mut reader).is_ok() {
+                findings.push(format!("{read} of a clean key waits"));
+            } else {
+                assert_eq!(format!("{:?}", reader.reply()), expected, "{read}");
+            }
+        }
+        scene.thaw();
+        for mut writer in writers {
+            assert!(!writer.reply().is_error());
         }
         assert!(findings.is_empty(), "{}", findings.join("\n"));
     }
@@ -137,4 +154,21 @@ each_version! {
             assert_eq!(format!("{:?}", reader.reply()), "null");
         }
     }
+}
+
+/// A server whose disk stands still while some keys are changed and one is clean, and who waits for the changes.
+fn with_changed_keys(version: Version, lever: Lever) -> (Scene, Vec<RawConnection>) {
+    let mut scene = Scene::start(version).with_lever(lever);
+    for command in ["SET clean c", "SET changed old", "SET doomed d", "RPUSH list a b", "WBL.WAIT"] {
+        scene.control.run(command);
+    }
+    scene.freeze();
+    let mut writers = Vec::new();
+    for command in ["SET changed new", "DEL doomed", "SET fresh f", "LPUSH list z"] {
+        let mut writer = scene.server.raw();
+        writer.send_text(command);
+        scene.assert_withheld(&mut writer, command);
+        writers.push(writer);
+    }
+    (scene, writers)
 }

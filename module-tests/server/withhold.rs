@@ -116,45 +116,6 @@ each_lever! {
         assert_eq!(replies, ["+OK", "\"c\"", ":2", "\"2\"", "+OK", "+QUEUED", "[:3]", "\"end\""]);
     }
 
-    fn reads_of_clean_keys_are_answered_while_writes_wait(version: Version, lever: Lever) {
-        let mut scene = Scene::start(version).with_lever(lever);
-        for command in ["SET clean c", "SET changed old", "SET doomed d", "RPUSH list a b", "WBL.WAIT"] {
-            scene.control.run(command);
-        }
-        scene.freeze();
-        let mut writers = Vec::new();
-        for command in ["SET changed new", "DEL doomed", "SET fresh f", "LPUSH list z"] {
-            let mut writer = scene.server.raw();
-            writer.send_text(command);
-            scene.assert_withheld(&mut writer, command);
-            writers.push(writer);
-        }
-
-        let mut findings = Vec::new();
-        for (read, expected) in [
-            ("GET clean", "\"c\""),
-            ("STRLEN clean", ":1"),
-            ("MGET clean none", "[\"c\", null]"),
-            ("EXISTS none", ":0"),
-            ("TTL clean", ":-1"),
-            ("ECHO hello", "\"hello\""),
-            ("EVAL return(redis.call('GET','clean')) 1 clean", "\"c\""),
-        ] {
-            let mut reader = scene.server.raw();
-            reader.send_text(read);
-            if scene.silence(&mut reader).is_ok() {
-                findings.push(format!("{read} of a clean key waits"));
-            } else {
-                assert_eq!(format!("{:?}", reader.reply()), expected, "{read}");
-            }
-        }
-        scene.thaw();
-        for mut writer in writers {
-            assert!(!writer.reply().is_error());
-        }
-        assert!(findings.is_empty(), "{}", findings.join("\n"));
-    }
-
     fn clients_that_leave_while_their_reply_is_held_do_no_harm(version: Version, lever: Lever) {
         let mut scene = Scene::start(version).with_lever(lever);
         scene.freeze();

@@ -94,6 +94,10 @@ impl Module {
     }
 
     fn verdict(&mut self, ctx: Ctx<'_>, filter: &Filter, is_nested: bool) -> Verdict {
+        if !self.life.holds_folder() {
+            // Nothing is logged, refused or endangered: what the command is does not matter.
+            return Verdict::PASS;
+        }
         let known = self.server.commands.known(filter.arg(0), filter.arg(1));
         if known.row.quirk == Quirk::Configures && self.endangers_folder(filter) {
             return Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED));

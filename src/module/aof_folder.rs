@@ -44,12 +44,9 @@ impl AofFolder {
 }
 
 impl Module {
-    /// Whether the server's own append-only file would be in the log's folder after this CONFIG SET.
+    /// Whether the server's own append-only file would be in the log's folder, which is open, after this CONFIG SET.
     pub(super) fn endangers_folder(&self, filter: &Filter) -> bool {
         let is = |index: usize, word: &str| filter.arg(index).eq_ignore_ascii_case(word.as_bytes());
-        if !self.life.holds_folder() {
-            return false;
-        }
         let names = (2..filter.len()).step_by(2);
         let (mut dir, mut concerns) = (PathBuf::new(), false);
         for name in names {

@@ -4,20 +4,13 @@
 //! uses: by its content and not by its times, so that neither a copy nor a clock that steps makes an old file look new.
 //! What the file's own time is for is to say whether a file that has changed since is one that was saved since.
 
+mod read;
+
 use crate::ffi::Ctx;
 use crate::log::{Left, Standing};
 use crate::module::server;
 use crate::module::waits::unix_ms;
-use crate::rdb;
-use std::fs::{File, Metadata};
-use std::io::ErrorKind;
-use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-
-/// What of an RDB file tells it from another, besides its length: its head, which has the time when it was begun, and
-/// its checksum at the end.
-const HEAD_BYTES: usize = 512;
-const TAIL_BYTES: u64 = 8;
 
 /// The clock that files get their times from is some milliseconds late.
 const CLOCK_LAG_MS: u64 = 50;
@@ -27,9 +20,6 @@ const SECOND_S: u64 = 1;
 
 /// More temporary files are not noted.
 const TEMPORARIES_MAX: usize = 3;
-
-/// More than the manifest of an AOF has.
-const AOF_MANIFEST_BYTES_MAX: u64 = 1 << 20;
 
 /// The file that the server itself would load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,14 +66,16 @@ impl OwnFile {
     // The server's own folder is the current one.
 
     fn rdb(ctx: Ctx<'_>) -> OwnFile {
-        name(ctx, "dbfilename").map_or(OwnFile::Unreadable, |name| look_at_rdb(&name))
+        name(ctx, "dbfilename").map_or(OwnFile::Unreadable, |name| read::rdb(&name).unwrap_or_else(|instead| instead))
     }
 
     fn aof(ctx: Ctx<'_>) -> OwnFile {
         // What is executed and not written yet is older than whatever comes.
         let unwritten_bytes = if server::has_own_aof(ctx) { server::unwritten_aof_bytes(ctx) } else { 0 };
         match (name(ctx, "appenddirname"), name(ctx, "appendfilename")) {
-            (Some(folder), Some(file_name)) => look_at_aof(&folder, &file_name, unwritten_bytes),
+            (Some(folder), Some(file_name)) => {
+                read::aof(&folder, &file_name, unwritten_bytes).unwrap_or_else(|instead| instead)
+            }
             _ => OwnFile::Unreadable,
         }
     }
@@ -136,7 +128,7 @@ pub(super) fn left_now(ctx: Ctx<'_>) -> Standing {
     // Which of them a start loads is a matter of its settings.
     let own = [OwnFile::rdb(ctx), OwnFile::aof(ctx)];
     let files = own.into_iter().filter_map(OwnFile::noted).collect();
-    let mut temporaries = temporaries(Path::new("."));
+    let mut temporaries = read::temporaries(Path::new("."));
     let begun_s = server::saves_for_s(ctx).map(|for_s| (unix_ms / 1000).saturating_sub(for_s));
     // A child that has been forked just now has no file yet; the files that there are have been left by others.
     let has_file = |begun_s: u64| temporaries.first().is_some_and(|file| file.touched_ms / 1000 + SECOND_S >= begun_s);
@@ -234,149 +226,6 @@ fn name(ctx: Ctx<'_>, setting: &str) -> Option<PathBuf> {
     server::setting(ctx, setting).and_then(|name| String::from_utf8(name).ok()).map(PathBuf::from)
 }
 
-/// What an RDB file is until it is complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Temporary {
-    inode: u64,
-    /// Unix milliseconds.
-    touched_ms: u64,
-}
-
-/// The files in the server's folder that RDB files are until they are complete, that were touched last first:
-/// `temp-PID.rdb` of a child, which a child of a server that has died writes on, and those of a full sync. What a
-/// child leaves that was killed stays for ever.
-fn temporaries(folder: &Path) -> Vec<Temporary> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let found = entries.filter_map(Result::ok).filter(|entry| {
-        entry.file_name().to_str().is_some_and(|name| name.starts_with("temp-") && name.ends_with(".rdb"))
-    });
-    let mut found: Vec<Temporary> = found
-        .filter_map(|entry| entry.metadata().ok())
-        .map(|status| Temporary { inode: status.ino(), touched_ms: unix_ms_of(status.ctime(), status.ctime_nsec()) })
-        .collect();
-    found.sort_by_key(|file| std::cmp::Reverse(file.touched_ms));
-    found
-}
-
-/// What stands there, and that it is a file.
-enum Entry {
-    None,
-    File(Metadata),
-    Unreadable,
-}
-
-fn entry(path: &Path) -> Entry {
-    match std::fs::metadata(path) {
-        Ok(status) if status.is_file() => Entry::File(status),
-        Err(error) if error.kind() == ErrorKind::NotFound => Entry::None,
-        _ => Entry::Unreadable,
-    }
-}
-
-/// A file's time, at the latest: some file systems have whole seconds only, and FAT every second one.
-fn unix_ms_of(seconds: i64, nanoseconds: i64) -> u64 {
-    let ms = match nanoseconds {
-        0 => seconds.saturating_mul(1000).saturating_add(1999),
-        _ => seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000),
-    };
-    u64::try_from(ms).unwrap_or(0)
-}
-
-fn look_at_rdb(path: &Path) -> OwnFile {
-    let status = match entry(path) {
-        Entry::None => return OwnFile::None,
-        Entry::Unreadable => return OwnFile::Unreadable,
-        Entry::File(status) => status,
-    };
-    let Some(mut seen) = head(path, status.len()) else { return OwnFile::Unreadable };
-    let begun_s = rdb::begun_s(&seen);
-    let mut tail = [0; TAIL_BYTES as usize];
-    let has_tail = File::open(path)
-        .and_then(|file| file.read_exact_at(&mut tail, status.len().saturating_sub(TAIL_BYTES)))
-        .is_ok();
-    if has_tail {
-        seen.extend_from_slice(&tail);
-    }
-    OwnFile::Rdb {
-        bytes: status.len(),
-        crc32c: crc32c::crc32c(&seen),
-        begun_s,
-        inode: status.ino(),
-        touched_ms: unix_ms_of(status.ctime(), status.ctime_nsec()),
-    }
-}
-
-/// What a file of that length begins with.
-fn head(path: &Path, bytes: u64) -> Option<Vec<u8>> {
-    let mut seen = vec![0; HEAD_BYTES.min(usize::try_from(bytes).unwrap_or(HEAD_BYTES))];
-    File::open(path).ok()?.read_exact_at(&mut seen, 0).ok()?;
-    Some(seen)
-}
-
-fn look_at_aof(folder: &Path, file_name: &Path, unwritten_bytes: u64) -> OwnFile {
-    let mut manifest = file_name.as_os_str().to_owned();
-    manifest.push(".manifest");
-    let path = folder.join(manifest);
-    match entry(&path) {
-        // The server also loads the single file that an AOF was before 7.0.
-        Entry::None => return look_at_old_aof(file_name, unwritten_bytes),
-        Entry::File(status) if status.len() <= AOF_MANIFEST_BYTES_MAX => {}
-        Entry::File(_) | Entry::Unreadable => return OwnFile::Unreadable,
-    }
-    read_aof(folder, &path, unwritten_bytes).unwrap_or(OwnFile::Unreadable)
-}
-
-fn look_at_old_aof(path: &Path, unwritten_bytes: u64) -> OwnFile {
-    let status = match entry(path) {
-        Entry::None => return OwnFile::None,
-        Entry::Unreadable => return OwnFile::Unreadable,
-        Entry::File(status) => status,
-    };
-    // What it begins with does not change when it grows.
-    let Some(seen) = head(path, status.len().min(1)) else { return OwnFile::Unreadable };
-    OwnFile::Aof {
-        crc32c: crc32c::crc32c(&seen),
-        bytes: status.len().saturating_add(unwritten_bytes),
-        changed_ms: unix_ms_of(status.mtime(), status.mtime_nsec()),
-    }
-}
-
-fn read_aof(folder: &Path, manifest: &Path, unwritten_bytes: u64) -> Option<OwnFile> {
-    let mut seen = std::fs::read(manifest).ok()?;
-    let text = String::from_utf8(seen.clone()).ok()?;
-    let mut lines = text.lines().filter(|line| !line.starts_with('#')).peekable();
-    let first = folder.join(name_in(lines.peek()?)?);
-    let last = folder.join(name_in(lines.last()?)?);
-    // A new AOF may have the names of the old one.
-    let base = std::fs::metadata(&first).ok()?;
-    seen.extend(head(&first, if first == last { 0 } else { base.len() })?);
-    let status = std::fs::metadata(last).ok().filter(Metadata::is_file)?;
-    Some(OwnFile::Aof {
-        crc32c: crc32c::crc32c(&seen),
-        bytes: status.len().saturating_add(unwritten_bytes),
-        changed_ms: unix_ms_of(status.mtime(), status.mtime_nsec()),
-    })
-}
-
-/// The file that a line of an AOF's manifest names. The server puts a name between quotes where it has spaces, quotes
-/// or others that it would not print (`sdscatrepr`, sds.c).
-fn name_in(line: &str) -> Option<String> {
-    let rest = line.strip_prefix("file ")?;
-    let Some(quoted) = rest.strip_prefix('"') else { return rest.split(' ').next().map(Into::into) };
-    let (mut name, mut characters) = (String::new(), quoted.chars());
-    loop {
-        match characters.next()? {
-            '"' => return Some(name),
-            '\\' => match characters.next()? {
-                plain @ ('"' | '\\') => name.push(plain),
-                // Bytes that are no text: nobody uses such names.
-                _ => return None,
-            },
-            plain => name.push(plain),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -459,48 +308,23 @@ mod tests {
     }
 
     #[test]
-    fn a_time_in_whole_seconds_may_be_that_of_a_later_moment() {
-        assert_eq!((unix_ms_of(5, 0), unix_ms_of(5, 1), unix_ms_of(5, 999_999_999)), (6999, 5000, 5999));
-    }
-
-    #[test]
     fn what_cannot_be_read_is_not_taken_for_missing() {
         assert_eq!(OwnFile::Unreadable.or_log(&left(&noted(rdb(7, 1)))), Newer::Unknown);
         assert_eq!(OwnFile::Unreadable.or_log(&left("unreadable")), Newer::Log);
         assert_eq!(rdb(8, LEFT_S + 1).or_log(&left("unreadable")), Newer::OwnFile);
-        assert_eq!(name_in("file a.1.incr.aof seq 1 type i").as_deref(), Some("a.1.incr.aof"));
-        assert_eq!(name_in(r#"file "my \"a\\b.aof" seq 1 type i"#).as_deref(), Some(r#"my "a\b.aof"#));
-        assert_eq!(name_in(r#"file "\x01.aof" seq 1 type i"#), None);
-        assert_eq!(name_in("other"), None);
-    }
-
-    #[test]
-    fn files_that_are_being_saved_come_before_those_of_children_that_were_killed() {
-        let folder = std::env::temp_dir().join(format!("wbl-own-file-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        for name in ["temp-1.rdb", "temp-2.rdb", "temp-3.rdb", "temp-4.rdb", "dump.rdb", "temp-5.aof"] {
-            std::fs::write(folder.join(name), name).unwrap();
-        }
-        let live = folder.join("temp-2.rdb");
-        let before = temporaries(&folder).first().unwrap().touched_ms;
-        while temporaries(&folder).first().unwrap().touched_ms <= before {
-            std::fs::write(&live, "more").unwrap();
-        }
-        let found = temporaries(&folder);
-        assert_eq!((found.len(), found[0].inode), (4, std::fs::metadata(&live).unwrap().ino()));
-        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
     fn the_single_file_of_an_old_aof_counts() {
+        let old_aof = |path: &Path| read::aof(&path.join("none"), path, 0).unwrap_or_else(|instead| instead);
         let path = std::env::temp_dir().join(format!("wbl-old-aof-{}", std::process::id()));
-        assert_eq!(look_at_old_aof(&path, 0), OwnFile::None);
+        assert_eq!(old_aof(&path), OwnFile::None);
         std::fs::write(&path, "*1").unwrap();
-        let before = look_at_old_aof(&path, 0);
+        let before = old_aof(&path);
         assert!(matches!(before, OwnFile::Aof { bytes: 2, .. }), "{before:?}");
         std::fs::write(&path, "*1 and more").unwrap();
         let left = left(&note(before.noted().into_iter().collect(), None).text());
-        assert_eq!(look_at_old_aof(&path, 0).or_log(&left), Newer::OwnFile);
+        assert_eq!(old_aof(&path).or_log(&left), Newer::OwnFile);
         std::fs::remove_file(path).unwrap();
     }
 

@@ -1,0 +1,178 @@
+//! The server's own files as they stand in its folder. Nothing here waits: only regular files are opened.
+
+use super::OwnFile;
+use crate::rdb;
+use std::fs::{File, Metadata};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+/// What of an RDB file tells it from another, besides its length: its head, which has the time when it was begun, and
+/// its checksum at the end.
+const HEAD_BYTES: usize = 512;
+const TAIL_BYTES: u64 = 8;
+
+/// More than the manifest of an AOF has.
+const AOF_MANIFEST_BYTES_MAX: u64 = 1 << 20;
+
+/// What an RDB file is until it is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Temporary {
+    pub(super) inode: u64,
+    /// Unix milliseconds.
+    pub(super) touched_ms: u64,
+}
+
+/// The files in the server's folder that RDB files are until they are complete, that were touched last first:
+/// `temp-PID.rdb` of a child, which a child of a server that has died writes on, and those of a full sync. What a
+/// child leaves that was killed stays for ever.
+pub(super) fn temporaries(folder: &Path) -> Vec<Temporary> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let found = entries.filter_map(Result::ok).filter(|entry| {
+        entry.file_name().to_str().is_some_and(|name| name.starts_with("temp-") && name.ends_with(".rdb"))
+    });
+    let mut found: Vec<Temporary> = found
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|status| Temporary { inode: status.ino(), touched_ms: unix_ms_of(status.ctime(), status.ctime_nsec()) })
+        .collect();
+    found.sort_by_key(|file| std::cmp::Reverse(file.touched_ms));
+    found
+}
+
+/// A file's time, at the latest: some file systems have whole seconds only, and FAT every second one.
+fn unix_ms_of(seconds: i64, nanoseconds: i64) -> u64 {
+    let ms = match nanoseconds {
+        0 => seconds.saturating_mul(1000).saturating_add(1999),
+        _ => seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000),
+    };
+    u64::try_from(ms).unwrap_or(0)
+}
+
+/// Opens a file, or says what there is instead.
+fn open(path: &Path) -> Result<(File, Metadata), OwnFile> {
+    match std::fs::metadata(path) {
+        Ok(status) if status.is_file() => File::open(path).map(|file| (file, status)).map_err(|_| OwnFile::Unreadable),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(OwnFile::None),
+        _ => Err(OwnFile::Unreadable),
+    }
+}
+
+/// What a file of that length begins with.
+fn head(file: &File, bytes: u64) -> Result<Vec<u8>, OwnFile> {
+    let mut seen = vec![0; HEAD_BYTES.min(usize::try_from(bytes).unwrap_or(HEAD_BYTES))];
+    file.read_exact_at(&mut seen, 0).map(|()| seen).map_err(|_| OwnFile::Unreadable)
+}
+
+/// The RDB file at that path.
+pub(super) fn rdb(path: &Path) -> Result<OwnFile, OwnFile> {
+    let (file, status) = open(path)?;
+    let mut seen = head(&file, status.len())?;
+    let begun_s = rdb::begun_s(&seen);
+    let mut tail = [0; TAIL_BYTES as usize];
+    if file.read_exact_at(&mut tail, status.len().saturating_sub(TAIL_BYTES)).is_ok() {
+        seen.extend_from_slice(&tail);
+    }
+    Ok(OwnFile::Rdb {
+        bytes: status.len(),
+        crc32c: crc32c::crc32c(&seen),
+        begun_s,
+        inode: status.ino(),
+        touched_ms: unix_ms_of(status.ctime(), status.ctime_nsec()),
+    })
+}
+
+/// The AOF of that name, in its folder; or the single file of that name that it was before 7.0, which the server also
+/// loads.
+pub(super) fn aof(folder: &Path, file_name: &Path, unwritten_bytes: u64) -> Result<OwnFile, OwnFile> {
+    let mut manifest = file_name.as_os_str().to_owned();
+    manifest.push(".manifest");
+    match open(&folder.join(manifest)) {
+        Ok((_, status)) if status.len() > AOF_MANIFEST_BYTES_MAX => Err(OwnFile::Unreadable),
+        Ok((manifest, _)) => of_manifest(folder, manifest, unwritten_bytes),
+        Err(OwnFile::None) => {
+            let (file, status) = open(file_name)?;
+            // What it begins with does not change when it grows.
+            Ok(grown(&head(&file, status.len().min(1))?, &status, unwritten_bytes))
+        }
+        Err(other) => Err(other),
+    }
+}
+
+fn of_manifest(folder: &Path, mut manifest: File, unwritten_bytes: u64) -> Result<OwnFile, OwnFile> {
+    let mut text = String::new();
+    manifest.read_to_string(&mut text).map_err(|_| OwnFile::Unreadable)?;
+    let mut names = text.lines().filter(|line| !line.starts_with('#')).map(name_in).peekable();
+    let named = |name: Option<&Option<String>>| name.and_then(Option::as_ref).map(|name| folder.join(name));
+    let (first, last) = (named(names.peek()), named(names.last().as_ref()));
+    let (Some(first), Some(last)) = (first, last) else { return Err(OwnFile::Unreadable) };
+    // What its manifest names is there.
+    let there = |path: &Path| open(path).map_err(|_| OwnFile::Unreadable);
+    // A new AOF may have the names of the old one.
+    let (base, status) = there(&first)?;
+    let base = head(&base, if first == last { 0 } else { status.len() })?;
+    Ok(grown(&[text.into_bytes(), base].concat(), &there(&last)?.1, unwritten_bytes))
+}
+
+/// An AOF that is known by these bytes and grows in this file.
+fn grown(seen: &[u8], status: &Metadata, unwritten_bytes: u64) -> OwnFile {
+    OwnFile::Aof {
+        crc32c: crc32c::crc32c(seen),
+        bytes: status.len().saturating_add(unwritten_bytes),
+        changed_ms: unix_ms_of(status.mtime(), status.mtime_nsec()),
+    }
+}
+
+/// The file that a line of an AOF's manifest names. The server puts a name between quotes where it has spaces, quotes
+/// or others that it would not print (`sdscatrepr`, sds.c).
+fn name_in(line: &str) -> Option<String> {
+    let rest = line.strip_prefix("file ")?;
+    let Some(quoted) = rest.strip_prefix('"') else { return rest.split(' ').next().map(Into::into) };
+    let (mut name, mut characters) = (String::new(), quoted.chars());
+    loop {
+        match characters.next()? {
+            '"' => return Some(name),
+            '\\' => match characters.next()? {
+                plain @ ('"' | '\\') => name.push(plain),
+                // Bytes that are no text: nobody uses such names.
+                _ => return None,
+            },
+            plain => name.push(plain),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_time_in_whole_seconds_may_be_that_of_a_later_moment() {
+        assert_eq!((unix_ms_of(5, 0), unix_ms_of(5, 1), unix_ms_of(5, 999_999_999)), (6999, 5000, 5999));
+    }
+
+    #[test]
+    fn files_that_are_being_saved_come_before_those_of_children_that_were_killed() {
+        let folder = std::env::temp_dir().join(format!("wbl-own-file-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        for name in ["temp-1.rdb", "temp-2.rdb", "temp-3.rdb", "temp-4.rdb", "dump.rdb", "temp-5.aof"] {
+            std::fs::write(folder.join(name), name).unwrap();
+        }
+        let live = folder.join("temp-2.rdb");
+        let before = temporaries(&folder).first().unwrap().touched_ms;
+        while temporaries(&folder).first().unwrap().touched_ms <= before {
+            std::fs::write(&live, "more").unwrap();
+        }
+        let found = temporaries(&folder);
+        assert_eq!((found.len(), found[0].inode), (4, std::fs::metadata(&live).unwrap().ino()));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn names_in_a_manifest_may_be_quoted() {
+        assert_eq!(name_in("file a.1.incr.aof seq 1 type i").as_deref(), Some("a.1.incr.aof"));
+        assert_eq!(name_in(r#"file "my \"a\\b.aof" seq 1 type i"#).as_deref(), Some(r#"my "a\b.aof"#));
+        assert_eq!(name_in(r#"file "\x01.aof" seq 1 type i"#), None);
+        assert_eq!(name_in("other"), None);
+    }
+}
