@@ -44,7 +44,7 @@ impl Module {
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
         let unblocks = std::mem::take(&mut record.queued_unblock);
         let (mut shown, runs_others) = record.transaction.finish(db, &self.dirty);
-        if unblocks && (self.capture.has_waiting_commands() || self.clients.has_readers()) {
+        if unblocks && self.has_waiting_clients() {
             // Whose wait it ends gets an answer that depends on keys which that waited for.
             shown = shown.max(self.dirty.any_change());
         }

@@ -35,10 +35,15 @@ impl Module {
     /// The client sends the next command. If it waited in a blocking one, and that has ended just now, with an error or
     /// without an answer, no event has told of it: the loop waits for what it shows.
     pub(super) fn wait_for_ended(&mut self, ctx: Ctx<'_>, client: ClientId) {
-        if !self.paused && self.capture.has_waiting_commands() {
+        if !self.paused && self.has_waiting_clients() {
             let shown = self.shown_by_ended(ctx, client);
             self.iteration.waits_for = self.iteration.waits_for.max(shown);
         }
+    }
+
+    /// Whether anybody may wait in a command that the server has blocked.
+    pub(super) fn has_waiting_clients(&self) -> bool {
+        self.capture.has_waiting_commands() || self.clients.has_readers()
     }
 
     /// What the answer of a blocking command shows that has ended without changing anything.
