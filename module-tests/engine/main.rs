@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod ahead;
+mod bases;
 mod crash;
 mod flusher;
 mod folder;
@@ -9,5 +10,6 @@ mod fuzz;
 mod overlap;
 mod recovery;
 mod room;
+mod scenes;
 mod support;
 mod transitions;

@@ -1,0 +1,147 @@
+//! The log engine's bases: how one takes the place of the segments before it, and how a log begins with one.
+
+use crate::folder::damage;
+use crate::support::*;
+use valkey_wbl::log::sim::{Effect, SimDisk};
+use valkey_wbl::log::{
+    Begin, LogError, LogWriter, Lsn, MANIFEST_NAME, NewBase, Storage, StorageFile, base_name, segment_name,
+};
+
+/// Writes a base with this content; returns its name.
+pub fn base_file(writer: &mut LogWriter<SimDisk>, content: &[u8]) -> String {
+    let (name, mut file) = writer.new_base_file().unwrap();
+    file.write_all_at(0, content).unwrap();
+    name
+}
+
+/// Cuts the log and puts a base in the place of all before.
+pub fn checkpoint(writer: &mut LogWriter<SimDisk>, content: &[u8]) {
+    let (lsn, name) = (writer.cut().unwrap(), base_file(writer, content));
+    writer.install_base(&NewBase { name, lsn }).unwrap();
+}
+
+#[test]
+fn a_base_of_another_time_is_refused() {
+    let disk = two_segments();
+    let mut writer = writer_of(&disk);
+    checkpoint(&mut writer, b"first base");
+    let older = disk.contents(&base_name(1)).unwrap();
+    write(&mut writer, 6..7);
+    checkpoint(&mut writer, b"other base");
+    drop(writer);
+    reopen(&disk).unwrap().verify_base().unwrap();
+    disk.put(&base_name(2), &older);
+    assert!(matches!(reopen(&disk).unwrap().verify_base(), Err(LogError::Damaged { .. })));
+    disk.put(&base_name(2), b"shorter");
+    assert!(damage(&disk).contains("base"));
+    disk.remove(&base_name(2)).unwrap();
+    assert!(damage(&disk).contains("missing"));
+}
+
+#[test]
+fn a_base_replaces_the_segments_before_it() {
+    let disk = two_segments();
+    let mut writer = writer_of(&disk);
+    let lsn = writer.cut().unwrap();
+    let name = base_file(&mut writer, b"base");
+    write(&mut writer, 6..8);
+    let refused = |error| matches!(error, Err(LogError::Refused { .. }));
+    assert!(refused(writer.install_base(&NewBase { name: "notes.txt".into(), lsn })));
+    let elsewhere = base_file(&mut writer, b"base");
+    assert!(refused(writer.install_base(&NewBase { name: elsewhere, lsn: lsn.advance(1) })));
+    let unwritten = NewBase { name: "temp-base-70.rdb".into(), lsn };
+    assert!(matches!(writer.install_base(&unwritten), Err(LogError::Io { .. })));
+    assert!(writer.failure().is_none(), "the log goes on without the base");
+    writer.install_base(&NewBase { name, lsn }).unwrap();
+    writer.close().unwrap();
+    let base = base_name(1);
+    assert_eq!(disk.names(), [base.clone(), segment_name(3), MANIFEST_NAME.to_string()]);
+    let opened = reopen(&disk).unwrap();
+    let found = opened.base().unwrap();
+    assert_eq!((found.name, found.lsn, found.bytes, found.crc32c.is_some()), (base, lsn, 4, true));
+    opened.verify_base().unwrap();
+    assert_eq!(recovered(&opened), units(6..8));
+    assert_eq!(opened.segments()[0].first, lsn);
+}
+
+#[test]
+fn a_base_whose_sync_failed_cannot_be_tried_again() {
+    let disk = two_segments();
+    let mut writer = writer_of(&disk);
+    let lsn = writer.cut().unwrap();
+    let base = NewBase { name: base_file(&mut writer, b"base"), lsn };
+    disk.fail_at(disk.operations() + 1, libc::EIO, Effect::Part);
+    assert!(matches!(writer.install_base(&base), Err(LogError::Io { operation: "sync", .. })));
+    assert!(writer.install_base(&base).is_err());
+    assert!(writer.failure().is_none() && disk.contents(&base.name).is_none());
+}
+
+#[test]
+fn a_cut_of_a_segment_without_frames_changes_nothing() {
+    let disk = SimDisk::new();
+    let mut writer = writer_of(&disk);
+    assert_eq!((writer.cut().unwrap(), writer.cut().unwrap()), (Lsn::ZERO, Lsn::ZERO));
+    assert_eq!(disk.names().len(), 2);
+    write(&mut writer, 0..1);
+    assert_eq!(writer.cut().unwrap(), writer.cut().unwrap());
+    assert_eq!(disk.names().len(), 3);
+}
+
+#[test]
+fn a_log_that_waits_for_its_base_leaves_the_old_one_in_place() {
+    for old in [SimDisk::new(), two_segments()] {
+        let before = if reopen(&old).unwrap().is_empty() { Vec::new() } else { units(0..6) };
+        let folder = reopen(&old).unwrap().into_folder();
+        let (end, generation) = (folder.end(), folder.generation());
+        let mut writer = folder.begin(Begin::WaitsForBase, UNIX_MS).unwrap();
+        assert!(writer.waits_for_base() && writer.appended() == end);
+        assert_ne!(Some(writer.generation()), generation);
+        write(&mut writer, 10..13);
+        // Killed, and closed: the old log stands.
+        for disk in [old.restart_image(), {
+            writer.close().unwrap();
+            old.restart_image()
+        }] {
+            let opened = reopen(&disk).unwrap();
+            assert_eq!((opened.generation(), recovered(&opened)), (generation, before.clone()));
+            assert!(!go_on(opened, UNIX_MS).unwrap().waits_for_base());
+            assert!(reopen(&disk.restart_image()).unwrap().leftovers().is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_log_appears_together_with_its_first_base() {
+    let disk = two_segments();
+    let old = reopen(&disk).unwrap().generation();
+    let folder = reopen(&disk).unwrap().into_folder();
+    let mut writer = folder.begin(Begin::WaitsForBase, UNIX_MS).unwrap();
+    write(&mut writer, 10..12);
+    let lsn = writer.cut().unwrap();
+    write(&mut writer, 12..14);
+    let name = base_file(&mut writer, b"base");
+    writer.install_base(&NewBase { name, lsn }).unwrap();
+    assert!(!writer.waits_for_base());
+    write(&mut writer, 14..16);
+    let generation = writer.generation();
+    drop(writer);
+    let opened = reopen(&disk.restart_image()).unwrap();
+    assert_eq!(opened.generation(), Some(generation));
+    assert!(generation.counter > old.unwrap().counter);
+    assert_eq!((opened.base().unwrap().lsn, recovered(&opened)), (lsn, units(12..16)));
+    assert!(opened.leftovers().is_empty(), "{:?}", opened.leftovers());
+}
+
+#[test]
+fn a_pending_log_that_is_closed_beside_its_unnamed_base_is_none() {
+    let disk = SimDisk::new();
+    let mut writer = reopen(&disk).unwrap().into_folder().begin(Begin::WaitsForBase, UNIX_MS).unwrap();
+    write(&mut writer, 0..2);
+    let name = base_file(&mut writer, b"dataset");
+    // What makes the base durable gives it its name; the log is closed before a manifest has it.
+    disk.rename(&name, &base_name(1)).unwrap();
+    drop(writer.close().unwrap());
+    let opened = reopen(&disk).unwrap();
+    assert!(opened.is_empty());
+    drop(opened.into_folder().begin(Begin::Empty, UNIX_MS).unwrap());
+}

@@ -1,0 +1,229 @@
+//! Logs that begin on data: what holds until their first base is in place.
+
+use crate::harness::points::VARIABLE;
+use crate::harness::process::{children, send_signal};
+use crate::harness::server::info_field;
+use crate::harness::{
+    Injection, PATIENCE, RawConnection, Server, ServerBuilder, Strace, Value, Version, dataset, each_version, paths,
+    wait_until,
+};
+use crate::life::{NOWHERE, module, segment_count};
+use std::fs;
+
+/// A child takes a minute for each key that it saves.
+const SLOW_SAVE: &str = "CONFIG SET rdb-key-save-delay 60000000";
+
+each_version! {
+    fn a_stop_before_the_first_base_leaves_the_servers_own_data(version: Version) {
+        for stop in Stop::ALL {
+            let mut server = with_dump(version);
+            let expected = dataset::read(&mut server.raw());
+            server.stop();
+            server.reconfigure(|_| module(version).variable(VARIABLE, "base-child:stop"));
+            server.launch();
+            server.wait_child_stopped();
+            let mut client = server.raw();
+            assert_eq!(info_field(&mut client, "wbl", "wbl_state").as_deref(), Some("baselining"));
+            client.run("INCR counter");
+            stop.apply(&mut server);
+            server.reconfigure(ServerBuilder::no_variables);
+            server.start();
+            dataset::assert_same(&dataset::read(&mut server.raw()), &expected, &format!("{stop:?}"));
+            server.raw().run("SET more v");
+            server.kill9_and_restart();
+            assert_eq!(server.raw().run("DBSIZE").integer(), expected.len() as i64 + 1, "{stop:?}");
+        }
+    }
+
+    fn a_crash_before_the_base_over_an_older_log_brings_that_back(version: Version) {
+        let mut server = ServerBuilder::with_module(version).start();
+        let mut client = server.raw();
+        ["SET x 1", "SET y 1"].iter().for_each(|command| drop(client.run(command)));
+        let old = dataset::read(&mut client);
+        client.run("CONFIG SET wbl.enabled no");
+        ["SET x 100", "DEL y", "SET while disabled"].iter().for_each(|command| drop(client.run(command)));
+        server.point("base-child", "STOP");
+        client.run("CONFIG SET wbl.enabled yes");
+        server.wait_child_stopped();
+        ["INCR x", "APPEND y 7"].iter().for_each(|command| drop(client.run(command)));
+        server.kill9_and_restart();
+        dataset::assert_same(&dataset::read(&mut server.raw()), &old, "the whole state from before");
+        let mut client = server.raw();
+        ["CONFIG SET wbl.enabled no", "SET x 100", "DEL y", "CONFIG SET wbl.enabled yes", "INCR x"]
+            .iter()
+            .for_each(|command| drop(client.run(command)));
+        client.run("WBL.WAIT");
+        let new = dataset::read(&mut client);
+        server.kill9_and_restart();
+        dataset::assert_same(&dataset::read(&mut server.raw()), &new, "the whole state after the base");
+    }
+
+    fn a_first_base_that_fails_is_tried_again(version: Version) {
+        let mut server = with_dump(version);
+        server.stop();
+        server.reconfigure(|_| module(version).allow_warning("no new base").variable(VARIABLE, "base-child:kill"));
+        server.launch();
+        wait_until("the first base has failed", PATIENCE, || server.log().contains("no new base"));
+        let mut client = server.raw();
+        assert_eq!(info_field(&mut client, "wbl", "wbl_state").as_deref(), Some("baselining"));
+        server.point("base-child", "CLEAR");
+        client.run("SET during v");
+        client.run("WBL.WAIT");
+        let expected = dataset::read(&mut client);
+        server.reconfigure(ServerBuilder::no_variables);
+        server.kill9_and_restart();
+        dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "after kill -9");
+    }
+
+    fn what_changed_before_the_log_was_active_is_shown_when_it_is_durable(version: Version) {
+        // Where the main thread learns of the base before it reads the commands there is nothing to see.
+        let seen = (0..20).any(|_| reads_wait_for_what_changed_before(version));
+        assert!(seen, "no write ran between the base and the state active");
+    }
+
+    fn a_disk_that_fails_before_the_first_base_ends_no_server(version: Version) {
+        let warning = "the log failed before its first base";
+        let builder = ServerBuilder::stock(version).set("enable-module-command", "yes").set("enable-debug-command", "yes");
+        let mut server = builder.allow_warning(warning).start();
+        let mut client = server.raw();
+        client.run("SET k v");
+        let folder = server.log_folder();
+        let load = format!("MODULE LOADEX {} CONFIG wbl.dir {} CONFIG wbl.debug-commands yes", paths::module().display(), folder.display());
+        client.run(SLOW_SAVE);
+        client.run(&load);
+        let mut waiting = fail_before_the_first_base(&mut server);
+        let told = format!("{:?}", waiting.reply());
+        assert!(told.contains("not enabled: the log failed"), "{told}");
+        assert_eq!(server.wbl_info("wbl_state"), "disabled");
+        assert!(server.wbl_info("wbl_failure").contains(warning), "{}", server.wbl_info("wbl_failure"));
+        assert_eq!(client.run("GET k").text(), "v");
+        client.run("SET k w");
+        let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.is_empty(), "{left:?}");
+        // Mended.
+        client.run("CONFIG SET rdb-key-save-delay 0");
+        client.run("CONFIG SET wbl.enabled no");
+        client.run("CONFIG SET wbl.enabled yes");
+        client.run("WBL.WAIT");
+        assert_eq!(server.wbl_info("wbl_failure"), "");
+        let expected = dataset::read(&mut client);
+        server.kill9();
+        server.reconfigure(|_| module(version).allow_warning(warning));
+        server.start();
+        dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "after it was mended");
+    }
+
+    fn a_disk_that_fails_after_a_promotion_leaves_reads_and_refuses_writes(version: Version) {
+        let mut server = module(version).allow_warning("the log can't begin").start();
+        let mut client = server.raw();
+        client.run("SET k v");
+        client.run(NOWHERE);
+        client.run(SLOW_SAVE);
+        client.run("REPLICAOF NO ONE");
+        let mut waiting = fail_before_the_first_base(&mut server);
+        assert!(waiting.reply().is_error());
+        assert_eq!(server.wbl_info("wbl_state"), "failing");
+        assert_eq!(client.run("GET k").text(), "v");
+        assert!(format!("{:?}", client.call(&["SET", "k", "w"])).starts_with("-MISCONF"));
+        client.run("CONFIG SET wbl.enabled no");
+        client.run("CONFIG SET rdb-key-save-delay 0");
+        client.run("CONFIG SET wbl.enabled yes");
+        client.run("WBL.WAIT");
+        let expected = dataset::read(&mut client);
+        server.kill9_and_restart();
+        dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "after it was mended");
+    }
+
+    fn a_log_that_waits_for_its_base_keeps_no_more_than_that_needs(version: Version) {
+        let mut server = with_dump(version);
+        server.stop();
+        server.reconfigure(|_| module(version).allow_warning("no new base").variable(VARIABLE, "base-child:kill"));
+        server.launch();
+        let mut client = server.wait_answers();
+        let failures = |server: &Server| server.log().matches("no new base").count();
+        for round in 1..4 {
+            wait_until("a base has failed", PATIENCE, || failures(&server) >= round);
+            client.run(&format!("SETRANGE filler {} x", 1 << 20));
+            client.run("SET more v");
+        }
+        wait_until("the segments before the last try are removed", PATIENCE, || segment_count(&server) <= 2);
+        server.point("base-child", "CLEAR");
+        client.run("WBL.WAIT");
+        let expected = dataset::read(&mut client);
+        server.reconfigure(ServerBuilder::no_variables);
+        server.kill9_and_restart();
+        dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "after kill -9");
+    }
+}
+
+/// A write that runs when the base is in place and the main thread does not know: `false` when it ran later.
+fn reads_wait_for_what_changed_before(version: Version) -> bool {
+    let builder = ServerBuilder::stock(version).set("enable-module-command", "yes");
+    let mut server = builder.variable(VARIABLE, "base-installed:stop").start();
+    let (mut writer, mut reader, mut control) = (server.raw(), server.raw(), server.raw());
+    [&mut writer, &mut reader, &mut control].into_iter().for_each(|client| drop(client.run("SET k old")));
+    control.run(&format!("MODULE LOADEX {} CONFIG wbl.debug-commands yes", paths::module().display()));
+    server.wait_stopped();
+    writer.send_bytes(b"WBL.DEBUG SYNC HOLD\r\nSET k new\r\n").unwrap();
+    server.go_on();
+    assert_eq!(writer.reply(), Value::Simple("OK".into()));
+    wait_until("the log is active", PATIENCE, || {
+        info_field(&mut control, "wbl", "wbl_state").as_deref() == Some("active")
+    });
+    if writer.silent(&mut control).is_ok() {
+        control.run("WBL.DEBUG SYNC RELEASE");
+        return false;
+    }
+    assert_eq!(writer.reply(), Value::Simple("OK".into()));
+    reader.send_text("GET k");
+    reader.assert_silent(&mut control, "a value that is not durable");
+    control.run("WBL.DEBUG SYNC RELEASE");
+    assert_eq!(reader.reply().text(), "new");
+    true
+}
+
+/// How a server ends.
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    Kill9,
+    Sigterm,
+    Shutdown,
+    ShutdownNosave,
+}
+
+impl Stop {
+    const ALL: [Stop; 4] = [Stop::Kill9, Stop::Sigterm, Stop::Shutdown, Stop::ShutdownNosave];
+
+    fn apply(self, server: &mut Server) {
+        match self {
+            Stop::Kill9 => return server.kill9(),
+            Stop::Sigterm => send_signal(server.process_id(), "TERM"),
+            Stop::Shutdown => server.raw().send_text("SHUTDOWN"),
+            Stop::ShutdownNosave => server.raw().send_text("SHUTDOWN NOSAVE"),
+        }
+        let status = server.wait_exit();
+        assert!(status.success(), "{self:?} ended with {status}: {}", server.log());
+    }
+}
+
+/// While the child that writes the first base takes its time, the disk fails; somebody waits for the log.
+fn fail_before_the_first_base(server: &mut Server) -> RawConnection {
+    wait_until("the child runs", PATIENCE, || !children(server.process_id()).is_empty());
+    let mut waiting = server.raw();
+    assert_eq!(server.wbl_info("wbl_state"), "baselining");
+    waiting.send_text("WBL.WAIT");
+    let _strace = Strace::attach(server.process_id(), Injection::Fail { error: "EIO", from: 1 });
+    server.raw().run("SET while failing");
+    wait_until("the failure is seen", PATIENCE, || server.wbl_info("wbl_state") != "baselining");
+    waiting
+}
+
+/// A running stock server with a dump of 1,001 keys.
+fn with_dump(version: Version) -> Server {
+    let server = ServerBuilder::stock(version).start();
+    let mut client = server.raw();
+    client.run("DEBUG POPULATE 1000");
+    client.run("SET counter 100");
+    client.run("SAVE");
+    server
+}
