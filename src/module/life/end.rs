@@ -1,8 +1,9 @@
 //! How a log ends: shutdown, unload, and on the way to another state.
 
+use super::descent::Descent;
 use super::own_file::left_now;
 use super::rest::Rest;
-use super::{Life, LogFolder, Visible, base, begin, fatal, unload as commands};
+use super::{Life, LogFolder, Logging, Visible, base, begin, fatal, unload as commands};
 use crate::core::ack::Why;
 use crate::core::execution::Running;
 use crate::ffi::{Ctx, Level, forget_child, log, unregister_hooks};
@@ -10,7 +11,7 @@ use crate::log::Standing;
 use crate::module::points::{self, Point};
 use crate::module::release::release;
 use crate::module::units::finish_unit;
-use crate::module::{gate, notify, replace, scripts, second_server, with};
+use crate::module::{Module, gate, notify, replace, scripts, second_server, with};
 
 /// MODULE UNLOAD. `false` refuses.
 pub fn unload(ctx: Ctx<'_>) -> bool {
@@ -67,43 +68,13 @@ pub(super) fn stop_log(ctx: Ctx<'_>) -> Option<Rest> {
     }
     // The second server leaves nothing behind: the first goes on with the log.
     let standing = if second_server::is_folding() { Standing::Current } else { left_now(ctx) };
-    let logging = with(|module| {
-        module.hand_over();
-        if !module.life.logs() {
-            return None;
-        }
-        module.capture.clear();
-        module.running = Running::default();
-        module.dirty.clear();
-        module.iteration.waits_for = None;
-        match module.life.change() {
-            Life::Logging(logging) => Some(logging),
-            other => {
-                module.life = other;
-                None
-            }
-        }
-    });
-    let mut logging = logging.flatten()?;
+    let mut logging = with(take_logging).flatten()?;
     std::mem::replace(&mut logging.base, base::Base::Idle).stop(&logging.log);
     logging.log.log().resume();
     gate::open();
     points::reach(Point::LogCloses);
-    // Closing syncs and publishes everything, which releases every waiter. A visible log that fails ends the process.
-    let folder = match (logging.log.log().close_as(standing.clone()), &logging.visible) {
-        (Ok(folder), _) => Ok(folder),
-        (Err(error), Visible::WithItsBase { descent, .. }) => {
-            log(Level::Warning, &format!("a log that nobody relies on could not be closed: {error}"));
-            Err(descent.clone())
-        }
-        (Err(error), Visible::Yes) => {
-            fatal("the log could not be closed, and nothing can be acknowledged any more", &error.to_string())
-        }
-    };
+    let folder = close_files(&logging, &standing);
     points::reach(Point::LogClosed);
-    if let Some(error) = folder.as_ref().ok().and_then(LogFolder::seal_error) {
-        log(Level::Warning, &format!("all of the log is durable, but it could not be marked as closed: {error}"));
-    }
     logging.log.release_closed();
     notify::publish_all(ctx);
     with(|module| {
@@ -124,4 +95,46 @@ pub(super) fn stop_log(ctx: Ctx<'_>) -> Option<Rest> {
         (Ok(folder), None) => Rest::after(folder, standing),
         (Err(descent), _) => Rest::lost(descent),
     })
+}
+
+/// Takes the log out of the state, with all that was executed handed over. Nothing is noted for it any more.
+fn take_logging(module: &mut Module) -> Option<Logging> {
+    module.hand_over();
+    if !module.life.logs() {
+        return None;
+    }
+    module.capture.clear();
+    module.running = Running::default();
+    module.dirty.clear();
+    module.iteration.waits_for = None;
+    match module.life.change() {
+        Life::Logging(logging) => Some(logging),
+        other => {
+            module.life = other;
+            None
+        }
+    }
+}
+
+/// Closes the log, which syncs and publishes everything, so that every waiter is released. A visible log that fails
+/// ends the process; of one that nobody relies on what is known of memory is left.
+fn close_files(logging: &Logging, standing: &Standing) -> Result<LogFolder, Descent> {
+    match (logging.log.log().close_as(standing.clone()), &logging.visible) {
+        (Ok(folder), _) => {
+            if let Some(error) = folder.seal_error() {
+                log(
+                    Level::Warning,
+                    &format!("all of the log is durable, but it could not be marked as closed: {error}"),
+                );
+            }
+            Ok(folder)
+        }
+        (Err(error), Visible::WithItsBase { descent, .. }) => {
+            log(Level::Warning, &format!("a log that nobody relies on could not be closed: {error}"));
+            Err(descent.clone())
+        }
+        (Err(error), Visible::Yes) => {
+            fatal("the log could not be closed, and nothing can be acknowledged any more", &error.to_string())
+        }
+    }
 }
