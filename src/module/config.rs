@@ -164,6 +164,11 @@ pub fn replaces_existing_log() -> bool {
     value(Setting::OnExistingLog) == REPLACE
 }
 
+/// Whether the settings want a log.
+pub fn is_enabled() -> bool {
+    value(Setting::Enabled) != 0
+}
+
 /// Whether a start brings the folder's log back whatever is newer.
 pub fn keeps_existing_log() -> bool {
     value(Setting::OnExistingLog) == KEEP

@@ -1,9 +1,12 @@
 //! What the end of each iteration of the event loop does for the log's life.
 
 use super::base::Base;
+use super::failing::fatal;
+use super::opening::open_folder;
 use super::own_file::OwnFile;
 use super::rest::Rest;
-use super::{Failing, Life, base, begin, failure, fatal, load, role};
+use super::state::{Failing, Life};
+use super::{checkpoint, failure, replaced, role, start};
 use crate::ffi::Ctx;
 use crate::module::{Module, server, with};
 use std::time::Duration;
@@ -34,7 +37,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         Work::Start => {
             let life = with(|module| module.life.change());
             if let Some(Life::Starting(found)) = life {
-                begin::start(ctx, *found);
+                start::start(ctx, *found);
             }
         }
         Work::Rest => {
@@ -44,11 +47,11 @@ pub fn before_sleep(ctx: Ctx<'_>) {
             }
         }
         Work::Base => {
-            base::poll(ctx);
-            base::start(ctx);
+            checkpoint::poll(ctx);
+            checkpoint::start(ctx);
         }
         Work::BaseNow => {
-            if let Err((reason, _)) = base::begin_anew(ctx) {
+            if let Err((reason, _)) = replaced::begin_anew(ctx) {
                 fatal("a change can't be logged, and its replies would leave", &reason);
             }
         }
@@ -75,7 +78,7 @@ fn poll_rest(ctx: Ctx<'_>) {
     });
     let Some(Some((is_missed, looks_for_child))) = polled else { return };
     if is_missed {
-        let opened = load::open_folder(Duration::ZERO);
+        let opened = open_folder(Duration::ZERO);
         with(|module| module.rest_mut().map(|rest| rest.take_in(opened)));
     }
     if looks_for_child && server::saves_for_s(ctx).is_none() {

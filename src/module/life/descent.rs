@@ -1,7 +1,7 @@
 //! What is known of where the dataset in memory comes from. It outlives the handle of the log's folder: whatever
 //! becomes of that, nobody else's data are taken for this server's.
 
-use super::LogFolder;
+use super::opening::LogFolder;
 use crate::log::{Generation, LogState};
 
 /// Where the dataset in memory comes from.

@@ -1,9 +1,12 @@
 //! How a log ends: shutdown, unload, and on the way to another state.
 
 use super::descent::Descent;
+use super::failing::fatal;
+use super::opening::LogFolder;
 use super::own_file::left_now;
 use super::rest::Rest;
-use super::{Life, LogFolder, Logging, Visible, base, begin, fatal, unload as commands};
+use super::state::{Life, Logging, Visible};
+use super::{base, unload as commands};
 use crate::core::ack::Why;
 use crate::core::execution::Running;
 use crate::ffi::{Ctx, Level, forget_child, log, unregister_hooks};
@@ -44,7 +47,7 @@ pub fn shut_down(ctx: Ctx<'_>) {
 fn close(ctx: Ctx<'_>) {
     let stopped = stop(ctx);
     let rest = with(|module| {
-        let rest = begin::take_rest(&mut module.life);
+        let rest = module.life.take_rest();
         module.life = Life::Closed;
         rest
     });

@@ -1,6 +1,8 @@
 //! A log that fails while it is written. What that means is what was promised of it.
 
-use super::{Failing, IfLost, Life, Visible, end, fail};
+use super::end;
+use super::failing::fail;
+use super::state::{Failing, IfLost, Life, Visible};
 use crate::ffi::{Ctx, Level, exit_now, log};
 use crate::module::units::finish_unit;
 use crate::module::{Module, with};

@@ -1,11 +1,14 @@
 //! Loading the module.
 
 use super::base::Bases;
-use super::begin::{begin_log, begin_or_recover, is_enabled};
+use super::begin::begin_log;
 use super::descent::Origin;
+use super::opening::{LOCK_PATIENCE, OpenedFolder, open_folder};
 use super::own_file::OwnFile;
 use super::rest::Rest;
-use super::{Found, IfLost, Life, OpenedFolder, role, unload};
+use super::start::begin_or_recover;
+use super::state::{Found, IfLost, Life};
+use super::{role, unload};
 use crate::core::capture::Capture;
 use crate::core::client::Clients;
 use crate::core::dirty::DirtyKeys;
@@ -15,24 +18,19 @@ use crate::core::unit::Batch;
 use crate::ffi::{
     Ctx, Level, check_descriptor_paths, declare_options, log, register_hooks, server_version, unregister_hooks,
 };
-use crate::log::{LogError, Lsn, Options, open};
+use crate::log::Lsn;
 use crate::module::aof_folder::AofFolder;
-use crate::module::config::{self, Setting, value};
-use crate::module::gate::GatedStorage;
+use crate::module::config::{self, Setting};
 use crate::module::role::{Role, role_at_start};
 use crate::module::{
     Counters, Iteration, Module, Pause, cluster, commands, names, notify, points, recovery, replace, server, with,
 };
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The oldest server with what the module needs: holding replies from event callbacks.
 const SERVER_VERSION_MIN: u32 = 0x0008_0100;
-
-/// How long a start waits for the folder's lock, and how often it looks: a killed server may still be on its way out.
-pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(3);
-const LOCK_POLL: Duration = Duration::from_millis(50);
 
 /// `loadmodule` or MODULE LOAD. `false` refuses; the reason is in the server's log.
 pub fn load(ctx: Ctx<'_>, args: &[&[u8]]) -> bool {
@@ -73,7 +71,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
     replace(Some(new_module(ctx, folder)?));
     points::set_from_environment();
     notify::setting_changed(ctx);
-    if !is_enabled() {
+    if !config::is_enabled() {
         log(Level::Notice, "loaded, not enabled");
         return Ok(());
     }
@@ -144,24 +142,6 @@ fn check_version(version: u32) -> Result<(), String> {
     }
     let [_, major, minor, patch] = version.to_be_bytes();
     Err(format!("it needs Valkey 8.1 or later, and this is {major}.{minor}.{patch}"))
-}
-
-/// Opens, locks and verifies the folder; nothing in it changes.
-pub(super) fn open_folder(patience: Duration) -> Result<OpenedFolder, String> {
-    let Some(folder) = with(|module| module.folder.clone()) else { return Err("the module is not loaded".into()) };
-    let segment_bytes = u64::try_from(value(Setting::SegmentBytes)).unwrap_or(u64::MAX);
-    // 0 leaves it to the log.
-    let max_inflight_flushes = usize::try_from(value(Setting::MaxInflightFlushes)).ok().filter(|count| *count > 0);
-    let options = Options { segment_bytes, max_inflight_flushes };
-    let deadline = Instant::now() + patience;
-    loop {
-        let storage = GatedStorage::new(&folder).map_err(|error| error.to_string())?;
-        with(|module| module.aof_folder.check(&folder)).unwrap_or(Ok(()))?;
-        match open(storage, &options) {
-            Err(LogError::Locked { .. }) if Instant::now() < deadline => std::thread::sleep(LOCK_POLL),
-            outcome => return outcome.map_err(|error| error.to_string()),
-        }
-    }
 }
 
 #[cfg(test)]

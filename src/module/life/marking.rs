@@ -1,6 +1,6 @@
 //! A thread that marks a log in its manifest: nobody waits for the disk.
 
-use super::LogFolder;
+use super::opening::LogFolder;
 use crate::ffi::{Level, log};
 use crate::log::{LogError, Standing};
 use crate::module::points::{self, Point};

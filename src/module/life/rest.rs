@@ -1,15 +1,16 @@
 //! A locked folder while nothing is logged, and the one question before a log begins in it.
 
-use super::begin::NoLog;
 use super::descent::{Descent, Origin};
-use super::load::open_folder;
 use super::marking::{Marking, tell_unmarked};
+use super::opening::{LogFolder, OpenedFolder, open_folder};
 use super::own_file::{OwnFile, left_now, was_saving, without_child};
-use super::{LogFolder, OpenedFolder};
 use crate::ffi::{Ctx, Level, log};
 use crate::log::{Begin, Generation, Standing};
 use crate::module::config;
 use std::time::{Duration, Instant};
+
+/// Why a log has not begun, and the folder.
+pub(super) type NoLog = (String, Rest);
 
 /// A failed mark is tried again after this time.
 const MARK_RETRY: Duration = Duration::from_secs(5);

@@ -1,15 +1,18 @@
 //! The server's role: at the start, and when it changes.
 
-use super::begin::{NoLog, begin_log, is_enabled, take_rest};
+use super::begin::begin_log;
 use super::descent::Origin;
-use super::rest::Rest;
-use super::{Failing, IfLost, Life, OpenedFolder, State, end, fail};
+use super::end;
+use super::failing::fail;
+use super::opening::OpenedFolder;
+use super::rest::{NoLog, Rest};
+use super::state::{Failing, IfLost, Life, State};
 use crate::core::ack::Why;
 use crate::ffi::{CallMode, Ctx, Level, ReplyKind, ServerInfo, log};
 use crate::module::points::{self, Point};
 use crate::module::release::release;
 use crate::module::role::{Role, role_at_start};
-use crate::module::{recovery, server, with};
+use crate::module::{config, recovery, server, with};
 
 /// Whose replica the server is; a node of a cluster may not say yet.
 struct Primary {
@@ -108,7 +111,7 @@ pub fn role_changed(ctx: Ctx<'_>, is_replica: bool) {
         (Some(State::Failing | State::Disabled), true) => {
             with(|module| {
                 if module.life.failure().is_some()
-                    && let Some(rest) = take_rest(&mut module.life)
+                    && let Some(rest) = module.life.take_rest()
                 {
                     module.life = Life::Replica(rest);
                 }
@@ -143,8 +146,8 @@ fn demote(ctx: Ctx<'_>) {
 
 /// A new log begins; the one before, if it is not superseded, stands until the base of the new one is in place.
 fn promote(ctx: Ctx<'_>) {
-    let Some(Some(rest)) = with(|module| take_rest(&mut module.life)) else { return };
-    if !is_enabled() {
+    let Some(Some(rest)) = with(|module| module.life.take_rest()) else { return };
+    if !config::is_enabled() {
         with(|module| module.life = Life::Disabled(rest));
         return;
     }

@@ -1,0 +1,271 @@
+//! Checkpoints, which write new bases: the RDB files that the log continues.
+//!
+//! A forked child writes a base. The main thread waits for none of it: the log is cut where the child's dataset ends,
+//! the log's own threads make the file durable and name it in the manifest, and wake the event loop when that is done.
+
+use super::base::{Base, Child};
+use super::state::Visible;
+use crate::core::ack::Why;
+use crate::ffi::{ChildResult, Ctx, Level, descriptor_path, fork_child, log, save_rdb, wake_event_loop};
+use crate::log::{LogError, NewBase};
+use crate::module::gate::GatedFile;
+use crate::module::points::{self, Point};
+use crate::module::release::{Release, release};
+use crate::module::units::finish_unit;
+use crate::module::{Module, with};
+use crate::rdb;
+use crossbeam::channel::{TryRecvError, bounded};
+use std::io::{BufReader, PipeWriter, Read, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// After the first base failed, the next try waits this long; twice as long after each further failure.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// What the child reports when its file is whole.
+const WRITTEN: &str = "written";
+
+/// More than a child reports.
+const REPORT_BYTES_MAX: u64 = 64 << 10;
+
+impl Module {
+    /// What changed can't be logged: has a new base written before any reply leaves.
+    pub(in crate::module) fn request_base_now(&mut self) {
+        if let Some(logging) = self.life.logging_mut() {
+            // What is logged without that change must not be acknowledged.
+            logging.log.log().pause();
+            let base = std::mem::replace(&mut logging.base, Base::Now);
+            base.stop(&logging.log);
+        }
+    }
+}
+
+/// Asks for a new base; `false` when one is being written.
+pub(in crate::module) fn request_checkpoint() -> bool {
+    let asked = with(|module| {
+        let logging = module.life.logging_mut().filter(|logging| logging.base.is_idle())?;
+        logging.base = Base::Wanted { not_before: None };
+        Some(())
+    });
+    asked.flatten().is_some()
+}
+
+/// Writes a base and puts it in place, on the main thread.
+pub(super) fn write_here(ctx: Ctx<'_>, release: &Release) -> Result<(), String> {
+    let (name, file) = release.log().new_base_file().map_err(|error| error.to_string())?;
+    let lsn = release.log().cut();
+    if let Err(reason) = save(ctx, &file) {
+        release.log().remove_base_file(name);
+        return Err(reason);
+    }
+    let (sender, outcome) = bounded(1);
+    // Whoever has given up does not listen.
+    release.log().install_base(NewBase { name, lsn }, Box::new(move |outcome| drop(sender.send(outcome))));
+    match outcome.recv() {
+        Ok(Ok(())) => {
+            points::reach(Point::BaseInstalled);
+            Ok(())
+        }
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the log was closed".into()),
+    }
+}
+
+/// Writes the dataset to a file, and reads it again.
+fn save(ctx: Ctx<'_>, file: &GatedFile) -> Result<(), String> {
+    let path = descriptor_path(file);
+    if !save_rdb(ctx, &path) {
+        return Err("the server could not save its dataset".into());
+    }
+    let written = std::fs::File::open(&path).map_err(|error| format!("the base can't be read: {error}"))?;
+    rdb::verify(&mut BufReader::new(written)).map_err(|error| format!("the base can't be read: {error}"))?;
+    Ok(())
+}
+
+/// Forks the child that writes the base, at a point between units.
+pub(super) fn start(ctx: Ctx<'_>) {
+    let is_due = with(|module| match module.life.logging()?.base {
+        Base::Wanted { not_before } => Some(not_before.is_none_or(|at| Instant::now() >= at)),
+        _ => None,
+    });
+    if is_due != Some(Some(true)) || ctx.flags().has_active_child() {
+        return;
+    }
+    finish_unit(ctx);
+    let release = with(|module| {
+        module.hand_over();
+        module.log().cloned()
+    });
+    let Some(Some(release)) = release else { return };
+    match try_start(ctx, &release) {
+        Ok(child) => {
+            with(|module| {
+                if let Some(logging) = module.life.logging_mut() {
+                    logging.base = Base::Child(child);
+                }
+            });
+        }
+        Err(reason) => ended(Err(reason)),
+    }
+}
+
+fn try_start(ctx: Ctx<'_>, release: &Arc<Release>) -> Result<Child, String> {
+    let (name, file) = release.log().new_base_file().map_err(|error| error.to_string())?;
+    points::reach(Point::BaseFork);
+    let forked = std::io::pipe().map_err(|error| format!("no pipe: {error}")).and_then(|(report, to_parent)| {
+        let pid = fork_child(|| write_in_child(ctx, &file, to_parent));
+        pid.map(|pid| (pid, report)).ok_or_else(|| "the server could not fork a child".into())
+    });
+    match forked {
+        // Nothing has happened since the fork, so this is where the child's dataset ends.
+        Ok((pid, report)) => {
+            points::forked();
+            Ok(Child { pid, name, lsn: release.log().cut(), report })
+        }
+        Err(reason) => {
+            release.log().remove_base_file(name);
+            Err(reason)
+        }
+    }
+}
+
+/// The child's work; returns its exit status.
+fn write_in_child(ctx: Ctx<'_>, file: &GatedFile, mut to_parent: PipeWriter) -> i32 {
+    points::reach(Point::BaseChild);
+    let saved = save(ctx, file);
+    points::reach(Point::BaseChildWritten);
+    let report = saved.as_ref().map_or_else(String::as_str, |()| WRITTEN);
+    // A parent that has gone has no use for it, nor for the file.
+    i32::from(to_parent.write_all(report.as_bytes()).is_err() || saved.is_err())
+}
+
+/// The child that writes the base has ended.
+pub fn child_done(_ctx: Ctx<'_>, result: ChildResult) {
+    let taken = with(|module| {
+        let logging = module.life.logging_mut()?;
+        match std::mem::replace(&mut logging.base, Base::Idle) {
+            Base::Child(child) => Some((child, Arc::clone(&logging.log))),
+            other => {
+                logging.base = other;
+                None
+            }
+        }
+    });
+    let Some(Some((child, release))) = taken else { return };
+    let mut report = String::new();
+    if let ChildResult::Exited(_) = result {
+        // All of it is there. A report that cannot be read is none.
+        let _ = child.report.take(REPORT_BYTES_MAX).read_to_string(&mut report);
+    }
+    if result == ChildResult::Exited(0) && report == WRITTEN {
+        points::reach(Point::BaseWritten);
+        return install(&release, NewBase { name: child.name, lsn: child.lsn });
+    }
+    release.log().remove_base_file(child.name);
+    let is_reason = !report.is_empty() && report != WRITTEN;
+    let reason = if is_reason { report } else { format!("the child that writes it ended: {result:?}") };
+    ended(Err(reason));
+}
+
+fn install(release: &Release, base: NewBase) {
+    let (sender, outcome) = bounded(1);
+    let on_done = move |outcome: Result<(), LogError>| {
+        if outcome.is_ok() {
+            points::reach(Point::BaseInstalled);
+        }
+        // Whoever has given up does not listen.
+        let _ = sender.send(outcome);
+        wake_event_loop();
+    };
+    with(|module| {
+        if let Some(logging) = module.life.logging_mut() {
+            logging.base = Base::Installing(outcome);
+        }
+    });
+    release.log().install_base(base, Box::new(on_done));
+}
+
+/// Looks whether the base is in place, and whether the child is still there: a SHUTDOWN that fails ends it without a
+/// word.
+pub(super) fn poll(ctx: Ctx<'_>) {
+    let outcome = with(|module| {
+        let logging = module.life.logging()?;
+        match &logging.base {
+            Base::Installing(outcome) => match outcome.try_recv() {
+                Ok(outcome) => Some(Poll::Installed(outcome.map_err(|error| error.to_string()))),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Disconnected) => Some(Poll::Installed(Err("the log was closed".into()))),
+            },
+            Base::Child(child) if logging.log.log().has_given_up(&child.name) => Some(Poll::NoRoom),
+            Base::Child(_) => Some(Poll::ChildRuns),
+            _ => None,
+        }
+    });
+    match outcome.flatten() {
+        Some(Poll::NoRoom) => give_up_child(),
+        Some(Poll::Installed(outcome)) => ended(outcome),
+        Some(Poll::ChildRuns) if !ctx.flags().has_active_child() => child_done(ctx, ChildResult::Killed(libc::SIGUSR1)),
+        _ => {}
+    }
+}
+
+enum Poll {
+    NoRoom,
+    Installed(Result<(), String>),
+    ChildRuns,
+}
+
+/// The log has taken the room of the base that a child writes.
+fn give_up_child() {
+    with(|module| {
+        let Some(logging) = module.life.logging_mut() else { return };
+        let base = std::mem::replace(&mut logging.base, Base::Idle);
+        base.stop(&logging.log);
+    });
+    ended(Err("the disk is full, and the log needed the room that the base took".into()));
+}
+
+/// A base is in place, or failed.
+pub(super) fn ended(outcome: Result<(), String>) {
+    match &outcome {
+        Ok(()) => log(Level::Notice, "a new base is in place; the log before it is removed"),
+        Err(reason) => log(Level::Warning, &format!("no new base: {reason}")),
+    }
+    let asked = with(|module| {
+        let ok = outcome.is_ok();
+        module.bases.done += u64::from(ok);
+        module.bases.last = outcome;
+        let logging = module.life.logging_mut()?;
+        logging.base = Base::Idle;
+        let asked = std::mem::take(&mut logging.asked);
+        match &mut logging.visible {
+            Visible::WithItsBase { failures, .. } if !ok => {
+                let wait = RETRY_MIN.saturating_mul(1 << (*failures).min(6)).min(RETRY_MAX);
+                *failures += 1;
+                logging.base = Base::Wanted { not_before: Some(Instant::now() + wait) };
+            }
+            Visible::WithItsBase { .. } => module.became_visible(),
+            Visible::Yes => {}
+        }
+        Some(asked)
+    });
+    asked.flatten().into_iter().flatten().for_each(|held| release(held, Why::Own));
+}
+
+impl Module {
+    /// The log is active: those who waited for that now wait for their position.
+    pub(super) fn became_visible(&mut self) {
+        self.hand_over();
+        let appended = self.appended();
+        // What changed until now was not noted as it changed, and may not be durable yet.
+        self.dirty.mark_all(None, appended);
+        self.dirty.mark_functions(appended);
+        let Some(logging) = self.life.logging_mut() else { return };
+        let before = std::mem::replace(&mut logging.visible, Visible::Yes);
+        if let Visible::WithItsBase { waiting, .. } = before {
+            waiting.into_iter().for_each(|waiting| logging.log.wait(appended, waiting));
+        }
+        log(Level::Notice, "the log is active: replies wait for the disk");
+    }
+}

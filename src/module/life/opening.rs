@@ -1,0 +1,35 @@
+//! Opening the folder.
+
+use crate::log::{LogError, Options, open};
+use crate::module::config::{Setting, value};
+use crate::module::gate::GatedStorage;
+use crate::module::with;
+use std::time::{Duration, Instant};
+
+/// A folder whose log is known and that nobody writes to.
+pub(super) type LogFolder = crate::log::Folder<GatedStorage>;
+
+/// A folder that was opened and verified.
+pub(super) type OpenedFolder = crate::log::Opened<GatedStorage>;
+
+/// How long a start waits for the folder's lock, and how often it looks: a killed server may still be on its way out.
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+const LOCK_POLL: Duration = Duration::from_millis(50);
+
+/// Opens, locks and verifies the folder; nothing in it changes.
+pub(super) fn open_folder(patience: Duration) -> Result<OpenedFolder, String> {
+    let Some(folder) = with(|module| module.folder.clone()) else { return Err("the module is not loaded".into()) };
+    let segment_bytes = u64::try_from(value(Setting::SegmentBytes)).unwrap_or(u64::MAX);
+    // 0 leaves it to the log.
+    let max_inflight_flushes = usize::try_from(value(Setting::MaxInflightFlushes)).ok().filter(|count| *count > 0);
+    let options = Options { segment_bytes, max_inflight_flushes };
+    let deadline = Instant::now() + patience;
+    loop {
+        let storage = GatedStorage::new(&folder).map_err(|error| error.to_string())?;
+        with(|module| module.aof_folder.check(&folder)).unwrap_or(Ok(()))?;
+        match open(storage, &options) {
+            Err(LogError::Locked { .. }) if Instant::now() < deadline => std::thread::sleep(LOCK_POLL),
+            outcome => return outcome.map_err(|error| error.to_string()),
+        }
+    }
+}

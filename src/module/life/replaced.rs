@@ -1,0 +1,71 @@
+//! A dataset that is replaced from outside: a new log begins.
+
+use super::base::Base;
+use super::begin::begin_log;
+use super::checkpoint::{ended, write_here};
+use super::end::stop_log;
+use super::failing::fail;
+use super::rest::{NoLog, Rest};
+use super::state::{IfLost, Visible};
+use crate::core::ack::Why;
+use crate::ffi::{Ctx, LoadingPhase};
+use crate::log::Begin;
+use crate::module::release::release;
+use crate::module::with;
+
+/// The whole dataset is being replaced from outside (DEBUG RELOAD, another module): no unit reports how.
+pub(in crate::module) fn dataset_loading(ctx: Ctx<'_>, phase: LoadingPhase) {
+    if with(|module| module.life.logs()) != Some(true) {
+        return;
+    }
+    if phase == LoadingPhase::Started {
+        with(|module| {
+            let Some(logging) = module.life.logging_mut() else { return };
+            // What a child saves is the dataset before.
+            let base = std::mem::replace(&mut logging.base, Base::Replacing);
+            base.stop(&logging.log);
+        });
+        return;
+    }
+    // What was captured is void: it is of no dataset that will ever be recovered.
+    with(|module| module.capture.clear());
+    if let Err((reason, rest)) = begin_anew(ctx) {
+        // What was acknowledged is in the log before.
+        fail(ctx, format!("the dataset was replaced from outside, and {reason}"), rest);
+    }
+}
+
+/// Begins a new log with a base of the dataset that is there now, before any other command runs and any reply leaves.
+/// It takes as long as the loading that went before. Until it is there the log before stands, with all that was
+/// acknowledged.
+///
+/// # Errors
+/// Why there is no log now.
+pub(super) fn begin_anew(ctx: Ctx<'_>) -> Result<(), NoLog> {
+    let asked = with(|module| {
+        module.hand_over();
+        let logging = module.life.logging_mut()?;
+        if matches!(logging.visible, Visible::WithItsBase { .. }) {
+            // Nothing is promised yet; what was logged is below the base, whenever that comes.
+            logging.base = Base::Wanted { not_before: None };
+            logging.log.log().resume();
+            return None;
+        }
+        Some(std::mem::take(&mut logging.asked))
+    });
+    let Some(Some(asked)) = asked else { return Ok(()) };
+    let Some(rest) = stop_log(ctx) else { return Ok(()) };
+    let outcome = begin_log(ctx, rest, Some(Begin::WaitsForBase), IfLost::RefusesWrites).and_then(|()| {
+        let release = with(|module| module.log().cloned()).flatten();
+        let written = release.ok_or_else(|| "there is no log".into()).and_then(|release| write_here(ctx, &release));
+        written.map_err(|reason| (reason, stop_log(ctx).unwrap_or_else(Rest::unopened)))
+    });
+    match &outcome {
+        Ok(()) => ended(Ok(())),
+        Err((reason, _)) => {
+            with(|module| module.bases.last = Err(reason.clone()));
+        }
+    }
+    asked.into_iter().for_each(|held| release(held, Why::Own));
+    outcome
+}

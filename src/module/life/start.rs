@@ -1,0 +1,120 @@
+//! The start of a server whose folder holds a log: that is brought back, unless what the server has loaded is newer.
+
+use super::begin::{Known, begin_log, write};
+use super::descent::Origin;
+use super::failing::fatal;
+use super::opening::{LOCK_PATIENCE, OpenedFolder, open_folder};
+use super::own_file::Newer;
+use super::rest::Rest;
+use super::state::{Found, IfLost, Life, Visible};
+use super::{end, replaced, role};
+use crate::ffi::{Ctx, Level, exit_now, log};
+use crate::module::points::{self, Point};
+use crate::module::role::{Role, role_at_start};
+use crate::module::waits::unix_ms;
+use crate::module::{cluster, config, recovery, second_server, server, with};
+
+/// The server is about to serve its first client. What the folder holds takes the place of what the server has loaded.
+pub(super) fn start(ctx: Ctx<'_>, found: Found) {
+    let outcome = role_at_start(ctx).and_then(|role| match role {
+        Role::Primary => begin_or_recover(ctx, newest(ctx, found, Role::Primary)?),
+        // What such a node has is its dump.
+        Role::Replica if ctx.flags().in_cluster() => role::start_as_replica(ctx, found.opened),
+        Role::Replica => role::start_as_replica(ctx, newest(ctx, found, Role::Replica)?),
+    });
+    if let Err(reason) = outcome {
+        fatal("the log can't be brought back, and the server does not start without it", &reason);
+    }
+}
+
+/// The folder, with its log marked as superseded where that is older than what the server has loaded by itself.
+///
+/// # Errors
+/// Nobody knows which of the two is newer.
+fn newest(ctx: Ctx<'_>, found: Found, role: Role) -> Result<OpenedFolder, String> {
+    let Found { mut opened, own } = found;
+    if config::keeps_existing_log() {
+        if opened.is_superseded() {
+            log(
+                Level::Warning,
+                "the folder's log is superseded, and brought back all the same, as wbl.on-existing-log is keep: what a primary, or the server by itself, has taken since is not in it. Set wbl.on-existing-log back to refuse",
+            );
+        }
+        opened.reinstate();
+        return Ok(opened);
+    }
+    // A file without data holds nothing that would be missed.
+    let newer = opened.left().filter(|_| server::has_data(ctx)).map(|left| own.or_log(left));
+    match newer {
+        None | Some(Newer::Log) => {}
+        // Its primary's data are what counts; the file may be a dump of the primary's, by the primary's clock.
+        Some(Newer::Unknown) if role == Role::Replica => {}
+        Some(Newer::Unknown) if !config::replaces_existing_log() => {
+            return Err(
+                "the server's own data file was changed since it went on without the log, but it is older than that by its own time, so that nobody knows which of the two is newer: move that file away or set wbl.on-existing-log to keep to bring the log back, or set it to replace to go on with what the file holds".into(),
+            );
+        }
+        Some(Newer::Unknown | Newer::OwnFile) => {
+            opened.supersede().map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(opened)
+}
+
+/// Begins a log on a server that is to recover what the folder holds, or has nothing to lose.
+pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
+    if opened.is_empty() || opened.is_superseded() {
+        if !opened.is_empty() {
+            log(
+                Level::Warning,
+                "the folder's log was superseded by a primary's dataset, or by what the server saved later: the server's own data stand",
+            );
+        }
+        return begin_log(ctx, Rest::new(opened.into_folder(), Origin::Unknown), None, IfLost::ServesOn)
+            .map_err(|(reason, _)| reason);
+    }
+    with(|module| module.life = Life::Changing);
+    if server::has_data(ctx) {
+        log(
+            Level::Warning,
+            "the log's folder holds a state: it takes the place of the data that the server loaded by itself",
+        );
+    }
+    let (opened, skipped) = fold(ctx, opened)?;
+    let examined = recovery::examine(ctx, &opened)?;
+    // Whether the folder can be written to is found before what it holds is loaded.
+    let prepared = opened.prepare(unix_ms()).map_err(|error| error.to_string())?;
+    let (source, mut report) = recovery::recover(ctx, recovery::Source::Prepared(Box::new(prepared)), examined)?;
+    points::reach(Point::Recovered);
+    report.errors += skipped;
+    with(|module| module.recovered = Some(report));
+    let recovery::Source::Prepared(prepared) = source else { return Err("the recovery's state was lost".into()) };
+    let writer = prepared.start().map_err(|error| error.to_string())?;
+    write(ctx, writer, Known::ask(ctx)?, Visible::Yes).map_err(|(reason, _)| reason)?;
+    if role_at_start(ctx)? == Role::Replica {
+        // The role has changed while the log was replayed.
+        role::role_changed(ctx, true);
+        return Ok(());
+    }
+    cluster::fit_slots(ctx)?;
+    if second_server::is_folding() {
+        replaced::begin_anew(ctx).map_err(|(reason, _)| reason)?;
+        drop(end::stop(ctx));
+        second_server::leave_skipped(&with(|module| module.folder.clone()).unwrap_or_default(), report.errors)?;
+        exit_now(0);
+    }
+    Ok(())
+}
+
+/// A node of a cluster cannot replay commands: has a second server make a base of them. Returns how many it has
+/// skipped, too.
+fn fold(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(OpenedFolder, u64), String> {
+    if !ctx.flags().in_cluster() || !cluster::has_commands(&opened).map_err(|error| error.to_string())? {
+        return Ok((opened, 0));
+    }
+    // The second server locks the folder.
+    drop(opened);
+    let folder = with(|module| module.folder.clone()).unwrap_or_default();
+    let skipped = second_server::fold(ctx, &folder)?;
+    Ok((open_folder(LOCK_PATIENCE)?, skipped))
+}

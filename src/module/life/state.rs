@@ -1,0 +1,256 @@
+//! Where the module is in its life: the states of the diagram in `docs/design.md`, each with what it has.
+
+use super::base::Base;
+use super::descent::Descent;
+use super::opening::OpenedFolder;
+use super::own_file::OwnFile;
+use super::rest::Rest;
+use crate::ffi::Held;
+use crate::log::Generation;
+use crate::module::Module;
+use crate::module::release::{Release, Waiting};
+use std::sync::Arc;
+
+/// Where the module is in its life.
+pub(crate) enum Life {
+    /// The server starts and loads its own files; what the folder holds takes their place before the first client is
+    /// served.
+    Starting(Box<Found>),
+    /// Base and log are being brought back, or the log is on its way from one state to another within one call.
+    Changing,
+    /// Changes are logged.
+    Logging(Logging),
+    /// `wbl.enabled no`. The folder stays locked once it was opened.
+    Disabled(Rest),
+    /// A log failed before anything was promised of it: the server serves without one.
+    GivenUp(Failing),
+    /// The server is a replica: its primary's log is the one that counts.
+    Replica(Rest),
+    /// The log cannot begin: writes are refused, as none could be kept.
+    Failing(Failing),
+    /// The server shuts down; the log is closed.
+    Closed,
+}
+
+/// What a start found before the server loaded anything.
+pub(crate) struct Found {
+    pub(super) opened: OpenedFolder,
+    pub(super) own: OwnFile,
+}
+
+/// A log that is written.
+pub(crate) struct Logging {
+    pub(in crate::module) log: Arc<Release>,
+    pub(super) visible: Visible,
+    pub(super) base: Base,
+    /// Who asked for a checkpoint.
+    pub(super) asked: Vec<Held>,
+}
+
+/// Whether a start would find the log.
+pub(crate) enum Visible {
+    /// Not before its first base is in place: nothing is withheld, nothing is promised.
+    WithItsBase {
+        /// Who waits for that.
+        waiting: Vec<Waiting>,
+        /// Bases that failed.
+        failures: u32,
+        /// Where the dataset came from as the log began.
+        descent: Descent,
+        if_lost: IfLost,
+    },
+    /// It would: what is durable in it may be acknowledged.
+    Yes,
+}
+
+impl Visible {
+    pub(super) fn with_its_base(descent: Descent, if_lost: IfLost) -> Visible {
+        Visible::WithItsBase { waiting: Vec::new(), failures: 0, descent, if_lost }
+    }
+}
+
+/// What becomes of the server when a log fails that no start would find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IfLost {
+    /// It serves on as before the log was asked for: nobody was promised anything.
+    ServesOn,
+    /// It refuses writes: it took over from a primary that kept what it acknowledged.
+    RefusesWrites,
+}
+
+/// Why there is no log.
+pub(crate) struct Failing {
+    pub(super) reason: String,
+    pub(super) rest: Rest,
+}
+
+impl Failing {
+    pub(super) fn new(reason: String, rest: Rest) -> Failing {
+        Failing { reason, rest: rest.stale() }
+    }
+}
+
+/// The states that INFO shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Starting,
+    Recovering,
+    Baselining,
+    Active,
+    Disabled,
+    Replica,
+    Failing,
+    Closed,
+}
+
+impl State {
+    /// The name that INFO shows.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::Recovering => "recovering",
+            State::Baselining => "baselining",
+            State::Active => "active",
+            State::Disabled => "disabled",
+            State::Replica => "replica",
+            State::Failing => "failing",
+            State::Closed => "closed",
+        }
+    }
+}
+
+impl Life {
+    /// Its name.
+    pub(crate) fn state(&self) -> State {
+        match self {
+            Life::Starting(_) => State::Starting,
+            Life::Changing => State::Recovering,
+            Life::Logging(Logging { visible: Visible::WithItsBase { .. }, .. }) => State::Baselining,
+            Life::Logging(_) => State::Active,
+            Life::Disabled(_) | Life::GivenUp(_) => State::Disabled,
+            Life::Replica(_) => State::Replica,
+            Life::Failing(_) => State::Failing,
+            Life::Closed => State::Closed,
+        }
+    }
+
+    /// The folder is open, or will be again.
+    pub(crate) fn holds_folder(&self) -> bool {
+        !matches!(self, Life::Disabled(rest) if rest.descent().is_unknown())
+    }
+
+    /// Changes are captured.
+    pub(crate) fn logs(&self) -> bool {
+        matches!(self, Life::Logging(_))
+    }
+
+    /// Changes are captured, and replies wait for them.
+    pub(crate) fn is_active(&self) -> bool {
+        matches!(self, Life::Logging(Logging { visible: Visible::Yes, .. }))
+    }
+
+    /// Writes are refused.
+    pub(crate) fn refuses_writes(&self) -> bool {
+        matches!(self, Life::Failing(_))
+    }
+
+    /// The open log.
+    pub(in crate::module) fn log(&self) -> Option<&Arc<Release>> {
+        self.logging().map(|logging| &logging.log)
+    }
+
+    /// Why there is no log, where that is a failure.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        match self {
+            Life::Failing(failing) | Life::GivenUp(failing) => Some(&failing.reason),
+            _ => None,
+        }
+    }
+
+    /// Which log is written, or rests.
+    pub(crate) fn generation(&self) -> Option<Generation> {
+        match self {
+            Life::Starting(found) => found.opened.generation(),
+            Life::Logging(logging) => Some(logging.log.log().generation()),
+            Life::Disabled(rest) | Life::Replica(rest) => rest.generation(),
+            Life::Failing(failing) | Life::GivenUp(failing) => failing.rest.generation(),
+            Life::Changing | Life::Closed => None,
+        }
+    }
+
+    /// The folder's log must not be fallen back to: the server has taken another dataset since.
+    pub(crate) fn is_superseded(&self) -> bool {
+        match self {
+            Life::Starting(found) => found.opened.is_superseded(),
+            Life::Disabled(rest) | Life::Replica(rest) => rest.is_superseded(),
+            Life::Failing(failing) | Life::GivenUp(failing) => failing.rest.is_superseded(),
+            Life::Changing | Life::Logging(_) | Life::Closed => false,
+        }
+    }
+
+    pub(super) fn logging(&self) -> Option<&Logging> {
+        match self {
+            Life::Logging(logging) => Some(logging),
+            _ => None,
+        }
+    }
+
+    pub(super) fn logging_mut(&mut self) -> Option<&mut Logging> {
+        match self {
+            Life::Logging(logging) => Some(logging),
+            _ => None,
+        }
+    }
+
+    pub(super) fn change(&mut self) -> Life {
+        std::mem::replace(self, Life::Changing)
+    }
+
+    /// The folder of a state in which nothing is logged; the next state is to be set at once. `None` for other states,
+    /// which stay as they are.
+    pub(super) fn take_rest(&mut self) -> Option<Rest> {
+        match self.change() {
+            Life::Replica(rest) | Life::Disabled(rest) => Some(rest),
+            Life::Failing(failing) | Life::GivenUp(failing) => Some(failing.rest),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+}
+
+impl Module {
+    /// The open log.
+    pub(in crate::module) fn log(&self) -> Option<&Arc<Release>> {
+        self.life.log()
+    }
+
+    /// A base is being written, or is to be.
+    pub(in crate::module) fn writes_base(&self) -> bool {
+        self.life.logging().is_some_and(|logging| !logging.base.is_idle())
+    }
+
+    /// The whole dataset is being replaced from outside; a new log follows.
+    pub(in crate::module) fn is_dataset_replaced(&self) -> bool {
+        self.life.logging().is_some_and(|logging| logging.base.is_replacing())
+    }
+
+    /// Has a client wait until the log is active; gives it back when there is none that would be.
+    pub(in crate::module) fn wait_for_active(&mut self, waiting: Waiting) -> Result<(), Waiting> {
+        match &mut self.life {
+            Life::Logging(Logging { visible: Visible::WithItsBase { waiting: all, .. }, .. }) => all.push(waiting),
+            _ => return Err(waiting),
+        }
+        Ok(())
+    }
+
+    /// Has a client wait for the checkpoint that is to be written.
+    pub(in crate::module) fn wait_for_checkpoint(&mut self, held: Held) -> Result<(), Held> {
+        match self.life.logging_mut() {
+            Some(logging) => logging.asked.push(held),
+            None => return Err(held),
+        }
+        Ok(())
+    }
+}
