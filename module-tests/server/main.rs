@@ -18,6 +18,7 @@ mod data;
 mod demands;
 mod descent;
 mod dirty;
+mod evictions;
 mod fields;
 mod first_base;
 mod former_primary;

@@ -37,6 +37,9 @@ pub fn run(client: &Rc<Client>, argv: &[Bytes]) {
             let value = match argv[2].as_slice() {
                 b"io-threads" if server().io_threads.get() => "2",
                 b"io-threads" => "1",
+                b"maxmemory" if server().is_limited => "1",
+                b"maxmemory" => "0",
+                b"maxmemory-policy" => "allkeys-lru",
                 b"dbfilename" => "no-such-file.rdb",
                 b"busy-reply-threshold" => "5000",
                 _ => "",

@@ -12,11 +12,6 @@ use crate::{admin, event_loop};
 use std::rc::Rc;
 
 pub const OOM: &str = "OOM command not allowed when used memory > 'maxmemory'.";
-/// A known gap of the module: a reply that shows keys which the server has removed to make room for its command does
-/// not wait for that; and where such a command changes nothing itself, its reply may leave with output left from
-/// before.
-const EVICTION_IS_SHOWN_EARLY: bool = true;
-
 const BUSY: &str = "BUSY Valkey is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
 
 /// `enterExecutionUnit` and `exitExecutionUnit`.
@@ -80,8 +75,7 @@ pub fn end_frame(client: &Client) {
         && let Some(owner) = s.client(frame.owner)
     {
         let bytes = std::mem::take(&mut *owner.answering.borrow_mut());
-        let lost = EVICTION_IS_SHOWN_EARLY && !s.just_evicted.borrow().is_empty();
-        expect(&owner, bytes, closed.unwrap_or(if lost { 0 } else { frame.reads }));
+        expect(&owner, bytes, closed.unwrap_or(frame.reads));
     }
     if let Some(outer) = s.frames.borrow_mut().last_mut().filter(|_| !frame.detached) {
         outer.reads = outer.reads.max(frame.reads);
@@ -96,11 +90,7 @@ pub fn expect(client: &Client, bytes: Vec<u8>, needs: UnitNumber) {
 
 /// The reply depends on what the key was changed by last.
 fn note_key(db: usize, key: &[u8]) {
-    let s = server();
-    if EVICTION_IS_SHOWN_EARLY && s.just_evicted.borrow().contains(&(db, key.to_vec())) {
-        return;
-    }
-    let version = s.truth.borrow().version(db, key);
+    let version = server().truth.borrow().version(db, key);
     note_read(version);
 }
 
@@ -279,8 +269,6 @@ pub fn process(client: &Rc<Client>, argv: Argv, again: bool) {
     } || queued_flag("write")
         || queued_flag("may_replicate");
     if !s.busy.get() {
-        s.just_evicted.borrow_mut().clear();
-        s.before_room.set(s.truth.borrow().database_versions());
         s.is_full.set(make_room());
         if s.is_full.get() && is_denied_memory {
             return reject(client, OOM);
@@ -328,7 +316,6 @@ fn make_room() -> bool {
         enter(true);
         s.data.borrow_mut().remove(db, &key);
         touch_watched(db, &key);
-        s.just_evicted.borrow_mut().insert((db, key.clone()));
         notify(commands::EVICTED, "evicted", &key, db);
         leave();
         end_unit();
@@ -666,11 +653,7 @@ impl Env for Live {
     }
 
     fn look_all(&self) {
-        let s = server();
-        let version = s.truth.borrow().database_version(self.db());
-        if EVICTION_IS_SHOWN_EARLY && !s.just_evicted.borrow().is_empty() {
-            return note_read(s.before_room.get()[self.db()]);
-        }
+        let version = server().truth.borrow().database_version(self.db());
         note_read(version);
     }
 

@@ -259,7 +259,7 @@ fn act() {
                 disconnect(&client);
             }
         }
-        97 => {
+        97 if s.is_limited => {
             s.keys_max.set(if s.chance(50) { usize::MAX } else { 1 + s.below(6) });
             s.evicts.set(s.chance(70));
         }

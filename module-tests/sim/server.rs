@@ -1,10 +1,10 @@
 //! The fake server's state: clients, the dataset, what the module has registered.
 
 use crate::api::{Blocked, Promise};
-use crate::data::{Bytes, DATABASES, Data, Place};
+use crate::data::{Bytes, Data};
 use crate::truth::{Expected, Truth, UnitNumber};
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::{c_char, c_int, c_void};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -147,10 +147,9 @@ pub struct Server {
     /// More keys are evicted, or refused.
     pub keys_max: Cell<usize>,
     pub evicts: Cell<bool>,
+    /// There is a limit, as the server's settings show it.
+    pub is_limited: bool,
     pub is_full: Cell<bool>,
-    /// Keys that went to make room for the running command, and what had changed each database before.
-    pub just_evicted: RefCell<BTreeSet<Place>>,
-    pub before_room: Cell<[UnitNumber; DATABASES]>,
     pub io_threads: Cell<bool>,
     pub scripts: RefCell<VecDeque<(u64, Argv)>>,
     pub steps: RefCell<Option<Arc<dyn Steps>>>,
@@ -226,9 +225,8 @@ impl Server {
             pause_is_for_all: Cell::new(false),
             keys_max: Cell::new(usize::MAX),
             evicts: Cell::new(false),
+            is_limited: Random::new(seed).chance(60),
             is_full: Cell::new(false),
-            just_evicted: RefCell::default(),
-            before_room: Cell::new([0; DATABASES]),
             io_threads: Cell::new(false),
             scripts: RefCell::default(),
             steps: RefCell::default(),

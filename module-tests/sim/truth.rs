@@ -71,10 +71,6 @@ impl Truth {
         self.database_versions[db]
     }
 
-    pub fn database_versions(&self) -> [UnitNumber; DATABASES] {
-        self.database_versions
-    }
-
     pub fn note_expired(&mut self, db: usize, key: &[u8]) {
         self.expired.insert((db, key.to_vec()));
     }

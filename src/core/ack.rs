@@ -99,6 +99,8 @@ reasons! {
     Blocking = "blocking",
     /// A write that raises an event whenever it does not fail: it may fail.
     Failure = "failure",
+    /// The server has removed what it shows, to make room for it after it was announced.
+    Eviction = "eviction",
     /// The server refused to block the client.
     Unblockable = "unblockable",
     /// WBL.DEBUG PAUSE: the loop must not wait at its end, where nothing could resume it.

@@ -40,8 +40,6 @@ pub struct Capture {
     /// The client whose EXEC was announced, or seen to run, last.
     executing: Option<ClientId>,
     errors: exec::ErrorReplies,
-    /// The end of the open unit was told, and put off.
-    put_off: bool,
     postponed: Vec<Postponed>,
     /// The list that LTRIM was applied to last, while nothing else has happened to it, and its length after that.
     trimmed: Option<(DbKey, Vec<u8>)>,
@@ -258,23 +256,16 @@ impl Capture {
         self.unit.is_some()
     }
 
-    /// The end of a unit was told. Returns whether that is put off: the server makes room before it runs a command, and
-    /// ends a unit for each key that goes. What was announced has not begun then, and the unit goes on with it.
-    pub fn puts_end_off(&mut self) -> bool {
-        self.put_off = self.unit.as_ref().is_some_and(Unit::has_only_evictions);
-        self.put_off
-    }
-
-    /// Whether a unit is open whose end was put off.
-    pub fn has_late_end(&self) -> bool {
-        self.put_off && self.unit.is_some()
+    /// The end of a unit was told. Takes it out if it is one of evictions only: the server makes room before it runs a
+    /// command, and ends a unit for each key that goes. What was announced has not begun then, and goes on.
+    pub fn take_evictions(&mut self) -> Option<Unit> {
+        self.unit.take_if(|unit| unit.has_only_evictions())
     }
 
     /// The unit has ended: takes it out, complete but for the images that it asks for. `read` reports how many error
     /// replies the server has sent.
     pub fn end_unit(&mut self, read: impl FnOnce() -> Option<u64>) -> Option<Unit> {
         self.put_current_away();
-        self.put_off = false;
         self.end_exec(read);
         self.unit.take()
     }

@@ -94,19 +94,22 @@ impl Transaction {
         self.watched = Watched::Nothing;
     }
 
-    /// The transaction ends: the newest change that its reply can show, and whether it runs commands that may show
-    /// more.
-    pub fn finish(&mut self, db: u32, dirty: &DirtyKeys) -> (Option<Lsn>, bool) {
-        let Transaction { queued, watched } = std::mem::take(self);
-        if queued.is_refused() {
-            return (None, false);
+    /// What a single command shows.
+    pub fn of_one(shows: ReadSet) -> Transaction {
+        Transaction { queued: shows, watched: Watched::Nothing }
+    }
+
+    /// The newest change that its reply can show.
+    pub fn newest_change(&self, db: u32, dirty: &DirtyKeys) -> Option<Lsn> {
+        if self.queued.is_refused() {
+            return None;
         }
-        let watched = match watched {
+        let watched = match &self.watched {
             Watched::Nothing => None,
             Watched::Keys(keys) => keys.iter().filter_map(|(db, key)| dirty.key(*db, key)).max(),
             Watched::Anything => dirty.any_change(),
         };
-        (watched.max(queued.newest_change(db, dirty)), queued.runs_commands())
+        watched.max(self.queued.newest_change(db, dirty))
     }
 }
 
@@ -374,19 +377,18 @@ mod tests {
         dirty.mark(key(1, "b"), Lsn::new(7));
         let mut transaction = Transaction::default();
         transaction.queued.key(b"a");
-        assert_eq!(transaction.finish(0, &dirty).0, Some(Lsn::new(3)));
-        assert_eq!(transaction.finish(0, &dirty).0, None);
-        transaction.queued.key(b"a");
-        assert_eq!(transaction.finish(1, &dirty).0, None);
+        assert_eq!(transaction.newest_change(0, &dirty), Some(Lsn::new(3)));
+        assert_eq!(transaction.newest_change(1, &dirty), None);
         transaction.watch(key(1, "b"));
-        assert_eq!(transaction.finish(0, &dirty).0, Some(Lsn::new(7)));
+        assert_eq!(transaction.newest_change(1, &dirty), Some(Lsn::new(7)));
+        transaction = Transaction::default();
         (0..=WATCHED_KEYS_MAX).for_each(|number| transaction.watch(key(5, &number.to_string())));
-        assert_eq!(transaction.finish(0, &dirty).0, Some(Lsn::new(7)));
+        assert_eq!(transaction.newest_change(0, &dirty), Some(Lsn::new(7)));
+        transaction = Transaction::default();
         transaction.queued.anything();
-        assert_eq!(transaction.finish(0, &dirty).0, Some(Lsn::new(7)));
-        transaction.queued.key(b"a");
+        assert_eq!(transaction.newest_change(0, &dirty), Some(Lsn::new(7)));
         transaction.queued.refuse();
-        assert_eq!(transaction.finish(0, &dirty).0, None);
+        assert_eq!(transaction.newest_change(0, &dirty), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What runs, and the replies that wait for the end of its unit.
 
 use crate::core::ack::Reason;
+use crate::core::client::Transaction;
 use crate::core::dirty::DbKey;
 use crate::core::leaf::ClientId;
 use crate::log::Lsn;
@@ -18,6 +19,8 @@ pub struct Running {
     pub as_sent: Option<Reason>,
     /// Whether its client pipelines, once that was asked.
     pub pipelines: Option<bool>,
+    /// What its reply can show, where the server may remove some of that to make room before it runs.
+    pub shows: Option<Box<Transaction>>,
 }
 
 /// What runs.
@@ -125,6 +128,11 @@ impl Running {
     /// Nothing runs, or a command that is seen by its events alone.
     pub fn is_plain(&self) -> bool {
         matches!(self.what, What::Nothing | What::Command(IfRun::Nothing))
+    }
+
+    /// It is a write whose effect no event reports, or an EXEC with any, that has not been seen to run.
+    pub fn is_unseen(&self) -> bool {
+        matches!(self.what, What::Command(IfRun::Unseen { .. }) | What::Exec(Exec { unseen: Some(_), .. }))
     }
 
     /// There is nothing left to apply when it has run.

@@ -6,14 +6,14 @@ use crate::core::capture::Class;
 use crate::core::client::Transaction;
 use crate::core::execution::{Running, UnitEnd};
 use crate::core::leaf::ClientId;
-use crate::core::reads::Reads;
+use crate::core::reads::{ReadSet, Reads};
 use crate::core::table::Quirk;
 use crate::ffi::{ClientInfo, Ctx, Filter, client_info};
-use crate::module::arguments::unblocked_client;
+use crate::module::arguments::{add_reads, unblocked_client};
 use crate::module::facts::{Asked, kind_of};
 use crate::module::known::Known;
 use crate::module::settle::{belongs_to_running, settle};
-use crate::module::units::{ask_for_unit_end, finish_deferred, finish_late, finish_suspects};
+use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects};
 use crate::module::verdict::{Rewrite, Verdict};
 use crate::module::waits::wait_before_yield;
 use crate::module::{Module, commands, refusal, server, with, wrappers};
@@ -50,7 +50,6 @@ fn filter_slowly(ctx: Ctx<'_>, filter: Filter) {
             commands::call_for_nothing(ctx);
         }
         settle(ctx);
-        finish_late(ctx);
     }
     // A blocked reader that the command before served has run by now, unseen; what it did comes before what this
     // command does.
@@ -252,6 +251,11 @@ impl Module {
             _ => {}
         }
         let reads = self.note_read(shown, self.running.as_sent.unwrap_or(Reason::Failure));
+        if self.server.makes_room {
+            let mut shows = ReadSet::default();
+            add_reads(&mut shows, ctx, filter, known);
+            self.running.shows = Some(Box::new(Transaction::of_one(shows)));
+        }
         let verdict = self.announce_running(ctx, filter, client, known, Some(client));
         Verdict { watch_unit: verdict.watch_unit || reads, ..verdict }
     }

@@ -1,7 +1,7 @@
 //! Arguments of commands, as the command filter sees them.
 
 use crate::core::leaf::ClientId;
-use crate::core::reads::{self, Reads};
+use crate::core::reads::{self, ReadSet, Reads};
 use crate::core::stream_reads::StreamRead;
 use crate::core::table::{self, CommandSpec, Quirk, Rule, Shows};
 use crate::ffi::{Ctx, Filter};
@@ -33,6 +33,21 @@ pub(super) fn key_positions(ctx: Ctx<'_>, filter: &Filter, reads: Reads) -> Vec<
             ctx.command_keys((0..filter.len()).map(|index| filter.arg(index)))
         }
         _ => Vec::new(),
+    }
+}
+
+/// Adds what the command can show, which depends on its arguments only.
+pub(super) fn add_reads(set: &mut ReadSet, ctx: Ctx<'_>, filter: &Filter, known: Known) {
+    match known.reads {
+        Reads::Keyspace | Reads::Sort => set.keyspace(),
+        Reads::Functions => set.functions(),
+        Reads::Script => {
+            set.functions();
+            set.runs_others();
+        }
+        _ if known.row.quirk == Quirk::Selects => set.anything(),
+        Reads::TwoDatabases => set.anything(),
+        reads => key_positions(ctx, filter, reads).into_iter().for_each(|index| set.key(filter.arg(index))),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::module::known::Commands;
 use crate::module::questions::ask;
 use crate::module::server::FIELD_EXPIRY_SINCE;
 use crate::module::settle::{settle, settle_unseen};
-use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects, finish_unit};
+use crate::module::units::{ask_for_unit_end, finish_deferred, finish_evictions, finish_suspects, finish_unit};
 use crate::module::waits::wait_now;
 use crate::module::{Module, life, notify, recovery, scripts, server, waiting, with};
 
@@ -192,10 +192,13 @@ pub fn unit_end(ctx: Ctx<'_>) {
     if early == Some(true) && ctx.ask_for_unit_end() {
         return;
     }
-    let has_run = settle_unseen(ctx);
+    if finish_evictions(ctx) {
+        return;
+    }
+    settle_unseen(ctx);
     let ends = with(|module| {
         module.unit_end = UnitEnd::NotAsked;
-        !module.running.ends_late() && (has_run || !module.capture.puts_end_off())
+        !module.running.ends_late()
     });
     if ends == Some(true) {
         finish_unit(ctx);

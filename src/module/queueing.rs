@@ -5,10 +5,9 @@ use crate::core::capture::Class;
 use crate::core::client::Transaction;
 use crate::core::execution::{Exec, IfRun, What};
 use crate::core::leaf::ClientId;
-use crate::core::reads::Reads;
 use crate::core::table::{self, Quirk};
 use crate::ffi::{Ctx, Filter, watch_results};
-use crate::module::arguments::{key_positions, selected_db};
+use crate::module::arguments::{add_reads, selected_db};
 use crate::module::facts::Asked;
 use crate::module::known::Known;
 use crate::module::server::Reports;
@@ -43,7 +42,11 @@ impl Module {
         self.running.db = Some(db);
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
         let unblocks = std::mem::take(&mut record.queued_unblock);
-        let (mut shown, runs_others) = record.transaction.finish(db, &self.dirty);
+        let shows = std::mem::take(&mut record.transaction);
+        let (mut shown, runs_others) = (shows.newest_change(db, &self.dirty), shows.queued.runs_commands());
+        if self.server.makes_room {
+            self.running.shows = Some(Box::new(shows));
+        }
         if unblocks && self.has_waiting_clients() {
             // Whose wait it ends gets an answer that depends on keys which that waited for.
             shown = shown.max(self.dirty.any_change());
@@ -112,7 +115,6 @@ impl Module {
 
     /// A command that its client queues.
     pub(super) fn announce_queued(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
-        let positions = key_positions(ctx, filter, known.reads);
         let refused = known.refuses(filter.len()) || known.is_unknown();
         if refused || self.was_refused(ctx, filter, client) {
             self.clients.get_mut(client).into_iter().for_each(|client| client.transaction.queued.refuse());
@@ -124,17 +126,7 @@ impl Module {
         if known.class == Class::Opaque {
             set.runs_others();
         }
-        match known.reads {
-            Reads::Keyspace | Reads::Sort => set.keyspace(),
-            Reads::Functions => set.functions(),
-            Reads::Script => {
-                set.functions();
-                set.runs_others();
-            }
-            _ if known.row.quirk == Quirk::Selects => set.anything(),
-            Reads::TwoDatabases => set.anything(),
-            _ => positions.into_iter().for_each(|index| set.key(filter.arg(index))),
-        }
+        add_reads(set, ctx, filter, known);
         let quirk = known.row.quirk;
         record.queued_pause |= quirk == Quirk::Pauses;
         record.queued_unblock |= quirk == Quirk::Unblocks;

@@ -18,6 +18,8 @@ pub(super) struct Facts {
     pub(super) io_threads: bool,
     /// It keeps expired keys, and takes them for missing (`import-mode`).
     pub(super) imports: bool,
+    /// It removes keys to make room for commands (`maxmemory`).
+    pub(super) makes_room: bool,
     /// Whether it reports each command that has run.
     pub(super) reports: Reports,
     /// Its commands.
@@ -45,6 +47,7 @@ impl Facts {
             other_modules: has_other_modules(ctx),
             io_threads: has_io_threads(ctx),
             imports: imports(ctx),
+            makes_room: makes_room(ctx),
             reports: Reports::WhenAsked,
             commands: Commands::ask(ctx)?,
         })
@@ -116,6 +119,12 @@ pub(super) fn has_io_threads(ctx: Ctx<'_>) -> bool {
 /// them. Where it does not say, it may.
 pub(super) fn imports(ctx: Ctx<'_>) -> bool {
     setting(ctx, "import-mode").is_none_or(|value| value != b"no")
+}
+
+/// Whether the server removes keys to make room for commands. Where it does not say, it may.
+pub(super) fn makes_room(ctx: Ctx<'_>) -> bool {
+    let is_limited = setting(ctx, "maxmemory").is_none_or(|value| value != b"0");
+    is_limited && setting(ctx, "maxmemory-policy").is_none_or(|value| value != b"noeviction")
 }
 
 /// Whether a hash may have a field that expires.

@@ -56,11 +56,28 @@ pub(super) fn finish_deferred(ctx: Ctx<'_>) {
     }
 }
 
-/// Ends a unit whose end was put off, before the next client's command.
-pub(super) fn finish_late(ctx: Ctx<'_>) {
-    if with(|module| module.capture.has_late_end()) == Some(true) {
-        finish_unit(ctx);
+/// The server has made room: ends the unit of that, which is not that of the announced command, which has not begun.
+/// What that shows of it, and of what was not durable before, is waited for: the end of the unit that was asked for has
+/// been used up. Returns whether it was so.
+pub(super) fn finish_evictions(ctx: Ctx<'_>) -> bool {
+    let flags = ctx.flags();
+    if flags.in_exec() || flags.in_script() {
+        return false;
     }
+    let evictions = with(|module| {
+        let unit = if module.running.is_wrapped() { None } else { module.capture.take_evictions() }?;
+        module.unit_end = UnitEnd::NotAsked;
+        Some(unit)
+    });
+    let Some(Some(unit)) = evictions else { return false };
+    let waits_now = with(|module| {
+        module.close_unseen(ctx);
+        let lsn = module.log_unit(&unit)?;
+        module.note_evicted(ctx);
+        module.begin_waits(ctx, lsn)
+    });
+    wait_if(ctx, waits_now);
+    true
 }
 
 /// Logs what blocked commands may have changed unseen, where no unit is open.
@@ -97,14 +114,13 @@ fn complete(ctx: Ctx<'_>, mut unit: Unit) {
     }
     let waits_now = with(|module| {
         module.counters.state_images += count;
-        let unheld = module.commit(&unit)?;
-        if module.leaves_early(ctx, &unheld) {
-            return Some(unheld.lsn);
-        }
-        // They wait with the others at the end of the iteration.
-        module.iteration.waits_for = module.iteration.waits_for.max(Some(unheld.lsn));
-        None
+        let lsn = module.log_unit(&unit)?;
+        module.begin_waits(ctx, lsn)
     });
+    wait_if(ctx, waits_now);
+}
+
+fn wait_if(ctx: Ctx<'_>, waits_now: Option<Option<Lsn>>) {
     if let Some(Some(lsn)) = waits_now {
         wait_now(ctx, lsn);
     }
@@ -136,12 +152,12 @@ impl Module {
         self.capture.end_unit(|| server::error_replies(ctx)).or_else(|| waits.then(|| Unit::new(0)))
     }
 
-    /// Gives the unit its position; whoever waits for it begins to wait. Returns what could not be held.
-    fn commit(&mut self, unit: &Unit) -> Option<Unheld> {
-        let Some(log) = self.log().cloned() else {
+    /// Gives the unit its position, after which what it changed is dirty.
+    fn log_unit(&mut self, unit: &Unit) -> Option<Lsn> {
+        if self.log().is_none() {
             self.drop_replies();
             return None;
-        };
+        }
         let lsn = self.batch.push(unit);
         self.end_notices(lsn);
         self.counters.units += u64::from(!unit.is_empty());
@@ -152,6 +168,24 @@ impl Module {
             }
             unit.touched().for_each(|key| self.dirty.mark(key, lsn));
         }
+        Some(lsn)
+    }
+
+    /// Whoever waits for the unit, which has this position, begins to wait. Returns what must be waited for at once, as
+    /// replies that show it could leave before the end of the iteration.
+    fn begin_waits(&mut self, ctx: Ctx<'_>, lsn: Lsn) -> Option<Lsn> {
+        let unheld = self.keep_replies(lsn)?;
+        if self.leaves_early(ctx, &unheld.replies) {
+            return Some(unheld.lsn);
+        }
+        // They wait with the others at the end of the iteration.
+        self.iteration.waits_for = self.iteration.waits_for.max(Some(unheld.lsn));
+        None
+    }
+
+    /// Hands the replies that the server defers over. Returns what could not be held.
+    fn keep_replies(&mut self, lsn: Lsn) -> Option<Unheld> {
+        let log = self.log().cloned()?;
         let is_active = self.life.is_active();
         let (mut newest, mut unheld) = (None, Vec::new());
         for Reply { client, way, shows } in self.replies.drain() {
@@ -176,14 +210,30 @@ impl Module {
     }
 
     /// Whether any of these replies could leave before the end of the iteration.
-    fn leaves_early(&mut self, ctx: Ctx<'_>, unheld: &Unheld) -> bool {
-        unheld.replies.iter().any(|(client, reason)| {
+    fn leaves_early(&mut self, ctx: Ctx<'_>, replies: &[(ClientId, Reason)]) -> bool {
+        replies.iter().any(|(client, reason)| {
             let hold = decide(Moment::UnitEnded(*reason), &mut Asked::new(self, ctx, *client));
             if let Hold::AtUnitEnd(reason) = hold {
                 self.counters.waits[reason as usize] += 1;
             }
             matches!(hold, Hold::AtUnitEnd(_))
         })
+    }
+
+    /// The server has removed keys before it runs the command that was announced: its reply may show that.
+    fn note_evicted(&mut self, ctx: Ctx<'_>) {
+        let Some(shows) = &self.running.shows else { return };
+        let change = self.info_of(ctx, self.running.client).and_then(|info| shows.newest_change(info.db, &self.dirty));
+        self.note_read(change, self.running.as_sent.unwrap_or(Reason::Eviction));
+    }
+
+    /// The end of the unit that was asked for has come before the command has run. If no event shows what that does, and
+    /// its reply could leave before anything else does, it must not leave at all.
+    fn close_unseen(&mut self, ctx: Ctx<'_>) {
+        let client = self.running.client;
+        if self.running.is_unseen() && self.leaves_early(ctx, &[(client, Reason::Eviction)]) {
+            ctx.close_client(client);
+        }
     }
 
     /// Lets the running unit's replies go without waiting: there is no log (any more) to wait for.

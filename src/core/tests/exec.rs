@@ -249,26 +249,26 @@ fn an_end_that_an_eviction_brings_is_not_the_end_of_what_was_announced() {
     let mut hooks = Hooks::new();
     // A write, a transaction of either kind, a command that no event shows.
     hooks.write(1, "SET a 1").event(1, "evicted", "old");
-    assert!(hooks.0.puts_end_off() && hooks.0.has_late_end());
+    assert_eq!(hooks.evictions(), "DEL old");
     hooks.event(1, "set", "a");
-    assert!(!hooks.0.puts_end_off());
-    assert_eq!(hooks.logged(), "DEL old; SET a 1");
+    assert!(hooks.0.take_evictions().is_none());
+    assert_eq!(hooks.logged(), "SET a 1");
 
-    hooks.exec_stepwise(1, &["XACK s g 1-0"]).event(1, "evicted", "old");
-    assert!(hooks.0.puts_end_off());
+    hooks.exec_stepwise(1, &["XACK s g 1-0"]).event(1, "evicted", "old").event(1, "evicted", "older");
+    assert_eq!(hooks.evictions(), "DEL old; DEL older");
     hooks.done(1, "XACK s g 1-0", true, 0).done(1, "EXEC", true, 0);
-    assert_eq!(hooks.logged(), "DEL old; XACK s g 1-0");
+    assert_eq!(hooks.logged(), "XACK s g 1-0");
 
     hooks.exec_whole(1, &["XACK s g 1-0"], 0).event(1, "evicted", "old");
-    assert!(hooks.0.puts_end_off());
-    assert_eq!(hooks.end(), ("DEL old".into(), vec!["old".into(), "s".into()]));
+    assert_eq!(hooks.evictions(), "DEL old");
+    assert_eq!(hooks.end(), (String::new(), vec!["s".into()]));
 
     hooks.write(9, "XACK s g 1-0");
     hooks.event(9, "evicted", "old");
-    assert!(hooks.0.puts_end_off());
+    assert_eq!(hooks.evictions(), "DEL old");
     hooks.0.unseen(false, NOW_MS);
-    assert_eq!(hooks.end(), ("DEL old".into(), vec!["s".into()]));
-    assert!(!hooks.0.puts_end_off() && !hooks.0.has_late_end());
+    assert_eq!(hooks.end(), (String::new(), vec!["s".into()]));
+    assert!(hooks.0.take_evictions().is_none());
 }
 
 #[test]

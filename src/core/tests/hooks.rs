@@ -96,6 +96,11 @@ impl Hooks {
         }
     }
 
+    /// The unit of evictions that ends now.
+    pub(super) fn evictions(&mut self) -> String {
+        told(self.0.take_evictions().expect("a unit of evictions")).0
+    }
+
     pub(super) fn logged(&mut self) -> String {
         let (commands, images) = self.end();
         assert!(images.is_empty(), "images of {images:?}");

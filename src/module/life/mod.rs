@@ -49,6 +49,10 @@ pub fn config_changed(ctx: Ctx<'_>, names: &[&[u8]]) {
         let imports = server::imports(ctx);
         with(|module| module.server.imports = imports);
     }
+    if names.iter().any(|name| name.starts_with(b"maxmemory")) {
+        let makes_room = server::makes_room(ctx);
+        with(|module| module.server.makes_room = makes_room);
+    }
     if names.iter().any(|name| name.ends_with(b"notify-keyspace-events")) {
         notify::setting_changed(ctx);
     }
