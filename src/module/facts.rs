@@ -142,7 +142,7 @@ impl Facts for Asked<'_> {
     }
 
     fn has_output_left(&mut self) -> bool {
-        // That does not begin within an iteration: each client is asked about once.
+        // That does not begin within an iteration but where the server yields: each client is asked about once.
         let seen = &mut self.module.iteration.without_output;
         !seen.contains(&self.client) && (server::has_pending_output(self.ctx, self.client) || !seen.insert(self.client))
     }

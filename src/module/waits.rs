@@ -37,6 +37,8 @@ pub(super) fn wait_before_yield(ctx: Ctx<'_>) {
     let waits_for = with(|module| {
         module.wait_for_timed_out(ctx);
         module.wait_for_resumed(ctx, false);
+        // Whoever is written to meanwhile may have output left afterwards.
+        module.iteration.without_output.clear();
         module.iteration.waits_for.take()
     });
     if let Some(Some(lsn)) = waits_for {
@@ -89,7 +91,10 @@ fn wait_for_resume(ctx: Ctx<'_>, log: &Release, lsn: Lsn) {
             }
         }
     });
-    with(|module| module.iteration.lets_others_in = before_wait == Some(true));
+    with(|module| {
+        module.iteration.lets_others_in = before_wait == Some(true);
+        module.iteration.without_output.clear();
+    });
     if let Some(before) = before {
         set(&before);
     }
