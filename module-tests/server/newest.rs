@@ -17,9 +17,12 @@ enum Leave {
     StartWithout,
     /// A clean shutdown; then the server is started with `wbl.enabled no`.
     StartDisabled,
+    /// kill -9; then the server is started with `wbl.enabled no`.
+    CrashDisabled,
 }
 
-const LEAVES: [Leave; 5] = [Leave::Unload, Leave::Disable, Leave::Demote, Leave::StartWithout, Leave::StartDisabled];
+const LEAVES: [Leave; 6] =
+    [Leave::Unload, Leave::Disable, Leave::Demote, Leave::StartWithout, Leave::StartDisabled, Leave::CrashDisabled];
 
 /// How the server saves what it has then, and ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +47,73 @@ each_version! {
             for save in SAVES {
                 let mut server = left(version, leave, save == Save::Aof);
                 fill(&mut server.raw(), "new");
+                if leave == Leave::CrashDisabled {
+                    // The first of these changes has the log left; a thread notes that.
+                    wait_until("the log is marked", PATIENCE, || manifest(&server).contains(" left "));
+                }
                 end(&mut server, save);
                 let expected = if save == Save::Nothing { "old" } else { "new" };
                 server.reconfigure(|_| builder(version, save == Save::Aof));
                 assert_goes_on_with(&mut server, expected, &format!("{leave:?}, {save:?}"));
             }
         }
+    }
+
+    fn a_disabled_server_that_changes_nothing_saves_nothing_newer(version: Version) {
+        for crashed in [true, false] {
+            let mut server = builder(version, false).start();
+            let mut client = server.raw();
+            fill(&mut client, "old");
+            client.run("SAVE");
+            fill(&mut client, "acknowledged");
+            drop(client);
+            if crashed {
+                server.kill9();
+            } else {
+                server.stop();
+            }
+            server.reconfigure(|builder| builder.set("wbl.enabled", "no"));
+            server.launch();
+            let mut client = server.wait_answers();
+            assert_eq!(label(&mut client), "old");
+            // Its own time, in whole seconds, is to be a later one.
+            let started_s = unix_s(&mut client);
+            wait_until("some seconds later", PATIENCE, || unix_s(&mut client) > started_s + 2);
+            end(&mut server, Save::Shutdown);
+            server.reconfigure(|_| builder(version, false));
+            assert_goes_on_with(&mut server, "acknowledged", &format!("crashed: {crashed}"));
+        }
+    }
+
+    fn a_disabled_server_starts_beside_a_folder_that_it_cannot_mark(version: Version) {
+        let told = "it can't be noted that the server goes on without the folder's log";
+        let mut owner = builder(version, false).start();
+        fill(&mut owner.raw(), "owner's");
+        let folder = owner.log_folder();
+        let disabled = |version| {
+            let builder = builder(version, false).set("wbl.enabled", "no").allow_warning(told);
+            builder.set("wbl.dir", folder.to_str().unwrap())
+        };
+        {
+            let server = disabled(version).start();
+            fill(&mut server.raw(), "other");
+            wait_until("it is said that the folder is another server's", PATIENCE, || server.log().contains(told));
+            assert_eq!(label(&mut owner.raw()), "owner's");
+        }
+        owner.kill9();
+        let manifest = folder.join("appendonly.aof.manifest");
+        let whole = fs::read(&manifest).unwrap();
+        let mut damaged = whole.clone();
+        damaged[40] ^= 1;
+        fs::write(&manifest, &damaged).unwrap();
+        {
+            let server = disabled(version).start();
+            assert!(server.log().contains(told), "{}", server.log());
+            fill(&mut server.raw(), "other");
+        }
+        assert_eq!(fs::read(&manifest).unwrap(), damaged);
+        fs::write(&manifest, whole).unwrap();
+        assert_goes_on_with(&mut owner, "owner's", "what another server saw of it");
     }
 
     fn what_was_saved_beside_an_active_log_is_older(version: Version) {
@@ -124,10 +188,7 @@ each_version! {
                 send_signal(child, "CONT");
                 wait_saved(&server);
                 if waits_for_mark && leave == Leave::Disable {
-                    wait_until("the mark names the file", PATIENCE, || {
-                        let manifest = server.log_folder().join("appendonly.aof.manifest");
-                        !fs::read_to_string(manifest).unwrap().contains("saving")
-                    });
+                    wait_until("the mark names the file", PATIENCE, || !manifest(&server).contains("saving"));
                 }
                 server.kill9();
                 assert_goes_on_with(&mut server, "acknowledged", &format!("{leave:?}, {waits_for_mark}"));
@@ -227,21 +288,29 @@ fn left(version: Version, leave: Leave, with_aof: bool) -> Server {
     let mut server = builder(version, with_aof).start();
     let mut client = server.raw();
     fill(&mut client, "old");
-    if !matches!(leave, Leave::StartWithout | Leave::StartDisabled) {
+    if !matches!(leave, Leave::StartWithout | Leave::StartDisabled | Leave::CrashDisabled) {
         take_leave(&mut client, leave);
         return server;
     }
     drop(client);
-    server.raw().send_text("SHUTDOWN");
-    assert!(server.wait_exit().success());
-    if leave == Leave::StartDisabled {
-        server.reconfigure(|builder| builder.set("wbl.enabled", "no"));
+    if leave == Leave::CrashDisabled {
+        server.kill9();
     } else {
+        server.raw().send_text("SHUTDOWN");
+        assert!(server.wait_exit().success());
+    }
+    if leave == Leave::StartWithout {
         server.reconfigure(|builder| builder.unset("loadmodule").unset("wbl.enabled").unset("wbl.debug-commands"));
+    } else {
+        server.reconfigure(|builder| builder.set("wbl.enabled", "no"));
     }
     server.launch();
     drop(server.wait_answers());
     server
+}
+
+fn manifest(server: &Server) -> String {
+    fs::read_to_string(server.log_folder().join("appendonly.aof.manifest")).unwrap()
 }
 
 fn take_leave(client: &mut RawConnection, leave: Leave) {
@@ -252,7 +321,7 @@ fn take_leave(client: &mut RawConnection, leave: Leave) {
             client.run("CONFIG SET replica-read-only no");
             client.run("REPLICAOF 127.0.0.1 1");
         }
-        Leave::StartWithout | Leave::StartDisabled => panic!("the server ends for that"),
+        Leave::StartWithout | Leave::StartDisabled | Leave::CrashDisabled => panic!("the server ends for that"),
     }
 }
 

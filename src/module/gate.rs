@@ -91,6 +91,18 @@ impl GatedStorage {
         Ok(GatedStorage(Folder::Real(real.close_in_children(close_in_children))))
     }
 
+    /// Uses a folder if it is there.
+    ///
+    /// # Errors
+    /// Of opening it.
+    pub(crate) fn existing(folder: &Path) -> Result<Option<GatedStorage>, LogError> {
+        if let Some(disk) = machine::disk() {
+            return Ok(Some(GatedStorage(Folder::Simulated(disk))));
+        }
+        let real = FolderStorage::existing(folder)?;
+        Ok(real.map(|real| GatedStorage(Folder::Real(real.close_in_children(close_in_children)))))
+    }
+
     /// The path of a file in the folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         match &self.0 {

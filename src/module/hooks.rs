@@ -83,11 +83,17 @@ pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server
     note_expiring_fields(ctx, kind, key);
     let in_exec = flags.in_exec();
     let before = with(|module| {
+        if !module.life.logs() {
+            return Err(!by_server && module.life.is_first_change());
+        }
         let client = module.client_of_event(ctx, flags);
-        let query = module.life.logs().then(|| module.capture.query(client, in_exec, kind, key))?;
-        Some((client, query, module.server.imports))
+        Ok((client, module.capture.query(client, in_exec, kind, key), module.server.imports))
     });
-    let Some(Some((client, query, imports))) = before else { return };
+    let (client, query, imports) = match before {
+        Some(Ok(before)) => before,
+        Some(Err(true)) => return life::dataset_changed(ctx),
+        Some(Err(false)) | None => return,
+    };
     let outcome = match query {
         // To the client that brings a slot's keys no field has expired.
         _ if kind.is_of_fields() && flags.is_slot_import() => Some(Outcome::NoneExpired),
@@ -224,6 +230,9 @@ pub fn databases_swapped(ctx: Ctx<'_>, first: u32, second: u32) {
 fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, i64)) {
     let now_ms = ctx.unit_time_us() / 1000;
     let loading = ctx.flags().is_loading();
+    if !loading && with(|module| module.life.is_first_change()) == Some(true) {
+        life::dataset_changed(ctx);
+    }
     let recorded = with(|module| {
         if !module.life.logs() || loading || module.is_dataset_replaced() {
             return false;

@@ -258,6 +258,12 @@ pub(super) fn saves_for_s(ctx: Ctx<'_>) -> Option<u64> {
     }
 }
 
+/// Whether the dataset has changed since the server saved it, or loaded it from its RDB file.
+pub(super) fn has_unsaved_changes(ctx: Ctx<'_>) -> bool {
+    let info = ServerInfo::read(ctx, "persistence");
+    info.and_then(|info| info.unsigned("rdb_changes_since_last_save")).is_none_or(|count| count > 0)
+}
+
 /// How much of the server's own AOF is still to be written.
 pub(super) fn unwritten_aof_bytes(ctx: Ctx<'_>) -> u64 {
     ServerInfo::read(ctx, "persistence").and_then(|info| info.unsigned("aof_buffer_length")).unwrap_or(0)

@@ -9,11 +9,13 @@ mod grammar;
 mod leftovers;
 mod prepare;
 mod scan;
+mod seen;
 mod window;
 
 pub use base::BaseReader;
 pub use frames::{Frame, Frames};
 pub use prepare::Prepared;
+pub use seen::SeenLog;
 
 use super::error::LogError;
 use super::format::frame::PAYLOAD_BYTES_MAX;

@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What earlier versions locked; they never remove it. It is locked, too, so that they keep out.
 const LOCK_NAME: &str = "LOCK";
@@ -49,14 +49,23 @@ impl FolderStorage {
     /// Uses a folder, which is created (for this user only) when it is missing, as are the folders above it.
     pub fn new(folder: impl Into<PathBuf>) -> Result<FolderStorage, LogError> {
         let path = folder.into();
-        let failed = |operation| {
-            let shown = path.display().to_string();
-            move |source: io::Error| LogError::io(operation, shown, source)
-        };
         create_durably(&path)?;
+        FolderStorage::there(path.clone()).map_err(|source| cannot_open(&path, source))
+    }
+
+    /// Uses a folder if it is there.
+    pub fn existing(folder: impl Into<PathBuf>) -> Result<Option<FolderStorage>, LogError> {
+        let path = folder.into();
+        match FolderStorage::there(path.clone()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(cannot_open(&path, error)),
+            Ok(storage) => Ok(Some(storage)),
+        }
+    }
+
+    fn there(path: PathBuf) -> io::Result<FolderStorage> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(&path, flags, Mode::empty());
-        let directory = directory.map_err(io::Error::from).map_err(failed("open the folder"))?;
+        let directory = rustix::fs::open(&path, flags, Mode::empty())?;
         Ok(FolderStorage { directory, path, close_in_children: None })
     }
 
@@ -89,6 +98,10 @@ impl FolderStorage {
             Err(error) => Err(error),
         }
     }
+}
+
+fn cannot_open(path: &Path, source: io::Error) -> LogError {
+    LogError::io("open the folder", path.display().to_string(), source)
 }
 
 impl Storage for FolderStorage {

@@ -4,11 +4,10 @@ use super::base::Base;
 use super::failing::fatal;
 use super::opening::open_folder;
 use super::own_file::OwnFile;
-use super::rest::Rest;
-use super::state::{Failing, Life};
+use super::state::Life;
 use super::{checkpoint, failure, replaced, role, start};
 use crate::ffi::Ctx;
-use crate::module::{Module, server, with};
+use crate::module::{server, with};
 use std::time::Duration;
 
 enum Work {
@@ -58,31 +57,20 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     }
 }
 
-impl Module {
-    /// The folder of a state in which nothing is logged.
-    fn rest_mut(&mut self) -> Option<&mut Rest> {
-        match &mut self.life {
-            Life::Disabled(rest) | Life::Replica(rest) => Some(rest),
-            Life::GivenUp(Failing { rest, .. }) | Life::Failing(Failing { rest, .. }) => Some(rest),
-            _ => None,
-        }
-    }
-}
-
 /// Looks after marks, and after a file that a child was saving when the log was left.
 fn poll_rest(ctx: Ctx<'_>) {
     let polled = with(|module| {
-        let rest = module.rest_mut()?;
+        let rest = module.life.resting_mut()?;
         rest.poll();
         Some((rest.is_missed(), rest.looks_for_child()))
     });
     let Some(Some((is_missed, looks_for_child))) = polled else { return };
     if is_missed {
         let opened = open_folder(Duration::ZERO);
-        with(|module| module.rest_mut().map(|rest| rest.take_in(opened)));
+        with(|module| module.life.resting_mut().map(|rest| rest.take_in(opened)));
     }
     if looks_for_child && server::saves_for_s(ctx).is_none() {
         let own = OwnFile::look(ctx);
-        with(|module| module.rest_mut().map(|rest| rest.child_ended(own)));
+        with(|module| module.life.resting_mut().map(|rest| rest.child_ended(own)));
     }
 }

@@ -82,6 +82,26 @@ impl Descent {
     }
 }
 
+fn shown(folder: &LogFolder) -> String {
+    folder.storage().path("").display().to_string()
+}
+
+/// What a server is told whose data are not those of the folder.
+pub(super) fn holds_another(folder: &LogFolder) -> String {
+    format!(
+        "the folder {} holds the log of another dataset than the server does: restart the server to bring that one back, empty the folder, or set wbl.on-existing-log to replace",
+        shown(folder)
+    )
+}
+
+/// What a primary without data is told that would fall back to an old log.
+pub(super) fn superseded(folder: &LogFolder) -> String {
+    format!(
+        "the log in {} was superseded by a primary's dataset or by what the server saved later, and the server has no data of its own: start it as a replica of a server that has, or set wbl.on-existing-log to keep to bring the log back, which is intact but lacks what was acknowledged elsewhere since, or to replace to begin with an empty dataset",
+        shown(folder)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

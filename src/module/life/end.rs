@@ -52,7 +52,7 @@ fn close(ctx: Ctx<'_>) {
         rest
     });
     if let Some(rest) = stopped.or(rest.flatten()) {
-        rest.end();
+        rest.end(|| left_now(ctx));
     }
 }
 

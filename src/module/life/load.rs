@@ -2,9 +2,10 @@
 
 use super::base::Bases;
 use super::begin::begin_log;
+use super::beside::Beside;
 use super::descent::Origin;
 use super::opening::{LOCK_PATIENCE, OpenedFolder, open_folder};
-use super::own_file::OwnFile;
+use super::own_file::{OwnFile, left_now};
 use super::rest::Rest;
 use super::start::begin_or_recover;
 use super::state::{Found, IfLost, Life};
@@ -72,6 +73,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
     points::set_from_environment();
     notify::setting_changed(ctx);
     if !config::is_enabled() {
+        stay_beside(ctx);
         log(Level::Notice, "loaded, not enabled");
         return Ok(());
     }
@@ -85,6 +87,25 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         return Ok(());
     }
     load_into_running(ctx, opened)
+}
+
+/// The module is not enabled. What the folder holds stays as it is until the server goes on without it.
+fn stay_beside(ctx: Ctx<'_>) {
+    let own = OwnFile::look(ctx);
+    with(|module| module.life = Life::Disabled(Rest::beside(Beside::look(&module.folder, own))));
+    if !ctx.flags().is_starting() && server::has_data(ctx) && server::has_unsaved_changes(ctx) {
+        // It has gone on before the module came.
+        with(|module| module.life.resting_mut().map(Rest::poll));
+        if with(|module| module.life.is_first_change()) == Some(true) {
+            dataset_changed(ctx);
+        }
+    }
+}
+
+/// The server changes for the first time what it had loaded beside a log, and goes on without the log by that.
+pub fn dataset_changed(ctx: Ctx<'_>) {
+    let standing = left_now(ctx);
+    with(|module| module.life.resting_mut().map(|rest| rest.leave(standing)));
 }
 
 /// MODULE LOAD.

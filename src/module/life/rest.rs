@@ -1,6 +1,7 @@
 //! A locked folder while nothing is logged, and the one question before a log begins in it.
 
-use super::descent::{Descent, Origin};
+use super::beside::Beside;
+use super::descent::{Descent, Origin, holds_another, superseded};
 use super::marking::{Marking, tell_unmarked};
 use super::opening::{LogFolder, OpenedFolder, open_folder};
 use super::own_file::{OwnFile, left_now, was_saving, without_child};
@@ -26,6 +27,8 @@ pub(crate) struct Rest {
     owed: Option<Standing>,
     /// A child was saving a file when the log was left: when it is looked next whether it still does.
     child_at: Option<Instant>,
+    /// The log that the server was started beside.
+    beside: Option<Box<Beside>>,
 }
 
 enum Place {
@@ -52,7 +55,7 @@ impl Place {
 impl Rest {
     pub(super) fn new(folder: LogFolder, origin: Origin) -> Rest {
         let descent = Box::new(Descent::of(&folder, origin));
-        Rest { place: Place::here(Box::new(folder)), descent, owed: None, child_at: None }
+        Rest { place: Place::here(Box::new(folder)), descent, owed: None, child_at: None, beside: None }
     }
 
     /// The folder has not been opened.
@@ -60,8 +63,19 @@ impl Rest {
         Rest::away(Descent::unknown())
     }
 
+    /// The module was loaded, and not enabled.
+    pub(super) fn beside(log: Option<Beside>) -> Rest {
+        Rest { beside: log.map(Box::new), ..Rest::unopened() }
+    }
+
     fn away(descent: Descent) -> Rest {
-        Rest { place: Place::Away { open_at: None }, descent: Box::new(descent), owed: None, child_at: None }
+        Rest {
+            place: Place::Away { open_at: None },
+            descent: Box::new(descent),
+            owed: None,
+            child_at: None,
+            beside: None,
+        }
     }
 
     /// The handle of the folder was lost on the way: opens it again at once, if that can be.
@@ -84,6 +98,20 @@ impl Rest {
             self.owed = Some(standing);
         }
         self
+    }
+
+    /// The same, of a log that nobody may have opened.
+    pub(super) fn leave(&mut self, standing: Standing) {
+        if self.folder().is_some_and(is_newest) {
+            self.owed.get_or_insert(standing);
+        } else if let Some(beside) = self.beside.as_mut().filter(|beside| !beside.was_left()) {
+            beside.owe(standing);
+        }
+    }
+
+    /// The server changes its dataset; `true` when it goes on without the log by that, see [`Rest::left_behind`].
+    pub(super) fn is_first_change(&mut self) -> bool {
+        self.beside.as_mut().is_some_and(|beside| beside.is_first_change())
     }
 
     /// The folder could not be used: it is opened anew before another log begins there.
@@ -120,7 +148,9 @@ impl Rest {
 
     pub(super) fn is_superseded(&self) -> bool {
         let is_owed = self.owed == Some(Standing::Superseded);
-        is_owed || self.folder().is_some_and(LogFolder::is_superseded)
+        is_owed
+            || self.beside.as_ref().is_some_and(|beside| beside.is_superseded())
+            || self.folder().is_some_and(LogFolder::is_superseded)
     }
 
     /// A new log is to begin here, and this one stands until then: marks it at once, so that the next start compares it
@@ -152,7 +182,7 @@ impl Rest {
     /// nobody waits for that.
     pub(super) fn supersede(&mut self) {
         if self.descent.is_unknown() {
-            return;
+            return self.beside.iter_mut().for_each(|beside| beside.owe(Standing::Superseded));
         }
         self.descent.set_origin(Origin::Folder);
         self.owed = Some(Standing::Superseded);
@@ -186,6 +216,10 @@ impl Rest {
 
     /// Looks whether the log is to be marked, and after a mark that is being made.
     pub(super) fn poll(&mut self) {
+        if let Some(beside) = &mut self.beside {
+            beside.loaded();
+            beside.poll();
+        }
         if let Place::Marking(marking) = &self.place
             && marking.is_finished()
         {
@@ -302,8 +336,15 @@ impl Rest {
         }
     }
 
-    /// The server ends: marks the log where that is still owed.
-    pub(super) fn end(mut self) {
+    /// The server ends: marks the log where that is still owed. `now` is what it was left with now.
+    pub(super) fn end(mut self, now: impl FnOnce() -> Standing) {
+        if let Some(mut beside) = self.beside.take() {
+            if beside.is_unchanged() && beside.was_left() {
+                // What the server has saved is what it had loaded.
+                beside.owe(now());
+            }
+            beside.end();
+        }
         self.end_marking();
         let opened = match self.place {
             Place::Away { .. } if self.owed.is_some() => self.open_again(),
@@ -352,24 +393,4 @@ fn looks_after_child(standing: &Standing) -> Option<Instant> {
 /// Whether no start would look for anything newer than the log.
 fn is_newest(folder: &LogFolder) -> bool {
     !folder.is_empty() && !folder.is_superseded() && folder.left().is_none()
-}
-
-fn shown(folder: &LogFolder) -> String {
-    folder.storage().path("").display().to_string()
-}
-
-/// What a server is told whose data are not those of the folder.
-pub(super) fn holds_another(folder: &LogFolder) -> String {
-    format!(
-        "the folder {} holds the log of another dataset than the server does: restart the server to bring that one back, empty the folder, or set wbl.on-existing-log to replace",
-        shown(folder)
-    )
-}
-
-/// What a primary without data is told that would fall back to an old log.
-pub(super) fn superseded(folder: &LogFolder) -> String {
-    format!(
-        "the log in {} was superseded by a primary's dataset or by what the server saved later, and the server has no data of its own: start it as a replica of a server that has, or set wbl.on-existing-log to keep to bring the log back, which is intact but lacks what was acknowledged elsewhere since, or to replace to begin with an empty dataset",
-        shown(folder)
-    )
 }

@@ -202,6 +202,21 @@ impl Life {
         }
     }
 
+    /// The folder of a state in which nothing is logged.
+    pub(super) fn resting_mut(&mut self) -> Option<&mut Rest> {
+        match self {
+            Life::Disabled(rest) | Life::Replica(rest) => Some(rest),
+            Life::GivenUp(Failing { rest, .. }) | Life::Failing(Failing { rest, .. }) => Some(rest),
+            _ => None,
+        }
+    }
+
+    /// A client changes the dataset; `true` when the server goes on by that without a log that it was started beside,
+    /// which is to be told with [`super::dataset_changed`].
+    pub(crate) fn is_first_change(&mut self) -> bool {
+        self.resting_mut().is_some_and(Rest::is_first_change)
+    }
+
     pub(super) fn change(&mut self) -> Life {
         std::mem::replace(self, Life::Changing)
     }
