@@ -1,0 +1,102 @@
+//! Clients that wait for keys.
+
+use super::*;
+
+/// `handleClientsBlockedOnKeys`.
+pub fn serve_ready() {
+    let s = server();
+    if s.serving.replace(true) {
+        return;
+    }
+    loop {
+        let Some((db, key)) = s.ready.borrow_mut().pop_front() else { break };
+        let waiting: Vec<Rc<Client>> = s.waiting.borrow().clone();
+        for client in waiting {
+            let waits = match &*client.waits.borrow() {
+                Some(Waits::Keys { keys, db: at, .. }) => *at == db && keys.contains(&key),
+                _ => false,
+            };
+            let wanted = if client.command.borrow()[0].eq_ignore_ascii_case(b"blpop") { b'l' } else { b'x' };
+            let is_there = s.data.borrow().get(db, &key).is_some_and(|entry| {
+                matches!(
+                    (&entry.value, wanted),
+                    (crate::data::Value::List(_), b'l') | (crate::data::Value::Stream(_), b'x')
+                )
+            });
+            if waits && is_there {
+                serve(&client);
+            }
+        }
+    }
+    s.serving.set(false);
+}
+
+/// `unblockClientOnKey`.
+pub fn serve(client: &Rc<Client>) {
+    let s = server();
+    s.note(|| format!("  served: {} {}", client.id, show(&client.command.borrow())));
+    unblock(client, false);
+    if !client.pending.replace(false) {
+        return;
+    }
+    enter(true);
+    let argv = client.command.borrow().clone();
+    if client.fake {
+        call(client, &argv);
+    } else {
+        process(client, argv, true);
+    }
+    if !client.is_blocked() {
+        if client.fake {
+            api::promise_kept(client);
+        } else {
+            s.unblocked.borrow_mut().push_back(Rc::clone(client));
+        }
+    }
+    leave();
+    end_unit();
+}
+
+/// `unblockClient`.
+pub fn unblock(client: &Rc<Client>, reprocess: bool) {
+    let s = server();
+    let waits = client.waits.borrow_mut().take();
+    match waits {
+        Some(Waits::Keys { .. }) => s.waiting.borrow_mut().retain(|other| !Rc::ptr_eq(other, client)),
+        Some(Waits::Module(blocked, _)) => api::left(client, blocked),
+        Some(Waits::Pause) | None => {}
+    }
+    if reprocess {
+        s.unblocked.borrow_mut().push_back(Rc::clone(client));
+    }
+}
+
+/// What a client is shown that waits for keys in vain: that they were not there when it began.
+pub fn shown_in_vain(client: &Client) -> UnitNumber {
+    match &*client.waits.borrow() {
+        Some(Waits::Keys { shown, .. }) => *shown,
+        _ => 0,
+    }
+}
+
+/// `unblockClientOnTimeout`.
+pub fn time_out(client: &Rc<Client>) {
+    let s = server();
+    s.note(|| format!("  timed out: {}", client.id));
+    let module = match &*client.waits.borrow() {
+        Some(Waits::Module(blocked, _)) => Some(*blocked),
+        _ => None,
+    };
+    if let Some(blocked) = module {
+        if api::is_released(blocked) {
+            return;
+        }
+        api::timed_out(client, blocked);
+    } else {
+        let needs = shown_in_vain(client);
+        answer(client, NULL_ARRAY, needs);
+        client.timed_out.set(client.fake.then_some(needs));
+    }
+    client.pending.set(false);
+    unblock(client, true);
+}
