@@ -138,20 +138,25 @@ pub struct Promise {
 }
 
 /// The reply of a call.
+#[derive(Clone)]
 pub struct CallReply {
+    /// Without its elements.
     pub resp: Resp,
-    pub bytes: Vec<u8>,
-    pub elements: Vec<CallReply>,
+    pub bytes: Rc<Vec<u8>>,
+    pub elements: Rc<Vec<CallReply>>,
     pub promise: Option<Rc<Promise>>,
 }
 
 impl CallReply {
     pub fn new(resp: Resp, bytes: Vec<u8>) -> CallReply {
-        let elements = match &resp {
-            Resp::Array(items) => items.iter().map(|item| CallReply::new(item.clone(), Vec::new())).collect(),
-            _ => Vec::new(),
+        let (resp, elements) = match resp {
+            Resp::Array(items) => {
+                let elements = items.into_iter().map(|item| CallReply::new(item, Vec::new())).collect();
+                (Resp::Array(Vec::new()), elements)
+            }
+            other => (other, Vec::new()),
         };
-        CallReply { resp, bytes, elements, promise: None }
+        CallReply { resp, bytes: Rc::new(bytes), elements: Rc::new(elements), promise: None }
     }
 
     pub fn parse(bytes: Vec<u8>) -> CallReply {

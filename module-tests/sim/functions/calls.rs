@@ -115,6 +115,9 @@ unsafe extern "C" fn call(raw: Raw, name: *const c_char, flags: *const c_char, a
     if as_user {
         s.note(|| format!("    called for {}: {}", client.behalf.get(), show(&filtered)));
     }
+    if filtered[0].eq_ignore_ascii_case(b"command") {
+        return Box::into_raw(Box::new(about_commands(&client, &filtered))).cast();
+    }
     *client.command.borrow_mut() = filtered.clone();
     exec::call(&client, &filtered);
     if client.is_blocked() {
@@ -126,6 +129,22 @@ unsafe extern "C" fn call(raw: Raw, name: *const c_char, flags: *const c_char, a
     }
     let bytes: Vec<u8> = client.out.borrow().iter().copied().collect();
     Box::into_raw(Box::new(CallReply::parse(bytes))).cast()
+}
+
+thread_local! {
+    static ABOUT_COMMANDS: RefCell<HashMap<(Argv, usize), CallReply>> = RefCell::default();
+}
+
+/// What COMMAND says is long, and always the same.
+fn about_commands(client: &Rc<Client>, argv: &Argv) -> CallReply {
+    let own_commands = server().registered.borrow().commands.len();
+    ABOUT_COMMANDS.with_borrow_mut(|known| {
+        let make = || {
+            exec::call(client, argv);
+            CallReply::parse(client.out.borrow().iter().copied().collect())
+        };
+        known.entry((argv.clone(), own_commands)).or_insert_with(make).clone()
+    })
 }
 
 /// The connected client that a call is done for.
