@@ -96,6 +96,18 @@ fn the_log_goes_on_without_a_segment_that_cannot_be_written_ahead() {
     assert_eq!(recovered(&reopen(&disk).unwrap()), units(0..100));
 }
 
+#[test]
+fn a_segments_worth_of_the_disk_stays_free() {
+    for (free_bytes, is_written) in [(8000, true), (7999, false), (10, false)] {
+        let disk = SimDisk::new();
+        let mut writer = writer(&disk);
+        write(&mut writer, 0..1);
+        disk.set_room(Some(disk.used_bytes() + free_bytes));
+        assert_eq!(writer.write_ahead().is_ok(), is_written, "{free_bytes} bytes free");
+        assert_eq!(disk.contents(&segment_name(2)).is_some(), is_written);
+    }
+}
+
 /// With the log's own threads: segments come from the other one, and every crash finds what was published.
 #[test]
 fn segments_are_written_ahead_while_frames_are_written() {

@@ -178,6 +178,10 @@ impl Storage for GatedStorage {
         either!(Folder, &self.0, folder => folder.sync_dir())
     }
 
+    fn free_bytes(&self) -> io::Result<u64> {
+        either!(Folder, &self.0, folder => folder.free_bytes())
+    }
+
     fn random(&self) -> io::Result<u64> {
         either!(Folder, &self.0, folder => folder.random())
     }

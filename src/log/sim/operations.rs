@@ -115,6 +115,11 @@ impl Storage for SimDisk {
         })
     }
 
+    fn free_bytes(&self) -> io::Result<u64> {
+        let state = self.state();
+        Ok(state.room.map_or(u64::MAX, |room| room.saturating_sub(state.used_bytes())))
+    }
+
     fn random(&self) -> io::Result<u64> {
         Ok(self.state().random.next_u64())
     }

@@ -168,6 +168,11 @@ impl Storage for FolderStorage {
         Ok(rustix::fs::fsync(&self.directory)?)
     }
 
+    fn free_bytes(&self) -> io::Result<u64> {
+        let status = rustix::fs::fstatvfs(&self.directory)?;
+        Ok(status.f_bavail.saturating_mul(status.f_frsize))
+    }
+
     fn random(&self) -> io::Result<u64> {
         let mut bytes = [0; 8];
         let mut filled = 0;

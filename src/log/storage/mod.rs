@@ -37,6 +37,8 @@ pub trait Storage: Send + Sync + 'static {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes all creations, renames and removals durable.
     fn sync_dir(&self) -> io::Result<()>;
+    /// Bytes that can still be written to the file system, by anybody.
+    fn free_bytes(&self) -> io::Result<u64>;
     /// A number that nobody can guess.
     fn random(&self) -> io::Result<u64>;
     /// The name to show to people.

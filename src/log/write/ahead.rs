@@ -3,6 +3,8 @@
 //! A flush of bytes that overwrite others is quicker than one of bytes that make a file longer, as the file system has
 //! nothing to note. So the next segment is filled with zeros, off the way of the frames, before it is needed.
 //!
+//! It never takes the room that the log and others need more: a segment's worth of the file system stays free.
+//!
 //! What if it crashes here: a file of zeros that no manifest names is a segment without frames, which the next start
 //! removes. Once it has its header it is what any new segment is, and the zeros after its frames are unused space.
 
@@ -13,6 +15,7 @@ use crate::log::error::LogError;
 use crate::log::format::manifest::NamedSegment;
 use crate::log::format::names::segment_name;
 use crate::log::storage::{Storage, StorageFile, failed};
+use std::io::ErrorKind;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// So little that a flush of frames does not wait long for it.
@@ -98,7 +101,8 @@ pub(crate) struct AheadJob<'a, S: Storage> {
 }
 
 impl<S: Storage> AheadJob<'_, S> {
-    /// Creates and fills the file. Where that fails it is removed. The log may take its room before it is used.
+    /// Creates and fills the file, while there is room for it and as much again. Where that fails it is removed. The log
+    /// may take its room before it is used.
     pub fn run(&self, wanted: WantedAhead) -> Result<Ahead<S::File>, LogError> {
         let name = segment_name(wanted.seq);
         let file = self.storage.create(&name).map_err(failed(self.storage, "create", &name))?;
@@ -113,6 +117,10 @@ impl<S: Storage> AheadJob<'_, S> {
         while at < bytes {
             if (self.is_cancelled)() || self.expendable.is_void(name) {
                 return Err(LogError::Closed);
+            }
+            let free_bytes = storage.free_bytes().map_err(failed(storage, "look for room for", name))?;
+            if free_bytes < (bytes - at).saturating_add(bytes) {
+                return Err(failed(storage, "write ahead", name)(ErrorKind::StorageFull.into()));
             }
             let piece = zeros.get(..(bytes - at).min(PIECE_BYTES) as usize).unwrap_or(&zeros);
             file.write_all_at(at, piece).map_err(failed(storage, "write", name))?;

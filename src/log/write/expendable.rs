@@ -7,13 +7,15 @@
 
 use crate::log::storage::{Storage, StorageFile};
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What the log takes room from, shared by all of its threads.
 #[derive(Debug)]
 pub(crate) struct Expendable<S> {
     storage: Arc<S>,
     files: Mutex<Files>,
+    /// A removal has ended.
+    removal_ended: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -22,13 +24,15 @@ struct Files {
     bases: BTreeSet<String>,
     /// Of no use any more, though somebody may still write to them.
     void: BTreeSet<String>,
+    /// Files that are being removed: their room comes back when that has ended, which may take a while.
+    removing: usize,
     /// How many files were removed.
     removed: u64,
 }
 
 impl<S: Storage> Expendable<S> {
     pub fn new(storage: Arc<S>) -> Expendable<S> {
-        Expendable { storage, files: Mutex::default() }
+        Expendable { storage, files: Mutex::default(), removal_ended: Condvar::new() }
     }
 
     /// A base is being written.
@@ -60,11 +64,14 @@ impl<S: Storage> Expendable<S> {
     /// Removes files, as far as that is possible; what stays is removed by a later start.
     pub fn remove(&self, names: &[String]) {
         for name in names {
+            self.files().removing += 1;
             let removed = self.storage.remove(name);
             let mut files = self.files();
             files.bases.remove(name);
             files.void.remove(name);
+            files.removing -= 1;
             files.removed += u64::from(removed.is_ok());
+            self.removal_ended.notify_all();
         }
     }
 
@@ -74,21 +81,106 @@ impl<S: Storage> Expendable<S> {
     }
 
     /// Gives up all bases that are being written, and takes the room of all void files. `true` when there is more room
-    /// than when `removed` files had been removed.
+    /// than when `removed` files had been removed. Where all that could give room is being removed by another thread,
+    /// this waits until that has ended.
     pub fn make_room(&self, removed: &mut u64) -> bool {
         let mut files = self.files();
         let bases = std::mem::take(&mut files.bases);
         files.void.extend(bases);
-        let mut made = files.removed > *removed;
-        *removed = files.removed;
+        let mut made = false;
         for name in &files.void {
             let Ok(mut file) = self.storage.open_write(name) else { continue };
             made |= file.status().is_ok_and(|status| status.bytes > 0) && file.set_len(0).is_ok();
         }
+        while !made && files.removed == *removed && files.removing > 0 {
+            files = self.removal_ended.wait(files).unwrap_or_else(PoisonError::into_inner);
+        }
+        made |= files.removed > *removed;
+        *removed = files.removed;
         made
     }
 
     fn files(&self) -> MutexGuard<'_, Files> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::sim::{SimDisk, SimFile, SimLock};
+    use std::io;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    /// A disk on which a removal, once begun, lasts until somebody looks for the file.
+    struct SlowRemoval {
+        disk: SimDisk,
+        begun: Mutex<Sender<()>>,
+        was_looked_for: (Mutex<Sender<()>>, Mutex<Receiver<()>>),
+    }
+
+    impl SlowRemoval {
+        fn new(disk: SimDisk, begun: Sender<()>) -> SlowRemoval {
+            let (sender, receiver) = channel();
+            SlowRemoval { disk, begun: Mutex::new(begun), was_looked_for: (Mutex::new(sender), Mutex::new(receiver)) }
+        }
+    }
+
+    impl Storage for SlowRemoval {
+        type File = SimFile;
+        type Lock = SimLock;
+
+        fn lock(&self) -> io::Result<Option<SimLock>> {
+            self.disk.lock()
+        }
+        fn list(&self) -> io::Result<Vec<Vec<u8>>> {
+            self.disk.list()
+        }
+        fn create(&self, name: &str) -> io::Result<SimFile> {
+            self.disk.create(name)
+        }
+        fn open_write(&self, name: &str) -> io::Result<SimFile> {
+            self.was_looked_for.0.lock().unwrap().send(()).unwrap();
+            self.disk.open_write(name)
+        }
+        fn open_read(&self, name: &str) -> io::Result<SimFile> {
+            self.disk.open_read(name)
+        }
+        fn reopen(&self, name: &str, file: &SimFile) -> io::Result<SimFile> {
+            self.disk.reopen(name, file)
+        }
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.disk.rename(from, to)
+        }
+        fn remove(&self, name: &str) -> io::Result<()> {
+            self.disk.remove(name)?;
+            self.begun.lock().unwrap().send(()).unwrap();
+            self.was_looked_for.1.lock().unwrap().recv().unwrap();
+            Ok(())
+        }
+        fn sync_dir(&self) -> io::Result<()> {
+            self.disk.sync_dir()
+        }
+        fn free_bytes(&self) -> io::Result<u64> {
+            self.disk.free_bytes()
+        }
+        fn random(&self) -> io::Result<u64> {
+            self.disk.random()
+        }
+    }
+
+    #[test]
+    fn the_room_of_a_file_that_is_being_removed_is_waited_for() {
+        let (begun, has_begun) = channel();
+        let expendable = Arc::new(Expendable::new(Arc::new(SlowRemoval::new(SimDisk::new(), begun))));
+        drop(expendable.storage.create("ahead").unwrap());
+        expendable.add_base("ahead");
+        let mut removed = expendable.removed();
+        let remover = Arc::clone(&expendable);
+        let remover = std::thread::spawn(move || remover.remove(&["ahead".into()]));
+        has_begun.recv().unwrap();
+        assert!(expendable.make_room(&mut removed), "the log's write has failed for good");
+        remover.join().unwrap();
+        assert!(!expendable.make_room(&mut removed), "room was found twice");
     }
 }
