@@ -3,7 +3,7 @@
 use crate::support::*;
 use std::time::{Duration, Instant};
 use valkey_wbl::log::sim::{Effect, SimDisk};
-use valkey_wbl::log::{Flusher, LogWriter, MANIFEST_NAME, Options, Verdict, base_name, open, segment_name};
+use valkey_wbl::log::{Flusher, LogWriter, MANIFEST_NAME, NewBase, Options, Verdict, base_name, open, segment_name};
 
 const LONG: Option<Duration> = Some(Duration::from_secs(20));
 
@@ -106,6 +106,37 @@ fn a_segments_worth_of_the_disk_stays_free() {
         assert_eq!(writer.write_ahead().is_ok(), is_written, "{free_bytes} bytes free");
         assert_eq!(disk.contents(&segment_name(2)).is_some(), is_written);
     }
+}
+
+/// Somebody waits for a base, and nobody for the zeros.
+#[test]
+fn a_base_goes_before_the_next_piece_of_a_segment_written_ahead() {
+    const SEGMENT_BYTES: u64 = 1 << 20;
+    let disk = SimDisk::new();
+    let options = Options { segment_bytes: SEGMENT_BYTES, ..Options::default() };
+    let mut writer = go_on(open(disk.clone(), &options).unwrap(), UNIX_MS).unwrap();
+    let (name, _) = writer.new_base_file().unwrap();
+    let lsn = writer.cut().unwrap();
+    let flusher = Flusher::start_stepped(writer, Box::new(|_| {}), Box::new(|_| {})).unwrap();
+    let steps = flusher.steps().unwrap();
+    let end = flusher.append(vec![b'x'; (SEGMENT_BYTES / 32) as usize], UNIX_MS);
+    assert!(flusher.wait_durable(end, LONG).unwrap());
+    let written = || disk.contents(&segment_name(2)).map_or(0, |zeros| zeros.len());
+    while written() == 0 {
+        assert!(steps.tidy(), "no segment is written ahead");
+    }
+    let (sender, answer) = std::sync::mpsc::channel();
+    flusher.install_base(NewBase { name, lsn }, Box::new(move |outcome| sender.send(outcome).unwrap()));
+    let before = written();
+    assert!(steps.tidy() && steps.write(), "the base is prepared and named");
+    assert_eq!(written(), before);
+    assert!(steps.tidy());
+    answer.try_recv().expect("the base waits for the segment").unwrap();
+    assert!(written() < SEGMENT_BYTES as usize);
+    while steps.tidy() {}
+    assert_eq!(written(), SEGMENT_BYTES as usize);
+    drop(flusher.close().unwrap());
+    assert!(disk.contents(&segment_name(2)).is_none());
 }
 
 /// With the log's own threads: segments come from the other one, and every crash finds what was published.

@@ -3,8 +3,8 @@
 use super::queue::{Message, Queue};
 use crate::log::error::LogError;
 use crate::log::storage::Storage;
-use crate::log::write::{AheadJob, AheadSlot, BaseJob, Expendable, NewBase, WantedAhead};
-use crossbeam::channel::Receiver;
+use crate::log::write::{AheadJob, AheadSlot, AheadStep, BaseJob, Expendable, NewBase, WantedAhead};
+use crossbeam::channel::{Receiver, TryRecvError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +48,8 @@ pub(super) struct Files<S: Storage> {
     pub storage: Arc<S>,
     pub expendable: Arc<Expendable<S>>,
     pub ahead_slot: Arc<AheadSlot<S::File>>,
+    /// The segment that is being written ahead, while there is nothing else to do.
+    pub ahead: Option<AheadJob<S::File>>,
     pub tasks: Receiver<Task>,
     pub queue: Arc<Queue>,
     /// The log is being closed: nobody wants a base any more.
@@ -56,27 +58,59 @@ pub(super) struct Files<S: Storage> {
 
 impl<S: Storage> Files<S> {
     /// The thread; ends when nobody can send tasks.
-    pub fn main(self) {
-        while let Ok(task) = self.tasks.recv() {
-            self.contain(task);
+    pub fn main(mut self) {
+        loop {
+            // A task goes before the next piece of a segment, of which nobody waits for the end.
+            let task = match &self.ahead {
+                Some(_) => self.tasks.try_recv(),
+                None => self.tasks.recv().map_err(TryRecvError::from),
+            };
+            match task {
+                Ok(task) => self.contain(|files| files.work(task)),
+                Err(TryRecvError::Empty) => self.contain(Files::step_ahead),
+                Err(TryRecvError::Disconnected) => break,
+            }
         }
+        self.contain(Files::give_up_ahead);
     }
 
-    /// Does the next task, if there is one.
-    pub fn try_step(&self) -> bool {
-        self.tasks.try_recv().is_ok_and(|task| {
-            self.contain(task);
-            true
-        })
+    /// Does the next task or piece, if there is one.
+    pub fn try_step(&mut self) -> bool {
+        match self.tasks.try_recv() {
+            Ok(task) => self.contain(|files| files.work(task)),
+            Err(_) if self.ahead.is_some() => self.contain(Files::step_ahead),
+            Err(_) => return false,
+        }
+        true
     }
 
-    fn contain(&self, task: Task) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.work(task))) {
+    fn contain(&mut self, step: impl FnOnce(&mut Files<S>)) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| step(self))) {
             self.queue.push(Message::Panicked(super::worker::panic_error(&*panic)));
         }
     }
 
-    fn work(&self, task: Task) {
+    /// Without a segment that was written ahead the log creates its segments when it needs them.
+    fn step_ahead(&mut self) {
+        if self.is_closing.load(Ordering::Acquire) {
+            return self.give_up_ahead();
+        }
+        let Some(job) = self.ahead.take() else { return };
+        match job.step(&*self.storage, &self.expendable) {
+            Ok(AheadStep::More(job)) => self.ahead = Some(job),
+            Ok(AheadStep::Done(ahead)) => self.ahead_slot.give(Some(ahead)),
+            Err(_) => self.ahead_slot.give(None),
+        }
+    }
+
+    fn give_up_ahead(&mut self) {
+        if let Some(job) = self.ahead.take() {
+            job.give_up(&self.expendable);
+            self.ahead_slot.give(None);
+        }
+    }
+
+    fn work(&mut self, task: Task) {
         let (storage, expendable) = (&*self.storage, &*self.expendable);
         match task {
             Task::Remove(names, told) => {
@@ -85,11 +119,10 @@ impl<S: Storage> Files<S> {
                     answer.give(outcome);
                 }
             }
-            Task::WriteAhead(wanted) => {
-                let is_cancelled = || self.is_closing.load(Ordering::Acquire);
-                // Without one the log creates its segments when it needs them.
-                self.ahead_slot.give((AheadJob { storage, expendable, is_cancelled: &is_cancelled }).run(wanted).ok());
-            }
+            Task::WriteAhead(wanted) => match AheadJob::begin(storage, expendable, wanted) {
+                Ok(job) => self.ahead = Some(job),
+                Err(_) => self.ahead_slot.give(None),
+            },
             Task::PrepareBase(base, answer) => {
                 let is_cancelled = || self.is_closing.load(Ordering::Acquire);
                 match (BaseJob { storage, expendable, is_cancelled: &is_cancelled }).run(&base) {

@@ -103,6 +103,7 @@ impl<S: Storage> Flusher<S> {
             storage: Arc::clone(&storage),
             expendable: Arc::clone(&expendable),
             ahead_slot: Arc::clone(&ahead_slot),
+            ahead: None,
             tasks: task_receiver,
             queue: Arc::clone(&queue),
             is_closing: Arc::clone(&is_closing),

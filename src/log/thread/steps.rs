@@ -63,6 +63,6 @@ impl<S: Storage> Steps for Stepped<S> {
     }
 
     fn tidy(&self) -> bool {
-        lock(&self.files).as_ref().is_some_and(Files::try_step)
+        lock(&self.files).as_mut().is_some_and(Files::try_step)
     }
 }

@@ -92,44 +92,82 @@ impl<F> AheadSlot<F> {
     }
 }
 
-/// Writing a segment ahead, by any thread.
-pub(crate) struct AheadJob<'a, S: Storage> {
-    pub storage: &'a S,
-    pub expendable: &'a Expendable<S>,
-    /// Asked between pieces: whether nobody wants it any more.
-    pub is_cancelled: &'a dyn Fn() -> bool,
+/// A segment that is being written ahead, by any thread, which can do what is more urgent between its pieces.
+#[derive(Debug)]
+pub(crate) struct AheadJob<F> {
+    wanted: WantedAhead,
+    name: String,
+    file: F,
+    at: u64,
 }
 
-impl<S: Storage> AheadJob<'_, S> {
-    /// Creates and fills the file, while there is room for it and as much again. Where that fails it is removed. The log
-    /// may take its room before it is used.
-    pub fn run(&self, wanted: WantedAhead) -> Result<Ahead<S::File>, LogError> {
+/// What came of a piece.
+pub(crate) enum AheadStep<F> {
+    /// There are more to write.
+    More(AheadJob<F>),
+    /// The segment is there.
+    Done(Ahead<F>),
+}
+
+impl<F: StorageFile> AheadJob<F> {
+    /// Creates the file. The log may take its room before it is used.
+    pub fn begin<S: Storage<File = F>>(
+        storage: &S,
+        expendable: &Expendable<S>,
+        wanted: WantedAhead,
+    ) -> Result<AheadJob<F>, LogError> {
         let name = segment_name(wanted.seq);
-        let file = self.storage.create(&name).map_err(failed(self.storage, "create", &name))?;
-        self.expendable.add_base(&name);
-        self.fill(file, wanted, &name).inspect_err(|_| self.expendable.remove(std::slice::from_ref(&name)))
+        let file = storage.create(&name).map_err(failed(storage, "create", &name))?;
+        expendable.add_base(&name);
+        Ok(AheadJob { wanted, name, file, at: 0 })
     }
 
-    fn fill(&self, mut file: S::File, wanted: WantedAhead, name: &str) -> Result<Ahead<S::File>, LogError> {
-        let (storage, WantedAhead { seq, bytes }) = (self.storage, wanted);
-        let zeros = vec![0; PIECE_BYTES.min(bytes) as usize];
-        let mut at = 0;
-        while at < bytes {
-            if (self.is_cancelled)() || self.expendable.is_void(name) {
+    /// Writes the next piece, while there is room for the rest and a segment more. Where that fails the file is
+    /// removed.
+    pub fn step<S: Storage<File = F>>(
+        mut self,
+        storage: &S,
+        expendable: &Expendable<S>,
+    ) -> Result<AheadStep<F>, LogError> {
+        let WantedAhead { seq, bytes } = self.wanted;
+        let mut done = || {
+            if expendable.is_void(&self.name) {
                 return Err(LogError::Closed);
             }
-            let free_bytes = storage.free_bytes().map_err(failed(storage, "look for room for", name))?;
-            if free_bytes < (bytes - at).saturating_add(bytes) {
-                return Err(failed(storage, "write ahead", name)(ErrorKind::StorageFull.into()));
+            self.write_piece(storage)?;
+            if self.at < bytes {
+                return Ok(None);
             }
-            let piece = zeros.get(..(bytes - at).min(PIECE_BYTES) as usize).unwrap_or(&zeros);
-            file.write_all_at(at, piece).map_err(failed(storage, "write", name))?;
-            file.sync_data().map_err(failed(storage, "sync", name))?;
-            at += piece.len() as u64;
+            storage.sync_dir().map_err(failed(storage, "sync the folder of", &self.name))?;
+            storage.reopen(&self.name, &self.file).map(Some).map_err(failed(storage, "open", &self.name))
+        };
+        match done() {
+            Ok(None) => Ok(AheadStep::More(self)),
+            Ok(Some(again)) => Ok(AheadStep::Done(Ahead { seq, file: self.file, again, bytes })),
+            Err(error) => {
+                self.give_up(expendable);
+                Err(error)
+            }
         }
-        storage.sync_dir().map_err(failed(storage, "sync the folder of", name))?;
-        let again = storage.reopen(name, &file).map_err(failed(storage, "open", name))?;
-        Ok(Ahead { seq, file, again, bytes })
+    }
+
+    fn write_piece<S: Storage<File = F>>(&mut self, storage: &S) -> Result<(), LogError> {
+        let (name, rest) = (&self.name, self.wanted.bytes - self.at);
+        let free_bytes = storage.free_bytes().map_err(failed(storage, "look for room for", name))?;
+        if free_bytes < rest.saturating_add(self.wanted.bytes) {
+            return Err(failed(storage, "write ahead", name)(ErrorKind::StorageFull.into()));
+        }
+        let zeros = vec![0; rest.min(PIECE_BYTES) as usize];
+        self.file.write_all_at(self.at, &zeros).map_err(failed(storage, "write", name))?;
+        self.file.sync_data().map_err(failed(storage, "sync", name))?;
+        self.at += zeros.len() as u64;
+        Ok(())
+    }
+
+    /// Removes what is there.
+    pub fn give_up<S: Storage<File = F>>(self, expendable: &Expendable<S>) {
+        drop(self.file);
+        expendable.remove(&[self.name]);
     }
 }
 
@@ -153,10 +191,15 @@ impl<S: Storage> LogWriter<S> {
     pub fn write_ahead(&mut self) -> Result<(), LogError> {
         self.ahead_at_bytes = 0;
         let Some(wanted) = self.want_ahead() else { return Ok(()) };
-        let (storage, expendable) = (self.storage(), self.expendable());
-        let outcome = AheadJob { storage: &*storage, expendable: &expendable, is_cancelled: &|| false }.run(wanted);
         self.ahead_slot.give(None);
-        self.ahead = Some(outcome?);
+        let (storage, expendable) = (self.storage(), self.expendable());
+        let mut job = AheadJob::begin(&*storage, &expendable, wanted)?;
+        loop {
+            match job.step(&*storage, &expendable)? {
+                AheadStep::More(more) => job = more,
+                AheadStep::Done(ahead) => break self.ahead = Some(ahead),
+            }
+        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@ pub(super) mod folder;
 pub(super) mod segment;
 mod writer;
 
-pub(super) use ahead::{AheadJob, AheadSlot, WantedAhead};
+pub(super) use ahead::{AheadJob, AheadSlot, AheadStep, WantedAhead};
 pub use checkpoint::NewBase;
 pub(super) use checkpoint::{BaseJob, PreparedBase};
 pub(super) use expendable::Expendable;
