@@ -6,6 +6,7 @@ use crate::harness::process::{children, send_signal};
 use crate::harness::server::info_field;
 use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Version, each_version, wait_for, wait_until};
 use std::fs;
+use std::path::Path;
 
 /// How a server goes on without its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,10 +130,7 @@ each_version! {
             end(&mut server, save);
             assert_goes_on_with(&mut server, "new", &format!("{save:?}"));
             // A server that rewrites its AOF as it has loaded another dataset does not shut down.
-            let mut client = server.raw();
-            wait_until("the AOF is rewritten", PATIENCE, || {
-                info_field(&mut client, "persistence", "aof_rewrite_in_progress").as_deref() == Some("0")
-            });
+            wait_rewritten(&mut server.raw());
             server.stop();
             assert_goes_on_with(&mut server, "new", &format!("{save:?}, then SHUTDOWN NOSAVE"));
         }
@@ -204,12 +202,78 @@ each_version! {
         fill(&mut client, "new");
         client.run("CONFIG SET wbl.enabled no");
         server.kill9();
-        // The file's times are not its own any more.
-        let dump = server.folder().join("dump.rdb");
-        let bytes = fs::read(&dump).unwrap();
-        fs::remove_file(&dump).unwrap();
-        fs::write(&dump, bytes).unwrap();
+        copy_anew(&server.folder().join("dump.rdb"));
         assert_goes_on_with(&mut server, "new", "a copied file");
+    }
+
+    fn a_copy_of_a_save_that_ran_when_the_log_was_left_is_older(version: Version) {
+        let mut server = builder(version, false).start();
+        let mut client = server.raw();
+        fill(&mut client, "old");
+        client.run("CONFIG SET rdb-key-save-delay 1000");
+        client.run("BGSAVE");
+        let child = wait_for("the snapshot's child runs", PATIENCE, || children(server.process_id()).first().copied());
+        let temporary = server.folder().join(format!("temp-{child}.rdb"));
+        wait_until("it has a file", PATIENCE, || temporary.exists());
+        send_signal(child, "STOP");
+        // Times are in whole seconds.
+        let begun_s = unix_s(&mut client);
+        wait_until("a later second", PATIENCE, || unix_s(&mut client) > begun_s + 1);
+        fill(&mut client, "acknowledged");
+        take_leave(&mut client, Leave::Unload);
+        send_signal(child, "CONT");
+        wait_saved(&server);
+        server.kill9();
+        copy_anew(&server.folder().join("dump.rdb"));
+        assert_goes_on_with(&mut server, "acknowledged", "a copy");
+    }
+
+    fn a_file_of_a_process_that_has_gone_is_not_being_saved(version: Version) {
+        let mut server = builder(version, false).start();
+        let mut client = server.raw();
+        fill(&mut client, "old");
+        // As in a container, where each server has the number of the one before it.
+        fs::write(server.folder().join(format!("temp-{}.rdb", server.process_id())), "REDIS0011").unwrap();
+        take_leave(&mut client, Leave::Disable);
+        assert!(!manifest(&server).contains("temp:"), "{}", manifest(&server));
+        fill(&mut client, "new");
+        end(&mut server, Save::AtOnce);
+        assert_goes_on_with(&mut server, "new", "the same number");
+    }
+
+    fn a_shutdown_notes_no_child_that_it_has_killed(version: Version) {
+        let mut server = builder(version, false).start();
+        let mut client = server.raw();
+        fill(&mut client, "old");
+        client.run("CONFIG SET rdb-key-save-delay 1000000");
+        client.run("BGSAVE");
+        drop(client);
+        server.stop();
+        let noted = manifest(&server);
+        assert!(noted.contains(" left ") && !noted.contains("saving") && !noted.contains("temp"), "{noted}");
+    }
+
+    fn an_aof_that_was_begun_anew_under_the_same_names_stands(version: Version) {
+        for preamble in ["yes", "no"] {
+            let with_aof = |version| builder(version, true).set("aof-use-rdb-preamble", preamble);
+            let mut server = with_aof(version).start();
+            let mut client = server.raw();
+            for _ in 0..20 {
+                fill(&mut client, "acknowledged");
+            }
+            wait_rewritten(&mut client);
+            drop(client);
+            server.stop();
+            fs::rename(server.folder().join("appendonlydir"), server.folder().join("away")).unwrap();
+            server.reconfigure(|builder| builder.unset("loadmodule").unset("wbl.enabled").unset("wbl.debug-commands"));
+            server.launch();
+            let mut client = server.wait_answers();
+            fill(&mut client, "new");
+            drop(client);
+            server.kill9();
+            server.reconfigure(|_| with_aof(version));
+            assert_goes_on_with(&mut server, "new", preamble);
+        }
     }
 
     fn a_file_that_other_settings_have_loaded_is_not_newer(version: Version) {
@@ -220,11 +284,7 @@ each_version! {
             server.raw().run("SAVE");
             server.raw().run(&format!("CONFIG SET appendonly {}", if with_aof { "yes" } else { "no" }));
             let mut client = server.raw();
-            wait_until("no AOF is rewritten", PATIENCE, || {
-                ["aof_rewrite_in_progress", "aof_rewrite_scheduled"]
-                    .iter()
-                    .all(|field| info_field(&mut client, "persistence", field).as_deref() == Some("0"))
-            });
+            wait_rewritten(&mut client);
             fill(&mut client, "acknowledged");
             drop(client);
             server.stop();
@@ -277,6 +337,7 @@ fn builder(version: Version, with_aof: bool) -> ServerBuilder {
         "has saved its own data",
         "Error condition on socket for SYNC",
         "Background saving terminated by signal",
+        "There is a child saving an .rdb. Killing it!",
     ] {
         builder = builder.allow_warning(text);
     }
@@ -349,6 +410,23 @@ fn wait_saved(server: &Server) {
     wait_until("the snapshot is saved", PATIENCE, || {
         info_field(&mut client, "persistence", "rdb_bgsave_in_progress").as_deref() == Some("0")
     });
+}
+
+/// Waits until no AOF is rewritten.
+fn wait_rewritten(client: &mut RawConnection) {
+    wait_until("no AOF is rewritten", PATIENCE, || {
+        let mut field = |name| info_field(client, "persistence", name);
+        ["aof_rewrite_in_progress", "aof_rewrite_scheduled"].iter().all(|name| field(name).as_deref() == Some("0"))
+    });
+}
+
+/// Puts a copy in the place of a file, whose times and inode are not its own any more.
+fn copy_anew(path: &Path) {
+    let bytes = fs::read(path).unwrap();
+    // The inode stays taken, so that the copy gets another.
+    let _held = fs::File::open(path).unwrap();
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
 }
 
 fn unix_s(client: &mut RawConnection) -> u64 {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// The most characters of a note.
-const NOTE_CHARACTERS_MAX: usize = 200;
+const NOTE_CHARACTERS_MAX: usize = 400;
 
 /// What a log counts for at the next start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

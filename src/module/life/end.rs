@@ -3,7 +3,7 @@
 use super::descent::Descent;
 use super::failing::fatal;
 use super::opening::LogFolder;
-use super::own_file::left_now;
+use super::own_file::{Child, left_now};
 use super::rest::Rest;
 use super::state::{Life, Logging, Visible};
 use super::{base, unload as commands};
@@ -23,7 +23,7 @@ pub fn unload(ctx: Ctx<'_>) -> bool {
         log(Level::Warning, &format!("the module is not unloaded: {reason}"));
         return false;
     }
-    close(ctx);
+    close(ctx, Child::GoesOn);
     // Its end is not to be told to code that is gone.
     forget_child();
     unregister_hooks(ctx);
@@ -37,40 +37,49 @@ pub fn shut_down(ctx: Ctx<'_>) {
     second_server::end();
     finish_unit(ctx);
     if with(|module| module.life.logs()) == Some(true) {
-        close(ctx);
+        close(ctx, Child::Killed);
         log(Level::Notice, "the log is closed; all of it is durable");
     } else {
-        close(ctx);
+        close(ctx, Child::Killed);
     }
 }
 
-fn close(ctx: Ctx<'_>) {
-    let stopped = stop(ctx);
+fn close(ctx: Ctx<'_>, child: Child) {
+    let stopped = stop_beside(ctx, child);
     let rest = with(|module| {
         let rest = module.life.take_rest();
         module.life = Life::Closed;
         rest
     });
     if let Some(rest) = stopped.or(rest.flatten()) {
-        rest.end(|| left_now(ctx));
+        rest.end(|| left_now(ctx, child));
     }
 }
 
 /// Makes everything durable, releases everyone, and closes the log; the next state is the caller's to set. `None` when
 /// there is no log.
 pub(super) fn stop(ctx: Ctx<'_>) -> Option<Rest> {
+    stop_beside(ctx, Child::GoesOn)
+}
+
+/// The same. `child`: what has become of one that saves the server's own file.
+fn stop_beside(ctx: Ctx<'_>, child: Child) -> Option<Rest> {
     scripts::run_waiting(ctx);
     with(|module| module.paused = false);
-    stop_log(ctx)
+    stop_log_beside(ctx, child)
 }
 
 /// The same where another log follows at once, so that the scripts that wait can run with that.
 pub(super) fn stop_log(ctx: Ctx<'_>) -> Option<Rest> {
+    stop_log_beside(ctx, Child::GoesOn)
+}
+
+fn stop_log_beside(ctx: Ctx<'_>, child: Child) -> Option<Rest> {
     if with(|module| module.life.logs()) != Some(true) {
         return None;
     }
     // The second server leaves nothing behind: the first goes on with the log.
-    let standing = if second_server::is_folding() { Standing::Current } else { left_now(ctx) };
+    let standing = if second_server::is_folding() { Standing::Current } else { left_now(ctx, child) };
     let mut logging = with(take_logging).flatten()?;
     std::mem::replace(&mut logging.base, base::Base::Idle).stop(&logging.log);
     logging.log.log().resume();

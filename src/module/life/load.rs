@@ -5,7 +5,7 @@ use super::begin::begin_log;
 use super::beside::Beside;
 use super::descent::Origin;
 use super::opening::{LOCK_PATIENCE, OpenedFolder, open_folder};
-use super::own_file::{OwnFile, left_now};
+use super::own_file::{Child, OwnFile, left_now};
 use super::rest::Rest;
 use super::start::begin_or_recover;
 use super::state::{Found, IfLost, Life};
@@ -104,7 +104,7 @@ fn stay_beside(ctx: Ctx<'_>) {
 
 /// The server changes for the first time what it had loaded beside a log, and goes on without the log by that.
 pub fn dataset_changed(ctx: Ctx<'_>) {
-    let standing = left_now(ctx);
+    let standing = left_now(ctx, Child::GoesOn);
     with(|module| module.life.resting_mut().map(|rest| rest.leave(standing)));
 }
 

@@ -4,12 +4,14 @@
 //! uses: by its content and not by its times, so that neither a copy nor a clock that steps makes an old file look new.
 //! What the file's own time is for is to say whether a file that has changed since is one that was saved since.
 
+mod note;
 mod read;
 
 use crate::ffi::Ctx;
 use crate::log::{Left, Standing};
 use crate::module::server;
 use crate::module::waits::unix_ms;
+use note::{AOF, Note, Noted, Prefixes, RDB, Unfinished};
 use std::path::{Path, PathBuf};
 
 /// The clock that files get their times from is some milliseconds late.
@@ -43,6 +45,8 @@ pub(crate) enum OwnFile {
     Aof {
         /// Of the manifest and of what the base begins with.
         crc32c: u32,
+        /// What the last of them begins with.
+        prefixes: Prefixes,
         bytes: u64,
         /// When the last of them was last written; Unix milliseconds.
         changed_ms: u64,
@@ -81,21 +85,31 @@ impl OwnFile {
     }
 
     /// How the file is noted.
-    fn noted(self) -> Option<Noted<'static>> {
+    fn noted(self) -> Option<Noted> {
         match self {
             OwnFile::None | OwnFile::Unreadable => None,
-            OwnFile::Rdb { bytes, crc32c, .. } => Some(Noted { kind: RDB, bytes, crc32c }),
-            OwnFile::Aof { crc32c, bytes, .. } => Some(Noted { kind: AOF, bytes, crc32c }),
+            OwnFile::Rdb { bytes, crc32c, .. } => Some(Noted { kind: RDB, bytes, crc32c, prefix: None }),
+            OwnFile::Aof { crc32c, bytes, prefixes, .. } => {
+                Some(Noted { kind: AOF, bytes, crc32c, prefix: prefixes.longest() })
+            }
         }
     }
 
     /// Whether it is what was noted. An AOF may lack what was not on the disk yet.
     fn is_noted(self, note: &Note) -> bool {
-        let Some(own) = self.noted() else { return self == OwnFile::None || note.is_unreadable };
-        note.files.iter().any(|noted| {
-            let is_whole = if own.kind == AOF { own.bytes <= noted.bytes } else { own.bytes == noted.bytes };
-            own.kind == noted.kind && own.crc32c == noted.crc32c && is_whole
-        })
+        let is_same = |noted: &Noted| match self {
+            OwnFile::None | OwnFile::Unreadable => false,
+            OwnFile::Rdb { bytes, crc32c, .. } => (noted.kind, noted.bytes, noted.crc32c) == (RDB, bytes, crc32c),
+            OwnFile::Aof { bytes, crc32c, prefixes, .. } => {
+                let begins_so = noted.prefix.is_none_or(|prefix| prefixes.has(prefix));
+                (noted.kind, noted.crc32c) == (AOF, crc32c) && bytes <= noted.bytes && begins_so
+            }
+        };
+        match self {
+            OwnFile::None => true,
+            OwnFile::Unreadable => note.is_unreadable,
+            OwnFile::Rdb { .. } | OwnFile::Aof { .. } => note.files.iter().any(is_same),
+        }
     }
 
     /// Whether the file or the log that was left has newer data.
@@ -122,20 +136,30 @@ impl OwnFile {
     }
 }
 
+/// What has become of a child that saves the server's own file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Child {
+    /// It goes on.
+    GoesOn,
+    /// The shutdown has killed it, and removed its file.
+    Killed,
+}
+
 /// What a log is marked with that is left now.
-pub(super) fn left_now(ctx: Ctx<'_>) -> Standing {
+pub(super) fn left_now(ctx: Ctx<'_>, child: Child) -> Standing {
     let unix_ms = unix_ms();
     // Which of them a start loads is a matter of its settings.
     let own = [OwnFile::rdb(ctx), OwnFile::aof(ctx)];
     let files = own.into_iter().filter_map(OwnFile::noted).collect();
-    let mut temporaries = read::temporaries(Path::new("."));
-    let begun_s = server::saves_for_s(ctx).map(|for_s| (unix_ms / 1000).saturating_sub(for_s));
+    let mut temporaries = read::temporaries(Path::new("."), &read::is_written);
+    let saves_for_s = if child == Child::GoesOn { server::saves_for_s(ctx) } else { None };
+    let begun_s = saves_for_s.map(|for_s| (unix_ms / 1000).saturating_sub(for_s));
     // A child that has been forked just now has no file yet; the files that there are have been left by others.
     let has_file = |begun_s: u64| temporaries.first().is_some_and(|file| file.touched_ms / 1000 + SECOND_S >= begun_s);
     let saving_since_s = begun_s.filter(|begun_s| !has_file(*begun_s));
     temporaries.truncate(TEMPORARIES_MAX);
-    let temporaries = temporaries.iter().map(|file| file.inode).collect();
-    let note = Note { files, is_unreadable: own.contains(&OwnFile::Unreadable), temporaries, saving_since_s }.text();
+    let unfinished = temporaries.iter().map(|file| Unfinished { inode: file.inode, begun_s: file.begun_s }).collect();
+    let note = Note { files, is_unreadable: own.contains(&OwnFile::Unreadable), unfinished, saving_since_s }.text();
     Left::new(unix_ms, &note).map_or(Standing::Current, Standing::Left)
 }
 
@@ -147,7 +171,7 @@ pub(super) fn without_child(left: &Left, own: OwnFile) -> Option<Standing> {
     let is_the_childs = note.was_being_saved(begun_s, inode, left.unix_ms() / 1000);
     let others = note.files.iter().copied().filter(|noted| noted.kind != RDB);
     let files = own.noted().into_iter().chain(others).collect();
-    let note = Note { files, is_unreadable: note.is_unreadable, temporaries: Vec::new(), saving_since_s: None };
+    let note = Note { files, is_unreadable: note.is_unreadable, unfinished: Vec::new(), saving_since_s: None };
     let noted = || Left::new(left.unix_ms(), &note.text()).map(Standing::Left);
     if is_the_childs { noted() } else { None }
 }
@@ -155,70 +179,7 @@ pub(super) fn without_child(left: &Left, own: OwnFile) -> Option<Standing> {
 /// Whether a child was saving a file when the log was left.
 pub(super) fn was_saving(left: &Left) -> bool {
     let note = Note::parse(left.note());
-    note.saving_since_s.is_some() || !note.temporaries.is_empty()
-}
-
-/// A file in a note.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Noted<'a> {
-    kind: &'a str,
-    bytes: u64,
-    crc32c: u32,
-}
-
-/// The kinds of files.
-const RDB: &str = "rdb";
-const AOF: &str = "aof";
-
-/// A note. What is not understood when it is read back stands for files that are not there any more.
-struct Note<'a> {
-    files: Vec<Noted<'a>>,
-    /// One of them could not be read.
-    is_unreadable: bool,
-    /// The inodes of files that were being saved: by a child, or by one whose server has died.
-    temporaries: Vec<u64>,
-    /// Since when a child was saving one that had no file yet; Unix seconds.
-    saving_since_s: Option<u64>,
-}
-
-impl Note<'_> {
-    fn text(&self) -> String {
-        let mut words: Vec<String> =
-            self.files.iter().map(|file| format!("{}:{}:{:08x}", file.kind, file.bytes, file.crc32c)).collect();
-        if self.is_unreadable {
-            words.push("unreadable".into());
-        } else if words.is_empty() {
-            words.push("none".into());
-        }
-        words.extend(self.temporaries.iter().map(|inode| format!("temp:{inode}")));
-        words.extend(self.saving_since_s.map(|since_s| format!("saving:{since_s}")));
-        words.join(":")
-    }
-
-    fn parse(text: &str) -> Note<'_> {
-        let words: Vec<&str> = text.split(':').collect();
-        let (mut files, mut rest) = (Vec::new(), &words[..]);
-        while let [kind @ (RDB | AOF), bytes, crc32c, behind @ ..] = rest {
-            if let (Ok(bytes), Ok(crc32c)) = (bytes.parse(), u32::from_str_radix(crc32c, 16)) {
-                files.push(Noted { kind, bytes, crc32c });
-            }
-            rest = behind;
-        }
-        let saving_since_s = match words[..] {
-            [.., "saving", since_s] => since_s.parse().ok(),
-            _ => None,
-        };
-        let temporaries = words.windows(2).filter(|pair| pair[0] == "temp").filter_map(|pair| pair[1].parse().ok());
-        let temporaries = temporaries.collect();
-        Note { files, is_unreadable: words.contains(&"unreadable"), temporaries, saving_since_s }
-    }
-
-    /// Whether this file is the one that was being saved when the log was left. It has its inode from the beginning;
-    /// where it had none yet, its time says so. Server and child look at the clock one after the other.
-    fn was_being_saved(&self, begun_s: u64, inode: u64, left_s: u64) -> bool {
-        let near = |since_s: u64| since_s.saturating_sub(1) <= begun_s && begun_s <= since_s.saturating_add(1);
-        begun_s <= left_s && (self.temporaries.contains(&inode) || self.saving_since_s.is_some_and(near))
-    }
+    note.saving_since_s.is_some() || !note.unfinished.is_empty()
 }
 
 /// A name among the server's settings; `None` when it does not say.
@@ -241,8 +202,8 @@ mod tests {
         note(file.noted().into_iter().collect(), None).text()
     }
 
-    fn note(files: Vec<Noted<'_>>, saving_since_s: Option<u64>) -> Note<'_> {
-        Note { files, is_unreadable: false, temporaries: Vec::new(), saving_since_s }
+    fn note(files: Vec<Noted>, saving_since_s: Option<u64>) -> Note {
+        Note { files, is_unreadable: false, unfinished: Vec::new(), saving_since_s }
     }
 
     /// A file that was put there after the log was left.
@@ -251,7 +212,11 @@ mod tests {
     }
 
     fn aof(crc32c: u32, bytes: u64, changed_s: u64) -> OwnFile {
-        OwnFile::Aof { crc32c, bytes, changed_ms: changed_s.saturating_mul(1000) }
+        OwnFile::Aof { crc32c, bytes, prefixes: prefixes(b"*2"), changed_ms: changed_s.saturating_mul(1000) }
+    }
+
+    fn prefixes(begins: &[u8]) -> Prefixes {
+        Prefixes::of(9, &begins.repeat(8))
     }
 
     #[test]
@@ -298,6 +263,33 @@ mod tests {
         assert_eq!(rdb(8, LEFT_S).or_log(&left(&began_just_now)), Newer::Log);
         assert_eq!(rdb(8, LEFT_S + 1).or_log(&left(&began_just_now)), Newer::OwnFile);
         assert!(was_saving(&left(&note)) && !was_saving(&left("none")));
+    }
+
+    #[test]
+    fn an_aof_that_begins_otherwise_is_another() {
+        let anew = |begins: &[u8], changed_ms| {
+            let prefixes = Prefixes::of(9, begins);
+            OwnFile::Aof { crc32c: 7, bytes: 30, prefixes, changed_ms }.or_log(&left(&noted(aof(7, 90, 1))))
+        };
+        let later_ms = LEFT_S * 1000 + 600;
+        assert_eq!(anew(&b"*2".repeat(8), later_ms), Newer::Log, "its end was lost");
+        assert_eq!(anew(&b"*3".repeat(8), later_ms), Newer::OwnFile);
+        assert_eq!(anew(b"*2", later_ms), Newer::OwnFile, "too short to be compared, and written to");
+        assert_eq!(anew(b"*2", 0), Newer::Log, "not written to");
+        let without = noted(aof(7, 90, 1)).split(":head").next().unwrap().to_owned();
+        assert_eq!(aof(7, 30, LEFT_S + 9).or_log(&left(&without)), Newer::Log, "an earlier version's note");
+    }
+
+    #[test]
+    fn a_copy_of_what_was_being_saved_is_not_newer() {
+        let note = format!("none:temp:77:at:{}", LEFT_S - 2);
+        for begun_s in [LEFT_S - 2, LEFT_S - 1] {
+            assert_eq!(rdb(8, begun_s).or_log(&left(&note)), Newer::Log);
+        }
+        assert_eq!(rdb(8, LEFT_S - 3).or_log(&left(&note)), Newer::Unknown);
+        assert_eq!(rdb(8, LEFT_S).or_log(&left(&note)), Newer::OwnFile);
+        let just_now = format!("none:temp:77:at:{LEFT_S}");
+        assert_eq!(rdb(8, LEFT_S).or_log(&left(&just_now)), Newer::OwnFile, "it may have been saved since");
     }
 
     #[test]

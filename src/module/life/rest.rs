@@ -4,7 +4,7 @@ use super::beside::Beside;
 use super::descent::{Descent, Origin, holds_another, superseded};
 use super::marking::{Marking, tell_unmarked};
 use super::opening::{LogFolder, OpenedFolder, open_folder};
-use super::own_file::{OwnFile, left_now, was_saving, without_child};
+use super::own_file::{Child, OwnFile, left_now, was_saving, without_child};
 use crate::ffi::{Ctx, Level, log};
 use crate::log::{Begin, Generation, Standing};
 use crate::module::config;
@@ -93,7 +93,7 @@ impl Rest {
     /// From here on memory goes on without the log, of which no start knew that until now.
     pub(super) fn left_behind(mut self, ctx: Ctx<'_>) -> Rest {
         if self.owed.is_none() && self.folder().is_some_and(is_newest) {
-            let standing = left_now(ctx);
+            let standing = left_now(ctx, Child::GoesOn);
             self.child_at = looks_after_child(&standing);
             self.owed = Some(standing);
         }
@@ -166,7 +166,7 @@ impl Rest {
         if is_older {
             self.owed = Some(Standing::Superseded);
         } else if self.owed.is_none() && is_newest(folder) {
-            self.owed = Some(left_now(ctx));
+            self.owed = Some(left_now(ctx, Child::GoesOn));
         }
         let marked = self.owed.clone().map_or(Ok(()), |standing| folder.mark(standing));
         match marked {

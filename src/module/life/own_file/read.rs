@@ -1,6 +1,7 @@
 //! The server's own files as they stand in its folder. Nothing here waits: only regular files are opened.
 
 use super::OwnFile;
+use super::note::{PREFIX_BYTES_MAX, Prefixes};
 use crate::rdb;
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read};
@@ -11,6 +12,7 @@ use std::path::Path;
 /// its checksum at the end.
 const HEAD_BYTES: usize = 512;
 const TAIL_BYTES: u64 = 8;
+const _: () = assert!(HEAD_BYTES as u64 >= PREFIX_BYTES_MAX);
 
 /// More than the manifest of an AOF has.
 const AOF_MANIFEST_BYTES_MAX: u64 = 1 << 20;
@@ -19,24 +21,42 @@ const AOF_MANIFEST_BYTES_MAX: u64 = 1 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Temporary {
     pub(super) inode: u64,
+    /// When it was begun; Unix seconds.
+    pub(super) begun_s: Option<u64>,
     /// Unix milliseconds.
     pub(super) touched_ms: u64,
 }
 
-/// The files in the server's folder that RDB files are until they are complete, that were touched last first:
-/// `temp-PID.rdb` of a child, which a child of a server that has died writes on, and those of a full sync. What a
-/// child leaves that was killed stays for ever.
-pub(super) fn temporaries(folder: &Path) -> Vec<Temporary> {
+/// The files in the server's folder that RDB files are until they are complete and that are being written, those that
+/// were touched last first: of a child, also of a server that has died, and of a full sync.
+pub(super) fn temporaries(folder: &Path, is_written: &dyn Fn(&str) -> bool) -> Vec<Temporary> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let found = entries.filter_map(Result::ok).filter(|entry| {
-        entry.file_name().to_str().is_some_and(|name| name.starts_with("temp-") && name.ends_with(".rdb"))
-    });
-    let mut found: Vec<Temporary> = found
-        .filter_map(|entry| entry.metadata().ok())
-        .map(|status| Temporary { inode: status.ino(), touched_ms: unix_ms_of(status.ctime(), status.ctime_nsec()) })
-        .collect();
+    let found = entries.filter_map(Result::ok).filter(|entry| entry.file_name().to_str().is_some_and(is_written));
+    let mut found: Vec<Temporary> = found.filter_map(|entry| temporary(&entry.path())).collect();
     found.sort_by_key(|file| std::cmp::Reverse(file.touched_ms));
     found
+}
+
+fn temporary(path: &Path) -> Option<Temporary> {
+    let (file, status) = open(path).ok()?;
+    // It is empty until there is more than a buffer holds.
+    let begun_s = match status.len() {
+        0 => u64::try_from(status.mtime()).ok(),
+        bytes => head(&file, bytes).ok().and_then(|head| rdb::begun_s(&head)),
+    };
+    Some(Temporary { inode: status.ino(), begun_s, touched_ms: unix_ms_of(status.ctime(), status.ctime_nsec()) })
+}
+
+/// Whether a file is an unfinished RDB file that somebody writes: `temp-PID.rdb` of a child, `temp-TIME.PID.rdb` of a
+/// server in a full sync. What a child leaves that was killed stays for ever.
+pub(super) fn is_written(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix("temp-").and_then(|rest| rest.strip_suffix(".rdb")) else { return false };
+    let (time, process) = rest.rsplit_once('.').map_or((None, rest), |(time, process)| (Some(time), process));
+    let own = std::process::id().to_string();
+    // This process saves nothing now: an earlier one had its number.
+    let is_stale = time.is_none() && process == own;
+    let is_number = !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && !is_stale && Path::new("/proc").join(process).exists()
 }
 
 /// A file's time, at the latest: some file systems have whole seconds only, and FAT every second one.
@@ -92,7 +112,8 @@ pub(super) fn aof(folder: &Path, file_name: &Path, unwritten_bytes: u64) -> Resu
         Err(OwnFile::None) => {
             let (file, status) = open(file_name)?;
             // What it begins with does not change when it grows.
-            Ok(grown(&head(&file, status.len().min(1))?, &status, unwritten_bytes))
+            let prefixes = Prefixes::of(0, &head(&file, status.len())?);
+            Ok(grown(&head(&file, status.len().min(1))?, prefixes, &status, unwritten_bytes))
         }
         Err(other) => Err(other),
     }
@@ -109,14 +130,18 @@ fn of_manifest(folder: &Path, mut manifest: File, unwritten_bytes: u64) -> Resul
     let there = |path: &Path| open(path).map_err(|_| OwnFile::Unreadable);
     // A new AOF may have the names of the old one.
     let (base, status) = there(&first)?;
-    let base = head(&base, if first == last { 0 } else { status.len() })?;
-    Ok(grown(&[text.into_bytes(), base].concat(), &there(&last)?.1, unwritten_bytes))
+    let base_bytes = if first == last { 0 } else { status.len() };
+    let base = head(&base, base_bytes)?;
+    let (grows, status) = there(&last)?;
+    let prefixes = Prefixes::of(base_bytes, &head(&grows, status.len())?);
+    Ok(grown(&[text.into_bytes(), base].concat(), prefixes, &status, unwritten_bytes))
 }
 
 /// An AOF that is known by these bytes and grows in this file.
-fn grown(seen: &[u8], status: &Metadata, unwritten_bytes: u64) -> OwnFile {
+fn grown(seen: &[u8], prefixes: Prefixes, status: &Metadata, unwritten_bytes: u64) -> OwnFile {
     OwnFile::Aof {
         crc32c: crc32c::crc32c(seen),
+        prefixes,
         bytes: status.len().saturating_add(unwritten_bytes),
         changed_ms: unix_ms_of(status.mtime(), status.mtime_nsec()),
     }
@@ -152,19 +177,27 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_being_saved_come_before_those_of_children_that_were_killed() {
+    fn the_files_that_are_being_saved_are_found() {
         let folder = std::env::temp_dir().join(format!("wbl-own-file-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        for name in ["temp-1.rdb", "temp-2.rdb", "temp-3.rdb", "temp-4.rdb", "dump.rdb", "temp-5.aof"] {
-            std::fs::write(folder.join(name), name).unwrap();
+        let own = std::process::id();
+        let living = std::os::unix::process::parent_id();
+        let names = [format!("temp-{living}.rdb"), format!("temp-17.{own}.rdb"), "temp-1.rdb".into()];
+        // Of earlier processes, or no RDB files.
+        let others = ["temp-4294967295.rdb", "temp-17.4294967295.rdb", "dump.rdb", "temp-1.aof", "temp-x.rdb"];
+        let others = others.into_iter().map(String::from).chain([format!("temp-{own}.rdb")]);
+        for name in names.iter().cloned().chain(others) {
+            std::fs::write(folder.join(&name), name).unwrap();
         }
-        let live = folder.join("temp-2.rdb");
-        let before = temporaries(&folder).first().unwrap().touched_ms;
-        while temporaries(&folder).first().unwrap().touched_ms <= before {
-            std::fs::write(&live, "more").unwrap();
+        let live = folder.join(&names[1]);
+        let found = || temporaries(&folder, &is_written);
+        let before = found().first().unwrap().touched_ms;
+        while found().first().unwrap().touched_ms <= before {
+            std::fs::write(&live, "").unwrap();
         }
-        let found = temporaries(&folder);
-        assert_eq!((found.len(), found[0].inode), (4, std::fs::metadata(&live).unwrap().ino()));
+        let status = std::fs::metadata(&live).unwrap();
+        assert_eq!((found().len(), found()[0].inode), (names.len(), status.ino()));
+        assert_eq!(found()[0].begun_s, u64::try_from(status.mtime()).ok(), "nothing is written yet");
         std::fs::remove_dir_all(folder).unwrap();
     }
 
