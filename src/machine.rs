@@ -18,6 +18,10 @@ pub struct Simulated {
     pub exit: fn(i32) -> !,
     /// Is called with the steps of the log's threads when a log begins.
     pub log_begins: fn(Arc<dyn Steps>),
+    /// Is called with the exit status of a forked child, which has done its work when it is forked.
+    pub child_ran: fn(i32),
+    /// Is called in place of a signal that ends the child.
+    pub kill_child: fn(),
 }
 
 static SIMULATED: Mutex<Option<Simulated>> = Mutex::new(None);
@@ -65,6 +69,18 @@ pub(crate) fn exit(status: i32) {
     if let Some(exit) = simulated(|machine| machine.exit) {
         exit(status)
     }
+}
+
+/// Runs the work of a child that has been forked on a simulated machine. A real child runs it by itself.
+pub(crate) fn run_child(work: impl FnOnce() -> i32) {
+    if let Some(child_ran) = simulated(|machine| machine.child_ran) {
+        child_ran(work());
+    }
+}
+
+/// Ends the child of a simulated machine; `false` where the machine is real.
+pub(crate) fn kill_child() -> bool {
+    simulated(|machine| machine.kill_child).map(|kill| kill()).is_some()
 }
 
 /// Who takes the steps of the log's threads on a simulated machine.

@@ -129,7 +129,8 @@ fn unblock(client: &Rc<Client>, argv: &[Bytes]) {
     if is(argv.get(3), "error") {
         let (needs, bytes) =
             (exec::shown_in_vain(&target), resp::error("UNBLOCKED client unblocked via CLIENT UNBLOCK"));
-        if target.command.borrow()[0].eq_ignore_ascii_case(b"wbl.wait") {
+        let own: [&[u8]; 2] = [b"wbl.wait", b"wbl.checkpoint"];
+        if own.iter().any(|name| target.command.borrow()[0].eq_ignore_ascii_case(name)) {
             // That this has one reply is known already.
             exec::write(&target, &bytes);
         } else {

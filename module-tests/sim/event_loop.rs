@@ -249,9 +249,17 @@ fn handle_timeouts() {
     }
 }
 
-/// The server's timer: pauses end.
+/// The server's timer: a child's end is told, pauses end.
 pub fn timer() {
     let s = server();
+    if s.child.get().is_some()
+        && s.chance(25)
+        && let Some(child) = s.child.take()
+    {
+        s.note(|| format!("the child has ended: {} {}", child.status, child.signal));
+        // SAFETY: the module registered the callback, without data.
+        unsafe { (child.callback)(child.status, child.signal, std::ptr::null_mut()) };
+    }
     if s.now_ms.get() < s.paused_until_ms.get() {
         return;
     }

@@ -2,9 +2,9 @@
 
 use crate::api::{Context, Strings};
 use crate::event_loop::{before_sleep, clients, connect, disconnect, file_events, process_input, timer};
-use crate::server::{Canary, Client, Server, User, Waits, server, set_server, violated};
+use crate::server::{Canary, Child, Client, Server, User, Waits, server, set_server, violated};
 use crate::truth::Truth;
-use crate::workers::{ENDED, FAILED, Report};
+use crate::workers::{ENDED, FAILED, REPORT_BYTES, Report};
 use crate::{api, exec, schedule as commands};
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -36,6 +36,7 @@ struct Running {
     recovering: bool,
     crashes: u64,
     checks: u64,
+    bases: u64,
     reports: i32,
 }
 
@@ -66,6 +67,7 @@ pub fn fail(text: &str) -> ! {
 pub fn log_line(line: String) {
     if RUNNING.try_with(|running| running.get().is_some()).unwrap_or(false) {
         server().note(|| format!("    log: {line}"));
+        update(|running| running.bases += u64::from(line.starts_with("a new base is in place")));
         let ends = line.contains("ending the process");
         server().lines.borrow_mut().push(line.clone());
         if ends {
@@ -89,9 +91,25 @@ fn exited(status: i32) -> ! {
     crash_and_recover(false);
     let report = report();
     // SAFETY: the descriptor is the worker's, which ends here.
-    let written = unsafe { libc::write(state.reports, report.to_bytes().as_ptr().cast(), 24) };
+    let written = unsafe { libc::write(state.reports, report.to_bytes().as_ptr().cast(), REPORT_BYTES) };
     // SAFETY: ends the process.
-    unsafe { libc::_exit(if written == 24 { ENDED } else { FAILED }) }
+    unsafe { libc::_exit(if written == REPORT_BYTES as isize { ENDED } else { FAILED }) }
+}
+
+fn child_ran(status: i32) {
+    change_child(|child| child.status = status);
+}
+
+fn kill_child() {
+    change_child(|child| child.signal = libc::SIGKILL);
+}
+
+fn change_child(change: impl FnOnce(&mut Child)) {
+    let child = server().child.get();
+    server().child.set(child.map(|mut child| {
+        change(&mut child);
+        child
+    }));
 }
 
 fn log_begins(steps: Arc<dyn Steps>) {
@@ -99,8 +117,8 @@ fn log_begins(steps: Arc<dyn Steps>) {
 }
 
 fn report() -> Report {
-    let Running { seed, crashes, checks, .. } = running();
-    Report { seed, crashes, checks }
+    let Running { seed, crashes, checks, bases, .. } = running();
+    Report { seed, crashes, checks, bases }
 }
 
 /// The writer thread does something, or not.
@@ -142,7 +160,8 @@ fn boot(disk: SimDisk, seed: u64, now_ms: i64) -> &'static Server {
     server.canary.set(state.canary);
     set_server(server);
     NOW_MS.store(now_ms as u64, Ordering::Relaxed);
-    machine::simulate(Simulated { disk, unix_ms: || NOW_MS.load(Ordering::Relaxed), exit: exited, log_begins });
+    let unix_ms = || NOW_MS.load(Ordering::Relaxed);
+    machine::simulate(Simulated { disk, unix_ms, exit: exited, log_begins, child_ran, kill_child });
     let segment_bytes = ["4096", "8192", "1000000"][server.below(3)];
     let in_flight = ["1", "2", "4"][server.below(3)];
     let words = ["segment-bytes", segment_bytes, "max-inflight-flushes", in_flight, "debug-commands", "yes"];
@@ -169,7 +188,17 @@ fn advance(ms: i64) {
 pub fn schedule(seed: u64, canary: Canary, trace: bool, reports: &PipeWriter) -> Report {
     let reports = std::os::fd::AsRawFd::as_raw_fd(reports);
     let recovering = false;
-    RUNNING.set(Some(Running { seed, canary, trace, fault_at: None, recovering, crashes: 0, checks: 0, reports }));
+    RUNNING.set(Some(Running {
+        seed,
+        canary,
+        trace,
+        fault_at: None,
+        recovering,
+        crashes: 0,
+        checks: 0,
+        bases: 0,
+        reports,
+    }));
     commands::reset();
     let disk = SimDisk::new();
     boot(disk.clone(), seed, BEGINNING_MS);
@@ -278,6 +307,11 @@ fn pick(clients: &[Rc<Client>]) -> Option<Rc<Client>> {
 fn tidy() {
     let steps = server().steps.borrow().clone();
     if let Some(steps) = steps {
+        // It may remove segments.
+        let followed = server().truth.borrow_mut().follow(&server().disk.borrow());
+        if let Err(text) = followed {
+            violated(&text);
+        }
         steps.tidy();
     }
 }
@@ -361,7 +395,7 @@ fn crash_and_recover(quiet: bool) {
         before.truth.replace(truth);
         violated(&text);
     }
-    let (durable, units, shown) = (truth.durable(), truth.units(), truth.shown);
+    let (durable, units, shown) = (truth.surely_durable(), truth.units(), truth.shown);
     let by_power = before.chance(70) || running().canary == Canary::LyingDisk;
     let image = {
         let disk = before.disk.borrow();

@@ -99,6 +99,7 @@ pub fn next(clients: &[u64]) -> Vec<Argv> {
         93 => one("PING".into()),
         94 => one(format!("XGROUP CREATE {} g 0 MKSTREAM", key('x'))),
         95 => one(format!("XACK {} g 1-1", key('x'))),
+        96 => one("WBL.CHECKPOINT".into()),
         _ => one(inner()),
     }
 }

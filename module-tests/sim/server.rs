@@ -18,6 +18,7 @@ pub type KeyspaceCallback = unsafe extern "C" fn(*mut c_void, c_int, *const c_ch
 pub type EventCallback = unsafe extern "C" fn(*mut c_void, u64, u64, u64, *mut c_void);
 pub type CommandCallback = unsafe extern "C" fn(*mut c_void, *mut *mut c_void, c_int) -> c_int;
 pub type JobCallback = unsafe extern "C" fn(*mut c_void, *mut c_void);
+pub type ForkDone = unsafe extern "C" fn(c_int, c_int, *mut c_void);
 pub type OneShot = unsafe extern "C" fn(*mut c_void);
 
 /// What a client waits for.
@@ -99,6 +100,14 @@ pub struct Job {
     pub db: usize,
 }
 
+/// A forked child, which has done its work.
+#[derive(Clone, Copy)]
+pub struct Child {
+    pub callback: ForkDone,
+    pub status: c_int,
+    pub signal: c_int,
+}
+
 /// What the module has registered.
 #[derive(Default)]
 pub struct Registered {
@@ -154,6 +163,7 @@ pub struct Server {
     pub scripts: RefCell<VecDeque<(u64, Argv)>>,
     pub steps: RefCell<Option<Arc<dyn Steps>>>,
     pub one_shots: RefCell<Vec<OneShot>>,
+    pub child: Cell<Option<Child>>,
     pub trace: RefCell<Option<Vec<String>>>,
     /// The module's lines in the server's log.
     pub lines: RefCell<Vec<String>>,
@@ -231,6 +241,7 @@ impl Server {
             scripts: RefCell::default(),
             steps: RefCell::default(),
             one_shots: RefCell::default(),
+            child: Cell::new(None),
             trace: RefCell::new(None),
             lines: RefCell::default(),
             canary: Cell::new(Canary::None),

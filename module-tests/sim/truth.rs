@@ -30,7 +30,8 @@ pub struct Truth {
     database_versions: [UnitNumber; DATABASES],
     /// Keys that went as their time was over, in the open unit.
     expired: BTreeSet<Place>,
-    durable: UnitNumber,
+    /// The units up to which what is durable may have led: the dataset may have been the same after several.
+    led_to: BTreeSet<UnitNumber>,
     /// The newest unit that somebody was shown.
     pub shown: UnitNumber,
     follower: Follower,
@@ -42,7 +43,7 @@ impl Truth {
     /// This is the dataset now, and what the disk holds of the log has led to it.
     pub fn begin(&mut self, data: &mut Data, disk: &SimDisk) {
         data.take_changed();
-        *self = Truth { digests: vec![data.digest()], by_server: vec![false], ..Truth::default() };
+        *self = Truth { digests: vec![data.digest()], by_server: vec![false], led_to: [0].into(), ..Truth::default() };
         self.follower.data = data.clone();
         for name in disk.names() {
             let read = disk.contents(&name).map_or(0, |bytes| bytes.len());
@@ -59,8 +60,14 @@ impl Truth {
         self.digests.len() as u64 - 1
     }
 
+    /// The newest unit that may be durable.
     pub fn durable(&self) -> UnitNumber {
-        self.durable
+        self.led_to.last().copied().unwrap_or(0)
+    }
+
+    /// The newest unit that is durable for sure.
+    pub fn surely_durable(&self) -> UnitNumber {
+        self.led_to.first().copied().unwrap_or(0)
     }
 
     pub fn version(&self, db: usize, key: &[u8]) -> UnitNumber {
@@ -105,28 +112,30 @@ impl Truth {
     /// Follows what is durable on the disk. Whatever the log says must be what has happened.
     pub fn follow(&mut self, disk: &SimDisk) -> Result<(), String> {
         for digest in self.follower.follow(disk)? {
-            self.durable = self.next(digest).ok_or_else(|| {
-                format!(
-                    "the durable log holds what has never been: after unit {} of {}, last command {}\nlog:\n{}",
-                    self.durable,
+            let next: BTreeSet<UnitNumber> = self.led_to.iter().flat_map(|from| self.next(*from, digest)).collect();
+            if next.is_empty() {
+                return Err(format!(
+                    "the durable log holds what has never been: after unit {:?} of {}, last command {}\nlog:\n{}",
+                    self.led_to,
                     self.units(),
                     self.follower.last,
                     self.follower.data.show()
-                )
-            })?;
+                ));
+            }
+            self.led_to = next;
         }
         Ok(())
     }
 
-    /// The unit up to which a unit of the log has led that left this digest: it has at most one command, with what the
-    /// server removed before it.
-    fn next(&self, digest: u64) -> Option<UnitNumber> {
-        let mut found = None;
-        for unit in self.durable as usize..self.digests.len() {
+    /// The units up to which a unit of the log may have led that left this digest, after the unit `from`: it has at most
+    /// one command, with what the server removed before it.
+    fn next(&self, from: UnitNumber, digest: u64) -> Vec<UnitNumber> {
+        let mut found = Vec::new();
+        for unit in from as usize..self.digests.len() {
             if self.digests[unit] == digest {
-                found = Some(unit as u64);
+                found.push(unit as u64);
             }
-            if unit as u64 > self.durable && !self.by_server[unit] {
+            if unit as u64 > from && !self.by_server[unit] {
                 break;
             }
         }
@@ -245,6 +254,7 @@ impl Follower {
                     }
                 }
             }
+            crate::server::server().note(|| format!("    durable: {}", self.last));
             if !in_unit && !argv[0].eq_ignore_ascii_case(b"select") {
                 self.data.take_changed();
                 digests.push(self.data.digest());

@@ -4,6 +4,8 @@ use crate::run;
 use crate::server::Canary;
 use std::fmt;
 use std::io::{PipeReader, Read, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Exit statuses of workers.
@@ -21,17 +23,18 @@ pub struct Outcome {
     pub schedules: u64,
     pub crashes: u64,
     pub checks: u64,
+    pub bases: u64,
     pub failed: Vec<u64>,
     pub took: Duration,
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outcome { schedules, crashes, checks, failed, took } = self;
+        let Outcome { schedules, crashes, checks, bases, failed, took } = self;
         let rate = *schedules as f64 / took.as_secs_f64();
         write!(
             f,
-            "{schedules} schedules ({rate:.0} a second), {crashes} crashes, {checks} replies checked, {} failed",
+            "{schedules} schedules ({rate:.0} a second), {crashes} crashes, {bases} new bases, {checks} replies checked, {} failed",
             failed.len()
         )
     }
@@ -42,14 +45,16 @@ pub struct Report {
     pub seed: u64,
     pub crashes: u64,
     pub checks: u64,
+    pub bases: u64,
 }
 
+pub const REPORT_BYTES: usize = 32;
+
 impl Report {
-    pub fn to_bytes(&self) -> [u8; 24] {
-        let mut bytes = [0; 24];
-        bytes[..8].copy_from_slice(&self.seed.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.crashes.to_le_bytes());
-        bytes[16..].copy_from_slice(&self.checks.to_le_bytes());
+    pub fn to_bytes(&self) -> [u8; REPORT_BYTES] {
+        let mut bytes = [0; REPORT_BYTES];
+        let numbers = [self.seed, self.crashes, self.checks, self.bases];
+        bytes.as_chunks_mut().0.iter_mut().zip(numbers).for_each(|(place, number)| *place = number.to_le_bytes());
         bytes
     }
 }
@@ -57,7 +62,6 @@ impl Report {
 struct Worker {
     pid: i32,
     reports: PipeReader,
-    first: u64,
 }
 
 fn start(first: u64, count: u64, canary: Canary, trace: bool) -> Worker {
@@ -73,62 +77,62 @@ fn start(first: u64, count: u64, canary: Canary, trace: bool) -> Worker {
             // SAFETY: ends the process.
             unsafe { libc::_exit(DONE) }
         }
-        pid => Worker { pid, reports, first },
+        pid => Worker { pid, reports },
     }
 }
 
 /// Waits for a worker; returns its exit status and what it has reported.
-fn finish(worker: Worker) -> (i32, Vec<[u8; 24]>) {
-    let Worker { pid, mut reports, .. } = worker;
+fn finish(worker: Worker) -> (i32, Vec<[u8; REPORT_BYTES]>) {
+    let Worker { pid, mut reports } = worker;
     let mut bytes = Vec::new();
     reports.read_to_end(&mut bytes).unwrap();
     let mut status = 0;
     // SAFETY: waits for the child.
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
     let status = if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -libc::WTERMSIG(status) };
-    (status, bytes.as_chunks::<24>().0.to_vec())
+    (status, bytes.as_chunks::<REPORT_BYTES>().0.to_vec())
 }
 
-/// Runs seeds for some time. Ends early when some fail.
+/// Runs seeds for some time, in one process for each processor. Ends early when some fail.
 pub fn run_for(time: Duration, first: u64, canary: Canary) -> Outcome {
     let began = Instant::now();
-    let mut next = first;
-    println!("seeds from {next}; WBL_SEED=N runs one again, with its trace");
-    let mut outcome = Outcome::default();
-    while began.elapsed() < time && outcome.failed.is_empty() {
-        let workers: Vec<Worker> = (0..2).map(|at| start(next + at * SEEDS, SEEDS, canary, false)).collect();
-        next += 2 * SEEDS;
-        for worker in workers {
-            take(worker, canary, &mut outcome, SEEDS, began + time);
+    println!("seeds from {first}; WBL_SEED=N runs one again, with its trace");
+    let (next, outcome) = (AtomicU64::new(first), Mutex::new(Outcome::default()));
+    let work = || {
+        while began.elapsed() < time && outcome.lock().unwrap().failed.is_empty() {
+            run_some(next.fetch_add(SEEDS, Ordering::Relaxed), canary, &outcome, began + time);
         }
-    }
+    };
+    std::thread::scope(|scope| {
+        let count = std::thread::available_parallelism().map_or(2, usize::from);
+        (0..count).for_each(|_| drop(scope.spawn(work)));
+    });
+    let mut outcome = outcome.into_inner().unwrap();
     outcome.took = began.elapsed();
     outcome
 }
 
-fn take(worker: Worker, canary: Canary, outcome: &mut Outcome, count: u64, deadline: Instant) {
-    let first = worker.first;
-    let (status, reports) = finish(worker);
-    let done = reports.len() as u64;
-    for report in reports {
-        let number = |at: usize| u64::from_le_bytes(report[at..at + 8].try_into().unwrap_or_default());
-        outcome.schedules += 1;
-        outcome.crashes += number(8);
-        outcome.checks += number(16);
-    }
-    match status {
-        DONE => {}
-        ENDED if done < count && Instant::now() < deadline => {
-            take(start(first + done, count - done, canary, false), canary, outcome, count - done, deadline);
+fn run_some(first: u64, canary: Canary, outcome: &Mutex<Outcome>, deadline: Instant) {
+    let end = first + SEEDS;
+    let mut next = first;
+    while next < end && Instant::now() < deadline {
+        let (status, reports) = finish(start(next, end - next, canary, false));
+        next += reports.len() as u64;
+        let mut outcome = outcome.lock().unwrap();
+        for report in reports {
+            let number = |at: usize| u64::from_le_bytes(report[at..at + 8].try_into().unwrap_or_default());
+            outcome.schedules += 1;
+            outcome.crashes += number(8);
+            outcome.checks += number(16);
+            outcome.bases += number(24);
         }
-        ENDED => {}
-        _ => {
-            let seed = first + done;
-            outcome.failed.push(seed);
+        if !matches!(status, DONE | ENDED) {
+            outcome.failed.push(next);
             if canary == Canary::None {
-                eprintln!("seed {seed} fails (status {status}); its trace:");
-                finish(start(seed, 1, canary, true));
+                eprintln!("seed {next} fails (status {status}); its trace:");
+                finish(start(next, 1, canary, true));
             }
+            return;
         }
     }
 }

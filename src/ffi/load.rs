@@ -41,6 +41,7 @@ pub fn fork_child(work: impl FnOnce() -> i32) -> Option<i32> {
         }
         pid if pid > 0 => {
             LAST_CHILD.store(pid, Ordering::Relaxed);
+            crate::machine::run_child(work);
             Some(pid)
         }
         _ => None,
@@ -57,6 +58,9 @@ fn dies_with_parent(parent: u32) -> bool {
 /// Ends the module's forked child, whatever it does or has stopped at, and waits for nothing. The server finds it dead
 /// some time, and the fork-done callback follows.
 pub fn kill_child(pid: i32) {
+    if crate::machine::kill_child() {
+        return;
+    }
     // SAFETY: a plain system call with numbers. The pid is that of a child that nobody but the server's timer waits
     // for, on this thread, so that no other process has it.
     unsafe { libc::kill(pid, libc::SIGKILL) };

@@ -35,6 +35,9 @@ unsafe extern "C" fn context_flags(raw: Raw) -> c_int {
     if s.loading.get() {
         flags |= raw::VALKEYMODULE_CTX_FLAGS_LOADING;
     }
+    if s.child.get().is_some() {
+        flags |= raw::VALKEYMODULE_CTX_FLAGS_ACTIVE_CHILD;
+    }
     if s.starting.get() {
         flags |= raw::VALKEYMODULE_CTX_FLAGS_SERVER_STARTUP;
     }

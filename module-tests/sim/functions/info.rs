@@ -1,6 +1,10 @@
 //! What the server says of itself, and RDB files.
 
 use super::*;
+use crate::server::{Child, ForkDone};
+
+/// The only child's.
+const CHILD_PID: c_int = 77;
 
 struct ServerInfo {
     fields: HashMap<String, String>,
@@ -40,6 +44,25 @@ unsafe extern "C" fn free_stream(stream: Raw) {
     drop(unsafe { Box::from_raw(stream.cast::<String>()) });
 }
 
+unsafe extern "C" fn rdb_save(_: Raw, _stream: Raw, _: c_int) -> c_int {
+    if rdb::save() { OK } else { ERR }
+}
+
+/// A child has done its work when it is forked; its end is told some time.
+unsafe extern "C" fn fork(callback: ForkDone, _: Raw) -> c_int {
+    let s = server();
+    if s.child.get().is_some() {
+        return -1;
+    }
+    s.note(|| "    forks".into());
+    s.child.set(Some(Child { callback, status: 0, signal: 0 }));
+    CHILD_PID
+}
+
+unsafe extern "C" fn kill_fork(_: c_int) -> c_int {
+    if server().child.take().is_some() { OK } else { ERR }
+}
+
 unsafe extern "C" fn rdb_load(_: Raw, stream: Raw, _: c_int) -> c_int {
     if rdb::load(unsafe { &*stream.cast::<String>() }) { OK } else { ERR }
 }
@@ -52,6 +75,9 @@ pub fn find(name: &str) -> Option<*const c_void> {
         "FreeServerInfo" => free_info as _,
         "RdbStreamCreateFromFile" => stream_of_file as _,
         "RdbStreamFree" => free_stream as _,
+        "RdbSave" => rdb_save as _,
+        "Fork" => fork as _,
+        "KillForkChild" => kill_fork as _,
         "RdbLoad" => rdb_load as _,
         _ => return None,
     })

@@ -133,10 +133,6 @@ unsafe extern "C" fn failing() -> c_int {
     ERR
 }
 
-unsafe extern "C" fn no_child() -> c_int {
-    -1
-}
-
 fn find(name: &str) -> Option<*const c_void> {
     Some(match name {
         "SetModuleAttribs" | "InfoAddSection" | "InfoAddFieldULongLong" | "InfoAddFieldCString" | "Yield" => {
@@ -163,7 +159,6 @@ fn find(name: &str) -> Option<*const c_void> {
         "GetServerVersion" => version as _,
         "CachedMicroseconds" => unit_us as _,
         "HashGet" => failing as _,
-        "Fork" => no_child as _,
         _ => return None,
     })
 }

@@ -7,7 +7,7 @@ use super::base::{Base, Child};
 use super::state::Visible;
 use crate::core::ack::Why;
 use crate::ffi::{ChildResult, Ctx, Level, descriptor_path, fork_child, log, save_rdb, wake_event_loop};
-use crate::log::{LogError, NewBase};
+use crate::log::{LogError, NewBase, StorageFile};
 use crate::module::gate::GatedFile;
 use crate::module::points::{self, Point};
 use crate::module::release::{Release, release};
@@ -74,13 +74,26 @@ pub(super) fn write_here(ctx: Ctx<'_>, release: &Release) -> Result<(), String> 
 
 /// Writes the dataset to a file, and reads it again.
 fn save(ctx: Ctx<'_>, file: &GatedFile) -> Result<(), String> {
-    let path = descriptor_path(file);
-    if !save_rdb(ctx, &path) {
+    if !save_rdb(ctx, &descriptor_path(file)) {
         return Err("the server could not save its dataset".into());
     }
-    let written = std::fs::File::open(&path).map_err(|error| format!("the base can't be read: {error}"))?;
-    rdb::verify(&mut BufReader::new(written)).map_err(|error| format!("the base can't be read: {error}"))?;
+    let mut written = BufReader::new(FromStart { file, offset: 0 });
+    rdb::verify(&mut written).map_err(|error| format!("the base can't be read: {error}"))?;
     Ok(())
+}
+
+/// Reads a file from its start, whatever was done with it before.
+struct FromStart<'a> {
+    file: &'a GatedFile,
+    offset: u64,
+}
+
+impl Read for FromStart<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read_at(self.offset, buffer)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
 }
 
 /// Forks the child that writes the base, at a point between units.
