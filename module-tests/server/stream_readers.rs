@@ -46,15 +46,13 @@ each_version! {
         scene.end();
     }
 
-    // Readers that the server itself makes wait: those that track, and those without the right to the module's command.
     fn a_stream_reader_that_waits_in_vain_shows_nothing_early(version: Version) {
         let mut scene = Scene::start(version);
         scene.control.run("ACL SETUSER plain on nopass ~* +@all -wbl.read -wbl.call");
-        let ways = [(true, false), (false, false), (true, true), (false, true)];
-        for ((tracks, unblock), followed) in ways.into_iter().flat_map(|way| [(way, false), (way, true)]) {
+        for (waits_in, unblock, followed) in all_ways() {
             scene.prepare(&["FLUSHALL", "XADD s 1-1 f v"]);
-            let mut reader = if tracks { tracker(&scene.server) } else { scene.server.raw() };
-            if !tracks {
+            let mut reader = if waits_in == WaitsIn::ServerTracking { tracker(&scene.server) } else { scene.server.raw() };
+            if waits_in == WaitsIn::Server {
                 reader.run("AUTH plain x");
             }
             let id = reader.run("CLIENT ID").integer();
@@ -67,10 +65,11 @@ each_version! {
                 scene.wait_blocked(2);
                 scene.server.raw().send_text(&format!("CLIENT UNBLOCK {id}"));
             }
-            reader.assert_nothing(4 * WHILE, &format!("tracks: {tracks}, unblock: {unblock}, followed: {followed}"));
+            let way = format!("{waits_in:?}, unblock: {unblock}, followed: {followed}");
+            reader.assert_nothing(4 * WHILE, &way);
             scene.thaw();
             let reply = format!("{:?}", reader.reply());
-            assert!(reply.contains("null") || reply.contains("invalidate"), "{reply}");
+            assert!(reply.contains("null") || reply.contains("invalidate"), "{way}: {reply}");
             assert_eq!(writer.reply().integer(), 1);
         }
         scene.end();
@@ -104,4 +103,21 @@ each_version! {
         let rest = reader.drain(std::time::Duration::from_millis(200));
         assert!(rest.windows(5).any(|bytes| bytes == b"entry"), "the reader got its entry");
     }
+}
+
+/// Who makes a reader wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WaitsIn {
+    Module,
+    /// Its user may not run the module's command.
+    Server,
+    /// It tracks keys.
+    ServerTracking,
+}
+
+/// Who makes it wait, whether CLIENT UNBLOCK ends that, and whether the next command is there by then.
+fn all_ways() -> Vec<(WaitsIn, bool, bool)> {
+    let kinds = [WaitsIn::Module, WaitsIn::Server, WaitsIn::ServerTracking];
+    let ways = [(false, false), (false, true), (true, false), (true, true)];
+    kinds.into_iter().flat_map(|kind| ways.map(|(unblock, followed)| (kind, unblock, followed))).collect()
 }

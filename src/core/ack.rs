@@ -1,16 +1,17 @@
 //! The rule of acknowledgement: when a reply may leave, and how it is kept until then.
 //!
 //! [`decide`] is asked three times about a command: when it is announced, when it has changed data (or has run, where
-//! the module runs it), and at the end of its unit. It goes through tables of rows in their order; the first one that
-//! applies decides. `docs/design.md` has the same as a table ("Withholding"). Whoever performs what is decided lets go
-//! of replies in one place (`module/release.rs`), which takes [`Why`].
+//! the module runs it), and at the end of its unit; once more about one that had to wait and has ended out of sight. It
+//! goes through tables of rows in their order; the first one that applies decides. `docs/design.md` has the same as a
+//! table ("Withholding"). Whoever performs what is decided lets go of replies in one place (`module/release.rs`), which
+//! takes [`Why`].
 
 use crate::log::Lsn;
 
 /// How a reply is kept until what it shows is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// It is not: it shows nothing that is not durable, as far as is known yet. The server answers what it refuses.
+    /// It is not: it shows nothing that is not durable, as far as is known yet.
     Nothing,
     /// The server defers it (`BlockClient` in the event of the change, or in one that the module raises for it).
     InEvent,
@@ -20,6 +21,10 @@ pub enum Hold {
     AtIterationEnd(Reason),
     /// The main thread waits as soon as the unit has ended, as the reply could be sent before that.
     AtUnitEnd(Reason),
+    /// It is written, and nothing could keep it from being sent: its client is disconnected.
+    Disconnect,
+    /// There is none that shows data: the server refuses the command.
+    Refused,
 }
 
 /// A command of the module that runs another.
@@ -149,6 +154,8 @@ pub enum Kind {
     Exec,
     /// Another module's command, or one that the server does not name.
     Other,
+    /// It has too many arguments, or too few: the server refuses it.
+    Refused,
 }
 
 /// A command, when it is announced.
@@ -227,6 +234,12 @@ pub enum Moment {
     Changed,
     /// Its unit has ended, and its reply is one that the loop waits for.
     UnitEnded(Reason),
+    /// It is one that waits, and the server will serve it, if at all, at the end of the running unit, without an event.
+    MayBeServed,
+    /// It waited, and has ended or was served without an event: its reply is written already.
+    EndedUnseen,
+    /// It may be one that a pause had made wait, and that has run by now: it has passed the filter before the pause.
+    Resumed,
 }
 
 /// A row of the tables below: the reason, and when it applies.
@@ -269,6 +282,12 @@ const NOT_AT_ITERATION_END: &[Row<()>] = &[
     (Reason::OutputLeft, |facts, ()| facts.has_output_left()),
 ];
 
+/// What lets out what is written already, however the loop waits for it.
+const NOT_ONCE_WRITTEN: &[Row<()>] = &[
+    // Whatever waits then lets other clients in, and what is written for them out.
+    (Reason::DebugPause, |facts, ()| facts.debug_paused()),
+];
+
 fn first<Asked: Copy>(rows: &[Row<Asked>], facts: &mut dyn Facts, asked: Asked) -> Option<Reason> {
     rows.iter().find(|(_, applies)| applies(facts, asked)).map(|(reason, _)| *reason)
 }
@@ -285,17 +304,26 @@ pub fn decide(moment: Moment, facts: &mut dyn Facts) -> Hold {
         Moment::UnitEnded(reason) => {
             first(NOT_AT_ITERATION_END, facts, ()).map_or(Hold::AtIterationEnd(reason), Hold::AtUnitEnd)
         }
+        Moment::MayBeServed => Hold::AtIterationEnd(Reason::Blocking),
+        Moment::EndedUnseen => match first(NOT_ONCE_WRITTEN, facts, ()) {
+            Some(_) => Hold::Disconnect,
+            None => Hold::AtIterationEnd(Reason::Blocking),
+        },
+        Moment::Resumed => Hold::AtIterationEnd(Reason::ClientPause),
     }
 }
 
 fn announced(command: Command, facts: &mut dyn Facts) -> Hold {
     let Command { kind, shows_change } = command;
+    if kind == Kind::Refused {
+        return Hold::Refused;
+    }
     let Some(wrapper) = wrapper(command, facts) else {
         return if shows_change { Hold::AtIterationEnd(kind.reason_as_sent()) } else { Hold::Nothing };
     };
     match first(NOT_THROUGH_MODULE, facts, (kind, wrapper)) {
         None => Hold::ThroughModule(wrapper),
-        Some(Reason::Rights) if facts.rights(wrapper) == Rights::None => Hold::Nothing,
+        Some(Reason::Rights) if facts.rights(wrapper) == Rights::None => Hold::Refused,
         Some(reason) => Hold::AtIterationEnd(reason),
     }
 }
@@ -314,7 +342,7 @@ fn wrapper(command: Command, facts: &mut dyn Facts) -> Option<Wrapper> {
         Kind::Script { writes: false } => (facts.is_active() && facts.any_change()).then_some(Wrapper::EvalRo),
         Kind::WaitingRead => (shows_change || facts.is_active()).then_some(Wrapper::Read),
         Kind::Read => shows_change.then_some(Wrapper::Read),
-        Kind::AsSent { .. } | Kind::Exec | Kind::Other => None,
+        Kind::AsSent { .. } | Kind::Exec | Kind::Other | Kind::Refused => None,
     }
 }
 

@@ -16,8 +16,9 @@ pub use class::Class;
 pub use exec::Done;
 use postponed::Postponed;
 
+use crate::core::blocked::Blocked;
 use crate::core::dirty::DbKey;
-use crate::core::hash::{Map, Set};
+use crate::core::hash::Map;
 use crate::core::leaf::{Args, ClientId, Event, EventKind, Found, Leaf, LeafEvent, MayExpire, Outcome, Query, Told};
 use crate::core::rewrite::rewrite;
 use crate::core::table::{CommandSpec, Rule};
@@ -30,12 +31,8 @@ use std::sync::Arc;
 pub struct Capture {
     current: Option<Leaf>,
     unit: Option<Unit>,
-    /// Blocked commands that may run later, when their client is served.
-    parked: Map<ClientId, Leaf>,
-    /// Keys that parked silent commands (XREADGROUP BLOCK) read, with the number of readers.
-    parked_keys: Map<DbKey, usize>,
-    /// Keys that a parked silent command may have changed since the last look.
-    suspects: Set<DbKey>,
+    /// Commands that wait, and may run later.
+    pub blocked: Blocked,
     queues: Map<ClientId, Queue>,
     /// The client whose EXEC was announced, or seen to run, last.
     executing: Option<ClientId>,
@@ -147,9 +144,7 @@ impl Capture {
         if !self.fields_expire && event.kind.is_of_fields() && event.outcome.is_none() {
             event.outcome = Some(Outcome::NoneExpired);
         }
-        if self.parked_keys.contains_key(&db_key) {
-            self.suspects.insert(db_key.clone());
-        }
+        self.blocked.changed(&db_key);
         if !event.removed_by_server && !event.in_exec {
             self.find_leaf(event.client);
         }
@@ -239,7 +234,7 @@ impl Capture {
 
     fn leaf_of(&self, client: ClientId) -> Option<&Leaf> {
         let current = self.current.as_ref().filter(|leaf| leaf.client == client || leaf.wrapped);
-        current.or_else(|| self.parked.get(&client))
+        current.or_else(|| self.blocked.leaf(client))
     }
 
     /// Whether nothing is left of what ran before: no command, no unit, nothing that may have run unseen.
@@ -247,7 +242,7 @@ impl Capture {
         self.current.is_none()
             && self.unit.is_none()
             && self.executing.is_none()
-            && self.suspects.is_empty()
+            && !self.blocked.has_suspects()
             && self.postponed.is_empty()
     }
 
@@ -272,13 +267,14 @@ impl Capture {
 
     /// A client has gone.
     pub fn client_gone(&mut self, client: ClientId) {
-        self.unpark(client);
+        self.awake(client);
         self.end_queue(client);
     }
 
-    /// Forgets everything (a new log begins).
+    /// Forgets everything (a new log begins), but for what the module runs.
     pub fn clear(&mut self) {
-        *self = Capture::default();
+        self.blocked.forget();
+        *self = Capture { blocked: std::mem::take(&mut self.blocked), ..Capture::default() };
     }
 
     fn put_current_away(&mut self) {

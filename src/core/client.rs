@@ -5,9 +5,8 @@ use crate::core::leaf::ClientId;
 use crate::core::pipelining::{Loop, Pipelining};
 use crate::core::reads::ReadSet;
 use crate::log::Lsn;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
 
 /// More keys of one client are not kept: its EXEC waits for every change then.
 const WATCHED_KEYS_MAX: usize = 1024;
@@ -28,27 +27,11 @@ pub struct Client {
     pub queued_pause: bool,
     /// It has queued a CLIENT UNBLOCK.
     pub queued_unblock: bool,
-    /// A command that the module runs for it has its answer, which waits for the disk.
-    pub is_answered: bool,
     /// It has queued commands since a MULTI, before they were seen.
     pub has_unseen_queue: bool,
     /// What it has queued and what it watches.
     pub transaction: Transaction,
     pipelining: Pipelining,
-    /// When its blocked command times out, in milliseconds since the Unix epoch.
-    deadline_ms: Option<i64>,
-    /// What it waits for in a command that the server will serve without an event.
-    awaits: Awaits,
-}
-
-/// The streams that a blocked reader waits for.
-#[derive(Debug, Default)]
-enum Awaits {
-    #[default]
-    Nothing,
-    Streams(Vec<DbKey>),
-    /// It waited before that was seen.
-    Anything,
 }
 
 /// What a client watches.
@@ -136,12 +119,6 @@ impl Hasher for IdHasher {
 #[derive(Debug, Default)]
 pub struct Clients {
     records: HashMap<ClientId, Client, BuildHasherDefault<IdHasher>>,
-    /// Those whose blocked commands time out, in the order of that.
-    due: BTreeSet<(i64, ClientId)>,
-    /// Those that wait for each stream, to be served by the server without an event.
-    readers: HashMap<DbKey, HashSet<ClientId>>,
-    /// Those that wait so for streams that are not known.
-    unknown_readers: HashSet<ClientId>,
     event_loop: Loop,
 }
 
@@ -153,8 +130,6 @@ impl Clients {
 
     /// A client has gone.
     pub fn remove(&mut self, client: ClientId) {
-        self.clear_deadline(client);
-        self.stop_awaiting(client);
         self.records.remove(&client);
     }
 
@@ -166,7 +141,7 @@ impl Clients {
     /// Logging begins: only what the server is asked about then counts of what it did before.
     pub fn forget(&mut self) {
         self.records.values_mut().for_each(|client| {
-            *client = Client { shares_id: client.shares_id, is_answered: client.is_answered, ..Client::default() };
+            *client = Client { shares_id: client.shares_id, ..Client::default() };
         });
         *self = Clients { records: std::mem::take(&mut self.records), ..Clients::default() };
     }
@@ -184,118 +159,6 @@ impl Clients {
     /// The same, to be changed.
     pub fn get_mut(&mut self, client: ClientId) -> Option<&mut Client> {
         self.records.get_mut(&client)
-    }
-
-    /// The client sends a command, and so waits in none.
-    pub fn is_awake(&mut self, client: ClientId) {
-        self.clear_deadline(client);
-        self.stop_awaiting(client);
-        if let Some(record) = self.records.get_mut(&client) {
-            record.is_answered = false;
-        }
-    }
-
-    /// The client's blocked command times out then.
-    pub fn set_deadline(&mut self, client: ClientId, at_ms: i64) {
-        self.clear_deadline(client);
-        if let Some(record) = self.records.get_mut(&client) {
-            record.deadline_ms = Some(at_ms);
-            self.due.insert((at_ms, client));
-        }
-    }
-
-    fn clear_deadline(&mut self, client: ClientId) {
-        if let Some(at_ms) = self.records.get_mut(&client).and_then(|record| record.deadline_ms.take()) {
-            self.due.remove(&(at_ms, client));
-        }
-    }
-
-    /// Takes out a client whose time has come.
-    pub fn take_due(&mut self, now_ms: i64) -> Option<ClientId> {
-        let (at_ms, client) = *self.due.first()?;
-        if at_ms > now_ms {
-            return None;
-        }
-        self.clear_deadline(client);
-        Some(client)
-    }
-
-    /// The client waits for these streams, and the server will serve it without an event.
-    pub fn await_streams(&mut self, client: ClientId, streams: Vec<DbKey>) {
-        self.stop_awaiting(client);
-        if let Some(record) = self.records.get_mut(&client) {
-            for key in &streams {
-                self.readers.entry(key.clone()).or_default().insert(client);
-            }
-            record.awaits = Awaits::Streams(streams);
-        }
-    }
-
-    /// The client waits so for streams that are not known.
-    pub fn await_anything(&mut self, client: ClientId) {
-        self.stop_awaiting(client);
-        if let Some(record) = self.records.get_mut(&client) {
-            record.awaits = Awaits::Anything;
-            self.unknown_readers.insert(client);
-        }
-    }
-
-    fn stop_awaiting(&mut self, client: ClientId) {
-        let Some(record) = self.records.get_mut(&client) else { return };
-        match std::mem::take(&mut record.awaits) {
-            Awaits::Nothing => {}
-            Awaits::Anything => {
-                self.unknown_readers.remove(&client);
-            }
-            Awaits::Streams(streams) => {
-                for key in streams {
-                    if let Some(readers) = self.readers.get_mut(&key) {
-                        readers.remove(&client);
-                        if readers.is_empty() {
-                            self.readers.remove(&key);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// The newest change of the streams that the client waits for, which its answer depends on if nothing comes.
-    pub fn awaited_change(&self, client: ClientId, dirty: &DirtyKeys) -> Option<Lsn> {
-        match &self.records.get(&client)?.awaits {
-            Awaits::Nothing => None,
-            Awaits::Streams(streams) => streams.iter().filter_map(|(db, key)| dirty.key(*db, key)).max(),
-            Awaits::Anything => dirty.any_change(),
-        }
-    }
-
-    /// Whether the client waits so.
-    pub fn awaits_streams(&self, client: ClientId) -> bool {
-        self.records.get(&client).is_some_and(|record| !matches!(record.awaits, Awaits::Nothing))
-    }
-
-    /// Whether anybody waits so.
-    pub fn has_readers(&self) -> bool {
-        !self.readers.is_empty() || !self.unknown_readers.is_empty()
-    }
-
-    /// The clients that wait for streams that are not known.
-    pub fn unknown_readers(&self) -> &HashSet<ClientId> {
-        &self.unknown_readers
-    }
-
-    /// The clients that may be served when this key changes.
-    pub fn readers_of(&self, db: u32, key: &[u8]) -> Vec<ClientId> {
-        let mut found: Vec<ClientId> = self.unknown_readers.iter().copied().collect();
-        if !self.readers.is_empty() {
-            found.extend(self.readers.get(&(db, Arc::from(key))).into_iter().flatten());
-        }
-        found
-    }
-
-    /// All clients that may be served so.
-    pub fn readers(&self) -> Vec<ClientId> {
-        self.unknown_readers.iter().chain(self.readers.values().flatten()).copied().collect()
     }
 
     /// A client writes: whether it sends commands without waiting for replies.
@@ -319,6 +182,7 @@ impl Clients {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     fn clients() -> Clients {
         let mut clients = Clients::default();
@@ -330,44 +194,6 @@ mod tests {
 
     fn key(db: u32, name: &str) -> DbKey {
         (db, Arc::from(name.as_bytes()))
-    }
-
-    #[test]
-    fn clients_are_due_in_the_order_of_their_times() {
-        let mut clients = clients();
-        for (client, at_ms) in [(1, 50), (2, 20), (3, 30), (3, 90), (9, 1)] {
-            clients.set_deadline(client, at_ms);
-        }
-        assert_eq!(clients.take_due(19), None);
-        assert_eq!(clients.take_due(60), Some(2));
-        assert_eq!(clients.take_due(60), Some(1));
-        assert_eq!(clients.take_due(60), None);
-        clients.is_awake(3);
-        assert_eq!(clients.take_due(i64::MAX), None);
-        clients.set_deadline(4, 5);
-        clients.remove(4);
-        assert_eq!(clients.take_due(i64::MAX), None);
-    }
-
-    #[test]
-    fn readers_are_found_by_their_streams() {
-        let mut clients = clients();
-        clients.await_streams(1, vec![key(0, "s"), key(0, "t")]);
-        clients.await_streams(2, vec![key(1, "s")]);
-        assert_eq!(clients.readers_of(0, b"s"), [1]);
-        assert_eq!(clients.readers_of(2, b"s"), [] as [u64; 0]);
-        let mut dirty = DirtyKeys::default();
-        dirty.mark(key(0, "t"), Lsn::new(3));
-        assert_eq!([1, 2, 3].map(|client| clients.awaited_change(client, &dirty)), [Some(Lsn::new(3)), None, None]);
-        assert!(clients.has_readers() && clients.awaits_streams(2) && !clients.awaits_streams(3));
-        clients.await_anything(3);
-        assert_eq!(clients.unknown_readers().len(), 1);
-        assert_eq!(clients.readers_of(2, b"x"), [3]);
-        clients.is_awake(3);
-        clients.remove(1);
-        assert_eq!(clients.readers(), [2]);
-        assert!(clients.unknown_readers().is_empty() && !clients.awaits_streams(1));
-        assert_eq!(clients.readers_of(0, b"t"), [] as [u64; 0]);
     }
 
     #[test]
@@ -394,12 +220,10 @@ mod tests {
     #[test]
     fn what_was_known_before_logging_began_is_forgotten() {
         let mut clients = clients();
-        clients.set_deadline(1, 5);
-        clients.await_anything(2);
         clients.insert(3).debugs_scripts = true;
         clients.insert(3).shares_id = true;
         clients.forget();
-        assert!(clients.contains(3) && clients.take_due(i64::MAX).is_none() && clients.readers().is_empty());
+        assert!(clients.contains(3));
         assert!(clients.get(3).is_some_and(|client| client.shares_id && !client.debugs_scripts));
     }
 }

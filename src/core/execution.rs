@@ -52,12 +52,14 @@ pub enum IfRun {
         name: &'static str,
         /// How often the server had run such commands before, where it says so.
         runs_before: Option<u64>,
+        /// Until when the server may make it wait, in milliseconds since the Unix epoch.
+        deadline_ms: Option<i64>,
     },
     /// The server may make it wait.
     Blocking {
         /// Until when, in milliseconds since the Unix epoch.
         deadline_ms: Option<i64>,
-        /// The streams that it reads.
+        /// The streams that it reads, and whose changes serve it without an event.
         streams: Vec<DbKey>,
     },
     /// It watches these keys.

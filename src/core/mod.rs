@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ack;
+pub mod blocked;
 pub mod capture;
 pub mod client;
 pub mod deadlines;

@@ -202,7 +202,8 @@ fn a_stream_with_blocked_group_readers_is_imaged_when_it_changes() {
     let value = Some(Outcome::Value(b"7-0".to_vec()));
     hooks.write(2, "XADD s * f v").raise(2, false, "xadd", "s", value);
     assert_eq!(hooks.logged(), "XADD s 7-0 f v");
-    let suspects = hooks.0.suspect_unit(NOW_MS).expect("a reader may have been served");
+    let (suspects, readers) = hooks.0.suspect_unit(NOW_MS).expect("a reader may have been served");
+    assert_eq!(readers, [1]);
     assert_eq!(told(suspects).1, ["s"]);
     hooks.write(1, "PERSIST x");
     assert!(hooks.0.suspect_unit(NOW_MS).is_none());

@@ -177,7 +177,8 @@ impl Ctx<'_> {
             *name = OwnedString::new(&present);
         }
         let mut argv: Vec<_> = strings.iter().map(OwnedString::as_raw).collect();
-        let Ok(argc) = i32::try_from(argv.len()) else { return Vec::new() };
+        // The server looks at the first one.
+        let Some(argc) = i32::try_from(argv.len()).ok().filter(|argc| *argc > 0) else { return Vec::new() };
         let mut count = 0;
         // SAFETY: the context is valid (type invariant), `argv` holds `argc` live strings, `count` is a live integer.
         let positions =

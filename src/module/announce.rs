@@ -3,7 +3,7 @@
 
 use crate::core::ack::{Command, Hold, Moment, Reason, decide};
 use crate::core::capture::Class;
-use crate::core::client::Transaction;
+use crate::core::client::{Clients, Transaction};
 use crate::core::execution::{Running, UnitEnd};
 use crate::core::leaf::ClientId;
 use crate::core::reads::{ReadSet, Reads};
@@ -82,6 +82,14 @@ fn is_nested(ctx: Ctx<'_>, filter: &Filter) -> bool {
     inside != Some(false) || flags.in_script() || flags.in_exec() || belongs_to_running(ctx, filter.client_id())
 }
 
+/// What is known of a connected client; `None` for those of scripts and modules.
+pub(super) fn info_in(clients: &Clients, ctx: Ctx<'_>, client: ClientId) -> Option<ClientInfo> {
+    match clients.get(client)? {
+        record if record.shares_id => server::listed_client_info(ctx, client),
+        _ => client_info(client),
+    }
+}
+
 impl Module {
     /// Whether nothing is left of what ran before, and nothing runs that other commands could belong to.
     pub(super) fn is_quiet(&self) -> bool {
@@ -113,8 +121,7 @@ impl Module {
     /// Whether it is to end the wait of a client that has its answer and waits for the disk only; for the server's eyes
     /// that is not blocked.
     fn unblocks_answered(&self, filter: &Filter, known: Known) -> bool {
-        let client = unblocked_client(filter, known).and_then(|client| self.clients.get(client));
-        client.is_some_and(|client| client.is_answered)
+        unblocked_client(filter, known).is_some_and(|client| self.capture.blocked.is_answered(client))
     }
 
     /// Nothing executes, and the end of a unit that was asked for has not come: its command was refused (or waits for
@@ -137,10 +144,7 @@ impl Module {
 
     /// What is known of a connected client; `None` for those of scripts and modules.
     pub(super) fn info_of(&self, ctx: Ctx<'_>, client: ClientId) -> Option<ClientInfo> {
-        match self.clients.get(client)? {
-            record if record.shares_id => server::listed_client_info(ctx, client),
-            _ => client_info(client),
-        }
+        info_in(&self.clients, ctx, client)
     }
 
     fn announce(&mut self, ctx: Ctx<'_>, filter: &Filter, known: Known, is_nested: bool) -> Verdict {
@@ -148,6 +152,7 @@ impl Module {
         self.note_quirk(known, client);
         if !is_nested {
             self.wait_for_ended(ctx, client);
+            self.capture.awake(client);
             self.drop_leftovers();
             self.running = Running::command(client);
         }
@@ -163,7 +168,6 @@ impl Module {
             return self.announce_nested(ctx, filter, client, known);
         }
         self.stop_stepping(ctx);
-        self.clients.is_awake(client);
         if self.is_queueing(ctx, client) {
             return self.announce_queued(ctx, filter, client, known);
         }
@@ -181,12 +185,10 @@ impl Module {
         }
     }
 
-    /// A client whose wait the command ends gets an answer, as if its time were over.
-    fn note_unblock(&mut self, ctx: Ctx<'_>, filter: &Filter, known: Known) {
-        if let Some(client) = unblocked_client(filter, known)
-            && (self.capture.waiting_command(client).is_some() || self.clients.awaits_streams(client))
-        {
-            self.clients.set_deadline(client, ctx.unit_time_us() / 1000);
+    /// A client whose wait the command ends, if it runs, gets an answer, as if its time were over.
+    fn note_unblock(&mut self, filter: &Filter, known: Known) {
+        if let Some(client) = unblocked_client(filter, known) {
+            self.capture.blocked.unblock(client);
         }
     }
 
@@ -214,7 +216,7 @@ impl Module {
         let reads = self.note_read(self.newest_read(ctx, filter, known, db), reason);
         // It may go by the id of an EXEC's client, and is none of what that has queued.
         let client = if self.capture.is_queueing(client) { 0 } else { client };
-        self.note_unblock(ctx, filter, known);
+        self.note_unblock(filter, known);
         let verdict = self.announce_running(ctx, filter, client, known, None);
         // The end asked for before may have come already, when the server made room.
         Verdict { watch_unit: verdict.watch_unit || reads, ..verdict }
@@ -230,10 +232,6 @@ impl Module {
         let shown = info.and_then(|info| self.newest_read(ctx, filter, known, Some(info.db)));
         self.pause.postponed |= self.may_be_postponed(ctx, known);
         let asked = self.clients.get_mut(client).is_some_and(|client| std::mem::take(&mut client.asking));
-        // What the server refuses by itself shows nothing.
-        if known.refuses(filter.len()) {
-            return self.announce_nothing(client);
-        }
         let command = Command { kind: kind_of(filter, known, shown.is_some()), shows_change: shown.is_some() };
         let mut facts = Asked::new(self, ctx, client).in_filter(filter, asked, info);
         match decide(Moment::Announced(command), &mut facts) {
@@ -241,10 +239,11 @@ impl Module {
                 self.announce_nothing(client);
                 return Verdict::rewrite(Rewrite::Wrap(wrappers::name_of(wrapper)));
             }
+            Hold::Refused => return self.announce_nothing(client),
             Hold::AtIterationEnd(reason) | Hold::AtUnitEnd(reason) => self.running.as_sent = Some(reason),
-            Hold::Nothing | Hold::InEvent => {}
+            Hold::Nothing | Hold::InEvent | Hold::Disconnect => {}
         }
-        self.note_unblock(ctx, filter, known);
+        self.note_unblock(filter, known);
         match (known.row.quirk, self.clients.get_mut(client)) {
             (Quirk::Asks, Some(client)) => client.asking = true,
             (Quirk::DebugsScripts, Some(client)) => client.debugs_scripts = true,

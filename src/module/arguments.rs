@@ -1,5 +1,6 @@
 //! Arguments of commands, as the command filter sees them.
 
+use crate::core::dirty::DbKey;
 use crate::core::leaf::ClientId;
 use crate::core::reads::{self, ReadSet, Reads};
 use crate::core::stream_reads::StreamRead;
@@ -49,6 +50,12 @@ pub(super) fn add_reads(set: &mut ReadSet, ctx: Ctx<'_>, filter: &Filter, known:
         Reads::TwoDatabases => set.anything(),
         reads => key_positions(ctx, filter, reads).into_iter().for_each(|index| set.key(filter.arg(index))),
     }
+}
+
+/// The keys of a command that runs in this database.
+pub(super) fn keys_in(ctx: Ctx<'_>, command: &[&[u8]], db: u32) -> Vec<DbKey> {
+    let positions = ctx.command_keys(command.iter().copied());
+    positions.into_iter().filter_map(|index| Some((db, (*command.get(index)?).into()))).collect()
 }
 
 /// The indices of the keys of a command whose keys the server's API does not report, by its name and first argument.

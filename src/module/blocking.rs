@@ -7,7 +7,7 @@
 use crate::core::ack::Why;
 use crate::core::table::CommandSpec;
 use crate::ffi::{Ctx, Held, Promise, Reply};
-use crate::module::known::Known;
+use crate::module::arguments::keys_in;
 use crate::module::release::release;
 use crate::module::seal::seal;
 use crate::module::units::ask_for_unit_end;
@@ -20,19 +20,12 @@ pub(crate) struct Blocked {
     held: Held,
     promise: Promise,
     spec: Option<&'static CommandSpec>,
-    known: Known,
     command: Vec<Vec<u8>>,
     db: u32,
 }
 
 /// The command waits: so does the context's client.
-pub(super) fn block(
-    ctx: Ctx<'_>,
-    spec: Option<&'static CommandSpec>,
-    known: Known,
-    command: &[&[u8]],
-    promise: Promise,
-) {
+pub(super) fn block(ctx: Ctx<'_>, spec: Option<&'static CommandSpec>, command: &[&[u8]], promise: Promise) {
     let client = ctx.client_id();
     let Some(held) = ctx.block_for_answer(true) else {
         promise.abort();
@@ -40,19 +33,22 @@ pub(super) fn block(
     };
     held.on_leave();
     promise.on_answer(client);
+    let db = ctx.selected_db();
+    let keys = keys_in(ctx, command, db);
     let command = command.iter().map(|arg| arg.to_vec()).collect();
-    let blocked = Blocked { held, promise, spec, known, command, db: ctx.selected_db() };
-    with(|module| module.blocked.insert(client, blocked));
+    with(|module| {
+        module.capture.blocked.run_by_module(client, keys);
+        module.blocked.insert(client, Blocked { held, promise, spec, command, db });
+    });
 }
 
 /// The command has an answer: entries, a time-out, an error. Its client gets it when what it shows, or did, is durable.
 pub fn answered(ctx: Ctx<'_>, client: u64, reply: Reply<'static>) {
     let Some(Some(blocked)) = with(|module| module.blocked.remove(&client)) else { return };
-    let Blocked { mut held, promise, spec, known, command, db } = blocked;
+    let Blocked { mut held, promise, spec, command, db } = blocked;
     drop(promise);
     let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
     let run = with(|module| {
-        module.clients.get_mut(client).into_iter().for_each(|client| client.is_answered = true);
         let run = WrappedRun::enter(module, client, db)?;
         if let Some(spec) = spec {
             module.announce_wrapped(ctx, client, spec, db, &args);
@@ -60,6 +56,7 @@ pub fn answered(ctx: Ctx<'_>, client: u64, reply: Reply<'static>) {
         Some(run)
     });
     let Some(Some(run)) = run else {
+        with(|module| module.capture.blocked.answered(client));
         held.set_answer(reply);
         return release(held, Why::NotActive);
     };
@@ -69,7 +66,8 @@ pub fn answered(ctx: Ctx<'_>, client: u64, reply: Reply<'static>) {
     held.set_answer(reply);
     let outcome = run.leave();
     with(|module| {
-        let shown = module.newest_change(ctx, args.len(), || args.iter().copied(), known, Some(db));
+        let shown = module.capture.blocked.shown(client, &module.dirty);
+        module.capture.blocked.answered(client);
         let changed = outcome.changed || module.running.ends_late();
         module.hold_for(client, held, Outcome { changed, shown });
     });
@@ -81,7 +79,9 @@ pub fn answered(ctx: Ctx<'_>, client: u64, reply: Reply<'static>) {
 /// CLIENT UNBLOCK id TIMEOUT: the context's client waits no longer.
 pub(super) fn timed_out(ctx: Ctx<'_>) {
     let client = ctx.client_id();
-    if with(|module| module.clients.get(client).is_some_and(|client| client.is_answered)) != Some(true) {
+    if with(|module| module.capture.blocked.is_answered(client)) != Some(true) {
+        // Nobody waits in the context's command, so that the loop can wait for what this shows.
+        with(|module| module.wait_for_answer(ctx, client));
         left(client);
         return ctx.reply_null_array();
     }
@@ -98,7 +98,11 @@ pub(super) fn timed_out(ctx: Ctx<'_>) {
 
 /// The client has disconnected, or CLIENT UNBLOCK id ERROR has ended its wait.
 pub fn left(client: u64) {
-    if let Some(Some(blocked)) = with(|module| module.blocked.remove(&client)) {
+    let blocked = with(|module| {
+        module.capture.awake(client);
+        module.blocked.remove(&client)
+    });
+    if let Some(Some(blocked)) = blocked {
         blocked.promise.abort();
         release(blocked.held, Why::Left);
     }

@@ -69,7 +69,7 @@ impl Module {
         // The server serves it without an event when its streams change.
         let waits_for_streams = table::find(&listed.command).is_some_and(|row| row.blocks == Blocks::WithOption);
         if listed.blocked && waits_for_streams {
-            self.clients.await_anything(listed.id);
+            self.capture.blocked.wait_for_anything(listed.id);
         }
     }
 }

@@ -152,6 +152,7 @@ impl Facts for Asked<'_> {
 pub(super) fn kind_of(filter: &Filter, known: Known, shows_change: bool) -> Kind {
     let args = || (0..filter.len()).map(|index| filter.arg(index));
     match known.class {
+        _ if known.refuses(filter.len()) => Kind::Refused,
         Class::Write(spec) if spec.rule == Rule::CardinalityCache => Kind::Count { caches: filter.len() == 2 },
         Class::Write(spec) if spec.is_wrapped() => Kind::Unseen { waits: spec.may_block() && read_blocks(filter) },
         Class::Write(spec) if is_failing_bitfield(filter, spec) => Kind::Unseen { waits: false },

@@ -119,12 +119,12 @@ pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server
         if is_write {
             module.hold(ctx, flags, client);
         }
-        if !module.clients.unknown_readers().is_empty() && ctx.key_kind(key) == KeyKind::Stream {
-            module.capture.suspect((ctx.selected_db(), key.into()));
+        if module.capture.blocked.has_unknown_readers() && ctx.key_kind(key) == KeyKind::Stream {
+            module.capture.blocked.suspect((ctx.selected_db(), key.into()));
         }
         if module.life.is_active() {
-            let readers = module.clients.readers_of(ctx.selected_db(), key);
-            readers.into_iter().for_each(|reader| module.wait_in_loop(reader, Reason::Blocking));
+            let readers = module.capture.blocked.readers_of(ctx.selected_db(), key);
+            module.wait_for_readers(ctx, readers);
         }
     });
     ask_for_unit_end(ctx);
@@ -220,7 +220,7 @@ pub fn flushed(ctx: Ctx<'_>, db: Option<u32>) {
 pub fn databases_swapped(ctx: Ctx<'_>, first: u32, second: u32) {
     watch_server_event(ctx, |module, now_ms| {
         module.capture.databases_swapped(first, second, now_ms);
-        if !module.clients.unknown_readers().is_empty() {
+        if module.capture.blocked.has_unknown_readers() {
             // Which streams they read is not known.
             module.request_base_now();
         }
@@ -243,8 +243,8 @@ fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, i64)) {
             None if module.replies.any_held() => {}
             None => module.wait_unheld(ctx),
         }
-        let readers = module.clients.readers();
-        readers.into_iter().for_each(|reader| module.wait_in_loop(reader, Reason::Blocking));
+        let readers = module.capture.blocked.all_readers();
+        module.wait_for_readers(ctx, readers);
         true
     });
     if recorded == Some(true) {
@@ -337,7 +337,7 @@ fn finish_resumed(ctx: Ctx<'_>) {
         let is_blocked = |client| clients.contains(client) && client_info(client).is_some_and(|info| info.blocked);
         module.capture.resumed(now_ms, is_blocked);
         if module.capture.has_unit() {
-            module.wait_in_loop(module.running.client, Reason::ClientPause);
+            module.wait_for_run_after_pause(ctx);
         }
     });
     finish_unit(ctx);

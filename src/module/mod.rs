@@ -90,6 +90,8 @@ struct Iteration {
     waits_for: Option<Lsn>,
     /// Clients seen to have no output that waits for the socket.
     without_output: Set<u64>,
+    /// Clients whose replies are written, and must not be sent.
+    disconnects: Vec<u64>,
     /// The main thread waits for a RESUME, and lets other clients in meanwhile.
     lets_others_in: bool,
 }

@@ -47,7 +47,7 @@ impl Module {
         if self.server.makes_room {
             self.running.shows = Some(Box::new(shows));
         }
-        if unblocks && self.has_waiting_clients() {
+        if unblocks && !self.capture.blocked.is_empty() {
             // Whose wait it ends gets an answer that depends on keys which that waited for.
             shown = shown.max(self.dirty.any_change());
         }

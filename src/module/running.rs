@@ -105,7 +105,8 @@ impl Module {
         // It may change data though no event reports it.
         if top.is_some() {
             let runs_before = if spec.is_unknown() { None } else { server::runs_of(ctx, spec.name) };
-            self.running.what = What::Command(IfRun::Unseen { name: spec.name, runs_before });
+            let deadline_ms = if spec.may_block() { self.deadline_ms(ctx, filter, spec.blocks) } else { None };
+            self.running.what = What::Command(IfRun::Unseen { name: spec.name, runs_before, deadline_ms });
         } else {
             self.capture.unseen_inside(ctx.unit_time_us() / 1000);
             self.wait_unheld(ctx);

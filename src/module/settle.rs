@@ -11,6 +11,7 @@ use crate::core::execution::{Exec, IfRun, UnitEnd, What};
 use crate::core::leaf::ClientId;
 use crate::core::table;
 use crate::ffi::Ctx;
+use crate::module::arguments::keys_in;
 use crate::module::units::{ask_for_unit_end, finish_unit};
 use crate::module::waits::now_ms;
 use crate::module::{Module, commands, server, with};
@@ -67,7 +68,7 @@ pub(super) fn settle(ctx: Ctx<'_>) {
 pub(super) fn settle_unseen(ctx: Ctx<'_>) -> bool {
     let settled = with(|module| {
         let (name, runs_before) = match &module.running.what {
-            What::Command(IfRun::Unseen { name, runs_before }) => (*name, *runs_before),
+            What::Command(IfRun::Unseen { name, runs_before, .. }) => (*name, *runs_before),
             What::Exec(Exec { unseen: Some(runs_before), .. }) => (table::EXEC, *runs_before),
             _ => return false,
         };
@@ -76,8 +77,11 @@ pub(super) fn settle_unseen(ctx: Ctx<'_>) -> bool {
         if !blocked && runs_before.is_some() && server::runs_of(ctx, name) == runs_before {
             return false;
         }
-        if matches!(module.running.settle(), What::Command(_)) {
+        if let What::Command(if_run) = module.running.settle() {
             module.capture.unseen(blocked, ctx.unit_time_us() / 1000);
+            if let IfRun::Unseen { deadline_ms, .. } = if_run {
+                module.capture.blocked.set_deadline(client, deadline_ms);
+            }
         }
         if !blocked {
             module.wait_unheld(ctx);
@@ -101,17 +105,19 @@ impl Module {
     /// The client of a command that the server may have made wait.
     fn settle_blocking(&mut self, ctx: Ctx<'_>, deadline_ms: Option<i64>, streams: Vec<DbKey>) {
         let client = self.running.client;
-        let blocked = self.is_blocked(ctx, client);
+        let info = self.info_of(ctx, client);
         // It may have waited for a moment, and its answer (nothing came) is on its way.
-        if !blocked && deadline_ms.is_none_or(|deadline| deadline > now_ms()) {
+        if !info.is_some_and(|info| info.blocked) && deadline_ms.is_none_or(|deadline| deadline > now_ms()) {
             return self.capture.not_blocked(client);
         }
         self.capture.park_current(client);
-        if let Some(deadline) = deadline_ms {
-            self.clients.set_deadline(client, deadline);
-        }
-        if blocked && !streams.is_empty() {
-            self.clients.await_streams(client, streams);
+        let blocked = &mut self.capture.blocked;
+        if !streams.is_empty() {
+            blocked.wait_unseen(client, streams);
+            blocked.set_deadline(client, deadline_ms);
+        } else if let Some(leaf) = blocked.leaf(client) {
+            let keys = keys_in(ctx, &leaf.args.slices(), info.map_or(0, |info| info.db));
+            blocked.wait(client, keys, deadline_ms);
         }
     }
 }

@@ -1,10 +1,13 @@
 //! What replies show of changes that are not durable yet.
 
-use crate::core::leaf::{Args, ClientId};
+use crate::core::ack::{Hold, Moment, Reason, decide};
+use crate::core::leaf::ClientId;
 use crate::core::reads::{self, Reads};
 use crate::ffi::{Ctx, Filter};
 use crate::log::Lsn;
 use crate::module::Module;
+use crate::module::announce::info_in;
+use crate::module::facts::Asked;
 use crate::module::known::Known;
 use crate::module::waits::now_ms;
 
@@ -12,50 +15,78 @@ use crate::module::waits::now_ms;
 const PAUSE_REMAINS_MS: i64 = 1000;
 
 impl Module {
-    /// Clients whose blocked command has timed out in this iteration: the loop waits for what that shows.
+    /// Clients whose wait has ended in this iteration, by its time or by a CLIENT UNBLOCK, and of whose answer no event
+    /// has told.
     pub(super) fn wait_for_timed_out(&mut self, ctx: Ctx<'_>) {
+        let Module { capture, clients, .. } = self;
+        let is_blocked = |client| info_in(clients, ctx, client).is_some_and(|info| info.blocked);
         // The server looks at the clock, not at the time of the iteration, which may be earlier.
-        let now_ms = now_ms();
-        while let Some(client) = self.clients.take_due(now_ms) {
-            if self.info_of(ctx, client).is_some_and(|info| info.blocked) {
-                self.clients.set_deadline(client, now_ms + 1);
-                continue;
-            }
-            let shown = self.shown_by_ended(ctx, client);
-            if self.paused && shown.is_some() {
-                // While the loop waits for a RESUME nothing could keep its answer, which is written already, from being
-                // sent.
-                ctx.close_client(client);
-            } else {
-                self.iteration.waits_for = self.iteration.waits_for.max(shown);
-            }
+        let ended = capture.blocked.take_due(now_ms(), is_blocked);
+        ended.into_iter().for_each(|client| self.wait_for_answer(ctx, client));
+        for client in self.iteration.disconnects.drain(..) {
+            ctx.close_client(client);
         }
     }
 
     /// The client sends the next command. If it waited in a blocking one, and that has ended just now, with an error or
-    /// without an answer, no event has told of it: the loop waits for what it shows.
+    /// without an answer, no event has told of it.
     pub(super) fn wait_for_ended(&mut self, ctx: Ctx<'_>, client: ClientId) {
-        if !self.paused && self.has_waiting_clients() {
-            let shown = self.shown_by_ended(ctx, client);
-            self.iteration.waits_for = self.iteration.waits_for.max(shown);
+        if !self.capture.blocked.is_empty() {
+            self.wait_for_answer(ctx, client);
         }
     }
 
-    /// Whether anybody may wait in a command that the server has blocked.
-    pub(super) fn has_waiting_clients(&self) -> bool {
-        self.capture.has_waiting_commands() || self.clients.has_readers()
+    /// The client's command has ended without an effect, and without an event: its answer is written, and depends on
+    /// what it waited for.
+    pub(super) fn wait_for_answer(&mut self, ctx: Ctx<'_>, client: ClientId) {
+        let shown = self.undurable(self.capture.blocked.shown(client, &self.dirty));
+        match self.decide_on_written(ctx, client, Moment::EndedUnseen) {
+            _ if shown.is_none() => {}
+            Hold::AtIterationEnd(reason) => self.wait_for_shown(shown, reason),
+            _ => self.iteration.disconnects.push(client),
+        }
     }
 
-    /// What the answer of a blocking command shows that has ended without changing anything.
-    fn shown_by_ended(&self, ctx: Ctx<'_>, client: ClientId) -> Option<Lsn> {
-        let of_streams = self.clients.awaited_change(client, &self.dirty);
-        self.undurable(of_streams).max(self.shown_by_pop(ctx, client))
+    /// The running unit changes what these clients wait for: the server may serve them at its end, without an event.
+    pub(super) fn wait_for_readers(&mut self, ctx: Ctx<'_>, readers: Vec<ClientId>) {
+        for reader in readers {
+            if let Hold::AtIterationEnd(reason) = self.decide_on_written(ctx, reader, Moment::MayBeServed) {
+                self.wait_in_loop(reader, reason);
+            }
+        }
     }
 
-    fn shown_by_pop(&self, ctx: Ctx<'_>, client: ClientId) -> Option<Lsn> {
-        let args = self.capture.waiting_command(client).map(Args::slices)?;
-        let known = self.server.commands.known(args.first()?, b"");
-        self.newest_change(ctx, args.len(), || args.iter().copied(), known, None)
+    /// These clients may have been served without an event, which is a unit of its own.
+    pub(super) fn wait_for_served(&mut self, ctx: Ctx<'_>, readers: &[ClientId]) {
+        let running = self.running.client;
+        match self.decide_on_written(ctx, running, Moment::EndedUnseen) {
+            Hold::AtIterationEnd(reason) => {
+                readers.iter().chain([&running]).for_each(|reader| self.wait_in_loop(*reader, reason));
+            }
+            _ => readers.iter().filter(|reader| !self.is_blocked(ctx, **reader)).for_each(|reader| {
+                ctx.close_client(*reader);
+            }),
+        }
+    }
+
+    /// Commands that a pause had made wait have changed what the running unit logs.
+    pub(super) fn wait_for_run_after_pause(&mut self, ctx: Ctx<'_>) {
+        let client = self.running.client;
+        if let Hold::AtIterationEnd(reason) = self.decide_on_written(ctx, client, Moment::Resumed) {
+            self.wait_in_loop(client, reason);
+        }
+    }
+
+    fn decide_on_written(&mut self, ctx: Ctx<'_>, client: ClientId, moment: Moment) -> Hold {
+        decide(moment, &mut Asked::new(self, ctx, client))
+    }
+
+    /// The loop waits for a change that a reply shows which is written already.
+    fn wait_for_shown(&mut self, shown: Option<Lsn>, reason: Reason) {
+        if shown.is_some() {
+            self.counters.waits[reason as usize] += 1;
+            self.iteration.waits_for = self.iteration.waits_for.max(shown);
+        }
     }
 
     /// Commands that a pause (CLIENT PAUSE, a failover) made wait have passed the filter before it; what they show is
@@ -65,7 +96,9 @@ impl Module {
             self.pause.postponed =
                 !at_end || self.sees_pause(ctx) || now_ms() < self.pause.seen_ms.saturating_add(PAUSE_REMAINS_MS);
             let shown = self.undurable(self.dirty.any_change().max(self.dirty.functions_change()));
-            self.iteration.waits_for = self.iteration.waits_for.max(shown);
+            if let Hold::AtIterationEnd(reason) = self.decide_on_written(ctx, self.running.client, Moment::Resumed) {
+                self.wait_for_shown(shown, reason);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use crate::core::ack::{Hold, Moment, Reason, Why, decide};
 use crate::core::execution::{Reply, UnitEnd, Way};
 use crate::core::leaf::ClientId;
 use crate::core::unit::Unit;
-use crate::ffi::{Ctx, client_info};
+use crate::ffi::Ctx;
 use crate::log::Lsn;
 use crate::module::facts::Asked;
 use crate::module::images::{add_functions, add_image, add_images_everywhere};
@@ -86,21 +86,13 @@ pub(super) fn finish_suspects(ctx: Ctx<'_>) {
         if !module.capture.has_suspects() {
             return None;
         }
-        let mut readers = module.capture.suspect_readers();
-        readers.extend(module.clients.unknown_readers());
-        let unit = module.capture.suspect_unit(ctx.unit_time_us() / 1000)?;
-        if !module.paused {
-            module.wait_in_loop(module.running.client, Reason::Blocking);
-            readers.drain(..).for_each(|reader| module.wait_in_loop(reader, Reason::Blocking));
-        }
-        Some((unit, readers))
+        let (unit, readers) = module.capture.suspect_unit(ctx.unit_time_us() / 1000)?;
+        module.wait_for_served(ctx, &readers);
+        Some(unit)
     });
-    let Some(Some((unit, readers))) = suspects else { return };
-    // Their replies stand in buffers that nothing can hold back while WBL.DEBUG PAUSE keeps the loop from waiting.
-    readers.into_iter().filter(|client| !client_info(*client).is_some_and(|info| info.blocked)).for_each(|client| {
-        ctx.close_client(client);
-    });
-    complete(ctx, unit);
+    if let Some(Some(unit)) = suspects {
+        complete(ctx, unit);
+    }
 }
 
 fn complete(ctx: Ctx<'_>, mut unit: Unit) {

@@ -67,7 +67,7 @@ fn run(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
     let outcome = run.leave();
     let outcome = Outcome { shown: outcome.shown.max(shown), ..outcome };
     match reply {
-        Ran::Waits(promise) => blocking::block(ctx, spec, known, command, promise),
+        Ran::Waits(promise) => blocking::block(ctx, spec, command, promise),
         Ran::Answered(reply) => {
             hold(ctx, outcome);
             ctx.reply_with(&reply);

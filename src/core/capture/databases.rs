@@ -1,7 +1,6 @@
 //! What happens to whole databases.
 
 use super::Capture;
-use crate::core::dirty::DbKey;
 use crate::core::unit::Unit;
 
 impl Capture {
@@ -18,8 +17,7 @@ impl Capture {
 
     /// Two databases changed places.
     pub fn databases_swapped(&mut self, first: u32, second: u32, now_ms: i64) {
-        let swapped = |key: &&DbKey| key.0 == first || key.0 == second;
-        self.suspects.extend(self.parked_keys.keys().filter(swapped).cloned());
+        self.blocked.databases_changed([first, second]);
         self.trimmed = None;
         let unit = self.unit.get_or_insert_with(|| Unit::new(now_ms));
         unit.swap_databases(first, second);

@@ -112,7 +112,8 @@ fn what_the_module_cannot_run_waits_in_the_loop_with_its_reason() {
     ] {
         assert_eq!(announced(kind, true, &[fact]), Hold::AtIterationEnd(reason), "{fact}");
     }
-    assert_eq!(announced(Kind::Read, true, &["no_rights"]), Hold::Nothing, "the server refuses it");
+    assert_eq!(announced(Kind::Read, true, &["no_rights"]), Hold::Refused, "by its user's rights");
+    assert_eq!(announced(Kind::Refused, true, &["tracks"]), Hold::Refused, "by its arguments");
     assert_eq!(announced(Kind::Read, true, &["has_asked"]), Hold::ThroughModule(Wrapper::Read));
     assert_eq!(announced(UNSEEN, true, &["tracks", "pipelines"]), Hold::ThroughModule(Wrapper::Call), "to be seen");
     for (kind, reason) in [
@@ -146,6 +147,16 @@ fn what_could_leave_before_the_iteration_ends_waits_at_the_units_end() {
         ("has_output_left", Reason::OutputLeft),
     ] {
         assert_eq!(ended(&[fact]), Hold::AtUnitEnd(reason), "{fact}");
+    }
+}
+
+#[test]
+fn what_ended_out_of_sight_waits_in_the_loop_or_is_never_sent() {
+    assert_eq!(hold(Moment::EndedUnseen, &[]), Hold::AtIterationEnd(Reason::Blocking));
+    assert_eq!(hold(Moment::EndedUnseen, &["debug_paused"]), Hold::Disconnect);
+    for facts in [&[][..], &["debug_paused"]] {
+        assert_eq!(hold(Moment::MayBeServed, facts), Hold::AtIterationEnd(Reason::Blocking));
+        assert_eq!(hold(Moment::Resumed, facts), Hold::AtIterationEnd(Reason::ClientPause));
     }
 }
 

@@ -1,0 +1,424 @@
+//! Commands that wait, and may run later: one record for each client that waits in one.
+//!
+//! ```text
+//!   announced --- blocked by the server ---> Event: an event of its own shows that it is served (BLPOP, BLMOVE...)
+//!       |                            '-----> Unseen: nothing does (XREAD, XREADGROUP); any change of its keys may have
+//!       |                                     |  served it
+//!       |                                     '- time-out, CLIENT UNBLOCK, error, slot moved: ended; what it answers
+//!       |                                        depends on its keys
+//!       '--- blocked by the module ---> Module: the module runs it, and gets its answer ---> Answered: that waits for
+//!                                                                                            the disk
+//! ```
+//!
+//! Its client's next command, or its end, ends each of them. A time-out and a CLIENT UNBLOCK are announcements, too:
+//! the command has ended when its client is seen to wait no longer ([`Blocked::take_due`]).
+//!
+//! Commands that a pause makes wait (`capture/postponed.rs`) are no such ones: they have not begun, any command may be
+//! one, EXEC among them, and they end in one way only.
+
+use crate::core::dirty::{DbKey, DirtyKeys};
+use crate::core::hash::{Map, Set};
+use crate::core::leaf::{ClientId, Leaf};
+use crate::log::Lsn;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Who ends the wait, and what shows that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The server, with an event of the client's.
+    Event,
+    /// The server, without one.
+    Unseen,
+    /// The module, which runs the command.
+    Module,
+    /// Nobody: it has run, and its answer waits for the disk.
+    Answered,
+}
+
+/// What it waits for, and what its answer depends on if nothing comes.
+#[derive(Debug, PartialEq, Eq)]
+enum WaitsFor {
+    /// These keys.
+    Keys(Vec<DbKey>),
+    /// It waited before that was seen.
+    Anything,
+}
+
+/// A command that its client waits in.
+#[derive(Debug)]
+struct Record {
+    stage: Stage,
+    waits_for: WaitsFor,
+    /// What was sent, where its effect is logged from that.
+    leaf: Option<Leaf>,
+    /// When it times out, in milliseconds since the Unix epoch.
+    deadline_ms: Option<i64>,
+}
+
+impl Record {
+    fn new(stage: Stage) -> Record {
+        Record { stage, waits_for: WaitsFor::Keys(Vec::new()), leaf: None, deadline_ms: None }
+    }
+
+    /// The keys whose changes may have served it, without an event.
+    fn watched(&self) -> &[DbKey] {
+        match (&self.waits_for, self.stage) {
+            (WaitsFor::Keys(keys), Stage::Unseen) => keys,
+            _ => &[],
+        }
+    }
+}
+
+/// All commands that clients wait in. Main thread only.
+#[derive(Debug, Default)]
+pub struct Blocked {
+    records: Map<ClientId, Record>,
+    /// Those that time out, in the order of that.
+    due: BTreeSet<(i64, ClientId)>,
+    /// Those that a CLIENT UNBLOCK was announced for.
+    unblocked: Set<ClientId>,
+    /// Those in [`Stage::Unseen`] that wait for each key.
+    readers: Map<DbKey, Set<ClientId>>,
+    /// Those among them that wait for anything.
+    unknown_readers: Set<ClientId>,
+    /// Changed keys that a reader of [`Stage::Unseen`] may have changed once more (XREADGROUP), since the last look.
+    suspects: Set<DbKey>,
+}
+
+impl Blocked {
+    /// The server has made the client wait in this command, or may have.
+    pub fn park(&mut self, leaf: Leaf) {
+        let client = leaf.client;
+        let is_silent = leaf.spec.is_some_and(|spec| spec.is_silent());
+        let record = self.records.entry(client).or_insert_with(|| Record::new(Stage::Event));
+        if let (true, Some(db)) = (is_silent, leaf.db) {
+            let keys = leaf.argument_keys().into_iter().map(|key| (db, key)).collect();
+            record.leaf = Some(leaf);
+            return self.wait_unseen(client, keys);
+        }
+        record.leaf = Some(leaf);
+    }
+
+    /// The server makes the client wait for these keys, until then if for so long, and serves it with an event.
+    pub fn wait(&mut self, client: ClientId, keys: Vec<DbKey>, deadline_ms: Option<i64>) {
+        let record = self.records.entry(client).or_insert_with(|| Record::new(Stage::Event));
+        if record.stage == Stage::Event {
+            record.waits_for = WaitsFor::Keys(keys);
+        }
+        self.set_deadline(client, deadline_ms);
+    }
+
+    /// The same without an event.
+    pub fn wait_unseen(&mut self, client: ClientId, keys: Vec<DbKey>) {
+        self.unwatch(client);
+        for key in &keys {
+            self.readers.entry(key.clone()).or_default().insert(client);
+        }
+        let record = self.records.entry(client).or_insert_with(|| Record::new(Stage::Unseen));
+        (record.stage, record.waits_for) = (Stage::Unseen, WaitsFor::Keys(keys));
+    }
+
+    /// The same; what the client waits for is not known.
+    pub fn wait_for_anything(&mut self, client: ClientId) {
+        self.unwatch(client);
+        self.unknown_readers.insert(client);
+        let record = self.records.entry(client).or_insert_with(|| Record::new(Stage::Unseen));
+        (record.stage, record.waits_for) = (Stage::Unseen, WaitsFor::Anything);
+    }
+
+    /// The module has blocked the client, and runs its command, which waits for these keys.
+    pub fn run_by_module(&mut self, client: ClientId, keys: Vec<DbKey>) {
+        self.remove(client);
+        self.records.insert(client, Record { waits_for: WaitsFor::Keys(keys), ..Record::new(Stage::Module) });
+    }
+
+    /// That command has its answer, which waits for the disk.
+    pub fn answered(&mut self, client: ClientId) {
+        if let Some(record) = self.records.get_mut(&client) {
+            record.stage = Stage::Answered;
+        }
+    }
+
+    /// Whether the module has run the client's command, and its answer waits for the disk: there is nothing left that a
+    /// CLIENT UNBLOCK could end.
+    pub fn is_answered(&self, client: ClientId) -> bool {
+        self.records.get(&client).is_some_and(|record| record.stage == Stage::Answered)
+    }
+
+    /// It times out then.
+    pub fn set_deadline(&mut self, client: ClientId, deadline_ms: Option<i64>) {
+        let Some(record) = self.records.get_mut(&client) else { return };
+        if let Some(before) = std::mem::replace(&mut record.deadline_ms, deadline_ms) {
+            self.due.remove(&(before, client));
+        }
+        self.due.extend(deadline_ms.map(|at_ms| (at_ms, client)));
+    }
+
+    /// A CLIENT UNBLOCK of this client is announced, which the server may refuse. Of a client whose command the module
+    /// runs it is told.
+    pub fn unblock(&mut self, client: ClientId) {
+        if let Some(Stage::Event | Stage::Unseen) = self.records.get(&client).map(|record| record.stage) {
+            self.unblocked.insert(client);
+        }
+    }
+
+    /// Takes out the clients whose time has come, or whose wait a CLIENT UNBLOCK may have ended. Those that wait on, as
+    /// `is_blocked` tells, stay; those that are returned have ended.
+    pub fn take_due(&mut self, now_ms: i64, is_blocked: impl Fn(ClientId) -> bool) -> Vec<ClientId> {
+        let mut due: Vec<ClientId> = self.unblocked.drain().collect();
+        while let Some((at_ms, client)) = self.due.first().copied().filter(|(at_ms, _)| *at_ms <= now_ms) {
+            self.due.remove(&(at_ms, client));
+            due.push(client);
+        }
+        let (waiting, ended): (Vec<_>, Vec<_>) = due.into_iter().partition(|client| is_blocked(*client));
+        // The server looks after time-outs now and then.
+        for client in waiting {
+            let Some(record) = self.records.get(&client) else { continue };
+            let deadline_ms = record.deadline_ms.map(|at_ms| at_ms.max(now_ms + 1));
+            self.set_deadline(client, deadline_ms);
+        }
+        for client in &ended {
+            if let Some(record) = self.records.get_mut(client) {
+                record.deadline_ms = None;
+            }
+        }
+        ended
+    }
+
+    /// The newest change that the client's answer depends on if its command has ended without an effect.
+    pub fn shown(&self, client: ClientId, dirty: &DirtyKeys) -> Option<Lsn> {
+        let record = self.records.get(&client).filter(|record| record.stage != Stage::Answered)?;
+        match &record.waits_for {
+            WaitsFor::Keys(keys) => keys.iter().filter_map(|(db, key)| dirty.key(*db, key)).max(),
+            WaitsFor::Anything => dirty.any_change(),
+        }
+    }
+
+    /// The client has sent its next command, or has gone: it waits no longer. Gives back what it had sent.
+    pub fn remove(&mut self, client: ClientId) -> Option<Leaf> {
+        if self.records.is_empty() {
+            return None;
+        }
+        self.set_deadline(client, None);
+        self.unwatch(client);
+        self.unblocked.remove(&client);
+        self.records.remove(&client)?.leaf
+    }
+
+    /// An event of the client's shows that its command runs now. Takes that out.
+    pub fn take_served(&mut self, client: ClientId) -> Option<Leaf> {
+        self.records.get(&client)?.leaf.as_ref()?;
+        self.remove(client)
+    }
+
+    /// What the client had sent is not what goes by its id now.
+    pub fn forget_leaf(&mut self, client: ClientId) -> Option<Leaf> {
+        self.records.get_mut(&client)?.leaf.take()
+    }
+
+    /// What the client has sent, if it may run yet.
+    pub fn leaf(&self, client: ClientId) -> Option<&Leaf> {
+        self.records.get(&client)?.leaf.as_ref()
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// A key has changed, which may have served readers unseen.
+    pub fn changed(&mut self, key: &DbKey) {
+        if self.readers.get(key).is_some_and(|readers| self.any_writes(readers)) {
+            self.suspects.insert(key.clone());
+        }
+    }
+
+    /// The same for all keys of these databases.
+    pub fn databases_changed(&mut self, dbs: [u32; 2]) {
+        let changed = |(key, readers): &(&DbKey, &Set<ClientId>)| dbs.contains(&key.0) && self.any_writes(readers);
+        let keys: Vec<DbKey> = self.readers.iter().filter(changed).map(|(key, _)| key.clone()).collect();
+        self.suspects.extend(keys);
+    }
+
+    /// Whether one of these clients changes data when it is served.
+    fn any_writes(&self, readers: &Set<ClientId>) -> bool {
+        readers.iter().any(|reader| self.leaf(*reader).is_some())
+    }
+
+    /// A stream has changed while somebody waits of whom is not known for what.
+    pub fn suspect(&mut self, key: DbKey) {
+        self.suspects.insert(key);
+    }
+
+    /// Whether readers may have changed keys unseen.
+    pub fn has_suspects(&self) -> bool {
+        !self.suspects.is_empty()
+    }
+
+    /// Takes those keys out, with the readers that may have been served.
+    pub fn take_suspects(&mut self) -> (Vec<DbKey>, Vec<ClientId>) {
+        let suspects: Vec<DbKey> = self.suspects.drain().collect();
+        let known = suspects.iter().filter_map(|key| self.readers.get(key)).flatten();
+        let known = known.filter(|reader| self.leaf(**reader).is_some());
+        let readers: Set<ClientId> = known.chain(&self.unknown_readers).copied().collect();
+        (suspects, readers.into_iter().collect())
+    }
+
+    /// Whether anybody waits for what is not known.
+    pub fn has_unknown_readers(&self) -> bool {
+        !self.unknown_readers.is_empty()
+    }
+
+    /// The clients that may be served unseen when this key changes.
+    pub fn readers_of(&self, db: u32, key: &[u8]) -> Vec<ClientId> {
+        let mut found: Vec<ClientId> = self.unknown_readers.iter().copied().collect();
+        if !self.readers.is_empty() {
+            found.extend(self.readers.get(&(db, Arc::from(key))).into_iter().flatten());
+        }
+        found
+    }
+
+    /// All clients that may be served so.
+    pub fn all_readers(&self) -> Vec<ClientId> {
+        self.unknown_readers.iter().chain(self.readers.values().flatten()).copied().collect()
+    }
+
+    /// Logging ends or begins: what the server made wait is not known. What the module runs goes on.
+    pub fn forget(&mut self) {
+        let mut records = std::mem::take(&mut self.records);
+        records.retain(|_, record| matches!(record.stage, Stage::Module | Stage::Answered));
+        *self = Blocked { records, ..Blocked::default() };
+    }
+
+    fn unwatch(&mut self, client: ClientId) {
+        self.unknown_readers.remove(&client);
+        let Some(record) = self.records.get(&client) else { return };
+        for key in record.watched() {
+            if let Some(readers) = self.readers.get_mut(key) {
+                readers.remove(&client);
+                if readers.is_empty() {
+                    self.readers.remove(key);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::capture::{Capture, Class};
+    use crate::core::table;
+
+    fn key(db: u32, name: &str) -> DbKey {
+        (db, Arc::from(name.as_bytes()))
+    }
+
+    fn leaf(client: ClientId, command: &str) -> Leaf {
+        let mut capture = Capture::default();
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        let name = String::from_utf8_lossy(words[0]).to_ascii_lowercase();
+        let spec = table::find(&name).expect("a row");
+        capture.command(client, Class::Write(spec), Some(0), words.into_iter());
+        capture.park_current(client);
+        capture.blocked.remove(client).expect("it waits")
+    }
+
+    #[test]
+    fn a_pop_that_is_served_or_whose_client_goes_on_waits_no_longer() {
+        let mut blocked = Blocked::default();
+        blocked.park(leaf(1, "BLPOP k 1"));
+        blocked.wait(1, vec![key(0, "k")], Some(50));
+        assert!(blocked.readers_of(0, b"k").is_empty(), "its event shows that it is served");
+        assert_eq!(blocked.take_served(1).map(|leaf| leaf.client), Some(1));
+        assert!(blocked.is_empty() && blocked.take_due(99, |_| false).is_empty());
+        blocked.park(leaf(2, "BLPOP k 1"));
+        blocked.wait(2, vec![key(0, "k")], Some(50));
+        assert!(blocked.remove(2).is_some() && blocked.is_empty() && blocked.take_due(99, |_| false).is_empty());
+    }
+
+    #[test]
+    fn time_outs_come_in_their_order_and_not_before_the_server_sees_them() {
+        let mut blocked = Blocked::default();
+        for (client, at_ms) in [(1, 50), (2, 20), (3, 30)] {
+            blocked.wait(client, vec![key(0, "k")], Some(at_ms));
+        }
+        blocked.set_deadline(3, Some(90));
+        assert!(blocked.take_due(19, |_| false).is_empty());
+        assert!(blocked.take_due(60, |_| true).is_empty());
+        assert_eq!(blocked.take_due(61, |_| false), [1, 2]);
+        assert!(blocked.take_due(89, |_| false).is_empty());
+        let mut dirty = DirtyKeys::default();
+        dirty.mark(key(0, "k"), Lsn::new(4));
+        assert_eq!(blocked.shown(2, &dirty), Some(Lsn::new(4)), "what has ended shows its keys");
+    }
+
+    #[test]
+    fn an_unblock_that_is_refused_changes_nothing() {
+        let mut blocked = Blocked::default();
+        blocked.wait(1, vec![key(0, "k")], Some(500));
+        blocked.unblock(1);
+        assert!(blocked.take_due(10, |_| true).is_empty());
+        assert!(blocked.take_due(10, |_| false).is_empty(), "it was looked at once");
+        assert_eq!(blocked.take_due(500, |_| false), [1], "it has its time-out still");
+        blocked.unblock(1);
+        assert_eq!(blocked.take_due(10, |_| false), [1]);
+        blocked.unblock(7);
+        assert!(blocked.take_due(10, |_| false).is_empty());
+    }
+
+    #[test]
+    fn what_the_module_runs_is_unblocked_by_nobody_once_it_has_run() {
+        let mut blocked = Blocked::default();
+        blocked.run_by_module(1, vec![key(0, "s")]);
+        blocked.unblock(1);
+        assert!(blocked.take_due(10, |_| false).is_empty(), "the module is called when its wait ends");
+        let mut dirty = DirtyKeys::default();
+        dirty.mark(key(0, "s"), Lsn::new(4));
+        assert_eq!((blocked.shown(1, &dirty), blocked.is_answered(1)), (Some(Lsn::new(4)), false));
+        blocked.answered(1);
+        assert_eq!((blocked.shown(1, &dirty), blocked.is_answered(1)), (None, true), "it has what it waited for");
+        blocked.wait(2, Vec::new(), Some(5));
+        blocked.forget();
+        assert!(blocked.is_answered(1) && blocked.take_due(9, |_| false).is_empty());
+        blocked.remove(1);
+        assert!(blocked.is_empty());
+    }
+
+    #[test]
+    fn readers_are_found_by_their_streams_until_they_go_on() {
+        let mut blocked = Blocked::default();
+        blocked.wait_unseen(1, vec![key(0, "s"), key(0, "t")]);
+        blocked.wait_unseen(2, vec![key(1, "s")]);
+        assert_eq!(blocked.readers_of(0, b"s"), [1]);
+        assert!(blocked.readers_of(2, b"s").is_empty());
+        let mut dirty = DirtyKeys::default();
+        dirty.mark(key(0, "t"), Lsn::new(3));
+        assert_eq!([1, 2, 3].map(|client| blocked.shown(client, &dirty)), [Some(Lsn::new(3)), None, None]);
+        blocked.changed(&key(0, "s"));
+        assert!(!blocked.has_suspects(), "what they do is no write");
+        blocked.wait_for_anything(3);
+        assert_eq!((blocked.readers_of(2, b"x"), blocked.shown(3, &dirty)), (vec![3], Some(Lsn::new(3))));
+        blocked.remove(3);
+        blocked.remove(1);
+        assert_eq!(blocked.all_readers(), [2]);
+        assert!(!blocked.has_unknown_readers() && blocked.readers_of(0, b"t").is_empty());
+    }
+
+    #[test]
+    fn group_readers_may_have_changed_what_has_changed() {
+        let mut blocked = Blocked::default();
+        blocked.park(leaf(1, "XREADGROUP GROUP g c BLOCK 0 STREAMS s t > >"));
+        blocked.wait_for_anything(2);
+        blocked.changed(&key(0, "other"));
+        assert!(!blocked.has_suspects());
+        blocked.changed(&key(0, "s"));
+        blocked.databases_changed([0, 4]);
+        let (mut keys, mut readers) = blocked.take_suspects();
+        keys.sort();
+        readers.sort();
+        assert_eq!((keys, readers), (vec![key(0, "s"), key(0, "t")], vec![1, 2]));
+        assert!(!blocked.has_suspects());
+    }
+}
