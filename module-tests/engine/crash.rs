@@ -155,7 +155,7 @@ fn end_flush(
     random: &mut Random,
 ) -> Result<(), LogError> {
     let mut flush = flushes.swap_remove(random.below(flushes.len() as u64) as usize);
-    let outcome = flush.run();
+    let outcome = flush.run(&*writer.storage());
     let durable = writer.end_flush(flush, outcome)?;
     model.durable = model.units_before(durable);
     Ok(())

@@ -277,15 +277,20 @@ fn a_full_disk_ends_neither_rotation_nor_checkpoint_nor_close() {
 
 #[test]
 fn a_file_that_is_taken_away_ends_the_log() {
-    for cut in [true, false] {
+    for how in ["cut", "removed", "moved", "replaced"] {
         let disk = SimDisk::new();
         let mut writer = writer_of(&disk);
         write(&mut writer, 0..1);
         let durable = writer.durable();
-        if cut {
-            disk.truncate(&segment_name(1), 10);
-        } else {
-            disk.remove(&segment_name(1)).unwrap();
+        let (name, cut) = (segment_name(1), how == "cut");
+        match how {
+            "cut" => disk.truncate(&name, 10),
+            "removed" => disk.remove(&name).unwrap(),
+            "moved" => disk.rename(&name, "elsewhere").unwrap(),
+            _ => {
+                disk.rename(&name, "elsewhere").unwrap();
+                drop(disk.create(&name).unwrap());
+            }
         }
         let (start, payload) = (writer.appended(), unit(1));
         let _ = writer.append(valkey_wbl::log::Batch { start, payload: &payload, unix_ms: UNIX_MS });

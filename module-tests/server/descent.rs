@@ -63,19 +63,23 @@ each_version! {
     }
 
     fn a_folder_that_has_gone_is_made_anew(version: Version) {
-        let mut server = module(version).start();
-        let mut client = server.raw();
-        client.run("SET k v");
-        client.run("CONFIG SET wbl.enabled no");
-        fs::remove_dir_all(server.log_folder()).unwrap();
-        // The first may still try the folder that was.
-        let _ = client.call(&["CONFIG", "SET", "wbl.enabled", "yes"]);
-        client.run("CONFIG SET wbl.enabled yes");
-        client.run("WBL.WAIT");
-        client.run("SET later v");
-        drop(client);
-        server.kill9_and_restart();
-        assert_eq!(server.raw().run("EXISTS k later").integer(), 2);
+        for is_moved in [false, true] {
+            let mut server = module(version).start();
+            let mut client = server.raw();
+            client.run("SET k v");
+            client.run("CONFIG SET wbl.enabled no");
+            if is_moved {
+                fs::rename(server.log_folder(), server.folder().join("away")).unwrap();
+            } else {
+                fs::remove_dir_all(server.log_folder()).unwrap();
+            }
+            client.run("CONFIG SET wbl.enabled yes");
+            client.run("WBL.WAIT");
+            client.run("SET later v");
+            drop(client);
+            server.kill9_and_restart();
+            assert_eq!(server.raw().run("EXISTS k later").integer(), 2, "moved: {is_moved}");
+        }
     }
 
     fn a_replica_in_sync_before_the_module_came_supersedes_an_old_log(version: Version) {

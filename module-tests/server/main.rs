@@ -30,6 +30,7 @@ mod matrix;
 mod modules;
 mod newest;
 mod notify;
+mod outside;
 mod own_aof;
 mod pipelines;
 mod random_commands;

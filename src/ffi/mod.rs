@@ -73,7 +73,7 @@ pub use registration::{
     CommandDocs, CommandFlags, ConfigKind, follow_all_events, load_configs, register_command, register_config,
     register_hooks, server_version, unregister_hooks, watch_results,
 };
-pub use signals::{exit_now, kill_process, stop_process};
+pub use signals::{exit_now, forget_file_size_limit, kill_process, stop_process, survive_file_size_limit};
 
 /// Ends the server: an API function that the module was loaded with has gone, so no promise can be kept.
 fn missing_api(name: &str) -> ! {

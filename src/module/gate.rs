@@ -103,6 +103,14 @@ impl GatedStorage {
         Ok(real.map(|real| GatedStorage(Folder::Real(real.close_in_children(close_in_children)))))
     }
 
+    /// See [`FolderStorage::has_its_path`].
+    pub(crate) fn has_its_path(&self) -> bool {
+        match &self.0 {
+            Folder::Real(folder) => folder.has_its_path(),
+            Folder::Simulated(_) => true,
+        }
+    }
+
     /// The path of a file in the folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         match &self.0 {
@@ -155,6 +163,14 @@ impl Storage for GatedStorage {
             _ => return Err(io::ErrorKind::InvalidInput.into()),
         };
         Ok(GatedFile(again))
+    }
+
+    fn status_of(&self, name: &str, file: &GatedFile) -> io::Result<Option<FileStatus>> {
+        match (&self.0, &file.0) {
+            (Folder::Real(folder), Opened::Real(file)) => folder.status_of(name, file),
+            (Folder::Simulated(disk), Opened::Simulated(file)) => disk.status_of(name, file),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

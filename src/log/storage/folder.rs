@@ -81,6 +81,14 @@ impl FolderStorage {
         self.path.join(name)
     }
 
+    /// Whether the folder is still the one that its path leads to.
+    pub fn has_its_path(&self) -> bool {
+        let (Ok(open), Ok(found)) = (rustix::fs::fstat(&self.directory), rustix::fs::stat(&self.path)) else {
+            return false;
+        };
+        (open.st_dev, open.st_ino) == (found.st_dev, found.st_ino)
+    }
+
     fn open(&self, name: &str, access: OFlags) -> io::Result<File> {
         let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = rustix::fs::openat(&self.directory, name, flags, FILE_MODE)?;
@@ -156,6 +164,16 @@ impl Storage for FolderStorage {
         Ok(again)
     }
 
+    fn status_of(&self, name: &str, file: &File) -> io::Result<Option<FileStatus>> {
+        let found = match rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(None),
+            found => found?,
+        };
+        let expected = file.metadata()?;
+        let is_same = (found.st_dev, found.st_ino) == (expected.dev(), expected.ino());
+        Ok(is_same.then_some(FileStatus { bytes: expected.len() }))
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.directory, from, &self.directory, to)?)
     }
@@ -217,8 +235,7 @@ impl StorageFile for File {
     }
 
     fn status(&self) -> io::Result<FileStatus> {
-        let status = self.metadata()?;
-        Ok(FileStatus { bytes: status.len(), names: status.nlink() })
+        Ok(FileStatus { bytes: self.metadata()?.len() })
     }
 }
 
@@ -279,10 +296,14 @@ mod tests {
         let mut buffer = [9; 8];
         assert_eq!(StorageFile::read_at(&file, 0, &mut buffer).unwrap(), 4);
         assert_eq!(&buffer[..4], b"\0\0xy");
-        assert_eq!(file.status().unwrap(), FileStatus { bytes: 4, names: 1 });
+        assert_eq!(storage.status_of("b", &file).unwrap(), Some(FileStatus { bytes: 4 }));
+        std::fs::hard_link(storage.path("b"), storage.path("c")).unwrap();
         storage.remove("b").unwrap();
-        assert_eq!(file.status().unwrap().names, 0);
+        assert_eq!(storage.status_of("b", &file).unwrap(), None, "it has another name only");
         assert!(storage.open_write("b").is_err());
+        drop(storage.create("b").unwrap());
+        assert_eq!(storage.status_of("b", &file).unwrap(), None, "another file has the name");
+        assert_eq!(file.status().unwrap(), FileStatus { bytes: 4 });
         std::fs::remove_dir_all(root).unwrap();
     }
 
@@ -294,6 +315,7 @@ mod tests {
         std::fs::create_dir(root.join("a")).unwrap();
         drop(storage.create("x").unwrap());
         assert!(root.join("b/x").exists() && !root.join("a/x").exists());
+        assert!(!storage.has_its_path() && FolderStorage::new(root.join("a")).unwrap().has_its_path());
         std::fs::remove_dir_all(root).unwrap();
     }
 

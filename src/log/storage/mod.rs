@@ -31,6 +31,8 @@ pub trait Storage: Send + Sync + 'static {
     /// Opens a file that is open once more, for another flush: each opening is told of an error of writing back by
     /// itself, while two flushes of one opening would be told once. An error when `name` is another file by now.
     fn reopen(&self, name: &str, file: &Self::File) -> io::Result<Self::File>;
+    /// What the file system says of an open file, if it is the one that has this name.
+    fn status_of(&self, name: &str, file: &Self::File) -> io::Result<Option<FileStatus>>;
     /// Renames a file, replacing what has the new name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes an entry that is no folder.
@@ -66,8 +68,6 @@ pub trait StorageFile: Send + 'static {
 pub struct FileStatus {
     /// Bytes in the file.
     pub bytes: u64,
-    /// Names it has; none after it was removed.
-    pub names: u64,
 }
 
 /// Names operation and file in an error of the operating system.

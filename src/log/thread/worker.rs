@@ -34,6 +34,7 @@ pub(super) type OnError = Box<dyn FnMut(&LogError) + Send>;
 pub(super) struct Worker<S: Storage> {
     pub queue: Arc<Queue>,
     pub published: Arc<Published>,
+    storage: Arc<S>,
     statistics: Arc<Statistics>,
     spares: Sender<Vec<u8>>,
     /// Fixed by the settings; `None` where it follows from the duration of flushes.
@@ -82,6 +83,7 @@ impl<S: Storage> Worker<S> {
         Worker {
             queue,
             published: Arc::new(Published::new(writer.appended())),
+            storage: writer.storage(),
             statistics: writer.statistics(),
             spares,
             in_flight_max: writer.in_flight_max(),
@@ -177,7 +179,7 @@ impl<S: Storage> Worker<S> {
     pub fn end_commit(&self, written: Written<S>) {
         let flushed = written.and_then(|mut flush| {
             let began = Instant::now();
-            let outcome = flush.run();
+            let outcome = flush.run(&*self.storage);
             let duration_us = began.elapsed().as_micros() as u64;
             self.with_log(|log| {
                 if outcome.is_ok() {

@@ -108,6 +108,7 @@ impl<S: Storage> Expendable<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::FileStatus;
     use crate::log::sim::{SimDisk, SimFile, SimLock};
     use std::io;
     use std::sync::mpsc::{Receiver, Sender, channel};
@@ -148,6 +149,9 @@ mod tests {
         }
         fn reopen(&self, name: &str, file: &SimFile) -> io::Result<SimFile> {
             self.disk.reopen(name, file)
+        }
+        fn status_of(&self, name: &str, file: &SimFile) -> io::Result<Option<FileStatus>> {
+            self.disk.status_of(name, file)
         }
         fn rename(&self, from: &str, to: &str) -> io::Result<()> {
             self.disk.rename(from, to)

@@ -6,6 +6,7 @@
 
 use super::writer::LogWriter;
 use crate::log::error::LogError;
+use crate::log::format::names::segment_name;
 use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, StorageFile};
 use std::collections::VecDeque;
@@ -29,17 +30,15 @@ pub struct Flush<F> {
 
 impl<F: StorageFile> Flush<F> {
     /// Syncs the file, and looks whether it is still the one that a start will find.
-    pub fn run(&mut self) -> Result<(), LogError> {
+    pub fn run<S: Storage<File = F>>(&mut self, storage: &S) -> Result<(), LogError> {
         self.file.sync_data().map_err(|source| LogError::io("sync", &*self.shown, source))?;
-        let status = self.file.status().map_err(|source| LogError::io("measure", &*self.shown, source))?;
+        let found = storage.status_of(&segment_name(self.segment), &self.file);
         let taken_away = |why| Err(LogError::TakenAway { file: self.shown.to_string(), why });
-        if status.names == 0 {
-            return taken_away("the file was removed");
+        match found.map_err(|source| LogError::io("measure", &*self.shown, source))? {
+            None => taken_away("the file was removed, moved away or replaced"),
+            Some(status) if status.bytes < self.bytes => taken_away("the file was cut"),
+            Some(_) => Ok(()),
         }
-        if status.bytes < self.bytes {
-            return taken_away("the file was cut");
-        }
-        Ok(())
     }
 }
 
@@ -144,7 +143,7 @@ impl<S: Storage> LogWriter<S> {
         let Some(mut flush) = self.begin_flush()? else {
             unreachable!("an opening is idle when no flush is under way");
         };
-        let outcome = flush.run();
+        let outcome = flush.run(&*self.folder.storage);
         self.end_flush(flush, outcome).map(drop)
     }
 }

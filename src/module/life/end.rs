@@ -9,7 +9,7 @@ use super::state::{Life, Logging, Visible};
 use super::{base, unload as commands};
 use crate::core::ack::Why;
 use crate::core::execution::Running;
-use crate::ffi::{Ctx, Level, forget_child, log, unregister_hooks};
+use crate::ffi::{Ctx, Level, forget_child, forget_file_size_limit, log, unregister_hooks};
 use crate::log::Standing;
 use crate::module::points::{self, Point};
 use crate::module::release::release;
@@ -27,6 +27,7 @@ pub fn unload(ctx: Ctx<'_>) -> bool {
     // Its end is not to be told to code that is gone.
     forget_child();
     unregister_hooks(ctx);
+    forget_file_size_limit();
     drop(replace(None));
     ctx.free_detached();
     true

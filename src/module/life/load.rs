@@ -17,7 +17,8 @@ use crate::core::execution::{Replies, Running, UnitEnd};
 use crate::core::notices::Notices;
 use crate::core::unit::Batch;
 use crate::ffi::{
-    Ctx, Level, check_descriptor_paths, declare_options, log, register_hooks, server_version, unregister_hooks,
+    Ctx, Level, check_descriptor_paths, declare_options, forget_file_size_limit, log, register_hooks, server_version,
+    survive_file_size_limit, unregister_hooks,
 };
 use crate::log::Lsn;
 use crate::module::aof_folder::AofFolder;
@@ -47,6 +48,7 @@ pub fn load(ctx: Ctx<'_>, args: &[&[u8]]) -> bool {
                 log(Level::Warning, &reason);
             }
             unregister_hooks(ctx);
+            forget_file_size_limit();
             ctx.free_detached();
             false
         }
@@ -62,6 +64,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
     if !commands::register(ctx) || !register_hooks(ctx) {
         return Err("the server refused its commands or hooks".into());
     }
+    survive_file_size_limit();
     let mut folder = PathBuf::from(config::text(Setting::Dir as usize));
     if folder.is_relative() {
         folder = std::env::current_dir().map_err(|error| format!("no current folder: {error}"))?.join(folder);

@@ -289,7 +289,9 @@ impl Rest {
     /// Why it can't be opened.
     pub(super) fn opened(mut self) -> Result<Rest, NoLog> {
         self.end_marking();
-        if matches!(self.place, Place::Here { is_stale: false, .. }) {
+        if let Place::Here { folder, is_stale: false, .. } = &self.place
+            && folder.storage().has_its_path()
+        {
             return Ok(self);
         }
         // A handle that there is has the lock.

@@ -1,0 +1,86 @@
+//! What is done to a running server from outside: limits of the process, and its log's files.
+
+use crate::harness::{RawConnection, Server, ServerBuilder, Version, each_version};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The files that the process writes may have so many bytes.
+fn limit_file_size(server: &Server, bytes: &str) {
+    let process = server.process_id().to_string();
+    let limit = format!("--fsize={bytes}:unlimited");
+    assert!(Command::new("prlimit").args(["--pid", &process, &limit]).status().unwrap().success());
+}
+
+/// The segment that is written.
+fn last_segment(server: &Server) -> PathBuf {
+    let paths = (1..9).map(|number| server.log_folder().join(format!("appendonly.aof.{number}.incr.aof")));
+    paths.filter(|path| path.exists()).last().unwrap()
+}
+
+/// SETs until the server ends; returns how many were acknowledged.
+fn set_until_the_end(client: &mut RawConnection) -> i64 {
+    let value = "v".repeat(10_000);
+    let key = |number: i64| format!("key:{number}");
+    let acknowledged = (0..)
+        .find(|number| client.try_send(&["SET", &key(*number), &value]).and_then(|()| client.try_reply()).is_err());
+    acknowledged.expect("the server has ended")
+}
+
+each_version! {
+    fn a_limit_of_file_sizes_is_an_error_as_a_full_disk_is(version: Version) {
+        let builder = ServerBuilder::with_module(version).set("wbl.segment-bytes", "64kb");
+        let mut server = builder.only_own_warnings().allow_warning("no new base").allow_warning("can't be written").start();
+        let mut client = server.raw();
+        client.run("DEBUG POPULATE 1000 filled 500");
+        client.run("CONFIG SET rdbcompression no");
+        client.run("WBL.CHECKPOINT");
+        // The dataset is larger than a file may be, a segment is not.
+        limit_file_size(&server, "300000");
+        let refused = format!("{:?}", client.call(&["WBL.CHECKPOINT"]));
+        assert!(refused.contains("no checkpoint"), "{refused}");
+        assert!(client.call(&["SAVE"]).is_error());
+        client.run("SET k v");
+        assert_eq!(server.wbl_info("wbl_state"), "active");
+        let keys = client.run("DBSIZE").integer();
+        // A segment is, too.
+        limit_file_size(&server, "40000");
+        let acknowledged = set_until_the_end(&mut client);
+        assert_eq!(server.wait_exit().code(), Some(1), "{}", server.log());
+        assert!(server.log().contains("File too large"), "{}", server.log());
+        server.start();
+        assert!(server.raw().run("DBSIZE").integer() >= keys + acknowledged);
+    }
+
+    fn a_segment_that_is_moved_or_replaced_ends_the_server(version: Version) {
+        for how in ["moved", "linked and removed", "replaced"] {
+            let builder = ServerBuilder::with_module(version).allow_warning("can't be written");
+            let mut server = builder.start();
+            let mut client = server.raw();
+            client.run("SET k v");
+            let segment = last_segment(&server);
+            let away = server.folder().join("away");
+            if how == "linked and removed" {
+                fs::hard_link(&segment, &away).unwrap();
+                fs::remove_file(&segment).unwrap();
+            } else {
+                fs::rename(&segment, &away).unwrap();
+            }
+            if how == "replaced" {
+                fs::copy(&away, &segment).unwrap();
+            }
+            client.send(&["SET", "lost", "v"]);
+            assert!(client.try_reply().is_err(), "{how}: it was acknowledged");
+            assert_eq!(server.wait_exit().code(), Some(1), "{how}");
+            // A link elsewhere is nobody's business.
+            fs::rename(&away, &segment).unwrap();
+            server.start();
+            let mut client = server.raw();
+            assert_eq!(client.run("GET k").text(), "v", "{how}");
+            fs::hard_link(last_segment(&server), &away).unwrap();
+            client.run("SET kept v");
+            drop(client);
+            server.stop();
+        }
+    }
+}
