@@ -31,6 +31,14 @@ impl Server {
         });
     }
 
+    /// What is sent meanwhile is read in one iteration of the server's event loop, in the order in which it arrives.
+    pub fn in_one_iteration(&mut self, send: impl FnOnce()) {
+        self.signal("STOP");
+        self.wait_stopped();
+        send();
+        self.signal("CONT");
+    }
+
     /// Waits until a child of the process has stopped at its point, and returns the child's id.
     pub fn wait_child_stopped(&mut self) -> u32 {
         wait_for("a child of the server stops", PATIENCE, || {

@@ -3,7 +3,7 @@
 use crate::harness::cluster::free_ports;
 use crate::harness::server::info_field;
 use crate::harness::{
-    PATIENCE, RawConnection, Server, ServerBuilder, Shards, Version, Writers, each_version, process, wait_for,
+    PATIENCE, RawConnection, Server, ServerBuilder, Shards, Value, Version, Writers, each_version, process, wait_for,
     wait_until,
 };
 use std::time::{Duration, Instant};
@@ -161,6 +161,37 @@ each_version! {
         let slots = client.run("CLUSTER SLOTS");
         let ranges: Vec<_> = slots.items().iter().map(|range| (range.items()[0].integer(), range.items()[1].integer())).collect();
         assert_eq!(ranges, [(slot, slot)]);
+    }
+}
+
+each_version! {
+    // While a script is busy the server reads the cluster's bus, and may be told there that its replica has taken over.
+    fn a_takeover_in_a_busy_script_leaves_the_node_as_a_replica(version: Version) {
+        let mut shards = Shards::start(&builder(version).set("busy-reply-threshold", "100"), 1);
+        shards.attach_replicas();
+        let [mut busy, mut waiting, mut control] = std::array::from_fn(|_| shards.nodes[0].raw());
+        control.run("SET key before");
+        shards.wait_replica_in_sync(1);
+        // It runs until its slot has moved.
+        let script = "redis.call('SET', KEYS[1], 'x') while not redis.pcall('GET', KEYS[1]).err do end return 'done'";
+        for client in [&mut busy, &mut waiting] {
+            client.run("PING");
+        }
+        shards.nodes[0].in_one_iteration(|| {
+            busy.send(&["EVAL", script, "1", "key"]);
+            waiting.send(&["EVAL", "return 'ran'", "0"]);
+        });
+        wait_until("the script is busy", PATIENCE, || format!("{:?}", control.call(&["PING"])).starts_with("-BUSY"));
+        shards.nodes[1].raw().run("CLUSTER FAILOVER TAKEOVER");
+        let reply = busy.try_reply();
+        // An 8.1 server itself ends the wait of all blocked clients when it becomes a replica.
+        let ended = |reply: &Value| version == Version::V8_1 && format!("{reply:?}").starts_with("-UNBLOCKED");
+        assert!(reply.as_ref().map_or(true, ended), "a write that is lost was acknowledged: {reply:?}");
+        let reply = waiting.reply();
+        assert!(ended(&reply) || reply.text() == "ran", "{reply:?}");
+        shards.wait_serving();
+        shards.wait_linked(0);
+        assert_eq!(shards.nodes[1].raw().run("GET key").text(), "before");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Scripts, functions and pauses: what the module runs for a client behaves as if the server ran it.
 
 use crate::harness::server::info_field;
-use crate::harness::{PATIENCE, Server, ServerBuilder, Version, each_version, wait_until};
+use crate::harness::{PATIENCE, Server, ServerBuilder, Value, Version, each_version, wait_until};
 
 fn blocked_clients(server: &Server) -> String {
     info_field(&mut server.raw(), "clients", "blocked_clients").expect("a field of INFO")
@@ -45,6 +45,43 @@ each_version! {
             assert_eq!(writer.reply().integer(), round + 1);
         }
         assert!(overtaken > 0, "no pause overtook a script");
+    }
+
+    // The server serves such a shutdown while the script runs, which no other can overtake then.
+    fn a_shutdown_in_a_busy_script_drops_the_scripts_that_wait(version: Version) {
+        let server = ServerBuilder::with_module(version).set("busy-reply-threshold", "100");
+        let mut server = server.allow_warning("Slow script detected").start();
+        let [mut busy, mut waiting, mut control] = [server.raw(), server.raw(), server.raw()];
+        control.run("SET before kept");
+        for client in [&mut busy, &mut waiting] {
+            client.run("PING");
+        }
+        server.in_one_iteration(|| {
+            busy.send(&["EVAL", "redis.call('SET', 'busy', '1') while true do end", "0"]);
+            waiting.send(&["EVAL", "return redis.call('SET', 'waiting', '1')", "0"]);
+        });
+        wait_until("the script is busy", PATIENCE, || format!("{:?}", control.call(&["PING"])).starts_with("-BUSY"));
+        control.send_text("SHUTDOWN NOSAVE");
+        assert!(server.wait_exit().success());
+        assert!(busy.try_reply().is_err() && waiting.try_reply().is_err(), "a script was answered that is not logged");
+        server.start();
+        let mut client = server.raw();
+        assert_eq!(client.run("KEYS *").items().iter().map(Value::text).collect::<Vec<_>>(), ["before"]);
+    }
+
+    fn a_shutdown_is_not_held_up_by_a_script_of_its_iteration(version: Version) {
+        let mut server = ServerBuilder::with_module(version).start();
+        let [mut waiting, mut control] = [server.raw(), server.raw()];
+        control.run("SET before kept");
+        waiting.run("PING");
+        server.in_one_iteration(|| {
+            waiting.send(&["EVAL", "redis.call('SET', 'waiting', '1') while true do end", "0"]);
+            control.send(&["SHUTDOWN", "NOSAVE"]);
+        });
+        assert!(server.wait_exit().success());
+        assert!(waiting.try_reply().is_err());
+        server.start();
+        assert_eq!(server.raw().run("DBSIZE").integer(), 1);
     }
 
     fn a_pause_of_writes_stops_counts_that_would_be_cached(version: Version) {

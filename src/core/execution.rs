@@ -238,7 +238,12 @@ impl<H> Replies<H> {
 
     /// Whether the client's reply waits for the unit, whichever way.
     pub fn wait_for_unit(&self, client: ClientId) -> bool {
-        self.0.iter().any(|reply| reply.client == client && reply.shows.is_none())
+        self.waiting_for_unit().any(|waiting| waiting == client)
+    }
+
+    /// Whose replies wait for the unit.
+    pub fn waiting_for_unit(&self) -> impl Iterator<Item = ClientId> {
+        self.0.iter().filter(|reply| reply.shows.is_none()).map(|reply| reply.client)
     }
 
     /// Whether any reply is held.

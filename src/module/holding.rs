@@ -22,7 +22,8 @@ impl Module {
                 self.clients.held(client, lsn);
                 log.wait(lsn, Waiting { client, held });
             }
-            _ => release(held, Why::NothingShown),
+            (Some(_), None) => release(held, Why::NothingShown),
+            (None, _) => release(held, Why::NotActive),
         }
     }
 
@@ -61,6 +62,12 @@ impl Module {
             None => self.replies.wait_for(client, lsn, reason),
         }
         true
+    }
+
+    /// Whose replies show a change of what runs, which is not logged before that has ended.
+    pub(super) fn shown_unlogged(&mut self) -> Vec<ClientId> {
+        let wrapped = self.running.wrapped().is_some_and(|wrapped| wrapped.changed).then_some(self.running.client);
+        self.replies.waiting_for_unit().chain(wrapped).collect()
     }
 
     /// Has the loop wait for the running unit, which this client's reply shows.

@@ -50,6 +50,9 @@ fn schedule(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
 
 /// Runs the scripts that wait, in their order. While writes are paused they wait on, as their clients would have
 /// without the module.
+///
+/// The end of the iteration is the only place for it: nothing runs there that a script would be run inside of. A log
+/// may end within a script or a transaction, or as the server ends, which a script could hold up.
 pub(super) fn run_waiting(ctx: Ctx<'_>) -> bool {
     if with(|module| module.scripts.is_empty()) != Some(false) || ctx.writes_are_paused() {
         return false;

@@ -14,7 +14,7 @@ use crate::log::Standing;
 use crate::module::points::{self, Point};
 use crate::module::release::release;
 use crate::module::units::finish_unit;
-use crate::module::{Module, gate, notify, replace, scripts, second_server, with};
+use crate::module::{Module, gate, notify, replace, second_server, with};
 
 /// MODULE UNLOAD. `false` refuses.
 pub fn unload(ctx: Ctx<'_>) -> bool {
@@ -58,19 +58,18 @@ fn close(ctx: Ctx<'_>, child: Child) {
 }
 
 /// Makes everything durable, releases everyone, and closes the log; the next state is the caller's to set. `None` when
-/// there is no log.
+/// there is no log. What runs meanwhile is not in it. Scripts that wait run with the next state, if that is reached.
 pub(super) fn stop(ctx: Ctx<'_>) -> Option<Rest> {
     stop_beside(ctx, Child::GoesOn)
 }
 
 /// The same. `child`: what has become of one that saves the server's own file.
 fn stop_beside(ctx: Ctx<'_>, child: Child) -> Option<Rest> {
-    scripts::run_waiting(ctx);
     with(|module| module.paused = false);
     stop_log_beside(ctx, child)
 }
 
-/// The same where another log follows at once, so that the scripts that wait can run with that.
+/// The same where another log follows at once.
 pub(super) fn stop_log(ctx: Ctx<'_>) -> Option<Rest> {
     stop_log_beside(ctx, Child::GoesOn)
 }
