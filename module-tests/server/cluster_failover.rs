@@ -3,9 +3,10 @@
 use crate::harness::cluster::free_ports;
 use crate::harness::server::info_field;
 use crate::harness::{
-    PATIENCE, RawConnection, Server, ServerBuilder, Shards, Value, Version, Writers, each_version, process, wait_for,
-    wait_until,
+    PATIENCE, RawConnection, Server, ServerBuilder, Shards, Value, Version, Writers, each_version, paths, process,
+    wait_for, wait_until,
 };
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 each_version! {
@@ -150,6 +151,20 @@ each_version! {
         assert_eq!(node.raw().run("DBSIZE").integer(), 1000);
     }
 
+    fn a_node_whose_modules_have_relative_names_recovers(version: Version) {
+        let builder = alone(builder(version)).set("loadmodule", "./wbl.so");
+        let mut node = builder.load(Path::new("../data/./other.so"), true).prepare();
+        for (name, module) in [("wbl.so", paths::module()), ("other.so", &paths::test_module(version))] {
+            std::os::unix::fs::symlink(module, node.folder().join(name)).unwrap();
+        }
+        node.launch();
+        node.wait_ready();
+        fill_alone(&node, "CLUSTER", 1000);
+        node.kill9_and_restart();
+        assert!(node.log().contains("a second server"), "the log was not replayed");
+        assert_eq!(node.raw().run("DBSIZE").integer(), 1000);
+    }
+
     fn a_node_that_has_lost_its_configuration_takes_the_slots_of_its_keys(version: Version) {
         let mut node = lone_node(version, KEYS);
         let slot = node.raw().run("CLUSTER KEYSLOT {m}").integer();
@@ -239,9 +254,19 @@ fn lone_node(version: Version, keys: i64) -> Server {
 
 /// The same where the command CLUSTER has this name.
 fn lone_node_of(builder: ServerBuilder, cluster: &str, keys: i64) -> Server {
+    let node = alone(builder).start();
+    fill_alone(&node, cluster, keys);
+    node
+}
+
+/// A node that has a cluster for itself.
+fn alone(builder: ServerBuilder) -> ServerBuilder {
     let [port, bus] = free_ports();
     let builder = builder.set("bind", "127.0.0.1").set("cluster-enabled", "yes");
-    let node = builder.set("port", &port.to_string()).set("cluster-port", &bus.to_string()).start();
+    builder.set("port", &port.to_string()).set("cluster-port", &bus.to_string())
+}
+
+fn fill_alone(node: &Server, cluster: &str, keys: i64) {
     let mut client = node.raw();
     client.run(&format!("{cluster} ADDSLOTSRANGE 0 16383"));
     let info = format!("{cluster} INFO");
@@ -249,7 +274,6 @@ fn lone_node_of(builder: ServerBuilder, cluster: &str, keys: i64) -> Server {
     let script = "for i = 1, ARGV[1] do redis.call('SET', KEYS[1] .. i, 'value ' .. i) end";
     let reply = client.call(&["EVAL", script, "1", "{m}", &keys.to_string()]);
     assert!(!reply.is_error(), "{reply:?}");
-    node
 }
 
 /// Starts the node again, and stops (as SIGSTOP does) the second server that recovers it.

@@ -68,7 +68,7 @@ pub use load::{
 };
 pub use logging::{Level, log};
 pub use names::set_names;
-pub use process::{this_library, this_program};
+pub use process::{library_file, this_library, this_program};
 pub use registration::{
     CommandDocs, CommandFlags, ConfigKind, follow_all_events, load_configs, register_command, register_config,
     register_hooks, server_version, unregister_hooks, watch_results,

@@ -1,38 +1,111 @@
 //! Another process that works for this one.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, OsStr, c_int, c_void};
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// A command that runs this very program, and ends when the thread that starts it does.
-pub fn this_program() -> Command {
+/// A command that runs this very program, and ends when the thread that starts it does. It gets the folder's
+/// descriptor, by the same number; as long as the command lives, the path that is returned leads to the folder in both
+/// processes.
+pub fn this_program(folder: File) -> (Command, PathBuf) {
     let mut command = Command::new("/proc/self/exe");
     let parent = std::process::id();
-    let die_with_parent = move || {
-        // SAFETY: plain system calls without pointers.
-        let (status, still) = unsafe { (libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), libc::getppid()) };
+    let path = super::descriptor_path(&folder);
+    let prepare = move || {
+        // SAFETY: plain system calls without pointers; the descriptor is open, as the closure has it.
+        let (inherited, status, still) = unsafe {
+            let inherited = libc::fcntl(folder.as_raw_fd(), libc::F_SETFD, 0);
+            (inherited, libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), libc::getppid())
+        };
         // A parent that died before the first call sends no signal.
-        let ok = status == 0 && u32::try_from(still) == Ok(parent);
+        let ok = inherited == 0 && status == 0 && u32::try_from(still) == Ok(parent);
         if ok { Ok(()) } else { Err(std::io::Error::last_os_error()) }
     };
     // SAFETY: between fork and exec only those system calls are made, which are safe there; nothing is allocated.
-    unsafe { command.pre_exec(die_with_parent) };
-    command
+    unsafe { command.pre_exec(prepare) };
+    (command, path)
 }
 
-/// The file that this module was loaded from; `None` where the loader does not say.
+/// The file that this module was loaded from; `None` where the system does not say.
 pub fn this_library() -> Option<PathBuf> {
     static HERE: u8 = 0;
-    // SAFETY: the structure is plain data, for which zeros are valid.
-    let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
-    // SAFETY: the address is one inside this library, and `info` is live.
-    let found = unsafe { libc::dladdr((&raw const HERE).cast(), &raw mut info) } != 0;
-    if !found || info.dli_fname.is_null() {
+    mapped_file((&raw const HERE).addr())
+}
+
+/// The file that the library of this name was loaded from, whatever a relative name would mean by now; `None` where
+/// none of this name is loaded, or the system does not say.
+pub fn library_file(name: &[u8]) -> Option<PathBuf> {
+    struct Search<'a> {
+        name: &'a [u8],
+        address: Option<usize>,
+    }
+    /// # Safety
+    /// `info` and `search` point to the loader's description of a library and to a [`Search`].
+    unsafe extern "C" fn look(info: *mut libc::dl_phdr_info, _size: usize, search: *mut c_void) -> c_int {
+        // SAFETY: of this function.
+        let (info, search) = unsafe { (&*info, &mut *search.cast::<Search<'_>>()) };
+        // SAFETY: the loader's name of a library is NUL-terminated, where it is not null.
+        let is_it = !info.dlpi_name.is_null() && unsafe { CStr::from_ptr(info.dlpi_name) }.to_bytes() == search.name;
+        if !is_it || info.dlpi_phdr.is_null() {
+            return 0;
+        }
+        // SAFETY: the loader's array of that many headers lives as long as the library is loaded.
+        let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+        let loaded = headers.iter().find(|header| header.p_type == libc::PT_LOAD);
+        let start = loaded.and_then(|header| info.dlpi_addr.checked_add(header.p_vaddr));
+        search.address = start.and_then(|start| usize::try_from(start).ok());
+        1
+    }
+    let mut search = Search { name, address: None };
+    // SAFETY: `look` gets what it asks for: the loader's descriptions, and `search`, which outlives the call.
+    unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut search).cast()) };
+    mapped_file(search.address?)
+}
+
+/// The file that is mapped there, as the system knows it.
+fn mapped_file(address: usize) -> Option<PathBuf> {
+    let maps = std::fs::read("/proc/self/maps").ok()?;
+    let name = maps.split(|byte| *byte == b'\n').find_map(|line| name_of_mapping(line, address))?;
+    let path = |name: &[u8]| Some(PathBuf::from(OsStr::from_bytes(name))).filter(|path| path.is_file());
+    // Of a file that was replaced since, its successor.
+    path(name).or_else(|| path(name.strip_suffix(b" (deleted)")?))
+}
+
+/// The file's name in a line of `/proc/self/maps`, if that is about this address: `start-end access offset device inode
+/// name`.
+fn name_of_mapping(line: &[u8], address: usize) -> Option<&[u8]> {
+    let range = line.split(|byte| *byte == b' ').next()?;
+    let (start, end) = std::str::from_utf8(range).ok()?.split_once('-')?;
+    let number = |text| usize::from_str_radix(text, 16).ok();
+    if !(number(start)?..number(end)?).contains(&address) {
         return None;
     }
-    // SAFETY: the loader's name of a loaded library is NUL-terminated and lives as long as that is loaded.
-    let name = unsafe { CStr::from_ptr(info.dli_fname) };
-    Some(PathBuf::from(OsStr::from_bytes(name.to_bytes())))
+    line.iter().position(|byte| *byte == b'/').and_then(|at| line.get(at..))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{library_file, name_of_mapping, this_library};
+
+    #[test]
+    fn a_mapping_names_its_file() {
+        let line = b"7f01-7f03 r--p 00000000 fe:00 2621 /a folder/lib.so";
+        assert_eq!(name_of_mapping(line, 0x7f02), Some(&b"/a folder/lib.so"[..]));
+        assert_eq!(name_of_mapping(line, 0x7f03), None);
+        assert_eq!(name_of_mapping(b"7f01-7f03 rw-p 00000000 00:00 0 ", 0x7f01), None);
+        assert_eq!(name_of_mapping(b"", 0), None);
+    }
+
+    #[test]
+    fn a_loaded_library_is_found_by_its_name() {
+        let own = this_library().expect("the program");
+        assert!(own.is_absolute() && own.is_file());
+        assert_eq!(library_file(b"no such library"), None);
+        // The loader's name of the program itself.
+        assert_eq!(library_file(b""), Some(own));
+    }
 }

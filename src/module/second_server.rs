@@ -4,11 +4,12 @@
 //! The node waits for it as a server that loads (`waiting`), and shows its progress; it ends with the node, however
 //! that ends.
 
-use crate::ffi::{CallMode, Ctx, Level, log, this_library, this_program};
+use crate::ffi::{CallMode, Ctx, Level, library_file, log, this_library, this_program};
 use crate::module::cluster::{database_count, text};
 use crate::module::replay::Report;
 use crate::module::waiting::while_loading;
 use crate::module::{config, with};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,8 @@ use std::time::{Duration, Instant};
 /// Set for the second server: recover, write a base, and exit.
 const FOLD: &str = "WBL_FOLD";
 
-/// The second server listens there, as a server must listen somewhere; `temp-` marks it as a leftover if it stays.
+/// The second server listens there, as a server must listen somewhere; `temp-` marks it as a leftover if it stays. It
+/// is named by the folder's descriptor, as the folder's own path may be too long for a socket's.
 const SOCKET: &str = "temp-fold.socket";
 
 /// The second server leaves there how many commands of the log it has skipped.
@@ -44,7 +46,7 @@ static SECOND: Mutex<Option<Second>> = Mutex::new(None);
 
 struct Second {
     child: Child,
-    folder: PathBuf,
+    socket: PathBuf,
 }
 
 /// Its progress, bytes of the log.
@@ -87,10 +89,12 @@ pub(super) fn fold(ctx: Ctx<'_>, folder: &Path) -> Result<u64, String> {
         Level::Notice,
         "a node of a cluster can't replay a log: a second server, outside of the cluster, makes a base of it",
     );
-    let command = command(ctx, folder)?;
+    let opened = File::open(folder).map_err(|error| format!("{} can't be opened: {error}", folder.display()))?;
+    let (mut command, by_descriptor) = this_program(opened);
+    let socket = by_descriptor.join(SOCKET);
+    set_up(ctx, &mut command, folder, &socket)?;
     take_skipped(folder);
-    let path = folder.to_path_buf();
-    let status = while_loading(ctx, "wbl-second", show_progress, move || run(command, path))??;
+    let status = while_loading(ctx, "wbl-second", show_progress, move || run(command, socket))??;
     if status.success() {
         Ok(take_skipped(folder))
     } else {
@@ -100,18 +104,20 @@ pub(super) fn fold(ctx: Ctx<'_>, folder: &Path) -> Result<u64, String> {
 
 /// Ends the second server, if one runs: this server ends.
 pub(super) fn end() {
-    if let Some(mut second) = second().take() {
+    let mut place = second();
+    if let Some(second) = place.as_mut() {
         // It may have ended by itself.
         let _ = second.child.kill();
         let _ = second.child.wait();
         second.remove_socket();
     }
+    *place = None;
 }
 
 impl Second {
     /// A server that ends by `exit`, or is killed, leaves it.
     fn remove_socket(&self) {
-        let _ = std::fs::remove_file(self.folder.join(SOCKET));
+        let _ = std::fs::remove_file(&self.socket);
     }
 }
 
@@ -119,41 +125,41 @@ fn second() -> MutexGuard<'static, Option<Second>> {
     SECOND.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How the second server is started.
-fn command(ctx: Ctx<'_>, folder: &Path) -> Result<Command, String> {
-    let mut command = this_program();
-    command.env(FOLD, "1").stdin(Stdio::null()).current_dir(folder);
+/// How the second server is started. It works in the same folder as the first: what settings of modules name relative
+/// to that is found there, and nowhere else.
+fn set_up(ctx: Ctx<'_>, command: &mut Command, folder: &Path, socket: &Path) -> Result<(), String> {
+    command.env(FOLD, "1").stdin(Stdio::null());
+    let here = std::env::current_dir().map_err(|error| format!("no current folder: {error}"))?;
     let mut set = |name: &str, value: &str| {
         command.arg(format!("--{name}")).arg(value);
     };
     for (name, value) in [
         ("port", "0"),
-        ("unixsocket", SOCKET),
+        ("unixsocket", &socket.to_string_lossy()),
         ("unixsocketperm", "700"),
         ("save", ""),
         // There is no such file.
-        ("dbfilename", "temp-none.rdb"),
+        ("dbfilename", &format!("wbl-none-{}.rdb", std::process::id())),
         ("proto-max-bulk-len", BULK_BYTES_MAX),
         ("wbl.enabled", "yes"),
     ] {
         set(name, value);
     }
-    let text = folder.to_str().ok_or("the folder's name is not UTF-8")?;
-    set("dir", text);
-    set("wbl.dir", text);
+    let text = |path: &Path| path.to_str().map(String::from).ok_or("the folder's name is not UTF-8");
+    set("dir", &text(&here)?);
+    set("wbl.dir", &text(folder)?);
     for (name, value) in config::values().filter(|(name, _)| !OWN_SETTINGS.contains(&name.as_str())) {
         set(&format!("wbl.{name}"), &value);
     }
     set("databases", &database_count(ctx).to_string());
     // Where the server does not tell its log file, the second server writes to where the first would without one.
     if let Some(log_file) = log_file(ctx).filter(|name| !name.is_empty()) {
-        let path = std::env::current_dir().map_err(|error| format!("no current folder: {error}"))?.join(log_file);
-        set("logfile", &path.to_string_lossy());
+        set("logfile", &here.join(log_file).to_string_lossy());
     }
     for module in modules(ctx)? {
         command.arg("--loadmodule").args(module);
     }
-    Ok(command)
+    Ok(())
 }
 
 fn log_file(ctx: Ctx<'_>) -> Option<String> {
@@ -176,24 +182,24 @@ fn modules(ctx: Ctx<'_>) -> Result<Vec<Vec<String>>, String> {
         if value("name")?.bytes() == b"wbl" {
             return None;
         }
-        let path = text(&value("path")?);
         // Modules that are part of the server have none.
-        let is_file = PathBuf::from(&path).is_file();
-        let mut words = vec![path];
+        let path = value("path").filter(|path| !path.bytes().is_empty())?;
+        let given = || Some(PathBuf::from(text(&path))).filter(|path| path.is_file());
+        let file = library_file(path.bytes()).or_else(given)?;
+        let mut words = vec![file.to_string_lossy().into_owned()];
         if let Some(args) = value("args") {
             words.extend((0..args.len()).filter_map(|at| args.element(at)).map(|arg| text(&arg)));
         }
-        is_file.then_some(words)
+        Some(words)
     };
     modules.extend((0..list.len()).filter_map(module));
     Ok(modules)
 }
 
 /// Runs the second server to its end. On a thread of its own.
-fn run(mut command: Command, folder: PathBuf) -> Result<ExitStatus, String> {
+fn run(mut command: Command, socket: PathBuf) -> Result<ExitStatus, String> {
     let started = command.spawn().map_err(|error| format!("a second server can't be started: {error}"))?;
-    let id = started.id();
-    *second() = Some(Second { child: started, folder });
+    *second() = Some(Second { child: started, socket: socket.clone() });
     let mut asked = Instant::now();
     loop {
         {
@@ -210,7 +216,7 @@ fn run(mut command: Command, folder: PathBuf) -> Result<ExitStatus, String> {
             }
         }
         if asked.elapsed() >= ASK_EVERY {
-            ask_progress(id);
+            ask_progress(&socket);
             asked = Instant::now();
         }
         std::thread::sleep(POLL);
@@ -218,9 +224,8 @@ fn run(mut command: Command, folder: PathBuf) -> Result<ExitStatus, String> {
 }
 
 /// Asks the second server how far it is. A missing answer only leaves the progress as it was.
-fn ask_progress(id: u32) {
-    // The folder's own path may be too long for a socket's.
-    let Ok(mut socket) = UnixStream::connect(format!("/proc/{id}/cwd/{SOCKET}")) else { return };
+fn ask_progress(path: &Path) {
+    let Ok(mut socket) = UnixStream::connect(path) else { return };
     let prepared = socket.set_read_timeout(Some(ASK_PATIENCE)).and_then(|()| socket.write_all(b"INFO wbl\r\n"));
     let mut text = Vec::new();
     let mut piece = [0; 4096];
