@@ -165,6 +165,30 @@ each_version! {
         assert_eq!(node.raw().run("DBSIZE").integer(), 1000);
     }
 
+    fn a_node_without_room_for_a_second_base_says_what_it_needs(version: Version) {
+        let mut node = alone(builder(version)).start();
+        fill_alone(&node, "CLUSTER", 0);
+        // Values that cannot be compressed.
+        let script = "for i = 1, 600 do local bytes = {} for j = 1, 1000 do bytes[j] = string.char(math.random(0, 255)) end redis.call('SET', '{m}' .. i, table.concat(bytes)) end";
+        assert!(!node.raw().call(&["EVAL", script, "1", "{m}"]).is_error());
+        node.kill9();
+        let on_small_disk = "mount -t tmpfs -o size=1m none /mnt && cp -a \"$WBL\"/. /mnt && mount --bind /mnt \"$WBL\" && exec \"$0\" \"$@\"";
+        let folder = node.log_folder();
+        node.reconfigure(|builder| {
+            let builder = builder.variable("WBL", folder.to_str().unwrap()).allow_warning("can't be brought back");
+            builder.run_by(&["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", on_small_disk])
+        });
+        node.launch();
+        assert!(!node.wait_exit().success());
+        let log = node.log();
+        for text in ["the server could not save its dataset: ", " bytes are free on the disk", "room beside its log"] {
+            assert!(log.contains(text), "{text}: {log}");
+        }
+        node.reconfigure(|builder| builder.run_by(&[]));
+        node.start();
+        assert_eq!(node.raw().run("DBSIZE").integer(), 600);
+    }
+
     fn a_node_that_has_lost_its_configuration_takes_the_slots_of_its_keys(version: Version) {
         let mut node = lone_node(version, KEYS);
         let slot = node.raw().run("CLUSTER KEYSLOT {m}").integer();

@@ -35,6 +35,7 @@ mod refusal;
 mod release;
 mod replay;
 mod role;
+mod room;
 mod running;
 mod scripts;
 mod seal;

@@ -8,7 +8,7 @@ use crate::ffi::{CallMode, Ctx, Level, library_file, log, this_library, this_pro
 use crate::module::cluster::{database_count, text};
 use crate::module::replay::Report;
 use crate::module::waiting::while_loading;
-use crate::module::{config, with};
+use crate::module::{config, room, with};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -85,9 +85,12 @@ fn take_skipped(folder: &Path) -> u64 {
 /// # Errors
 /// Why it could not, for the server's log.
 pub(super) fn fold(ctx: Ctx<'_>, folder: &Path) -> Result<u64, String> {
+    let free = room::free_bytes(folder).map_or(String::new(), |bytes| format!(" ({bytes} bytes are free)"));
     log(
         Level::Notice,
-        "a node of a cluster can't replay a log: a second server, outside of the cluster, makes a base of it",
+        &format!(
+            "a node of a cluster can't replay a log: a second server, outside of the cluster, makes a base of it, for which there must be room beside the log{free}"
+        ),
     );
     let opened = File::open(folder).map_err(|error| format!("{} can't be opened: {error}", folder.display()))?;
     let (mut command, by_descriptor) = this_program(opened);

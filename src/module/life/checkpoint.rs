@@ -12,7 +12,7 @@ use crate::module::gate::GatedFile;
 use crate::module::points::{self, Point};
 use crate::module::release::{Release, release};
 use crate::module::units::finish_unit;
-use crate::module::{Module, with};
+use crate::module::{Module, room, with};
 use crate::rdb;
 use crossbeam::channel::{TryRecvError, bounded};
 use std::io::{BufReader, PipeWriter, Read, Write};
@@ -74,8 +74,9 @@ pub(super) fn write_here(ctx: Ctx<'_>, release: &Release) -> Result<(), String> 
 
 /// Writes the dataset to a file, and reads it again.
 fn save(ctx: Ctx<'_>, file: &GatedFile) -> Result<(), String> {
-    if !save_rdb(ctx, &descriptor_path(file)) {
-        return Err("the server could not save its dataset".into());
+    let path = descriptor_path(file);
+    if !save_rdb(ctx, &path) {
+        return Err(format!("the server could not save its dataset: {}", room::written_and_free(&path)));
     }
     let mut written = BufReader::new(FromStart { file, offset: 0 });
     rdb::verify(&mut written).map_err(|error| format!("the base can't be read: {error}"))?;

@@ -8,7 +8,7 @@ use super::own_file::Newer;
 use super::rest::Rest;
 use super::state::{Found, IfLost, Life, Visible};
 use super::{end, replaced, role};
-use crate::ffi::{Ctx, Level, exit_now, log};
+use crate::ffi::{Ctx, Level, ServerInfo, exit_now, log};
 use crate::module::points::{self, Point};
 use crate::module::role::{Role, role_at_start};
 use crate::module::waits::unix_ms;
@@ -98,12 +98,21 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(),
     }
     cluster::fit_slots(ctx)?;
     if second_server::is_folding() {
-        replaced::begin_anew(ctx).map_err(|(reason, _)| reason)?;
+        replaced::begin_anew(ctx).map_err(|(reason, _)| beside_log(ctx, &reason))?;
         drop(end::stop(ctx));
         second_server::leave_skipped(&with(|module| module.folder.clone()).unwrap_or_default(), report.errors)?;
         exit_now(0);
     }
     Ok(())
+}
+
+/// The second server has no base: what that takes.
+fn beside_log(ctx: Ctx<'_>, reason: &str) -> String {
+    let memory = ServerInfo::read(ctx, "memory").and_then(|info| info.text("used_memory_dataset"));
+    let memory = memory.map_or(String::new(), |bytes| format!(", which takes {bytes} bytes in memory,"));
+    format!(
+        "{reason}. A node of a cluster starts with a base of its whole dataset{memory} for which there must be room beside its log"
+    )
 }
 
 /// A node of a cluster cannot replay commands: has a second server make a base of them. Returns how many it has
