@@ -145,3 +145,34 @@ fn a_pending_log_that_is_closed_beside_its_unnamed_base_is_none() {
     assert!(opened.is_empty());
     drop(opened.into_folder().begin(Begin::Empty, UNIX_MS).unwrap());
 }
+
+#[test]
+fn frames_of_a_newer_log_outlive_an_older_backup() {
+    let disk = two_segments();
+    let backup: Vec<_> = disk.names().into_iter().map(|name| (disk.contents(&name), name)).collect();
+    let folder = reopen(&disk).unwrap().into_folder();
+    let mut writer = folder.begin(Begin::WaitsForBase, UNIX_MS).map_err(|not_begun| not_begun.error).unwrap();
+    let (lsn, name) = (writer.cut().unwrap(), base_file(&mut writer, b"base"));
+    write(&mut writer, 10..12);
+    writer.install_base(&NewBase { name, lsn }).unwrap();
+    writer.remove_leftovers();
+    drop(writer);
+    let newer: Vec<_> = disk.names().into_iter().filter_map(|name| disk.contents(&name)).collect();
+    let with_frames: Vec<_> = newer.into_iter().filter(|bytes| find(bytes, &unit(11))).collect();
+    assert_eq!(with_frames.len(), 1);
+    for (bytes, name) in &backup {
+        disk.put(name, bytes.as_ref().unwrap());
+    }
+    for _ in 0..2 {
+        let writer = writer_of(&disk);
+        drop(writer);
+        assert_eq!(recovered(&reopen(&disk).unwrap()), units(0..6), "the backup's");
+        let kept = disk.names().into_iter().filter(|name| name.starts_with("cut-"));
+        let kept: Vec<_> = kept.filter_map(|name| disk.contents(&name)).collect();
+        assert_eq!(kept, with_frames);
+    }
+}
+
+fn find(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}

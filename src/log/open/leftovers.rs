@@ -52,6 +52,8 @@ impl<S: Storage> Opened<S> {
     pub(super) fn find_leftovers(&mut self, names: &[Vec<u8>]) -> Result<(), LogError> {
         let Some(manifest) = self.folder.manifest.clone() else { return Ok(()) };
         let named: std::collections::HashSet<String> = manifest.names().collect();
+        let mut pending = Vec::new();
+        let mut begun = Vec::new();
         for name in names {
             let Some(own) = own_name(name) else { continue };
             let text = String::from_utf8_lossy(name).into_owned();
@@ -60,8 +62,21 @@ impl<S: Storage> Opened<S> {
             }
             if let OwnName::Segment(seq) = own {
                 self.check_unnamed(&manifest, seq)?;
+                match self.head_of_unnamed(seq)? {
+                    Some(head) if head.is_pending => pending.push((seq, head)),
+                    Some(head) => begun.push(head.generation),
+                    None => {}
+                }
             }
             self.folder.leftovers.push(text);
+        }
+        // A log that waits for its base is void. Beside the segment that it goes on with when its base gets its name
+        // that cannot be told from a newer log which an older manifest was put over: its frames are kept.
+        for (seq, head) in pending {
+            let mut window = Window::open(self.storage(), &segment_name(seq))?;
+            if begun.contains(&head.generation) && !window.is_zero_from(head.bytes)? {
+                self.folder.set_aside.push(seq);
+            }
         }
         self.folder.leftovers.sort();
         Ok(())

@@ -6,7 +6,7 @@ use super::writer::LogWriter;
 use crate::log::error::LogError;
 use crate::log::format::Generation;
 use crate::log::format::manifest::{Beginning, Manifest};
-use crate::log::format::names::{OwnName, new_number, own_name, segment_name, temporary_base_seq};
+use crate::log::format::names::{OwnName, cut_name, new_number, own_name, segment_name, temporary_base_seq};
 use crate::log::format::standing::{Left, Standing};
 use crate::log::lsn::Lsn;
 use crate::log::open::Options;
@@ -34,6 +34,8 @@ pub struct Folder<S: Storage> {
     pub(crate) next_base: u64,
     /// Files of ours that are no part of the log, to be removed when writing starts.
     pub(crate) leftovers: Vec<String>,
+    /// Segments among them that are kept under another name.
+    pub(crate) set_aside: Vec<u64>,
     /// Why the log could not be marked as closed.
     pub(crate) seal_error: Option<LogError>,
 }
@@ -90,6 +92,7 @@ impl<S: Storage> Folder<S> {
             next_segment,
             next_base,
             leftovers: Vec::new(),
+            set_aside: Vec::new(),
             seal_error: None,
         }
     }
@@ -161,6 +164,10 @@ impl<S: Storage> Folder<S> {
     /// Removes the files that are no part of the log. Bases go first, durably: beside a pending segment a base that
     /// nothing names is known for what it is.
     pub fn remove_leftovers(&mut self) {
+        if !self.are_set_aside() {
+            // They stay for the next start.
+            return;
+        }
         let (bases, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.leftovers)
             .into_iter()
             .partition(|name| matches!(own_name(name.as_bytes()), Some(OwnName::Base(_) | OwnName::Temporary)));
@@ -170,6 +177,18 @@ impl<S: Storage> Folder<S> {
             return;
         }
         remove_files(&*self.storage, &others);
+    }
+
+    /// Gives segments that are kept the names of ends that were cut, durably; `false` where that fails.
+    fn are_set_aside(&mut self) -> bool {
+        let segments = std::mem::take(&mut self.set_aside);
+        let mut done = true;
+        for seq in &segments {
+            let name = segment_name(*seq);
+            done &= self.storage.rename(&name, &cut_name(*seq, 0)).is_ok();
+            self.leftovers.retain(|leftover| *leftover != name);
+        }
+        done && (segments.is_empty() || self.storage.sync_dir().is_ok())
     }
 
     /// Removes bases and temporaries; `false` where a base may be found under its name after a crash.
