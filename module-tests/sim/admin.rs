@@ -35,7 +35,7 @@ pub fn run(client: &Rc<Client>, argv: &[Bytes]) {
         }
         b"config" if is(sub, "get") => {
             let value = match argv[2].as_slice() {
-                b"io-threads" if server().io_threads.get() => "2",
+                b"io-threads" if server().io_threads => "2",
                 b"io-threads" => "1",
                 b"maxmemory" if server().is_limited => "1",
                 b"maxmemory" => "0",

@@ -219,7 +219,7 @@ pub fn before_sleep() {
     api::server_event(raw::VALKEYMODULE_EVENT_EVENTLOOP, before, std::ptr::null_mut(), None);
     crate::run::writer_may_step();
     write_pending(0);
-    if s.io_threads.get() {
+    if s.io_threads {
         file_events(30);
         write_pending(0);
     }

@@ -230,7 +230,6 @@ fn end_process() {
 
 fn live() {
     let s = server();
-    s.io_threads.set(false);
     for _ in 0..2 + s.below(3) {
         connect_someone();
     }
@@ -359,6 +358,11 @@ fn quiesce() {
     }
     if power_is_lost() {
         return;
+    }
+    if running().fault_at.is_some_and(|at| s.disk.borrow().operations() > at) {
+        // The module may have to notice yet that the disk has failed, and end the process.
+        iterate(100);
+        step_writer(50);
     }
     for client in clients() {
         let has_all = client.expected.borrow().is_empty();

@@ -159,7 +159,7 @@ pub struct Server {
     /// There is a limit, as the server's settings show it.
     pub is_limited: bool,
     pub is_full: Cell<bool>,
-    pub io_threads: Cell<bool>,
+    pub io_threads: bool,
     pub scripts: RefCell<VecDeque<(u64, Argv)>>,
     pub steps: RefCell<Option<Arc<dyn Steps>>>,
     pub one_shots: RefCell<Vec<OneShot>>,
@@ -237,7 +237,7 @@ impl Server {
             evicts: Cell::new(false),
             is_limited: Random::new(seed).chance(60),
             is_full: Cell::new(false),
-            io_threads: Cell::new(false),
+            io_threads: Random::new(seed ^ 1).chance(12),
             scripts: RefCell::default(),
             steps: RefCell::default(),
             one_shots: RefCell::default(),
