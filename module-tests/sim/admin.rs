@@ -29,6 +29,10 @@ pub fn run(client: &Rc<Client>, argv: &[Bytes]) {
             s.pause_is_for_all.set(!is(argv.get(3), "write"));
             reply(client, OK);
         }
+        b"client" if is(sub, "tracking") => {
+            client.tracked.replace(is(argv.get(2), "on").then(Default::default));
+            reply(client, OK);
+        }
         b"client" if is(sub, "unpause") => {
             server().paused_until_ms.set(0);
             reply(client, OK);
@@ -101,6 +105,12 @@ fn line(client: &Client) -> String {
     if client.is_blocked() {
         flags.push('b');
     }
+    if client.tracked.borrow().is_some() {
+        flags.push('t');
+    }
+    if client.channels.get() > 0 {
+        flags.push('P');
+    }
     if flags.is_empty() {
         flags.push('N');
     }
@@ -108,9 +118,9 @@ fn line(client: &Client) -> String {
     let events = if client.handler.get() { "rw" } else { "r" };
     let command = client.command.borrow();
     let name = command.first().map_or("NULL".into(), |name| String::from_utf8_lossy(name).to_ascii_lowercase());
-    let (db, watch) = (client.db.get(), client.watched.borrow().len());
+    let (db, watch, sub) = (client.db.get(), client.watched.borrow().len(), client.channels.get());
     format!(
-        "id={} flags={flags} db={db} sub=0 psub=0 multi={multi} watch={watch} events={events} cmd={name} user=default\n",
+        "id={} flags={flags} db={db} sub={sub} psub=0 multi={multi} watch={watch} events={events} cmd={name} user=default\n",
         client.id
     )
 }

@@ -2,7 +2,7 @@
 
 use crate::data::Bytes;
 use crate::exec::{self, commit_deferred, end_unit, enter, leave};
-use crate::resp::Resp;
+use crate::resp::{NULL_ARRAY, Resp, null_for};
 use crate::server::{Argv, CALL_CLIENT, Canary, Client, CommandCallback, KeyspaceCallback, User, Waits, server};
 use crate::truth::Expected;
 use std::cell::{Cell, RefCell};
@@ -149,11 +149,10 @@ pub struct CallReply {
 
 impl CallReply {
     pub fn new(resp: Resp, bytes: Vec<u8>) -> CallReply {
+        let made = |items: Vec<Resp>| items.into_iter().map(|item| CallReply::new(item, Vec::new())).collect();
         let (resp, elements) = match resp {
-            Resp::Array(items) => {
-                let elements = items.into_iter().map(|item| CallReply::new(item, Vec::new())).collect();
-                (Resp::Array(Vec::new()), elements)
-            }
+            Resp::Array(items) => (Resp::Array(Vec::new()), made(items)),
+            Resp::Map(items) => (Resp::Map(Vec::new()), made(items)),
             other => (other, Vec::new()),
         };
         CallReply { resp, bytes: Rc::new(bytes), elements: Rc::new(elements), promise: None }
@@ -331,7 +330,7 @@ pub fn timed_out(client: &Rc<Client>, blocked: *mut Blocked) {
     let waits = s.waiting.borrow().iter().find(is_its).map(|inner| exec::shown_in_vain(inner));
     let waited = || s.unblocked.borrow().iter().find(is_its).and_then(|inner| inner.timed_out.take());
     if let Some(needs) = waits.or_else(waited) {
-        exec::expect(client, crate::resp::NULL_ARRAY.to_vec(), needs);
+        exec::expect(client, null_for(NULL_ARRAY, client.resp3.get()).to_vec(), needs);
     }
     if let Some(timeout) = blocked.timeout {
         let mut strings = Strings::new(&client.command.borrow());
@@ -348,7 +347,7 @@ pub fn promise_kept(client: &Rc<Client>) {
     let Some(promise) = client.promise.take() else { return };
     promise.client.take();
     if let (Some(needs), Some(owner)) = (client.timed_out.take(), server().client(client.behalf.get())) {
-        exec::expect(&owner, crate::resp::NULL_ARRAY.to_vec(), needs);
+        exec::expect(&owner, null_for(NULL_ARRAY, owner.resp3.get()).to_vec(), needs);
     }
     let Some(handler) = promise.handler.get() else { return };
     let bytes: Vec<u8> = client.out.borrow_mut().drain(..).collect();

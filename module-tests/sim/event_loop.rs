@@ -87,6 +87,13 @@ fn check(client: &Client, bytes: &[u8]) {
     unchecked.extend(bytes);
     let mut expected = client.expected.borrow_mut();
     while !unchecked.is_empty() {
+        if matches!(expected.front(), Some(Expected::Any(_))) && unchecked.first() == Some(&b'>') {
+            // A client that waits in a command is told of changes meanwhile.
+            let is_push =
+                |expected: &Expected| matches!(expected, Expected::Bytes(bytes, _) if bytes.front() == Some(&b'>'));
+            let push = expected.iter().position(is_push).and_then(|at| expected.remove(at));
+            push.into_iter().for_each(|push| expected.push_front(push));
+        }
         let needs = match expected.front() {
             // An error of the module's own shows nothing.
             Some(Expected::Any(_)) if unchecked.first() == Some(&b'-') => 0,

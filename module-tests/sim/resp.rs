@@ -10,6 +10,8 @@ pub enum Resp {
     Null,
     NullArray,
     Array(Vec<Resp>),
+    /// Keys and values, one after the other.
+    Map(Vec<Resp>),
 }
 
 pub fn bulk(bytes: &[u8]) -> Vec<u8> {
@@ -25,6 +27,30 @@ pub fn int(value: i64) -> Vec<u8> {
 
 pub fn header(len: usize) -> Vec<u8> {
     format!("*{len}\r\n").into_bytes()
+}
+
+/// The head of a map, or of an array of pairs in RESP2.
+pub fn map_header(len: usize, resp3: bool) -> Vec<u8> {
+    if resp3 { format!("%{len}\r\n").into_bytes() } else { header(2 * len) }
+}
+
+pub fn set_header(len: usize, resp3: bool) -> Vec<u8> {
+    if resp3 { format!("~{len}\r\n").into_bytes() } else { header(len) }
+}
+
+/// A null of RESP2 as the client gets it.
+pub fn null_for(bytes: &[u8], resp3: bool) -> &[u8] {
+    if resp3 && (bytes == NULL || bytes == NULL_ARRAY) { b"_\r\n" } else { bytes }
+}
+
+/// What tells a client that a key, or all keys, have changed.
+pub fn invalidation(key: Option<&[u8]>) -> Vec<u8> {
+    let mut out = b">2\r\n$10\r\ninvalidate\r\n".to_vec();
+    match key {
+        Some(key) => out.extend(array(&[key.to_vec()])),
+        None => out.extend(b"_\r\n"),
+    }
+    out
 }
 
 pub fn error(text: &str) -> Vec<u8> {
@@ -53,6 +79,7 @@ impl Resp {
             b'+' => Resp::Simple(line.to_vec()),
             b'-' => Resp::Error(line.to_vec()),
             b':' => Resp::Int(number()?),
+            b'_' => Resp::Null,
             b'$' => match usize::try_from(number()?) {
                 Err(_) => Resp::Null,
                 Ok(len) => {
@@ -61,16 +88,17 @@ impl Resp {
                     Resp::Bulk(content)
                 }
             },
-            b'*' => match usize::try_from(number()?) {
+            kind @ (b'*' | b'~' | b'%' | b'>') => match usize::try_from(number()?) {
                 Err(_) => Resp::NullArray,
                 Ok(len) => {
+                    let len = if *kind == b'%' { 2 * len } else { len };
                     let mut items = Vec::with_capacity(len);
                     for _ in 0..len {
                         let (item, more) = Resp::parse(bytes.get(used..)?)?;
                         items.push(item);
                         used += more;
                     }
-                    Resp::Array(items)
+                    if *kind == b'%' { Resp::Map(items) } else { Resp::Array(items) }
                 }
             },
             _ => return None,

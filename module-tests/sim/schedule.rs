@@ -100,6 +100,8 @@ pub fn next(clients: &[u64]) -> Vec<Argv> {
         94 => one(format!("XGROUP CREATE {} g 0 MKSTREAM", key('x'))),
         95 => one(format!("XACK {} g 1-1", key('x'))),
         96 => one("WBL.CHECKPOINT".into()),
+        97 => vec![words("HELLO 3"), words("CLIENT TRACKING ON")],
+        98 => one(["HELLO 3", "CLIENT TRACKING OFF", "SUBSCRIBE channel", "UNSUBSCRIBE channel"][s.below(4)].into()),
         _ => one(inner()),
     }
 }

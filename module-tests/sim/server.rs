@@ -4,7 +4,7 @@ use crate::api::{Blocked, Promise};
 use crate::data::{Bytes, Data};
 use crate::truth::{Expected, Truth, UnitNumber};
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ffi::{c_char, c_int, c_void};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -62,6 +62,10 @@ pub struct Client {
     /// Its write handler is installed.
     pub handler: Cell<bool>,
     pub queue: RefCell<Option<Vec<Argv>>>,
+    pub resp3: Cell<bool>,
+    /// The keys that it has read since CLIENT TRACKING ON.
+    pub tracked: RefCell<Option<BTreeSet<Bytes>>>,
+    pub channels: Cell<u32>,
     pub dirty_exec: Cell<bool>,
     pub dirty_cas: Cell<bool>,
     pub watched: RefCell<Vec<(usize, Bytes)>>,
@@ -137,6 +141,10 @@ pub struct Server {
     pub starting: Cell<bool>,
     pub no_expiry: Cell<u32>,
     pub executing: RefCell<Option<Rc<Client>>>,
+    /// The connected client whose command is processed.
+    pub current: Cell<u64>,
+    /// Invalidations that the current client gets after its command; of all keys when `None`.
+    pub invalidated: RefCell<Vec<Option<Bytes>>>,
     pub frames: RefCell<Vec<Frame>>,
     pub jobs: RefCell<VecDeque<Job>>,
     pub ready: RefCell<VecDeque<(usize, Bytes)>>,
@@ -220,6 +228,8 @@ impl Server {
             starting: Cell::new(true),
             no_expiry: Cell::new(0),
             executing: RefCell::default(),
+            current: Cell::new(0),
+            invalidated: RefCell::default(),
             frames: RefCell::default(),
             jobs: RefCell::default(),
             ready: RefCell::default(),
@@ -269,6 +279,9 @@ impl Server {
             deferred: RefCell::new(None),
             handler: Cell::new(false),
             queue: RefCell::new(None),
+            resp3: Cell::new(false),
+            tracked: RefCell::new(None),
+            channels: Cell::new(0),
             dirty_exec: Cell::new(false),
             dirty_cas: Cell::new(false),
             watched: RefCell::default(),

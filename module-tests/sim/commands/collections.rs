@@ -70,7 +70,9 @@ pub fn run<E: Env>(env: &E, name: &str, argv: &[Bytes]) -> bool {
         "smembers" => {
             env.look(key);
             if is_kind(env, key, b'e') {
-                env.reply(&resp::array(&members(env, key)));
+                let members = members(env, key);
+                env.reply(&resp::set_header(members.len(), env.is_resp3()));
+                members.iter().for_each(|member| env.reply(&resp::bulk(member)));
             }
         }
         _ => return false,

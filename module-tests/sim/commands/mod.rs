@@ -44,6 +44,10 @@ pub trait Env {
     /// Something changed that no event shows.
     fn dirty(&self) {}
     fn reply(&self, bytes: &[u8]);
+    /// The client speaks RESP3.
+    fn is_resp3(&self) -> bool {
+        false
+    }
     fn random(&self, below: usize) -> usize;
     /// Clients that wait for the key are to be served.
     fn ready(&self, key: &[u8]);

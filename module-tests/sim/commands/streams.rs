@@ -171,7 +171,7 @@ fn xread<E: Env>(env: &E, argv: &[Bytes]) {
             newer.map(|(id, fields)| entry_reply(*id, fields)).collect()
         });
         if !entries.is_empty() {
-            let mut one = resp::header(2);
+            let mut one = if env.is_resp3() { Vec::new() } else { resp::header(2) };
             one.extend(resp::bulk(key));
             one.extend(resp::header(entries.len()));
             one.extend(entries.concat());
@@ -179,8 +179,8 @@ fn xread<E: Env>(env: &E, argv: &[Bytes]) {
         }
     }
     if !found.is_empty() {
-        env.reply(&resp::header(found.len()));
-        return env.reply(&found.concat());
+        let header = if env.is_resp3() { resp::map_header(found.len(), true) } else { resp::header(found.len()) };
+        return env.reply(&[header, found.concat()].concat());
     }
     if !timeout.is_some_and(|timeout| env.block(keys.to_vec(), timeout)) {
         env.reply(NULL_ARRAY);

@@ -42,7 +42,9 @@ pub fn serve(client: &Rc<Client>) {
     enter(true);
     let argv = client.command.borrow().clone();
     if client.fake {
+        let before = s.current.replace(client.id);
         call(client, &argv);
+        s.current.set(before);
     } else {
         process(client, argv, true);
     }

@@ -60,6 +60,7 @@ impl Env for Live {
                 client.dirty_cas.set(true);
             }
         }
+        invalidate_all();
         self.dirty();
         api::flushed(db);
     }
@@ -70,6 +71,10 @@ impl Env for Live {
 
     fn reply(&self, bytes: &[u8]) {
         reply(&self.client, bytes);
+    }
+
+    fn is_resp3(&self) -> bool {
+        self.client.resp3.get()
     }
 
     fn random(&self, below: usize) -> usize {

@@ -78,6 +78,11 @@ fn refusal(client: &Client, argv: &[Bytes]) -> Option<String> {
         let name = name.to_ascii_lowercase();
         return Some(format!("ERR wrong number of arguments for '{name}' command"));
     }
+    let allowed: [&[u8]; 3] = [b"subscribe", b"unsubscribe", b"ping"];
+    let is_subscriber = client.channels.get() > 0 && !client.resp3.get();
+    if is_subscriber && !allowed.iter().any(|allowed| argv[0].eq_ignore_ascii_case(allowed)) {
+        return Some(format!("ERR Can't execute '{}': only SUBSCRIBE etc. are allowed", name.to_ascii_lowercase()));
+    }
     if !may_run(client.user, argv) {
         return Some(format!("NOPERM this user has no permissions to run the '{}' command", name.to_ascii_lowercase()));
     }
@@ -86,6 +91,13 @@ fn refusal(client: &Client, argv: &[Bytes]) -> Option<String> {
 
 /// `processCommand`. `again`: it has passed the filter before.
 pub fn process(client: &Rc<Client>, argv: Argv, again: bool) {
+    let before = server().current.replace(client.id);
+    process_current(client, argv, again);
+    send_invalidations();
+    server().current.set(before);
+}
+
+fn process_current(client: &Rc<Client>, argv: Argv, again: bool) {
     let s = server();
     let argv = if again {
         argv
@@ -124,6 +136,7 @@ pub fn process(client: &Rc<Client>, argv: Argv, again: bool) {
         || queued_flag("may_replicate");
     if !s.busy.get() {
         s.is_full.set(make_room());
+        send_invalidations();
         if s.is_full.get() && is_denied_memory {
             return reject(client, OOM);
         }
@@ -150,6 +163,7 @@ pub fn process(client: &Rc<Client>, argv: Argv, again: bool) {
     }
     *client.command.borrow_mut() = argv.clone();
     call(client, &argv);
+    send_invalidations();
     if !s.ready.borrow().is_empty() && !s.busy.get() {
         serve_ready();
     }
@@ -166,6 +180,9 @@ pub fn call(client: &Rc<Client>, argv: &[Bytes]) {
     let errors = s.error_replies.get();
     let dirty = s.dirty.get();
     run(client, argv);
+    if owner != 0 || client.id == SCRIPT_CLIENT {
+        remember_read(argv);
+    }
     leave();
     let failed = s.error_replies.get() != errors || client.out.borrow().front() == Some(&b'-') && client.fake;
     let changed = s.dirty.get() != dirty;
@@ -203,6 +220,14 @@ fn run(client: &Rc<Client>, argv: &[Bytes]) {
             reply(client, OK);
         }
         "exec" => exec(client),
+        "hello" => {
+            client.resp3.set(argv[1] == b"3");
+            reply(client, OK);
+        }
+        "subscribe" | "unsubscribe" => subscribe(client, &name),
+        "ping" if client.channels.get() > 0 && !client.resp3.get() => {
+            reply(client, &resp::array(&[b"pong".to_vec(), Vec::new()]));
+        }
         "watch" => {
             client.watched.borrow_mut().extend(argv[1..].iter().map(|key| (client.db.get(), key.clone())));
             reply(client, OK);
@@ -220,6 +245,16 @@ fn run(client: &Rc<Client>, argv: &[Bytes]) {
             assert!(known, "a command of the table is not simulated: {name}");
         }
     }
+}
+
+/// To the only channel.
+fn subscribe(client: &Rc<Client>, name: &str) {
+    client.channels.set(u32::from(name == "subscribe"));
+    let mut out = if client.resp3.get() { b">3\r\n".to_vec() } else { resp::header(3) };
+    out.extend(resp::bulk(name.as_bytes()));
+    out.extend(resp::bulk(b"channel"));
+    out.extend(resp::int(i64::from(client.channels.get())));
+    reply(client, &out);
 }
 
 fn discard(client: &Client) {

@@ -1,6 +1,7 @@
 //! Keys that the server removes by itself.
 
 use super::*;
+use std::collections::BTreeSet;
 
 /// `performEvictions`; whether there is no room.
 pub fn make_room() -> bool {
@@ -57,12 +58,66 @@ pub fn expire_key(db: usize, key: &[u8]) {
     notify(commands::EXPIRED, "expired", key, db);
 }
 
-/// `touchWatchedKey`.
+/// `signalModifiedKey`.
 pub fn touch_watched(db: usize, key: &[u8]) {
+    let s = server();
+    let tracking: Vec<Rc<Client>> = s.clients.borrow().values().cloned().collect();
+    for client in tracking {
+        let tracks = client.tracked.borrow_mut().as_mut().is_some_and(|keys| keys.remove(key));
+        if tracks {
+            invalidate(&client, Some(key));
+        }
+    }
     let clients: Vec<Rc<Client>> = server().clients.borrow().values().cloned().collect();
     for client in clients {
         if client.watched.borrow().iter().any(|(at, watched)| *at == db && watched == key) {
             client.dirty_cas.set(true);
         }
+    }
+}
+
+fn invalidate(client: &Client, key: Option<&[u8]>) {
+    let s = server();
+    if !client.resp3.get() {
+        return;
+    }
+    if client.id == s.current.get() {
+        s.invalidated.borrow_mut().push(key.map(<[u8]>::to_vec));
+    } else {
+        answer(client, &resp::invalidation(key), 0);
+    }
+}
+
+/// `trackingInvalidateKeysOnFlush`.
+pub fn invalidate_all() {
+    let tracking: Vec<Rc<Client>> = server().clients.borrow().values().cloned().collect();
+    for client in tracking {
+        let tracks = client.tracked.borrow_mut().as_mut().map(BTreeSet::clear).is_some();
+        if tracks {
+            invalidate(&client, None);
+        }
+    }
+}
+
+/// `trackingHandlePendingKeyInvalidations`.
+pub fn send_invalidations() {
+    let s = server();
+    let keys = s.invalidated.take();
+    if let Some(client) = s.client(s.current.get()) {
+        keys.iter().for_each(|key| answer(&client, &resp::invalidation(key.as_deref()), 0));
+    }
+}
+
+/// `trackingRememberKeys`: what the current client has read.
+pub fn remember_read(argv: &[Bytes]) {
+    let s = server();
+    let Some(command) = table::find(&argv[0], b"").filter(|command| command.has("readonly")) else { return };
+    if argv[0].eq_ignore_ascii_case(b"eval_ro") {
+        return;
+    }
+    if let Some(client) = s.client(s.current.get())
+        && let Some(tracked) = &mut *client.tracked.borrow_mut()
+    {
+        tracked.extend(commands::key_positions(argv, command.keys).into_iter().map(|at| argv[at].clone()));
     }
 }

@@ -133,6 +133,7 @@ pub fn commit_deferred(client: &Client, skip_if_blocked: bool) {
 
 /// `addReply`: bytes that a stock server sends, too.
 pub fn reply(client: &Client, bytes: &[u8]) {
+    let bytes = resp::null_for(bytes, client.resp3.get());
     if !client.fake {
         client.answering.borrow_mut().extend(bytes);
     }
@@ -154,6 +155,7 @@ pub fn write(client: &Client, bytes: &[u8]) {
 
 /// An answer outside of a command.
 pub fn answer(client: &Client, bytes: &[u8], needs: UnitNumber) {
+    let bytes = resp::null_for(bytes, client.resp3.get());
     if !client.fake {
         expect(client, bytes.to_vec(), needs);
     }

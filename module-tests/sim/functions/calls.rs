@@ -76,6 +76,7 @@ unsafe extern "C" fn call(raw: Raw, name: *const c_char, flags: *const c_char, a
     let client = api::call_client();
     client.deny_blocking.set(!flags.contains('K'));
     client.db.set(context.client.db.get());
+    client.resp3.set(flags.contains('3') || flags.contains('0') && context.client.resp3.get());
     let as_user = flags.contains('C');
     let user = as_user.then(|| context.user.get().unwrap_or(context.client.user));
     if as_user {
@@ -86,6 +87,7 @@ unsafe extern "C" fn call(raw: Raw, name: *const c_char, flags: *const c_char, a
             let other = s.make_client(client.id, true, user);
             other.deny_blocking.set(client.deny_blocking.get());
             other.db.set(client.db.get());
+            other.resp3.set(client.resp3.get());
             other.behalf.set(client.behalf.get());
             other
         }
@@ -178,6 +180,7 @@ unsafe extern "C" fn reply_type(raw: Raw) -> c_int {
         Resp::Error(_) => raw::VALKEYMODULE_REPLY_ERROR,
         Resp::Int(_) => raw::VALKEYMODULE_REPLY_INTEGER,
         Resp::Array(_) => raw::VALKEYMODULE_REPLY_ARRAY,
+        Resp::Map(_) => raw::VALKEYMODULE_REPLY_MAP,
         Resp::Null | Resp::NullArray => raw::VALKEYMODULE_REPLY_NULL,
     };
     kind as c_int

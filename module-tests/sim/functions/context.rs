@@ -26,6 +26,9 @@ unsafe extern "C" fn context_flags(raw: Raw) -> c_int {
     if !raw.is_null() && unsafe { ctx(raw) }.client.deny_blocking.get() {
         flags |= raw::VALKEYMODULE_CTX_FLAGS_DENY_BLOCKING;
     }
+    if !raw.is_null() && unsafe { ctx(raw) }.client.resp3.get() {
+        flags |= raw::VALKEYMODULE_CTX_FLAGS_RESP3;
+    }
     if s.in_script.get() > 0 {
         flags |= raw::VALKEYMODULE_CTX_FLAGS_LUA;
     }
@@ -100,6 +103,12 @@ unsafe extern "C" fn client_info(info: *mut raw::ValkeyModuleClientInfo, id: u64
     }
     if client.is_blocked() {
         flags |= raw::VALKEYMODULE_CLIENTINFO_FLAG_BLOCKED;
+    }
+    if client.tracked.borrow().is_some() {
+        flags |= raw::VALKEYMODULE_CLIENTINFO_FLAG_TRACKING;
+    }
+    if client.channels.get() > 0 {
+        flags |= raw::VALKEYMODULE_CLIENTINFO_FLAG_PUBSUB;
     }
     let info = unsafe { &mut *info };
     (info.id, info.flags, info.db) = (id, u64::from(flags), client.db.get() as u16);

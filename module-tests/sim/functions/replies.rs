@@ -60,7 +60,8 @@ unsafe extern "C" fn reply_simple(raw: Raw, message: *const c_char) -> c_int {
 }
 
 unsafe extern "C" fn reply_null_array(raw: Raw) -> c_int {
-    write(&unsafe { ctx(raw) }.client, resp::NULL_ARRAY);
+    let client = &unsafe { ctx(raw) }.client;
+    write(client, resp::null_for(resp::NULL_ARRAY, client.resp3.get()));
     OK
 }
 
@@ -70,7 +71,8 @@ unsafe extern "C" fn reply_bulk(raw: Raw, bytes: *const u8, len: usize) -> c_int
 }
 
 unsafe extern "C" fn reply_map(raw: Raw, len: c_longlong) -> c_int {
-    write(&unsafe { ctx(raw) }.client, &resp::header(2 * len as usize));
+    let client = &unsafe { ctx(raw) }.client;
+    write(client, &resp::map_header(len as usize, client.resp3.get()));
     OK
 }
 
