@@ -1,6 +1,6 @@
 //! WATCH: a transaction that a change aborted, or did not abort, reports that change.
 
-use crate::harness::{Lever, RawConnection, Scene, Value, Version, each_lever};
+use crate::harness::{Lever, PATIENCE, RawConnection, Scene, ServerBuilder, Value, Version, each_lever, wait_until};
 
 each_lever! {
     fn a_transaction_that_a_change_aborts_tells_so_when_the_change_is_durable(version: Version, lever: Lever) {
@@ -105,6 +105,64 @@ each_lever! {
         assert_eq!(aborted.run("EXEC"), Value::Null);
         scene.thaw();
         assert_eq!(writer.reply(), Value::Simple("OK".into()));
+        scene.end();
+    }
+
+    fn a_watch_that_a_pause_made_wait_is_known(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
+        scene.prepare(&["SET k old"]);
+        let mut client = scene.server.raw();
+        scene.control.run("CLIENT PAUSE 100 ALL");
+        for command in ["WATCH k", "MULTI", "PING"] {
+            client.run(command);
+        }
+        scene.freeze();
+        let mut writer = scene.held("SET k new");
+        scene.hold(&mut client, "EXEC");
+        scene.thaw();
+        assert_eq!((writer.reply(), client.reply()), (Value::Simple("OK".into()), Value::Null));
+        scene.end();
+    }
+
+    fn what_is_watched_stays_known_when_the_end_of_it_is_refused(version: Version, lever: Lever) {
+        for end in ["UNWATCH", "DISCARD"] {
+            let mut scene = Scene::start(version).with_lever(lever);
+            scene.prepare(&["SET k old", "ACL SETUSER few on nopass ~* +@all -unwatch -discard"]);
+            let mut client = watcher(&scene, "HELLO 3 AUTH few any", &["WATCH k"]);
+            assert!(client.call(&[end]).is_error(), "{end}");
+            ["MULTI", "PING"].iter().for_each(|command| drop(client.run(command)));
+            scene.freeze();
+            let mut writer = scene.held("SET k new");
+            scene.hold(&mut client, "EXEC");
+            scene.thaw();
+            assert_eq!((writer.reply(), client.reply()), (Value::Simple("OK".into()), Value::Null), "{end}");
+            scene.end();
+        }
+    }
+
+    fn who_watches_while_a_script_runs_long_does_not_let_its_reply_go(version: Version, lever: Lever) {
+        let builder = ServerBuilder::with_module(version).set("busy-reply-threshold", "1");
+        let mut scene = Scene::of(builder.allow_warning("Slow script detected")).with_lever(lever);
+        let mut client = scene.server.raw();
+        let (mut other, mut watcher) = (scene.server.raw(), scene.server.raw());
+        for connection in [&mut client, &mut other, &mut watcher] {
+            connection.run("PING");
+        }
+        scene.freeze();
+        let long = "redis.call('SET', 'k', 'v') \
+                    local function ms() local t = redis.call('TIME') return t[1] * 1000 + t[2] / 1000 end \
+                    local since = ms() while ms() < since + 300 do end return 'done'";
+        client.send(&["EVAL", long, "0"]);
+        wait_until("the script runs long", PATIENCE, || {
+            matches!(other.call(&["GET", "other"]), Value::Error(text) if text.contains("BUSY"))
+        });
+        assert_eq!(watcher.run("WATCH other"), Value::Simple("OK".into()));
+        wait_until("the script has ended", PATIENCE, || {
+            !matches!(other.call(&["GET", "other"]), Value::Error(text) if text.contains("BUSY"))
+        });
+        scene.assert_withheld(&mut client, "a long script");
+        scene.thaw();
+        assert_eq!(client.reply().text(), "done");
         scene.end();
     }
 

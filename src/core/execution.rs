@@ -62,7 +62,7 @@ pub enum IfRun {
         /// The streams that it reads, and whose changes serve it without an event.
         streams: Vec<DbKey>,
     },
-    /// It watches these keys.
+    /// It watches these keys, or none any more.
     Watch(Vec<DbKey>),
 }
 

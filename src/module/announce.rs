@@ -4,7 +4,7 @@
 use crate::core::ack::{Command, Hold, Moment, Reason, decide};
 use crate::core::capture::Class;
 use crate::core::client::{Clients, Transaction};
-use crate::core::execution::{Running, UnitEnd};
+use crate::core::execution::{IfRun, Running, UnitEnd, What};
 use crate::core::leaf::ClientId;
 use crate::core::reads::{ReadSet, Reads};
 use crate::core::table::Quirk;
@@ -157,11 +157,11 @@ impl Module {
             self.running = Running::command(client);
         }
         match known.class {
-            Class::Multi | Class::EndMulti => return self.announce_bounds(client, known.class),
+            Class::Multi | Class::EndMulti => return self.announce_bounds(client, known.class, is_nested),
             // While another client's script runs long the server refuses it, and discards the transaction.
-            Class::Exec if is_nested => return self.announce_bounds(client, Class::EndMulti),
+            Class::Exec if is_nested => return self.announce_bounds(client, Class::EndMulti, is_nested),
             Class::Exec => return self.announce_exec(ctx, client),
-            Class::Watch | Class::Unwatch => return self.announce_watch(ctx, filter, client, known.class),
+            Class::Watch | Class::Unwatch => return self.announce_watch(ctx, filter, client, known.class, is_nested),
             _ => {}
         }
         if is_nested {
@@ -192,12 +192,16 @@ impl Module {
         }
     }
 
-    fn announce_bounds(&mut self, client: ClientId, class: Class) -> Verdict {
+    fn announce_bounds(&mut self, client: ClientId, class: Class, is_nested: bool) -> Verdict {
         if class == Class::EndMulti {
             self.clients.get_mut(client).into_iter().for_each(|client| {
-                client.transaction = Transaction::default();
+                client.transaction.queued = ReadSet::default();
                 client.has_unseen_queue = false;
             });
+            // It may be refused: whether the client watches anything then is seen when it has run.
+            if !is_nested {
+                self.running.what = What::Command(IfRun::Watch(Vec::new()));
+            }
         }
         self.capture.command(client, class, None, std::iter::empty());
         Verdict::PASS

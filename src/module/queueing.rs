@@ -90,18 +90,26 @@ impl Module {
         }
     }
 
-    pub(super) fn announce_watch(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, class: Class) -> Verdict {
+    pub(super) fn announce_watch(
+        &mut self,
+        ctx: Ctx<'_>,
+        filter: &Filter,
+        client: ClientId,
+        class: Class,
+        is_nested: bool,
+    ) -> Verdict {
         self.capture.command(client, Class::ReadOnly, None, std::iter::empty());
-        match self.info_of(ctx, client) {
-            Some(info) if class == Class::Watch && !info.in_multi => {
-                let keys = (1..filter.len()).map(|index| (info.db, filter.arg(index).into()));
-                self.running.what = What::Command(IfRun::Watch(keys.collect()));
-            }
-            Some(info) if class == Class::Unwatch && !info.in_multi => {
-                self.clients.get_mut(client).into_iter().for_each(|client| client.transaction.unwatch());
-            }
-            _ => {}
+        let watches = class == Class::Watch;
+        let Some(info) = self.info_of(ctx, client).filter(|info| !info.in_multi) else { return Verdict::PASS };
+        // While another client's script runs long, or a pause is on, nothing shows when it runs.
+        if is_nested || self.sees_pause(ctx) {
+            let record = self.clients.get_mut(client).filter(|_| watches);
+            record.into_iter().for_each(|client| client.transaction.watch_anything());
+            return Verdict::PASS;
         }
+        let keys = if watches { 1..filter.len() } else { 0..0 };
+        let keys = keys.map(|index| (info.db, filter.arg(index).into())).collect();
+        self.running.what = What::Command(IfRun::Watch(keys));
         Verdict::PASS
     }
 

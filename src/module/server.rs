@@ -216,9 +216,9 @@ pub(super) fn closes_after_reply(ctx: Ctx<'_>, client: u64) -> bool {
     listed_field(ctx, client, "flags").is_some_and(|flags| flags.contains('c'))
 }
 
-/// Whether the client watches any key.
+/// Whether the client watches any key. Where the server does not say, it may.
 pub(super) fn watches_keys(ctx: Ctx<'_>, client: u64) -> bool {
-    listed_field(ctx, client, "watch").is_some_and(|count| count != "0")
+    listed_field(ctx, client, "watch").is_none_or(|count| count != "0")
 }
 
 /// A field of a client in CLIENT LIST.

@@ -54,9 +54,12 @@ pub(super) fn settle(ctx: Ctx<'_>) {
             What::Command(IfRun::Blocking { deadline_ms, streams }) => {
                 module.settle_blocking(ctx, deadline_ms, streams);
             }
-            What::Command(IfRun::Watch(keys)) if server::watches_keys(ctx, client) => {
-                if let Some(client) = module.clients.get_mut(client) {
-                    keys.into_iter().for_each(|key| client.transaction.watch(key));
+            What::Command(IfRun::Watch(keys)) if !module.is_blocked(ctx, client) => {
+                let watches = server::watches_keys(ctx, client);
+                match module.clients.get_mut(client) {
+                    Some(client) if watches => keys.into_iter().for_each(|key| client.transaction.watch(key)),
+                    Some(client) => client.transaction.unwatch(),
+                    None => {}
                 }
             }
             _ => {}
