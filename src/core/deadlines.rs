@@ -3,8 +3,9 @@
 use crate::core::stream_reads::StreamRead;
 use crate::core::table::Blocks;
 
-/// How long a blocking command waits, in milliseconds; `None` when it waits without a limit or its time-out is no
-/// number.
+/// How long a blocking command waits, in milliseconds; `None` when it waits without a limit or the server refuses it.
+/// 0 where the server may read the time-out as a number and this does not (it takes what `strtold` takes): it is to be
+/// asked all the time whether the client still waits.
 pub fn timeout_ms(blocks: Blocks, args: &[&[u8]]) -> Option<i64> {
     let place = match blocks {
         Blocks::TimeoutFirst => args.get(1),
@@ -15,10 +16,16 @@ pub fn timeout_ms(blocks: Blocks, args: &[&[u8]]) -> Option<i64> {
             return std::str::from_utf8(ms).ok()?.parse().ok().filter(|ms| *ms > 0);
         }
     };
-    let seconds: f64 = std::str::from_utf8(place?).ok()?.parse().ok()?;
+    let text = place?;
+    if text.iter().all(|byte| matches!(byte, b'0' | b'.')) {
+        return None;
+    }
+    let Some(seconds) = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok()) else {
+        return Some(0);
+    };
     let ms = (seconds * 1000.0).ceil();
-    // Beyond this the server refuses the command.
-    (ms >= 1.0 && ms < i64::MAX as f64).then_some(ms as i64)
+    // Below 0 and beyond this the server refuses the command.
+    (ms >= 0.0 && ms < i64::MAX as f64).then_some(ms as i64)
 }
 
 #[cfg(test)]
@@ -33,7 +40,11 @@ mod tests {
         assert_eq!(timeout("BLPOP a b 0.5"), Some(500));
         assert_eq!(timeout_of(Blocks::TimeoutFirst, "BLMPOP 2 1 a LEFT"), Some(2000));
         assert_eq!(timeout("BLPOP a 0"), None);
-        assert_eq!(timeout("BLPOP a soon"), None);
+        assert_eq!(timeout("BLPOP a 0.00"), None);
+        assert_eq!(timeout("BLPOP a 0.0001"), Some(1));
+        for unread in ["soon", "0x0.1", "0x1p-4", "1e-400"] {
+            assert_eq!(timeout(&format!("BLPOP a {unread}")), Some(0), "{unread}");
+        }
         assert_eq!(timeout("BLPOP a 1e300"), None);
         assert_eq!(timeout("BLPOP a nan"), None);
         assert_eq!(timeout("BLPOP a -1"), None);

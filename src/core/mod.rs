@@ -15,6 +15,7 @@ pub mod leaf;
 pub mod leaving;
 pub mod names;
 pub mod notices;
+pub mod options;
 pub mod pending;
 pub mod pipelining;
 pub mod portion;

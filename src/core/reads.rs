@@ -2,6 +2,7 @@
 //! reply may leave.
 
 use crate::core::dirty::DirtyKeys;
+use crate::core::options;
 use crate::core::table::{CommandSpec, Rule, Shows};
 use crate::log::Lsn;
 use std::collections::HashSet;
@@ -71,13 +72,14 @@ pub fn range(first: usize, last: i64, step: usize, len: usize) -> impl Iterator<
     (first..=end).take_while(move |index| *index < len).step_by(step.max(1))
 }
 
-/// The key that a COPY or MOVE makes, and the database that it names for it.
+/// The key that a COPY or MOVE makes, and the database that it names for it. `None` where its arguments are not what a
+/// known server takes.
 pub fn destination<'a>(rule: Rule, args: &[&'a [u8]]) -> Option<(&'a [u8], Option<u32>)> {
     let number = |arg: &[u8]| std::str::from_utf8(arg).ok()?.parse().ok();
     match args {
         [_, _, key, options @ ..] if rule == Rule::Copy => {
-            let db = options.iter().position(|option| option.eq_ignore_ascii_case(b"DB"));
-            Some((*key, db.and_then(|at| number(options.get(at + 1)?))))
+            let options = options::parse(options, options::COPY)?;
+            Some((*key, options::last(&options, "DB").and_then(number)))
         }
         [_, key, db] => Some((*key, number(db))),
         _ => None,
@@ -181,7 +183,9 @@ mod tests {
         assert_eq!(of(Rule::Verbatim, "MOVE k 3"), Some((&b"k"[..], Some(3))));
         assert_eq!(of(Rule::Copy, "COPY k l"), Some((&b"l"[..], None)));
         assert_eq!(of(Rule::Copy, "copy k l REPLACE db 2"), Some((&b"l"[..], Some(2))));
-        assert_eq!(of(Rule::Copy, "COPY k DB 2"), Some((&b"DB"[..], None)));
+        assert_eq!(of(Rule::Copy, "COPY k l DB 1 DB 2"), Some((&b"l"[..], Some(2))));
+        assert_eq!(of(Rule::Copy, "COPY k DB"), Some((&b"DB"[..], None)));
+        assert_eq!(of(Rule::Copy, "COPY k DB 2"), None);
         assert_eq!(of(Rule::Verbatim, "MOVE k"), None);
     }
 

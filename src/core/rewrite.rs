@@ -6,6 +6,7 @@ mod restate;
 mod streams;
 
 use crate::core::leaf::{EventKind, Leaf, LeafEvent, Outcome, Told};
+use crate::core::options;
 use crate::core::table::{Rule, TimeBase, TimeUnit};
 use crate::core::unit::Unit;
 use lists::{blocking_move, pop, trim};
@@ -105,16 +106,13 @@ struct SetOptions {
 }
 
 /// `None` when a time is no number.
-fn set_options(options: &[&[u8]], now_ms: i64) -> Option<SetOptions> {
+fn set_options(options: &[&[u8]], known: &[options::Known], now_ms: i64) -> Option<SetOptions> {
     let mut kept = Vec::new();
-    let mut rest = options.iter();
-    while let Some(token) = rest.next() {
-        if token.eq_ignore_ascii_case(b"IFEQ") {
-            rest.next();
-        } else if token.eq_ignore_ascii_case(b"KEEPTTL") {
+    for (name, argument) in options::parse(options, known)? {
+        if name == "KEEPTTL" {
             kept = vec![b"KEEPTTL".to_vec()];
-        } else if let Some((time_unit, base)) = expiry_option(token) {
-            let at = absolute_ms(rest.next()?, time_unit, base, now_ms)?;
+        } else if let Some((time_unit, base)) = expiry_option(name.as_bytes()) {
+            let at = absolute_ms(argument?, time_unit, base, now_ms)?;
             kept = vec![b"PXAT".to_vec(), at.to_string().into_bytes()];
         }
     }
@@ -127,7 +125,7 @@ fn set(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
     }
     let args = leaf.args.slices();
     let [_, key, value, options @ ..] = args.as_slice() else { return false };
-    let Some(options) = set_options(options, unit.now_ms) else { return false };
+    let Some(options) = set_options(options, options::SET, unit.now_ms) else { return false };
     let mut command: Vec<&[u8]> = vec![b"SET", key, value];
     command.extend(options.kept.iter().map(Vec::as_slice));
     unit.command(first.db, &command);
@@ -141,7 +139,7 @@ fn multi_set(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
         .get(1)
         .and_then(|count| std::str::from_utf8(count).ok()?.parse::<usize>().ok()?.checked_mul(2)?.checked_add(2));
     let Some((pairs, options)) = keys.and_then(|end| args.split_at_checked(end)) else { return false };
-    let Some(options) = set_options(options, unit.now_ms) else { return false };
+    let Some(options) = set_options(options, options::SET, unit.now_ms) else { return false };
     let mut command = pairs.to_vec();
     command.extend(options.kept.iter().map(Vec::as_slice));
     unit.command(first.db, &command);
@@ -207,9 +205,8 @@ fn getex(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
             true
         }
         EventKind::Expire => {
-            let (Some(token), Some(time)) = (leaf.args.get(2), leaf.args.get(3)) else { return false };
-            let at = expiry_option(token).and_then(|(time_unit, base)| absolute_ms(time, time_unit, base, unit.now_ms));
-            at.is_some_and(|at| {
+            let args = leaf.args.slices();
+            getex_expiry(args.get(2..).unwrap_or_default(), unit.now_ms).is_some_and(|at| {
                 unit.command(first.db, &[b"PEXPIREAT", &first.key, at.to_string().as_bytes()]);
                 true
             })
@@ -218,14 +215,22 @@ fn getex(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
     }
 }
 
+/// When a key expires after a GETEX with these options, milliseconds since the epoch.
+fn getex_expiry(options: &[&[u8]], now_ms: i64) -> Option<i64> {
+    let options = options::parse(options, options::GETEX)?;
+    let (name, time) = options.last()?;
+    let (time_unit, base) = expiry_option(name.as_bytes())?;
+    absolute_ms((*time)?, time_unit, base, now_ms)
+}
+
 fn restore(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
     if has(leaf, EventKind::Del) && !has(leaf, EventKind::Restore) {
         return del(first, unit);
     }
     let args = leaf.args.slices();
     let [_, key, ttl, payload, options @ ..] = args.as_slice() else { return false };
-    let absolute = options.iter().any(|option| option.eq_ignore_ascii_case(b"ABSTTL"));
-    let base = if absolute || *ttl == b"0" { TimeBase::Absolute } else { TimeBase::Relative };
+    let Some(options) = options::parse(options, options::RESTORE) else { return false };
+    let base = if options::has(&options, "ABSTTL") || *ttl == b"0" { TimeBase::Absolute } else { TimeBase::Relative };
     let Some(at) = absolute_ms(ttl, TimeUnit::Milliseconds, base, unit.now_ms) else { return false };
     unit.command(first.db, &[b"RESTORE", key, at.to_string().as_bytes(), payload, b"REPLACE", b"ABSTTL"]);
     true
@@ -233,7 +238,8 @@ fn restore(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
 
 fn copy(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
     let args = leaf.args.slices();
-    let names_db = args.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(b"DB"));
+    let Some(options) = args.get(3..).and_then(|options| options::parse(options, options::COPY)) else { return false };
+    let names_db = options::has(&options, "DB");
     // The event names the destination's database only.
     let Some(db) = leaf.db.or((!names_db).then_some(first.db)) else { return false };
     unit.command(db, &args);

@@ -70,6 +70,8 @@ fn relative_expiry_becomes_absolute_and_conditions_are_dropped() {
         ("PEXPIREAT k 77 GT", vec!["expire"], "PEXPIREAT k 77"),
         ("GETEX k PX 5", vec!["expire"], "PEXPIREAT k 1000005"),
         ("GETEX k PERSIST", vec!["persist"], "PERSIST k"),
+        ("GETEX k EX 1000 EX 2000", vec!["expire"], "PEXPIREAT k 3000000"),
+        ("SET k v EX 1000 EX 2000", vec!["set", "expire"], "SET k v PXAT 3000000"),
         ("RESTORE k 10 payload", vec!["restore"], "RESTORE k 1000010 payload REPLACE ABSTTL"),
         ("RESTORE k 0 payload", vec!["restore"], "RESTORE k 0 payload REPLACE ABSTTL"),
         ("MSETEX 1 k v NX EX 1", vec!["set", "expire"], "MSETEX 1 k v PXAT 1001000"),

@@ -146,9 +146,13 @@ impl Module {
             }
             Reads::TwoDatabases => {
                 let all: Vec<&[u8]> = args().collect();
-                let (made, there) = reads::destination(known.row.rule, &all)?;
-                let made = there.map_or_else(|| key(made), |there| self.dirty.key(there, made));
-                key(all.get(1)?).max(made)
+                match reads::destination(known.row.rule, &all) {
+                    Some((made, there)) => {
+                        let made = there.map_or_else(|| key(made), |there| self.dirty.key(there, made));
+                        key(all.get(1)?).max(made)
+                    }
+                    None => self.dirty.any_change(),
+                }
             }
             Reads::Movable | Reads::Sort => {
                 let mut positions = ctx.command_keys(args());

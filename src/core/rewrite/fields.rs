@@ -8,6 +8,7 @@
 
 use super::{SetOptions, has, set_options};
 use crate::core::leaf::{EventKind, Leaf, LeafEvent, Outcome};
+use crate::core::options;
 use crate::core::unit::Unit;
 
 /// A time that is past, in milliseconds since the epoch.
@@ -109,7 +110,7 @@ pub(super) fn set(leaf: &Leaf, unit: &mut Unit) -> bool {
     let args = leaf.args.slices();
     let Some((head, pairs)) = leaf.first_field().and_then(|first| args.split_at_checked(first)) else { return false };
     let (Some(key), Some(options)) = (head.get(1), head.get(2..head.len() - 2)) else { return false };
-    let Some(options) = set_options(options, unit.now_ms) else { return false };
+    let Some(options) = set_options(options, options::SET_FIELDS, unit.now_ms) else { return false };
     let set = leaf.events.iter().find(|event| event.kind == EventKind::FieldsSet);
     match set.and_then(|event| event.outcome.as_ref()) {
         Some(Outcome::FieldExpiries(expiries)) => return set_each(last, pairs, expiries, unit),

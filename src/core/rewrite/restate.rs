@@ -3,6 +3,7 @@
 
 use super::{absolute_ms, expiry_option};
 use crate::core::leaf::Leaf;
+use crate::core::options;
 use crate::core::table::{Rule, TimeBase, TimeUnit};
 use crate::core::unit::Unit;
 
@@ -57,17 +58,13 @@ fn future_ms(arg: &[u8], time_unit: TimeUnit, base: TimeBase, now_ms: i64) -> Op
 fn set(args: &[&[u8]], now_ms: i64) -> Words {
     let [_, key, value, options @ ..] = args else { return None };
     let mut restated = vec![b"SET".to_vec(), key.to_vec(), value.to_vec()];
-    let mut rest = options.iter();
-    while let Some(token) = rest.next() {
-        if let Some((time_unit, base)) = expiry_option(token) {
-            let at = future_ms(rest.next()?, time_unit, base, now_ms)?;
+    for (name, argument) in options::parse(options, options::SET)? {
+        if let Some((time_unit, base)) = expiry_option(name.as_bytes()) {
+            let at = future_ms(argument?, time_unit, base, now_ms)?;
             restated.extend([b"PXAT".to_vec(), at.to_string().into_bytes()]);
-        } else if token.eq_ignore_ascii_case(b"IFEQ") {
-            restated.extend([token.to_vec(), rest.next()?.to_vec()]);
-        } else if [&b"NX"[..], b"XX", b"KEEPTTL"].iter().any(|known| token.eq_ignore_ascii_case(known)) {
-            restated.push(token.to_vec());
-        } else if !token.eq_ignore_ascii_case(b"GET") {
-            return None;
+        } else if name != "GET" {
+            restated.push(name.as_bytes().to_vec());
+            restated.extend(argument.map(<[u8]>::to_vec));
         }
     }
     Some(restated)
@@ -95,33 +92,23 @@ fn expire(args: &[&[u8]], time_unit: TimeUnit, base: TimeBase, now_ms: i64) -> W
 
 /// GETEX key [PERSIST | EX seconds | ...]
 fn getex(args: &[&[u8]], now_ms: i64) -> Words {
-    match args {
-        [_, _] => words(&[]),
-        [_, key, option] if option.eq_ignore_ascii_case(b"PERSIST") => words(&[b"PERSIST", key]),
-        [_, key, option, time] => {
-            let (time_unit, base) = expiry_option(option)?;
-            let at = future_ms(time, time_unit, base, now_ms)?;
+    let [_, key, options @ ..] = args else { return None };
+    match options::parse(options, options::GETEX)?.last() {
+        None => words(&[]),
+        Some(("PERSIST", _)) => words(&[b"PERSIST", key]),
+        Some((name, time)) => {
+            let (time_unit, base) = expiry_option(name.as_bytes())?;
+            let at = future_ms((*time)?, time_unit, base, now_ms)?;
             words(&[b"PEXPIREAT", key, at.to_string().as_bytes()])
         }
-        _ => None,
     }
 }
 
 /// RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]
 fn restore(args: &[&[u8]], now_ms: i64) -> Words {
     let [_, key, ttl, payload, options @ ..] = args else { return None };
-    let mut absolute = false;
-    let mut rest = options.iter();
-    while let Some(option) = rest.next() {
-        if option.eq_ignore_ascii_case(b"ABSTTL") {
-            absolute = true;
-        } else if option.eq_ignore_ascii_case(b"IDLETIME") || option.eq_ignore_ascii_case(b"FREQ") {
-            rest.next()?;
-        } else if !option.eq_ignore_ascii_case(b"REPLACE") {
-            return None;
-        }
-    }
-    let base = if absolute { TimeBase::Absolute } else { TimeBase::Relative };
+    let options = options::parse(options, options::RESTORE)?;
+    let base = if options::has(&options, "ABSTTL") { TimeBase::Absolute } else { TimeBase::Relative };
     let at = if *ttl == b"0" { 0 } else { future_ms(ttl, TimeUnit::Milliseconds, base, now_ms)? };
     words(&[b"RESTORE", key, at.to_string().as_bytes(), payload, b"REPLACE", b"ABSTTL"])
 }
