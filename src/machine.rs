@@ -5,8 +5,8 @@
 use crate::log::Steps;
 use crate::log::sim::SimDisk;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A machine that is simulated.
 pub struct Simulated {
@@ -62,6 +62,15 @@ pub(crate) fn unix_ms() -> u64 {
         return clock();
     }
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Microseconds since some moment, never fewer than before.
+pub(crate) fn monotonic_us() -> u64 {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    if let Some(clock) = simulated(|machine| machine.unix_ms) {
+        return clock().saturating_mul(1000);
+    }
+    u64::try_from(BEGAN.get_or_init(Instant::now).elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Ends a simulated process.

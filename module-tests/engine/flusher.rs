@@ -30,11 +30,16 @@ impl Seen {
 }
 
 fn start(disk: &SimDisk) -> (Flusher<SimDisk>, Seen) {
+    start_with(disk, || assert_eq!(std::thread::current().name(), Some("wbl-writer")))
+}
+
+/// The same with a look at the thread that reports.
+fn start_with(disk: &SimDisk, look: fn()) -> (Flusher<SimDisk>, Seen) {
     let writer = writer_of(disk);
     let seen = Seen::default();
     let (durable, errors) = (seen.durable.clone(), seen.errors.clone());
     let on_durable = Box::new(move |lsn: Lsn| {
-        assert_eq!(std::thread::current().name(), Some("wbl-writer"));
+        look();
         let mut durable = durable.lock().unwrap();
         assert!(durable.last().is_none_or(|last| *last < lsn), "positions rise");
         durable.push(lsn);
@@ -77,6 +82,32 @@ fn install(flusher: &Flusher<SimDisk>, name: &str, lsn: Lsn) -> Result<(), LogEr
     let base = NewBase { name: name.into(), lsn };
     flusher.install_base(base, Box::new(move |outcome| done.send(outcome).unwrap()));
     outcome.recv().unwrap()
+}
+
+#[test]
+fn a_caller_commits_in_the_place_of_the_threads_and_beside_them() {
+    let disk = SimDisk::new();
+    let (flusher, seen) = start_with(&disk, || {});
+    let mut random = Random::new(7);
+    let mut all = Vec::new();
+    for number in 0..300 {
+        all.extend(unit(number));
+        match random.below(4) {
+            0 => drop(flusher.append(unit(number), UNIX_MS)),
+            1 => drop(flusher.append_to_commit(unit(number), UNIX_MS)),
+            _ => {
+                let end = flusher.append_to_commit(unit(number), UNIX_MS);
+                flusher.commit(end).unwrap();
+                assert_eq!((flusher.durable(), seen.durable().last()), (end, Some(&end)));
+                assert_eq!(read(&disk.crash_image(number)), all);
+            }
+        }
+    }
+    let end = flusher.appended();
+    disk.fail_from(disk.operations(), libc::EIO, Effect::None);
+    let after = flusher.append_to_commit(unit(300), UNIX_MS);
+    assert!(flusher.commit(after).is_err() && flusher.durable() <= end);
+    assert_eq!(seen.errors().len(), 1);
 }
 
 #[test]

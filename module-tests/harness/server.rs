@@ -45,7 +45,11 @@ impl ServerBuilder {
         let mut builder = ServerBuilder::stock(version);
         builder.module = true;
         let module = paths::module().to_str().expect("a path in UTF-8");
-        builder.set("loadmodule", module).set("wbl.enabled", "yes").set("wbl.debug-commands", "yes")
+        builder = builder.set("loadmodule", module).set("wbl.enabled", "yes").set("wbl.debug-commands", "yes");
+        match std::env::var("WBL_COMMIT_MODE") {
+            Ok(mode) => builder.set("wbl.commit-mode", &mode),
+            Err(_) => builder,
+        }
     }
 
     /// A server without the module that is as durable as it can be.

@@ -88,9 +88,10 @@ fn prepare(server: &Server, groups: &mut [Box<dyn Group>]) {
     }
 }
 
-/// Each round runs with another number of I/O threads and other sizes of segments.
+/// Each round runs with another number of I/O threads, other sizes of segments and another way to commit.
 fn vary_module(builder: ServerBuilder, rng: &mut Random) -> ServerBuilder {
     let threads = if rng.one_in(3) { "3" } else { "1" };
     let segment_bytes = ["65536", "1048576", "67108864"][rng.below(3) as usize];
-    builder.set("io-threads", threads).set("wbl.segment-bytes", segment_bytes)
+    let mode = ["auto", "async", "inline"][rng.below(3) as usize];
+    builder.set("io-threads", threads).set("wbl.segment-bytes", segment_bytes).set("wbl.commit-mode", mode)
 }

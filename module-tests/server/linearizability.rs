@@ -76,7 +76,9 @@ impl Run {
 
     /// Lets the clients work, and crashes the server.
     fn round(&mut self, round: u64, rounds: u64) -> Histories {
-        self.server.reconfigure(|builder| builder.set("io-threads", if round.is_multiple_of(3) { "4" } else { "1" }));
+        let threads = if round.is_multiple_of(3) { "4" } else { "1" };
+        let mode = ["auto", "async", "inline"][self.rng.below(3) as usize];
+        self.server.reconfigure(|builder| builder.set("io-threads", threads).set("wbl.commit-mode", mode));
         // Each of the ways is tried alone, too, as one can hide what another would show.
         let ways = match round % 5 {
             0 => vec![Way::Single, Way::Transaction],

@@ -82,6 +82,20 @@ each_version! {
         }
     }
 
+    fn nothing_is_committed_inline_beside_other_modules(version: Version) {
+        let mut server = ServerBuilder::with_module(version).set("wbl.commit-mode", "inline").in_memory().start();
+        let mut client = server.raw();
+        for (loads, mode) in [(false, "inline"), (true, "async")] {
+            if loads {
+                server.reconfigure(|builder| builder.load(&paths::test_module(version), false));
+                server.kill9_and_restart();
+                client = server.raw();
+            }
+            (0..100).for_each(|_| drop(client.run("INCR written")));
+            assert_eq!(server.wbl_info("wbl_commit_mode"), mode, "their timers may let replies out");
+        }
+    }
+
     fn replies_of_another_module_wait_for_the_disk(version: Version) {
         for first in [true, false] {
             let server = builder(version, first).start();

@@ -175,7 +175,9 @@ pub fn process_while_blocked(owner: u64) {
     let executing = s.executing.take();
     let in_script = s.in_script.get();
     for client in clients().into_iter().filter(|client| client.id != owner) {
-        if s.chance(30) && !client.is_blocked() && client.queue.borrow().is_none() {
+        // One whose command has waited and is still to run is read from no further (`pending_command`).
+        let is_read = !client.is_blocked() && !client.pending.get() && client.queue.borrow().is_none();
+        if s.chance(30) && is_read {
             let next = client.input.borrow_mut().pop_front();
             if let Some(argv) = next {
                 exec::process(&client, argv, false);

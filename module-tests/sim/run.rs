@@ -164,8 +164,16 @@ fn boot(disk: SimDisk, seed: u64, now_ms: i64) -> &'static Server {
     machine::simulate(Simulated { disk, unix_ms, exit: exited, log_begins, child_ran, kill_child });
     let segment_bytes = ["4096", "8192", "1000000"][server.below(3)];
     let in_flight = ["1", "2", "4"][server.below(3)];
-    let words = ["segment-bytes", segment_bytes, "max-inflight-flushes", in_flight, "debug-commands", "yes"];
-    let mut args = Strings::new(&words.map(|word| word.as_bytes().to_vec()));
+    let commit_mode = ["auto", "async", "inline"][server.below(3)];
+    server.note(|| format!("settings: {segment_bytes} {in_flight} {commit_mode}"));
+    let words = [
+        ["segment-bytes", segment_bytes],
+        ["max-inflight-flushes", in_flight],
+        ["commit-mode", commit_mode],
+        ["debug-commands", "yes"],
+    ]
+    .concat();
+    let mut args = Strings::new(&words.iter().map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>());
     let context = Context::new(api::Kind::None, api::call_client());
     let argc = words.len() as c_int;
     // SAFETY: the function takes a context and arguments, which live over the call.
@@ -355,6 +363,11 @@ fn quiesce() {
         if quiet_rounds == 4 {
             break;
         }
+    }
+    if running().fault_at.is_some_and(|at| s.disk.borrow().operations() > at) {
+        // Where it has failed just now the module ends the process here.
+        iterate(100);
+        step_writer(50);
     }
     if power_is_lost() {
         return;

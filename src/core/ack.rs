@@ -72,6 +72,8 @@ macro_rules! reasons {
 }
 
 reasons! {
+    /// The loop commits inline: all replies of the iteration wait for its end, whoever could be held.
+    Inline = "inline",
     /// EXEC: nothing defers the reply of a transaction.
     Transaction = "transaction",
     /// A script or function that runs as it was sent.
@@ -185,6 +187,8 @@ pub trait Facts {
     fn is_active(&mut self) -> bool;
     /// Anything has changed that is not durable.
     fn any_change(&mut self) -> bool;
+    /// The main thread makes the log durable at the end of the iteration.
+    fn commits_inline(&mut self) -> bool;
     /// An EXEC runs.
     fn in_exec(&mut self) -> bool;
     /// A script or function runs.
@@ -248,6 +252,8 @@ type Row<Asked> = (Reason, fn(&mut dyn Facts, Asked) -> bool);
 /// What keeps the module from running a command for its client. Where it is [`Kind::Unseen`], the module must run it
 /// all the same if it may, whoever waits then.
 const NOT_THROUGH_MODULE: &[Row<(Kind, Wrapper)>] = &[
+    // What may wait, or run long and let others in, goes through the module all the same: it outlasts the iteration.
+    (Reason::Inline, |facts, (kind, _)| kind.ends_at_once() && facts.commits_inline()),
     (Reason::Asking, |facts, (kind, _)| kind.is_script() && facts.has_asked()),
     (Reason::ScriptDebug, |facts, (kind, _)| kind.is_script() && facts.debugs_scripts()),
     // A pause of writes stops some of these, and nothing may be replicated.
@@ -260,6 +266,7 @@ const NOT_THROUGH_MODULE: &[Row<(Kind, Wrapper)>] = &[
 
 /// What keeps the server from deferring a reply in an event.
 const NOT_IN_EVENT: &[Row<()>] = &[
+    (Reason::Inline, |facts, ()| facts.commits_inline()),
     (Reason::Transaction, |facts, ()| facts.in_exec()),
     (Reason::Script, |facts, ()| facts.in_script()),
     (Reason::EarlyReply, |facts, ()| facts.has_replied_early()),
@@ -357,6 +364,11 @@ impl Kind {
 
     fn is_unseen(self) -> bool {
         matches!(self, Kind::Unseen { .. })
+    }
+
+    /// Whether the server can run it so that what it did is seen, and it has its reply in the same iteration.
+    fn ends_at_once(self) -> bool {
+        matches!(self, Kind::Write { .. } | Kind::Read)
     }
 
     /// Why the loop waits for what it shows when it is left to the server.

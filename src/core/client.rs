@@ -32,6 +32,8 @@ pub struct Client {
     /// What it has queued and what it watches.
     pub transaction: Transaction,
     pipelining: Pipelining,
+    /// The iteration in which it was counted last.
+    counted: u64,
 }
 
 /// What a client watches.
@@ -164,6 +166,12 @@ impl Clients {
     /// A client writes: whether it sends commands without waiting for replies.
     pub fn is_pipelining(&mut self, client: ClientId) -> bool {
         self.records.get_mut(&client).is_some_and(|record| record.pipelining.writes(&self.event_loop))
+    }
+
+    /// A client's write waits: whether that is its first one in this iteration.
+    pub fn counts(&mut self, client: ClientId) -> bool {
+        let now = self.event_loop.number();
+        self.records.get_mut(&client).is_some_and(|record| std::mem::replace(&mut record.counted, now) != now)
     }
 
     /// A client's reply is held for this position.

@@ -7,6 +7,7 @@ pub mod ack;
 pub mod blocked;
 pub mod capture;
 pub mod client;
+pub mod commit;
 pub mod deadlines;
 pub mod dirty;
 pub mod execution;

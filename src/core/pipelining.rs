@@ -25,6 +25,11 @@ pub struct Loop {
 }
 
 impl Loop {
+    /// The number of the iteration, 1 for the first.
+    pub fn number(&self) -> u64 {
+        self.iteration + 1
+    }
+
     /// An iteration ends, with this position durable; what was released by now is sent.
     pub fn ended(&mut self, durable: Lsn) {
         self.iteration += 1;

@@ -155,6 +155,7 @@ impl Module {
             self.capture.awake(client);
             self.drop_leftovers();
             self.running = Running::command(client);
+            self.iteration.commands += 1;
         }
         match known.class {
             Class::Multi | Class::EndMulti => return self.announce_bounds(client, known.class, is_nested),

@@ -2,6 +2,7 @@
 
 use crate::core::ack::Why;
 use crate::ffi::{CallMode, CommandDocs, CommandFlags, Ctx, Level, log, register_command};
+use crate::module::commit::leave_inline;
 use crate::module::config::{Setting, value};
 use crate::module::points::{self, Action};
 use crate::module::release::{Release, Waiting, release};
@@ -280,6 +281,9 @@ fn debug(ctx: Ctx<'_>, args: &[&[u8]]) {
         [b"PAUSE"] => pause(ctx),
         [b"RESUME"] => resume(),
         [b"SYNC", b"HOLD"] | [b"SYNC", b"HOLD", _] => {
+            if args.len() == 3 {
+                leave_inline(ctx);
+            }
             gate::close(args.get(3).map(|path| OsStr::from_bytes(path).into()));
             Ok(())
         }
@@ -319,6 +323,7 @@ fn pause(ctx: Ctx<'_>) -> Result<(), &'static str> {
     if let Some(Some(lsn)) = with(|module| module.iteration.waits_for.take()) {
         wait_now(ctx, lsn);
     }
+    leave_inline(ctx);
     log(Level::Notice, "the durable position is frozen by WBL.DEBUG PAUSE");
     open.log().pause();
     with(|module| module.paused = true);

@@ -1,5 +1,6 @@
 //! The settings, `wbl.NAME`: in valkey.conf, CONFIG SET/GET/REWRITE and as arguments of `loadmodule`.
 
+use crate::core::commit::{Mode, Wish};
 use crate::core::notices::EventClasses;
 use crate::ffi::{ConfigKind, Ctx, load_configs, register_config};
 use crate::log::Options;
@@ -47,6 +48,9 @@ pub enum Setting {
     /// `wbl.max-inflight-flushes`: how many flushes of the log may be under way at a time, 1 to 16; 0 has it follow
     /// from how long they take. Immutable. Default: 0.
     MaxInflightFlushes,
+    /// `wbl.commit-mode`: who makes the log durable, its own threads (async), the main thread before replies leave
+    /// (inline), or whichever is better (auto). Default: auto.
+    CommitMode,
 }
 
 /// The server's words for a letter that `notify-keyspace-events` does not know.
@@ -60,6 +64,12 @@ const KEEP: i64 = 2;
 
 /// `wbl.on-replay-error skip`.
 const SKIP: i64 = 1;
+
+/// `wbl.commit-mode async`.
+const ASYNC: i64 = 1;
+
+/// `wbl.commit-mode inline`.
+const INLINE: i64 = 2;
 
 const MEGABYTE: i64 = 1024 * 1024;
 
@@ -79,7 +89,7 @@ enum Default {
     Names { default: usize, names: &'static [&'static CStr] },
 }
 
-const ENTRIES: [Entry; 9] = [
+const ENTRIES: [Entry; 10] = [
     Entry { setting: Setting::Enabled, name: c"enabled", immutable: false, default: Default::Bool(true) },
     Entry { setting: Setting::Dir, name: c"dir", immutable: true, default: Default::Text("wbl") },
     Entry {
@@ -118,6 +128,12 @@ const ENTRIES: [Entry; 9] = [
         name: c"max-inflight-flushes",
         immutable: true,
         default: Default::Count { default: 0, min: 0, max: 16 },
+    },
+    Entry {
+        setting: Setting::CommitMode,
+        name: c"commit-mode",
+        immutable: false,
+        default: Default::Names { default: 0, names: &[c"auto", c"async", c"inline"] },
     },
 ];
 
@@ -177,6 +193,15 @@ pub fn keeps_existing_log() -> bool {
 /// Whether a start goes on without commands of the log that fail.
 pub fn skips_replay_errors() -> bool {
     value(Setting::OnReplayError) == SKIP
+}
+
+/// Who is to make the log durable.
+pub fn commit_mode() -> Wish {
+    match value(Setting::CommitMode) {
+        ASYNC => Wish::Only(Mode::Async),
+        INLINE => Wish::Only(Mode::Inline),
+        _ => Wish::Auto,
+    }
 }
 
 /// Sets a value that is no text. The server has checked its bounds. Returns the value before.

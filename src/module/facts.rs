@@ -59,6 +59,10 @@ impl Facts for Asked<'_> {
         !self.module.dirty.is_empty()
     }
 
+    fn commits_inline(&mut self) -> bool {
+        self.module.commits_inline()
+    }
+
     fn in_exec(&mut self) -> bool {
         self.flags().in_exec()
     }

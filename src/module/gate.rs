@@ -1,14 +1,15 @@
 //! The log's storage with a gate before each sync, which tests close to see what a slow disk does.
 //!
 //! Unlike a frozen durable position (WBL.DEBUG PAUSE) a closed gate is unknown to the module: it takes the ways that it
-//! takes while a disk does not answer. Only the log's own threads stop there, as nobody could open the gate for a main
-//! thread that waits.
+//! takes while a disk does not answer. The log's own threads stop there, and the main thread where it commits inline,
+//! which it does not do while only a command could open the gate.
 
 use crate::ffi::close_in_children;
 use crate::log::sim::{SimDisk, SimFile, SimLock};
 use crate::log::{FileStatus, FolderLock, FolderStorage, LogError, MANIFEST_NAME, Storage, StorageFile};
 use crate::machine;
 use crate::module::points::{self, Point};
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -23,6 +24,11 @@ const POLL: Duration = Duration::from_millis(1);
 /// The names of the threads that the gate stops.
 const LOG_THREADS: [&str; 2] = ["wbl-writer", "wbl-files"];
 
+thread_local! {
+    /// This thread does what the log's threads do.
+    static COMMITS: Cell<bool> = const { Cell::new(false) };
+}
+
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// The gate is open again once this file has gone.
@@ -34,6 +40,19 @@ pub(super) fn close(while_exists: Option<PathBuf>) {
     CLOSED.store(true, Ordering::Release);
 }
 
+/// Whether the gate is closed, and only a command opens it.
+pub(super) fn waits_for_command() -> bool {
+    CLOSED.load(Ordering::Relaxed) && WHILE_EXISTS.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+}
+
+/// Does on this thread what the log's threads do.
+pub(super) fn as_log_thread<T>(work: impl FnOnce() -> T) -> T {
+    COMMITS.set(true);
+    let outcome = work();
+    COMMITS.set(false);
+    outcome
+}
+
 /// Opens the gate.
 pub(super) fn open() {
     CLOSED.store(false, Ordering::Release);
@@ -41,8 +60,8 @@ pub(super) fn open() {
 
 /// Waits while the gate is closed.
 fn pass() {
-    if !CLOSED.load(Ordering::Relaxed) || !std::thread::current().name().is_some_and(|name| LOG_THREADS.contains(&name))
-    {
+    let is_of_log = || std::thread::current().name().is_some_and(|name| LOG_THREADS.contains(&name));
+    if !CLOSED.load(Ordering::Relaxed) || !COMMITS.get() && !is_of_log() {
         return;
     }
     while CLOSED.load(Ordering::Acquire) {

@@ -305,7 +305,14 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     let wait = with(|module| {
         module.wait_for_timed_out(ctx);
         module.wait_for_resumed(ctx, true);
-        module.hand_over();
+        let waits_for = module.iteration.waits_for.take();
+        let waits_for = if module.commits_inline() {
+            // Nothing is dirty past the iteration.
+            Some(module.appended())
+        } else {
+            module.hand_over();
+            waits_for
+        };
         if let Some(log) = module.log() {
             log.iteration_ended();
             let durable = log.log().durable();
@@ -313,11 +320,12 @@ pub fn before_sleep(ctx: Ctx<'_>) {
             module.clients.iteration_ended(durable);
         }
         module.iteration.without_output.clear();
-        module.iteration.waits_for.take()
+        waits_for
     });
     if let Some(Some(lsn)) = wait {
         wait_now(ctx, lsn);
     }
+    with(Module::choose_mode);
     notify::publish_durable(ctx);
 }
 

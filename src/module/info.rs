@@ -63,6 +63,8 @@ impl Module {
             ("appended_offset", number(self.log().map_or(0, |_| self.appended().get()))),
             ("pending_bytes", number(log.map_or(0, |log| log.pending_bytes() + self.batch.len() as u64))),
             ("inline_waits", number(self.counters.inline_waits)),
+            ("commit_mode", Value::Text(self.commits.mode().name().into())),
+            ("inline_commits", number(self.counters.inline_commits)),
             ("wrapped_commands", number(self.counters.wrapped)),
             ("wrapped_scripts", number(self.counters.scripts)),
             ("blocked_stream_readers", number(self.blocked.len() as u64)),

@@ -12,6 +12,7 @@ mod callbacks;
 mod census;
 mod cluster;
 mod commands;
+mod commit;
 mod config;
 mod deferred;
 mod demands;
@@ -56,6 +57,7 @@ mod wrappers;
 use crate::core::ack::Reason;
 use crate::core::capture::Capture;
 use crate::core::client::Clients;
+use crate::core::commit::Chooser;
 use crate::core::dirty::DirtyKeys;
 use crate::core::execution::{Replies, Running, UnitEnd};
 use crate::core::hash::Set;
@@ -74,6 +76,7 @@ struct Counters {
     writes_blocked: u64,
     reads_blocked: u64,
     inline_waits: u64,
+    inline_commits: u64,
     /// Replies that the loop waited with, by the place of the reason in [`Reason::ALL`].
     waits: [u64; Reason::ALL.len()],
     state_images: u64,
@@ -95,6 +98,12 @@ struct Iteration {
     disconnects: Vec<u64>,
     /// The main thread waits for a RESUME, and lets other clients in meanwhile.
     lets_others_in: bool,
+    /// Writes whose replies wait.
+    writes: u32,
+    /// Clients that have sent these.
+    waiting: u32,
+    /// Clients' commands.
+    commands: u32,
 }
 
 /// What a pause of writes (CLIENT PAUSE, a failover) leaves behind.
@@ -121,6 +130,8 @@ pub(crate) struct Module {
     replies: Replies<Held>,
     unit_end: UnitEnd,
     iteration: Iteration,
+    /// How the log is made durable; changes between iterations.
+    commits: Chooser,
     /// Scripts that wait for the end of the iteration.
     scripts: VecDeque<scripts::Script>,
     /// Clients of blocking commands that the module runs.

@@ -7,7 +7,7 @@ use crate::ffi::{Held, wake_event_loop};
 use crate::log::{Flusher, LogError, LogWriter, Lsn};
 use crate::machine;
 use crate::module::broken;
-use crate::module::gate::GatedStorage;
+use crate::module::gate::{self, GatedStorage};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -109,6 +109,14 @@ impl Release {
     /// The log itself.
     pub(super) fn log(&self) -> &Flusher<GatedStorage> {
         &self.flusher
+    }
+
+    /// Makes all up to the position durable on the main thread.
+    ///
+    /// # Errors
+    /// The log has failed.
+    pub(super) fn commit(&self, lsn: Lsn) -> Result<(), LogError> {
+        gate::as_log_thread(|| self.flusher.commit(lsn))
     }
 
     /// Has this client's reply wait for the position.

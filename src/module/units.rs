@@ -181,6 +181,10 @@ impl Module {
         let is_active = self.life.is_active();
         let (mut newest, mut unheld) = (None, Vec::new());
         for Reply { client, way, shows } in self.replies.drain() {
+            if shows.is_none() {
+                self.iteration.writes += 1;
+                self.iteration.waiting += u32::from(self.clients.counts(client));
+            }
             match way {
                 Way::Held(held) => {
                     self.counters.writes_blocked += 1;

@@ -17,6 +17,26 @@ const PAUSED_POLL: Duration = Duration::from_millis(10);
 /// The server's setting of how long it is busy before it says so.
 const BUSY_THRESHOLD: &[u8] = b"busy-reply-threshold";
 
+/// How the main thread waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// For the writer threads.
+    Wait,
+    /// It does their work.
+    Commit,
+    /// For the end of WBL.DEBUG PAUSE.
+    UntilResumed,
+}
+
+/// Who goes on with a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// The writer threads.
+    Threads,
+    /// Who has handed it over.
+    Caller,
+}
+
 /// Wall-clock time for frames.
 pub(super) fn unix_ms() -> u64 {
     machine::unix_ms()
@@ -48,19 +68,26 @@ pub(super) fn wait_before_yield(ctx: Ctx<'_>) {
 
 /// Waits on the main thread until the position is durable.
 pub(super) fn wait_now(ctx: Ctx<'_>, lsn: Lsn) {
-    let Some(Some((log, paused))) = with(|module| {
-        module.hand_over();
-        Some((module.log().cloned()?, module.paused))
+    let Some(Some((log, how))) = with(|module| {
+        let how = module.how_to_wait();
+        module.hand_over_to(if how == How::Commit { Next::Caller } else { Next::Threads });
+        Some((module.log().cloned()?, how))
     }) else {
         return;
     };
     if log.log().durable() >= lsn {
         return;
     }
-    with(|module| module.counters.inline_waits += 1);
-    if paused {
-        wait_for_resume(ctx, &log, lsn);
-    } else if log.log().wait_durable(lsn, None).is_err() {
+    with(|module| {
+        module.counters.inline_waits += 1;
+        module.counters.inline_commits += u64::from(how == How::Commit);
+    });
+    let outcome = match how {
+        How::UntilResumed => return wait_for_resume(ctx, &log, lsn),
+        How::Commit => log.commit(lsn),
+        How::Wait => log.log().wait_durable(lsn, None).map(drop),
+    };
+    if outcome.is_err() {
         life::end_if_failed();
         broken("the log closed while a reply waited for it");
     }
@@ -101,17 +128,35 @@ fn wait_for_resume(ctx: Ctx<'_>, log: &Release, lsn: Lsn) {
 }
 
 impl Module {
-    /// Hands the batch to the writer thread. Waits for room when too much is pending.
+    fn how_to_wait(&self) -> How {
+        match () {
+            () if self.paused => How::UntilResumed,
+            () if self.commits_inline() => How::Commit,
+            () => How::Wait,
+        }
+    }
+
+    /// Hands the batch to the writer threads. Waits for room when too much is pending.
     pub(super) fn hand_over(&mut self) {
+        self.hand_over_to(Next::Threads);
+    }
+
+    fn hand_over_to(&mut self, next: Next) {
         let Some(log) = self.log().cloned() else { return };
         if self.batch.is_empty() {
             return;
         }
         let expected = self.batch.appended();
         let payload = self.batch.take(log.log().take_buffer());
-        let appended = log.log().append(payload, unix_ms());
+        let appended = match next {
+            Next::Threads => log.log().append(payload, unix_ms()),
+            Next::Caller => log.log().append_to_commit(payload, unix_ms()),
+        };
         if appended != expected {
             broken("the log's position is not the one that was promised to waiters");
+        }
+        if next == Next::Caller {
+            return;
         }
         let limit = u64::try_from(value(Setting::MaxPendingBytes)).unwrap_or(u64::MAX);
         while log.log().pending_bytes() > limit && log.log().error().is_none() {

@@ -29,7 +29,7 @@ macro_rules! facts {
 }
 
 facts! {
-    is_active, any_change, in_exec, in_script, in_other_module, has_replied_early, is_slot_import, has_postponed,
+    is_active, any_change, commits_inline, in_exec, in_script, in_other_module, has_replied_early, is_slot_import, has_postponed,
     writes_are_paused, is_cluster_with_modules, shares_id, tracks, pipelines, is_subscribed, has_asked, debugs_scripts,
     debug_paused, has_io_threads, has_output_left
 }
@@ -52,6 +52,7 @@ const SURELY: Kind = Kind::Write { replies_early: false, is_effective: true };
 fn a_change_is_held_in_its_event_unless_a_row_says_why_not() {
     assert_eq!(hold(Moment::Changed, &["is_active"]), Hold::InEvent);
     for (fact, reason) in [
+        ("commits_inline", Reason::Inline),
         ("in_exec", Reason::Transaction),
         ("in_script", Reason::Script),
         ("has_replied_early", Reason::EarlyReply),

@@ -31,6 +31,7 @@ pub struct Flusher<S: Storage> {
     published: Arc<Published>,
     statistics: Arc<Statistics>,
     queue: Arc<Queue>,
+    worker: Arc<Worker<S>>,
     spare_buffers: Receiver<Vec<u8>>,
     first_base: u64,
     next_base: AtomicU64,
@@ -56,8 +57,9 @@ enum Work<S: Storage> {
 impl<S: Storage> Flusher<S> {
     /// Starts the threads.
     ///
-    /// Both callbacks run on writer threads only, one at a time. `on_durable` gets strictly rising positions up to
-    /// which all may be acknowledged; `on_error` gets the first failure, and nothing is published after it.
+    /// Both callbacks run on writer threads, and where [`Flusher::commit`] is called, one at a time. `on_durable` gets
+    /// strictly rising positions up to which all may be acknowledged; `on_error` gets the first failure, and nothing is
+    /// published after it.
     pub fn start(writer: LogWriter<S>, on_durable: OnDurable, on_error: OnError) -> Result<Flusher<S>, LogError> {
         Flusher::with(writer, (on_durable, on_error), |worker, files| {
             let failed = |source| LogError::io("start", "a thread of the log", source);
@@ -110,7 +112,7 @@ impl<S: Storage> Flusher<S> {
         };
         let worker = Arc::new(Worker::new(writer, Arc::clone(&queue), spares, tasks.clone(), callbacks));
         let published = Arc::clone(&worker.published);
-        let threads = Mutex::new(Some(Threads { work: start_work(worker, files)?, tasks }));
+        let threads = Mutex::new(Some(Threads { work: start_work(Arc::clone(&worker), files)?, tasks }));
         Ok(Flusher {
             storage,
             expendable,
@@ -119,6 +121,7 @@ impl<S: Storage> Flusher<S> {
             published,
             statistics,
             queue,
+            worker,
             spare_buffers,
             first_base,
             next_base: AtomicU64::new(first_base),
@@ -135,7 +138,23 @@ impl<S: Storage> Flusher<S> {
     /// Hands over whole units; returns the position after them. Never blocks, also not after a failure or the close,
     /// when the position is never published.
     pub fn append(&self, payload: Vec<u8>, unix_ms: u64) -> Lsn {
-        self.queue.append(payload, unix_ms, |bytes| self.published.add_pending(bytes))
+        self.queue.append(payload, unix_ms, true, |bytes| self.published.add_pending(bytes))
+    }
+
+    /// The same without waking a thread: for whoever calls [`Flusher::commit`] next.
+    pub fn append_to_commit(&self, payload: Vec<u8>, unix_ms: u64) -> Lsn {
+        self.queue.append(payload, unix_ms, false, |bytes| self.published.add_pending(bytes))
+    }
+
+    /// Makes all up to `lsn` durable on the calling thread, or waits for the writer threads where they are at it. An
+    /// error when that can never be.
+    pub fn commit(&self, lsn: Lsn) -> Result<(), LogError> {
+        while self.durable() < lsn {
+            if !self.worker.commit_here() {
+                self.wait_durable(lsn, None)?;
+            }
+        }
+        Ok(())
     }
 
     /// An empty buffer for the next payload, used before if there is one.

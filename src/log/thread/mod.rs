@@ -9,5 +9,5 @@ mod steps;
 mod worker;
 
 pub use flusher::Flusher;
-pub use statistics::Statistics;
+pub use statistics::{SLOW_SYNC_US, Statistics};
 pub use steps::Steps;

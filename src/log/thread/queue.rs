@@ -140,8 +140,9 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a batch, which `before` is told of; returns the position after it. Nobody takes it after the end.
-    pub fn append(&self, payload: Vec<u8>, unix_ms: u64, before: impl FnOnce(u64)) -> Lsn {
+    /// Adds a batch, which `before` is told of; returns the position after it. Nobody takes it after the end. Whoever
+    /// has no thread woken takes the turn himself.
+    pub fn append(&self, payload: Vec<u8>, unix_ms: u64, wakes: bool, before: impl FnOnce(u64)) -> Lsn {
         let mut state = self.state();
         let (start, bytes) = (state.appended, payload.len() as u64);
         if bytes == 0 {
@@ -150,7 +151,7 @@ impl Queue {
         let end = start.advance(bytes);
         state.appended = end;
         before(bytes);
-        self.add(state, Message::Batch(Handed { start, payload, unix_ms }));
+        self.add(state, Message::Batch(Handed { start, payload, unix_ms }), wakes);
         end
     }
 
@@ -158,11 +159,11 @@ impl Queue {
     pub fn push(&self, message: Message) -> Lsn {
         let state = self.state();
         let appended = state.appended;
-        self.add(state, message);
+        self.add(state, message, true);
         appended
     }
 
-    fn add(&self, mut state: MutexGuard<'_, State>, message: Message) {
+    fn add(&self, mut state: MutexGuard<'_, State>, message: Message, wakes: bool) {
         if state.has_ended {
             // Who drops a message may be called back.
             drop(state);
@@ -170,7 +171,9 @@ impl Queue {
             return;
         }
         state.messages.push_back(message);
-        self.wake(state);
+        if wakes {
+            self.wake(state);
+        }
     }
 
     /// Wakes a thread where there is a turn to take.
@@ -203,6 +206,13 @@ impl Queue {
     pub fn try_turn(&self, group: &mut Vec<Handed>) -> Option<Turn> {
         let state = self.state();
         if state.has_ended || !state.has_turn() { None } else { State::take(state, group) }
+    }
+
+    /// The same if the turn is one to write.
+    pub fn try_write_turn(&self, group: &mut Vec<Handed>) -> Option<Turn> {
+        let state = self.state();
+        let is_batch = matches!(state.messages.front(), Some(Message::Batch(_)));
+        if !is_batch || state.has_ended || !state.has_turn() { None } else { State::take(state, group) }
     }
 
     /// Gives the turn away; returns whether nobody would take the next one while this thread flushes.

@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+/// A sync that takes longer is slow.
+pub const SLOW_SYNC_US: u64 = 5_000;
+
 /// The average moves by one part in this many with each sync.
 const EWMA_WEIGHT: u64 = 8;
 
@@ -15,6 +18,7 @@ pub struct Statistics {
     sync_last_us: AtomicU64,
     sync_max_us: AtomicU64,
     sync_ewma_us: AtomicU64,
+    slow_syncs: AtomicU64,
 }
 
 impl Statistics {
@@ -53,6 +57,11 @@ impl Statistics {
         self.sync_ewma_us.load(Relaxed)
     }
 
+    /// Syncs that took longer than [`SLOW_SYNC_US`].
+    pub fn slow_syncs(&self) -> u64 {
+        self.slow_syncs.load(Relaxed)
+    }
+
     pub(in crate::log) fn count_frame(&self, bytes: u64) {
         self.frames.fetch_add(1, Relaxed);
         self.bytes.fetch_add(bytes, Relaxed);
@@ -69,6 +78,7 @@ impl Statistics {
     pub(in crate::log) fn time_sync(&self, duration_us: u64) {
         self.sync_last_us.store(duration_us, Relaxed);
         self.sync_max_us.fetch_max(duration_us, Relaxed);
+        self.slow_syncs.fetch_add(u64::from(duration_us > SLOW_SYNC_US), Relaxed);
         let average = self.sync_ewma_us.load(Relaxed);
         let moved =
             if average == 0 { duration_us } else { average - average / EWMA_WEIGHT + duration_us / EWMA_WEIGHT };
@@ -88,5 +98,7 @@ mod tests {
         assert_eq!(statistics.sync_last_us(), 1600);
         assert_eq!(statistics.sync_max_us(), 1600);
         assert_eq!(statistics.sync_ewma_us(), 900);
+        statistics.time_sync(SLOW_SYNC_US + 1);
+        assert_eq!(statistics.slow_syncs(), 1);
     }
 }

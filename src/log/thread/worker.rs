@@ -209,6 +209,16 @@ impl<S: Storage> Worker<S> {
         Some(None)
     }
 
+    /// Writes and flushes what waits, on the calling thread; `false` where there is nothing to take, or somebody else
+    /// takes it.
+    pub fn commit_here(&self) -> bool {
+        let mut group = Vec::new();
+        let Some(Turn::Write { is_more_wanted }) = self.queue.try_write_turn(&mut group) else { return false };
+        let (written, _) = self.begin_commit(&mut group, is_more_wanted);
+        self.end_commit(written);
+        true
+    }
+
     fn in_flight_max(&self) -> usize {
         let worth = (self.statistics.sync_ewma_us() / OVERLAP_EVERY_US) as usize;
         self.in_flight_max.unwrap_or(worth).clamp(1, IN_FLIGHT_MAX)

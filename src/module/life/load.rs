@@ -12,6 +12,7 @@ use super::state::{Found, IfLost, Life};
 use super::{role, unload};
 use crate::core::capture::Capture;
 use crate::core::client::Clients;
+use crate::core::commit::Chooser;
 use crate::core::dirty::DirtyKeys;
 use crate::core::execution::{Replies, Running, UnitEnd};
 use crate::core::notices::Notices;
@@ -147,6 +148,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         replies: Replies::default(),
         unit_end: UnitEnd::default(),
         iteration: Iteration::default(),
+        commits: Chooser::default(),
         scripts: VecDeque::new(),
         blocked: HashMap::new(),
         clients,

@@ -1,0 +1,296 @@
+//! Who makes the log durable: its own threads while the server goes on (async), or the main thread at the end of each
+//! iteration of the event loop, before replies leave (inline).
+//!
+//! Async costs two hand-overs between threads and a held reply for each write; inline stalls the server for one flush.
+//! So inline is the better way where flushes are quick, where a single client waits, or where clients pipeline, and the
+//! worse one where many others could be served meanwhile. [`Chooser`] says which, by rules that were found by
+//! measuring.
+
+use crate::log::SLOW_SYNC_US;
+
+/// The main thread begins to flush when so many flushes one after the other were not slow.
+const QUICK_FLUSHES_MIN: u64 = 32;
+
+/// For how long nothing is inline after a slow flush; twice as long after each that comes soon after.
+const BACK_OFF_MIN_US: u64 = 250_000;
+const BACK_OFF_MAX_US: u64 = 16_000_000;
+
+/// What the hand-over to another thread and back costs, and what it costs more for each client that waits.
+const HAND_OVER_US: f32 = 130.0;
+const HAND_OVER_EACH_US: f32 = 3.0;
+
+/// Inline is left where flushes take longer than that by this factor.
+const HYSTERESIS: f32 = 1.2;
+
+/// What a write may cost readers: microseconds of a reader's waiting time.
+const READERS_US: f32 = 100.0;
+
+/// Averages move by one part in this many.
+const WEIGHT: f32 = 8.0;
+
+/// How the log is made durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// By its own threads.
+    #[default]
+    Async,
+    /// By the main thread, at the end of the iteration.
+    Inline,
+}
+
+impl Mode {
+    /// The name that INFO shows.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Async => "async",
+            Mode::Inline => "inline",
+        }
+    }
+}
+
+/// What the settings want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// What is better.
+    Auto,
+    /// Always this, where it is possible.
+    Only(Mode),
+}
+
+/// The flushes so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flushes {
+    /// All.
+    pub count: u64,
+    /// Those that were slow.
+    pub slow: u64,
+    /// How long they take, as a moving average.
+    pub average_us: u64,
+}
+
+/// What an iteration of the event loop had to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Clients whose replies wait.
+    pub waiting: u32,
+    /// Writes whose replies wait.
+    pub writes: u32,
+    /// Commands that wait for nothing.
+    pub reads: u32,
+}
+
+/// Chooses between two iterations of the event loop.
+#[derive(Debug, Default)]
+pub struct Chooser {
+    mode: Mode,
+    flushes: Flushes,
+    /// Flushes when the last slow one was seen.
+    slow_at: u64,
+    back_off_us: u64,
+    /// Nothing is inline before.
+    async_until_us: u64,
+    waiting: f32,
+    writes: f32,
+    /// Reads that come while a flush is under way.
+    reads: f32,
+    /// The main thread has flushed at the end of the last iteration.
+    has_flushed: bool,
+    /// Reads since then; in async the time since then says how many come during a flush.
+    read: u32,
+    read_since_us: u64,
+}
+
+impl Chooser {
+    /// How the log is made durable now.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Goes over to async at once.
+    pub fn turn_async(&mut self) {
+        self.mode = Mode::Async;
+    }
+
+    /// An iteration has ended, with everything durable if it was inline: chooses for the next one. `is_possible`:
+    /// nothing speaks against inline.
+    pub fn choose(&mut self, wish: Wish, is_possible: bool, flushes: Flushes, round: Round, now_us: u64) -> Mode {
+        self.note_flushes(flushes, now_us);
+        self.note_round(round, now_us);
+        self.mode = match wish {
+            _ if !is_possible => Mode::Async,
+            Wish::Only(mode) => mode,
+            Wish::Auto if self.is_inline_better(now_us) => Mode::Inline,
+            Wish::Auto => Mode::Async,
+        };
+        self.mode
+    }
+
+    fn note_flushes(&mut self, flushes: Flushes, now_us: u64) {
+        if flushes.count < self.flushes.count {
+            // Another log.
+            *self = Chooser { mode: self.mode, ..Chooser::default() };
+        }
+        if flushes.slow > self.flushes.slow {
+            let is_soon = now_us < self.async_until_us.saturating_add(4 * self.back_off_us);
+            let twice = if is_soon { self.back_off_us * 2 } else { 0 };
+            self.back_off_us = twice.clamp(BACK_OFF_MIN_US, BACK_OFF_MAX_US);
+            self.async_until_us = now_us + self.back_off_us;
+            self.slow_at = flushes.count;
+        }
+        self.flushes = flushes;
+    }
+
+    fn note_round(&mut self, round: Round, now_us: u64) {
+        self.read = self.read.saturating_add(round.reads);
+        let flush_us = self.flushes.average_us.max(1);
+        let since_us = now_us.saturating_sub(self.read_since_us).max(1);
+        match self.mode {
+            // They came while the main thread flushed.
+            Mode::Inline if self.has_flushed => self.note_reads(round.reads as f32, now_us),
+            Mode::Inline => {}
+            Mode::Async if since_us >= flush_us => {
+                self.note_reads(self.read as f32 * flush_us as f32 / since_us as f32, now_us);
+            }
+            Mode::Async => {}
+        }
+        self.has_flushed = round.writes > 0;
+        if round.writes > 0 {
+            self.waiting += (round.waiting as f32 - self.waiting) / WEIGHT;
+            self.writes += (round.writes as f32 - self.writes) / WEIGHT;
+        }
+    }
+
+    fn note_reads(&mut self, reads: f32, now_us: u64) {
+        self.reads += (reads - self.reads) / WEIGHT;
+        (self.read, self.read_since_us) = (0, now_us);
+    }
+
+    fn is_inline_better(&self, now_us: u64) -> bool {
+        let flush_us = self.flushes.average_us as f32;
+        if self.flushes.average_us > SLOW_SYNC_US
+            || now_us < self.async_until_us
+            || self.flushes.count < self.slow_at + QUICK_FLUSHES_MIN
+        {
+            return false;
+        }
+        let waiting = self.waiting.max(1.0);
+        let is_inline = self.mode == Mode::Inline;
+        let readers_us = READERS_US * waiting * if is_inline { 1.0 } else { 0.5 };
+        if self.reads * flush_us > readers_us {
+            return false;
+        }
+        // The main thread waits for a client that pipelines, or for a single one, either way.
+        let waits_anyway = waiting < 1.5 || self.writes > 1.5 * waiting;
+        let hand_over_us = HAND_OVER_US + HAND_OVER_EACH_US * waiting;
+        waits_anyway || flush_us <= hand_over_us * if is_inline { HYSTERESIS } else { 1.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server with a disk and clients that do the same all the time.
+    struct Trace {
+        chooser: Chooser,
+        flushes: Flushes,
+        now_us: u64,
+    }
+
+    impl Trace {
+        fn new() -> Trace {
+            Trace { chooser: Chooser::default(), flushes: Flushes::default(), now_us: 1_000_000 }
+        }
+
+        /// So many iterations, with a flush each; returns the mode at the end.
+        fn run(&mut self, count: u32, flush_us: u64, round: Round) -> Mode {
+            (0..count).for_each(|_| {
+                let average_us = self.flushes.average_us;
+                self.flushes.count += 1;
+                self.flushes.slow += u64::from(flush_us > SLOW_SYNC_US);
+                self.flushes.average_us =
+                    if average_us == 0 { flush_us } else { average_us - average_us / 8 + flush_us / 8 };
+                self.now_us += flush_us;
+                self.choose(Wish::Auto, true, round);
+            });
+            self.chooser.mode()
+        }
+
+        fn choose(&mut self, wish: Wish, is_possible: bool, round: Round) -> Mode {
+            self.chooser.choose(wish, is_possible, self.flushes, round, self.now_us)
+        }
+    }
+
+    const ONE: Round = Round { waiting: 1, writes: 1, reads: 0 };
+    const FIFTY: Round = Round { waiting: 50, writes: 50, reads: 0 };
+    const PIPELINES: Round = Round { waiting: 50, writes: 800, reads: 0 };
+
+    #[test]
+    fn it_begins_async_and_turns_inline_after_quick_flushes() {
+        let mut trace = Trace::new();
+        assert_eq!(trace.run(QUICK_FLUSHES_MIN as u32 - 1, 100, ONE), Mode::Async);
+        assert_eq!(trace.run(1, 100, ONE), Mode::Inline);
+        assert_eq!(Trace::new().run(1000, 10_000, ONE), Mode::Async);
+    }
+
+    #[test]
+    fn a_slow_flush_turns_async_at_once_and_for_a_while() {
+        let mut trace = Trace::new();
+        assert_eq!(trace.run(100, 100, ONE), Mode::Inline);
+        assert_eq!(trace.run(1, SLOW_SYNC_US + 1, ONE), Mode::Async);
+        let quick = (BACK_OFF_MIN_US / 100) as u32;
+        assert_eq!(trace.run(quick - 2, 100, ONE), Mode::Async);
+        assert_eq!(trace.run(QUICK_FLUSHES_MIN as u32, 100, ONE), Mode::Inline);
+        // It comes again soon: twice as long.
+        assert_eq!(trace.run(1, SLOW_SYNC_US + 1, ONE), Mode::Async);
+        assert_eq!(trace.run(2 * quick - 2, 100, ONE), Mode::Async);
+        assert_eq!(trace.run(2, 100, ONE), Mode::Inline);
+        // And after a long time as if it were the first.
+        assert_eq!(trace.run(100 * quick, 100, ONE), Mode::Inline);
+        assert_eq!(trace.run(1, SLOW_SYNC_US + 1, ONE), Mode::Async);
+        assert_eq!(trace.run(quick + 1, 100, ONE), Mode::Inline);
+    }
+
+    #[test]
+    fn many_that_wait_for_longer_flushes_are_async() {
+        let mut trace = Trace::new();
+        assert_eq!(trace.run(200, 200, FIFTY), Mode::Inline);
+        assert_eq!(trace.run(200, 320, FIFTY), Mode::Inline);
+        assert_eq!(trace.run(200, 500, FIFTY), Mode::Async);
+        assert_eq!(trace.run(200, 320, FIFTY), Mode::Async);
+        assert_eq!(trace.run(200, 200, FIFTY), Mode::Inline);
+    }
+
+    #[test]
+    fn one_client_and_pipelines_are_inline_while_no_flush_is_slow() {
+        assert_eq!(Trace::new().run(200, 2000, ONE), Mode::Inline);
+        assert_eq!(Trace::new().run(200, 2000, PIPELINES), Mode::Inline);
+        assert_eq!(Trace::new().run(200, 2000, FIFTY), Mode::Async);
+    }
+
+    #[test]
+    fn readers_beside_writers_are_not_held_up() {
+        let readers = Round { waiting: 8, writes: 8, reads: 50 };
+        let mut trace = Trace::new();
+        assert_eq!(trace.run(200, 100, Round { reads: 0, ..readers }), Mode::Inline);
+        assert_eq!(trace.run(200, 100, readers), Mode::Async);
+        assert_eq!(trace.run(200, 100, Round { reads: 6, ..readers }), Mode::Async);
+        assert_eq!(trace.run(200, 100, Round { reads: 2, ..readers }), Mode::Inline);
+    }
+
+    #[test]
+    fn what_speaks_against_inline_is_obeyed_at_once() {
+        let mut trace = Trace::new();
+        trace.run(200, 100, ONE);
+        assert_eq!(trace.choose(Wish::Auto, false, ONE), Mode::Async);
+        assert_eq!(trace.choose(Wish::Only(Mode::Inline), false, ONE), Mode::Async);
+        assert_eq!(trace.choose(Wish::Only(Mode::Inline), true, ONE), Mode::Inline);
+        assert_eq!(trace.choose(Wish::Only(Mode::Async), true, ONE), Mode::Async);
+        assert_eq!(trace.choose(Wish::Auto, true, ONE), Mode::Inline);
+        trace.chooser.turn_async();
+        assert_eq!(trace.chooser.mode(), Mode::Async);
+        // Another log has no flushes yet.
+        trace.flushes = Flushes::default();
+        assert_eq!(trace.choose(Wish::Auto, true, ONE), Mode::Async);
+    }
+}

@@ -1,0 +1,56 @@
+//! How the log is made durable: what speaks against inline, and when it is chosen (`core/commit.rs`).
+
+use crate::core::commit::{Flushes, Mode, Round};
+use crate::ffi::Ctx;
+use crate::machine;
+use crate::module::waits::wait_now;
+use crate::module::{Iteration, Module, config, gate, with};
+use std::mem::take;
+
+impl Module {
+    /// Whether the main thread makes the log durable at the end of this iteration.
+    pub(super) fn commits_inline(&self) -> bool {
+        self.commits.mode() == Mode::Inline && self.life.is_active()
+    }
+
+    /// An iteration has ended: chooses for the next one.
+    pub(super) fn choose_mode(&mut self) {
+        let Iteration { waiting, writes, commands, .. } = &mut self.iteration;
+        let (waiting, writes, commands) = (take(waiting), take(writes), take(commands));
+        let Some(log) = self.log() else { return self.commits.turn_async() };
+        let durable = log.log().durable();
+        let statistics = log.log().statistics();
+        let flushes =
+            Flushes { count: statistics.syncs(), slow: statistics.slow_syncs(), average_us: statistics.sync_ewma_us() };
+        // In async those wait that iterations before have left, too.
+        let (waiting, has_failed) = (waiting.max(log.waiting() as u32), log.has_failed());
+        let round = Round { waiting, writes, reads: commands.saturating_sub(writes) };
+        if self.commits_inline() {
+            self.dirty.clean_up_to(durable);
+        }
+        let is_possible = self.may_commit_inline(has_failed);
+        self.commits.choose(config::commit_mode(), is_possible, flushes, round, machine::monotonic_us());
+    }
+
+    /// Whether nothing speaks against inline.
+    fn may_commit_inline(&self, has_failed: bool) -> bool {
+        self.life.is_active()
+            && !has_failed
+            && !self.paused
+            // Replies are sent by other threads, at any time.
+            && !self.server.io_threads
+            // Their timers run between the commands and the end of the iteration, and may let replies out (Yield).
+            && !self.server.other_modules
+            && !gate::waits_for_command()
+    }
+}
+
+/// Makes all durable that the iteration has done so far, and goes on async.
+pub(super) fn leave_inline(ctx: Ctx<'_>) {
+    let appended = with(|module| module.commits_inline().then(|| module.appended()));
+    if let Some(Some(lsn)) = appended {
+        wait_now(ctx, lsn);
+        with(|module| module.iteration.waits_for = None);
+    }
+    with(|module| module.commits.turn_async());
+}
