@@ -43,6 +43,7 @@ pub struct Capture {
     /// Some hash has, or has had, a field that expires.
     fields_expire: bool,
     spare: Vec<Leaf>,
+    spare_unit: Option<Unit>,
 }
 
 impl Capture {
@@ -148,7 +149,12 @@ impl Capture {
         if !event.removed_by_server && !event.in_exec {
             self.find_leaf(event.client);
         }
-        let unit = self.unit.get_or_insert_with(|| Unit::new(event.now_ms));
+        let unit = match &mut self.unit {
+            Some(unit) => unit,
+            none => none.insert(
+                self.spare_unit.take().map_or_else(|| Unit::new(event.now_ms), |unit| unit.begin(event.now_ms)),
+            ),
+        };
         unit.events += 1;
         unit.evictions += usize::from(event.kind == EventKind::Evicted);
         if !event.expired {
@@ -249,6 +255,16 @@ impl Capture {
     /// Whether a unit is open.
     pub fn has_unit(&self) -> bool {
         self.unit.is_some()
+    }
+
+    /// Whether the unit that is open is one of a command, and not of what the server removed to make room for it.
+    pub fn ends_plainly(&self) -> bool {
+        self.unit.as_ref().is_some_and(|unit| !unit.has_only_evictions())
+    }
+
+    /// A unit is logged: its memory is used again.
+    pub fn reuse(&mut self, unit: Unit) {
+        self.spare_unit = unit.cleared();
     }
 
     /// The end of a unit was told. Takes it out if it is one of evictions only: the server makes room before it runs a

@@ -2,6 +2,7 @@
 
 use crate::core::dirty::{DbKey, DirtyKeys};
 use crate::core::leaf::ClientId;
+use crate::core::output::Room;
 use crate::core::pipelining::{Loop, Pipelining};
 use crate::core::reads::ReadSet;
 use crate::log::Lsn;
@@ -34,6 +35,8 @@ pub struct Client {
     pipelining: Pipelining,
     /// The iteration in which it was counted last.
     counted: u64,
+    /// What its socket surely takes.
+    room: Room,
 }
 
 /// What a client watches.
@@ -122,6 +125,8 @@ impl Hasher for IdHasher {
 pub struct Clients {
     records: HashMap<ClientId, Client, BuildHasherDefault<IdHasher>>,
     event_loop: Loop,
+    /// How often the server has sent replies.
+    sendings: u64,
 }
 
 impl Clients {
@@ -174,6 +179,30 @@ impl Clients {
         self.records.get_mut(&client).is_some_and(|record| std::mem::replace(&mut record.counted, now) != now)
     }
 
+    /// A client sends a command, which has a reply.
+    pub fn replies(&mut self, client: ClientId, is_short: bool) {
+        if let Some(record) = self.records.get_mut(&client) {
+            record.room.reply(is_short, self.sendings);
+        }
+    }
+
+    /// Whether the client's socket has surely taken all that was sent to it.
+    pub fn has_room(&self, client: ClientId) -> bool {
+        self.records.get(&client).is_some_and(|record| record.room.is_sure())
+    }
+
+    /// The client's socket is empty and takes so much, and replies of so many bytes wait for it.
+    pub fn note_room(&mut self, client: ClientId, socket_bytes: usize, reply_bytes: usize) {
+        if let Some(record) = self.records.get_mut(&client) {
+            record.room = Room::of(socket_bytes, reply_bytes, self.sendings);
+        }
+    }
+
+    /// The server sends replies, at the end of an iteration or as it yields.
+    pub fn are_sent(&mut self) {
+        self.sendings += 1;
+    }
+
     /// A client's reply is held for this position.
     pub fn held(&mut self, client: ClientId, lsn: Lsn) {
         if let Some(record) = self.records.get_mut(&client) {
@@ -184,6 +213,7 @@ impl Clients {
     /// An iteration of the event loop ends, with this position durable; what was released by now is sent.
     pub fn iteration_ended(&mut self, durable: Lsn) {
         self.event_loop.ended(durable);
+        self.are_sent();
     }
 }
 

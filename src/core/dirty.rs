@@ -1,8 +1,10 @@
 //! What has changed and is not durable yet.
 
-use crate::core::hash::Map;
+use crate::core::hash::{Map, Set};
 use crate::log::Lsn;
+use foldhash::fast::RandomState;
 use std::collections::VecDeque;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// A key with its database.
@@ -38,6 +40,11 @@ pub struct DirtyKeys {
     functions: Option<Lsn>,
     order: VecDeque<(Lsn, Change)>,
     keys: usize,
+    /// Keys that are not dirty for long, by their hashes: to take another key for one of them does no harm. All stay
+    /// until `brief_until` is durable.
+    brief: Set<u64>,
+    brief_until: Option<Lsn>,
+    hashing: RandomState,
 }
 
 impl DirtyKeys {
@@ -51,6 +58,17 @@ impl DirtyKeys {
             None => self.keys += 1,
         }
         self.note(lsn, Change::Key(key));
+    }
+
+    /// The same of a key that is clean again at the end of the iteration: it takes no memory of its own, and until then
+    /// another key may be taken for it.
+    pub fn mark_briefly(&mut self, key: &[u8], lsn: Lsn) {
+        self.brief.insert(self.hashing.hash_one(key));
+        self.brief_until = Some(lsn);
+    }
+
+    fn brief(&self, key: &[u8]) -> Option<Lsn> {
+        self.brief_until.filter(|_| self.brief.contains(&self.hashing.hash_one(key)))
     }
 
     /// Notes that all keys of a database (or of all) changed at `lsn`.
@@ -91,6 +109,10 @@ impl DirtyKeys {
 
     /// Forgets what is durable up to `lsn`; costs what became durable, not what is left.
     pub fn clean_up_to(&mut self, lsn: Lsn) {
+        if self.brief_until.is_some_and(|until| until <= lsn) {
+            self.brief.clear();
+            self.brief_until = None;
+        }
         while let Some((changed, _)) = self.order.front() {
             if *changed > lsn {
                 return;
@@ -103,12 +125,18 @@ impl DirtyKeys {
                 self.keys -= 1;
             }
         }
-        // Nothing is dirty: the marks that are left are all durable.
-        self.clear();
+        // The marks that are left are all durable.
+        self.clear_lasting();
     }
 
     /// Forgets all.
     pub fn clear(&mut self) {
+        self.brief.clear();
+        self.brief_until = None;
+        self.clear_lasting();
+    }
+
+    fn clear_lasting(&mut self) {
         self.databases.iter_mut().for_each(|database| (database.all, database.last) = (None, None));
         if self.keys > 0 {
             self.databases.clear();
@@ -121,23 +149,23 @@ impl DirtyKeys {
     pub fn key(&self, db: u32, key: &[u8]) -> Option<Lsn> {
         let database = self.databases.get(db as usize);
         let own = database.and_then(|database| database.keys.get(key).copied().max(database.all));
-        own.max(self.everything)
+        own.max(self.everything).max(self.brief(key))
     }
 
     /// The same for the key of that name in any database.
     pub fn key_anywhere(&self, key: &[u8]) -> Option<Lsn> {
         let newest = self.databases.iter().filter_map(|db| db.keys.get(key).copied().max(db.all)).max();
-        newest.max(self.everything)
+        newest.max(self.everything).max(self.brief(key))
     }
 
     /// The position after the last change in the database.
     pub fn database_change(&self, db: u32) -> Option<Lsn> {
-        self.databases.get(db as usize).and_then(|database| database.last).max(self.everything)
+        self.databases.get(db as usize).and_then(|database| database.last).max(self.everything).max(self.brief_until)
     }
 
     /// The position after the last change in any database.
     pub fn any_change(&self) -> Option<Lsn> {
-        self.databases.iter().filter_map(|database| database.last).max().max(self.everything)
+        self.databases.iter().filter_map(|database| database.last).max().max(self.everything).max(self.brief_until)
     }
 
     /// The position after the last change of the function library.
@@ -147,12 +175,12 @@ impl DirtyKeys {
 
     /// The number of dirty keys.
     pub fn len(&self) -> usize {
-        self.keys
+        self.keys + self.brief.len()
     }
 
     /// Whether nothing is dirty: no key, no database, not the function library.
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.order.is_empty() && self.brief_until.is_none()
     }
 }
 
@@ -186,6 +214,20 @@ mod tests {
         dirty.clean_up_to(lsn(30));
         assert!(dirty.is_empty());
         assert_eq!((dirty.key(0, b"a"), dirty.database_change(0)), (None, None));
+    }
+
+    #[test]
+    fn a_brief_mark_stays_until_the_last_one_is_durable() {
+        let mut dirty = DirtyKeys::default();
+        dirty.mark_briefly(b"a", lsn(10));
+        dirty.mark(key(0, "c"), lsn(15));
+        dirty.mark_briefly(b"b", lsn(20));
+        dirty.clean_up_to(lsn(19));
+        assert_eq!((dirty.key(3, b"a"), dirty.key_anywhere(b"b"), dirty.len()), (Some(lsn(20)), Some(lsn(20)), 2));
+        assert_eq!((dirty.key(0, b"c"), dirty.any_change(), dirty.is_empty()), (None, Some(lsn(20)), false));
+        dirty.clean_up_to(lsn(20));
+        assert_eq!((dirty.key(3, b"a"), dirty.database_change(0), dirty.len()), (None, None, 0));
+        assert!(dirty.is_empty());
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod leaving;
 pub mod names;
 pub mod notices;
 pub mod options;
+pub mod output;
 pub mod pending;
 pub mod pipelining;
 pub mod portion;

@@ -5,6 +5,10 @@ use crate::core::hash::{Map, Set};
 use crate::log::{Lsn, resp};
 use std::sync::Arc;
 
+/// The memory of larger units is not kept.
+const SPARE_BYTES_MAX: usize = 64 * 1024;
+const SPARE_KEYS_MAX: usize = 1024;
+
 /// The effects of one execution unit, as log commands.
 #[derive(Debug)]
 pub struct Unit {
@@ -56,6 +60,25 @@ impl Unit {
             events: 0,
             evictions: 0,
         }
+    }
+
+    /// The same without what it holds, to be used again; `None` where it is not the common case of a few commands.
+    pub fn cleared(mut self) -> Option<Unit> {
+        let is_small = self.commands.capacity() <= SPARE_BYTES_MAX && self.touched.capacity() <= SPARE_KEYS_MAX;
+        let is_common = !self.has_images()
+            && !self.functions
+            && !self.functions_changed
+            && self.noted.is_empty()
+            && self.emptied.is_empty();
+        self.commands.clear();
+        self.touched.clear();
+        (self.count, self.first_db, self.last_db, self.events, self.evictions) = (0, 0, 0, 0, 0);
+        (is_small && is_common).then_some(self)
+    }
+
+    /// Begins a unit in the memory of an emptied one.
+    pub fn begin(self, now_ms: i64) -> Unit {
+        Unit { now_ms, ..self }
     }
 
     /// Adds a command in a database.
@@ -134,6 +157,11 @@ impl Unit {
     /// Notes that the key changed.
     pub fn touch(&mut self, (db, key): DbKey) {
         self.touched.push((self.noted_db(db), key));
+    }
+
+    /// The names of the keys that changed, whatever their databases.
+    pub fn touched_names(&self) -> impl Iterator<Item = &[u8]> {
+        self.touched.iter().map(|(_, key)| &**key)
     }
 
     /// Every key that changed.

@@ -49,6 +49,7 @@ mod registration;
 mod settings;
 mod shells;
 mod signals;
+mod socket;
 
 pub use call::{CallMode, Promise, Reply, ReplyKind};
 pub use client::{ClientInfo, Held, client_info};
@@ -74,6 +75,7 @@ pub use registration::{
     register_hooks, server_version, unregister_hooks, watch_results,
 };
 pub use signals::{exit_now, forget_file_size_limit, kill_process, stop_process, survive_file_size_limit};
+pub use socket::empty_socket_bytes;
 
 /// Ends the server: an API function that the module was loaded with has gone, so no promise can be kept.
 fn missing_api(name: &str) -> ! {

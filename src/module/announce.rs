@@ -112,6 +112,8 @@ impl Module {
         if !self.life.logs() {
             return if self.life.refuses_writes() { self.announce_without_log(filter, known) } else { Verdict::PASS };
         }
+        let is_short = !is_nested && known.replies_shortly((0..filter.len()).map(|index| filter.arg(index)));
+        self.clients.replies(filter.client_id(), is_short);
         if self.unblocks_answered(filter, known) {
             return Verdict::rewrite(Rewrite::UnblockNobody);
         }

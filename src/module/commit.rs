@@ -32,6 +32,12 @@ impl Module {
         self.commits.choose(config::commit_mode(), is_possible, flushes, round, machine::monotonic_us());
     }
 
+    /// The server sends the replies that are written: at the end of an iteration, or as it yields.
+    pub(super) fn server_sends(&mut self) {
+        self.iteration.without_output.clear();
+        self.clients.are_sent();
+    }
+
     /// Whether nothing speaks against inline.
     fn may_commit_inline(&self, has_failed: bool) -> bool {
         self.life.is_active()

@@ -8,6 +8,7 @@ use crate::core::table::{Blocks, Quirk, Rule};
 use crate::ffi::{self, ClientInfo, ContextFlags, Ctx, Filter};
 use crate::module::arguments::{is_failing_bitfield, read_blocks};
 use crate::module::known::Known;
+use crate::module::server::Output;
 use crate::module::wrappers::name_of;
 use crate::module::{Module, server};
 
@@ -147,8 +148,15 @@ impl Facts for Asked<'_> {
 
     fn has_output_left(&mut self) -> bool {
         // That does not begin within an iteration but where the server yields: each client is asked about once.
-        let seen = &mut self.module.iteration.without_output;
-        !seen.contains(&self.client) && (server::has_pending_output(self.ctx, self.client) || !seen.insert(self.client))
+        if self.module.clients.has_room(self.client) || self.module.iteration.without_output.contains(&self.client) {
+            return false;
+        }
+        let Output::Sent { socket_bytes, reply_bytes } = server::output_of(self.ctx, self.client) else { return true };
+        self.module.iteration.without_output.insert(self.client);
+        if let Some(socket_bytes) = socket_bytes {
+            self.module.clients.note_room(self.client, socket_bytes, reply_bytes);
+        }
+        false
     }
 }
 

@@ -11,7 +11,9 @@ use crate::module::known::Commands;
 use crate::module::questions::ask;
 use crate::module::server::FIELD_EXPIRY_SINCE;
 use crate::module::settle::{settle, settle_unseen};
-use crate::module::units::{ask_for_unit_end, finish_deferred, finish_evictions, finish_suspects, finish_unit};
+use crate::module::units::{
+    ask_for_unit_end, finish_deferred, finish_evictions, finish_plain, finish_suspects, finish_unit,
+};
 use crate::module::waits::wait_now;
 use crate::module::{Module, life, notify, recovery, scripts, server, waiting, with};
 
@@ -188,6 +190,9 @@ pub fn key_loaded(ctx: Ctx<'_>, key: &[u8]) {
 
 /// A unit with changes has ended.
 pub fn unit_end(ctx: Ctx<'_>) {
+    if finish_plain(ctx) {
+        return;
+    }
     // Another module may have asked for its own work at the unit's end, after this was asked for: that belongs to the
     // unit. Asked for again, this stands after it.
     let early = with(|module| {
@@ -319,7 +324,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
             module.dirty.clean_up_to(durable);
             module.clients.iteration_ended(durable);
         }
-        module.iteration.without_output.clear();
+        module.server_sends();
         waits_for
     });
     if let Some(Some(lsn)) = wait {

@@ -30,20 +30,33 @@ pub(super) struct Known {
     pub(super) arity: i64,
     /// The server marks it as a write.
     pub(super) writes: bool,
+    /// Its reply is short, whatever it is: one of [`table::SHORT_REPLIES`].
+    is_short: bool,
 }
 
 impl Known {
     /// A command that COMMAND did not name.
-    pub(super) const UNKNOWN: Known =
-        Known { class: Class::Opaque, reads: Reads::Nothing, row: &table::NONE, arity: 0, writes: false };
+    pub(super) const UNKNOWN: Known = Known {
+        class: Class::Opaque,
+        reads: Reads::Nothing,
+        row: &table::NONE,
+        arity: 0,
+        writes: false,
+        is_short: false,
+    };
     /// A command that neither shows nor changes data.
-    pub(super) const HARMLESS: Known =
-        Known { class: Class::ReadOnly, reads: Reads::Nothing, row: &table::NONE, arity: 0, writes: false };
+    pub(super) const HARMLESS: Known = Known { class: Class::ReadOnly, ..Known::UNKNOWN };
 
     /// Whether the server refuses it with so many arguments, its name among them.
     pub(super) fn refuses(self, len: usize) -> bool {
         let len = i64::try_from(len).unwrap_or(i64::MAX);
         self.arity > 0 && len != self.arity || len < -self.arity
+    }
+
+    /// Whether its reply is short.
+    pub(super) fn replies_shortly<'a>(self, args: impl ExactSizeIterator<Item = &'a [u8]>) -> bool {
+        // SET ... GET is not.
+        self.is_short && !self.row.may_reply_early(args)
     }
 
     /// Whether COMMAND did not name it.
@@ -179,8 +192,12 @@ fn add_command(commands: &mut Map<Vec<u8>, Known>, entry: &Reply<'_>) {
         (None, false) => Class::ReadOnly,
     };
     let row = table::find(&lower).unwrap_or(&table::NONE);
+    let is_short = table::SHORT_REPLIES.contains(&lower.as_str());
     let reads = if own { Reads::Nothing } else { Reads::of(row, number(3), number(4), number(5), movable) };
-    commands.insert(lower.into_bytes(), Known { class, reads, row, arity: number(1), writes: has_flag(b"write") });
+    commands.insert(
+        lower.into_bytes(),
+        Known { class, reads, row, arity: number(1), writes: has_flag(b"write"), is_short },
+    );
     if let Some(subcommands) = subcommands {
         (0..subcommands.len())
             .filter_map(|index| subcommands.element(index))

@@ -61,6 +61,7 @@ use crate::core::commit::Chooser;
 use crate::core::dirty::DirtyKeys;
 use crate::core::execution::{Replies, Running, UnitEnd};
 use crate::core::hash::Set;
+use crate::core::leaf::ClientId;
 use crate::core::notices::Notices;
 use crate::core::unit::Batch;
 use crate::ffi::{Held, Level, log};
@@ -128,6 +129,8 @@ pub(crate) struct Module {
     running: Running,
     /// The replies that wait for the end of the running unit.
     replies: Replies<Held>,
+    /// Those that cannot be held as that unit ends, and why; empty otherwise, to keep its memory.
+    unheld: Vec<(ClientId, Reason)>,
     unit_end: UnitEnd,
     iteration: Iteration,
     /// How the log is made durable; changes between iterations.

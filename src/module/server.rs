@@ -1,7 +1,7 @@
 //! Questions to the server.
 
 use crate::core::table::{self, Shows};
-use crate::ffi::{ClientInfo, Ctx, ServerInfo, server_version};
+use crate::ffi::{ClientInfo, Ctx, ServerInfo, empty_socket_bytes, server_version};
 use crate::module::census::Listed;
 use crate::module::known::{Commands, is_own_command, lacking};
 use crate::rdb;
@@ -182,12 +182,46 @@ fn acl_rule_of(user: &str) -> Option<String> {
     own.next().map(String::from)
 }
 
-/// Whether output of this client may still wait for its socket (its write handler is installed): more may follow before
-/// the loop's end.
-pub(super) fn has_pending_output(ctx: Ctx<'_>, client: u64) -> bool {
+/// A client's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    /// Some may still wait for its socket (its write handler is installed): more may follow before the loop's end.
+    Left,
+    /// The socket has taken all but the replies of this iteration.
+    Sent {
+        /// What it takes, if nothing waits in its buffer, and nobody but the client's own commands sends it anything.
+        socket_bytes: Option<usize>,
+        /// The replies of this iteration.
+        reply_bytes: usize,
+    },
+}
+
+/// What CLIENT LIST says of a client's output.
+pub(super) fn output_of(ctx: Ctx<'_>, client: u64) -> Output {
     let id = client.to_string();
-    let list = ctx.own().ask("CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()]);
-    list.is_none_or(|list| list.bytes().windows(PENDING_OUTPUT.len()).any(|window| window == PENDING_OUTPUT))
+    let Some(list) = ctx.own().ask("CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()]) else { return Output::Left };
+    Output::parse(&String::from_utf8_lossy(list.bytes()), empty_socket_bytes)
+}
+
+impl Output {
+    /// Reads a line of CLIENT LIST. `socket` says what an empty socket takes, by its descriptor.
+    fn parse(line: &str, socket: impl FnOnce(i32) -> Option<usize>) -> Output {
+        if line.contains(PENDING_OUTPUT) {
+            return Output::Left;
+        }
+        let field = |name: &str| line.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+        let number = |name| field(name)?.trim_end().parse::<usize>().ok();
+        // What comes unasked for is not counted: messages, invalidations (to RESP3 also those of other clients).
+        let is_plain = field("resp").map(str::trim_end) == Some("2")
+            && field("flags").is_some_and(|flags| !flags.contains(|flag| GETS_MORE.contains(flag)));
+        let (reply_bytes, listed) = (number("obl"), number("oll"));
+        let descriptor = field("fd").and_then(|fd| fd.parse().ok());
+        let socket_bytes = match (is_plain && listed == Some(0), reply_bytes, descriptor) {
+            (true, Some(_), Some(descriptor)) => socket(descriptor),
+            _ => None,
+        };
+        Output::Sent { socket_bytes, reply_bytes: reply_bytes.unwrap_or(usize::MAX) }
+    }
 }
 
 /// What CLIENT LIST says about a client: slower than `client_info`, and safe whatever executes. It raises no events.
@@ -236,7 +270,11 @@ pub(super) fn runs_of(ctx: Ctx<'_>, name: &str) -> Option<u64> {
 }
 
 /// How CLIENT LIST shows a client with a write handler.
-const PENDING_OUTPUT: &[u8] = b" events=rw";
+const PENDING_OUTPUT: &str = " events=rw";
+
+/// How it shows clients that get more than the replies to their own commands: monitors, replicas, primaries,
+/// subscribers, those that track or wait.
+const GETS_MORE: &str = "OSMPtRBbAc";
 
 /// The server's own replication offset (`primary_repl_offset`; INFO still calls it `master_repl_offset`).
 pub(super) fn replication_offset(ctx: Ctx<'_>) -> u64 {
@@ -291,4 +329,24 @@ fn calls_of(statistics: &ServerInfo, name: &str) -> Option<u64> {
     // A command that has never run is not listed.
     let Some(line) = statistics.text(&format!("cmdstat_{name}")) else { return Some(0) };
     line.strip_prefix("calls=")?.split(',').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_socket_has_room_for_replies_alone() {
+        let line = |change: (&str, &str)| {
+            "id=7 addr= fd=9 flags=U db=0 obl=5 oll=0 omem=0 events=r cmd=set resp=2\n".replace(change.0, change.1)
+        };
+        let of = |change| Output::parse(&line(change), |descriptor| (descriptor == 9).then_some(4096));
+        assert_eq!(of(("", "")), Output::Sent { socket_bytes: Some(4096), reply_bytes: 5 });
+        assert_eq!(of(("events=r", "events=rw")), Output::Left);
+        for change in
+            [("fd=9", "fd=8"), ("flags=U", "flags=UP"), ("oll=0", "oll=1"), ("resp=2", "resp=3"), ("obl", "x")]
+        {
+            assert!(matches!(of(change), Output::Sent { socket_bytes: None, .. }), "{change:?}");
+        }
+    }
 }

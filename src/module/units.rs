@@ -15,14 +15,6 @@ use crate::module::{Module, server, with};
 /// A batch of this size is handed to the writer thread before the iteration ends.
 const EARLY_HAND_OVER_BYTES: usize = 256 * 1024;
 
-/// A unit has its position, and replies that could not be held show that position or one before.
-struct Unheld {
-    /// The newest position that any of them shows.
-    lsn: Lsn,
-    /// Whose they are, and why they were not held.
-    replies: Vec<(ClientId, Reason)>,
-}
-
 /// Has the running unit's end told.
 pub(super) fn ask_for_unit_end(ctx: Ctx<'_>) {
     let asks = with(|module| {
@@ -77,6 +69,34 @@ pub(super) fn finish_evictions(ctx: Ctx<'_>) -> bool {
         module.begin_waits(ctx, lsn)
     });
     wait_if(ctx, waits_now);
+    true
+}
+
+/// Ends the unit of a command that is seen by its events alone, as most are. Returns whether it was one.
+pub(super) fn finish_plain(ctx: Ctx<'_>) -> bool {
+    let flags = ctx.flags();
+    if flags.in_exec() || flags.in_script() {
+        return false;
+    }
+    let ended = with(|module| {
+        if module.server.other_modules || !module.running.is_plain() || !module.capture.ends_plainly() {
+            return None;
+        }
+        module.unit_end = UnitEnd::NotAsked;
+        let unit = match module.take_unit(ctx) {
+            Some(unit) if unit.has_images() || unit.functions => return Some(Err(unit)),
+            Some(unit) => unit,
+            None => return Some(Ok(None)),
+        };
+        let waits_now = module.log_unit(&unit).and_then(|lsn| module.begin_waits(ctx, lsn));
+        module.capture.reuse(unit);
+        Some(Ok(waits_now))
+    });
+    match ended {
+        Some(Some(Ok(waits_now))) => wait_if(ctx, Some(waits_now)),
+        Some(Some(Err(unit))) => complete(ctx, unit),
+        _ => return false,
+    }
     true
 }
 
@@ -158,7 +178,11 @@ impl Module {
             if unit.functions_changed {
                 self.dirty.mark_functions(lsn);
             }
-            unit.touched().for_each(|key| self.dirty.mark(key, lsn));
+            if self.commits_inline() {
+                unit.touched_names().for_each(|key| self.dirty.mark_briefly(key, lsn));
+            } else {
+                unit.touched().for_each(|key| self.dirty.mark(key, lsn));
+            }
         }
         Some(lsn)
     }
@@ -166,20 +190,24 @@ impl Module {
     /// Whoever waits for the unit, which has this position, begins to wait. Returns what must be waited for at once, as
     /// replies that show it could leave before the end of the iteration.
     fn begin_waits(&mut self, ctx: Ctx<'_>, lsn: Lsn) -> Option<Lsn> {
-        let unheld = self.keep_replies(lsn)?;
-        if self.leaves_early(ctx, &unheld.replies) {
-            return Some(unheld.lsn);
+        let mut unheld = std::mem::take(&mut self.unheld);
+        let newest = self.keep_replies(lsn, &mut unheld);
+        let leaves_early = newest.is_some() && self.leaves_early(ctx, &unheld);
+        unheld.clear();
+        self.unheld = unheld;
+        if leaves_early {
+            return newest;
         }
         // They wait with the others at the end of the iteration.
-        self.iteration.waits_for = self.iteration.waits_for.max(Some(unheld.lsn));
+        self.iteration.waits_for = self.iteration.waits_for.max(newest);
         None
     }
 
-    /// Hands the replies that the server defers over. Returns what could not be held.
-    fn keep_replies(&mut self, lsn: Lsn) -> Option<Unheld> {
-        let log = self.log().cloned()?;
-        let is_active = self.life.is_active();
-        let (mut newest, mut unheld) = (None, Vec::new());
+    /// Hands the replies that the server defers over. Returns the newest position that those show which could not be
+    /// held, and whose they are.
+    fn keep_replies(&mut self, lsn: Lsn, unheld: &mut Vec<(ClientId, Reason)>) -> Option<Lsn> {
+        let log = self.life.log()?;
+        let (is_active, mut newest) = (self.life.is_active(), None);
         for Reply { client, way, shows } in self.replies.drain() {
             if shows.is_none() {
                 self.iteration.writes += 1;
@@ -202,7 +230,7 @@ impl Module {
         if self.batch.len() >= EARLY_HAND_OVER_BYTES {
             self.hand_over();
         }
-        newest.map(|lsn| Unheld { lsn, replies: unheld })
+        newest
     }
 
     /// Whether any of these replies could leave before the end of the iteration.

@@ -58,7 +58,7 @@ pub(super) fn wait_before_yield(ctx: Ctx<'_>) {
         module.wait_for_timed_out(ctx);
         module.wait_for_resumed(ctx, false);
         // Whoever is written to meanwhile may have output left afterwards.
-        module.iteration.without_output.clear();
+        module.server_sends();
         module.iteration.waits_for.take()
     });
     if let Some(Some(lsn)) = waits_for {
@@ -120,7 +120,7 @@ fn wait_for_resume(ctx: Ctx<'_>, log: &Release, lsn: Lsn) {
     });
     with(|module| {
         module.iteration.lets_others_in = before_wait == Some(true);
-        module.iteration.without_output.clear();
+        module.server_sends();
     });
     if let Some(before) = before {
         set(&before);

@@ -146,6 +146,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         notices: Notices::default(),
         running: Running::default(),
         replies: Replies::default(),
+        unheld: Vec::new(),
         unit_end: UnitEnd::default(),
         iteration: Iteration::default(),
         commits: Chooser::default(),
