@@ -2,7 +2,7 @@
 
 use crate::core::dirty::{DbKey, DirtyKeys};
 use crate::core::leaf::ClientId;
-use crate::core::output::Room;
+use crate::core::output::{Answer, Room};
 use crate::core::pipelining::{Loop, Pipelining};
 use crate::core::reads::ReadSet;
 use crate::log::Lsn;
@@ -180,9 +180,9 @@ impl Clients {
     }
 
     /// A client sends a command, which has a reply.
-    pub fn replies(&mut self, client: ClientId, is_short: bool) {
+    pub fn replies(&mut self, client: ClientId, answer: Answer) {
         if let Some(record) = self.records.get_mut(&client) {
-            record.room.reply(is_short, self.sendings);
+            record.room.reply(answer, self.sendings);
         }
     }
 
@@ -194,7 +194,7 @@ impl Clients {
     /// The client's socket is empty and takes so much, and replies of so many bytes wait for it.
     pub fn note_room(&mut self, client: ClientId, socket_bytes: usize, reply_bytes: usize) {
         if let Some(record) = self.records.get_mut(&client) {
-            record.room = Room::of(socket_bytes, reply_bytes, self.sendings);
+            record.room = Room::of(socket_bytes, reply_bytes, self.sendings).or_queued(record.room);
         }
     }
 

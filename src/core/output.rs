@@ -14,10 +14,36 @@ const PACKET_BYTES: usize = 2560;
 /// The server sends no more to a client in one iteration, whatever its socket takes (64 KB).
 const ITERATION_BYTES_MAX: usize = 60_000;
 
+/// How much a command answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A line, whatever it does.
+    Short,
+    /// Any number of bytes.
+    Any,
+    /// MULTI: a line, and what follows is queued if the server accepts it.
+    Multi,
+    /// EXEC: what all that was queued answers.
+    Exec,
+    /// DISCARD, RESET: nothing is queued any more.
+    EndMulti,
+}
+
+/// What a client may have queued.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Queued {
+    #[default]
+    Nothing,
+    /// So many commands with short replies.
+    Short(usize),
+    Any,
+}
+
 /// What a client's socket surely takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
     bytes: usize,
+    queued: Queued,
     /// The iteration of the last reply, and what it had of them.
     iteration: u64,
     used: usize,
@@ -27,19 +53,53 @@ impl Room {
     /// That of a socket in whose buffer nothing waits and that takes so much, while replies of so many bytes wait for
     /// the end of this iteration.
     pub fn of(socket_bytes: usize, reply_bytes: usize, iteration: u64) -> Room {
-        let mut room = Room { bytes: socket_bytes, iteration: 0, used: 0 };
+        let mut room = Room { bytes: socket_bytes, ..Room::default() };
         room.begin(iteration);
         room.take(reply_bytes);
         room
     }
 
+    /// The same for a client that has been known before.
+    pub fn or_queued(self, before: Room) -> Room {
+        Room { queued: before.queued, ..self }
+    }
+
     /// The client sends a command.
-    pub fn reply(&mut self, is_short: bool, iteration: u64) {
-        if !is_short {
-            *self = Room::default();
-        } else if self.bytes > 0 {
-            self.begin(iteration);
-            self.take(REPLY_BYTES_MAX);
+    pub fn reply(&mut self, answer: Answer, iteration: u64) {
+        // Whether it is queued or runs is not known here.
+        let replies = match (answer, &mut self.queued) {
+            (Answer::Short, Queued::Short(count)) => {
+                *count += 1;
+                Some(1)
+            }
+            (Answer::Any, Queued::Short(_)) => {
+                self.queued = Queued::Any;
+                None
+            }
+            // A MULTI within another is refused, and changes nothing.
+            (Answer::Multi, queued @ Queued::Nothing) => {
+                *queued = Queued::Short(0);
+                Some(1)
+            }
+            (Answer::Short | Answer::Multi, _) => Some(1),
+            (Answer::Any, _) => None,
+            (Answer::Exec, queued) => match std::mem::take(queued) {
+                Queued::Nothing => Some(1),
+                Queued::Short(count) => Some(1 + count),
+                Queued::Any => None,
+            },
+            (Answer::EndMulti, queued) => {
+                *queued = Queued::Nothing;
+                Some(1)
+            }
+        };
+        match replies {
+            None => self.bytes = 0,
+            Some(_) if self.bytes == 0 => {}
+            Some(replies) => {
+                self.begin(iteration);
+                self.take(replies * REPLY_BYTES_MAX);
+            }
         }
     }
 
@@ -71,24 +131,47 @@ mod tests {
         let mut replies = 0;
         while room.is_sure() {
             replies += 1;
-            room.reply(true, replies + 1);
+            room.reply(Answer::Short, replies + 1);
         }
         assert_eq!(replies, 6);
-        room.reply(true, 99);
+        room.reply(Answer::Short, 99);
         assert!(!room.is_sure(), "nothing comes back by itself");
     }
 
     #[test]
     fn other_replies_and_much_in_one_iteration_end_it() {
         let mut room = Room::of(1 << 20, 0, 1);
-        room.reply(true, 2);
+        room.reply(Answer::Short, 2);
         assert!(room.is_sure());
-        room.reply(false, 2);
+        room.reply(Answer::Any, 2);
         assert!(!room.is_sure());
         let mut room = Room::of(1 << 20, 0, 1);
-        (0..=ITERATION_BYTES_MAX / REPLY_BYTES_MAX).for_each(|_| room.reply(true, 1));
+        (0..=ITERATION_BYTES_MAX / REPLY_BYTES_MAX).for_each(|_| room.reply(Answer::Short, 1));
         assert!(!room.is_sure());
         assert!(!Room::of(1 << 20, 1 << 17, 1).is_sure());
         assert!(!Room::default().is_sure());
+    }
+
+    #[test]
+    fn a_transaction_answers_with_all_that_was_queued() {
+        let after = |answers: &[Answer]| {
+            let mut room = Room::of(1 << 20, 0, 1);
+            answers.iter().for_each(|answer| room.reply(*answer, 2));
+            room.is_sure()
+        };
+        assert!(after(&[Answer::Multi, Answer::Short, Answer::Short, Answer::Exec]));
+        assert!(!after(&[[Answer::Multi].as_slice(), &[Answer::Short; 100], &[Answer::Exec]].concat()));
+        let mut room = Room::of(1 << 20, 0, 1);
+        for answer in [Answer::Multi, Answer::Any, Answer::Multi, Answer::Short] {
+            room.reply(answer, 2);
+        }
+        room = Room::of(1 << 20, 0, 3).or_queued(room);
+        room.reply(Answer::Short, 3);
+        assert!(room.is_sure());
+        room.reply(Answer::Exec, 4);
+        assert!(!room.is_sure(), "what was queued before a refused MULTI is answered, too");
+        room = Room::of(1 << 20, 0, 5).or_queued(room);
+        room.reply(Answer::Exec, 6);
+        assert!(room.is_sure());
     }
 }

@@ -45,7 +45,6 @@ pub const SHORT_REPLIES: &[&str] = &[
     "move",
     "mset",
     "msetnx",
-    "multi",
     "persist",
     "pexpire",
     "pexpireat",

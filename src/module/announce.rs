@@ -6,6 +6,7 @@ use crate::core::capture::Class;
 use crate::core::client::{Clients, Transaction};
 use crate::core::execution::{IfRun, Running, UnitEnd, What};
 use crate::core::leaf::ClientId;
+use crate::core::output::Answer;
 use crate::core::reads::{ReadSet, Reads};
 use crate::core::table::Quirk;
 use crate::ffi::{ClientInfo, Ctx, Filter, client_info};
@@ -112,8 +113,8 @@ impl Module {
         if !self.life.logs() {
             return if self.life.refuses_writes() { self.announce_without_log(filter, known) } else { Verdict::PASS };
         }
-        let is_short = !is_nested && known.replies_shortly((0..filter.len()).map(|index| filter.arg(index)));
-        self.clients.replies(filter.client_id(), is_short);
+        let args = (0..filter.len()).map(|index| filter.arg(index));
+        self.clients.replies(filter.client_id(), if is_nested { Answer::Any } else { known.answer(args) });
         if self.unblocks_answered(filter, known) {
             return Verdict::rewrite(Rewrite::UnblockNobody);
         }

@@ -2,6 +2,7 @@
 
 use crate::core::capture::Class;
 use crate::core::hash::{Map, Set};
+use crate::core::output::Answer;
 use crate::core::reads::{self, Reads};
 use crate::core::table::{self, CommandSpec, Role, Rule, Shows};
 use crate::ffi::{Ctx, Level, Reply, ReplyKind, log};
@@ -53,10 +54,16 @@ impl Known {
         self.arity > 0 && len != self.arity || len < -self.arity
     }
 
-    /// Whether its reply is short.
-    pub(super) fn replies_shortly<'a>(self, args: impl ExactSizeIterator<Item = &'a [u8]>) -> bool {
-        // SET ... GET is not.
-        self.is_short && !self.row.may_reply_early(args)
+    /// How much it answers.
+    pub(super) fn answer<'a>(self, args: impl ExactSizeIterator<Item = &'a [u8]>) -> Answer {
+        match self.class {
+            Class::Multi => Answer::Multi,
+            Class::Exec => Answer::Exec,
+            Class::EndMulti => Answer::EndMulti,
+            // SET ... GET is not.
+            _ if self.is_short && !self.row.may_reply_early(args) => Answer::Short,
+            _ => Answer::Any,
+        }
     }
 
     /// Whether COMMAND did not name it.
