@@ -17,7 +17,7 @@ const BACK_OFF_MAX_US: u64 = 16_000_000;
 
 /// What the hand-over to another thread and back costs, and what it costs more for each client that waits.
 const HAND_OVER_US: f32 = 130.0;
-const HAND_OVER_EACH_US: f32 = 3.0;
+const HAND_OVER_EACH_US: f32 = 5.0;
 
 /// Inline is left where flushes take longer than that by this factor.
 const HYSTERESIS: f32 = 1.2;
@@ -75,6 +75,8 @@ pub struct Round {
     pub waiting: u32,
     /// Writes whose replies wait.
     pub writes: u32,
+    /// Those of them that cannot be held, so that the main thread waits for them either way.
+    pub unheld: u32,
     /// Commands that wait for nothing.
     pub reads: u32,
 }
@@ -91,6 +93,7 @@ pub struct Chooser {
     async_until_us: u64,
     waiting: f32,
     writes: f32,
+    unheld: f32,
     /// Reads that come while a flush is under way.
     reads: f32,
     /// The main thread has flushed at the end of the last iteration.
@@ -157,6 +160,7 @@ impl Chooser {
         if round.writes > 0 {
             self.waiting += (round.waiting as f32 - self.waiting) / WEIGHT;
             self.writes += (round.writes as f32 - self.writes) / WEIGHT;
+            self.unheld += (round.unheld as f32 - self.unheld) / WEIGHT;
         }
     }
 
@@ -179,8 +183,8 @@ impl Chooser {
         if self.reads * flush_us > readers_us {
             return false;
         }
-        // The main thread waits for a client that pipelines, or for a single one, either way.
-        let waits_anyway = waiting < 1.5 || self.writes > 1.5 * waiting;
+        // A client that pipelines is waited for either way, and a single one holds nobody up.
+        let waits_anyway = waiting < 1.5 || self.writes > 1.5 * waiting || self.unheld > 0.5 * self.writes;
         let hand_over_us = HAND_OVER_US + HAND_OVER_EACH_US * waiting;
         waits_anyway || flush_us <= hand_over_us * if is_inline { HYSTERESIS } else { 1.0 }
     }
@@ -221,9 +225,10 @@ mod tests {
         }
     }
 
-    const ONE: Round = Round { waiting: 1, writes: 1, reads: 0 };
-    const FIFTY: Round = Round { waiting: 50, writes: 50, reads: 0 };
-    const PIPELINES: Round = Round { waiting: 50, writes: 800, reads: 0 };
+    const ONE: Round = Round { waiting: 1, writes: 1, unheld: 0, reads: 0 };
+    const FIFTY: Round = Round { waiting: 50, writes: 50, unheld: 0, reads: 0 };
+    const PIPELINES: Round = Round { waiting: 50, writes: 800, unheld: 0, reads: 0 };
+    const TRANSACTIONS: Round = Round { unheld: 50, ..FIFTY };
 
     #[test]
     fn it_begins_async_and_turns_inline_after_quick_flushes() {
@@ -255,22 +260,23 @@ mod tests {
     fn many_that_wait_for_longer_flushes_are_async() {
         let mut trace = Trace::new();
         assert_eq!(trace.run(200, 200, FIFTY), Mode::Inline);
-        assert_eq!(trace.run(200, 320, FIFTY), Mode::Inline);
+        assert_eq!(trace.run(200, 420, FIFTY), Mode::Inline);
         assert_eq!(trace.run(200, 500, FIFTY), Mode::Async);
-        assert_eq!(trace.run(200, 320, FIFTY), Mode::Async);
+        assert_eq!(trace.run(200, 420, FIFTY), Mode::Async);
         assert_eq!(trace.run(200, 200, FIFTY), Mode::Inline);
     }
 
     #[test]
-    fn one_client_and_pipelines_are_inline_while_no_flush_is_slow() {
+    fn what_the_main_thread_waits_for_anyway_is_inline_while_no_flush_is_slow() {
         assert_eq!(Trace::new().run(200, 2000, ONE), Mode::Inline);
         assert_eq!(Trace::new().run(200, 2000, PIPELINES), Mode::Inline);
+        assert_eq!(Trace::new().run(200, 2000, TRANSACTIONS), Mode::Inline);
         assert_eq!(Trace::new().run(200, 2000, FIFTY), Mode::Async);
     }
 
     #[test]
     fn readers_beside_writers_are_not_held_up() {
-        let readers = Round { waiting: 8, writes: 8, reads: 50 };
+        let readers = Round { waiting: 8, writes: 8, unheld: 0, reads: 50 };
         let mut trace = Trace::new();
         assert_eq!(trace.run(200, 100, Round { reads: 0, ..readers }), Mode::Inline);
         assert_eq!(trace.run(200, 100, readers), Mode::Async);

@@ -15,8 +15,8 @@ impl Module {
 
     /// An iteration has ended: chooses for the next one.
     pub(super) fn choose_mode(&mut self) {
-        let Iteration { waiting, writes, commands, .. } = &mut self.iteration;
-        let (waiting, writes, commands) = (take(waiting), take(writes), take(commands));
+        let Iteration { waiting, writes, unheld_writes, commands, .. } = &mut self.iteration;
+        let (waiting, writes, unheld, commands) = (take(waiting), take(writes), take(unheld_writes), take(commands));
         let Some(log) = self.log() else { return self.commits.turn_async() };
         let durable = log.log().durable();
         let statistics = log.log().statistics();
@@ -24,7 +24,7 @@ impl Module {
             Flushes { count: statistics.syncs(), slow: statistics.slow_syncs(), average_us: statistics.sync_ewma_us() };
         // In async those wait that iterations before have left, too.
         let (waiting, has_failed) = (waiting.max(log.waiting() as u32), log.has_failed());
-        let round = Round { waiting, writes, reads: commands.saturating_sub(writes) };
+        let round = Round { waiting, writes, unheld, reads: commands.saturating_sub(writes) };
         if self.commits_inline() {
             self.dirty.clean_up_to(durable);
         }

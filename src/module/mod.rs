@@ -101,6 +101,8 @@ struct Iteration {
     lets_others_in: bool,
     /// Writes whose replies wait.
     writes: u32,
+    /// Those of them that cannot be held.
+    unheld_writes: u32,
     /// Clients that have sent these.
     waiting: u32,
     /// Clients' commands.

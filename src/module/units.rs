@@ -1,7 +1,7 @@
 //! Units at their end: images are read, the unit gets its position, and its replies begin to wait.
 
 use crate::core::ack::{Hold, Moment, Reason, Why, decide};
-use crate::core::execution::{Reply, UnitEnd, Way};
+use crate::core::execution::{Reply, UnitEnd, Way, What};
 use crate::core::leaf::ClientId;
 use crate::core::unit::Unit;
 use crate::ffi::Ctx;
@@ -210,7 +210,13 @@ impl Module {
         let (is_active, mut newest) = (self.life.is_active(), None);
         for Reply { client, way, shows } in self.replies.drain() {
             if shows.is_none() {
+                let is_unheld = match way {
+                    Way::Held(_) => false,
+                    Way::Loop(Reason::Inline) => matches!(self.running.what, What::Exec(_)),
+                    Way::Loop(_) => true,
+                };
                 self.iteration.writes += 1;
+                self.iteration.unheld_writes += u32::from(is_unheld);
                 self.iteration.waiting += u32::from(self.clients.counts(client));
             }
             match way {
