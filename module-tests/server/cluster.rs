@@ -54,6 +54,20 @@ each_version! {
         cluster.kill9_and_restart();
         assert_same(&cluster, &before);
     }
+
+    fn a_script_behind_asking_runs_in_a_slot_that_arrives(version: Version) {
+        let cluster = Cluster::start(&builder(version));
+        let [mut source, mut target] = cluster.connections();
+        let slot = slot_of_tag(&mut source);
+        target.run(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", cluster.id(0)));
+        source.run(&format!("CLUSTER SETSLOT {slot} MIGRATING {}", cluster.id(1)));
+        target.run("ASKING");
+        let key = format!("{TAG}new");
+        let reply = target.call(&["EVAL", "return redis.call('SET', KEYS[1], 'v')", "1", &key]);
+        assert_eq!(reply, Value::Simple("OK".into()));
+        target.run("ASKING");
+        assert_eq!(target.run(&format!("GET {key}")).text(), "v");
+    }
 }
 
 #[test]
@@ -90,6 +104,8 @@ fn an_atomically_moved_slot_is_in_the_log_of_both_nodes() {
     for node in &cluster.nodes {
         assert_eq!(node.wbl_info("wbl_checkpoints"), "0", "the log did not tell of the move");
     }
+    // Nothing could hold the replies to the client that brings the keys.
+    assert_ne!(cluster.nodes[1].wbl_info("wbl_waits_slot_import"), "0");
     cluster.kill9_and_restart();
     assert_same(&cluster, &before);
 }

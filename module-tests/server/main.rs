@@ -36,6 +36,7 @@ mod own_aof;
 mod pipelines;
 mod random_commands;
 mod reads;
+mod reasons;
 mod refusals;
 mod renamed;
 mod replay;

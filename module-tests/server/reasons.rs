@@ -1,0 +1,45 @@
+//! Why the loop waits with a reply: what INFO counts is the row of the rule that applied.
+
+use crate::harness::resp::encode;
+use crate::harness::scene::split;
+use crate::harness::{Scene, Version, each_version};
+
+each_version! {
+    fn reads_of_a_client_that_pipelines_run_as_they_were_sent(version: Version) {
+        let mut scene = Scene::start(version);
+        let mut client = scene.server.raw();
+        let pairs = 200;
+        let pipeline: Vec<u8> = (0..pairs)
+            .flat_map(|number| [format!("SET k {number}"), "GET k".into()])
+            .flat_map(|command| encode(&split(&command)))
+            .collect();
+        client.send_bytes(&pipeline).expect("the server takes the commands");
+        for number in 0..pairs {
+            assert_eq!((client.reply().text(), client.reply().text()), ("OK".into(), number.to_string()));
+        }
+        // Before it is known that the client pipelines, one may be.
+        assert!(scene.gauge("wbl_wrapped_commands") <= 1, "{} reads were run", scene.gauge("wbl_wrapped_commands"));
+        assert!(scene.gauge("wbl_waits_pipelining") > 0);
+        scene.end();
+    }
+
+    fn a_script_that_runs_as_sent_counts_with_the_reason_of_that(version: Version) {
+        let mut scene = Scene::start(version);
+        scene.prepare(&["ACL SETUSER few on nopass ~* +@all -wbl.eval"]);
+        let mut client = scene.server.raw();
+        client.run("AUTH few any");
+        assert_eq!(client.call(&["EVAL", "return redis.call('INCR', 'k')", "0"]).integer(), 1);
+        assert_eq!((scene.gauge("wbl_waits_rights"), scene.gauge("wbl_waits_other_module")), (1, 0));
+        scene.end();
+    }
+
+    fn the_loop_waits_for_writes_that_a_pause_made_wait(version: Version) {
+        let mut scene = Scene::start(version);
+        let mut client = scene.server.raw();
+        scene.control.run("CLIENT PAUSE 50 WRITE");
+        client.run("SET k v");
+        assert!(scene.gauge("wbl_waits_client_pause") > 0);
+        assert_eq!(scene.gauge("wbl_write_blocked_count"), 0);
+        scene.end();
+    }
+}
