@@ -1,6 +1,7 @@
 //! Capture as a whole: hooks in, log commands out.
 
 mod ack;
+mod blocked;
 mod exec;
 mod fields;
 mod hooks;
