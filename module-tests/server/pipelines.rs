@@ -2,7 +2,9 @@
 
 use crate::harness::resp::encode;
 use crate::harness::scene::split;
-use crate::harness::{Injection, Lever, RawConnection, Scene, ServerBuilder, Strace, Value, Version, each_lever};
+use crate::harness::{
+    Injection, Lever, RawConnection, Scene, ServerBuilder, Strace, Value, Version, each_lever, each_version,
+};
 use std::time::{Duration, Instant};
 
 /// A flush of the slow disk takes this long.
@@ -137,5 +139,21 @@ each_lever! {
         // The first flush may have begun before, with none of it.
         assert!(waited < 4 * SLOW, "readers of the hot key waited {waited:?}");
         assert!(served > 100, "{served} clean reads in {waited:?}");
+    }
+}
+
+each_version! {
+    fn a_pipeline_that_selects_databases_shares_its_flushes(version: Version) {
+        let server = ServerBuilder::with_module(version).start();
+        let mut client = server.raw();
+        client.run("SET warm up");
+        let waits = || server.wbl_info("wbl_inline_waits").parse::<u64>().expect("a number");
+        let before = waits();
+        let commands: Vec<&str> = ["SELECT 1", "SET k v", "MULTI", "SELECT 2", "SET k v", "EXEC"].repeat(50);
+        let bytes: Vec<u8> = commands.iter().flat_map(|command| encode(&split(command))).collect();
+        client.send_bytes(&bytes).expect("the server takes them");
+        commands.iter().for_each(|_| assert!(!client.reply().is_error()));
+        let count = waits() - before;
+        assert!(count < 20, "{count} waits for 100 changes");
     }
 }

@@ -9,7 +9,7 @@ fn blocked_clients(server: &Server) -> String {
 
 each_version! {
     fn a_pause_of_writes_stops_only_scripts_that_may_write(version: Version) {
-        let server = ServerBuilder::with_module(version).start();
+        let server = ServerBuilder::with_module(version).set("wbl.commit-mode", "async").start();
         let mut client = server.raw();
         let library = "#!lua name=lib\nserver.register_function{function_name='f', callback=function() return 'f' end, flags={'no-writes'}}";
         client.call(&["FUNCTION", "LOAD", library]);
@@ -24,6 +24,12 @@ each_version! {
         wait_until("the script waits", PATIENCE, || blocked_clients(&server) == "1");
         client.run("CLIENT UNPAUSE");
         assert_eq!(writer.reply().text(), "written");
+        // No module has blocked the client: its writes are held one by one again when the pause is over.
+        wait_until("its write is held", PATIENCE, || {
+            writer.run("SET k v");
+            assert_eq!(server.wbl_info("wbl_waits_shared_id"), "0");
+            server.wbl_info("wbl_write_blocked_count") != "0"
+        });
     }
 
     // Scripts run at the end of the iteration, after a CLIENT PAUSE of the same iteration: a server that replicated

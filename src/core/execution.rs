@@ -33,8 +33,10 @@ pub enum What {
     Command(IfRun),
     /// An EXEC.
     Exec(Exec),
-    /// A script, a function or another module's command, as it was sent: what comes while it runs belongs to it.
-    Opaque,
+    /// A script or function (or DEBUG), as it was sent: what comes while it runs belongs to it.
+    Script,
+    /// Another module's command: the same.
+    OtherModule,
     /// The module runs a command for the client.
     Wrapped(Wrapped),
 }
@@ -112,7 +114,7 @@ impl Running {
 
     /// A script, a function or another module's command runs, as it was sent.
     pub fn is_opaque(&self) -> bool {
-        matches!(self.what, What::Opaque)
+        matches!(self.what, What::Script | What::OtherModule)
     }
 
     /// It is an EXEC whose end is taken up late.
@@ -142,7 +144,7 @@ impl Running {
         match &self.what {
             What::Nothing | What::Command(IfRun::Nothing) | What::Wrapped(_) => true,
             What::Exec(exec) => exec.unseen.is_none(),
-            What::Command(_) | What::Opaque => false,
+            What::Command(_) | What::Script | What::OtherModule => false,
         }
     }
 
@@ -151,10 +153,7 @@ impl Running {
         match &mut self.what {
             What::Command(if_run) => What::Command(std::mem::take(if_run)),
             What::Exec(exec) => What::Exec(Exec { unseen: exec.unseen.take(), ..Exec::default() }),
-            What::Opaque => {
-                self.end();
-                What::Opaque
-            }
+            What::Script | What::OtherModule => std::mem::take(&mut self.what),
             What::Nothing | What::Wrapped(_) => What::Nothing,
         }
     }
@@ -167,7 +166,7 @@ impl Running {
         match &mut self.what {
             What::Command(if_run) => *if_run = IfRun::Nothing,
             What::Exec(exec) => exec.unseen = None,
-            What::Nothing | What::Opaque | What::Wrapped(_) => {}
+            What::Nothing | What::Script | What::OtherModule | What::Wrapped(_) => {}
         }
     }
 }
@@ -320,9 +319,9 @@ mod tests {
         running.what = What::Command(IfRun::Watch(vec![(0, b"k"[..].into())]));
         assert!(matches!(running.settle(), What::Command(IfRun::Watch(_))));
         assert!(running.is_settled() && running.client == 7);
-        running.what = What::Opaque;
+        running.what = What::OtherModule;
         running.client_gone(7);
-        assert!(matches!(running.settle(), What::Opaque) && running.is_settled());
+        assert!(matches!(running.settle(), What::OtherModule) && running.is_settled());
         running.what = What::Exec(Exec { unseen: Some(None), ends_late: true, select: None });
         assert!(matches!(running.settle(), What::Exec(Exec { unseen: Some(None), .. })));
         assert!(running.is_settled() && running.ends_late());

@@ -4,7 +4,7 @@ use crate::core::capture::Class;
 use crate::core::hash::{Map, Set};
 use crate::core::output::Answer;
 use crate::core::reads::{self, Reads};
-use crate::core::table::{self, CommandSpec, Role, Rule, Shows};
+use crate::core::table::{self, CommandSpec, Quirk, Role, Rule, Shows};
 use crate::ffi::{Ctx, Level, Reply, ReplyKind, log};
 
 /// Longest command name that the table knows, with room for subcommands.
@@ -64,6 +64,16 @@ impl Known {
             _ if self.is_short && !self.row.may_reply_early(args) => Answer::Short,
             _ => Answer::Any,
         }
+    }
+
+    /// Whether it may run commands of its own, or run for long and let other clients in meanwhile.
+    pub(super) fn runs_others(self) -> bool {
+        self.class == Class::Opaque && self.row.quirk != Quirk::Selects
+    }
+
+    /// Whether it is another module's, or one that is not known.
+    pub(super) fn is_other_modules(self) -> bool {
+        self.class == Class::Opaque && self.reads != Reads::Script && self.row.role == Role::AsFlagged
     }
 
     /// Whether COMMAND did not name it.

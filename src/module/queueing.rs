@@ -131,7 +131,7 @@ impl Module {
         }
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
         let set = &mut record.transaction.queued;
-        if known.class == Class::Opaque {
+        if known.runs_others() {
             set.runs_others();
         }
         add_reads(set, ctx, filter, known);

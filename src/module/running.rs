@@ -33,9 +33,9 @@ impl Module {
                 let watch_unit = top.is_some() && known.row.quirk != Quirk::Selects;
                 if watch_unit {
                     self.running.db = self.info_of(ctx, client).map(|info| info.db);
-                    self.running.what = What::Opaque;
+                    self.running.what = if known.is_other_modules() { What::OtherModule } else { What::Script };
                 }
-                Verdict { may_yield: true, watch_unit, ..Verdict::PASS }
+                Verdict { may_yield: known.runs_others(), watch_unit, ..Verdict::PASS }
             }
             Class::Write(spec) if spec.rule == Rule::CardinalityCache && filter.len() != 2 => {
                 self.capture.command(client, Class::ReadOnly, None, none());

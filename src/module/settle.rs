@@ -46,7 +46,7 @@ pub(super) fn settle(ctx: Ctx<'_>) {
         let client = module.running.client;
         match module.running.settle() {
             // A module's command that has blocked its client, whose id the server gives to others from then on.
-            What::Opaque if module.is_blocked(ctx, client) => module.note_shared_id(client),
+            What::OtherModule if module.is_blocked(ctx, client) => module.note_shared_id(client),
             What::Command(IfRun::Unseen { .. }) => module.capture.not_blocked(client),
             What::Exec(Exec { unseen: Some(_), .. }) if !module.is_blocked(ctx, client) => {
                 module.capture.stop_stepping();

@@ -150,8 +150,10 @@ impl Module {
         }
         self.running.db = None;
         if self.running.is_opaque() {
+            // A script that a pause has made wait is blocked, too, by the server.
+            let is_modules = matches!(self.running.what, What::OtherModule);
             self.running.end();
-            if self.is_blocked(ctx, self.running.client) {
+            if is_modules && self.is_blocked(ctx, self.running.client) {
                 self.note_shared_id(self.running.client);
             }
         }
