@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod commands;
+pub mod conditions;
 pub mod crash;
 pub mod dataset;
 pub mod differential;

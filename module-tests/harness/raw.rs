@@ -49,12 +49,21 @@ impl RawConnection {
 
     /// The same; fails when the connection is closed.
     pub fn try_send<A: AsRef<[u8]>>(&mut self, words: &[A]) -> std::io::Result<()> {
+        let bytes = self.encoded(words);
+        self.send_bytes(&bytes)
+    }
+
+    /// The command's bytes.
+    pub fn encoded<A: AsRef<[u8]>>(&self, words: &[A]) -> Vec<u8> {
         let mut words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
-        let name = words[0];
-        if let Some((_, other)) = self.renamed.iter().find(|(own, _)| name.eq_ignore_ascii_case(own.as_bytes())) {
-            words[0] = other.as_bytes();
-        }
-        self.send_bytes(&encode(&words))
+        words[0] = self.name_of(words[0]);
+        encode(&words)
+    }
+
+    /// What the server calls this command.
+    pub fn name_of<'a>(&'a self, own: &'a [u8]) -> &'a [u8] {
+        let renamed = self.renamed.iter().find(|(name, _)| own.eq_ignore_ascii_case(name.as_bytes()));
+        renamed.map_or(own, |(_, other)| other.as_bytes())
     }
 
     /// The same for a command in one text, its words parted by spaces.

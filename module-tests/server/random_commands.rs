@@ -2,6 +2,7 @@
 //!
 //! `WBL_SEED` replays one seed, `WBL_TIMES` multiplies their number.
 
+use crate::harness::conditions::Conditions;
 use crate::harness::differential::regressions;
 use crate::harness::differential::run::{Kind, Plan, Variant, seeds};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,25 +15,25 @@ const STOCK_SEEDS: u64 = 1;
 
 each_version! {
     fn random_commands_survive_a_kill(version: Version) {
-        seeds(&Plan { version, kind: Kind::Module, variant: Variant::AtOnce }, SEEDS);
+        seeds(&plan(version, Kind::Module, Variant::AtOnce), SEEDS);
     }
 
     fn random_commands_survive_a_kill_that_outlasts_expiry_times(version: Version) {
-        seeds(&Plan { version, kind: Kind::Module, variant: Variant::Downtime }, SEEDS);
+        seeds(&plan(version, Kind::Module, Variant::Downtime), SEEDS);
     }
 
     fn random_commands_survive_checkpoints_and_a_kill(version: Version) {
-        seeds(&Plan { version, kind: Kind::Module, variant: Variant::Checkpoints }, SEEDS);
+        seeds(&plan(version, Kind::Module, Variant::Checkpoints), SEEDS);
     }
 
     fn random_commands_survive_two_kills(version: Version) {
-        seeds(&Plan { version, kind: Kind::Module, variant: Variant::TwoKills }, SEEDS);
+        seeds(&plan(version, Kind::Module, Variant::TwoKills), SEEDS);
     }
 
     // Proves that the test is right.
     fn random_commands_survive_kills_of_a_stock_server(version: Version) {
         for variant in [Variant::AtOnce, Variant::Downtime, Variant::Checkpoints, Variant::TwoKills] {
-            seeds(&Plan { version, kind: Kind::Stock, variant }, STOCK_SEEDS);
+            seeds(&plan(version, Kind::Stock, variant), STOCK_SEEDS);
         }
     }
 
@@ -40,7 +41,7 @@ each_version! {
         let mut failures = Vec::new();
         for regression in regressions::all(version) {
             for variant in [Variant::AtOnce, Variant::Downtime] {
-                let plan = Plan { version, kind: Kind::Module, variant };
+                let plan = plan(version, Kind::Module, variant);
                 // A server that crashed fails the client; the others go on.
                 let wrong = match catch_unwind(AssertUnwindSafe(|| plan.run(&regression.steps()))) {
                     Ok(Ok(())) => continue,
@@ -83,4 +84,8 @@ each_version! {
         }
         assert!(wrong.is_empty(), "`here` is not in database 0 after:\n{}", wrong.join("\n"));
     }
+}
+
+fn plan(version: Version, kind: Kind, variant: Variant) -> Plan {
+    Plan { version, kind, variant, conditions: Conditions::default() }
 }

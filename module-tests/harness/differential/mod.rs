@@ -46,6 +46,14 @@ pub enum Step {
     Blocked { blocked: Vec<(u32, Words)>, serving: Vec<Words> },
     /// Milliseconds.
     Wait(u64),
+    /// From here on the server has so many bytes of memory less than it uses, and evicts keys by this policy.
+    Squeeze { bytes: u64, policy: &'static str },
+    /// It has enough again.
+    Loosen,
+    /// A command of a client that has sent no password, or has few rights.
+    Refused { has_password: bool, command: Words },
+    /// A script of another client's that runs long, and what is sent meanwhile.
+    Long { script: Words, meanwhile: Vec<Words> },
 }
 
 impl Step {
@@ -55,8 +63,9 @@ impl Step {
             Step::Watched { commands, .. } => commands.len() + 4,
             Step::Restore { .. } => 2,
             Step::Blocked { blocked, serving } => blocked.len() + serving.len(),
-            Step::Other(_) => 1,
-            Step::Wait(_) => 0,
+            Step::Long { meanwhile, .. } => 1 + meanwhile.len(),
+            Step::Other(_) | Step::Refused { .. } => 1,
+            Step::Wait(_) | Step::Squeeze { .. } | Step::Loosen => 0,
         }
     }
 
@@ -81,8 +90,12 @@ impl Step {
                     || general(serving)
                     || blocked.iter().any(|(_, words)| words.iter().any(|word| word == key))
             }
-            Step::Other(command) => any(std::slice::from_ref(command)),
+            Step::Long { script, meanwhile } => {
+                any(std::slice::from_ref(script)) || any(meanwhile) || general(meanwhile)
+            }
+            Step::Other(command) | Step::Refused { command, .. } => any(std::slice::from_ref(command)),
             Step::Wait(_) => false,
+            Step::Squeeze { .. } | Step::Loosen => true,
         }
     }
 
@@ -107,6 +120,12 @@ impl Step {
             }
             Step::Other(command) => format!("(other client: {})", words::text(command)),
             Step::Wait(ms) => format!("wait {ms} ms"),
+            Step::Squeeze { bytes, policy } => format!("(maxmemory is {bytes} bytes less than is used, {policy})"),
+            Step::Loosen => "(maxmemory is 0)".into(),
+            Step::Refused { has_password, command } => {
+                format!("(client with password: {has_password}: {})", words::text(command))
+            }
+            Step::Long { script, meanwhile } => format!("(other client: {}) {}", words::text(script), all(meanwhile)),
         }
         .replace(&words::text(&words::words![SCRIPT]), "<script>")
     }

@@ -3,7 +3,9 @@
 use super::state::{self, Exactness, KeyName, State};
 use super::words::{Words, resolve, words};
 use super::{Step, generate};
-use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, wait_until};
+use crate::harness::conditions::Conditions;
+use crate::harness::server::info_field;
+use crate::harness::{PATIENCE, Random, RawConnection, Server, ServerBuilder, Value, Version, wait_until};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use valkey_wbl::log::sim;
@@ -46,17 +48,25 @@ pub struct Failure {
     differences: Vec<(KeyName, String)>,
 }
 
+#[derive(Clone, Copy)]
 pub struct Plan {
     pub version: Version,
     pub kind: Kind,
     pub variant: Variant,
+    /// What goes on around the commands.
+    pub conditions: Conditions,
 }
 
 /// Runs this many seeds of this variant.
 pub fn seeds(plan: &Plan, count: u64) {
     for seed in sim::seeds(1000 * (1 + plan.variant as u64), count) {
-        let steps = generate::steps(seed, plan.version, plan.kind == Kind::Stock, COMMANDS);
-        println!("{:?} {:?} {:?} WBL_SEED={seed}", plan.version, plan.kind, plan.variant);
+        let conditions = match plan.kind {
+            Kind::Module => Conditions::of(&mut Random::new(!seed)),
+            Kind::Stock => Conditions::default(),
+        };
+        let plan = &Plan { conditions, ..*plan };
+        let steps = generate::steps(seed, plan.version, plan.kind == Kind::Stock, conditions, COMMANDS);
+        println!("{:?} {:?} {:?} {conditions:?} WBL_SEED={seed}", plan.version, plan.kind, plan.variant);
         if let Err(failure) = plan.run(&steps) {
             let mut report = format!("WBL_SEED={seed}: {}", failure.report(&steps));
             if let Some((steps, failure)) = plan.shrink(&steps, SHRINKING) {
@@ -95,7 +105,7 @@ impl Plan {
             Kind::Stock => ServerBuilder::stock_always(self.version),
         };
         // The commands are about what is logged, not about the disk.
-        builder.in_memory()
+        self.conditions.apply(builder.in_memory(), self.version)
     }
 
     /// Runs the steps on a fresh server.
@@ -104,29 +114,29 @@ impl Plan {
         let mut session = Session::open(&server);
         match self.variant {
             Variant::AtOnce | Variant::Downtime => {
-                steps.iter().for_each(|step| session.run(step));
+                steps.iter().for_each(|step| session.run(&server, step));
                 self.kill_and_compare(&mut server, session, "after the kill")
             }
             Variant::Checkpoints => {
                 let (first, rest) = steps.split_at(steps.len() / 3);
                 let (second, third) = rest.split_at(rest.len() / 2);
-                first.iter().for_each(|step| session.run(step));
+                first.iter().for_each(|step| session.run(&server, step));
                 let mut other = server.raw();
                 self.new_base(&mut other);
-                second.iter().for_each(|step| session.run(step));
+                second.iter().for_each(|step| session.run(&server, step));
                 session.drain();
                 self.wait_for_base(&server, &mut other);
                 self.new_base(&mut other);
                 self.wait_for_base(&server, &mut other);
-                third.iter().for_each(|step| session.run(step));
+                third.iter().for_each(|step| session.run(&server, step));
                 self.kill_and_compare(&mut server, session, "after checkpoints and the kill")
             }
             Variant::TwoKills => {
                 let (first, second) = steps.split_at(steps.len() / 2);
-                first.iter().for_each(|step| session.run(step));
+                first.iter().for_each(|step| session.run(&server, step));
                 self.kill_and_compare(&mut server, session, "after the first kill")?;
                 let mut session = Session::open(&server);
-                second.iter().for_each(|step| session.run(step));
+                second.iter().for_each(|step| session.run(&server, step));
                 self.kill_and_compare(&mut server, session, "after the second kill")
             }
         }
@@ -154,6 +164,7 @@ impl Plan {
 
     fn kill_and_compare(&self, server: &mut Server, mut session: Session, what: &str) -> Result<(), Failure> {
         session.drain();
+        session.run(server, &Step::Loosen);
         if self.kind == Kind::Module {
             session.main.run("WBL.WAIT");
         }
@@ -205,7 +216,12 @@ struct Session {
     main: RawConnection,
     pending: usize,
     others: Vec<(RawConnection, i64)>,
+    /// Of a user who may not run everything.
+    few_rights: RawConnection,
 }
+
+/// What a user may who has few keys, and neither all commands nor all of the module's.
+const FEW_RIGHTS: &str = "ACL SETUSER few on nopass ~s* ~h* ~x* +@all -@dangerous";
 
 impl Session {
     fn open(server: &Server) -> Session {
@@ -215,20 +231,27 @@ impl Session {
             let id = connection.run("CLIENT ID").integer();
             others.push((connection, id));
         }
-        Session { main: server.raw(), pending: 0, others }
+        let (mut main, mut few_rights) = (server.raw(), server.raw());
+        main.run(FEW_RIGHTS);
+        // A stock server has no such command.
+        main.call(&["ACL", "SETUSER", "few", "-wbl.call"]);
+        few_rights.run("AUTH few x");
+        Session { main, pending: 0, others, few_rights }
     }
 
-    fn run(&mut self, step: &Step) {
+    fn run(&mut self, server: &Server, step: &Step) {
         match step {
             Step::Send(commands) => commands.iter().for_each(|words| self.send(words)),
             Step::Other(command) => {
                 self.drain();
-                self.others[0].0.call(&resolve(command, now_ms()));
+                let command = self.resolved(command);
+                self.others[0].0.call(&command);
             }
             Step::Watched { key, change, commands } => {
                 self.send(&words!["WATCH", key.as_slice()]);
                 self.drain();
-                self.others[0].0.call(&resolve(change, now_ms()));
+                let change = self.resolved(change);
+                self.others[0].0.call(&change);
                 self.send(&words!["MULTI"]);
                 commands.iter().for_each(|words| self.send(words));
                 self.send(&words!["EXEC"]);
@@ -243,6 +266,36 @@ impl Session {
                 }
             }
             Step::Blocked { blocked, serving } => self.run_blocked(blocked, serving),
+            Step::Squeeze { bytes, policy } => {
+                self.drain();
+                let used = info_field(&mut self.main, "memory", "used_memory").expect("the field");
+                let limit = used.parse::<u64>().expect("a number").saturating_sub(*bytes);
+                self.main.run(&format!("CONFIG SET maxmemory-policy {policy} maxmemory {limit}"));
+            }
+            Step::Loosen => {
+                self.drain();
+                self.main.run("CONFIG SET maxmemory 0");
+            }
+            Step::Refused { has_password: true, command } => {
+                self.drain();
+                let command = self.resolved(command);
+                self.few_rights.call(&command);
+            }
+            Step::Refused { has_password: false, command } => {
+                self.drain();
+                self.main.run("CONFIG SET requirepass secret");
+                let refused = server.raw().call(&self.resolved(command));
+                assert!(refused.is_error(), "{refused:?}");
+                self.main.call(&["CONFIG", "SET", "requirepass", ""]);
+            }
+            Step::Long { script, meanwhile } => {
+                self.drain();
+                let script = self.resolved(script);
+                self.others[0].0.send(&script);
+                meanwhile.iter().for_each(|words| self.send(words));
+                self.drain();
+                self.others[0].0.reply();
+            }
             Step::Wait(ms) => {
                 self.drain();
                 // Time must pass: keys and fields expire meanwhile.
@@ -255,9 +308,10 @@ impl Session {
         self.drain();
         let mut waiting = BTreeSet::new();
         for (index, (database, words)) in blocked.iter().enumerate() {
+            let words = self.resolved(words);
             let (connection, id) = &mut self.others[index];
             connection.run(&format!("SELECT {database}"));
-            connection.send(&resolve(words, now_ms()));
+            connection.send(&words);
             let question = words!["CLIENT", "LIST", "ID", *id];
             let main = &mut self.main;
             wait_until("the client is blocked or done", PATIENCE, || {
@@ -279,8 +333,32 @@ impl Session {
         if self.pending >= PIPELINE {
             self.drain();
         }
-        self.main.send(&resolve(words, now_ms()));
+        self.main.send(&self.resolved(words));
         self.pending += 1;
+    }
+
+    /// The words as they are sent now: with the present time, and with the names that the server has for the commands
+    /// inside.
+    fn resolved(&self, words: &Words) -> Words {
+        let mut words = resolve(words, now_ms());
+        let is = |name: &str| words[0].eq_ignore_ascii_case(name.as_bytes());
+        let mut inside = Vec::new();
+        if is("effects.call") {
+            inside.push(1);
+        } else if is("EVAL") || is("FCALL") {
+            // "call" or "pcall", the number of words, and the words.
+            let mut at = 3;
+            while let Some(count) = words.get(at + 1).and_then(|count| std::str::from_utf8(count).ok()?.parse().ok()) {
+                inside.push(at + 2);
+                at += 2 + usize::max(count, 1);
+            }
+        }
+        for index in inside {
+            if let Some(name) = words.get(index) {
+                words[index] = self.main.name_of(name).to_vec();
+            }
+        }
+        words
     }
 
     fn drain(&mut self) {
