@@ -134,7 +134,7 @@ impl Chooser {
             *self = Chooser { mode: self.mode, ..Chooser::default() };
         }
         if flushes.slow > self.flushes.slow {
-            let is_soon = now_us < self.async_until_us.saturating_add(4 * self.back_off_us);
+            let is_soon = now_us < self.async_until_us.saturating_add(self.back_off_us);
             let twice = if is_soon { self.back_off_us * 2 } else { 0 };
             self.back_off_us = twice.clamp(BACK_OFF_MIN_US, BACK_OFF_MAX_US);
             self.async_until_us = now_us + self.back_off_us;
