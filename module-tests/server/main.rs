@@ -23,6 +23,7 @@ mod fields;
 mod first_base;
 mod former_primary;
 mod harness_checks;
+mod hot_keys;
 mod inline;
 mod leaks;
 mod life;

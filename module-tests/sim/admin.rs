@@ -46,6 +46,7 @@ pub fn run(client: &Rc<Client>, argv: &[Bytes]) {
                 b"maxmemory-policy" => "allkeys-lru",
                 b"dbfilename" => "no-such-file.rdb",
                 b"busy-reply-threshold" => "5000",
+                b"import-mode" => "no",
                 _ => "",
             };
             reply(client, &resp::array(&[argv[2].clone(), value.as_bytes().to_vec()]));

@@ -94,10 +94,30 @@ fn check(client: &Client, bytes: &[u8]) {
             let push = expected.iter().position(is_push).and_then(|at| expected.remove(at));
             push.into_iter().for_each(|push| expected.push_front(push));
         }
+        if let Some(Expected::OneOf(all)) = expected.front_mut() {
+            let begins = |answer: &[u8]| answer.iter().zip(unchecked.iter()).all(|(want, got)| want == got);
+            all.retain(|(answer, _)| begins(answer));
+            let Some((answer, needs)) = all.iter().min_by_key(|(_, needs)| *needs).cloned() else {
+                violated(&format!(
+                    "client {} gets {shown}, which is older than what was shown, or never was",
+                    client.id
+                ));
+            };
+            if !durable(needs) {
+                violated(&format!("client {} is shown unit {needs} too early: {shown}", client.id));
+            }
+            if unchecked.len() < answer.len() {
+                break;
+            }
+            unchecked.drain(..answer.len());
+            expected.pop_front();
+            continue;
+        }
         let needs = match expected.front() {
             // An error of the module's own shows nothing.
             Some(Expected::Any(_)) if unchecked.first() == Some(&b'-') => 0,
             Some(Expected::Bytes(_, needs) | Expected::Any(needs)) => *needs,
+            Some(Expected::OneOf(_)) => unreachable!("it was looked at"),
             None => violated(&format!("client {} gets what no stock server sends: {shown}", client.id)),
         };
         if !durable(needs) {

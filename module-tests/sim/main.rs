@@ -60,6 +60,12 @@ fn a_disk_that_lies_about_syncs_is_found_out() {
 }
 
 #[test]
+fn a_value_that_is_older_than_one_that_was_shown_is_found_out() {
+    let outcome = workers::run_for(Duration::from_secs(20), 1, Canary::StaleValue);
+    assert!(!outcome.failed.is_empty(), "nobody noticed: {outcome}");
+}
+
+#[test]
 fn a_hold_that_is_lost_is_found_out() {
     let outcome = workers::run_for(Duration::from_secs(20), 1, Canary::LostHold);
     assert!(!outcome.failed.is_empty(), "nobody noticed: {outcome}");

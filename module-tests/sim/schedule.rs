@@ -29,7 +29,16 @@ fn key(kind: char) -> String {
 /// A command that may stand in a script or a transaction.
 fn inner() -> String {
     let s = server();
-    match s.below(31) {
+    if s.has_hot_key && s.chance(70) {
+        return match s.below(8) {
+            0 => format!("SET s0 {}", value()),
+            1 => format!("SET s0 {} PX 40", value()),
+            2 => format!("MSET s0 {} s1 {}", value(), value()),
+            3 => "MGET s0 s1".into(),
+            _ => "GET s0".into(),
+        };
+    }
+    match s.below(33) {
         0..=3 => format!("GET {}", key('s')),
         4..=6 => format!("SET {} {}", key('s'), value()),
         7 => format!("SET {} {} {}", key('s'), value(), ["NX", "XX", "GET", "KEEPTTL", "PX 40"][s.below(5)]),
@@ -52,6 +61,8 @@ fn inner() -> String {
         26 => "KEYS *".into(),
         27 => format!("EXISTS {} {}", key('s'), key('l')),
         28 => format!("MSET {} {} {} {}", key('s'), value(), key('s'), value()),
+        30 => format!("MGET {} {}", key('s'), key('s')),
+        31 => format!("GET {}", key('s')),
         29 => format!("PERSIST {}", key('s')),
         _ => format!("STRLEN {}", key('s')),
     }

@@ -168,6 +168,8 @@ pub struct Server {
     pub is_limited: bool,
     pub is_full: Cell<bool>,
     pub io_threads: bool,
+    /// Clients mostly read and write the same key.
+    pub has_hot_key: bool,
     pub scripts: RefCell<VecDeque<(u64, Argv)>>,
     pub steps: RefCell<Option<Arc<dyn Steps>>>,
     pub one_shots: RefCell<Vec<OneShot>>,
@@ -189,6 +191,8 @@ pub enum Canary {
     LyingDisk,
     /// Clients whose replies the module holds get them.
     LostHold,
+    /// What the module reads for later readers is what was there before.
+    StaleValue,
 }
 
 thread_local! {
@@ -248,6 +252,7 @@ impl Server {
             is_limited: Random::new(seed).chance(60),
             is_full: Cell::new(false),
             io_threads: Random::new(seed ^ 1).chance(12),
+            has_hot_key: Random::new(seed ^ 2).chance(15),
             scripts: RefCell::default(),
             steps: RefCell::default(),
             one_shots: RefCell::default(),

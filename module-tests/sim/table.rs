@@ -74,6 +74,7 @@ pub const COMMANDS: &[Command] = &[
     command("spop", -2, "write fast", ONE),
     command("srem", -3, "write fast", ONE),
     command("subscribe", -2, "pubsub noscript", NONE),
+    command("mget", -2, "readonly fast", ALL),
     command("strlen", 2, "readonly fast", ONE),
     command("type", 2, "readonly fast", ONE),
     command("unlink", -2, "write fast", ALL),

@@ -2,7 +2,7 @@
 //! get. None of it is asked from the module.
 
 use crate::commands::{self, Env};
-use crate::data::{Bytes, DATABASES, Data, Place};
+use crate::data::{Bytes, DATABASES, Data, Entry, Place};
 use crate::resp::Resp;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -16,6 +16,8 @@ pub type UnitNumber = u64;
 pub enum Expected {
     /// Just these, when the unit is durable.
     Bytes(VecDeque<u8>, UnitNumber),
+    /// Any of these, when its unit is durable.
+    OneOf(Vec<(Vec<u8>, UnitNumber)>),
     /// Any one reply.
     Any(UnitNumber),
 }
@@ -27,6 +29,8 @@ pub struct Truth {
     /// Which units are of keys that the server removed by itself: the module may log them with what follows.
     by_server: Vec<bool>,
     versions: HashMap<Place, UnitNumber>,
+    /// What each key held after the units that changed it.
+    past: HashMap<Place, Vec<(UnitNumber, Option<Entry>)>>,
     database_versions: [UnitNumber; DATABASES],
     /// Keys that went as their time was over, in the open unit.
     expired: BTreeSet<Place>,
@@ -44,6 +48,10 @@ impl Truth {
     pub fn begin(&mut self, data: &mut Data, disk: &SimDisk) {
         data.take_changed();
         *self = Truth { digests: vec![data.digest()], by_server: vec![false], led_to: [0].into(), ..Truth::default() };
+        for db in 0..DATABASES {
+            let entries = data.keys(db).map(|(key, entry)| ((db, key.clone()), vec![(0, Some(entry.clone()))]));
+            self.past.extend(entries);
+        }
         self.follower.data = data.clone();
         for name in disk.names() {
             let read = disk.contents(&name).map_or(0, |bytes| bytes.len());
@@ -74,6 +82,13 @@ impl Truth {
         self.versions.get(&(db, key.to_vec())).copied().unwrap_or(0)
     }
 
+    /// What the key held after a unit, and the unit that had changed it last.
+    pub fn past(&self, unit: UnitNumber, db: usize, key: &[u8]) -> (UnitNumber, Option<Entry>) {
+        let all = self.past.get(&(db, key.to_vec()));
+        let last = all.and_then(|all| all.iter().rev().find(|(number, _)| *number <= unit));
+        last.cloned().unwrap_or((0, None))
+    }
+
     pub fn database_version(&self, db: usize) -> UnitNumber {
         self.database_versions[db]
     }
@@ -99,6 +114,7 @@ impl Truth {
         }
         let mut real = false;
         for (db, key) in changed {
+            self.past.entry((db, key.clone())).or_default().push((number, data.get(db, &key).cloned()));
             if expired.contains(&(db, key.clone())) && data.get(db, &key).is_none() {
                 continue;
             }

@@ -76,6 +76,8 @@ pub enum Kind {
     },
     /// A read that may wait for a stream to change (XREAD ... BLOCK).
     WaitingRead,
+    /// A read of strings whose newest durable values are known: they answer it, and nobody waits.
+    DurableRead,
     /// Any other command that changes no data.
     Read,
     /// EXEC.
@@ -186,7 +188,7 @@ const NOT_THROUGH_MODULE: &[Row<(Kind, Wrapper)>] = &[
     (Reason::ClientPause, |facts, (kind, _)| (kind.is_script() || kind.is_count()) && facts.writes_are_paused()),
     (Reason::Subscriber, |facts, _| facts.is_subscribed()),
     (Reason::Tracking, |facts, (kind, _)| !kind.is_unseen() && facts.tracks()),
-    (Reason::Pipelining, |facts, (kind, _)| !kind.is_unseen() && !facts.debug_paused() && facts.pipelines()),
+    (Reason::Pipelining, |facts, (kind, _)| kind.makes_wait() && !facts.debug_paused() && facts.pipelines()),
     (Reason::Rights, |facts, (_, wrapper)| facts.rights(wrapper) != Rights::Both),
 ];
 
@@ -274,7 +276,7 @@ fn wrapper(command: Command, facts: &mut dyn Facts) -> Option<Wrapper> {
         Kind::Script { writes: true } => facts.is_active().then_some(Wrapper::Eval),
         Kind::Script { writes: false } => (facts.is_active() && facts.any_change()).then_some(Wrapper::EvalRo),
         Kind::WaitingRead => (shows_change || facts.is_active()).then_some(Wrapper::Read),
-        Kind::Read => shows_change.then_some(Wrapper::Read),
+        Kind::DurableRead | Kind::Read => shows_change.then_some(Wrapper::Read),
         Kind::AsSent { .. } | Kind::Exec | Kind::Other | Kind::Refused => None,
     }
 }
@@ -295,6 +297,11 @@ impl Kind {
     /// Whether the server can run it so that what it did is seen, and it has its reply in the same iteration.
     fn ends_at_once(self) -> bool {
         matches!(self, Kind::Write { .. } | Kind::Read)
+    }
+
+    /// Whether the client's next command would wait for its reply, which the module may as well not hold.
+    fn makes_wait(self) -> bool {
+        !self.is_unseen() && self != Kind::DurableRead
     }
 
     /// Why the loop waits for what it shows when it is left to the server.

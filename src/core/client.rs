@@ -72,6 +72,11 @@ impl Transaction {
         }
     }
 
+    /// Whether the client watches any.
+    pub fn watches(&self) -> bool {
+        !matches!(self.watched, Watched::Nothing)
+    }
+
     /// The client watches keys that are not known.
     pub fn watch_anything(&mut self) {
         self.watched = Watched::Anything;
@@ -124,6 +129,8 @@ impl Hasher for IdHasher {
 #[derive(Debug, Default)]
 pub struct Clients {
     records: HashMap<ClientId, Client, BuildHasherDefault<IdHasher>>,
+    /// How many may track keys.
+    trackers: usize,
     event_loop: Loop,
     /// How often the server has sent replies.
     sendings: u64,
@@ -137,7 +144,8 @@ impl Clients {
 
     /// A client has gone.
     pub fn remove(&mut self, client: ClientId) {
-        self.records.remove(&client);
+        let record = self.records.remove(&client);
+        self.trackers -= usize::from(record.is_some_and(|record| record.may_track));
     }
 
     /// What the clients may have queued was not seen.
@@ -166,6 +174,18 @@ impl Clients {
     /// The same, to be changed.
     pub fn get_mut(&mut self, client: ClientId) -> Option<&mut Client> {
         self.records.get_mut(&client)
+    }
+
+    /// A client may track keys from now on.
+    pub fn may_track(&mut self, client: ClientId) {
+        if let Some(record) = self.records.get_mut(&client) {
+            self.trackers += usize::from(!std::mem::replace(&mut record.may_track, true));
+        }
+    }
+
+    /// Whether any client may track keys.
+    pub fn any_may_track(&self) -> bool {
+        self.trackers > 0
     }
 
     /// A client writes: whether it sends commands without waiting for replies.

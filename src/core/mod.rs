@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ack;
+pub mod answer;
 pub mod blocked;
 pub mod capture;
 pub mod client;
@@ -30,4 +31,5 @@ pub mod table;
 mod tests;
 pub mod transaction;
 pub mod unit;
+pub mod versions;
 pub mod waiters;

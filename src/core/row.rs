@@ -1,5 +1,7 @@
 //! The columns of the command table.
 
+use crate::core::answer::Answer;
+
 /// How a command's effect is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
@@ -216,6 +218,8 @@ pub enum Quirk {
     Unblocks,
     /// It has clients wait.
     Pauses,
+    /// It sends a message to subscribers.
+    Publishes,
     /// Scripts of its client are debugged from now on, or no longer.
     DebugsScripts,
     /// It sets the count of error replies back.
@@ -243,6 +247,8 @@ pub struct CommandSpec {
     pub keys: Keys,
     /// What its reply shows.
     pub shows: Shows,
+    /// What its reply is made of.
+    pub answer: Answer,
     /// Whether it may block.
     pub blocks: Blocks,
     /// Whether it always raises an event.
@@ -274,6 +280,7 @@ impl CommandSpec {
             rule: Rule::NoData,
             keys: Keys::FromEvents,
             shows: Shows::Keys,
+            answer: Answer::Other,
             blocks: Blocks::No,
             notifies: Notifies::WhenChanged,
             early: Early::No,
@@ -293,6 +300,10 @@ impl CommandSpec {
 
     pub(super) const fn shows(self, shows: Shows) -> CommandSpec {
         CommandSpec { shows, ..self }
+    }
+
+    pub(super) const fn answer(self, answer: Answer) -> CommandSpec {
+        CommandSpec { answer, ..self }
     }
 
     pub(super) const fn blocks(self, blocks: Blocks) -> CommandSpec {

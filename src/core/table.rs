@@ -1,6 +1,7 @@
 //! The command table: one row per command that changes data, or that matters here for another reason; of Valkey 8.1 to
 //! 9.1. Data, not code: its columns are in `row.rs`, and no other file knows commands by name.
 
+use super::answer::Answer;
 pub use super::row::*;
 
 const fn write(name: &'static str, rule: Rule) -> CommandSpec {
@@ -119,6 +120,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     other("evalsha").shows(Shows::Script),
     other("evalsha_ro").shows(Shows::Script),
     other(EXEC).role(Role::Exec),
+    other("exists").answer(Answer::Count),
     write("expire", Rule::Expire(TimeUnit::Seconds, TimeBase::Relative)).event("expire").logged_as(&["pexpireat"]),
     write("expireat", Rule::Expire(TimeUnit::Seconds, TimeBase::Absolute)).event("expire").logged_as(&["pexpireat"]),
     other("fcall").shows(Shows::FunctionCall),
@@ -136,8 +138,10 @@ pub const COMMANDS: &[CommandSpec] = &[
     write("georadius", Rule::FromOthers),
     write("georadiusbymember", Rule::FromOthers),
     write("geosearchstore", Rule::FromOthers),
+    other("get").answer(Answer::Value),
     write("getdel", Rule::Verbatim).quirk(Quirk::LosesItsError),
     write("getex", Rule::GetEx).logged_as(&["pexpireat", "persist"]),
+    other("getrange").answer(Answer::Range),
     write("getset", Rule::Verbatim).replies_early(Early::Always).quirk(Quirk::LosesItsError),
     write("hdel", Rule::FieldRemoval).event("hdel").quirk(Quirk::FieldsAfterKey),
     write("hexpire", Rule::FieldExpiry).logged_as(&["hpexpireat", "hpersist"]),
@@ -166,6 +170,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     write("lrem", Rule::Verbatim).event("lrem"),
     write("lset", Rule::Verbatim).event("lset").notifies(Notifies::Always),
     write("ltrim", Rule::Trim).event("ltrim").notifies(Notifies::Always),
+    other("mget").answer(Answer::Values),
     write("migrate", Rule::DeletedKeys).notifies(Notifies::Always),
     write("move", Rule::Verbatim).shows(Shows::TwoDatabases),
     write("mset", Rule::Verbatim).notifies(Notifies::Always),
@@ -183,6 +188,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     write("pfmerge", Rule::FromOthers),
     write("psetex", Rule::SetWithExpiry(TimeUnit::Milliseconds)).event("set").notifies(Notifies::Always)
         .logged_as(&["set"]),
+    other("publish").quirk(Quirk::Publishes),
     other("randomkey").shows(Shows::Keyspace),
     write("rename", Rule::Verbatim),
     write("renamenx", Rule::Verbatim),
@@ -209,9 +215,11 @@ pub const COMMANDS: &[CommandSpec] = &[
     write("sort", Rule::Image).shows(Shows::Sort),
     other("sort_ro").shows(Shows::Sort),
     write("spop", Rule::RandomPop).logged_as(&["srem"]),
-    other("spublish").shows(Shows::Nothing),
+    other("spublish").shows(Shows::Nothing).quirk(Quirk::Publishes),
     write("srem", Rule::Verbatim).event("srem"),
     other("ssubscribe").shows(Shows::Nothing),
+    other("strlen").answer(Answer::Length),
+    other("substr").answer(Answer::Range),
     write("sunionstore", Rule::FromOthers),
     other("sunsubscribe").shows(Shows::Nothing),
     write("swapdb", Rule::ByServerEvent),
@@ -291,7 +299,7 @@ mod tests {
     fn commands_are_found_by_name() {
         assert_eq!(find("set").map(|spec| spec.rule), Some(Rule::Set));
         assert_eq!(find("xgroup|create").map(|spec| spec.rule), Some(Rule::Verbatim));
-        assert_eq!(find("get"), None);
+        assert_eq!(find("hget"), None);
         assert!(has_role(b"Exec", Role::Exec) && !has_role(b"exec", Role::Multi));
     }
 

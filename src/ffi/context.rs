@@ -319,6 +319,18 @@ impl<'a> Ctx<'a> {
         unsafe { api!(ValkeyModule_ReplyWithSimpleString)(self.as_raw(), text.as_ptr()) };
     }
 
+    /// Replies with a null.
+    pub fn reply_null(self) {
+        // SAFETY: the context is valid (type invariant).
+        unsafe { api!(ValkeyModule_ReplyWithNull)(self.as_raw()) };
+    }
+
+    /// Begins an array of `len` elements.
+    pub fn reply_array(self, len: usize) {
+        // SAFETY: the context is valid (type invariant).
+        unsafe { api!(ValkeyModule_ReplyWithArray)(self.as_raw(), i64::try_from(len).unwrap_or(0)) };
+    }
+
     /// Replies with a null array.
     pub fn reply_null_array(self) {
         // SAFETY: the context is valid (type invariant).

@@ -1,7 +1,7 @@
 //! Commands before they run: what they may change is announced to the capture, what their reply may show is noted, and
 //! those that the module must run itself are turned into its own commands.
 
-use crate::core::ack::{Command, Hold, Moment, Reason, decide};
+use crate::core::ack::{Command, Hold, Kind, Moment, Reason, decide};
 use crate::core::capture::Class;
 use crate::core::client::{Clients, Transaction};
 use crate::core::execution::{IfRun, Running, UnitEnd, What};
@@ -182,9 +182,7 @@ impl Module {
     fn note_quirk(&mut self, known: Known, client: ClientId) {
         match known.row.quirk {
             Quirk::ResetsStatistics => self.capture.forget_error_replies(),
-            Quirk::Tracks => {
-                self.clients.get_mut(client).into_iter().for_each(|client| client.may_track = true);
-            }
+            Quirk::Tracks => self.clients.may_track(client),
             _ => {}
         }
     }
@@ -221,6 +219,10 @@ impl Module {
             () if flags.in_script() => self.running.as_sent.unwrap_or(Reason::Script),
             () => Reason::OtherModule,
         };
+        if known.row.quirk == Quirk::Publishes {
+            // Its message shows what the script or transaction did and read, and is not held.
+            self.versions.tell();
+        }
         let reads = self.note_read(self.newest_read(ctx, filter, known, db), reason);
         // It may go by the id of an EXEC's client, and is none of what that has queued.
         let client = if self.capture.is_queueing(client) { 0 } else { client };
@@ -240,7 +242,14 @@ impl Module {
         let shown = info.and_then(|info| self.newest_read(ctx, filter, known, Some(info.db)));
         self.pause.postponed |= self.may_be_postponed(ctx, known);
         let asked = self.clients.get_mut(client).is_some_and(|client| std::mem::take(&mut client.asking));
-        let command = Command { kind: kind_of(filter, known, shown.is_some()), shows_change: shown.is_some() };
+        let mut kind = kind_of(filter, known, shown.is_some());
+        if let (Kind::Read, Some(_), Some(info)) = (kind, shown, info) {
+            let args = (0..filter.len()).map(|index| filter.arg(index));
+            if self.is_answered_by_durable(client, known.row, info.db, args) {
+                kind = Kind::DurableRead;
+            }
+        }
+        let command = Command { kind, shows_change: shown.is_some() };
         let mut facts = Asked::new(self, ctx, client).in_filter(filter, asked, info);
         match decide(Moment::Announced(command), &mut facts) {
             Hold::ThroughModule(wrapper) => {

@@ -61,7 +61,9 @@ impl Module {
         if listed.watches {
             client.transaction.watch_anything();
         }
-        client.may_track = listed.tracks;
+        if listed.tracks {
+            self.clients.may_track(listed.id);
+        }
         self.take_queue_in(listed);
         if listed.queued.is_some() {
             self.capture.command(listed.id, Class::Multi, None, std::iter::empty());

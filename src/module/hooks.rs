@@ -15,7 +15,7 @@ use crate::module::units::{
     ask_for_unit_end, finish_deferred, finish_evictions, finish_plain, finish_suspects, finish_unit,
 };
 use crate::module::waits::wait_now;
-use crate::module::{Module, life, notify, recovery, scripts, server, waiting, with};
+use crate::module::{Module, durable_reads, life, notify, recovery, scripts, server, waiting, with};
 
 /// No client's id.
 const NO_CLIENT: u64 = u64::MAX;
@@ -120,6 +120,9 @@ pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server
         });
         if is_write {
             module.hold(ctx, flags, client);
+        } else if event == b"expired" {
+            // Should the clock be set back, nobody may be shown it again.
+            module.versions.forget(ctx.selected_db(), key);
         }
         if module.capture.blocked.has_unknown_readers() && ctx.key_kind(key) == KeyKind::Stream {
             module.capture.blocked.suspect((ctx.selected_db(), key.into()));
@@ -306,6 +309,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     if scripts::run_waiting(ctx) {
         finish_commands(ctx);
     }
+    durable_reads::keep(ctx);
     life::before_sleep(ctx);
     let wait = with(|module| {
         module.wait_for_timed_out(ctx);

@@ -16,6 +16,7 @@ mod commit;
 mod config;
 mod deferred;
 mod demands;
+mod durable_reads;
 mod errors;
 mod facts;
 mod gate;
@@ -64,6 +65,7 @@ use crate::core::hash::Set;
 use crate::core::leaf::ClientId;
 use crate::core::notices::Notices;
 use crate::core::unit::Batch;
+use crate::core::versions::Versions;
 use crate::ffi::{Held, Level, log};
 use crate::log::Lsn;
 use life::{Bases, Life, State};
@@ -76,6 +78,8 @@ use std::sync::{Mutex, TryLockError};
 struct Counters {
     writes_blocked: u64,
     reads_blocked: u64,
+    /// Reads answered with durable values while newer ones were not durable.
+    reads_from_durable: u64,
     inline_waits: u64,
     inline_commits: u64,
     /// Replies that the loop waited with, by the place of the reason in [`Reason::ALL`].
@@ -126,6 +130,7 @@ pub(crate) struct Module {
     capture: Capture,
     batch: Batch,
     dirty: DirtyKeys,
+    versions: Versions,
     notices: Notices,
     /// What runs.
     running: Running,

@@ -20,6 +20,8 @@ pub(super) struct Facts {
     pub(super) imports: bool,
     /// It removes keys to make room for commands (`maxmemory`).
     pub(super) makes_room: bool,
+    /// It publishes keyspace notifications by itself, when a change is made.
+    pub(super) notifies: bool,
     /// Whether it reports each command that has run.
     pub(super) reports: Reports,
     /// Its commands.
@@ -47,6 +49,7 @@ impl Facts {
             other_modules: has_other_modules(ctx),
             io_threads: has_io_threads(ctx),
             imports: imports(ctx),
+            notifies: may_notify(ctx),
             makes_room: makes_room(ctx),
             reports: Reports::WhenAsked,
             commands: Commands::ask(ctx)?,
@@ -140,6 +143,11 @@ pub(super) fn has_expiring_fields(ctx: Ctx<'_>) -> bool {
 /// Whether the server is known to publish keyspace notifications by itself, when a change is made.
 pub(super) fn notifies_early(ctx: Ctx<'_>) -> bool {
     setting(ctx, "notify-keyspace-events").is_some_and(|value| !value.is_empty())
+}
+
+/// Whether it does. Where it does not say, it may.
+pub(super) fn may_notify(ctx: Ctx<'_>) -> bool {
+    setting(ctx, "notify-keyspace-events").is_none_or(|value| !value.is_empty())
 }
 
 /// Whether modules are loaded besides this one and those that are part of the server. Where the server does not say,

@@ -126,6 +126,7 @@ fn complete(ctx: Ctx<'_>, mut unit: Unit) {
     }
     let waits_now = with(|module| {
         module.counters.state_images += count;
+        everywhere.iter().for_each(|key| module.versions.forget_anywhere(key));
         let lsn = module.log_unit(&unit)?;
         module.begin_waits(ctx, lsn)
     });
@@ -184,6 +185,9 @@ impl Module {
                 unit.touched_names().for_each(|key| self.dirty.mark_briefly(key, lsn));
             } else {
                 unit.touched().for_each(|key| self.dirty.mark(key, lsn));
+            }
+            if !self.versions.is_empty() {
+                self.note_changed_versions(unit, lsn);
             }
         }
         Some(lsn)

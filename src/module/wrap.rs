@@ -14,7 +14,7 @@ use crate::module::known::Known;
 use crate::module::seal::seal;
 use crate::module::units::ask_for_unit_end;
 use crate::module::wrapped_run::{Outcome, WrappedRun};
-use crate::module::{Module, blocking, errors, streams, with};
+use crate::module::{Module, blocking, durable_reads, errors, streams, with};
 
 /// A hyperloglog's header has this many bytes; the highest bit of the last tells that the cached count is stale
 /// (`hyperloglog.c`).
@@ -69,6 +69,9 @@ fn run(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
     match reply {
         Ran::Waits(promise) => blocking::block(ctx, spec, command, promise),
         Ran::Answered(reply) => {
+            if shown.is_some() && !outcome.changed && durable_reads::serve(ctx, known.row, command, &reply) {
+                return;
+            }
             hold(ctx, outcome);
             ctx.reply_with(&reply);
         }

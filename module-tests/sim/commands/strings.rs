@@ -12,6 +12,20 @@ pub fn run<E: Env>(env: &E, name: &str, argv: &[Bytes]) -> bool {
                 env.reply(&found.map_or(NULL.to_vec(), |bytes| resp::bulk(&bytes)));
             }
         }
+        "mget" => {
+            let mut reply = resp::header(argv.len() - 1);
+            for key in &argv[1..] {
+                env.look(key);
+                miss(env, key);
+                let found = env.with(|data| match data.get(env.db(), key).map(|entry| &entry.value) {
+                    Some(Value::String(bytes)) => Some(bytes.clone()),
+                    _ => None,
+                });
+                let null = || resp::null_for(NULL, env.is_resp3()).to_vec();
+                reply.extend(found.map_or_else(null, |bytes| resp::bulk(&bytes)));
+            }
+            env.reply(&reply);
+        }
         "set" => set(env, argv),
         "getset" => {
             env.defer();

@@ -3,6 +3,7 @@
 
 mod blocking;
 mod live;
+mod past;
 mod room;
 mod script;
 mod unit;

@@ -63,7 +63,14 @@ pub fn end_frame(client: &Client) {
         && let Some(owner) = s.client(frame.owner)
     {
         let bytes = std::mem::take(&mut *owner.answering.borrow_mut());
-        expect(&owner, bytes, closed.unwrap_or(frame.reads));
+        let durable = if closed.is_none() { past::durable_answers(&owner, frame.reads) } else { Vec::new() };
+        match bytes.is_empty() || durable.is_empty() {
+            true => expect(&owner, bytes, closed.unwrap_or(frame.reads)),
+            false => {
+                let all = std::iter::once((bytes, frame.reads)).chain(durable).collect();
+                owner.expected.borrow_mut().push_back(Expected::OneOf(all));
+            }
+        }
     }
     if let Some(outer) = s.frames.borrow_mut().last_mut().filter(|_| !frame.detached) {
         outer.reads = outer.reads.max(frame.reads);

@@ -122,6 +122,15 @@ unsafe extern "C" fn call(raw: Raw, name: *const c_char, flags: *const c_char, a
     }
     *client.command.borrow_mut() = filtered.clone();
     exec::call(&client, &filtered);
+    if s.canary.get() == Canary::StaleValue && flags.contains('W') && filtered[0].eq_ignore_ascii_case(b"get") {
+        let truth = s.truth.borrow();
+        let changed = truth.version(client.db.get(), &filtered[1]);
+        if let (_, Some(Entry { value: Value::String(before), .. })) =
+            truth.past(changed.saturating_sub(1), client.db.get(), &filtered[1])
+        {
+            return Box::into_raw(Box::new(CallReply::parse(resp::bulk(&before)))).cast();
+        }
+    }
     if client.is_blocked() {
         let promise = Rc::new(Promise::default());
         *promise.client.borrow_mut() = Some(Rc::clone(&client));

@@ -12,7 +12,8 @@ use crate::data::{Bytes, Entry, Value};
 use crate::exec::{self, begin_frame, show, write};
 use crate::resp::{self, Resp};
 use crate::server::{
-    Argv, Client, CommandCallback, EventCallback, Filter, Job, JobCallback, KeyspaceCallback, OneShot, User, server,
+    Argv, Canary, Client, CommandCallback, EventCallback, Filter, Job, JobCallback, KeyspaceCallback, OneShot, User,
+    server,
 };
 use crate::{admin, rdb, table};
 use std::cell::{Cell, RefCell};

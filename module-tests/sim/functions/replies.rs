@@ -59,6 +59,17 @@ unsafe extern "C" fn reply_simple(raw: Raw, message: *const c_char) -> c_int {
     OK
 }
 
+unsafe extern "C" fn reply_null(raw: Raw) -> c_int {
+    let client = &unsafe { ctx(raw) }.client;
+    write(client, resp::null_for(resp::NULL, client.resp3.get()));
+    OK
+}
+
+unsafe extern "C" fn reply_array(raw: Raw, len: c_longlong) -> c_int {
+    write(&unsafe { ctx(raw) }.client, &resp::header(len as usize));
+    OK
+}
+
 unsafe extern "C" fn reply_null_array(raw: Raw) -> c_int {
     let client = &unsafe { ctx(raw) }.client;
     write(client, resp::null_for(resp::NULL_ARRAY, client.resp3.get()));
@@ -95,6 +106,8 @@ pub fn find(name: &str) -> Option<*const c_void> {
         "ReplyWithError" => reply_error as _,
         "ReplyWithCustomErrorFormat" if server().is_9_1 => reply_custom_error as _,
         "ReplyWithSimpleString" => reply_simple as _,
+        "ReplyWithNull" => reply_null as _,
+        "ReplyWithArray" => reply_array as _,
         "ReplyWithNullArray" => reply_null_array as _,
         "ReplyWithStringBuffer" => reply_bulk as _,
         "ReplyWithMap" => reply_map as _,

@@ -81,6 +81,7 @@ pub(super) fn write(
         module.running = Running::default();
         module.batch = Batch::new(appended);
         module.dirty.clear();
+        module.versions.clear();
         module.take_clients_in(ctx, &known.clients);
         module.server.commands = known.commands;
         if module.paused {

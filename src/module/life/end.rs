@@ -118,6 +118,7 @@ fn take_logging(module: &mut Module) -> Option<Logging> {
     module.capture.clear();
     module.running = Running::default();
     module.dirty.clear();
+    module.versions.clear();
     module.iteration.waits_for = None;
     match module.life.change() {
         Life::Logging(logging) => Some(logging),

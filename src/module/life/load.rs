@@ -17,6 +17,7 @@ use crate::core::dirty::DirtyKeys;
 use crate::core::execution::{Replies, Running, UnitEnd};
 use crate::core::notices::Notices;
 use crate::core::unit::Batch;
+use crate::core::versions::Versions;
 use crate::ffi::{
     Ctx, Level, check_descriptor_paths, declare_options, forget_file_size_limit, log, register_hooks, server_version,
     survive_file_size_limit, unregister_hooks,
@@ -143,6 +144,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         capture: Capture::default(),
         batch: Batch::new(Lsn::ZERO),
         dirty: DirtyKeys::default(),
+        versions: Versions::default(),
         notices: Notices::default(),
         running: Running::default(),
         replies: Replies::default(),

@@ -55,6 +55,8 @@ pub fn config_changed(ctx: Ctx<'_>, names: &[&[u8]]) {
         with(|module| module.server.makes_room = makes_room);
     }
     if names.iter().any(|name| name.ends_with(b"notify-keyspace-events")) {
+        let notifies = server::may_notify(ctx);
+        with(|module| module.server.notifies = notifies);
         notify::setting_changed(ctx);
     }
 }
