@@ -46,10 +46,8 @@ impl ServerBuilder {
         builder.module = true;
         let module = paths::module().to_str().expect("a path in UTF-8");
         builder = builder.set("loadmodule", module).set("wbl.enabled", "yes").set("wbl.debug-commands", "yes");
-        match std::env::var("WBL_COMMIT_MODE") {
-            Ok(mode) => builder.set("wbl.commit-mode", &mode),
-            Err(_) => builder,
-        }
+        // Tests that stop the disk expect that others are served meanwhile.
+        builder.set("wbl.commit-mode", std::env::var("WBL_COMMIT_MODE").as_deref().unwrap_or("async"))
     }
 
     /// A server without the module that is as durable as it can be.

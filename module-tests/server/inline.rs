@@ -100,7 +100,7 @@ each_version! {
     }
 
     fn auto_turns_inline_on_quick_disks_until_a_flush_is_slow(version: Version) {
-        let mut scene = Scene::start(version).with_lever(Lever::Sync);
+        let mut scene = Scene::of(builder(version).set("wbl.commit-mode", "auto")).with_lever(Lever::Sync);
         assert_eq!(mode(&mut scene.control), "async");
         write_until(&mut scene.control, "inline");
         let mut client = scene.server.raw();

@@ -265,7 +265,7 @@ each_version! {
             drop(client);
             server.stop();
             fs::rename(server.folder().join("appendonlydir"), server.folder().join("away")).unwrap();
-            server.reconfigure(|builder| builder.unset("loadmodule").unset("wbl.enabled").unset("wbl.debug-commands"));
+            server.reconfigure(|builder| builder.unset("loadmodule").unset("wbl.enabled").unset("wbl.debug-commands").unset("wbl.commit-mode"));
             server.launch();
             let mut client = server.wait_answers();
             fill(&mut client, "new");
@@ -361,7 +361,9 @@ fn left(version: Version, leave: Leave, with_aof: bool) -> Server {
         assert!(server.wait_exit().success());
     }
     if leave == Leave::StartWithout {
-        server.reconfigure(|builder| builder.unset("loadmodule").unset("wbl.enabled").unset("wbl.debug-commands"));
+        server.reconfigure(|builder| {
+            builder.unset("loadmodule").unset("wbl.enabled").unset("wbl.debug-commands").unset("wbl.commit-mode")
+        });
     } else {
         server.reconfigure(|builder| builder.set("wbl.enabled", "no"));
     }

@@ -103,7 +103,7 @@ each_version! {
     }
 
     fn the_defaults_of_the_settings_are_as_documented(version: Version) {
-        let server = ServerBuilder::with_module(version).unset("wbl.enabled").unset("wbl.debug-commands").start();
+        let server = ServerBuilder::with_module(version).unset("wbl.enabled").unset("wbl.debug-commands").unset("wbl.commit-mode").start();
         let mut control = server.raw();
         for (name, expected) in [
             ("enabled", "yes"),

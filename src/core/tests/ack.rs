@@ -102,6 +102,8 @@ fn what_shows_a_change_runs_through_the_module() {
 #[test]
 fn what_the_module_cannot_run_waits_in_the_loop_with_its_reason() {
     for (kind, fact, reason) in [
+        (Kind::Read, "commits_inline", Reason::Inline),
+        (MAYBE, "commits_inline", Reason::Inline),
         (SCRIPT, "has_asked", Reason::Asking),
         (SCRIPT, "debugs_scripts", Reason::ScriptDebug),
         (SCRIPT, "writes_are_paused", Reason::ClientPause),
@@ -117,6 +119,10 @@ fn what_the_module_cannot_run_waits_in_the_loop_with_its_reason() {
     assert_eq!(announced(Kind::Refused, true, &["tracks"]), Hold::Refused, "by its arguments");
     assert_eq!(announced(Kind::Read, true, &["has_asked"]), Hold::ThroughModule(Wrapper::Read));
     assert_eq!(announced(UNSEEN, true, &["tracks", "pipelines"]), Hold::ThroughModule(Wrapper::Call), "to be seen");
+    for kind in [UNSEEN, SCRIPT, Kind::WaitingRead, Kind::Count { caches: true }] {
+        let hold = announced(kind, true, &["commits_inline"]);
+        assert!(matches!(hold, Hold::ThroughModule(_)), "{kind:?} outlasts the iteration, or is not seen");
+    }
     for (kind, reason) in [
         (Kind::Exec, Reason::Transaction),
         (Kind::AsSent { blocks: true }, Reason::Blocking),
