@@ -4,6 +4,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod announced;
 mod basic;
 mod blocked;
 mod caching;

@@ -71,7 +71,6 @@ impl Capture {
             Class::Multi => {
                 self.queues.entry(client).or_default();
             }
-            Class::EndMulti => self.end_queue(client),
             Class::Opaque => {
                 if let Some(queue) = self.queues.get_mut(&client) {
                     queue.push_opaque();
@@ -85,7 +84,8 @@ impl Capture {
                     None => {}
                 }
             }
-            Class::ReadOnly | Class::Container | Class::Watch | Class::Unwatch => {}
+            // What these end the server says, when they have run.
+            Class::EndMulti | Class::Watch | Class::Unwatch | Class::ReadOnly | Class::Container => {}
         }
     }
 
@@ -96,7 +96,7 @@ impl Capture {
         }
     }
 
-    /// The client is not in a transaction after all: its MULTI was refused.
+    /// The client is in no transaction any more, or its MULTI was refused.
     pub fn not_queueing(&mut self, client: ClientId) {
         self.end_queue(client);
     }

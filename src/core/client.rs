@@ -39,6 +39,14 @@ pub struct Client {
     room: Room,
 }
 
+impl Client {
+    /// It queues nothing, or begins to.
+    pub fn drop_queue(&mut self) {
+        self.transaction.queued = ReadSet::default();
+        (self.queued_pause, self.queued_unblock, self.has_unseen_queue) = (false, false, false);
+    }
+}
+
 /// What a client watches.
 #[derive(Debug, Default)]
 enum Watched {
@@ -82,6 +90,11 @@ impl Transaction {
         self.watched = Watched::Anything;
     }
 
+    /// Whether the client may watch anything.
+    pub fn may_watch(&self) -> bool {
+        !matches!(self.watched, Watched::Nothing)
+    }
+
     /// The client watches nothing any more.
     pub fn unwatch(&mut self) {
         self.watched = Watched::Nothing;
@@ -94,9 +107,6 @@ impl Transaction {
 
     /// The newest change that its reply can show.
     pub fn newest_change(&self, db: u32, dirty: &DirtyKeys) -> Option<Lsn> {
-        if self.queued.is_refused() {
-            return None;
-        }
         let watched = match &self.watched {
             Watched::Nothing => None,
             Watched::Keys(keys) => keys.iter().filter_map(|(db, key)| dirty.key(*db, key)).max(),
@@ -273,6 +283,9 @@ mod tests {
         assert_eq!(transaction.newest_change(0, &dirty), Some(Lsn::new(7)));
         transaction.queued.refuse();
         assert_eq!(transaction.newest_change(0, &dirty), None);
+        // A change of what it watches may be why.
+        transaction.watch_anything();
+        assert_eq!(transaction.newest_change(0, &dirty), Some(Lsn::new(7)));
     }
 
     #[test]

@@ -13,14 +13,45 @@ pub struct Running {
     pub client: ClientId,
     /// What it is.
     pub what: What,
-    /// The database of the commands inside of it, as far as their SELECTs were seen.
-    pub db: Option<u32>,
+    /// The database of the commands inside of it, where it is a script or function that runs by itself.
+    pub db: ScriptDb,
     /// Why the module does not run it.
     pub as_sent: Option<Reason>,
     /// Whether its client pipelines, once that was asked.
     pub pipelines: Option<bool>,
     /// What its reply can show, where the server may remove some of that to make room before it runs.
     pub shows: Option<Box<Transaction>>,
+}
+
+/// The database that a script's commands run in. No event shows whether a SELECT of the script has run or was refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScriptDb {
+    /// Where it is known: what was shown is looked for there only.
+    proved: Option<u32>,
+    /// Where it is taken to be.
+    likely: Option<u32>,
+}
+
+impl ScriptDb {
+    /// It is known.
+    pub fn known(db: Option<u32>) -> ScriptDb {
+        ScriptDb { proved: db, likely: db }
+    }
+
+    /// The script has sent a SELECT, which by the server's rules leads to this database; `None` if it is refused.
+    pub fn announce_select(&mut self, db: Option<u32>) {
+        *self = ScriptDb { proved: None, likely: db.or(self.likely) };
+    }
+
+    /// Where it is known.
+    pub fn proved(self) -> Option<u32> {
+        self.proved
+    }
+
+    /// Where it is taken to be.
+    pub fn likely(self) -> Option<u32> {
+        self.likely
+    }
 }
 
 /// What runs.
@@ -64,8 +95,8 @@ pub enum IfRun {
         /// The streams that it reads, and whose changes serve it without an event.
         streams: Vec<DbKey>,
     },
-    /// It watches these keys, or none any more.
-    Watch(Vec<DbKey>),
+    /// It begins or ends what its client queues or watches. The server is asked what has become of that.
+    Transaction,
 }
 
 /// An EXEC.
@@ -75,8 +106,8 @@ pub struct Exec {
     pub unseen: Option<Option<u64>>,
     /// Its end is reported too early for what must be asked then (it begins a pause): it is taken up later.
     pub ends_late: bool,
-    /// The last SELECT of a script of it, and how many scripts had run before that one.
-    pub select: Option<(u64, u32)>,
+    /// The database of the last script of it that has sent a SELECT, and how many scripts had run before that one.
+    pub select: Option<(u64, ScriptDb)>,
 }
 
 /// A command that the module runs, and what has come of it so far.
@@ -313,11 +344,21 @@ mod tests {
     }
 
     #[test]
+    fn a_select_of_a_script_proves_nothing() {
+        let mut db = ScriptDb::known(Some(3));
+        assert_eq!((db.proved(), db.likely()), (Some(3), Some(3)));
+        db.announce_select(None);
+        assert_eq!((db.proved(), db.likely()), (None, Some(3)));
+        db.announce_select(Some(1));
+        assert_eq!((db.proved(), db.likely()), (None, Some(1)));
+    }
+
+    #[test]
     fn what_was_announced_is_applied_once() {
         let mut running = Running::command(7);
         assert!(running.is_settled());
-        running.what = What::Command(IfRun::Watch(vec![(0, b"k"[..].into())]));
-        assert!(matches!(running.settle(), What::Command(IfRun::Watch(_))));
+        running.what = What::Command(IfRun::Transaction);
+        assert!(matches!(running.settle(), What::Command(IfRun::Transaction)));
         assert!(running.is_settled() && running.client == 7);
         running.what = What::OtherModule;
         running.client_gone(7);

@@ -139,11 +139,6 @@ impl ReadSet {
         *self = ReadSet { refused: true, ..ReadSet::default() };
     }
 
-    /// Whether the server refuses it.
-    pub fn is_refused(&self) -> bool {
-        self.refused
-    }
-
     /// Whether it runs commands of its own.
     pub fn runs_commands(&self) -> bool {
         self.runs_others

@@ -159,6 +159,11 @@ impl Queue {
         Some(self.sent - 1)
     }
 
+    /// How many commands the client has sent.
+    pub fn sent(&self) -> usize {
+        self.sent
+    }
+
     /// The server has refused a command, so that it keeps nothing more and will refuse the EXEC.
     pub fn refuse(&mut self) {
         *self = Queue { phase: Phase::Refused, ..Queue::default() };

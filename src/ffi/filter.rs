@@ -81,6 +81,15 @@ impl Filter {
         }
     }
 
+    /// Whether the user of this client may run the command. Where no user is known, it may.
+    pub fn may_be_run_by(&self, ctx: Ctx<'_>, client: u64) -> bool {
+        let Some(user) = User::of(ctx, client) else { return true };
+        let count = i32::try_from(self.len()).unwrap_or(0);
+        // SAFETY: the filter context is the running callback's; indices below the count have an argument.
+        let arg = |index| unsafe { api!(ValkeyModule_CommandFilterArgGet)(self.raw, index) };
+        user.may_run(&mut (0..count).map(arg).collect::<Vec<_>>())
+    }
+
     /// Replaces an argument.
     pub fn replace(self, index: usize, with: &[u8]) {
         let Ok(index) = c_int::try_from(index) else { return };

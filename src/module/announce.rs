@@ -4,7 +4,7 @@
 use crate::core::ack::{Command, Hold, Kind, Moment, Reason, decide};
 use crate::core::capture::Class;
 use crate::core::client::{Clients, Transaction};
-use crate::core::execution::{IfRun, Running, UnitEnd, What};
+use crate::core::execution::{Running, UnitEnd};
 use crate::core::leaf::ClientId;
 use crate::core::output::Answer;
 use crate::core::reads::{ReadSet, Reads};
@@ -32,7 +32,7 @@ pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
     // Nearly always nothing of the command before is left, and a connected client sends this one.
     let quick = with(|module| {
         let quick = module.is_quiet() && module.clients.contains(filter.client_id());
-        quick.then(|| module.verdict(ctx, &filter, false))
+        quick.then(|| module.verdict(ctx, &filter, Sender::Client))
     });
     match quick {
         Some(Some(verdict)) => perform(ctx, filter, verdict),
@@ -44,8 +44,8 @@ pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
 /// The same after something else.
 fn filter_slowly(ctx: Ctx<'_>, filter: Filter) {
     finish_deferred(ctx);
-    let nested = is_nested(ctx, &filter);
-    if !nested {
+    let sender = sender_of(ctx, &filter);
+    if sender == Sender::Client {
         if with(Module::drop_refused) == Some(true) {
             // The end would be reported within the next call, whoever makes that.
             commands::call_for_nothing(ctx);
@@ -55,7 +55,7 @@ fn filter_slowly(ctx: Ctx<'_>, filter: Filter) {
     // A blocked reader that the command before served has run by now, unseen; what it did comes before what this
     // command does.
     finish_suspects(ctx);
-    if let Some(verdict) = with(|module| module.verdict(ctx, &filter, nested)) {
+    if let Some(verdict) = with(|module| module.verdict(ctx, &filter, sender)) {
         perform(ctx, filter, verdict);
     }
 }
@@ -75,12 +75,32 @@ fn perform(ctx: Ctx<'_>, filter: Filter, verdict: Verdict) {
     }
 }
 
-/// Whether the command is one of a script's or another module's, inside of a client's command or by itself.
-fn is_nested(ctx: Ctx<'_>, filter: &Filter) -> bool {
-    let inside = with(|module| module.running.is_wrapped() || !module.clients.contains(filter.client_id()));
-    // The commands of an EXEC have passed the filter before.
+/// Who sends a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sender {
+    /// A connected client.
+    Client,
+    /// A connected client, while another one's script runs long: the server refuses all but a few commands.
+    Bystander,
+    /// A script or another module, inside of a client's command or by itself. It has no record: nothing that it sends
+    /// counts as what a client queues or watches.
+    Inner,
+}
+
+fn sender_of(ctx: Ctx<'_>, filter: &Filter) -> Sender {
+    let client = filter.client_id();
     let flags = ctx.flags();
-    inside != Some(false) || flags.in_script() || flags.in_exec() || belongs_to_running(ctx, filter.client_id())
+    let (is_connection, inside) = with(|module| {
+        let record = module.clients.get(client);
+        (record.is_some_and(|record| !record.shares_id), module.running.is_wrapped() || record.is_none())
+    })
+    .unwrap_or((false, true));
+    match () {
+        () if flags.in_script() && is_connection => Sender::Bystander,
+        // The commands of an EXEC have passed the filter before.
+        () if inside || flags.in_script() || flags.in_exec() || belongs_to_running(ctx, client) => Sender::Inner,
+        () => Sender::Client,
+    }
 }
 
 /// What is known of a connected client; `None` for those of scripts and modules.
@@ -101,7 +121,7 @@ impl Module {
             && self.capture.is_at_rest()
     }
 
-    fn verdict(&mut self, ctx: Ctx<'_>, filter: &Filter, is_nested: bool) -> Verdict {
+    fn verdict(&mut self, ctx: Ctx<'_>, filter: &Filter, sender: Sender) -> Verdict {
         if !self.life.holds_folder() {
             // Nothing is logged, refused or endangered: what the command is does not matter.
             return Verdict::PASS;
@@ -111,14 +131,19 @@ impl Module {
             return Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED));
         }
         if !self.life.logs() {
-            return if self.life.refuses_writes() { self.announce_without_log(filter, known) } else { Verdict::PASS };
+            return if self.life.refuses_writes() {
+                self.announce_without_log(ctx, filter, known)
+            } else {
+                Verdict::PASS
+            };
         }
         let args = (0..filter.len()).map(|index| filter.arg(index));
-        self.clients.replies(filter.client_id(), if is_nested { Answer::Any } else { known.answer(args) });
+        let answer = if sender == Sender::Inner { Answer::Any } else { known.answer(args) };
+        self.clients.replies(filter.client_id(), answer);
         if self.unblocks_answered(filter, known) {
             return Verdict::rewrite(Rewrite::UnblockNobody);
         }
-        self.announce(ctx, filter, known, is_nested)
+        self.announce(ctx, filter, known, sender)
     }
 
     /// Whether it is to end the wait of a client that has its answer and waits for the disk only; for the server's eyes
@@ -150,32 +175,46 @@ impl Module {
         info_in(&self.clients, ctx, client)
     }
 
-    fn announce(&mut self, ctx: Ctx<'_>, filter: &Filter, known: Known, is_nested: bool) -> Verdict {
+    fn announce(&mut self, ctx: Ctx<'_>, filter: &Filter, known: Known, sender: Sender) -> Verdict {
         let client = filter.client_id();
         self.note_quirk(known, client);
-        if !is_nested {
-            self.wait_for_ended(ctx, client);
-            self.capture.awake(client);
-            self.drop_leftovers();
-            self.running = Running::command(client);
-            self.iteration.commands += 1;
+        match sender {
+            Sender::Inner => return self.announce_nested(ctx, filter, client, known),
+            Sender::Bystander => return self.announce_meanwhile(ctx, filter, client, known),
+            Sender::Client => {}
         }
+        self.wait_for_ended(ctx, client);
+        self.capture.awake(client);
+        self.drop_leftovers();
+        self.running = Running::command(client);
+        self.iteration.commands += 1;
         match known.class {
-            Class::Multi | Class::EndMulti => return self.announce_bounds(client, known.class, is_nested),
-            // While another client's script runs long the server refuses it, and discards the transaction.
-            Class::Exec if is_nested => return self.announce_bounds(client, Class::EndMulti, is_nested),
+            Class::Multi | Class::EndMulti | Class::Watch => return self.announce_bounds(ctx, filter, client, known),
             Class::Exec => return self.announce_exec(ctx, client),
-            Class::Watch | Class::Unwatch => return self.announce_watch(ctx, filter, client, known.class, is_nested),
             _ => {}
         }
-        if is_nested {
-            return self.announce_nested(ctx, filter, client, known);
-        }
         self.stop_stepping(ctx);
-        if self.is_queueing(ctx, client) {
-            return self.announce_queued(ctx, filter, client, known);
+        match known.class {
+            _ if self.is_queueing(ctx, client) => self.announce_queued(ctx, filter, client, known),
+            Class::Unwatch => self.announce_bounds(ctx, filter, client, known),
+            _ => self.announce_top(ctx, filter, client, known),
         }
-        self.announce_top(ctx, filter, client, known)
+    }
+
+    /// A command that comes while another client's script runs long.
+    fn announce_meanwhile(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
+        match known.class {
+            Class::Multi | Class::Watch => self.note_bounds(ctx, filter, client, known),
+            // Whatever becomes of these, the server is asked at the client's next command.
+            Class::Exec | Class::EndMulti | Class::Unwatch => {}
+            _ if self.is_queueing(ctx, client) => return self.announce_queued(ctx, filter, client, known),
+            // Another module's. A SELECT is that client's own, and no other one shows or changes data.
+            _ if known.runs_meanwhile && known.runs_others() => {
+                return self.announce_nested(ctx, filter, client, known);
+            }
+            _ => {}
+        }
+        Verdict::PASS
     }
 
     /// What a command does besides, whether it runs now or is queued.
@@ -194,26 +233,12 @@ impl Module {
         }
     }
 
-    fn announce_bounds(&mut self, client: ClientId, class: Class, is_nested: bool) -> Verdict {
-        if class == Class::EndMulti {
-            self.clients.get_mut(client).into_iter().for_each(|client| {
-                client.transaction.queued = ReadSet::default();
-                client.has_unseen_queue = false;
-            });
-            // It may be refused: whether the client watches anything then is seen when it has run.
-            if !is_nested {
-                self.running.what = What::Command(IfRun::Watch(Vec::new()));
-            }
-        }
-        self.capture.command(client, class, None, std::iter::empty());
-        Verdict::PASS
-    }
-
     /// A command of a script or of another module.
     fn announce_nested(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
+        let known = known.called();
         // Scripts of one EXEC may begin in different databases.
         let flags = ctx.flags();
-        let db = if flags.in_script() && !flags.in_exec() { self.running.db } else { None };
+        let db = if flags.in_script() && !flags.in_exec() { self.running.db.proved() } else { None };
         let reason = match () {
             () if flags.in_exec() => Reason::Transaction,
             () if flags.in_script() => self.running.as_sent.unwrap_or(Reason::Script),

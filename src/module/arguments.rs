@@ -16,13 +16,15 @@ pub(super) fn unblocked_client(filter: &Filter, known: Known) -> Option<ClientId
     std::str::from_utf8(filter.arg(2)).ok()?.parse().ok()
 }
 
-/// The database that a SELECT chooses.
+/// The database that a SELECT chooses; `None` where the server refuses its arguments.
 pub(super) fn selected_db(ctx: Ctx<'_>, filter: &Filter, known: Known) -> Option<u32> {
-    if known.row.quirk != Quirk::Selects {
+    if known.row.quirk != Quirk::Selects || known.refuses(filter.len()) {
         return None;
     }
-    let db = std::str::from_utf8(filter.arg(1)).ok()?.parse().ok()?;
-    ctx.own().select_db(db).then_some(db)
+    let db: u32 = std::str::from_utf8(filter.arg(1)).ok()?.parse().ok()?;
+    // The server takes no sign and no leading zeros.
+    let is_number = db.to_string().as_bytes() == filter.arg(1);
+    (is_number && ctx.own().select_db(db)).then_some(db)
 }
 
 /// The indices of the command's keys.

@@ -3,7 +3,7 @@
 use crate::core::ack::{Hold, Moment, Reason, decide};
 use crate::core::capture::Done;
 use crate::core::dirty::DbKey;
-use crate::core::execution::UnitEnd;
+use crate::core::execution::{ScriptDb, UnitEnd};
 use crate::core::leaf::{Event, EventKind, Outcome};
 use crate::ffi::{CommandResult, ContextFlags, Ctx, KeyKind, LoadingPhase, client_info, server_version};
 use crate::module::facts::Asked;
@@ -23,11 +23,11 @@ const NO_CLIENT: u64 = u64::MAX;
 impl Module {
     /// The database that the client of a COPY or MOVE has selected. Its event comes with the destination's, and an 8.1
     /// server leaves the client there.
-    fn home_db(&mut self, flags: ContextFlags, client: u64, db_key: DbKey) -> Option<u32> {
+    fn home_db(&mut self, ctx: Ctx<'_>, flags: ContextFlags, client: u64, db_key: DbKey) -> Option<u32> {
         if flags.in_exec() && !flags.in_script() {
             return self.capture.exec_home(client, &db_key);
         }
-        self.capture.db_of(client).or(self.running.db)
+        self.capture.db_of(client).or_else(|| self.script_db(ctx, flags).likely())
     }
 
     /// The client that an event is told for.
@@ -134,7 +134,7 @@ pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server
     });
     ask_for_unit_end(ctx);
     if kind == EventKind::Arrived
-        && let Some(Some(db)) = with(|module| module.home_db(flags, client, (ctx.selected_db(), key.into())))
+        && let Some(Some(db)) = with(|module| module.home_db(ctx, flags, client, (ctx.selected_db(), key.into())))
     {
         ctx.select_db(db);
     }
@@ -298,7 +298,7 @@ pub fn client_gone(client: u64) {
 pub fn before_sleep(ctx: Ctx<'_>) {
     // What the iteration's commands did is seen before anything else runs.
     let is_quiet = with(|module| {
-        module.running.db = None;
+        module.running.db = ScriptDb::default();
         module.is_quiet()
     });
     if is_quiet == Some(false) {

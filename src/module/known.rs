@@ -33,6 +33,8 @@ pub(super) struct Known {
     pub(super) writes: bool,
     /// Its reply is short, whatever it is: one of [`table::SHORT_REPLIES`].
     is_short: bool,
+    /// It may run while another client's script runs long.
+    pub(super) runs_meanwhile: bool,
 }
 
 impl Known {
@@ -44,9 +46,15 @@ impl Known {
         arity: 0,
         writes: false,
         is_short: false,
+        runs_meanwhile: false,
     };
     /// A command that neither shows nor changes data.
     pub(super) const HARMLESS: Known = Known { class: Class::ReadOnly, ..Known::UNKNOWN };
+
+    /// The same where a script or another module calls it.
+    pub(super) fn called(self) -> Known {
+        Known { class: self.class.called(), ..self }
+    }
 
     /// Whether the server refuses it with so many arguments, its name among them.
     pub(super) fn refuses(self, len: usize) -> bool {
@@ -211,10 +219,16 @@ fn add_command(commands: &mut Map<Vec<u8>, Known>, entry: &Reply<'_>) {
     let row = table::find(&lower).unwrap_or(&table::NONE);
     let is_short = table::SHORT_REPLIES.contains(&lower.as_str());
     let reads = if own { Reads::Nothing } else { Reads::of(row, number(3), number(4), number(5), movable) };
-    commands.insert(
-        lower.into_bytes(),
-        Known { class, reads, row, arity: number(1), writes: has_flag(b"write"), is_short },
-    );
+    let known = Known {
+        class,
+        reads,
+        row,
+        arity: number(1),
+        writes: has_flag(b"write"),
+        is_short,
+        runs_meanwhile: has_flag(b"allow_busy"),
+    };
+    commands.insert(lower.into_bytes(), known);
     if let Some(subcommands) = subcommands {
         (0..subcommands.len())
             .filter_map(|index| subcommands.element(index))

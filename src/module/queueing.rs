@@ -2,7 +2,7 @@
 
 use crate::core::ack::{Command, Hold, Kind, Moment, decide};
 use crate::core::capture::Class;
-use crate::core::client::Transaction;
+use crate::core::client::{Client, Transaction};
 use crate::core::execution::{Exec, IfRun, What};
 use crate::core::leaf::ClientId;
 use crate::core::table::{self, Quirk};
@@ -15,7 +15,8 @@ use crate::module::verdict::{Rewrite, Verdict};
 use crate::module::{Module, server};
 
 impl Module {
-    /// Whether what this client sends is queued.
+    /// Whether what this client sends is queued: where it may be, the server is asked. Of a queue that has ended nothing
+    /// is kept.
     pub(super) fn is_queueing(&mut self, ctx: Ctx<'_>, client: ClientId) -> bool {
         if !self.capture.is_queueing(client) {
             return false;
@@ -23,13 +24,55 @@ impl Module {
         let queueing = self.info_of(ctx, client).is_some_and(|info| info.in_multi);
         if !queueing {
             self.capture.not_queueing(client);
+            self.clients.get_mut(client).into_iter().for_each(Client::drop_queue);
         }
         queueing
+    }
+
+    /// A command that begins or ends what its client queues or watches, if the server accepts it.
+    pub(super) fn announce_bounds(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
+        self.note_bounds(ctx, filter, client, known);
+        self.running.what = What::Command(IfRun::Transaction);
+        Verdict::PASS
+    }
+
+    /// The same, of which the server is asked later. What may have begun counts as begun, and what may have ended does
+    /// not count as ended: to queue or to watch more than the server knows of only makes an EXEC wait.
+    pub(super) fn note_bounds(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) {
+        let is_queueing = self.is_queueing(ctx, client);
+        let begins = known.class == Class::Multi && !is_queueing;
+        let class = if begins { Class::Multi } else { Class::ReadOnly };
+        self.capture.command(client, class, None, std::iter::empty());
+        if known.class != Class::Watch || is_queueing || known.refuses(filter.len()) {
+            return;
+        }
+        let db = self.info_of(ctx, client).map(|info| info.db);
+        if let (Some(db), Some(record)) = (db, self.clients.get_mut(client)) {
+            (1..filter.len()).for_each(|index| record.transaction.watch((db, filter.arg(index).into())));
+        }
+    }
+
+    /// Such a command has run, or was refused, or waits for the end of a pause: what the client queues and watches is
+    /// what the server says.
+    pub(super) fn settle_transaction(&mut self, ctx: Ctx<'_>, client: ClientId) {
+        self.is_queueing(ctx, client);
+        if self.clients.get(client).is_some_and(|record| record.transaction.may_watch())
+            && !self.is_blocked(ctx, client)
+            && !server::watches_keys(ctx, client)
+        {
+            self.clients.get_mut(client).into_iter().for_each(|record| record.transaction.unwatch());
+        }
     }
 
     pub(super) fn announce_exec(&mut self, ctx: Ctx<'_>, client: ClientId) -> Verdict {
         self.stop_stepping(ctx);
         self.pause.postponed |= self.may_be_postponed(ctx, Known::UNKNOWN);
+        if !self.is_queueing(ctx, client) {
+            // The server refuses it, and may go on watching.
+            self.capture.command(client, Class::ReadOnly, None, std::iter::empty());
+            self.running.what = What::Command(IfRun::Transaction);
+            return Verdict::PASS;
+        }
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
         if std::mem::take(&mut record.has_unseen_queue) {
             record.transaction = Transaction::default();
@@ -38,8 +81,10 @@ impl Module {
         // Calls at the end of such a unit would end the pause before it begins, which the server asserts against.
         let mut exec = Exec { ends_late: std::mem::take(&mut record.queued_pause), ..Exec::default() };
         let db = self.info_of(ctx, client).map_or(0, |info| info.db);
+        if self.capture.has_silent(client) && self.keeps_less(ctx, client) {
+            self.capture.refuse_queue(client);
+        }
         self.capture.command(client, Class::Exec, Some(db), std::iter::empty());
-        self.running.db = Some(db);
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
         let unblocks = std::mem::take(&mut record.queued_unblock);
         let shows = std::mem::take(&mut record.transaction);
@@ -90,27 +135,10 @@ impl Module {
         }
     }
 
-    pub(super) fn announce_watch(
-        &mut self,
-        ctx: Ctx<'_>,
-        filter: &Filter,
-        client: ClientId,
-        class: Class,
-        is_nested: bool,
-    ) -> Verdict {
-        self.capture.command(client, Class::ReadOnly, None, std::iter::empty());
-        let watches = class == Class::Watch;
-        let Some(info) = self.info_of(ctx, client).filter(|info| !info.in_multi) else { return Verdict::PASS };
-        // While another client's script runs long, or a pause is on, nothing shows when it runs.
-        if is_nested || self.sees_pause(ctx) {
-            let record = self.clients.get_mut(client).filter(|_| watches);
-            record.into_iter().for_each(|client| client.transaction.watch_anything());
-            return Verdict::PASS;
-        }
-        let keys = if watches { 1..filter.len() } else { 0..0 };
-        let keys = keys.map(|index| (info.db, filter.arg(index).into())).collect();
-        self.running.what = What::Command(IfRun::Watch(keys));
-        Verdict::PASS
+    /// Whether the server keeps fewer commands than the client has sent since its MULTI: it has refused one, or will
+    /// refuse the EXEC because of a watched key.
+    fn keeps_less(&self, ctx: Ctx<'_>, client: ClientId) -> bool {
+        server::queued_commands(ctx, client).is_some_and(|kept| kept < self.capture.sent(client))
     }
 
     /// Whether the server has refused to queue a command that the client has sent before this one. It keeps none of

@@ -6,6 +6,7 @@
 //! are refused are refused as a whole.
 
 use crate::core::capture::Class;
+use crate::core::client::Client;
 use crate::ffi::{Ctx, Filter};
 use crate::module::known::Known;
 use crate::module::verdict::{Rewrite, Verdict};
@@ -17,13 +18,18 @@ pub(super) const REFUSED: &CStr = c"wbl.refused";
 
 impl Module {
     /// Writes may not run. What was queued by a MULTI before has passed the filter, so that its EXEC is refused.
-    pub(super) fn announce_without_log(&mut self, filter: &Filter, known: Known) -> Verdict {
+    pub(super) fn announce_without_log(&mut self, ctx: Ctx<'_>, filter: &Filter, known: Known) -> Verdict {
+        let client = filter.client_id();
+        let in_multi = |module: &Module| module.info_of(ctx, client).is_some_and(|info| info.in_multi);
         match known.class {
-            Class::Exec | Class::EndMulti => {
-                let client = self.clients.get_mut(filter.client_id());
+            Class::Multi if !in_multi(self) => {
+                self.clients.get_mut(client).into_iter().for_each(Client::drop_queue);
+                Verdict::PASS
+            }
+            Class::Exec if in_multi(self) => {
+                let client = self.clients.get_mut(client);
                 let has_queue = client.is_some_and(|client| std::mem::take(&mut client.has_unseen_queue));
-                let refuses = has_queue && known.class == Class::Exec;
-                Verdict::rewrite(if refuses { Rewrite::Refuse } else { Rewrite::None })
+                Verdict::rewrite(if has_queue { Rewrite::Refuse } else { Rewrite::None })
             }
             _ if known.writes => Verdict::rewrite(Rewrite::Wrap(REFUSED)),
             _ => Verdict::PASS,

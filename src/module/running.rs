@@ -2,11 +2,11 @@
 
 use crate::core::capture::Class;
 use crate::core::deadlines::timeout_ms;
-use crate::core::execution::{IfRun, What};
+use crate::core::execution::{IfRun, ScriptDb, What};
 use crate::core::leaf::ClientId;
 use crate::core::reads::Reads;
 use crate::core::table::{Blocks, CommandSpec, Quirk, Rule, Shows};
-use crate::ffi::{Ctx, Filter};
+use crate::ffi::{ContextFlags, Ctx, Filter};
 use crate::module::arguments::{is_failing_bitfield, key_positions, read_blocks, selected_db};
 use crate::module::known::Known;
 use crate::module::verdict::Verdict;
@@ -26,22 +26,24 @@ impl Module {
         match known.class {
             Class::Opaque => {
                 self.capture.command(client, Class::Opaque, None, none());
-                if top.is_none() {
-                    self.announce_select(ctx, filter, known);
+                if known.row.quirk == Quirk::Selects {
+                    if top.is_none() {
+                        self.announce_select(ctx, filter, known);
+                    }
+                    return Verdict::PASS;
                 }
                 // What another module's command reads, or a script's, is noted while it runs.
-                let watch_unit = top.is_some() && known.row.quirk != Quirk::Selects;
-                if watch_unit {
-                    self.running.db = self.info_of(ctx, client).map(|info| info.db);
+                if top.is_some() {
+                    self.running.db = ScriptDb::known(self.info_of(ctx, client).map(|info| info.db));
                     self.running.what = if known.is_other_modules() { What::OtherModule } else { What::Script };
                 }
-                Verdict { may_yield: known.runs_others(), watch_unit, ..Verdict::PASS }
+                Verdict { may_yield: known.runs_others(), watch_unit: top.is_some(), ..Verdict::PASS }
             }
             Class::Write(spec) if spec.rule == Rule::CardinalityCache && filter.len() != 2 => {
                 self.capture.command(client, Class::ReadOnly, None, none());
                 Verdict::PASS
             }
-            Class::Write(spec) => self.announce_write(ctx, filter, client, spec, top),
+            Class::Write(spec) => self.announce_write(ctx, filter, client, (known, spec), top),
             class => {
                 if known.row.blocks == Blocks::WithOption && top.is_some() && read_blocks(filter) {
                     self.announce_stream_reader(ctx, filter, client);
@@ -54,26 +56,33 @@ impl Module {
         }
     }
 
-    /// A SELECT of a script or of another module.
+    /// A SELECT of a script: whether it runs, no event shows. One of another module counts for that call only.
     fn announce_select(&mut self, ctx: Ctx<'_>, filter: &Filter, known: Known) {
-        let Some(db) = selected_db(ctx, filter, known) else { return };
-        self.running.db = Some(db);
-        if let What::Exec(exec) = &mut self.running.what {
-            exec.select = server::scripts_run(ctx).map(|before| (before, db));
+        let flags = ctx.flags();
+        if !flags.in_script() {
+            return;
+        }
+        let accepted = filter.may_be_run_by(ctx, self.running.client);
+        let chosen = selected_db(ctx, filter, known).filter(|_| accepted);
+        let mut db = self.script_db(ctx, flags);
+        db.announce_select(chosen);
+        match &mut self.running.what {
+            What::Exec(exec) => exec.select = server::scripts_run(ctx).map(|before| (before, db)),
+            _ => self.running.db = db,
         }
     }
 
     /// The database that the running script's next command runs in.
-    fn db_of_script(&self, ctx: Ctx<'_>) -> Option<u32> {
-        if !ctx.flags().in_exec() {
+    pub(super) fn script_db(&self, ctx: Ctx<'_>, flags: ContextFlags) -> ScriptDb {
+        if !flags.in_exec() {
             return self.running.db;
         }
         // Of an EXEC that the server made wait nothing is known.
-        let What::Exec(exec) = &self.running.what else { return None };
+        let What::Exec(exec) = &self.running.what else { return ScriptDb::default() };
         // Nothing says where a script of an EXEC begins, but each that has ended is counted.
         match exec.select {
-            Some((before, db)) if server::scripts_run(ctx) == Some(before) => Some(db),
-            _ => self.info_of(ctx, self.running.client).map(|info| info.db),
+            Some((before, db)) if server::scripts_run(ctx) == Some(before) => db,
+            _ => ScriptDb::known(self.info_of(ctx, self.running.client).map(|info| info.db)),
         }
     }
 
@@ -82,13 +91,14 @@ impl Module {
         ctx: Ctx<'_>,
         filter: &Filter,
         client: ClientId,
-        spec: &'static CommandSpec,
+        (known, spec): (Known, &'static CommandSpec),
         top: Option<ClientId>,
     ) -> Verdict {
         // COPY and MOVE name another database, so that their events do not tell their own.
         let names_db = spec.shows == Shows::TwoDatabases;
+        let flags = ctx.flags();
         let db = match spec {
-            _ if names_db && ctx.flags().in_script() => self.db_of_script(ctx),
+            _ if names_db && flags.in_script() => self.script_db(ctx, flags).proved(),
             _ if names_db || spec.is_silent() || spec.is_wrapped() => self.info_of(ctx, client).map(|info| info.db),
             _ => None,
         };
@@ -107,11 +117,20 @@ impl Module {
             let runs_before = if spec.is_unknown() { None } else { server::runs_of(ctx, spec.name) };
             let deadline_ms = if spec.may_block() { self.deadline_ms(ctx, filter, spec.blocks) } else { None };
             self.running.what = What::Command(IfRun::Unseen { name: spec.name, runs_before, deadline_ms });
+        } else if self.is_refused_in_script(ctx, filter, known) {
+            return Verdict::PASS;
         } else {
             self.capture.unseen_inside(ctx.unit_time_us() / 1000);
             self.wait_unheld(ctx);
         }
         Verdict::WATCH
+    }
+
+    /// Whether the server is known to refuse this command of a script, so that nothing has come of it that would have to be
+    /// logged. Scripts of other modules' calls may run without a user.
+    fn is_refused_in_script(&self, ctx: Ctx<'_>, filter: &Filter, known: Known) -> bool {
+        known.refuses(filter.len())
+            || ctx.flags().in_script() && !self.server.other_modules && !filter.may_be_run_by(ctx, self.running.client)
     }
 
     /// A reader that the server itself will serve, without an event: whatever changes its streams is waited for by the

@@ -258,9 +258,11 @@ pub(super) fn closes_after_reply(ctx: Ctx<'_>, client: u64) -> bool {
     listed_field(ctx, client, "flags").is_some_and(|flags| flags.contains('c'))
 }
 
-/// Whether the client watches any key. Where the server does not say, it may.
+/// Whether the client's EXEC depends on a key that it watches. Once one has changed the server watches none of them any
+/// more, and has noted that (flag `d`) until the EXEC. Where the server does not say, it may.
 pub(super) fn watches_keys(ctx: Ctx<'_>, client: u64) -> bool {
     listed_field(ctx, client, "watch").is_none_or(|count| count != "0")
+        || listed_field(ctx, client, "flags").is_none_or(|flags| flags.contains('d'))
 }
 
 /// A field of a client in CLIENT LIST.

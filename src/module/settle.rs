@@ -54,14 +54,7 @@ pub(super) fn settle(ctx: Ctx<'_>) {
             What::Command(IfRun::Blocking { deadline_ms, streams }) => {
                 module.settle_blocking(ctx, deadline_ms, streams);
             }
-            What::Command(IfRun::Watch(keys)) if !module.is_blocked(ctx, client) => {
-                let watches = server::watches_keys(ctx, client);
-                match module.clients.get_mut(client) {
-                    Some(client) if watches => keys.into_iter().for_each(|key| client.transaction.watch(key)),
-                    Some(client) => client.transaction.unwatch(),
-                    None => {}
-                }
-            }
+            What::Command(IfRun::Transaction) => module.settle_transaction(ctx, client),
             _ => {}
         }
     });

@@ -1,7 +1,7 @@
 //! Units at their end: images are read, the unit gets its position, and its replies begin to wait.
 
 use crate::core::ack::{Hold, Moment, Reason, Why, decide};
-use crate::core::execution::{Reply, UnitEnd, Way, What};
+use crate::core::execution::{Reply, ScriptDb, UnitEnd, Way, What};
 use crate::core::leaf::ClientId;
 use crate::core::unit::Unit;
 use crate::ffi::Ctx;
@@ -149,7 +149,7 @@ impl Module {
         if self.running.is_wrapped() {
             return None;
         }
-        self.running.db = None;
+        self.running.db = ScriptDb::default();
         if self.running.is_opaque() {
             // A script that a pause has made wait is blocked, too, by the server.
             let is_modules = matches!(self.running.what, What::OtherModule);

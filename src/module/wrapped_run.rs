@@ -1,6 +1,6 @@
 //! A command that the module runs for a client.
 
-use crate::core::execution::{Running, What, Wrapped};
+use crate::core::execution::{Running, ScriptDb, What, Wrapped};
 use crate::core::leaf::ClientId;
 use crate::log::Lsn;
 use crate::module::{Module, with};
@@ -29,7 +29,8 @@ impl WrappedRun {
         if !module.life.logs() || module.running.is_wrapped() {
             return None;
         }
-        let running = Running { client, what: What::Wrapped(Wrapped::default()), db: Some(db), ..Running::default() };
+        let (what, db) = (What::Wrapped(Wrapped::default()), ScriptDb::known(Some(db)));
+        let running = Running { client, what, db, ..Running::default() };
         Some(WrappedRun { outer: Some(std::mem::replace(&mut module.running, running)) })
     }
 

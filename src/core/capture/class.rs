@@ -26,6 +26,14 @@ pub enum Class {
 }
 
 impl Class {
+    /// What it is where a script or another module calls it: nothing that is called begins or ends a transaction.
+    pub fn called(self) -> Class {
+        match self {
+            Class::Multi | Class::Exec | Class::EndMulti | Class::Watch | Class::Unwatch => Class::ReadOnly,
+            class => class,
+        }
+    }
+
     /// A write that the table does not know.
     pub fn is_unknown_write(self) -> bool {
         matches!(self, Class::Write(spec) if spec.is_unknown())

@@ -74,6 +74,16 @@ impl Capture {
         }
     }
 
+    /// Whether the client has queued commands that no event reports.
+    pub fn has_silent(&self, client: ClientId) -> bool {
+        self.queues.get(&client).is_some_and(Queue::has_silent)
+    }
+
+    /// How many commands the client has sent to be queued.
+    pub fn sent(&self, client: ClientId) -> usize {
+        self.queues.get(&client).map_or(0, Queue::sent)
+    }
+
     /// The database of the client whose EXEC made this key arrive, where that is another one.
     pub fn exec_home(&mut self, client: ClientId, key: &DbKey) -> Option<u32> {
         self.queues.get_mut(&client)?.home_of(key)

@@ -166,6 +166,8 @@ fn a_transaction_that_was_aborted_or_discarded_is_not_logged() {
     hooks.class(1, Class::Multi).write(1, "SET a 1").class(1, Class::Exec);
     assert_eq!(hooks.logged(), "");
     hooks.class(1, Class::Multi).write(1, "SET a 1").class(1, Class::EndMulti);
+    assert!(hooks.0.is_queueing(1), "it may have been refused");
+    hooks.0.not_queueing(1);
     hooks.write(1, "SET b 1").event(1, "set", "b");
     assert_eq!(hooks.logged(), "SET b 1");
 }
