@@ -112,6 +112,9 @@ fn line(client: &Client) -> String {
     if client.channels.get() > 0 {
         flags.push('P');
     }
+    if client.dirty_cas.get() {
+        flags.push('d');
+    }
     if flags.is_empty() {
         flags.push('N');
     }

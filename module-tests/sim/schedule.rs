@@ -68,6 +68,22 @@ fn inner() -> String {
     }
 }
 
+/// What the server refuses outside of a transaction, and what would end or begin one, or a watch.
+fn refused_bound() -> &'static str {
+    ["DISCARD", "DISCARD x", "EXEC", "UNWATCH x", "MULTI x", "WATCH"][server().below(6)]
+}
+
+/// A script goes on after what is refused behind a `?`.
+fn line_of_script() -> String {
+    let s = server();
+    let refused = ["?MULTI", "?DISCARD", "?EXEC", "?WATCH s0", "?UNWATCH", "?SELECT 1 x", "?SELECT 77", "SELECT 1"];
+    match s.below(100) {
+        0..12 => "YIELD".into(),
+        12..22 => refused[s.below(refused.len())].into(),
+        _ => inner(),
+    }
+}
+
 /// What one client sends next: one command, or some that belong together.
 pub fn next(clients: &[u64]) -> Vec<Argv> {
     let s = server();
@@ -78,6 +94,9 @@ pub fn next(clients: &[u64]) -> Vec<Argv> {
             let mut sent = Vec::new();
             if s.chance(30) {
                 sent.push(words(&format!("WATCH {} {}", key('s'), key('l'))));
+            }
+            if s.chance(10) {
+                sent.push(words(refused_bound()));
             }
             sent.push(words("MULTI"));
             for _ in 0..s.below(4) {
@@ -90,14 +109,14 @@ pub fn next(clients: &[u64]) -> Vec<Argv> {
             sent
         }
         67..=73 => {
-            let lines: Vec<String> =
-                (0..1 + s.below(4)).map(|_| if s.chance(12) { "YIELD".into() } else { inner() }).collect();
+            let lines: Vec<String> = (0..1 + s.below(4)).map(|_| line_of_script()).collect();
             let name = if s.chance(80) { "EVAL" } else { "EVAL_RO" };
             vec![vec![name.into(), lines.join(";").into_bytes(), b"0".to_vec()]]
         }
         74..=77 => one(format!("BLPOP {} {} {}", key('l'), key('l'), s.below(3))),
         78..=81 => one(format!("XREAD BLOCK {} STREAMS {} {}", [0, 30][s.below(2)], key('x'), s.now_ms.get() - 3)),
         82 | 83 => one(format!("SELECT {}", s.below(2))),
+        84 if s.chance(50) => one(refused_bound().into()),
         84 => one(["NOSUCH", "GET", "SET a", "SELECT 77", "XACK"][s.below(5)].into()),
         85 => one(["FLUSHDB", "FLUSHALL"][s.below(2)].into()),
         86 | 87 => {

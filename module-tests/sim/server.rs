@@ -69,6 +69,8 @@ pub struct Client {
     pub dirty_exec: Cell<bool>,
     pub dirty_cas: Cell<bool>,
     pub watched: RefCell<Vec<(usize, Bytes)>>,
+    /// What it watched until one of them changed: its EXEC shows that.
+    pub touched: RefCell<Vec<(usize, Bytes)>>,
     pub waits: RefCell<Option<Waits>>,
     pub close: Cell<bool>,
     pub gone: Cell<bool>,
@@ -87,6 +89,19 @@ pub struct Client {
 impl Client {
     pub fn is_blocked(&self) -> bool {
         self.waits.borrow().is_some()
+    }
+
+    /// What it watches has changed: the server watches none of that any more, and aborts its EXEC.
+    pub fn abort_exec(&self) {
+        self.dirty_cas.set(true);
+        self.touched.borrow_mut().append(&mut self.watched.borrow_mut());
+    }
+
+    /// Its EXEC depends on no key any more.
+    pub fn unwatch(&self) {
+        self.dirty_cas.set(false);
+        self.watched.borrow_mut().clear();
+        self.touched.borrow_mut().clear();
     }
 }
 
@@ -290,6 +305,7 @@ impl Server {
             dirty_exec: Cell::new(false),
             dirty_cas: Cell::new(false),
             watched: RefCell::default(),
+            touched: RefCell::default(),
             waits: RefCell::new(None),
             close: Cell::new(false),
             gone: Cell::new(false),

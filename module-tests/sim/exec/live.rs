@@ -57,7 +57,7 @@ impl Env for Live {
         let clients: Vec<Rc<Client>> = s.clients.borrow().values().cloned().collect();
         for client in clients {
             if client.watched.borrow().iter().any(|(at, _)| db.is_none_or(|db| *at == db)) {
-                client.dirty_cas.set(true);
+                client.abort_exec();
             }
         }
         invalidate_all();

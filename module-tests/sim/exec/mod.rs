@@ -234,8 +234,7 @@ fn run(client: &Rc<Client>, argv: &[Bytes]) {
             reply(client, OK);
         }
         "unwatch" => {
-            client.watched.borrow_mut().clear();
-            client.dirty_cas.set(false);
+            client.unwatch();
             reply(client, OK);
         }
         "eval" | "eval_ro" => script(client, argv),
@@ -261,8 +260,7 @@ fn subscribe(client: &Rc<Client>, name: &str) {
 fn discard(client: &Client) {
     client.queue.take();
     client.dirty_exec.set(false);
-    client.dirty_cas.set(false);
-    client.watched.borrow_mut().clear();
+    client.unwatch();
 }
 
 fn exec(client: &Rc<Client>) {
@@ -274,6 +272,7 @@ fn exec(client: &Rc<Client>) {
         discard(client);
         return reply(client, &resp::error("EXECABORT Transaction discarded because of previous errors."));
     }
+    client.touched.borrow().iter().for_each(|(db, key)| note_key(*db, key));
     for (db, key) in client.watched.borrow().iter() {
         note_key(*db, key);
         let now = s.unit_ms.get();

@@ -71,7 +71,7 @@ pub fn touch_watched(db: usize, key: &[u8]) {
     let clients: Vec<Rc<Client>> = server().clients.borrow().values().cloned().collect();
     for client in clients {
         if client.watched.borrow().iter().any(|(at, watched)| *at == db && watched == key) {
-            client.dirty_cas.set(true);
+            client.abort_exec();
         }
     }
 }

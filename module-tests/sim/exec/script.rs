@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// EVAL "command;command" ...: answers with the last reply, or the first error. `YIELD` takes long.
+/// EVAL "command;command" ...: answers with the last reply, or the first error but for those of commands after a `?`.
+/// `YIELD` takes long.
 pub fn script(client: &Rc<Client>, argv: &[Bytes]) {
     let s = server();
     let lua = s.make_client(SCRIPT_CLIENT, true, client.user);
@@ -12,13 +13,15 @@ pub fn script(client: &Rc<Client>, argv: &[Bytes]) {
     let mut last = resp::NULL.to_vec();
     let mut has_written = false;
     for line in argv[1].split(|byte| *byte == b';').filter(|line| !line.is_empty()) {
+        let goes_on = line.starts_with(b"?");
+        let line = line.strip_prefix(b"?").unwrap_or(line);
         let command: Argv = line.split(|byte| *byte == b' ').map(<[u8]>::to_vec).collect();
         if command[0] == b"YIELD" {
             event_loop::process_while_blocked(client.id);
             continue;
         }
         last = script_call(&lua, &command, argv[0].len() == 7, &mut has_written);
-        if last.first() == Some(&b'-') {
+        if !goes_on && last.first() == Some(&b'-') {
             break;
         }
     }
