@@ -97,7 +97,8 @@ each_lever! {
             let mut second = scene.held("SET j 2");
             assert_eq!(wrong(&mut reader, "MGET j k clean", "[\"1\", \"1\", \"c\"]"), None);
             scene.thaw();
-            (writer.reply(), second.reply());
+            writer.reply();
+            second.reply();
             scene.prepare(&[]);
             assert_eq!(wrong(&mut reader, "MGET j k", "[\"2\", \"2\"]"), None);
             scene.end();
@@ -239,7 +240,8 @@ each_lever! {
         scene.control.run("CONFIG SET notify-keyspace-events KEA");
         let mut reader = scene.held("GET k");
         scene.thaw();
-        (writer.reply(), reader.reply());
+        writer.reply();
+        reader.reply();
         scene.end();
     }
 

@@ -46,6 +46,25 @@ fn write_until(client: &mut RawConnection, wanted: &str) {
 }
 
 each_version! {
+    fn checkpoints_end_beside_an_inline_writer(version: Version) {
+        let server = builder(version).start();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut client = server.raw();
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    client.run("INCR n");
+                }
+            });
+            let mut control = server.raw();
+            let outcomes: Vec<Value> = (0..10).map(|_| control.run("WBL.CHECKPOINT")).collect();
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(outcomes.iter().all(|outcome| !outcome.is_error()), "{outcomes:?}");
+        });
+    }
+}
+
+each_version! {
     fn inline_replies_leave_when_their_flush_has_ended(version: Version) {
         let mut scene = Scene::of(builder(version)).with_lever(Lever::Sync);
         scene.prepare(&["SET clean c"]);

@@ -15,7 +15,7 @@ fn limit_file_size(server: &Server, bytes: &str) {
 /// The segment that is written.
 fn last_segment(server: &Server) -> PathBuf {
     let paths = (1..9).map(|number| server.log_folder().join(format!("appendonly.aof.{number}.incr.aof")));
-    paths.filter(|path| path.exists()).last().unwrap()
+    paths.rfind(|path| path.exists()).unwrap()
 }
 
 /// SETs until the server ends; returns how many were acknowledged.

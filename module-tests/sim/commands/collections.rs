@@ -19,14 +19,14 @@ pub fn run<E: Env>(env: &E, name: &str, argv: &[Bytes]) -> bool {
                 }
                 list.len()
             });
-            env.event(LIST, &name, key);
+            env.event(LIST, name, key);
             env.reply(&resp::int(len as i64));
             env.ready(key);
         }
         "lpop" | "rpop" => {
             env.look(key);
             if is_kind(env, key, b'l') {
-                match pop(env, key, name == "lpop", &name) {
+                match pop(env, key, name == "lpop", name) {
                     Some(item) => env.reply(&resp::bulk(&item)),
                     None => env.reply(NULL),
                 }
@@ -51,7 +51,7 @@ pub fn run<E: Env>(env: &E, name: &str, argv: &[Bytes]) -> bool {
                 env.reply(&resp::array(&items));
             }
         }
-        "sadd" | "srem" => sets(env, &name, argv),
+        "sadd" | "srem" => sets(env, name, argv),
         "spop" => {
             env.look(key);
             if is_kind(env, key, b'e') {

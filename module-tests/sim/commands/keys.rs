@@ -32,7 +32,7 @@ pub fn run<E: Env>(env: &E, name: &str, argv: &[Bytes]) -> bool {
             };
             env.reply(format!("+{name}\r\n").as_bytes());
         }
-        "expire" | "pexpire" | "pexpireat" => expire(env, &name, argv),
+        "expire" | "pexpire" | "pexpireat" => expire(env, name, argv),
         "persist" => {
             env.look(key);
             let done = env.with(|data| {

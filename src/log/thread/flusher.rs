@@ -151,6 +151,8 @@ impl<S: Storage> Flusher<S> {
     pub fn commit(&self, lsn: Lsn) -> Result<(), LogError> {
         while self.durable() < lsn {
             if !self.worker.commit_here() {
+                // They do something else, or have to first.
+                self.queue.leave_to_threads();
                 self.wait_durable(lsn, None)?;
             }
         }

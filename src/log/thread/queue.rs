@@ -45,6 +45,15 @@ pub(super) enum Turn {
     Handle(Message),
 }
 
+/// Who takes a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// A thread of the log, or whoever takes its steps.
+    Log,
+    /// Another thread, once.
+    Another,
+}
+
 /// What the log has room for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
@@ -225,11 +234,20 @@ impl Queue {
         wants_thread
     }
 
-    /// A group is flushed, and published, or has failed.
-    pub fn flushed(&self, in_flight_max: usize) {
+    /// A group is flushed, and published, or has failed. `by` does not sleep before it has looked for the next turn,
+    /// unless it is no thread of the log.
+    pub fn flushed(&self, in_flight_max: usize, by: By) {
         let mut state = self.state();
         state.in_flight -= 1;
         state.in_flight_max = in_flight_max;
+        if by == By::Another {
+            self.wake(state);
+        }
+    }
+
+    /// Has the log's threads take what waits: whoever has added it takes no turn himself.
+    pub fn leave_to_threads(&self) {
+        self.wake(self.state());
     }
 
     /// Groups that are being written and flushed.
@@ -245,5 +263,63 @@ impl Queue {
         drop(state);
         self.changed.notify_all();
         drop(dropped);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::thread::JoinHandle;
+    use std::time::Duration;
+
+    const ROOM: Room = Room { flushes: 4, is_full: false };
+
+    /// A queue with a thread that sleeps, and reports each turn that it takes.
+    fn asleep() -> (Arc<Queue>, Receiver<bool>, JoinHandle<()>) {
+        let queue = Arc::new(Queue::new(Lsn::ZERO, 4));
+        let (sender, turns) = channel();
+        let of_thread = Arc::clone(&queue);
+        let thread = std::thread::spawn(move || {
+            let mut group = Vec::new();
+            while let Some(turn) = of_thread.take_turn(&mut group) {
+                sender.send(matches!(turn, Turn::Write { .. })).unwrap();
+                of_thread.give_turn(ROOM);
+            }
+        });
+        while queue.state().sleeping == 0 {
+            std::thread::yield_now();
+        }
+        (queue, turns, thread)
+    }
+
+    fn end(queue: &Queue, thread: JoinHandle<()>) {
+        queue.end();
+        thread.join().unwrap();
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn what_had_to_wait_for_another_threads_flush_is_taken_after_it() {
+        let (queue, turns, thread) = asleep();
+        queue.append(vec![1], 0, false, |_| {});
+        let mut group = Vec::new();
+        assert!(matches!(queue.try_write_turn(&mut group), Some(Turn::Write { .. })));
+        queue.give_turn(ROOM);
+        queue.push(Message::Cut);
+        queue.flushed(4, By::Another);
+        assert_eq!(turns.recv_timeout(PATIENCE), Ok(false), "nobody was woken");
+        end(&queue, thread);
+    }
+
+    #[test]
+    fn a_batch_that_its_producer_cannot_write_is_left_to_the_threads() {
+        let (queue, turns, thread) = asleep();
+        queue.append(vec![1], 0, false, |_| {});
+        queue.leave_to_threads();
+        assert_eq!(turns.recv_timeout(PATIENCE), Ok(true), "nobody was woken");
+        end(&queue, thread);
     }
 }

@@ -1,6 +1,7 @@
 //! The work of the log's threads in steps, for a simulation that decides when each is taken.
 
 use super::files::Files;
+use super::queue::By;
 use super::worker::{Worker, Written};
 use crate::log::error::LogError;
 use crate::log::storage::Storage;
@@ -57,7 +58,7 @@ impl<S: Storage> Steps for Stepped<S> {
             flushes.remove(which)
         };
         written.is_some_and(|written| {
-            self.worker.end_commit(written);
+            self.worker.end_commit(written, By::Log);
             true
         })
     }

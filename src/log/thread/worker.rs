@@ -5,7 +5,7 @@
 
 use super::files::{Answer, Task};
 use super::published::Published;
-use super::queue::{FRAME_BYTES_MAX, Handed, Message, Queue, Room, Turn};
+use super::queue::{By, FRAME_BYTES_MAX, Handed, Message, Queue, Room, Turn};
 use super::statistics::Statistics;
 use crate::log::error::LogError;
 use crate::log::format::standing::Standing;
@@ -161,7 +161,7 @@ impl<S: Storage> Worker<S> {
             // With fewer threads fewer flushes overlap.
             let _ = self.spawn();
         }
-        self.end_commit(written);
+        self.end_commit(written, By::Log);
     }
 
     /// Writes a group as one frame, and gives the turn away; returns whether nobody would take the next one, too.
@@ -176,7 +176,7 @@ impl<S: Storage> Worker<S> {
     }
 
     /// Flushes and publishes.
-    pub fn end_commit(&self, written: Written<S>) {
+    pub fn end_commit(&self, written: Written<S>, by: By) {
         let flushed = written.and_then(|mut flush| {
             let began = Instant::now();
             let outcome = flush.run(&*self.storage);
@@ -192,7 +192,7 @@ impl<S: Storage> Worker<S> {
             Ok(flushed) => self.publish(flushed),
             Err(error) => self.report_failure(error),
         }
-        self.queue.flushed(self.in_flight_max());
+        self.queue.flushed(self.in_flight_max(), by);
     }
 
     /// Takes the next turn without a thread, up to the flush; `None` when there is nothing to do now.
@@ -215,7 +215,7 @@ impl<S: Storage> Worker<S> {
         let mut group = Vec::new();
         let Some(Turn::Write { is_more_wanted }) = self.queue.try_write_turn(&mut group) else { return false };
         let (written, _) = self.begin_commit(&mut group, is_more_wanted);
-        self.end_commit(written);
+        self.end_commit(written, By::Another);
         true
     }
 
