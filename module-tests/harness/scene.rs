@@ -108,6 +108,13 @@ impl Scene {
         text.parse().unwrap_or_else(|_| panic!("{field}:{text}"))
     }
 
+    /// Waits until the server has executed what was sent before, or its loop waits.
+    pub fn settle(&mut self) {
+        if let Some(frozen) = &self.frozen {
+            frozen.settle(&self.server, &mut self.control);
+        }
+    }
+
     /// Frees the durable offset, and fails unless the module forgets everything and everybody.
     pub fn end(mut self) -> Server {
         if self.frozen.is_some() {
