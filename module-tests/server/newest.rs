@@ -86,6 +86,36 @@ each_version! {
         }
     }
 
+    fn what_an_unchanged_disabled_server_saved_before_a_crash_is_no_newer(version: Version) {
+        for is_refused in [false, true] {
+            let mut server = builder(version, false).start();
+            let mut client = server.raw();
+            fill(&mut client, "old");
+            client.run("SAVE");
+            fill(&mut client, "acknowledged");
+            drop(client);
+            server.stop();
+            server.reconfigure(|builder| builder.set("wbl.enabled", "no"));
+            server.launch();
+            let mut client = server.wait_answers();
+            let started_s = unix_s(&mut client);
+            wait_until("some seconds later", PATIENCE, || unix_s(&mut client) > started_s + 2);
+            if is_refused {
+                client.send_text("CONFIG SET wbl.enabled yes");
+                assert!(client.reply().is_error());
+            }
+            client.run("SAVE");
+            drop(client);
+            if is_refused {
+                server.stop();
+            } else {
+                server.kill9();
+            }
+            server.reconfigure(|_| builder(version, false));
+            assert_goes_on_with(&mut server, "acknowledged", &format!("refused: {is_refused}"));
+        }
+    }
+
     fn a_disabled_server_starts_beside_a_folder_that_it_cannot_mark(version: Version) {
         let told = "it can't be noted that the server goes on without the folder's log";
         let mut owner = builder(version, false).start();

@@ -14,7 +14,7 @@ fn limit_file_size(server: &Server, bytes: &str) {
 
 /// The segment that is written.
 fn last_segment(server: &Server) -> PathBuf {
-    let paths = (1..9).map(|number| server.log_folder().join(format!("appendonly.aof.{number}.incr.aof")));
+    let mut paths = (1..9).map(|number| server.log_folder().join(format!("appendonly.aof.{number}.incr.aof")));
     paths.rfind(|path| path.exists()).unwrap()
 }
 

@@ -1,7 +1,9 @@
 //! A log in the folder of a server that was started with the module disabled: nobody has opened it.
 //!
-//! As long as the server changes nothing, what it saves is no newer than the log. From its first change on it goes on
-//! without the log, which is marked then, by its manifest alone. The folder is locked for no longer than that.
+//! As long as the server changes nothing, what it saves is no newer than the log, whatever its time: a log that was
+//! left counts as the newest again from the start on ([`Beside::look`]), and is left again at a shutdown. From its
+//! first change on the server goes on without the log, which is marked then, by its manifest alone. The folder is
+//! locked for no longer than a mark takes.
 
 use super::marking::tell_unmarked;
 use super::own_file::{Newer, OwnFile};
@@ -20,6 +22,8 @@ const MARK_RETRY: Duration = Duration::from_secs(5);
 pub(super) struct Beside {
     folder: PathBuf,
     seen: Arc<SeenLog>,
+    /// It had been left when the server was started.
+    was_left: bool,
     state: State,
     /// It was said that a mark has failed.
     is_told: bool,
@@ -43,29 +47,41 @@ enum State {
 }
 
 impl Beside {
-    /// Looks whether there is a log that is newer than what the server is about to load, `own`.
+    /// Looks whether there is a log that is newer than what the server is about to load, `own`. One that was left is
+    /// marked as the newest that there is.
     pub(super) fn look(folder: &Path, own: OwnFile) -> Option<Beside> {
-        let seen = match GatedStorage::existing(folder).and_then(|storage| match storage {
-            Some(storage) => SeenLog::look(&storage),
-            None => Ok(None),
-        }) {
-            Ok(seen) => seen?,
+        let looked = || {
+            let Some(storage) = GatedStorage::existing(folder)? else { return Ok(None) };
+            let Some(seen) = SeenLog::look(&storage)? else { return Ok(None) };
+            let (state, was_left) = match seen.standing() {
+                Standing::Superseded => (State::Marked, false),
+                Standing::Left(left) if own.or_log(left) == Newer::OwnFile => (State::Marked, true),
+                Standing::Left(_) => (State::Loading, true),
+                Standing::Current => (State::Loading, false),
+            };
+            let seen = match (&state, was_left) {
+                (State::Loading, true) => seen.mark(&storage, Standing::Current)?,
+                _ => Some(seen),
+            };
+            // Without one, another server has just gone on with the log.
+            Ok(seen.map(|seen| (seen, state, was_left)))
+        };
+        match looked() {
+            Ok(found) => {
+                let (seen, state, was_left) = found?;
+                Some(Beside { folder: folder.into(), seen: Arc::new(seen), was_left, state, is_told: false })
+            }
             Err(error) => {
+                let error: LogError = error;
                 log(
                     Level::Warning,
                     &format!(
                         "it can't be noted that the server goes on without the folder's log, so that a later start with it may bring back older data: {error}"
                     ),
                 );
-                return None;
+                None
             }
-        };
-        let state = match seen.standing() {
-            Standing::Superseded => State::Marked,
-            Standing::Left(left) if own.or_log(left) == Newer::OwnFile => State::Marked,
-            Standing::Current | Standing::Left(_) => State::Loading,
-        };
-        Some(Beside { folder: folder.into(), seen: Arc::new(seen), state, is_told: false })
+        }
     }
 
     /// Clients are served from now on.
@@ -89,9 +105,9 @@ impl Beside {
         matches!(self.state, State::Loading | State::Unchanged)
     }
 
-    /// Whether the log says already that it was left.
+    /// Whether the log had been left when the server was started.
     pub(super) fn was_left(&self) -> bool {
-        matches!(self.seen.standing(), Standing::Left(_))
+        self.was_left
     }
 
     /// Whether the log must not come back.
@@ -136,8 +152,8 @@ impl Beside {
         }
     }
 
-    /// Waits for the thread that marks the log, if one does.
-    fn end_marking(&mut self) {
+    /// Waits for the thread that marks the log, if one does, and has the folder locked meanwhile.
+    pub(super) fn end_marking(&mut self) {
         if !matches!(self.state, State::Marking { .. }) {
             return;
         }

@@ -104,7 +104,7 @@ impl Rest {
     pub(super) fn leave(&mut self, standing: Standing) {
         if self.folder().is_some_and(is_newest) {
             self.owed.get_or_insert(standing);
-        } else if let Some(beside) = self.beside.as_mut().filter(|beside| !beside.was_left()) {
+        } else if let Some(beside) = &mut self.beside {
             beside.owe(standing);
         }
     }
@@ -114,9 +114,13 @@ impl Rest {
         self.beside.as_mut().is_some_and(|beside| beside.is_first_change())
     }
 
-    /// The folder could not be used: it is opened anew before another log begins there.
+    /// The folder could not be used: it is opened anew before another log begins there. Beside a log that the server was
+    /// started beside it is not kept open.
     pub(super) fn stale(mut self) -> Rest {
         self.end_marking();
+        if self.beside.is_some() {
+            return Rest { beside: self.beside, ..Rest::unopened() };
+        }
         if let Place::Here { is_stale, .. } = &mut self.place {
             *is_stale = true;
         }
@@ -289,6 +293,7 @@ impl Rest {
     /// Why it can't be opened.
     pub(super) fn opened(mut self) -> Result<Rest, NoLog> {
         self.end_marking();
+        self.beside.iter_mut().for_each(|beside| beside.end_marking());
         if let Place::Here { folder, is_stale: false, .. } = &self.place
             && folder.storage().has_its_path()
         {
