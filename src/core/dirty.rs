@@ -1,6 +1,6 @@
 //! What has changed and is not durable yet.
 
-use crate::core::hash::{Map, Set};
+use crate::core::hash::{self, Map, Set};
 use crate::log::Lsn;
 use foldhash::fast::RandomState;
 use std::collections::VecDeque;
@@ -110,7 +110,7 @@ impl DirtyKeys {
     /// Forgets what is durable up to `lsn`; costs what became durable, not what is left.
     pub fn clean_up_to(&mut self, lsn: Lsn) {
         if self.brief_until.is_some_and(|until| until <= lsn) {
-            self.brief.clear();
+            hash::empty(&mut self.brief);
             self.brief_until = None;
         }
         while let Some((changed, _)) = self.order.front() {
@@ -131,7 +131,7 @@ impl DirtyKeys {
 
     /// Forgets all.
     pub fn clear(&mut self) {
-        self.brief.clear();
+        hash::empty(&mut self.brief);
         self.brief_until = None;
         self.clear_lasting();
     }

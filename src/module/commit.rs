@@ -1,6 +1,7 @@
 //! How the log is made durable: what speaks against inline, and when it is chosen (`core/commit.rs`).
 
 use crate::core::commit::{Flushes, Mode, Round};
+use crate::core::hash;
 use crate::ffi::Ctx;
 use crate::machine;
 use crate::module::waits::wait_now;
@@ -34,7 +35,7 @@ impl Module {
 
     /// The server sends the replies that are written: at the end of an iteration, or as it yields.
     pub(super) fn server_sends(&mut self) {
-        self.iteration.without_output.clear();
+        hash::empty(&mut self.iteration.without_output);
         self.clients.are_sent();
     }
 
