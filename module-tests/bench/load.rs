@@ -34,7 +34,7 @@ impl Subject {
             System::None => ServerBuilder::stock(version),
             System::Everysec => ServerBuilder::stock_always(version).set("appendfsync", "everysec"),
             System::Always => ServerBuilder::stock_always(version),
-            System::Module => ServerBuilder::with_module(version),
+            System::Module => ServerBuilder::with_module(version).set("wbl.commit-mode", "auto"),
             System::Disabled => ServerBuilder::with_module(version).set("wbl.enabled", "no"),
         };
         let builder = builder.set("auto-aof-rewrite-percentage", "0").allow_warning("fsync");
@@ -49,7 +49,7 @@ impl Subject {
     pub fn start_with_hang(version: Version, system: System, hang: Duration) -> Subject {
         let builder = match system {
             System::Always => ServerBuilder::stock_always(version),
-            _ => ServerBuilder::with_module(version),
+            _ => ServerBuilder::with_module(version).set("wbl.commit-mode", "auto"),
         };
         let effect = format!("delay_exit={}:when=200", hang.as_micros());
         Subject::of(on_slow_disk(builder.allow_warning("fsync"), &effect))
