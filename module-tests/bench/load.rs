@@ -34,7 +34,7 @@ impl Subject {
             System::None => ServerBuilder::stock(version),
             System::Everysec => ServerBuilder::stock_always(version).set("appendfsync", "everysec"),
             System::Always => ServerBuilder::stock_always(version),
-            System::Module => ServerBuilder::with_module(version).set("wbl.commit-mode", "auto"),
+            System::Module => ServerBuilder::with_module(version).set("wbl.commit-mode", &commit_mode()),
             System::Disabled => ServerBuilder::with_module(version).set("wbl.enabled", "no"),
         };
         let builder = builder.set("auto-aof-rewrite-percentage", "0").allow_warning("fsync");
@@ -49,7 +49,7 @@ impl Subject {
     pub fn start_with_hang(version: Version, system: System, hang: Duration) -> Subject {
         let builder = match system {
             System::Always => ServerBuilder::stock_always(version),
-            _ => ServerBuilder::with_module(version).set("wbl.commit-mode", "auto"),
+            _ => ServerBuilder::with_module(version).set("wbl.commit-mode", &commit_mode()),
         };
         let effect = format!("delay_exit={}:when=200", hang.as_micros());
         Subject::of(on_slow_disk(builder.allow_warning("fsync"), &effect))
@@ -151,6 +151,11 @@ impl Subject {
         let mut number = |field| info_field(&mut control, "wbl", field)?.parse().ok();
         Some((number("wbl_units")?, number("wbl_log_syncs")?))
     }
+}
+
+/// The module's default, unless `WBL_COMMIT_MODE` names another.
+fn commit_mode() -> String {
+    std::env::var("WBL_COMMIT_MODE").unwrap_or_else(|_| "auto".into())
 }
 
 /// Starts the server under an strace that has an effect on its flushes, and stops it at nothing else.
