@@ -39,6 +39,11 @@ impl Server {
         self.signal("CONT");
     }
 
+    /// Waits until the process has a child, such as one that saves, and returns the child's id.
+    pub fn wait_child(&self) -> u32 {
+        wait_for("the server has a child", PATIENCE, || children(self.process_id()).first().copied())
+    }
+
     /// Waits until a child of the process has stopped at its point, and returns the child's id.
     pub fn wait_child_stopped(&mut self) -> u32 {
         wait_for("a child of the server stops", PATIENCE, || {

@@ -71,6 +71,16 @@ fn big_hash(scene: &mut Scene) {
     scene.control.run("WBL.WAIT");
 }
 
+/// A scene with that hash, and a client whose user may touch other keys only.
+fn beside_another_users_hash(version: Version) -> (Scene, RawConnection) {
+    let mut scene = Scene::start(version);
+    big_hash(&mut scene);
+    scene.prepare(&["ACL SETUSER app on nopass ~app* &* +@all"]);
+    let mut client = scene.server.raw();
+    client.run("AUTH app any");
+    (scene, client)
+}
+
 each_lever! {
     fn what_a_client_watches_outlives_an_end_that_is_refused(version: Version, lever: Lever) {
         let mut scene = Scene::start(version).with_lever(lever);
@@ -274,11 +284,7 @@ each_version! {
     }
 
     fn a_write_that_is_refused_in_a_script_logs_nothing(version: Version) {
-        let mut scene = Scene::start(version);
-        big_hash(&mut scene);
-        scene.prepare(&["ACL SETUSER app on nopass ~app* &* +@all"]);
-        let mut client = scene.server.raw();
-        client.run("AUTH app any");
+        let (mut scene, mut client) = beside_another_users_hash(version);
         let before = scene.gauge("wbl_appended_offset");
         for call in [
             "'XACK','big','g','1-1'",
@@ -296,11 +302,7 @@ each_version! {
     }
 
     fn an_exec_that_is_refused_logs_nothing_of_what_no_event_shows(version: Version) {
-        let mut scene = Scene::start(version);
-        big_hash(&mut scene);
-        scene.prepare(&["ACL SETUSER app on nopass ~app* &* +@all"]);
-        let mut client = scene.server.raw();
-        client.run("AUTH app any");
+        let (mut scene, mut client) = beside_another_users_hash(version);
         let before = scene.gauge("wbl_appended_offset");
         client.run("MULTI");
         assert!(client.call(&["XACK", "big", "g", "1-1"]).is_error());

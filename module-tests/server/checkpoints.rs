@@ -4,7 +4,7 @@ use crate::harness::points::VARIABLE;
 use crate::harness::process::{children, send_signal};
 use crate::harness::{
     Injection, PATIENCE, RawConnection, Scene, Server, ServerBuilder, Strace, Value, Version, dataset, each_version,
-    paths, wait_for, wait_until,
+    paths, wait_until,
 };
 use crate::life::{NOWHERE, module, segment_count, server_child_stopped};
 use std::fs;
@@ -47,7 +47,7 @@ each_version! {
         client.run("SET k v");
         client.run("CONFIG SET rdb-key-save-delay 1000000");
         client.run("BGSAVE");
-        let child = wait_for("the snapshot's child runs", PATIENCE, || children(server.process_id()).first().copied());
+        let child = server.wait_child();
         // Nor does a change of roles meanwhile.
         client.run(NOWHERE);
         client.run("REPLICAOF NO ONE");

@@ -1,11 +1,11 @@
 //! How a log begins, is replaced and ends, with the process stopped or killed at named points of the module's code.
 
 use crate::harness::points::VARIABLE;
-use crate::harness::process::{children, send_signal};
+use crate::harness::process::send_signal;
 use crate::harness::server::info_field;
 use crate::harness::temp::TempDir;
 use crate::harness::{
-    PATIENCE, Scene, Server, ServerBuilder, Value, Version, dataset, each_version, paths, wait_for, wait_until,
+    PATIENCE, Scene, Server, ServerBuilder, Value, Version, dataset, each_version, paths, wait_until,
 };
 use std::fs;
 use std::time::Duration;
@@ -69,7 +69,7 @@ each_version! {
         client.run("SET before v");
         client.run("CONFIG SET rdb-key-save-delay 1000");
         client.run("BGSAVE");
-        let child = wait_for("the snapshot's child runs", PATIENCE, || children(server.process_id()).first().copied());
+        let child = server.wait_child();
         send_signal(child, "STOP");
         client.run("SET acknowledged v");
         client.run("CONFIG SET wbl.enabled no");

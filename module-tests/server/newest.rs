@@ -4,7 +4,7 @@
 use crate::harness::labels::{fill, label};
 use crate::harness::process::{children, send_signal};
 use crate::harness::server::info_field;
-use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Version, each_version, wait_for, wait_until};
+use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Version, each_version, wait_until};
 use std::fs;
 use std::path::Path;
 
@@ -209,7 +209,7 @@ each_version! {
                 client.run("CONFIG SET rdb-key-save-delay 1000");
                 client.run("BGSAVE");
                 let child =
-                    wait_for("the snapshot's child runs", PATIENCE, || children(server.process_id()).first().copied());
+                    server.wait_child();
                 send_signal(child, "STOP");
                 fill(&mut client, "acknowledged");
                 take_leave(&mut client, leave);
@@ -242,7 +242,7 @@ each_version! {
         fill(&mut client, "old");
         client.run("CONFIG SET rdb-key-save-delay 1000");
         client.run("BGSAVE");
-        let child = wait_for("the snapshot's child runs", PATIENCE, || children(server.process_id()).first().copied());
+        let child = server.wait_child();
         let temporary = server.folder().join(format!("temp-{child}.rdb"));
         wait_until("it has a file", PATIENCE, || temporary.exists());
         send_signal(child, "STOP");

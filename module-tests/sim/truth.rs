@@ -299,15 +299,10 @@ impl Env for Follow {
     fn with<T>(&self, work: impl FnOnce(&mut Data) -> T) -> T {
         work(&mut self.data.borrow_mut())
     }
-    fn look(&self, _: &[u8]) {}
-    fn look_all(&self) {}
-    fn event(&self, _: i32, _: &str, _: &[u8]) {}
-    fn flushed(&self, _: Option<usize>) {}
     fn reply(&self, _: &[u8]) {}
     fn random(&self, _: usize) -> usize {
         0
     }
-    fn ready(&self, _: &[u8]) {}
     fn block(&self, _: Vec<Bytes>, _: i64) -> bool {
         false
     }

@@ -31,12 +31,12 @@ pub trait Env {
     fn now_ms(&self) -> i64;
     fn with<T>(&self, work: impl FnOnce(&mut Data) -> T) -> T;
     /// The command looks the key up: it may expire, and the reply depends on it.
-    fn look(&self, key: &[u8]);
+    fn look(&self, _key: &[u8]) {}
     /// The reply depends on all keys of the database.
-    fn look_all(&self);
-    fn event(&self, class: i32, name: &str, key: &[u8]);
+    fn look_all(&self) {}
+    fn event(&self, _class: i32, _name: &str, _key: &[u8]) {}
     /// A database, or all, were emptied.
-    fn flushed(&self, db: Option<usize>);
+    fn flushed(&self, _db: Option<usize>) {}
     /// Keys whose time is over stay, as while the server loads.
     fn takes_past_times(&self) -> bool {
         true
@@ -50,7 +50,7 @@ pub trait Env {
     }
     fn random(&self, below: usize) -> usize;
     /// Clients that wait for the key are to be served.
-    fn ready(&self, key: &[u8]);
+    fn ready(&self, _key: &[u8]) {}
     /// Blocks the client until one of the keys is there; `false` when it may not wait.
     fn block(&self, keys: Vec<Bytes>, timeout_ms: i64) -> bool;
     /// The reply is written to the deferred buffer until the command ends.

@@ -74,10 +74,6 @@ impl Env for Past {
     fn with<T>(&self, work: impl FnOnce(&mut Data) -> T) -> T {
         work(&mut self.data.borrow_mut())
     }
-    fn look(&self, _: &[u8]) {}
-    fn look_all(&self) {}
-    fn event(&self, _: i32, _: &str, _: &[u8]) {}
-    fn flushed(&self, _: Option<usize>) {}
     fn reply(&self, bytes: &[u8]) {
         self.out.borrow_mut().extend(resp::null_for(bytes, self.resp3));
     }
@@ -87,7 +83,6 @@ impl Env for Past {
     fn random(&self, _: usize) -> usize {
         0
     }
-    fn ready(&self, _: &[u8]) {}
     fn block(&self, _: Vec<Bytes>, _: i64) -> bool {
         false
     }

@@ -7,14 +7,14 @@
 use super::parents::create_durably;
 use super::{FileStatus, Storage, StorageFile};
 use crate::log::error::LogError;
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::rand::GetRandomFlags;
 use std::any::Any;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// What earlier versions locked; they never remove it. It is locked, too, so that they keep out.
@@ -83,10 +83,8 @@ impl FolderStorage {
 
     /// Whether the folder is still the one that its path leads to.
     pub fn has_its_path(&self) -> bool {
-        let (Ok(open), Ok(found)) = (rustix::fs::fstat(&self.directory), rustix::fs::stat(&self.path)) else {
-            return false;
-        };
-        (open.st_dev, open.st_ino) == (found.st_dev, found.st_ino)
+        let (open, found) = (rustix::fs::fstat(&self.directory), rustix::fs::stat(&self.path));
+        open.is_ok_and(|open| found.is_ok_and(|found| is_same(&open, &found)))
     }
 
     fn open(&self, name: &str, access: OFlags) -> io::Result<File> {
@@ -106,6 +104,10 @@ impl FolderStorage {
             Err(error) => Err(error),
         }
     }
+}
+
+fn is_same(one: &Stat, other: &Stat) -> bool {
+    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 }
 
 fn cannot_open(path: &Path, source: io::Error) -> LogError {
@@ -157,8 +159,7 @@ impl Storage for FolderStorage {
 
     fn reopen(&self, name: &str, file: &File) -> io::Result<File> {
         let again = self.open(name, OFlags::RDWR)?;
-        let (found, expected) = (again.metadata()?, file.metadata()?);
-        if (found.dev(), found.ino()) != (expected.dev(), expected.ino()) {
+        if !is_same(&rustix::fs::fstat(&again)?, &rustix::fs::fstat(file)?) {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the name is another file's"));
         }
         Ok(again)
@@ -169,9 +170,9 @@ impl Storage for FolderStorage {
             Err(Errno::NOENT) => return Ok(None),
             found => found?,
         };
-        let expected = file.metadata()?;
-        let is_same = (found.st_dev, found.st_ino) == (expected.dev(), expected.ino());
-        Ok(is_same.then_some(FileStatus { bytes: expected.len() }))
+        let open = rustix::fs::fstat(file)?;
+        let bytes = u64::try_from(open.st_size).unwrap_or(0);
+        Ok(is_same(&found, &open).then_some(FileStatus { bytes }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
