@@ -48,10 +48,6 @@ each_version! {
             for save in SAVES {
                 let mut server = left(version, leave, save == Save::Aof);
                 fill(&mut server.raw(), "new");
-                if leave == Leave::CrashDisabled {
-                    // The first of these changes has the log left; a thread notes that.
-                    wait_until("the log is marked", PATIENCE, || manifest(&server).contains(" left "));
-                }
                 end(&mut server, save);
                 let expected = if save == Save::Nothing { "old" } else { "new" };
                 server.reconfigure(|_| builder(version, save == Save::Aof));

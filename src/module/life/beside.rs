@@ -125,6 +125,13 @@ impl Beside {
         self.state = State::Owed { standing, mark_at: None };
     }
 
+    /// Marks the log so before anything else happens; where that fails it is owed.
+    pub(super) fn mark_now(&mut self, standing: Standing) {
+        self.end_marking();
+        let outcome = mark(&self.folder, &self.seen, standing.clone());
+        self.marked(standing, outcome);
+    }
+
     /// Looks after the mark.
     pub(super) fn poll(&mut self) {
         if matches!(&self.state, State::Marking { thread, .. } if thread.is_finished()) {
@@ -158,16 +165,24 @@ impl Beside {
             return;
         }
         let State::Marking { standing, thread } = std::mem::replace(&mut self.state, State::Marked) else { return };
-        match thread.join() {
-            Ok(Ok(Some(marked))) => self.seen = Arc::new(marked),
-            Ok(Err(error)) => {
+        // One that has panicked has said so.
+        if let Ok(outcome) = thread.join() {
+            self.marked(standing, outcome);
+        }
+    }
+
+    fn marked(&mut self, standing: Standing, outcome: Result<Option<SeenLog>, LogError>) {
+        self.state = State::Marked;
+        match outcome {
+            Ok(Some(marked)) => self.seen = Arc::new(marked),
+            // Somebody else has gone on with the log.
+            Ok(None) => {}
+            Err(error) => {
                 if !std::mem::replace(&mut self.is_told, true) {
                     tell_unmarked(&error);
                 }
                 self.state = State::Owed { standing, mark_at: Some(Instant::now() + MARK_RETRY) };
             }
-            // Somebody else has gone on with the log.
-            Ok(Ok(None)) | Err(_) => {}
         }
     }
 }

@@ -105,7 +105,8 @@ impl Rest {
         if self.folder().is_some_and(is_newest) {
             self.owed.get_or_insert(standing);
         } else if let Some(beside) = &mut self.beside {
-            beside.owe(standing);
+            // What the server saves from here on is newer, and it may be killed as soon as it has.
+            beside.mark_now(standing);
         }
     }
 
