@@ -227,6 +227,16 @@ fn promote(server: &mut Server) {
 }
 
 each_version! {
+    fn a_transaction_that_demotes_the_server_is_answered(version: Version) {
+        let builder = ServerBuilder::with_module(version).allow_warning("Error condition on socket for SYNC");
+        let server = builder.start();
+        let mut client = server.raw();
+        ["MULTI", "SET before v", NOWHERE, "SET after v"].iter().for_each(|command| drop(client.run(command)));
+        assert_eq!(format!("{:?}", client.run("EXEC")), "[+OK, +OK, +OK]");
+        assert_eq!(server.wbl_info("wbl_state"), "replica");
+        assert!(format!("{:?}", client.call(&["SET", "k", "v"])).starts_with("-READONLY"));
+    }
+
     fn whose_reply_is_let_go_at_a_demotion_does_not_hang(version: Version) {
         let builder = ServerBuilder::with_module(version).allow_warning("Error condition on socket for SYNC");
         let mut scene = Scene::of(builder);

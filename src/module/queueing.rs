@@ -98,6 +98,7 @@ impl Module {
         }
         // Only its queueing passes the filter, so that whatever it runs is waited for here.
         let may_yield = runs_others;
+        exec.may_yield = may_yield;
         let command = Command { kind: Kind::Exec, shows_change: shown.is_some() };
         if let Hold::AtIterationEnd(reason) = decide(Moment::Announced(command), &mut Asked::new(self, ctx, client)) {
             self.note_read(shown, reason);
