@@ -2,7 +2,7 @@
 
 use crate::core::dirty::{DbKey, DirtyKeys};
 use crate::core::leaf::ClientId;
-use crate::core::output::{Answer, Room};
+use crate::core::output::{ReplySize, Room};
 use crate::core::pipelining::{Loop, Pipelining};
 use crate::core::reads::ReadSet;
 use crate::log::Lsn;
@@ -210,9 +210,9 @@ impl Clients {
     }
 
     /// A client sends a command, which has a reply.
-    pub fn replies(&mut self, client: ClientId, answer: Answer) {
+    pub fn replies(&mut self, client: ClientId, size: ReplySize) {
         if let Some(record) = self.records.get_mut(&client) {
-            record.room.reply(answer, self.sendings);
+            record.room.reply(size, self.sendings);
         }
     }
 

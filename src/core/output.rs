@@ -16,7 +16,7 @@ const ITERATION_BYTES_MAX: usize = 60_000;
 
 /// How much a command answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum ReplySize {
     /// A line, whatever it does.
     Short,
     /// Any number of bytes.
@@ -65,30 +65,30 @@ impl Room {
     }
 
     /// The client sends a command.
-    pub fn reply(&mut self, answer: Answer, iteration: u64) {
+    pub fn reply(&mut self, size: ReplySize, iteration: u64) {
         // Whether it is queued or runs is not known here.
-        let replies = match (answer, &mut self.queued) {
-            (Answer::Short, Queued::Short(count)) => {
+        let replies = match (size, &mut self.queued) {
+            (ReplySize::Short, Queued::Short(count)) => {
                 *count += 1;
                 Some(1)
             }
-            (Answer::Any, Queued::Short(_)) => {
+            (ReplySize::Any, Queued::Short(_)) => {
                 self.queued = Queued::Any;
                 None
             }
             // A MULTI within another is refused, and changes nothing.
-            (Answer::Multi, queued @ Queued::Nothing) => {
+            (ReplySize::Multi, queued @ Queued::Nothing) => {
                 *queued = Queued::Short(0);
                 Some(1)
             }
-            (Answer::Short | Answer::Multi, _) => Some(1),
-            (Answer::Any, _) => None,
-            (Answer::Exec, queued) => match std::mem::take(queued) {
+            (ReplySize::Short | ReplySize::Multi, _) => Some(1),
+            (ReplySize::Any, _) => None,
+            (ReplySize::Exec, queued) => match std::mem::take(queued) {
                 Queued::Nothing => Some(1),
                 Queued::Short(count) => Some(1 + count),
                 Queued::Any => None,
             },
-            (Answer::EndMulti, queued) => {
+            (ReplySize::EndMulti, queued) => {
                 *queued = Queued::Nothing;
                 Some(1)
             }
@@ -131,22 +131,22 @@ mod tests {
         let mut replies = 0;
         while room.is_sure() {
             replies += 1;
-            room.reply(Answer::Short, replies + 1);
+            room.reply(ReplySize::Short, replies + 1);
         }
         assert_eq!(replies, 6);
-        room.reply(Answer::Short, 99);
+        room.reply(ReplySize::Short, 99);
         assert!(!room.is_sure(), "nothing comes back by itself");
     }
 
     #[test]
     fn other_replies_and_much_in_one_iteration_end_it() {
         let mut room = Room::of(1 << 20, 0, 1);
-        room.reply(Answer::Short, 2);
+        room.reply(ReplySize::Short, 2);
         assert!(room.is_sure());
-        room.reply(Answer::Any, 2);
+        room.reply(ReplySize::Any, 2);
         assert!(!room.is_sure());
         let mut room = Room::of(1 << 20, 0, 1);
-        (0..=ITERATION_BYTES_MAX / REPLY_BYTES_MAX).for_each(|_| room.reply(Answer::Short, 1));
+        (0..=ITERATION_BYTES_MAX / REPLY_BYTES_MAX).for_each(|_| room.reply(ReplySize::Short, 1));
         assert!(!room.is_sure());
         assert!(!Room::of(1 << 20, 1 << 17, 1).is_sure());
         assert!(!Room::default().is_sure());
@@ -154,24 +154,24 @@ mod tests {
 
     #[test]
     fn a_transaction_answers_with_all_that_was_queued() {
-        let after = |answers: &[Answer]| {
+        let after = |sizes: &[ReplySize]| {
             let mut room = Room::of(1 << 20, 0, 1);
-            answers.iter().for_each(|answer| room.reply(*answer, 2));
+            sizes.iter().for_each(|size| room.reply(*size, 2));
             room.is_sure()
         };
-        assert!(after(&[Answer::Multi, Answer::Short, Answer::Short, Answer::Exec]));
-        assert!(!after(&[[Answer::Multi].as_slice(), &[Answer::Short; 100], &[Answer::Exec]].concat()));
+        assert!(after(&[ReplySize::Multi, ReplySize::Short, ReplySize::Short, ReplySize::Exec]));
+        assert!(!after(&[[ReplySize::Multi].as_slice(), &[ReplySize::Short; 100], &[ReplySize::Exec]].concat()));
         let mut room = Room::of(1 << 20, 0, 1);
-        for answer in [Answer::Multi, Answer::Any, Answer::Multi, Answer::Short] {
-            room.reply(answer, 2);
+        for size in [ReplySize::Multi, ReplySize::Any, ReplySize::Multi, ReplySize::Short] {
+            room.reply(size, 2);
         }
         room = Room::of(1 << 20, 0, 3).or_queued(room);
-        room.reply(Answer::Short, 3);
+        room.reply(ReplySize::Short, 3);
         assert!(room.is_sure());
-        room.reply(Answer::Exec, 4);
+        room.reply(ReplySize::Exec, 4);
         assert!(!room.is_sure(), "what was queued before a refused MULTI is answered, too");
         room = Room::of(1 << 20, 0, 5).or_queued(room);
-        room.reply(Answer::Exec, 6);
+        room.reply(ReplySize::Exec, 6);
         assert!(room.is_sure());
     }
 }

@@ -6,7 +6,7 @@ use crate::core::capture::Class;
 use crate::core::client::{Clients, Transaction};
 use crate::core::execution::{Running, UnitEnd};
 use crate::core::leaf::ClientId;
-use crate::core::output::Answer;
+use crate::core::output::ReplySize;
 use crate::core::reads::{ReadSet, Reads};
 use crate::core::table::Quirk;
 use crate::ffi::{ClientInfo, Ctx, Filter, client_info};
@@ -138,8 +138,8 @@ impl Module {
             };
         }
         let args = (0..filter.len()).map(|index| filter.arg(index));
-        let answer = if sender == Sender::Inner { Answer::Any } else { known.answer(args) };
-        self.clients.replies(filter.client_id(), answer);
+        let size = if sender == Sender::Inner { ReplySize::Any } else { known.reply_size(args) };
+        self.clients.replies(filter.client_id(), size);
         if self.unblocks_answered(filter, known) {
             return Verdict::rewrite(Rewrite::UnblockNobody);
         }

@@ -2,7 +2,7 @@
 //! know of them is asked from the server, and what that does not say is taken for the worst.
 
 use crate::core::capture::Class;
-use crate::core::output::Answer;
+use crate::core::output::ReplySize;
 use crate::core::table::{self, Blocks};
 use crate::ffi::Ctx;
 use crate::module::Module;
@@ -68,7 +68,7 @@ impl Module {
         self.take_queue_in(listed);
         if listed.queued.is_some() {
             self.capture.command(listed.id, Class::Multi, None, std::iter::empty());
-            self.clients.replies(listed.id, Answer::Multi);
+            self.clients.replies(listed.id, ReplySize::Multi);
         }
         // The server serves it without an event when its streams change.
         let waits_for_streams = table::find(&listed.command).is_some_and(|row| row.blocks == Blocks::WithOption);

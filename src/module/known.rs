@@ -2,7 +2,7 @@
 
 use crate::core::capture::Class;
 use crate::core::hash::{Map, Set};
-use crate::core::output::Answer;
+use crate::core::output::ReplySize;
 use crate::core::reads::{self, Reads};
 use crate::core::table::{self, CommandSpec, Quirk, Role, Rule, Shows};
 use crate::ffi::{Ctx, Level, Reply, ReplyKind, log};
@@ -63,14 +63,14 @@ impl Known {
     }
 
     /// How much it answers.
-    pub(super) fn answer<'a>(self, args: impl ExactSizeIterator<Item = &'a [u8]>) -> Answer {
+    pub(super) fn reply_size<'a>(self, args: impl ExactSizeIterator<Item = &'a [u8]>) -> ReplySize {
         match self.class {
-            Class::Multi => Answer::Multi,
-            Class::Exec => Answer::Exec,
-            Class::EndMulti => Answer::EndMulti,
+            Class::Multi => ReplySize::Multi,
+            Class::Exec => ReplySize::Exec,
+            Class::EndMulti => ReplySize::EndMulti,
             // SET ... GET is not.
-            _ if self.is_short && !self.row.may_reply_early(args) => Answer::Short,
-            _ => Answer::Any,
+            _ if self.is_short && !self.row.may_reply_early(args) => ReplySize::Short,
+            _ => ReplySize::Any,
         }
     }
 
