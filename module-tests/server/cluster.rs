@@ -141,6 +141,58 @@ fn a_target_that_crashes_while_a_slot_moves_begins_anew() {
     dataset::assert_same(&dataset::read(&mut cluster.nodes[1].raw()), &expected, "the target");
 }
 
+/// What becomes of a slot's move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Success,
+    Cancelled,
+    CutByACrash,
+}
+
+#[test]
+fn a_base_from_amid_a_slots_arrival_starts_the_node() {
+    for end in [End::Success, End::Cancelled, End::CutByACrash] {
+        let mut cluster = Cluster::start(&builder(Version::V9_1).set("repl-diskless-sync-delay", "0"));
+        let [mut source, mut target] = cluster.connections();
+        fill(&mut source, Version::V9_1);
+        let slot = slot_of_tag(&mut source);
+        let count = format!("CLUSTER COUNTKEYSINSLOT {slot}");
+        let keys = source.run(&count).integer();
+        target.run("SET b stays");
+        source.run("DEBUG SLOTMIGRATION PREVENT-PAUSE 1");
+        source.run(&format!("CLUSTER MIGRATESLOTS SLOTSRANGE {slot} {slot} NODE {}", cluster.id(1)));
+        wait_until("all keys have arrived", PATIENCE, || target.run(&count).integer() == keys);
+        assert_eq!(target.run("WBL.CHECKPOINT").text(), "OK");
+        match end {
+            End::Success => {
+                source.run("DEBUG SLOTMIGRATION PREVENT-PAUSE 0");
+                wait_until("the slot has moved", PATIENCE, || move_state(&mut source) == "success");
+                cluster.wait_owner(slot, 1);
+                wait_until("the source has deleted the slot's keys", PATIENCE, || source.run(&count).integer() == 0);
+            }
+            End::Cancelled => {
+                source.run("CLUSTER CANCELSLOTMIGRATIONS");
+                wait_until("the target has deleted the slot's keys", PATIENCE, || target.run(&count).integer() == 0);
+            }
+            End::CutByACrash => {}
+        }
+        target.run("WBL.WAIT");
+        let mut expected = dataset::read(&mut target);
+        // The node loads the base itself, or after a later write what a second server makes of it.
+        for start in if end == End::Success { 1..=2 } else { 1..=1 } {
+            cluster.nodes[1].kill9_and_restart();
+            cluster.wait_up();
+            let mut target = cluster.nodes[1].raw();
+            // KEYS shows none of a slot that is being imported.
+            dataset::assert_same(&dataset::read(&mut target), &expected, &format!("{end:?}, start {start}"));
+            let of_slot = if end == End::Success { keys } else { 0 };
+            assert_eq!(target.run(&count).integer(), of_slot, "{end:?}, start {start}");
+            target.run("APPEND b more");
+            expected = dataset::read(&mut target);
+        }
+    }
+}
+
 fn builder(version: Version) -> ServerBuilder {
     let builder = ServerBuilder::with_module(version).in_memory();
     let builder = if version == Version::V9_1 { builder.set("cluster-databases", "2") } else { builder };

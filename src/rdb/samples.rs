@@ -93,10 +93,14 @@ impl Sample {
             .raw(&[&[OPCODE_AUX], &text(b"redis-bits"), &[0xc0, 64]])
             .raw(&[&[OPCODE_MODULE_AUX], &length(u64::MAX / 3), &module_value()])
             .raw(&[&[OPCODE_FUNCTION2], &text(b"#!lua name=f\n")])
-            .raw(&[&[OPCODE_SLOT_IMPORT], &text(&[b'j'; 40]), &[2, 1, 3], &length(100), &length(16383)])
             .select(0)
             .raw(&[&[OPCODE_RESIZEDB], &length(100), &length(2)])
             .raw(&[&[OPCODE_SLOT_INFO], &length(5), &length(6), &length(7)])
+    }
+
+    /// An import of two ranges of slots.
+    pub(super) fn slot_import(self) -> Self {
+        self.raw(&[&[OPCODE_SLOT_IMPORT], &text(&[b'j'; 40]), &[2, 1, 3], &length(100), &length(16383)])
     }
 
     fn add_strings(self) -> Self {

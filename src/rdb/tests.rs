@@ -72,6 +72,17 @@ fn a_file_with_nothing_to_strip_passes_byte_for_byte() -> Result<(), RdbError> {
 }
 
 #[test]
+fn an_import_that_was_under_way_is_left_out() -> Result<(), RdbError> {
+    let with = |sample: Sample| sample.slot_import().slot_import().select(0);
+    let file = with(Sample::valkey()).key(TYPE_STRING, b"k", &text(b"v")).file();
+    let (out, summary, _) = spliced(&file, 0)?;
+    assert_eq!(out, Sample::valkey().select(0).key(TYPE_STRING, b"k", &text(b"v")).spliced(SENTINEL));
+    assert_eq!((summary.keys, summary.bytes), (1, file.len() as u64));
+    assert_eq!(verify(&mut &file[..])?, summary);
+    Ok(())
+}
+
+#[test]
 fn the_window_and_the_reads_may_be_of_any_size() -> Result<(), RdbError> {
     let file = Sample::everything().file();
     for strip_before_ms in [0, 2400, i64::MAX] {

@@ -7,7 +7,7 @@ use crate::log::sim::{Random, times};
 
 #[test]
 fn every_truncation_and_every_flipped_bit_is_found() {
-    let file = Sample::everything().file();
+    let file = Sample::everything().slot_import().file();
     for end in 0..file.len() {
         let result = spliced(&file[..end], 2400);
         assert!(matches!(result, Err(RdbError::Truncated { offset }) if offset == end as u64), "{end}: {result:?}");
@@ -28,7 +28,7 @@ fn damage_behind_a_right_checksum_never_panics() {
     let mut below = |limit: usize| random.below(limit as u64) as usize;
     let (mut accepted, mut refused) = (0, 0);
     for _ in 0..20_000 * times() {
-        let mut body = Sample::everything();
+        let mut body = Sample::everything().slot_import();
         for _ in 0..1 + below(4) {
             let at = 9 + below(body.0.len() - 9);
             match below(4) {

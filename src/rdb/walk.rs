@@ -151,12 +151,25 @@ impl<'io> Walker<'io> {
         if !self.attributes.is_empty() {
             return Err(RdbError::Corrupt { offset, what: "attributes of a key without the key" });
         }
-        if byte == OPCODE_EOF {
-            return Ok(false);
+        match byte {
+            OPCODE_EOF => return Ok(false),
+            OPCODE_SLOT_IMPORT => self.slot_import()?,
+            _ => {
+                self.stream.byte()?;
+                self.opcode(byte, offset)?;
+            }
         }
-        self.stream.byte()?;
-        self.opcode(byte, offset)?;
         Ok(true)
+    }
+
+    /// An import of slots that was under way in the server that wrote the file, and has ended with that. A loader would
+    /// go on with it: nothing would ever end it, its keys would stay hidden, and outside of a cluster the server dies
+    /// of it. Whose the slots are now the cluster's own configuration says.
+    fn slot_import(&mut self) -> Result<(), RdbError> {
+        self.stream.set_route(Route::Drop)?;
+        self.stream.byte()?;
+        value::skip_slot_import(&mut self.stream)?;
+        self.stream.set_route(Route::Pass)
     }
 
     /// The operand of an opcode that does not belong to a key.
@@ -188,7 +201,6 @@ impl<'io> Walker<'io> {
                 self.stream.number()?;
                 self.stream.number()?;
             }
-            OPCODE_SLOT_IMPORT => value::skip_slot_import(&mut self.stream)?,
             byte => return Err(RdbError::Unknown { offset, byte }),
         }
         Ok(())
