@@ -51,7 +51,7 @@ struct Record {
     stage: Stage,
     waits_for: WaitsFor,
     /// What was sent, where its effect is logged from that.
-    leaf: Option<Leaf>,
+    leaf: Option<Box<Leaf>>,
     /// When it times out, in milliseconds since the Unix epoch.
     deadline_ms: Option<i64>,
 }
@@ -88,7 +88,7 @@ pub struct Blocked {
 
 impl Blocked {
     /// The server has made the client wait in this command, or may have.
-    pub fn park(&mut self, leaf: Leaf) {
+    pub fn park(&mut self, leaf: Box<Leaf>) {
         let client = leaf.client;
         let is_silent = leaf.spec.is_some_and(|spec| spec.is_silent());
         let record = self.records.entry(client).or_insert_with(|| Record::new(Stage::Event));
@@ -196,7 +196,7 @@ impl Blocked {
     }
 
     /// The client has sent its next command, or has gone: it waits no longer. Gives back what it had sent.
-    pub fn remove(&mut self, client: ClientId) -> Option<Leaf> {
+    pub fn remove(&mut self, client: ClientId) -> Option<Box<Leaf>> {
         if self.records.is_empty() {
             return None;
         }
@@ -207,19 +207,19 @@ impl Blocked {
     }
 
     /// An event of the client's shows that its command runs now. Takes that out.
-    pub fn take_served(&mut self, client: ClientId) -> Option<Leaf> {
-        self.records.get(&client)?.leaf.as_ref()?;
+    pub fn take_served(&mut self, client: ClientId) -> Option<Box<Leaf>> {
+        self.records.get(&client)?.leaf.as_deref()?;
         self.remove(client)
     }
 
     /// What the client had sent is not what goes by its id now.
-    pub fn forget_leaf(&mut self, client: ClientId) -> Option<Leaf> {
+    pub fn forget_leaf(&mut self, client: ClientId) -> Option<Box<Leaf>> {
         self.records.get_mut(&client)?.leaf.take()
     }
 
     /// What the client has sent, if it may run yet.
     pub fn leaf(&self, client: ClientId) -> Option<&Leaf> {
-        self.records.get(&client)?.leaf.as_ref()
+        self.records.get(&client)?.leaf.as_deref()
     }
 
     /// Whether nobody waits.

@@ -29,7 +29,7 @@ use std::sync::Arc;
 /// The state between hooks. Main thread only.
 #[derive(Debug, Default)]
 pub struct Capture {
-    current: Option<Leaf>,
+    current: Option<Box<Leaf>>,
     unit: Option<Unit>,
     /// Commands that wait, and may run later.
     pub blocked: Blocked,
@@ -42,7 +42,8 @@ pub struct Capture {
     trimmed: Option<(DbKey, Vec<u8>)>,
     /// Some hash has, or has had, a field that expires.
     fields_expire: bool,
-    spare: Vec<Leaf>,
+    #[expect(clippy::vec_box, reason = "a leaf comes and goes with each command, and only its address is moved")]
+    spare: Vec<Box<Leaf>>,
     spare_unit: Option<Unit>,
 }
 
@@ -239,7 +240,7 @@ impl Capture {
     }
 
     fn leaf_of(&self, client: ClientId) -> Option<&Leaf> {
-        let current = self.current.as_ref().filter(|leaf| leaf.client == client || leaf.wrapped);
+        let current = self.current.as_deref().filter(|leaf| leaf.client == client || leaf.wrapped);
         current.or_else(|| self.blocked.leaf(client))
     }
 
@@ -302,7 +303,7 @@ impl Capture {
         if !leaf.events.is_empty() {
             if leaf.spec.is_some_and(|spec| spec.may_block() && spec.is_silent()) {
                 // It made its consumer, and may yet block.
-                self.park(leaf.without_events());
+                self.park(Box::new(leaf.without_events()));
             }
             self.seal(leaf);
         } else if let Some(queue) = self.queues.get_mut(&leaf.client) {
@@ -321,7 +322,7 @@ impl Capture {
     }
 
     /// The leaf is complete: its effect becomes part of the unit.
-    fn seal(&mut self, leaf: Leaf) {
+    fn seal(&mut self, leaf: Box<Leaf>) {
         let Some(unit) = self.unit.as_mut() else {
             debug_assert!(false, "an event opens the unit before its leaf is sealed");
             return;
@@ -352,18 +353,20 @@ impl Capture {
         spec: Option<&'static CommandSpec>,
         db: Option<u32>,
         args: impl Iterator<Item = &'a [u8]>,
-    ) -> Leaf {
-        let mut leaf = self.spare.pop().unwrap_or_else(|| Leaf {
-            client,
-            spec,
-            args: Args::default(),
-            keys: Vec::new(),
-            db,
-            events: Vec::new(),
-            told: None,
-            wrapped: false,
-            found: Found::default(),
-            unseen_since: None,
+    ) -> Box<Leaf> {
+        let mut leaf = self.spare.pop().unwrap_or_else(|| {
+            Box::new(Leaf {
+                client,
+                spec,
+                args: Args::default(),
+                keys: Vec::new(),
+                db,
+                events: Vec::new(),
+                told: None,
+                wrapped: false,
+                found: Found::default(),
+                unseen_since: None,
+            })
         });
         (leaf.client, leaf.spec, leaf.db, leaf.wrapped) = (client, spec, db, false);
         leaf.args.fill(args);
@@ -371,7 +374,7 @@ impl Capture {
         leaf
     }
 
-    fn recycle(&mut self, mut leaf: Leaf) {
+    fn recycle(&mut self, mut leaf: Box<Leaf>) {
         const SPARE_LEAVES: usize = 16;
         const SPARE_BYTES: usize = 64 * 1024;
         if self.spare.len() < SPARE_LEAVES && leaf.args.capacity() <= SPARE_BYTES {

@@ -66,9 +66,19 @@ impl Args {
         self.len() == others.len() && others.iter().enumerate().all(|(index, other)| self.get(index) == Some(other))
     }
 
+    /// Bytes of all arguments.
+    pub fn total_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// All arguments, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.ends.len()).filter_map(|index| self.get(index))
+    }
+
     /// All arguments.
     pub fn slices(&self) -> Vec<&[u8]> {
-        (0..self.ends.len()).filter_map(|index| self.get(index)).collect()
+        self.iter().collect()
     }
 }
 

@@ -23,11 +23,11 @@ pub fn rewrite(leaf: &Leaf, unit: &mut Unit) -> bool {
         // No event: nothing changed, but for commands that have none.
         return match spec.rule {
             Rule::Silent | Rule::CardinalityCache | Rule::Bits => leaf.db.is_some_and(|db| {
-                unit.command(db, &leaf.args.slices());
+                unit.command_as_sent(db, &leaf.args);
                 true
             }),
             Rule::Functions if leaf.wrapped => {
-                unit.command(0, &leaf.args.slices());
+                unit.command_as_sent(0, &leaf.args);
                 true
             }
             Rule::SilentImage | Rule::Pending(_) => false,
@@ -37,7 +37,7 @@ pub fn rewrite(leaf: &Leaf, unit: &mut Unit) -> bool {
     match spec.rule {
         Rule::Verbatim | Rule::Bits | Rule::Silent | Rule::CardinalityCache => {
             // MOVE raises events in two databases.
-            unit.command(leaf.db.unwrap_or(first.db), &leaf.args.slices());
+            unit.command_as_sent(leaf.db.unwrap_or(first.db), &leaf.args);
             true
         }
         Rule::Set => set(leaf, first, unit),
@@ -122,6 +122,12 @@ fn set_options(options: &[&[u8]], known: &[options::Known], now_ms: i64) -> Opti
 fn set(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
     if has(leaf, EventKind::Del) {
         return del(first, unit);
+    }
+    if leaf.args.len() == 3
+        && let (Some(key), Some(value)) = (leaf.args.get(1), leaf.args.get(2))
+    {
+        unit.command(first.db, &[b"SET", key, value]);
+        return true;
     }
     let args = leaf.args.slices();
     let [_, key, value, options @ ..] = args.as_slice() else { return false };
@@ -250,7 +256,7 @@ fn from_others(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
     if leaf.events.iter().any(|event| event.outcome == Some(Outcome::ExpiredKept)) {
         return false;
     }
-    unit.command(leaf.db.unwrap_or(first.db), &leaf.args.slices());
+    unit.command_as_sent(leaf.db.unwrap_or(first.db), &leaf.args);
     true
 }
 

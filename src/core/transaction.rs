@@ -50,7 +50,7 @@ struct Running {
 #[derive(Debug)]
 pub struct Step {
     /// What was queued; `None` for what is no write, and where events were taken for another command's.
-    pub leaf: Option<Leaf>,
+    pub leaf: Option<Box<Leaf>>,
     /// What it raised.
     pub events: Vec<LeafEvent>,
 }
@@ -69,7 +69,7 @@ struct Arrival {
 pub struct Queue {
     phase: Phase,
     /// Writes, in order, that have not run.
-    leaves: VecDeque<Leaf>,
+    leaves: VecDeque<Box<Leaf>>,
     /// How many writes were taken out at the front.
     taken: usize,
     /// Something is queued whose effect its arguments and events do not show (scripts, SELECT...).
@@ -120,7 +120,7 @@ impl Default for Queue {
 
 impl Queue {
     /// A write was queued. Gives back what is not kept.
-    pub fn push(&mut self, leaf: Leaf) -> Option<Leaf> {
+    pub fn push(&mut self, leaf: Box<Leaf>) -> Option<Box<Leaf>> {
         let Some(spec) = leaf.spec.filter(|_| !matches!(self.phase, Phase::Refused)) else { return Some(leaf) };
         if let Some(key) = leaf.arrival() {
             let arrival = Arrival { place: self.arrivals_queued, selected: self.selected };
@@ -223,7 +223,7 @@ impl Queue {
 
     /// Whether what a command did may depend on which fields of a hash had expired.
     pub fn depends_on_expired_fields(&self) -> bool {
-        self.leaves.iter().any(Leaf::depends_on_expired_fields)
+        self.leaves.iter().any(|leaf| leaf.depends_on_expired_fields())
     }
 
     /// Whether the EXEC was announced; the client's next command ends the queue.

@@ -2,6 +2,7 @@
 
 use crate::core::dirty::DbKey;
 use crate::core::hash::{Map, Set};
+use crate::core::leaf::Args;
 use crate::log::{Lsn, resp};
 use std::sync::Arc;
 
@@ -83,6 +84,17 @@ impl Unit {
 
     /// Adds a command in a database.
     pub fn command(&mut self, db: u32, args: &[&[u8]]) {
+        self.begin_command(db, args.len(), args.iter().map(|arg| arg.len()).sum());
+        args.iter().for_each(|arg| resp::push_arg(&mut self.commands, arg));
+    }
+
+    /// Adds a command as it was sent.
+    pub fn command_as_sent(&mut self, db: u32, args: &Args) {
+        self.begin_command(db, args.len(), args.total_bytes());
+        args.iter().for_each(|arg| resp::push_arg(&mut self.commands, arg));
+    }
+
+    fn begin_command(&mut self, db: u32, argc: usize, bytes: usize) {
         if self.count == 0 {
             self.first_db = db;
         } else if self.last_db != db {
@@ -91,8 +103,8 @@ impl Unit {
         self.last_db = db;
         self.count += 1;
         // With their lengths, line ends and signs.
-        self.commands.reserve(args.iter().map(|arg| arg.len() + 24).sum::<usize>() + 24);
-        resp::push_command(&mut self.commands, args);
+        self.commands.reserve(bytes + 24 * (argc + 1));
+        resp::begin_command(&mut self.commands, argc);
     }
 
     /// Adds the commands of another unit after those of this one.

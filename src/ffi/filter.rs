@@ -19,9 +19,17 @@ pub enum Rights {
     Both,
 }
 
+/// So many arguments are asked for once, as most commands have no more.
+const HEAD_ARGS: usize = 4;
+
 /// A command in the command filter, before it runs.
 pub struct Filter {
     raw: *mut raw::ValkeyModuleCommandFilterCtx,
+    client: u64,
+    len: usize,
+    /// The first arguments, which live as long as the filter runs: nothing takes them from the command but `insert` and
+    /// `replace`, which take the filter by value.
+    head: [*const [u8]; HEAD_ARGS],
     /// The command's own name, where it was sent by another; empty when the server knows no command by the name that
     /// was sent.
     name: Option<Box<[u8]>>,
@@ -33,21 +41,28 @@ impl Filter {
     /// # Safety
     /// `raw` is the context of the filter callback that runs now.
     pub(super) unsafe fn new(raw: *mut raw::ValkeyModuleCommandFilterCtx) -> Filter {
-        let mut filter = Filter { raw, name: None };
+        // SAFETY: the filter context is the running callback's (the function's contract).
+        let (client, len) = unsafe {
+            (api!(ValkeyModule_CommandFilterGetClientId)(raw), api!(ValkeyModule_CommandFilterArgsCount)(raw))
+        };
+        let none: *const [u8] = &[];
+        let mut filter =
+            Filter { raw, client, len: usize::try_from(len).unwrap_or(0), head: [none; HEAD_ARGS], name: None };
+        for index in 0..filter.len.min(HEAD_ARGS) {
+            filter.head[index] = filter.asked_arg(index);
+        }
         filter.name = names::own(filter.arg(0)).replacement();
         filter
     }
 
     /// The client that sent it (a script's own for its commands).
     pub fn client_id(&self) -> u64 {
-        // SAFETY: the filter context is the running callback's (`new`'s contract).
-        unsafe { api!(ValkeyModule_CommandFilterGetClientId)(self.raw) }
+        self.client
     }
 
     /// The number of arguments, with the command's name.
     pub fn len(&self) -> usize {
-        // SAFETY: as above.
-        usize::try_from(unsafe { api!(ValkeyModule_CommandFilterArgsCount)(self.raw) }).unwrap_or(0)
+        self.len
     }
 
     /// An argument; empty when there is none at the index. The first is the command's own name, whatever the server
@@ -56,8 +71,17 @@ impl Filter {
         if let (Some(name), 0) = (&self.name, index) {
             return name;
         }
+        match self.head.get(index) {
+            // SAFETY: the argument, or the empty slice of before, lives while the filter runs (`head`).
+            Some(arg) => unsafe { &**arg },
+            None => self.asked_arg(index),
+        }
+    }
+
+    fn asked_arg(&self, index: usize) -> &[u8] {
         let Ok(index) = c_int::try_from(index) else { return &[] };
-        // SAFETY: as above; an index after the end is answered with null.
+        // SAFETY: the filter context is the running callback's (`new`'s contract); an index after the end is answered
+        // with null.
         let string = unsafe { api!(ValkeyModule_CommandFilterArgGet)(self.raw, index) };
         if string.is_null() {
             return &[];

@@ -96,11 +96,11 @@ impl Module {
     ) -> Verdict {
         // COPY and MOVE name another database, so that their events do not tell their own.
         let names_db = spec.shows == Shows::TwoDatabases;
-        let flags = ctx.flags();
-        let db = match spec {
-            _ if names_db && flags.in_script() => self.script_db(ctx, flags).proved(),
-            _ if names_db || spec.is_silent() || spec.is_wrapped() => self.info_of(ctx, client).map(|info| info.db),
-            _ => None,
+        let in_script = if names_db { Some(ctx.flags()).filter(|flags| flags.in_script()) } else { None };
+        let db = match in_script {
+            Some(flags) => self.script_db(ctx, flags).proved(),
+            None if names_db || spec.is_silent() || spec.is_wrapped() => self.info_of(ctx, client).map(|info| info.db),
+            None => None,
         };
         self.capture.command(client, Class::Write(spec), db, (0..filter.len()).map(|index| filter.arg(index)));
         self.note_unknown(ctx, filter, Class::Write(spec));

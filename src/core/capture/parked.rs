@@ -58,7 +58,7 @@ impl Capture {
         }
     }
 
-    pub(super) fn park(&mut self, leaf: Leaf) {
+    pub(super) fn park(&mut self, leaf: Box<Leaf>) {
         self.blocked.park(leaf);
     }
 

@@ -12,7 +12,7 @@ fn key(db: u32, name: &str) -> DbKey {
     (db, Arc::from(name.as_bytes()))
 }
 
-fn leaf(client: ClientId, command: &str) -> Leaf {
+fn leaf(client: ClientId, command: &str) -> Box<Leaf> {
     let mut capture = Capture::default();
     let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
     let name = String::from_utf8_lossy(words[0]).to_ascii_lowercase();

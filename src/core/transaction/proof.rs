@@ -25,7 +25,7 @@ const EXPIRY_OPTIONS: [&[u8]; 4] = [b"EX", b"PX", b"EXAT", b"PXAT"];
 
 impl Proof {
     /// What would prove it for these commands.
-    pub fn of(leaves: &VecDeque<Leaf>) -> Proof {
+    pub fn of(leaves: &VecDeque<Box<Leaf>>) -> Proof {
         let mut proof = Proof { possible: true, ..Proof::default() };
         proof.possible = leaves.iter().all(|leaf| proof.expect(leaf));
         proof

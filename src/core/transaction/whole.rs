@@ -57,7 +57,7 @@ impl Whole {
     }
 
     /// One of these commands.
-    pub fn new(leaves: &VecDeque<Leaf>, errors_before: Option<u64>, now_ms: i64) -> Whole {
+    pub fn new(leaves: &VecDeque<Box<Leaf>>, errors_before: Option<u64>, now_ms: i64) -> Whole {
         let mut told: HashMap<(EventKind, Box<[u8]>), VecDeque<usize>> = HashMap::new();
         for (place, leaf) in leaves.iter().enumerate() {
             if let (Some(kind), Some(key)) = (own_event(leaf), leaf.args.get(1)) {
@@ -65,7 +65,7 @@ impl Whole {
             }
         }
         let proof = if errors_before.is_some() { Proof::of(leaves) } else { Proof::default() };
-        let makes_keys_of_others = leaves.iter().any(Leaf::depends_on_expired_keys);
+        let makes_keys_of_others = leaves.iter().any(|leaf| leaf.depends_on_expired_keys());
         Whole {
             errors_before,
             begun: false,
@@ -88,13 +88,19 @@ impl Whole {
 
     /// The command that raised the last event, if that was an XADD of this key: the entries that it made room for go
     /// right after.
-    fn trimmer(&self, leaves: &VecDeque<Leaf>, kind: EventKind, key: &[u8]) -> Option<usize> {
+    fn trimmer(&self, leaves: &VecDeque<Box<Leaf>>, kind: EventKind, key: &[u8]) -> Option<usize> {
         let place = self.last.filter(|_| kind == EventKind::XTrim)?;
         leaves.get(place).filter(|leaf| leaf.args.get(1) == Some(key)).map(|_| place)
     }
 
     /// What to ask about an event.
-    pub fn query(&self, leaves: &VecDeque<Leaf>, kind: EventKind, key: &[u8], may_expire: MayExpire) -> Option<Query> {
+    pub fn query(
+        &self,
+        leaves: &VecDeque<Box<Leaf>>,
+        kind: EventKind,
+        key: &[u8],
+        may_expire: MayExpire,
+    ) -> Option<Query> {
         let place = self.place_of(kind, key).or_else(|| self.trimmer(leaves, kind, key))?;
         leaves.get(place)?.query(kind, may_expire)
     }
@@ -120,7 +126,7 @@ impl Whole {
     }
 
     /// Takes an event of this name.
-    pub fn event(&mut self, leaves: &mut VecDeque<Leaf>, name: &[u8], event: LeafEvent) {
+    pub fn event(&mut self, leaves: &mut VecDeque<Box<Leaf>>, name: &[u8], event: LeafEvent) {
         self.begun = true;
         self.proof.event(name, &event.key);
         let own = self.place_of(event.kind, &event.key);
@@ -146,7 +152,7 @@ impl Whole {
 
     /// Adds all effects to the unit, in order; none of them (`false`) when one cannot be known exactly. `errors` is how
     /// many error replies the server has sent by now.
-    pub fn seal(&self, leaves: &VecDeque<Leaf>, db: Option<u32>, errors: Option<u64>, unit: &mut Unit) -> bool {
+    pub fn seal(&self, leaves: &VecDeque<Box<Leaf>>, db: Option<u32>, errors: Option<u64>, unit: &mut Unit) -> bool {
         let nothing_failed = self.errors_before.is_some() && (self.proof.is_complete() || self.errors_before == errors);
         let Some(db) = db.filter(|_| self.begun && nothing_failed) else { return false };
         let mut effects = Unit::new(unit.now_ms);

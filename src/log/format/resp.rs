@@ -27,12 +27,19 @@ pub fn push_arg(out: &mut Vec<u8>, arg: &[u8]) {
 }
 
 fn push_count(out: &mut Vec<u8>, kind: u8, count: usize) {
+    // Most counts are short.
+    let digit = |value: usize| b'0' + (value % 10) as u8;
+    match count {
+        0..10 => return out.extend_from_slice(&[kind, digit(count), b'\r', b'\n']),
+        10..100 => return out.extend_from_slice(&[kind, digit(count / 10), digit(count), b'\r', b'\n']),
+        _ => {}
+    }
     let mut digits = [0u8; 20];
     let mut start = digits.len();
     let mut rest = count;
     loop {
         start -= 1;
-        digits[start] = b'0' + (rest % 10) as u8;
+        digits[start] = digit(rest);
         rest /= 10;
         if rest == 0 {
             break;
