@@ -72,6 +72,13 @@ impl Case {
         let log = self.server.log();
         assert!(log.contains(&format!("{} of ", self.failed)) && log.contains(SUM), "{log}");
         assert!(log.lines().any(|line| line.contains(SKIPPED) && line.contains(self.command)), "{log}");
+        // What was left out stays out: the log has begun anew with what is there.
+        client.run("SET after 3");
+        let before = client.run("DEBUG DIGEST");
+        self.server.kill9();
+        self.server.reconfigure(|builder| builder.set("wbl.on-replay-error", "refuse"));
+        self.server.start();
+        assert_eq!(self.server.raw().run("DEBUG DIGEST"), before);
     }
 
     fn must_refuse_and_skip(mut self) {

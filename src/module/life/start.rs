@@ -86,6 +86,7 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(),
     let prepared = opened.prepare(unix_ms()).map_err(|error| error.to_string())?;
     let (source, mut report) = recovery::recover(ctx, recovery::Source::Prepared(Box::new(prepared)), examined)?;
     points::reach(Point::Recovered);
+    let is_exact = report.errors == 0;
     report.errors += skipped;
     with(|module| module.recovered = Some(report));
     let recovery::Source::Prepared(prepared) = source else { return Err("the recovery's state was lost".into()) };
@@ -102,6 +103,11 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(),
         drop(end::stop(ctx));
         second_server::leave_skipped(&with(|module| module.folder.clone()).unwrap_or_default(), report.errors)?;
         exit_now(0);
+    }
+    if !is_exact {
+        // What happens from now on happens to what is there, and has nothing to do with what was left out.
+        replaced::begin_anew(ctx)
+            .map_err(|(reason, _)| format!("commands of the log were skipped, and it can't begin anew: {reason}"))?;
     }
     Ok(())
 }
