@@ -203,6 +203,23 @@ each_version! {
     }
 }
 
+#[test]
+fn a_node_that_has_lost_its_configuration_takes_slots_with_keys_in_any_database() {
+    let mut node = lone_node_of(builder(Version::V9_1).set("cluster-databases", "16"), "CLUSTER", 1);
+    let mut client = node.raw();
+    let slots = ["0", "3"].map(|db| {
+        client.run(&format!("SELECT {db}"));
+        client.run(&format!("SET of-{db} v"));
+        client.run(&format!("CLUSTER KEYSLOT of-{db}")).integer()
+    });
+    node.kill9();
+    std::fs::remove_file(node.folder().join("nodes.conf")).unwrap();
+    node.start();
+    let shown = node.raw().run("CLUSTER SLOTS");
+    let taken: Vec<i64> = shown.items().iter().map(|range| range.items()[0].integer()).collect();
+    assert!(slots.iter().all(|slot| taken.contains(slot)), "{slots:?} in {taken:?}");
+}
+
 each_version! {
     // While a script is busy the server reads the cluster's bus, and may be told there that its replica has taken over.
     fn a_takeover_in_a_busy_script_leaves_the_node_as_a_replica(version: Version) {

@@ -8,6 +8,7 @@ use crate::ffi::{CallMode, Ctx, Level, Reply, ReplyKind, log};
 use crate::log::{LogError, Opened};
 use crate::module::gate::GatedStorage;
 use crate::module::role::{Role, role_at_start};
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 /// Slots of a cluster.
@@ -156,23 +157,19 @@ pub(super) fn fit_slots(ctx: Ctx<'_>) -> Result<(), String> {
     let own = ctx.own();
     let slots = slots(ctx)?;
     let foreign = || slots.foreign.iter().cloned().flatten().filter(|slot| !slots.importing.contains(slot));
-    let mut deleted = 0_usize;
+    let (mut deleted, mut kept) = (0_usize, BTreeSet::new());
     for db in 0..database_count(ctx) {
         let none: [&[u8]; 0] = [];
         let selected = own.select_db(db);
         if selected && own.call(CallMode::Internal, "DBSIZE", none).is_none_or(|size| size.integer() != 0) {
             deleted += foreign().map(|slot| delete_slot(own, slot)).sum::<usize>();
+            kept.extend((0..SLOT_COUNT).filter(|slot| slots.is_free(*slot)).filter(|slot| has_keys(own, *slot)));
         }
     }
     if deleted > 0 {
         log(Level::Notice, &format!("deleted {deleted} recovered keys of slots that belong to other nodes"));
     }
-    let has_keys = |slot: &u16| {
-        let count = own.call(CallMode::Internal, "CLUSTER", [&b"COUNTKEYSINSLOT"[..], slot.to_string().as_bytes()]);
-        count.is_some_and(|count| count.integer() > 0)
-    };
-    let taken: Vec<String> =
-        (0..SLOT_COUNT).filter(|slot| slots.is_free(*slot)).filter(has_keys).map(|slot| slot.to_string()).collect();
+    let taken: Vec<String> = kept.iter().map(u16::to_string).collect();
     if !taken.is_empty() {
         log(
             Level::Notice,
@@ -185,6 +182,12 @@ pub(super) fn fit_slots(ctx: Ctx<'_>) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether the slot has keys in the selected database.
+fn has_keys(own: Ctx<'_>, slot: u16) -> bool {
+    let count = own.call(CallMode::Internal, "CLUSTER", [&b"COUNTKEYSINSLOT"[..], slot.to_string().as_bytes()]);
+    count.is_some_and(|count| count.integer() > 0)
 }
 
 /// Deletes the slot's keys in the selected database; returns their number.
