@@ -158,6 +158,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         pause: Pause::default(),
         server: server::Facts::ask(ctx)?,
         paused: false,
+        main_thread: std::thread::current().id(),
         bases: Bases::default(),
         counters: Counters::default(),
         recovered: None,
