@@ -68,6 +68,30 @@ each_lever! {
         scene.end();
     }
 
+    // Such a write raises no event, so that nothing would hold its reply but the loop.
+    fn writes_that_change_nothing_hold_up_nobody_else(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
+        scene.prepare(&["SET clean c", "SETBIT bits 7 1", "SET text abc", "ZADD scores 1 a", "XADD stream * f v"]);
+        scene.freeze();
+        let mut waiting: Vec<RawConnection> =
+            ["SETBIT bits 8 1", "APPEND text d", "ZADD scores 2 b", "DEL stream"].map(|write| scene.held(write)).into();
+        let before = scene.gauge("wbl_inline_waits");
+        for write in [
+            "SETBIT bits 7 1",
+            "SETRANGE text 0 \"\"",
+            "ZINCRBY scores 0 a",
+            "XADD stream NOMKSTREAM * f v",
+            "SETNX text other",
+        ] {
+            waiting.push(scene.held(write));
+            assert_eq!(scene.answer("GET clean").text(), "c", "{write}");
+        }
+        assert_eq!(scene.gauge("wbl_inline_waits"), before);
+        scene.thaw();
+        waiting.iter_mut().for_each(|client| drop(client.reply()));
+        scene.end();
+    }
+
     fn databases_do_not_make_each_others_keys_dirty(version: Version, lever: Lever) {
         let mut scene = Scene::start(version).with_lever(lever);
         scene.prepare(&["SET k zero", "SELECT 3", "SET k three", "SELECT 0"]);

@@ -185,7 +185,7 @@ pub enum Notifies {
     WhenChanged,
     /// It does.
     Always,
-    /// It does, unless it has conditions (SET).
+    /// It does, unless it has conditions (SET, XADD).
     UnlessConditional,
 }
 
@@ -382,12 +382,12 @@ impl CommandSpec {
 
     /// Whether it changes something whenever it does not fail. `args` are its arguments, with the name.
     pub fn is_effective<'a>(&self, args: impl Iterator<Item = &'a [u8]>) -> bool {
-        let conditions: [&[u8]; 5] = [b"NX", b"XX", b"GET", b"IFEQ", b"IFNE"];
+        let conditions: [&[u8]; 6] = [b"NX", b"XX", b"GET", b"IFEQ", b"IFNE", b"NOMKSTREAM"];
         match self.notifies {
             Notifies::WhenChanged => false,
             Notifies::Always => true,
             Notifies::UnlessConditional => {
-                let mut args = args.skip(3);
+                let mut args = args.skip(2);
                 !args.any(|arg| conditions.iter().any(|condition| arg.eq_ignore_ascii_case(condition)))
             }
         }
