@@ -4,6 +4,7 @@
 use crate::harness::resp::encode;
 use crate::harness::scene::split;
 use crate::harness::{Lever, PATIENCE, RawConnection, Scene, ServerBuilder, Value, Version, each_lever, wait_until};
+use std::time::Instant;
 
 /// Reads of `k`, which holds `old`, and what they show.
 const READS: &[(&str, &str)] = &[
@@ -66,15 +67,34 @@ each_lever! {
         scene.end();
     }
 
-    fn a_durable_value_that_has_expired_is_missing(version: Version, lever: Lever) {
-        let mut scene = with_hot_keys(version, lever, &["SET k old", "PEXPIRE k 600"]);
-        let mut writer = scene.held("SET k new");
-        let mut reader = impatient(&scene);
-        wait_until("the value expires", PATIENCE, || reader.run("GET k") == Value::Null);
-        assert_eq!(wrong(&mut reader, "STRLEN k", ":0"), None);
+    // The change has come in time, so that the key has never gone.
+    fn a_key_that_a_pending_change_keeps_is_never_shown_as_gone(version: Version, lever: Lever) {
+        const LIFE_MS: u64 = 2000;
+        let mut scene = with_hot_keys(version, lever, &["SET k old", &format!("PEXPIRE k {LIFE_MS}")]);
+        let begun = Instant::now();
+        let mut writer = scene.held("PEXPIRE k 600000");
+        assert_eq!(wrong(&mut impatient(&scene), "GET k", "\"old\""), None);
+        wait_until("the durable value expires", PATIENCE, || begun.elapsed().as_millis() > u128::from(LIFE_MS));
+        let mut readers = ["GET k", "STRLEN k", "EXISTS k", "MGET k clean"].map(|read| scene.held(read));
         scene.thaw();
-        assert_eq!(writer.reply(), Value::Simple("OK".into()));
-        assert_eq!(reader.run("GET k").text(), "new");
+        assert_eq!(writer.reply().integer(), 1);
+        let shown: Vec<String> = readers.iter_mut().map(|reader| format!("{:?}", reader.reply())).collect();
+        assert_eq!(shown, ["\"old\"", ":3", ":1", "[\"old\", \"c\"]"]);
+        scene.end();
+    }
+
+    fn nobody_reads_an_older_value_than_a_watch_has_seen(version: Version, lever: Lever) {
+        let mut scene = with_hot_keys(version, lever, &["SET k old"]);
+        let mut writer = scene.held("SET k new");
+        assert_eq!(wrong(&mut impatient(&scene), "GET k", "\"old\""), None);
+        let mut watcher = scene.server.raw();
+        watcher.run("WATCH k");
+        // Another connection of the same program: what it reads is to be changed by the transaction.
+        let mut reader = scene.held("GET k");
+        scene.thaw();
+        assert_eq!((writer.reply(), reader.reply().text()), (Value::Simple("OK".into()), "new".into()));
+        ["MULTI", "APPEND k est", "EXEC"].iter().for_each(|command| drop(watcher.run(command)));
+        assert_eq!(reader.run("GET k").text(), "newest");
         scene.end();
     }
 

@@ -45,13 +45,16 @@ pub enum State {
 }
 
 impl State {
-    /// The string, unless there is none at this time.
-    pub fn value(&self, now_ms: i64) -> Option<&[u8]> {
+    /// The string, if there is one.
+    pub fn value(&self) -> Option<&[u8]> {
         match self {
             State::Missing => None,
-            State::Value { expires_ms: Some(at), .. } if *at <= now_ms => None,
             State::Value { bytes, .. } => Some(bytes),
         }
+    }
+
+    fn has_expired(&self, now_ms: i64) -> bool {
+        matches!(self, State::Value { expires_ms: Some(at), .. } if *at <= now_ms)
     }
 
     fn len(&self) -> usize {
@@ -212,13 +215,18 @@ impl Versions {
         self.order.push_back((self.turns, (db, name)));
     }
 
-    /// What the key held after all changes up to the durable position, where that is known.
-    pub fn at(&mut self, db: u32, key: &[u8], durable: Lsn) -> Option<&State> {
+    /// What the key held after all changes up to the durable position, where that is known, and where time has not
+    /// changed it since: a change that came in time may have put off or taken away its expiry, so that nobody may be
+    /// told that it has gone.
+    pub fn at(&mut self, db: u32, key: &[u8], durable: Lsn, now_ms: i64) -> Option<&State> {
         let kept = self.databases.get_mut(db as usize)?.get_mut(key)?;
         self.bytes -= kept.drop_older(durable);
         let first = kept.versions.front()?;
         let next_change = kept.versions.get(1).map(|next| next.since).or(kept.changed);
         if first.at > durable || next_change.is_some_and(|change| change <= durable) {
+            return None;
+        }
+        if first.state.has_expired(now_ms) {
             return None;
         }
         kept.unread = 0;

@@ -270,7 +270,7 @@ impl Module {
         let mut kind = kind_of(filter, known, shown.is_some());
         if let (Kind::Read, Some(_), Some(info)) = (kind, shown, info) {
             let args = (0..filter.len()).map(|index| filter.arg(index));
-            if self.is_answered_by_durable(client, known.row, info.db, args) {
+            if self.is_answered_by_durable(client, known.row, (info.db, ctx.unit_time_us() / 1000), args) {
                 kind = Kind::DurableRead;
             }
         }

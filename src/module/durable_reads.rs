@@ -26,7 +26,7 @@ impl Module {
         &mut self,
         client: ClientId,
         row: &CommandSpec,
-        db: u32,
+        (db, now_ms): (u32, i64),
         args: impl ExactSizeIterator<Item = &'a [u8]>,
     ) -> bool {
         if row.answer == Answer::Other || self.tells_early() || self.commits_inline() {
@@ -39,7 +39,8 @@ impl Module {
         let places = row.answer.keys(args.len());
         let mut all = durable.is_some();
         for key in args.take(places.end).skip(places.start) {
-            if self.dirty.key(db, key).is_some_and(|change| change > now) && self.versions.at(db, key, now).is_none() {
+            let is_dirty = self.dirty.key(db, key).is_some_and(|change| change > now);
+            if is_dirty && self.versions.at(db, key, now, now_ms).is_none() {
                 self.versions.want(db, key);
                 all = false;
             }
@@ -88,8 +89,8 @@ impl Module {
             if self.dirty.key(db, key).is_none_or(|change| change <= durable) {
                 return Some(Shown::Present);
             }
-            let state = self.versions.at(db, key, durable)?;
-            Some(Shown::Durable(state.value(now_ms).map(Box::from)))
+            let state = self.versions.at(db, key, durable, now_ms)?;
+            Some(Shown::Durable(state.value().map(Box::from)))
         });
         shown.collect()
     }

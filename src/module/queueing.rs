@@ -46,6 +46,10 @@ impl Module {
         if known.class != Class::Watch || is_queueing || known.refuses(filter.len()) {
             return;
         }
+        if (1..filter.len()).any(|index| self.dirty.key_anywhere(filter.arg(index)).is_some()) {
+            // Its EXEC will be one after that change: nobody may read what was before, and act on it.
+            self.versions.tell();
+        }
         let db = self.info_of(ctx, client).map(|info| info.db);
         if let (Some(db), Some(record)) = (db, self.clients.get_mut(client)) {
             (1..filter.len()).for_each(|index| record.transaction.watch((db, filter.arg(index).into())));

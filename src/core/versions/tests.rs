@@ -37,8 +37,8 @@ impl Log {
     }
 
     fn at(&mut self, name: &str, durable: u64) -> Option<String> {
-        let state = self.versions.at(0, name.as_bytes(), lsn(durable))?;
-        Some(state.value(0).map_or("(none)".into(), |value| String::from_utf8_lossy(value).into_owned()))
+        let state = self.versions.at(0, name.as_bytes(), lsn(durable), 0)?;
+        Some(state.value().map_or("(none)".into(), |value| String::from_utf8_lossy(value).into_owned()))
     }
 }
 
@@ -78,9 +78,15 @@ fn states_between_changes_of_one_iteration_are_not_known() {
 }
 
 #[test]
-fn a_key_is_missing_when_it_has_expired() {
+fn nobody_is_told_that_a_value_has_expired() {
+    let mut log = Log::default();
+    log.change("k");
+    log.versions.want(0, b"k");
     let state = State::Value { bytes: b"v".as_slice().into(), expires_ms: Some(100) };
-    assert_eq!((state.value(99), state.value(100), State::Missing.value(0)), (Some(&b"v"[..]), None, None));
+    log.end_iteration(0, Some(state.clone()));
+    log.change("k");
+    assert_eq!(log.versions.at(0, b"k", lsn(10), 99), Some(&state));
+    assert_eq!(log.versions.at(0, b"k", lsn(10), 100), None, "the change may have made it last");
 }
 
 #[test]
