@@ -382,13 +382,16 @@ impl CommandSpec {
 
     /// Whether it changes something whenever it does not fail. `args` are its arguments, with the name.
     pub fn is_effective<'a>(&self, args: impl Iterator<Item = &'a [u8]>) -> bool {
-        let conditions: [&[u8]; 6] = [b"NX", b"XX", b"GET", b"IFEQ", b"IFNE", b"NOMKSTREAM"];
+        let conditions: [&[u8]; 5] = [b"NX", b"XX", b"GET", b"IFEQ", b"IFNE"];
+        let is = |arg: &[u8], word: &[u8]| arg.eq_ignore_ascii_case(word);
         match self.notifies {
             Notifies::WhenChanged => false,
             Notifies::Always => true,
             Notifies::UnlessConditional => {
+                // XADD key NOMKSTREAM ..., SET key value NX ...
                 let mut args = args.skip(2);
-                !args.any(|arg| conditions.iter().any(|condition| arg.eq_ignore_ascii_case(condition)))
+                !args.next().is_some_and(|arg| is(arg, b"NOMKSTREAM"))
+                    && !args.any(|arg| conditions.iter().any(|condition| is(arg, condition)))
             }
         }
     }

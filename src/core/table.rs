@@ -307,11 +307,14 @@ mod tests {
     }
 
     #[test]
-    fn a_set_with_conditions_may_change_nothing() {
+    fn a_write_with_conditions_may_change_nothing() {
         let set = find("set").expect("a row");
         let effective = |text: &str| set.is_effective(text.split(' ').map(str::as_bytes));
         assert!(effective("SET nx xx EX 5"));
         assert!(!effective("SET k v NX"));
         assert!(!effective("SET k v EX 5 get"));
+        let add = find("xadd").expect("a row");
+        let effective = |text: &str| add.is_effective(text.split(' ').map(str::as_bytes));
+        assert!(effective("XADD k * NOMKSTREAM v") && !effective("XADD k nomkstream * f v"));
     }
 }
