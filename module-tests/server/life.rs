@@ -67,7 +67,7 @@ each_version! {
         let mut server = module(version).start();
         let mut client = server.raw();
         client.run("SET before v");
-        client.run("CONFIG SET rdb-key-save-delay 1000");
+        client.run("CONFIG SET rdb-key-save-delay 300000");
         client.run("BGSAVE");
         let child = server.wait_child();
         send_signal(child, "STOP");
