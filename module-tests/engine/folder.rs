@@ -1,11 +1,12 @@
 //! The log engine and the files of a folder: first start, manifest, generations, leftovers, files of others.
 
 use crate::bases::{base_file, checkpoint};
+use crate::scenes::beside_a_file;
 use crate::support::*;
-use valkey_wbl::log::sim::SimDisk;
+use valkey_wbl::log::sim::{Effect, SimDisk};
 use valkey_wbl::log::{
-    Batch, Begin, FolderStorage, LogError, Lsn, MANIFEST_NAME, NewBase, Options, Storage, Verdict, base_name, open,
-    segment_name,
+    Batch, Begin, FolderStorage, LogError, Lsn, MANIFEST_NAME, NewBase, Options, SeenLog, Standing, Storage, Verdict,
+    base_name, open, segment_name,
 };
 
 pub fn damage(disk: &SimDisk) -> String {
@@ -27,6 +28,31 @@ fn a_fresh_folder_begins_at_zero() {
     let opened = reopen(&disk).unwrap();
     assert_eq!(*opened.verdict(), Verdict::Clean);
     assert!(!opened.is_empty() && opened.base().is_none());
+}
+
+#[test]
+fn a_mark_beside_a_log_that_failed_is_made_by_the_next_try() {
+    let left = Standing::Left(beside_a_file());
+    for effect in [Effect::None, Effect::Part, Effect::Full] {
+        for fails_at in 0.. {
+            let disk = SimDisk::new();
+            writer_of(&disk).close().unwrap();
+            let mut seen = SeenLog::look(&disk).unwrap().unwrap();
+            disk.fail_at(disk.operations() + fails_at, libc::EIO, effect);
+            if seen.mark(&disk, left.clone()).is_ok() {
+                assert!(fails_at > 3, "each operation has failed once");
+                break;
+            }
+            // What is wanted may be another by then.
+            for standing in [Standing::Current, left.clone()] {
+                assert!(seen.mark(&disk, standing.clone()).unwrap(), "operation {fails_at}, {effect:?}");
+                let durable = SeenLog::look(&disk.crash_image(fails_at)).unwrap().unwrap();
+                assert_eq!(*durable.standing(), standing, "operation {fails_at}, {effect:?}");
+            }
+            writer_of(&disk).close().unwrap();
+            assert!(!seen.mark(&disk, Standing::Superseded).unwrap(), "somebody has gone on with the log");
+        }
+    }
 }
 
 #[test]

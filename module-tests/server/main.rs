@@ -6,6 +6,7 @@ mod harness;
 
 mod announced;
 mod basic;
+mod beside;
 mod blocked;
 mod caching;
 mod capture;

@@ -27,7 +27,7 @@ const LEAVES: [Leave; 6] =
 
 /// How the server saves what it has then, and ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Save {
+pub(super) enum Save {
     /// SAVE, and kill -9 at once.
     AtOnce,
     /// BGSAVE, and kill -9 when it is done.
@@ -54,93 +54,6 @@ each_version! {
                 assert_goes_on_with(&mut server, expected, &format!("{leave:?}, {save:?}"));
             }
         }
-    }
-
-    fn a_disabled_server_that_changes_nothing_saves_nothing_newer(version: Version) {
-        for crashed in [true, false] {
-            let mut server = builder(version, false).start();
-            let mut client = server.raw();
-            fill(&mut client, "old");
-            client.run("SAVE");
-            fill(&mut client, "acknowledged");
-            drop(client);
-            if crashed {
-                server.kill9();
-            } else {
-                server.stop();
-            }
-            server.reconfigure(|builder| builder.set("wbl.enabled", "no"));
-            server.launch();
-            let mut client = server.wait_answers();
-            assert_eq!(label(&mut client), "old");
-            // Its own time, in whole seconds, is to be a later one.
-            let started_s = unix_s(&mut client);
-            wait_until("some seconds later", PATIENCE, || unix_s(&mut client) > started_s + 2);
-            end(&mut server, Save::Shutdown);
-            server.reconfigure(|_| builder(version, false));
-            assert_goes_on_with(&mut server, "acknowledged", &format!("crashed: {crashed}"));
-        }
-    }
-
-    fn what_an_unchanged_disabled_server_saved_before_a_crash_is_no_newer(version: Version) {
-        for is_refused in [false, true] {
-            let mut server = builder(version, false).start();
-            let mut client = server.raw();
-            fill(&mut client, "old");
-            client.run("SAVE");
-            fill(&mut client, "acknowledged");
-            drop(client);
-            server.stop();
-            server.reconfigure(|builder| builder.set("wbl.enabled", "no"));
-            server.launch();
-            let mut client = server.wait_answers();
-            let started_s = unix_s(&mut client);
-            wait_until("some seconds later", PATIENCE, || unix_s(&mut client) > started_s + 2);
-            if is_refused {
-                client.send_text("CONFIG SET wbl.enabled yes");
-                assert!(client.reply().is_error());
-            }
-            client.run("SAVE");
-            drop(client);
-            if is_refused {
-                server.stop();
-            } else {
-                server.kill9();
-            }
-            server.reconfigure(|_| builder(version, false));
-            assert_goes_on_with(&mut server, "acknowledged", &format!("refused: {is_refused}"));
-        }
-    }
-
-    fn a_disabled_server_starts_beside_a_folder_that_it_cannot_mark(version: Version) {
-        let told = "it can't be noted that the server goes on without the folder's log";
-        let mut owner = builder(version, false).start();
-        fill(&mut owner.raw(), "owner's");
-        let folder = owner.log_folder();
-        let disabled = |version| {
-            let builder = builder(version, false).set("wbl.enabled", "no").allow_warning(told);
-            builder.set("wbl.dir", folder.to_str().unwrap())
-        };
-        {
-            let server = disabled(version).start();
-            fill(&mut server.raw(), "other");
-            wait_until("it is said that the folder is another server's", PATIENCE, || server.log().contains(told));
-            assert_eq!(label(&mut owner.raw()), "owner's");
-        }
-        owner.kill9();
-        let manifest = folder.join("appendonly.aof.manifest");
-        let whole = fs::read(&manifest).unwrap();
-        let mut damaged = whole.clone();
-        damaged[40] ^= 1;
-        fs::write(&manifest, &damaged).unwrap();
-        {
-            let server = disabled(version).start();
-            assert!(server.log().contains(told), "{}", server.log());
-            fill(&mut server.raw(), "other");
-        }
-        assert_eq!(fs::read(&manifest).unwrap(), damaged);
-        fs::write(&manifest, whole).unwrap();
-        assert_goes_on_with(&mut owner, "owner's", "what another server saw of it");
     }
 
     fn what_was_saved_beside_an_active_log_is_older(version: Version) {
@@ -351,7 +264,7 @@ each_version! {
     }
 }
 
-fn builder(version: Version, with_aof: bool) -> ServerBuilder {
+pub(super) fn builder(version: Version, with_aof: bool) -> ServerBuilder {
     let mut builder = ServerBuilder::with_module(version).set_words("save", &["3600", "100000"]).in_memory();
     builder = builder.set("enable-module-command", "yes").set("appendonly", if with_aof { "yes" } else { "no" });
     // Otherwise what was answered may not be written yet.
@@ -398,7 +311,7 @@ fn left(version: Version, leave: Leave, with_aof: bool) -> Server {
     server
 }
 
-fn manifest(server: &Server) -> String {
+pub(super) fn manifest(server: &Server) -> String {
     fs::read_to_string(server.log_folder().join("appendonly.aof.manifest")).unwrap()
 }
 
@@ -415,7 +328,7 @@ fn take_leave(client: &mut RawConnection, leave: Leave) {
 }
 
 /// Saves, and ends the server.
-fn end(server: &mut Server, save: Save) {
+pub(super) fn end(server: &mut Server, save: Save) {
     match save {
         Save::AtOnce => drop(server.raw().run("SAVE")),
         Save::Child => {
@@ -457,12 +370,12 @@ fn copy_anew(path: &Path) {
     fs::write(path, bytes).unwrap();
 }
 
-fn unix_s(client: &mut RawConnection) -> u64 {
+pub(super) fn unix_s(client: &mut RawConnection) -> u64 {
     client.run("TIME").items()[0].text().parse().unwrap()
 }
 
 /// Starts the server, and looks what it has, also after another crash.
-fn assert_goes_on_with(server: &mut Server, expected: &str, what: &str) {
+pub(super) fn assert_goes_on_with(server: &mut Server, expected: &str, what: &str) {
     for round in ["", ", after another crash"] {
         server.start();
         let mut client = server.raw();

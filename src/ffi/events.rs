@@ -95,6 +95,10 @@ pub(super) unsafe extern "C" fn server_event(
             raw::VALKEYMODULE_EVENT_PRIMARY_LINK_CHANGE if sub == raw::VALKEYMODULE_SUBEVENT_PRIMARY_LINK_UP => {
                 handlers().primary_link_up();
             }
+            raw::VALKEYMODULE_EVENT_PERSISTENCE if is_own_save(sub) => handlers().save_begins(),
+            raw::VALKEYMODULE_EVENT_FORK_CHILD if sub == raw::VALKEYMODULE_SUBEVENT_FORK_CHILD_BORN => {
+                handlers().save_begins();
+            }
             raw::VALKEYMODULE_EVENT_SHUTDOWN => handlers().shut_down(ctx),
             raw::VALKEYMODULE_EVENT_REPLICATION_ROLE_CHANGED => {
                 handlers().role_changed(ctx, sub == raw::VALKEYMODULE_EVENT_REPLROLECHANGED_NOW_REPLICA);
@@ -126,6 +130,13 @@ unsafe fn changed_settings(change: &raw::ValkeyModuleConfigChange) -> Vec<&[u8]>
         unsafe { CStr::from_ptr(*change.config_names.add(index)) }
     };
     (0..change.num_changes as usize).map(|index| name(index).to_bytes()).collect()
+}
+
+/// Whether the server's main process begins to save. A child's events arrive in the child.
+fn is_own_save(sub: u64) -> bool {
+    let starts =
+        [raw::VALKEYMODULE_SUBEVENT_PERSISTENCE_SYNC_RDB_START, raw::VALKEYMODULE_SUBEVENT_PERSISTENCE_SYNC_AOF_START];
+    starts.contains(&sub)
 }
 
 /// A phase of loading a whole dataset.

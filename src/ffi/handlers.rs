@@ -45,6 +45,8 @@ pub trait Handlers: Sync {
     fn command_done(&self, ctx: Ctx<'_>, result: &CommandResult<'_>);
     /// Settings of the server changed.
     fn config_changed(&self, ctx: Ctx<'_>, names: &[&[u8]]);
+    /// The server begins to save its own file, or has forked a child that may.
+    fn save_begins(&self);
     /// The link to the primary is up.
     fn primary_link_up(&self);
     /// The server became a replica or a primary.

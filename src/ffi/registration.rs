@@ -250,7 +250,9 @@ thread_local! {
 }
 
 /// Ids of the server events that the module follows, all with data version 1.
-const SERVER_EVENTS: [u64; 10] = [
+const SERVER_EVENTS: [u64; 12] = [
+    raw::VALKEYMODULE_EVENT_PERSISTENCE,
+    raw::VALKEYMODULE_EVENT_FORK_CHILD,
     raw::VALKEYMODULE_EVENT_REPLICATION_ROLE_CHANGED,
     raw::VALKEYMODULE_EVENT_PRIMARY_LINK_CHANGE,
     raw::VALKEYMODULE_EVENT_FLUSHDB,

@@ -77,6 +77,10 @@ impl Handlers for Callbacks {
         life::config_changed(ctx, names);
     }
 
+    fn save_begins(&self) {
+        life::save_begins();
+    }
+
     fn primary_link_up(&self) {
         life::primary_link_up();
     }

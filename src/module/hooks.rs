@@ -86,7 +86,7 @@ pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server
     let in_exec = flags.in_exec();
     let before = with(|module| {
         if !module.life.logs() {
-            return Err(!by_server && module.life.is_first_change());
+            return Err(!by_server && module.life.is_unchanged());
         }
         let client = module.client_of_event(ctx, flags);
         Ok((client, module.capture.query(client, in_exec, kind, key), module.server.imports))
@@ -238,7 +238,7 @@ pub fn databases_swapped(ctx: Ctx<'_>, first: u32, second: u32) {
 fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, i64)) {
     let now_ms = ctx.unit_time_us() / 1000;
     let loading = ctx.flags().is_loading();
-    if !loading && with(|module| module.life.is_first_change()) == Some(true) {
+    if !loading && with(|module| module.life.is_unchanged()) == Some(true) {
         life::dataset_changed(ctx);
     }
     let recorded = with(|module| {

@@ -7,8 +7,12 @@ use crate::log::format::standing::Standing;
 use crate::log::storage::{Storage, failed};
 
 /// A log as a folder's manifest describes it. Whoever goes on with the log changes that: each start begins a segment.
-#[derive(Debug)]
-pub struct SeenLog(Manifest);
+#[derive(Clone, Debug)]
+pub struct SeenLog {
+    manifest: Manifest,
+    /// What a mark that failed would have made of it. Which of the two the folder has is not known.
+    tried: Option<Standing>,
+}
 
 impl SeenLog {
     /// Reads the manifest; `None` where there is no log. The folder need not be locked, as a manifest is replaced at
@@ -27,30 +31,40 @@ impl SeenLog {
             return Err(LogError::foreign(storage.locate(MANIFEST_NAME), why));
         }
         let damaged = |why| LogError::damaged(storage.locate(MANIFEST_NAME), 0, why);
-        Manifest::parse(&text).map(SeenLog).map(Some).map_err(damaged)
+        let manifest = Manifest::parse(&text).map_err(damaged)?;
+        Ok(Some(SeenLog { manifest, tried: None }))
     }
 
     /// What it counts for.
     pub fn standing(&self) -> &Standing {
-        &self.0.standing
+        &self.manifest.standing
     }
 
-    /// Notes durably what the log counts for at the next start, see [`crate::log::Folder::mark`]; returns the log as it
-    /// is then. `None` where it is not the log any more that was seen. The folder is locked meanwhile.
+    /// Notes durably what the log counts for at the next start, see [`crate::log::Folder::mark`]; nothing is written
+    /// where it counts for that already. `false` where it is not the log any more that was seen. The folder is locked
+    /// meanwhile.
     ///
     /// # Errors
-    /// Another server has the folder, or writing fails.
-    pub fn mark<S: Storage>(&self, storage: &S, standing: Standing) -> Result<Option<SeenLog>, LogError> {
+    /// Another server has the folder, or writing fails; it can be tried again.
+    pub fn mark<S: Storage>(&mut self, storage: &S, standing: Standing) -> Result<bool, LogError> {
+        if self.tried.is_none() && self.manifest.standing.followed_by(standing.clone()) == self.manifest.standing {
+            return Ok(true);
+        }
         let lock = storage.lock().map_err(failed(storage, "lock", ""))?;
         let _lock = lock.ok_or_else(|| LogError::Locked { file: storage.locate("") })?;
-        if SeenLog::look(storage)?.is_none_or(|now| now.0 != self.0) {
-            return Ok(None);
-        }
-        let marked = Manifest { standing: self.0.standing.followed_by(standing), ..self.0.clone() };
-        if marked != self.0 {
-            marked.write_next(storage)?;
-            Manifest::name_next(storage)?;
-        }
-        Ok(Some(SeenLog(marked)))
+        let Some(now) = SeenLog::look(storage)?.filter(|now| self.is_same(&now.manifest)) else { return Ok(false) };
+        let standing = now.manifest.standing.followed_by(standing);
+        let marked = Manifest { standing, ..now.manifest.clone() };
+        (self.manifest, self.tried) = (now.manifest, Some(marked.standing.clone()));
+        marked.write_next(storage)?;
+        Manifest::name_next(storage)?;
+        (self.manifest, self.tried) = (marked, None);
+        Ok(true)
+    }
+
+    fn is_same(&self, now: &Manifest) -> bool {
+        let is_known =
+            |standing: &Standing| *standing == self.manifest.standing || self.tried.as_ref() == Some(standing);
+        is_known(&now.standing) && Manifest { standing: now.standing.clone(), ..self.manifest.clone() } == *now
     }
 }

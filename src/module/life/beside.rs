@@ -1,195 +1,261 @@
 //! A log in the folder of a server that was started with the module disabled: nobody has opened it.
 //!
-//! As long as the server changes nothing, what it saves is no newer than the log, whatever its time: a log that was
-//! left counts as the newest again from the start on ([`Beside::look`]), and is left again at a shutdown. From its
-//! first change on the server goes on without the log, which is marked then, by its manifest alone. The folder is
-//! locked for no longer than a mark takes.
+//! What the log is to count for is one wish, which follows from what the server does, and is made true in the manifest:
+//!
+//! - It serves, and has changed nothing: the log is the newest that there is, whatever the server saves.
+//! - It changes something, or ends without having changed anything: the log was left then.
+//! - It has its primary's dataset: the log is superseded.
+//!
+//! Nothing is touched before the server serves: another one may be using the folder, and this one may never get so far.
+//! What can't be written is owed. A log that had been left before is not marked at all where the server's own files do
+//! not prove that none of them is newer ([`OwnFiles::none_is_newer`]), unless it is superseded: the mark that it has
+//! stands. The folder is locked for no longer than a mark takes.
 
-use super::marking::tell_unmarked;
-use super::own_file::{Newer, OwnFile};
+use super::own_file::OwnFiles;
+use super::rest::Rest;
 use crate::ffi::{Level, log};
 use crate::log::{LogError, SeenLog, Standing};
 use crate::module::gate::GatedStorage;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A failed mark is tried again after this time.
+/// What is owed is tried again after this time.
 const MARK_RETRY: Duration = Duration::from_secs(5);
+
+/// A folder that is locked for longer is another server's. One that was killed may take a while to end.
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A log that the server was started beside.
 pub(super) struct Beside {
     folder: PathBuf,
-    seen: Arc<SeenLog>,
-    /// It had been left when the server was started.
-    was_left: bool,
-    state: State,
+    sight: Sight,
+    /// What the log is to count for; `None` before the server serves.
+    wanted: Option<Standing>,
+    work: Work,
+    /// Since when another server has had the folder locked.
+    locked_since: Option<Instant>,
     /// It was said that a mark has failed.
     is_told: bool,
 }
 
-enum State {
-    /// The server loads its own files.
-    Loading,
-    /// The dataset is what was loaded.
-    Unchanged,
-    /// The log is to be marked so.
-    Owed {
-        standing: Standing,
-        /// It is not tried before, as it has failed.
-        mark_at: Option<Instant>,
-    },
-    /// A thread marks it.
-    Marking { standing: Standing, thread: JoinHandle<Result<Option<SeenLog>, LogError>> },
-    /// It says what it counts for, or is not the log any more that was there.
-    Marked,
+/// What is known of the log.
+#[derive(Clone)]
+enum Sight {
+    /// Nobody has looked yet. The server's own files are those that it had loaded; `None` where it has gone on since.
+    Unseen(Option<OwnFiles>),
+    /// The log as it was found. `is_newest`: nothing of the server's own was newer.
+    Log { seen: SeenLog, is_newest: bool },
+    /// There is none, or another server has it.
+    Nothing,
 }
 
+enum Work {
+    /// Nothing is to be written.
+    Done,
+    /// The mark is to be made, not before this time.
+    Owed(Instant),
+    /// A thread makes it.
+    Marking(JoinHandle<Marked>),
+}
+
+/// What is known of the log now, and what became of the mark.
+type Marked = (Sight, Result<(), LogError>);
+
 impl Beside {
-    /// Looks whether there is a log that is newer than what the server is about to load, `own`. One that was left is
-    /// marked as the newest that there is.
-    pub(super) fn look(folder: &Path, own: OwnFile) -> Option<Beside> {
-        let looked = || {
-            let Some(storage) = GatedStorage::existing(folder)? else { return Ok(None) };
-            let Some(seen) = SeenLog::look(&storage)? else { return Ok(None) };
-            let (state, was_left) = match seen.standing() {
-                Standing::Superseded => (State::Marked, false),
-                Standing::Left(left) if own.or_log(left) == Newer::OwnFile => (State::Marked, true),
-                Standing::Left(_) => (State::Loading, true),
-                Standing::Current => (State::Loading, false),
-            };
-            let seen = match (&state, was_left) {
-                (State::Loading, true) => seen.mark(&storage, Standing::Current)?,
-                _ => Some(seen),
-            };
-            // Without one, another server has just gone on with the log.
-            Ok(seen.map(|seen| (seen, state, was_left)))
-        };
-        match looked() {
-            Ok(found) => {
-                let (seen, state, was_left) = found?;
-                Some(Beside { folder: folder.into(), seen: Arc::new(seen), was_left, state, is_told: false })
-            }
-            Err(error) => {
-                let error: LogError = error;
-                log(
-                    Level::Warning,
-                    &format!(
-                        "it can't be noted that the server goes on without the folder's log, so that a later start with it may bring back older data: {error}"
-                    ),
-                );
-                None
-            }
+    /// `own`: what the server is about to load, or has loaded; `None` where it has gone on since.
+    pub(super) fn new(folder: &Path, own: Option<OwnFiles>) -> Beside {
+        Beside {
+            folder: folder.into(),
+            sight: Sight::Unseen(own),
+            wanted: None,
+            work: Work::Done,
+            locked_since: None,
+            is_told: false,
         }
     }
 
-    /// Clients are served from now on.
-    pub(super) fn loaded(&mut self) {
-        if matches!(self.state, State::Loading) {
-            self.state = State::Unchanged;
+    /// The log is to count for this from now on; tries to note it before anything else happens.
+    pub(super) fn mark_now(&mut self, standing: Standing) {
+        self.end_marking();
+        self.want(standing);
+        self.try_now();
+    }
+
+    /// The same, and nobody waits for it.
+    pub(super) fn owe(&mut self, standing: Standing) {
+        self.end_marking();
+        self.want(standing);
+        self.work = Work::Owed(Instant::now());
+    }
+
+    fn want(&mut self, standing: Standing) {
+        if self.wanted != Some(Standing::Superseded) {
+            self.wanted = Some(standing);
         }
     }
 
-    /// The dataset changes; `true` when that has the log left, see [`Beside::owe`].
-    pub(super) fn is_first_change(&mut self) -> bool {
-        let is_first = matches!(self.state, State::Unchanged);
-        if is_first {
-            self.state = State::Marked;
-        }
-        is_first
-    }
-
-    /// Whether the server has changed nothing since it was started.
+    /// Whether the dataset has not changed since the server serves: the next change is the first one.
     pub(super) fn is_unchanged(&self) -> bool {
-        matches!(self.state, State::Loading | State::Unchanged)
-    }
-
-    /// Whether the log had been left when the server was started.
-    pub(super) fn was_left(&self) -> bool {
-        self.was_left
+        self.wanted == Some(Standing::Current)
     }
 
     /// Whether the log must not come back.
     pub(super) fn is_superseded(&self) -> bool {
-        let is_wanted = match &self.state {
-            State::Owed { standing, .. } | State::Marking { standing, .. } => *standing == Standing::Superseded,
-            State::Loading | State::Unchanged | State::Marked => false,
-        };
-        is_wanted || *self.seen.standing() == Standing::Superseded
+        let is_marked = matches!(&self.sight, Sight::Log { seen, .. } if *seen.standing() == Standing::Superseded);
+        is_marked || self.wanted == Some(Standing::Superseded)
     }
 
-    /// The log is to be marked.
-    pub(super) fn owe(&mut self, standing: Standing) {
-        self.end_marking();
-        self.state = State::Owed { standing, mark_at: None };
-    }
-
-    /// Marks the log so before anything else happens; where that fails it is owed.
-    pub(super) fn mark_now(&mut self, standing: Standing) {
-        self.end_marking();
-        let outcome = mark(&self.folder, &self.seen, standing.clone());
-        self.marked(standing, outcome);
-    }
-
-    /// Looks after the mark.
+    /// The server serves: looks after the mark.
     pub(super) fn poll(&mut self) {
-        if matches!(&self.state, State::Marking { thread, .. } if thread.is_finished()) {
+        if self.wanted.is_none() {
+            return self.mark_now(Standing::Current);
+        }
+        if matches!(&self.work, Work::Marking(thread) if thread.is_finished()) {
             self.end_marking();
         }
-        let State::Owed { standing, mark_at } = &mut self.state else { return };
-        if mark_at.is_some_and(|at| Instant::now() < at) {
+        let (Work::Owed(mark_at), Some(wanted)) = (&mut self.work, &self.wanted) else { return };
+        if Instant::now() < *mark_at {
             return;
         }
-        let (folder, seen, wanted) = (self.folder.clone(), Arc::clone(&self.seen), standing.clone());
-        let marks = move || mark(&folder, &seen, wanted);
+        let (folder, mut sight, wanted) = (self.folder.clone(), self.sight.clone(), wanted.clone());
+        let marks = move || {
+            let outcome = sight.mark(&folder, wanted);
+            (sight, outcome)
+        };
         match std::thread::Builder::new().name("wbl-mark".into()).spawn(marks) {
-            Ok(thread) => self.state = State::Marking { standing: standing.clone(), thread },
-            Err(_) => *mark_at = Some(Instant::now() + MARK_RETRY),
+            Ok(thread) => self.work = Work::Marking(thread),
+            Err(_) => *mark_at = Instant::now() + MARK_RETRY,
         }
     }
 
-    /// The server ends: marks the log where that is still owed.
-    pub(super) fn end(mut self) {
+    /// The server begins to save its own file: what is owed is tried before that.
+    pub(super) fn save_begins(&mut self) {
         self.end_marking();
-        if let State::Owed { standing, .. } = self.state
-            && let Err(error) = mark(&self.folder, &self.seen, standing)
-        {
-            tell_unmarked(&error);
+        if matches!(self.work, Work::Owed(_)) {
+            self.try_now();
         }
+    }
+
+    /// What is known of the log ends with the server, or the module. `now` is what a log is marked with that is left
+    /// now: whoever changes the dataset later does not say so.
+    pub(super) fn end(mut self, now: impl FnOnce() -> Standing) {
+        if self.is_unchanged() {
+            self.mark_now(now());
+        } else {
+            self.save_begins();
+        }
+    }
+
+    /// What the log is still to be marked with, by whoever has the folder open.
+    pub(super) fn owed(&mut self) -> Option<Standing> {
+        self.end_marking();
+        let is_owed = matches!(self.work, Work::Owed(_));
+        let is_newest = matches!(self.sight, Sight::Log { is_newest: true, .. });
+        self.wanted.clone().filter(|wanted| match wanted {
+            Standing::Current => false,
+            Standing::Left(_) => is_owed && is_newest,
+            Standing::Superseded => is_owed,
+        })
     }
 
     /// Waits for the thread that marks the log, if one does, and has the folder locked meanwhile.
     pub(super) fn end_marking(&mut self) {
-        if !matches!(self.state, State::Marking { .. }) {
+        if !matches!(self.work, Work::Marking(_)) {
             return;
         }
-        let State::Marking { standing, thread } = std::mem::replace(&mut self.state, State::Marked) else { return };
-        // One that has panicked has said so.
-        if let Ok(outcome) = thread.join() {
-            self.marked(standing, outcome);
+        // The mark of a thread that has panicked, and said so, is still owed.
+        let owed = Work::Owed(Instant::now() + MARK_RETRY);
+        let Work::Marking(thread) = std::mem::replace(&mut self.work, owed) else { return };
+        if let Ok((sight, outcome)) = thread.join() {
+            self.sight = sight;
+            self.tried(outcome);
         }
     }
 
-    fn marked(&mut self, standing: Standing, outcome: Result<Option<SeenLog>, LogError>) {
-        self.state = State::Marked;
-        match outcome {
-            Ok(Some(marked)) => self.seen = Arc::new(marked),
-            // Somebody else has gone on with the log.
-            Ok(None) => {}
-            Err(error) => {
-                if !std::mem::replace(&mut self.is_told, true) {
-                    tell_unmarked(&error);
-                }
-                self.state = State::Owed { standing, mark_at: Some(Instant::now() + MARK_RETRY) };
+    fn try_now(&mut self) {
+        if let Some(wanted) = self.wanted.clone() {
+            let outcome = self.sight.mark(&self.folder, wanted);
+            self.tried(outcome);
+        }
+    }
+
+    fn tried(&mut self, outcome: Result<(), LogError>) {
+        let Err(error) = outcome else {
+            (self.work, self.locked_since) = (Work::Done, None);
+            return;
+        };
+        self.work = Work::Owed(Instant::now() + MARK_RETRY);
+        if matches!(error, LogError::Locked { .. }) {
+            let since = *self.locked_since.get_or_insert_with(Instant::now);
+            if since.elapsed() > LOCK_PATIENCE {
+                (self.work, self.sight) = (Work::Done, Sight::Nothing);
             }
+        }
+        if !std::mem::replace(&mut self.is_told, true) {
+            log(
+                Level::Warning,
+                &format!(
+                    "it can't be noted that the server goes on without the folder's log: until that has been possible, which is tried again and again, a start may take older data for newer: {error}"
+                ),
+            );
         }
     }
 }
 
-fn mark(folder: &Path, seen: &SeenLog, standing: Standing) -> Result<Option<SeenLog>, LogError> {
-    match GatedStorage::existing(folder)? {
-        Some(storage) => seen.mark(&storage, standing),
-        None => Ok(None),
+impl Rest {
+    /// The server changes its dataset for the first time beside a log, and goes on without it from here on: what it
+    /// saves is newer, and it may be killed as soon as it has.
+    pub(super) fn leave(&mut self, standing: Standing) {
+        self.beside.iter_mut().for_each(|beside| beside.mark_now(standing.clone()));
+    }
+
+    /// Whether the next change is the first one beside a log, see [`Rest::leave`].
+    pub(super) fn is_unchanged(&self) -> bool {
+        self.beside.as_ref().is_some_and(|beside| beside.is_unchanged())
+    }
+
+    /// The server begins to save its own file.
+    pub(super) fn save_begins(&mut self) {
+        self.beside.iter_mut().for_each(|beside| beside.save_begins());
+    }
+
+    /// What is owed to a log that nobody had opened is marked by the handle that there is now.
+    pub(super) fn take_over_owed(&mut self) {
+        if let Some(standing) = self.beside.as_mut().and_then(|beside| beside.owed()) {
+            self.owed.get_or_insert(standing);
+        }
+    }
+}
+
+impl Sight {
+    /// Makes the log count for this, where it is known to be the newest; looks at it before, if nobody has yet.
+    fn mark(&mut self, folder: &Path, wanted: Standing) -> Result<(), LogError> {
+        let storage = GatedStorage::existing(folder)?;
+        if let Sight::Unseen(own) = *self {
+            let found = storage.as_ref().map_or(Ok(None), SeenLog::look)?;
+            *self = found.map_or(Sight::Nothing, |seen| Sight::Log { is_newest: is_newest(&seen, own), seen });
+        }
+        let Sight::Log { seen, is_newest } = self else { return Ok(()) };
+        if !*is_newest && wanted != Standing::Superseded {
+            return Ok(());
+        }
+        let storage = storage.ok_or_else(|| {
+            let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+            LogError::io("open the folder", folder.display().to_string(), missing)
+        })?;
+        if !seen.mark(&storage, wanted)? {
+            *self = Sight::Nothing;
+        }
+        Ok(())
+    }
+}
+
+/// Whether nothing is newer than the log of a server that has changed nothing.
+fn is_newest(seen: &SeenLog, own: Option<OwnFiles>) -> bool {
+    match seen.standing() {
+        Standing::Current => true,
+        Standing::Left(left) => own.is_some_and(|own| own.none_is_newer(left)),
+        Standing::Superseded => false,
     }
 }

@@ -5,7 +5,7 @@ use super::begin::begin_log;
 use super::beside::Beside;
 use super::descent::Origin;
 use super::opening::{LOCK_PATIENCE, OpenedFolder, open_folder};
-use super::own_file::{Child, OwnFile, left_now};
+use super::own_file::{Child, OwnFile, OwnFiles, left_now};
 use super::rest::Rest;
 use super::start::begin_or_recover;
 use super::state::{Found, IfLost, Life};
@@ -22,7 +22,7 @@ use crate::ffi::{
     Ctx, Level, check_descriptor_paths, declare_options, forget_file_size_limit, log, register_hooks, server_version,
     survive_file_size_limit, unregister_hooks,
 };
-use crate::log::Lsn;
+use crate::log::{Lsn, Standing};
 use crate::module::aof_folder::AofFolder;
 use crate::module::config::{self, Setting};
 use crate::module::role::{Role, role_at_start};
@@ -96,21 +96,33 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
 
 /// The module is not enabled. What the folder holds stays as it is until the server goes on without it.
 fn stay_beside(ctx: Ctx<'_>) {
-    let own = OwnFile::look(ctx);
-    with(|module| module.life = Life::Disabled(Rest::beside(Beside::look(&module.folder, own))));
-    if !ctx.flags().is_starting() && server::has_data(ctx) && server::has_unsaved_changes(ctx) {
-        // It has gone on before the module came.
-        with(|module| module.life.resting_mut().map(Rest::poll));
-        if with(|module| module.life.is_first_change()) == Some(true) {
-            dataset_changed(ctx);
-        }
+    let is_running = !ctx.flags().is_starting();
+    // What it has gone on with before the module came it may have saved, or a child of its does.
+    let has_gone_on = is_running && server::has_data(ctx) && server::has_unsaved_changes(ctx);
+    let own = if has_gone_on { None } else { Some(OwnFiles::look(ctx)) };
+    let mut beside = Beside::new(&with(|module| module.folder.clone()).unwrap_or_default(), own);
+    if is_running {
+        // It serves already: clients may have sent changes in this iteration of the event loop.
+        beside.mark_now(if server::follows_primary(ctx) {
+            Standing::Superseded
+        } else if has_gone_on {
+            left_now(ctx, Child::GoesOn)
+        } else {
+            Standing::Current
+        });
     }
+    with(|module| module.life = Life::Disabled(Rest::beside(beside)));
 }
 
 /// The server changes for the first time what it had loaded beside a log, and goes on without the log by that.
 pub fn dataset_changed(ctx: Ctx<'_>) {
     let standing = left_now(ctx, Child::GoesOn);
     with(|module| module.life.resting_mut().map(|rest| rest.leave(standing)));
+}
+
+/// The server begins to save its own file, or forks a child that may.
+pub fn save_begins() {
+    with(|module| module.life.resting_mut().map(Rest::save_begins));
 }
 
 /// MODULE LOAD.

@@ -27,7 +27,7 @@ mod unload;
 pub use before_sleep::before_sleep;
 pub use checkpoint::child_done;
 pub use end::{shut_down, unload};
-pub use load::{dataset_changed, load};
+pub use load::{dataset_changed, load, save_begins};
 pub use role::{primary_link_up, role_changed};
 
 pub(super) use base::Bases;

@@ -4,8 +4,11 @@
 //! uses: by its content and not by its times, so that neither a copy nor a clock that steps makes an old file look new.
 //! What the file's own time is for is to say whether a file that has changed since is one that was saved since.
 
+mod both;
 mod note;
 mod read;
+
+pub(super) use both::OwnFiles;
 
 use crate::ffi::Ctx;
 use crate::log::{Left, Standing};
@@ -112,19 +115,27 @@ impl OwnFile {
         }
     }
 
+    /// Whether it is what was noted, or was being saved then.
+    fn is_known(self, note: &Note, left: &Left) -> bool {
+        let was_being_saved = match self {
+            OwnFile::Rdb { begun_s: Some(begun_s), inode, .. } => {
+                note.was_being_saved(begun_s, inode, left.unix_ms() / 1000)
+            }
+            _ => false,
+        };
+        was_being_saved || self.is_noted(note)
+    }
+
     /// Whether the file or the log that was left has newer data.
     pub(super) fn or_log(self, left: &Left) -> Newer {
         let note = Note::parse(left.note());
-        if self.is_noted(&note) {
+        if self.is_known(&note, left) {
             return Newer::Log;
         }
         let (left_ms, left_s) = (left.unix_ms(), left.unix_ms() / 1000);
         let is_from_before = |ms: u64| ms.saturating_add(CLOCK_LAG_MS) < left_ms;
         match self {
             OwnFile::None => Newer::Log,
-            OwnFile::Rdb { begun_s: Some(begun_s), inode, .. } if note.was_being_saved(begun_s, inode, left_s) => {
-                Newer::Log
-            }
             // It was there already, for other settings than those of that time, or has not been written to since.
             OwnFile::Rdb { touched_ms: ms, .. } | OwnFile::Aof { changed_ms: ms, .. } if is_from_before(ms) => {
                 Newer::Log
@@ -149,7 +160,7 @@ pub(super) enum Child {
 pub(super) fn left_now(ctx: Ctx<'_>, child: Child) -> Standing {
     let unix_ms = unix_ms();
     // Which of them a start loads is a matter of its settings.
-    let own = [OwnFile::rdb(ctx), OwnFile::aof(ctx)];
+    let own = OwnFiles::look(ctx).all();
     let files = own.into_iter().filter_map(OwnFile::noted).collect();
     let mut temporaries = read::temporaries(Path::new("."), &read::is_written);
     let saves_for_s = if child == Child::GoesOn { server::saves_for_s(ctx) } else { None };
@@ -297,6 +308,32 @@ mod tests {
         let untouched =
             OwnFile::Rdb { bytes: 1, crc32c: 1, begun_s: Some(LEFT_S), inode: 5, touched_ms: LEFT_S * 1000 };
         assert_eq!(untouched.or_log(&left("none")), Newer::Log);
+    }
+
+    #[test]
+    fn only_what_was_noted_and_is_loaded_proves_that_nothing_is_newer() {
+        let (noted_rdb, noted_aof) = (rdb(7, 1), aof(8, 90, 1));
+        let note_of =
+            |files: &[OwnFile]| left(&note(files.iter().filter_map(|file| file.noted()).collect(), None).text());
+        let proves = |rdb, aof, loads_aof, left: &Left| OwnFiles { rdb, aof, loads_aof }.none_is_newer(left);
+        let rdb_only = note_of(&[noted_rdb]);
+        let both = note_of(&[noted_rdb, noted_aof]);
+        assert!(proves(noted_rdb, OwnFile::None, false, &rdb_only));
+        assert!(proves(noted_rdb, aof(9, 9, LEFT_S - 9), false, &rdb_only), "from before");
+        assert!(proves(noted_rdb, noted_aof, false, &both) && proves(noted_rdb, noted_aof, true, &both));
+        assert!(!proves(noted_rdb, OwnFile::None, true, &rdb_only), "it loads none");
+        assert!(!proves(OwnFile::None, OwnFile::None, false, &left("none")), "it may have another name");
+        assert!(!proves(OwnFile::None, OwnFile::None, false, &rdb_only));
+        assert!(!proves(noted_rdb, OwnFile::None, false, &both), "the other one may have another name");
+        assert!(!proves(noted_rdb, aof(8, 91, LEFT_S + 9), false, &both), "it was written to");
+        assert!(!proves(noted_rdb, aof(8, 91, LEFT_S + 9), false, &rdb_only));
+        assert!(!proves(rdb(9, LEFT_S - 9), OwnFile::None, false, &rdb_only), "nobody knows");
+        assert!(!proves(OwnFile::Unreadable, OwnFile::None, false, &left("unreadable")));
+        let from_before =
+            OwnFile::Rdb { bytes: 1, crc32c: 1, begun_s: Some(LEFT_S), inode: 5, touched_ms: LEFT_S * 1000 };
+        assert!(!proves(from_before, OwnFile::None, false, &rdb_only), "it has another name");
+        let saving = left(&format!("{}:saving:{}", noted(noted_rdb), LEFT_S - 5));
+        assert!(proves(rdb(8, LEFT_S - 5), OwnFile::None, false, &saving));
     }
 
     #[test]

@@ -24,11 +24,11 @@ pub(crate) struct Rest {
     place: Place,
     descent: Box<Descent>,
     /// The log is to be marked so, as soon as that is possible.
-    owed: Option<Standing>,
+    pub(super) owed: Option<Standing>,
     /// A child was saving a file when the log was left: when it is looked next whether it still does.
     child_at: Option<Instant>,
     /// The log that the server was started beside.
-    beside: Option<Box<Beside>>,
+    pub(super) beside: Option<Box<Beside>>,
 }
 
 enum Place {
@@ -64,8 +64,8 @@ impl Rest {
     }
 
     /// The module was loaded, and not enabled.
-    pub(super) fn beside(log: Option<Beside>) -> Rest {
-        Rest { beside: log.map(Box::new), ..Rest::unopened() }
+    pub(super) fn beside(log: Beside) -> Rest {
+        Rest { beside: Some(Box::new(log)), ..Rest::unopened() }
     }
 
     fn away(descent: Descent) -> Rest {
@@ -92,27 +92,14 @@ impl Rest {
 
     /// From here on memory goes on without the log, of which no start knew that until now.
     pub(super) fn left_behind(mut self, ctx: Ctx<'_>) -> Rest {
+        self.take_over_owed();
+        self.beside = None;
         if self.owed.is_none() && self.folder().is_some_and(is_newest) {
             let standing = left_now(ctx, Child::GoesOn);
             self.child_at = looks_after_child(&standing);
             self.owed = Some(standing);
         }
         self
-    }
-
-    /// The same, of a log that nobody may have opened.
-    pub(super) fn leave(&mut self, standing: Standing) {
-        if self.folder().is_some_and(is_newest) {
-            self.owed.get_or_insert(standing);
-        } else if let Some(beside) = &mut self.beside {
-            // What the server saves from here on is newer, and it may be killed as soon as it has.
-            beside.mark_now(standing);
-        }
-    }
-
-    /// The server changes its dataset; `true` when it goes on without the log by that, see [`Rest::left_behind`].
-    pub(super) fn is_first_change(&mut self) -> bool {
-        self.beside.as_mut().is_some_and(|beside| beside.is_first_change())
     }
 
     /// The folder could not be used: it is opened anew before another log begins there. Beside a log that the server was
@@ -167,6 +154,7 @@ impl Rest {
         // Memory does not come from this log, so that what the server has saved by itself is what counts.
         let is_older = self.descent.origin() == Origin::Unknown && OwnFile::look(ctx) != OwnFile::None;
         self.end_marking();
+        self.take_over_owed();
         let Place::Here { folder, .. } = &mut self.place else { return Err(("the folder was lost".into(), self)) };
         if is_older {
             self.owed = Some(Standing::Superseded);
@@ -222,7 +210,6 @@ impl Rest {
     /// Looks whether the log is to be marked, and after a mark that is being made.
     pub(super) fn poll(&mut self) {
         if let Some(beside) = &mut self.beside {
-            beside.loaded();
             beside.poll();
         }
         if let Place::Marking(marking) = &self.place
@@ -346,12 +333,8 @@ impl Rest {
 
     /// The server ends: marks the log where that is still owed. `now` is what it was left with now.
     pub(super) fn end(mut self, now: impl FnOnce() -> Standing) {
-        if let Some(mut beside) = self.beside.take() {
-            if beside.is_unchanged() && beside.was_left() {
-                // What the server has saved is what it had loaded.
-                beside.owe(now());
-            }
-            beside.end();
+        if let Some(beside) = self.beside.take() {
+            beside.end(now);
         }
         self.end_marking();
         let opened = match self.place {

@@ -211,10 +211,14 @@ impl Life {
         }
     }
 
-    /// A client changes the dataset; `true` when the server goes on by that without a log that it was started beside,
-    /// which is to be told with [`super::dataset_changed`].
-    pub(crate) fn is_first_change(&mut self) -> bool {
-        self.resting_mut().is_some_and(Rest::is_first_change)
+    /// Whether the server goes on with the next change of a client's without a log that it was started beside, which is
+    /// to be told with [`super::dataset_changed`].
+    pub(crate) fn is_unchanged(&self) -> bool {
+        match self {
+            Life::Disabled(rest) | Life::Replica(rest) => rest.is_unchanged(),
+            Life::GivenUp(failing) | Life::Failing(failing) => failing.rest.is_unchanged(),
+            _ => false,
+        }
     }
 
     pub(super) fn change(&mut self) -> Life {
