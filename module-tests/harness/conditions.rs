@@ -2,6 +2,7 @@
 //! that run long, another module.
 
 use super::{Random, ServerBuilder, Version, paths};
+use std::ops::Range;
 
 /// Commands that have another name where commands are renamed.
 const RENAMED: &[&str] = &[
@@ -44,6 +45,18 @@ const RENAMED: &[&str] = &[
     "bitfield",
 ];
 
+/// The other name of a command.
+fn other_name(name: &str) -> String {
+    match name {
+        // The server tells it from XREAD by the name's length.
+        "xreadgroup" => "my-xreadgr".into(),
+        _ => format!("my-{name}"),
+    }
+}
+
+/// A user who may change few keys, and may run neither all commands nor all of the module's.
+pub const FEW_RIGHTS: &str = "ACL SETUSER few on nopass +@all -@dangerous";
+
 /// What a script runs first that is to run long: the server serves others after a millisecond.
 pub const RUNS_LONG: &str = "for index = 1, 400000 do local value = index * 2 end ";
 
@@ -63,10 +76,48 @@ pub struct Conditions {
 }
 
 impl Conditions {
+    pub const ALL: Conditions =
+        Conditions { evicts: true, refuses: true, renames: true, runs_long: true, other_module: true };
+
+    /// Those of a test with this seed.
+    pub fn of_seed(seed: u64) -> Conditions {
+        Conditions::of(&mut Random::new(!seed))
+    }
+
+    /// Fails unless each condition is that of some of the seeds, and some have none.
+    pub fn assert_all(seeds: Range<u64>) {
+        let of_seeds: Vec<Conditions> = seeds.clone().map(Conditions::of_seed).collect();
+        let all = of_seeds.iter().fold(Conditions::default(), |all, one| Conditions {
+            evicts: all.evicts || one.evicts,
+            refuses: all.refuses || one.refuses,
+            renames: all.renames || one.renames,
+            runs_long: all.runs_long || one.runs_long,
+            other_module: all.other_module || one.other_module,
+        });
+        assert_eq!(all, Conditions::ALL, "the seeds {seeds:?}");
+        assert!(of_seeds.contains(&Conditions::default()), "each of the seeds {seeds:?} has conditions");
+    }
+
     /// Each of them in one of three cases.
-    pub fn of(rng: &mut Random) -> Conditions {
+    fn of(rng: &mut Random) -> Conditions {
         let mut is_so = || rng.one_in(3);
         Conditions { evicts: is_so(), refuses: is_so(), renames: is_so(), runs_long: is_so(), other_module: is_so() }
+    }
+
+    /// Whether right commands may be refused.
+    pub fn refuse(self) -> bool {
+        self.explain("EXECABORT")
+    }
+
+    /// Whether commands are refused with this error because of them: such a command has no effect.
+    pub fn explain(self, error: &str) -> bool {
+        match error.split(' ').next().unwrap_or_default() {
+            "BUSY" => self.runs_long,
+            "OOM" => self.evicts || self.refuses,
+            "NOAUTH" | "NOPERM" => self.refuses,
+            "EXECABORT" => self.runs_long || self.evicts || self.refuses,
+            _ => false,
+        }
     }
 
     /// A server in which they are possible. Its log is kept from start to start, and so are the warnings in it.
@@ -74,7 +125,7 @@ impl Conditions {
         let builder = builder.allow_warning("the new maxmemory value set via CONFIG SET");
         let mut builder = builder.allow_warning("Slow script detected");
         if self.renames {
-            builder = RENAMED.iter().fold(builder, |builder, name| builder.rename(name, &format!("my-{name}")));
+            builder = RENAMED.iter().fold(builder, |builder, name| builder.rename(name, &other_name(name)));
         }
         if self.runs_long {
             builder = builder.set("busy-reply-threshold", "1");

@@ -11,6 +11,7 @@ pub mod history;
 pub mod labels;
 pub mod lever;
 pub mod log_watch;
+pub mod names;
 pub mod paths;
 pub mod points;
 pub mod process;
@@ -30,6 +31,7 @@ pub mod writers;
 
 pub use cluster::Cluster;
 pub use lever::{FrozenDisk, Lever};
+pub use names::Names;
 pub use paths::Version;
 pub use raw::RawConnection;
 pub use resp::Value;

@@ -1,7 +1,7 @@
 //! A client that sees every byte that the server sends, and when.
 
-use super::PATIENCE;
 use super::resp::{Value, decode, encode};
+use super::{Names, PATIENCE};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -19,15 +19,14 @@ pub struct RawConnection {
     buffer: Vec<u8>,
     last: Vec<u8>,
     patience: Duration,
-    /// What the server calls some commands (`rename-command`), by their own names.
-    renamed: Vec<(String, String)>,
+    names: Names,
 }
 
 impl RawConnection {
     pub fn open(socket: &Path) -> std::io::Result<RawConnection> {
         let stream = UnixStream::connect(socket)?;
         stream.set_nonblocking(true)?;
-        Ok(RawConnection { stream, buffer: Vec::new(), last: Vec::new(), patience: PATIENCE, renamed: Vec::new() })
+        Ok(RawConnection { stream, buffer: Vec::new(), last: Vec::new(), patience: PATIENCE, names: Names::default() })
     }
 
     /// Waits no longer than this for a reply.
@@ -37,8 +36,8 @@ impl RawConnection {
     }
 
     /// Sends commands by these names instead of their own.
-    pub fn with_names(mut self, renamed: Vec<(String, String)>) -> RawConnection {
-        self.renamed = renamed;
+    pub fn with_names(mut self, names: Names) -> RawConnection {
+        self.names = names;
         self
     }
 
@@ -55,15 +54,12 @@ impl RawConnection {
 
     /// The command's bytes.
     pub fn encoded<A: AsRef<[u8]>>(&self, words: &[A]) -> Vec<u8> {
-        let mut words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
-        words[0] = self.name_of(words[0]);
-        encode(&words)
+        encode(&self.names.words(words))
     }
 
     /// What the server calls this command.
     pub fn name_of<'a>(&'a self, own: &'a [u8]) -> &'a [u8] {
-        let renamed = self.renamed.iter().find(|(name, _)| own.eq_ignore_ascii_case(name.as_bytes()));
-        renamed.map_or(own, |(_, other)| other.as_bytes())
+        self.names.of(own)
     }
 
     /// The same for a command in one text, its words parted by spaces.

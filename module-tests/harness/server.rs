@@ -4,7 +4,7 @@ use super::log_watch::{complaints, is_crash, tail};
 use super::paths::{self, Version};
 use super::raw::RawConnection;
 use super::temp::TempDir;
-use super::{PATIENCE, wait_for, wait_until};
+use super::{Names, PATIENCE, wait_for, wait_until};
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -88,10 +88,10 @@ impl ServerBuilder {
         self
     }
 
-    /// The commands that have another name, with it.
-    pub fn renamed(&self) -> Vec<(String, String)> {
+    /// What the server calls its commands.
+    pub fn names(&self) -> Names {
         let renames = self.directives.iter().filter(|words| words[0] == "rename-command" && !words[2].is_empty());
-        renames.map(|words| (words[1].clone(), words[2].clone())).collect()
+        Names::new(renames.map(|words| (words[1].clone(), words[2].clone())).collect())
     }
 
     /// Loads another module, before or after the one under test.
@@ -253,7 +253,7 @@ impl Server {
     pub fn wait_answers(&mut self) -> RawConnection {
         wait_for("the server answers PING", PATIENCE, || {
             self.assert_running();
-            let mut connection = RawConnection::open(&self.socket()).ok()?.with_names(self.builder.renamed());
+            let mut connection = RawConnection::open(&self.socket()).ok()?.with_names(self.builder.names());
             connection.try_send(&["PING"]).ok()?;
             // While it loads, it answers with an error.
             let reply = connection.try_reply().ok()?;
@@ -296,16 +296,12 @@ impl Server {
 
     /// A connection of the `redis` crate.
     pub fn connect(&self) -> redis::Connection {
-        self.try_connect(0).expect("the server takes connections")
-    }
-
-    pub fn try_connect(&self, database: i64) -> redis::RedisResult<redis::Connection> {
-        connect(&self.socket(), database)
+        connect(&self.socket()).expect("the server takes connections")
     }
 
     pub fn raw(&self) -> RawConnection {
         let connection = RawConnection::open(&self.socket()).expect("the server takes connections");
-        connection.with_names(self.builder.renamed())
+        connection.with_names(self.builder.names())
     }
 
     /// A field of `INFO wbl`.
@@ -374,8 +370,8 @@ impl Drop for Server {
 }
 
 /// A connection of the `redis` crate that fails instead of waiting for ever.
-pub fn connect(socket: &Path, database: i64) -> redis::RedisResult<redis::Connection> {
-    let address = format!("redis+unix://{}?db={database}", socket.display());
+pub fn connect(socket: &Path) -> redis::RedisResult<redis::Connection> {
+    let address = format!("redis+unix://{}", socket.display());
     let connection = redis::Client::open(address)?.get_connection_with_timeout(PATIENCE)?;
     connection.set_read_timeout(Some(PATIENCE))?;
     connection.set_write_timeout(Some(PATIENCE))?;

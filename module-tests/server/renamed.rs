@@ -3,7 +3,7 @@
 
 use crate::harness::commands::words;
 use crate::harness::{
-    PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, each_version, paths, wait_for, wait_until,
+    Names, PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, each_version, paths, wait_for, wait_until,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -234,7 +234,7 @@ each_version! {
         assert_eq!(client.reply().items()[0].text(), "value");
         control.reply();
         // By its own name the server has no such command, and neither has the module.
-        let mut plain = server.raw().with_names(Vec::new());
+        let mut plain = server.raw().with_names(Names::default());
         control.run("SET key again");
         for words in [&["GET", "key"][..], &["WBL.READ", "GET", "key"], &["WBL.CALL", "SPOP", "set"]] {
             assert!(plain.call(words).is_error(), "{words:?}");
@@ -247,13 +247,13 @@ each_version! {
         // GET sets, SET gets, DEL has gone, APPEND deletes.
         let builder = builder.rename("GET", "swapped").rename("SET", "get").rename("swapped", "set");
         let mut server = builder.rename("DEL", "deletes").rename("APPEND", "").rename("deletes", "append").start();
-        let mut client = server.raw().with_names(Vec::new());
+        let mut client = server.raw().with_names(Names::default());
         assert_eq!(client.run("GET key value"), Value::Simple("OK".into()));
         client.run("GET doomed value");
         assert_eq!(client.run("APPEND doomed").integer(), 1);
         assert!(client.call(&["DEL", "key"]).is_error());
         server.kill9_and_restart();
-        let mut client = server.raw().with_names(Vec::new());
+        let mut client = server.raw().with_names(Names::default());
         assert_eq!(client.run("SET key").text(), "value");
         assert_eq!(client.run("SET doomed"), Value::Null);
     }

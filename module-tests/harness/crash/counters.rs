@@ -1,8 +1,8 @@
 //! INCR of counters of one client and of one that all share, and readers: what they were shown must stay true.
 
 use super::super::Random;
-use super::{Client, Group, Session, assert_between};
-use redis::{Commands, Connection, RedisResult};
+use super::{Client, Group, Link, Session, assert_between};
+use redis::{Commands, RedisResult};
 
 const SHARED: &str = "counters:shared";
 
@@ -88,7 +88,7 @@ impl Group for Counters {
         writers.chain(reader).collect()
     }
 
-    fn verify(&mut self, connection: &mut Connection) {
+    fn verify(&mut self, connection: &mut Link) {
         let (mut least, mut most, mut seen) = (0, 0, self.reader.as_ref().map_or(0, |reader| reader.shared_seen));
         let shared: Option<u64> = connection.get(SHARED).expect("the shared counter");
         let shared = shared.unwrap_or(0);

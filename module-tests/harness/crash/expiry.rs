@@ -2,8 +2,8 @@
 
 use super::super::Random;
 use super::super::{PATIENCE, wait_until};
-use super::{Client, Group, Session};
-use redis::{Commands, Connection, RedisResult};
+use super::{Client, Group, Link, Session};
+use redis::{Commands, RedisResult};
 
 const KEY_COUNT: usize = 16;
 
@@ -59,7 +59,7 @@ impl Expiring {
         format!("expiry:{}:near:{key}", self.name)
     }
 
-    fn step_far(&mut self, connection: &mut Connection, index: usize) -> RedisResult<()> {
+    fn step_far(&mut self, connection: &mut Link, index: usize) -> RedisResult<()> {
         let key = self.far_key(index);
         self.number += 1;
         let mut set = redis::cmd("SET");
@@ -82,7 +82,7 @@ impl Expiring {
         Ok(())
     }
 
-    fn step_near(&mut self, connection: &mut Connection, index: usize) -> RedisResult<()> {
+    fn step_near(&mut self, connection: &mut Link, index: usize) -> RedisResult<()> {
         let key = self.near_key(index);
         redis::cmd("SET").arg(&key).arg(5).arg("PX").arg(1 + self.rng.below(4)).exec(connection)?;
         let value: u64 = connection.incr(&key, 1)?;
@@ -123,7 +123,7 @@ impl Group for Expiry {
         self.clients.iter_mut().map(|client| client as &mut dyn Client).collect()
     }
 
-    fn verify(&mut self, connection: &mut Connection) {
+    fn verify(&mut self, connection: &mut Link) {
         let mut state = |key: &str| -> (Option<u64>, i64) {
             let mut unit = redis::pipe();
             unit.atomic().get(key).cmd("PEXPIRETIME").arg(key);

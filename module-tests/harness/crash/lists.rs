@@ -1,8 +1,8 @@
 //! RPUSH onto lists of one client and onto a list that all share.
 
 use super::super::Random;
-use super::{Client, Group, Session, assert_between};
-use redis::{Commands, Connection, RedisResult};
+use super::{Client, Group, Link, Session, assert_between};
+use redis::{Commands, RedisResult};
 
 const SHARED: &str = "lists:shared";
 
@@ -69,8 +69,9 @@ impl Group for Lists {
         self.writers.iter_mut().map(|writer| writer as &mut dyn Client).collect()
     }
 
-    fn verify(&mut self, connection: &mut Connection) {
+    fn verify(&mut self, connection: &mut Link) {
         let shared: Vec<String> = connection.lrange(SHARED, 0, -1).expect("the shared list");
+        let mut count = 0;
         for writer in &mut self.writers {
             let in_flight = writer.in_flight.take();
 
@@ -88,6 +89,8 @@ impl Group for Lists {
             assert!(mine.into_iter().eq(0..length), "{SHARED}: the elements of {} are out of order", writer.name);
             assert_between(SHARED, length, writer.shared_count, in_flight == Some(Target::Shared));
             writer.shared_count = length;
+            count += length;
         }
+        assert_eq!(shared.len() as u64, count, "{SHARED} has elements that nobody pushed");
     }
 }

@@ -1,8 +1,8 @@
 //! A client that asks the module for the durable position all the time, and for a checkpoint now and then.
 
 use super::super::Random;
-use super::{Client, Group, Session};
-use redis::{Connection, RedisResult};
+use super::{Client, Group, Link, Session};
+use redis::RedisResult;
 
 /// One in so many operations is a checkpoint.
 const CHECKPOINT_ONE_IN: u64 = 100;
@@ -17,7 +17,7 @@ impl Maintenance {
         Maintenance { rng: rng.fork(), durable: 0 }
     }
 
-    fn wait(&mut self, connection: &mut Connection) -> RedisResult<()> {
+    fn wait(&mut self, connection: &mut Link) -> RedisResult<()> {
         let durable: u64 = redis::cmd("WBL.WAIT").query(connection)?;
         assert!(durable >= self.durable, "the durable position went from {} back to {durable}", self.durable);
         self.durable = durable;
@@ -47,7 +47,7 @@ impl Group for Maintenance {
         vec![self]
     }
 
-    fn verify(&mut self, connection: &mut Connection) {
+    fn verify(&mut self, connection: &mut Link) {
         self.wait(connection).expect("the durable position");
     }
 }

@@ -5,20 +5,25 @@
 //! The model is carried over from round to round.
 
 pub mod counters;
+pub mod evictions;
 pub mod expiry;
+pub mod link;
 pub mod lists;
 pub mod maintenance;
+pub mod modules;
 pub mod pipelines;
 pub mod queues;
+pub mod refusals;
 pub mod streams;
 pub mod units;
 
 use super::Random;
-use super::server::{Server, connect};
+use super::conditions::Conditions;
+use super::server::Server;
 use super::{PATIENCE, RawConnection, wait_until};
-use redis::{Connection, RedisResult};
+use link::{Link, Opener};
+use redis::RedisResult;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -26,18 +31,15 @@ const LONGEST_ROUND: Duration = Duration::from_secs(5);
 
 /// What a client works with during one round.
 pub struct Session {
-    pub connection: Connection,
-    socket: PathBuf,
-    raw: Option<RawConnection>,
+    pub connection: Link,
+    opener: Opener,
+    /// Another connection, to database 0, on which replies can be counted one by one.
+    raw: RawConnection,
 }
 
 impl Session {
-    /// A second connection, on which replies can be counted one by one (always in database 0).
-    pub fn raw(&mut self) -> RedisResult<&mut RawConnection> {
-        if self.raw.is_none() {
-            self.raw = Some(RawConnection::open(&self.socket)?);
-        }
-        Ok(self.raw.as_mut().expect("just opened"))
+    fn open(opener: &Opener, database: i64) -> RedisResult<Session> {
+        Ok(Session { connection: opener.link(database)?, opener: opener.clone(), raw: opener.raw()? })
     }
 }
 
@@ -53,18 +55,21 @@ pub trait Group {
     fn database(&self) -> i64;
 
     /// Runs once, before the first round.
-    fn prepare(&mut self, _connection: &mut Connection) {}
+    fn prepare(&mut self, _connection: &mut Link) {}
 
     fn clients(&mut self) -> Vec<&mut dyn Client>;
 
     /// Compares the recovered dataset with the model, and takes over into the model what became of the operations
     /// in flight.
-    fn verify(&mut self, connection: &mut Connection);
+    fn verify(&mut self, connection: &mut Link);
+
+    /// Fails when what the group is there for has not happened.
+    fn assert_seen(&self) {}
 }
 
 /// All groups: more than 16 clients. With `readers`, what clients read is checked, too.
-pub fn all_groups(rng: &mut Random, readers: bool) -> Vec<Box<dyn Group>> {
-    vec![
+pub fn all_groups(rng: &mut Random, readers: bool, conditions: Conditions) -> Vec<Box<dyn Group>> {
+    let mut groups: Vec<Box<dyn Group>> = vec![
         Box::new(lists::Lists::new(3, rng)),
         Box::new(counters::Counters::new(2, readers, rng)),
         Box::new(units::Transactions::new(2)),
@@ -72,28 +77,45 @@ pub fn all_groups(rng: &mut Random, readers: bool) -> Vec<Box<dyn Group>> {
         Box::new(pipelines::Pipelines::new(2)),
         Box::new(queues::Queues::new(2, 2, 2)),
         Box::new(streams::Streams::new(2)),
-        Box::new(expiry::Expiry::new(2, rng)),
-    ]
+    ];
+    if conditions.evicts {
+        // Of keys with an expiry time only these may be evicted.
+        groups.push(Box::new(evictions::Evictions::new(rng)));
+    } else {
+        groups.push(Box::new(expiry::Expiry::new(2, rng)));
+    }
+    if conditions.refuses {
+        groups.push(Box::new(refusals::Refusals::new(rng)));
+    }
+    if conditions.other_module {
+        groups.push(Box::new(modules::Modules::new(2, rng)));
+    }
+    groups
 }
 
 /// One kill under load: see [`load_and_kill`] and [`restart_and_verify`].
-pub fn round(server: &mut Server, groups: &mut [Box<dyn Group>], target: u64) {
-    load_and_kill(server, groups, target);
-    restart_and_verify(server, groups);
+pub fn round(server: &mut Server, groups: &mut [Box<dyn Group>], target: u64, conditions: Conditions) {
+    load_and_kill(server, groups, target, conditions);
+    restart_and_verify(server, groups, conditions);
 }
 
 /// Lets all clients run until `target` operations have been acknowledged, or as many as can be in [`LONGEST_ROUND`],
 /// and every client has been answered; then kills the server.
-pub fn load_and_kill(server: &mut Server, groups: &mut [Box<dyn Group>], target: u64) {
-    let work = Work { socket: server.socket(), ..Work::default() };
+pub fn load_and_kill(server: &mut Server, groups: &mut [Box<dyn Group>], target: u64, conditions: Conditions) {
+    let work = Work::new(Opener::new(server, conditions));
     std::thread::scope(|scope| {
+        let mut clients = Vec::new();
         for group in groups.iter_mut() {
             let (name, database) = (group.name(), group.database());
             for client in group.clients() {
-                let work = &work;
-                work.unanswered.fetch_add(1, Ordering::Relaxed);
-                scope.spawn(move || work.run(name, database, client));
+                clients.push((name, Session::open(&work.opener, database).expect("a connection"), client));
             }
+        }
+        // All have connected before there is a password.
+        for (name, session, client) in clients {
+            let work = &work;
+            work.unanswered.fetch_add(1, Ordering::Relaxed);
+            scope.spawn(move || work.run(name, session, client));
         }
         let waited = catch_unwind(AssertUnwindSafe(|| {
             let start = Instant::now();
@@ -114,17 +136,17 @@ pub fn load_and_kill(server: &mut Server, groups: &mut [Box<dyn Group>], target:
 }
 
 /// Starts the server again and verifies every group.
-pub fn restart_and_verify(server: &mut Server, groups: &mut [Box<dyn Group>]) {
+pub fn restart_and_verify(server: &mut Server, groups: &mut [Box<dyn Group>], conditions: Conditions) {
     server.start();
+    let opener = Opener::new(server, conditions);
     for group in groups {
-        let mut connection = server.try_connect(group.database()).expect("a connection");
+        let mut connection = opener.link(group.database()).expect("a connection");
         group.verify(&mut connection);
     }
 }
 
-#[derive(Default)]
 struct Work {
-    socket: PathBuf,
+    opener: Opener,
     acknowledged: AtomicU64,
     /// Clients that have not finished their first operation.
     unanswered: AtomicU64,
@@ -132,8 +154,13 @@ struct Work {
 }
 
 impl Work {
-    fn run(&self, name: &str, database: i64, client: &mut dyn Client) {
-        let Err(error) = self.work(&self.socket, database, client) else {
+    fn new(opener: Opener) -> Work {
+        let (acknowledged, unanswered) = (AtomicU64::new(0), AtomicU64::new(0));
+        Work { opener, acknowledged, unanswered, ending: AtomicBool::new(false) }
+    }
+
+    fn run(&self, name: &str, mut session: Session, client: &mut dyn Client) {
+        let Err(error) = self.work(&mut session, client) else {
             return;
         };
         assert!(!error.is_timeout(), "{name}: no reply for {PATIENCE:?}");
@@ -141,13 +168,11 @@ impl Work {
         assert!(self.ending.load(Ordering::SeqCst), "{name}: the server closed the connection: {error}");
     }
 
-    fn work(&self, socket: &Path, database: i64, client: &mut dyn Client) -> RedisResult<()> {
-        let connection = connect(socket, database)?;
-        let mut session = Session { connection, socket: socket.into(), raw: None };
-        client.step(&mut session)?;
+    fn work(&self, session: &mut Session, client: &mut dyn Client) -> RedisResult<()> {
+        client.step(session)?;
         self.unanswered.fetch_sub(1, Ordering::Relaxed);
         loop {
-            client.step(&mut session)?;
+            client.step(session)?;
             self.acknowledged.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -1,8 +1,9 @@
 //! Pipelines of SETs: a pipeline is no unit, but its commands happen in order.
 
-use super::super::resp::{Value, encode};
-use super::{Client, Group, Session};
-use redis::{Commands, Connection, RedisResult};
+use super::super::Value;
+use super::{Client, Group, Link, Session};
+use crate::harness::conditions::Conditions;
+use redis::{Commands, RedisResult};
 
 const KEY_COUNT: usize = 16;
 
@@ -14,8 +15,16 @@ struct Pipeline {
     name: usize,
     /// The number that all keys have when no pipeline is under way.
     number: u64,
-    /// How many commands of the pipeline under way were acknowledged.
-    in_flight: Option<usize>,
+    /// What is known of each key's SET in the pipeline under way.
+    in_flight: Option<[Set; KEY_COUNT]>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Set {
+    /// Not sent, or refused.
+    Open,
+    Sent,
+    Acknowledged,
 }
 
 impl Pipelines {
@@ -28,19 +37,62 @@ impl Pipeline {
     fn keys(&self) -> Vec<String> {
         (0..KEY_COUNT).map(|key| format!("pipeline:{}:{key}", self.name)).collect()
     }
+
+    /// Sends a pipeline of the SETs that are open.
+    fn send(&mut self, sets: &mut [Set; KEY_COUNT], session: &mut Session) -> RedisResult<()> {
+        let conditions = session.opener.conditions;
+        let next = (self.number + 1).to_string();
+        let raw = &mut session.raw;
+        let mut bytes = Vec::new();
+        for (key, set) in self.keys().iter().zip(sets.iter_mut()).filter(|(_, set)| **set == Set::Open) {
+            bytes.extend(raw.encoded(&["SET", key, &next]));
+            *set = Set::Sent;
+        }
+        self.in_flight = Some(*sets);
+        raw.send_bytes(&bytes)?;
+        for index in 0..KEY_COUNT {
+            if sets[index] != Set::Sent {
+                continue;
+            }
+            sets[index] = match raw.try_reply()? {
+                Value::Error(text) if conditions.explain(&text) => Set::Open,
+                reply => {
+                    assert_eq!(reply, Value::Simple("OK".into()));
+                    Set::Acknowledged
+                }
+            };
+            self.in_flight = Some(*sets);
+        }
+        Ok(())
+    }
+
+    /// Which SETs have happened.
+    fn done(&mut self, found: &[u64], conditions: Conditions) -> [bool; KEY_COUNT] {
+        let Some(sets) = self.in_flight.take() else { return [false; KEY_COUNT] };
+        let mut done = [false; KEY_COUNT];
+        let mut in_order = true;
+        for (index, set) in sets.iter().enumerate() {
+            done[index] = found[index] > self.number;
+            match set {
+                Set::Open => assert!(!done[index], "{}:{index}, which was refused, has happened: {found:?}", self.name),
+                Set::Acknowledged => assert!(done[index], "{} lost acknowledged SETs: {found:?}, {sets:?}", self.name),
+                // Among those that nobody was told of, some may have been refused.
+                Set::Sent if conditions.refuse() => {}
+                Set::Sent => {
+                    assert!(in_order || !done[index], "{} lost a SET before others: {found:?}, {sets:?}", self.name);
+                    in_order = done[index];
+                }
+            }
+        }
+        done
+    }
 }
 
 impl Client for Pipeline {
     fn step(&mut self, session: &mut Session) -> RedisResult<()> {
-        let next = (self.number + 1).to_string();
-        let bytes: Vec<u8> = self.keys().iter().flat_map(|key| encode(&["SET", key, &next])).collect();
-        let raw = session.raw()?;
-        self.in_flight = Some(0);
-        raw.send_bytes(&bytes)?;
-        for count in 1..=KEY_COUNT {
-            let reply = raw.try_reply()?;
-            assert_eq!(reply, Value::Simple("OK".into()));
-            self.in_flight = Some(count);
+        let mut sets = [Set::Open; KEY_COUNT];
+        while sets.contains(&Set::Open) {
+            self.send(&mut sets, session)?;
         }
         self.number += 1;
         self.in_flight = None;
@@ -61,24 +113,19 @@ impl Group for Pipelines {
         self.clients.iter_mut().map(|client| client as &mut dyn Client).collect()
     }
 
-    fn verify(&mut self, connection: &mut Connection) {
+    fn verify(&mut self, link: &mut Link) {
         for client in &mut self.clients {
             let keys = client.keys();
-            let found: Vec<Option<u64>> = redis::cmd("MGET").arg(&keys).query(connection).expect("the values");
+            let found: Vec<Option<u64>> = redis::cmd("MGET").arg(&keys).query(link).expect("the values");
             let found: Vec<u64> = found.into_iter().map(Option::unwrap_or_default).collect();
-            let acknowledged = client.in_flight.take();
-            let done = match acknowledged {
-                Some(_) => found.iter().take_while(|number| **number > client.number).count(),
-                None => 0,
-            };
-            let expected = (0..KEY_COUNT).map(|key| client.number + u64::from(key < done));
-            assert!(found.iter().copied().eq(expected), "{}, {acknowledged:?} acknowledged: {found:?}", keys[0]);
-            assert!(done >= acknowledged.unwrap_or(0), "{} lost acknowledged SETs: {found:?}", keys[0]);
+            let done = client.done(&found, link.conditions());
+            let expected = done.iter().map(|done| client.number + u64::from(*done));
+            assert!(found.iter().copied().eq(expected), "{}, {done:?} have happened: {found:?}", keys[0]);
             // The rest of a broken pipeline is made up for, so that all keys have the same number again.
-            if done > 0 {
+            if done.contains(&true) {
                 client.number += 1;
-                for key in &keys[done..] {
-                    let _: () = connection.set(key, client.number).expect("the rest of the pipeline");
+                for (key, _) in keys.iter().zip(done).filter(|(_, done)| !done) {
+                    let _: () = link.set(key, client.number).expect("the rest of the pipeline");
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Producers, consumers that take elements away with BLPOP, and movers that hand them on with BLMOVE.
 
-use super::{Client, Group, Session};
-use redis::{Connection, Direction, RedisResult};
+use super::{Client, Group, Link, Session};
+use redis::{Direction, RedisResult};
 use std::collections::BTreeSet;
 
 const QUEUE: &str = "queue";
@@ -59,7 +59,7 @@ fn parse(text: &str) -> Element {
     (name.parse().expect("a name"), number.parse().expect("a number"))
 }
 
-fn elements(connection: &mut Connection, key: &str) -> Vec<Element> {
+fn elements(connection: &mut Link, key: &str) -> Vec<Element> {
     let texts: Vec<String> = redis::Commands::lrange(connection, key, 0, -1).expect("a list");
     texts.iter().map(|text| parse(text)).collect()
 }
@@ -114,7 +114,7 @@ impl Group for Queues {
         producers.chain(poppers).chain(movers).collect()
     }
 
-    fn verify(&mut self, connection: &mut Connection) {
+    fn verify(&mut self, connection: &mut Link) {
         let waiting = elements(connection, QUEUE);
         let mut taken = BTreeSet::new();
         for mover in &mut self.movers {

@@ -1,8 +1,8 @@
 //! A stream with a producer, and a consumer group whose consumers read and acknowledge.
 
-use super::{Client, Group, Session};
+use super::{Client, Group, Link, Session};
+use redis::RedisResult;
 use redis::streams::{StreamPendingCountReply, StreamRangeReply, StreamReadReply};
-use redis::{Connection, RedisResult};
 use std::collections::BTreeSet;
 
 const STREAM: &str = "stream";
@@ -106,7 +106,7 @@ impl Group for Streams {
         0
     }
 
-    fn prepare(&mut self, connection: &mut Connection) {
+    fn prepare(&mut self, connection: &mut Link) {
         let mut command = redis::cmd("XGROUP");
         command.arg("CREATE").arg(STREAM).arg(GROUP).arg("0").arg("MKSTREAM").exec(connection).expect("a group");
     }
@@ -116,7 +116,7 @@ impl Group for Streams {
         consumers.chain([&mut self.producer as &mut dyn Client]).collect()
     }
 
-    fn verify(&mut self, connection: &mut Connection) {
+    fn verify(&mut self, connection: &mut Link) {
         let range: StreamRangeReply =
             redis::cmd("XRANGE").arg(STREAM).arg("-").arg("+").query(connection).expect("the entries");
         let entries: Vec<Id> = range.ids.iter().map(|entry| parse(&entry.id)).collect();
@@ -162,7 +162,7 @@ impl Consumer {
 
 impl Streams {
     /// Every entry up to the last delivered one was delivered to exactly one consumer, none after it to any.
-    fn verify_deliveries(&self, connection: &mut Connection) {
+    fn verify_deliveries(&self, connection: &mut Link) {
         let groups: redis::streams::StreamInfoGroupsReply =
             redis::cmd("XINFO").arg("GROUPS").arg(STREAM).query(connection).expect("the groups");
         let last = parse(&groups.groups[0].last_delivered_id);

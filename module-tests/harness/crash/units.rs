@@ -1,8 +1,9 @@
 //! Transactions and scripts over several keys and databases: they happen as a whole or not at all.
 
 use super::super::Random;
-use super::{Client, Group, Session, assert_between};
-use redis::{Commands, Connection, RedisResult};
+use super::{Client, Group, Link, Session, assert_between};
+use crate::harness::conditions::RUNS_LONG;
+use redis::{Commands, RedisResult};
 
 const DATABASE: i64 = 2;
 const OTHER_DATABASE: i64 = 3;
@@ -59,12 +60,12 @@ impl Group for Transactions {
         self.clients.iter_mut().map(|client| client as &mut dyn Client).collect()
     }
 
-    fn verify(&mut self, connection: &mut Connection) {
+    fn verify(&mut self, connection: &mut Link) {
         for client in &mut self.clients {
             let (half, list) = client.keys();
             let first: Option<u64> = connection.get(&half).expect("the first half");
             let elements: Vec<u64> = connection.lrange(&list, 0, -1).expect("the list");
-            let select = |connection: &mut Connection, database: i64| {
+            let select = |connection: &mut Link, database: i64| {
                 redis::cmd("SELECT").arg(database).exec(connection).expect("SELECT");
             };
             select(connection, OTHER_DATABASE);
@@ -123,12 +124,16 @@ impl Client for Scripted {
     fn step(&mut self, session: &mut Session) -> RedisResult<()> {
         let keys = self.keys();
         self.in_flight = true;
+        let mut text = session.connection.script(SCRIPT);
+        if session.connection.conditions().runs_long && self.rng.one_in(8) {
+            text.insert_str(0, RUNS_LONG);
+        }
         let (count, stamp, popped): (u64, String, String) = if self.rng.one_in(2) {
             // By its digest; after a restart the server has to be given the script again.
-            let script = redis::Script::new(SCRIPT);
+            let script = redis::Script::new(&text);
             keys.iter().fold(&mut script.prepare_invoke(), |call, key| call.key(key)).invoke(&mut session.connection)?
         } else {
-            redis::cmd("EVAL").arg(SCRIPT).arg(keys.len()).arg(&keys).query(&mut session.connection)?
+            redis::cmd("EVAL").arg(&text).arg(keys.len()).arg(&keys).query(&mut session.connection)?
         };
         self.count += 1;
         assert_eq!(count, self.count, "{}", keys[0]);
@@ -151,7 +156,7 @@ impl Group for Scripts {
         self.clients.iter_mut().map(|client| client as &mut dyn Client).collect()
     }
 
-    fn verify(&mut self, connection: &mut Connection) {
+    fn verify(&mut self, connection: &mut Link) {
         for client in &mut self.clients {
             let [count, list, set, hash] = client.keys();
             let found: Option<u64> = connection.get(&count).expect("the count");

@@ -5,7 +5,7 @@ use super::words::{Words, resolve, words};
 use super::{Step, generate};
 use crate::harness::conditions::Conditions;
 use crate::harness::server::info_field;
-use crate::harness::{PATIENCE, Random, RawConnection, Server, ServerBuilder, Value, Version, wait_until};
+use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, wait_until};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use valkey_wbl::log::sim;
@@ -61,7 +61,7 @@ pub struct Plan {
 pub fn seeds(plan: &Plan, count: u64) {
     for seed in sim::seeds(1000 * (1 + plan.variant as u64), count) {
         let conditions = match plan.kind {
-            Kind::Module => Conditions::of(&mut Random::new(!seed)),
+            Kind::Module => Conditions::of_seed(seed),
             Kind::Stock => Conditions::default(),
         };
         let plan = &Plan { conditions, ..*plan };
@@ -343,9 +343,7 @@ impl Session {
         let mut words = resolve(words, now_ms());
         let is = |name: &str| words[0].eq_ignore_ascii_case(name.as_bytes());
         let mut inside = Vec::new();
-        if is("effects.call") {
-            inside.push(1);
-        } else if is("EVAL") || is("FCALL") {
+        if is("EVAL") || is("FCALL") {
             // "call" or "pcall", the number of words, and the words.
             let mut at = 3;
             while let Some(count) = words.get(at + 1).and_then(|count| std::str::from_utf8(count).ok()?.parse().ok()) {

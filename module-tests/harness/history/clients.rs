@@ -1,93 +1,17 @@
 //! Clients that do random things and write down what they were told.
 
-use super::{Effect, Operation, Reply};
-use crate::harness::Random;
-use crate::harness::{RawConnection, Value};
+use super::steps::{Form, Shared, Step, Way};
+use super::{Effect, Operation};
+use crate::harness::conditions::RUNS_LONG;
+use crate::harness::{Random, RawConnection, Value};
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Operations by key.
 pub type Histories = BTreeMap<String, Vec<Operation>>;
 
-/// Moments, values and names that all clients share.
-pub struct Shared {
-    clock: AtomicU64,
-    values: AtomicU64,
-    pub registers: Vec<String>,
-    pub lists: Vec<String>,
-}
-
-impl Shared {
-    pub fn new(registers: Vec<String>, lists: Vec<String>) -> Shared {
-        Shared { clock: AtomicU64::new(0), values: AtomicU64::new(1), registers, lists }
-    }
-
-    pub fn now(&self) -> u64 {
-        self.clock.fetch_add(1, Ordering::SeqCst)
-    }
-
-    /// A value that nobody has written yet.
-    fn value(&self) -> u64 {
-        self.values.fetch_add(1, Ordering::SeqCst)
-    }
-}
-
-/// How operations reach the server.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Way {
-    Single,
-    Pipeline,
-    Transaction,
-    Script,
-}
-
-struct Step {
-    key: String,
-    effect: Effect,
-    is_list: bool,
-}
-
-impl Step {
-    fn words(&self) -> Vec<String> {
-        let key = &self.key;
-        let text = match &self.effect {
-            Effect::Read if self.is_list => format!("LRANGE {key} 0 -1"),
-            Effect::Read => format!("GET {key}"),
-            Effect::Set(value) => format!("SET {key} {value}"),
-            Effect::Replace(value) => format!("SET {key} {value} GET"),
-            Effect::SetIfAbsent(value) => format!("SETNX {key} {value}"),
-            Effect::Delete => format!("DEL {key}"),
-            Effect::Push(value) => format!("RPUSH {key} {value}"),
-        };
-        text.split(' ').map(str::to_string).collect()
-    }
-
-    fn reply(&self, value: &Value) -> Reply {
-        let number =
-            |value: &Value| value.text().parse().unwrap_or_else(|_| panic!("{:?} gave {value:?}", self.effect));
-        match (&self.effect, value) {
-            (Effect::Read | Effect::Replace(_), Value::Null) => Reply::Contents(Vec::new()),
-            (Effect::Read, Value::Array(items)) => Reply::Contents(items.iter().map(number).collect()),
-            (Effect::Read | Effect::Replace(_), Value::Bulk(_)) => Reply::Contents(vec![number(value)]),
-            (Effect::Set(_), Value::Simple(text)) if text == "OK" => Reply::Done,
-            (Effect::SetIfAbsent(_) | Effect::Delete, Value::Integer(count)) => Reply::Changed(*count == 1),
-            (Effect::Push(_), Value::Integer(length)) => Reply::Length(*length as usize),
-            (effect, value) => panic!("{effect:?} of {} gave {value:?}", self.key),
-        }
-    }
-}
-
 /// Works until the server is gone.
-pub fn run(socket: &Path, client: usize, shared: &Shared, ways: &[Way], mut rng: Random) -> Histories {
+pub fn run(mut connection: RawConnection, client: usize, shared: &Shared, ways: &[Way], mut rng: Random) -> Histories {
     let mut histories = Histories::new();
-    let Ok(mut connection) = RawConnection::open(socket) else { return histories };
-    if client % 2 == 1 {
-        connection.send_text("HELLO 3");
-        if connection.try_reply().is_err() {
-            return histories;
-        }
-    }
     loop {
         let way = ways[rng.below(ways.len() as u64) as usize];
         let count = match way {
@@ -95,18 +19,25 @@ pub fn run(socket: &Path, client: usize, shared: &Shared, ways: &[Way], mut rng:
             Way::Pipeline => 2 + rng.below(5),
             Way::Transaction | Way::Script => 1 + rng.below(3),
         };
-        let steps: Vec<Step> = (0..count).map(|_| step(shared, &mut rng)).collect();
+        let mut steps: Vec<Step> = (0..count).map(|_| Step::random(shared, way, &mut rng)).collect();
+        let has_threads = steps.iter().any(|step| step.form == Form::Thread);
+        let threads = has_threads.then(|| shared.may_have_threads(&mut steps));
         let invoked: Vec<u64> = steps.iter().map(|_| shared.now()).collect();
-        let outcome = attempt(&mut connection, way, &steps);
+        let runs_long = shared.conditions.runs_long && rng.one_in(4);
+        let outcome = attempt(&mut connection, shared, way, runs_long, &steps);
+        drop(threads);
         let completed = shared.now();
         let gone = outcome.is_err();
         // What was refused did not happen; what got no reply may have.
         let mut replies = outcome.unwrap_or_else(|some| some).into_iter();
         for (step, invoked) in steps.iter().zip(invoked) {
             let reply = match replies.next() {
-                Some(Value::Error(_)) => continue,
+                Some(Value::Error(text)) => {
+                    shared.note_refusal(step, &text);
+                    continue;
+                }
                 Some(value) => Some(step.reply(&value)),
-                None if gone && step.effect != Effect::Read => None,
+                None if gone && step.effect != Effect::Read && step.form != Form::Wrong => None,
                 None => continue,
             };
             let operation = Operation { client, effect: step.effect.clone(), reply, invoked, completed };
@@ -118,26 +49,45 @@ pub fn run(socket: &Path, client: usize, shared: &Shared, ways: &[Way], mut rng:
     }
 }
 
-fn step(shared: &Shared, rng: &mut Random) -> Step {
-    let is_list = rng.one_in(4);
-    let keys = if is_list { &shared.lists } else { &shared.registers };
-    let key = keys[rng.below(keys.len() as u64) as usize].clone();
-    let effect = match rng.below(10) {
-        0..=4 => Effect::Read,
-        _ if is_list => Effect::Push(shared.value()),
-        5 | 6 => Effect::Set(shared.value()),
-        7 => Effect::Replace(shared.value()),
-        8 => Effect::SetIfAbsent(shared.value()),
-        _ => Effect::Delete,
-    };
-    Step { key, effect, is_list }
+/// A connection of either version of the protocol. Where commands are refused, one in three clients has few rights.
+pub fn greet(mut connection: RawConnection, client: usize, shared: &Shared) -> RawConnection {
+    let mut greetings = Vec::new();
+    if client % 2 == 1 {
+        greetings.push("HELLO 3");
+    }
+    if client % 3 == 2 && shared.conditions.refuses {
+        greetings.push("AUTH few x");
+    }
+    for greeting in greetings {
+        connection.run(greeting);
+    }
+    connection
+}
+
+/// Sends a command until it is not refused.
+pub fn insist(connection: &mut RawConnection, shared: &Shared, command: &str) -> std::io::Result<Value> {
+    let words: Vec<&str> = command.split(' ').collect();
+    loop {
+        connection.try_send(&words)?;
+        match connection.try_reply()? {
+            Value::Error(text) if shared.explains(&text) => shared.note(&text),
+            Value::Error(text) => panic!("{command}: {text}"),
+            reply => return Ok(reply),
+        }
+    }
 }
 
 /// The replies, or those that came before the server was gone.
-fn attempt(connection: &mut RawConnection, way: Way, steps: &[Step]) -> Result<Vec<Value>, Vec<Value>> {
+fn attempt(
+    connection: &mut RawConnection,
+    shared: &Shared,
+    way: Way,
+    runs_long: bool,
+    steps: &[Step],
+) -> Result<Vec<Value>, Vec<Value>> {
     match way {
         Way::Single | Way::Pipeline => {
-            let bytes: Vec<u8> = steps.iter().flat_map(|step| crate::harness::resp::encode(&step.words())).collect();
+            let bytes: Vec<u8> = steps.iter().flat_map(|step| connection.encoded(&step.words())).collect();
             if connection.send_bytes(&bytes).is_err() {
                 return Err(Vec::new());
             }
@@ -161,10 +111,17 @@ fn attempt(connection: &mut RawConnection, way: Way, steps: &[Step]) -> Result<V
             ask(connection, &["EXEC".into()]).map(|reply| each(reply, steps.len()))
         }
         Way::Script => {
-            let call = |step: &Step| format!("redis.call('{}')", step.words().join("','"));
+            let call = |step: &Step| {
+                let words = step.words();
+                let words: Vec<_> = shared.names.words(&words).into_iter().map(String::from_utf8_lossy).collect();
+                // What is refused must not end the script.
+                let call = if step.form == Form::Wrong { "pcall" } else { "call" };
+                format!("redis.{call}('{}')", words.join("','"))
+            };
             let calls: Vec<String> = steps.iter().map(call).collect();
-            let mut words =
-                vec!["EVAL".to_string(), format!("return {{{}}}", calls.join(",")), steps.len().to_string()];
+            let first = if runs_long { RUNS_LONG } else { "" };
+            let script = format!("{first}return {{{}}}", calls.join(","));
+            let mut words = vec!["EVAL".to_string(), script, steps.len().to_string()];
             words.extend(steps.iter().map(|step| step.key.clone()));
             ask(connection, &words).map(|reply| each(reply, steps.len()))
         }
@@ -172,7 +129,7 @@ fn attempt(connection: &mut RawConnection, way: Way, steps: &[Step]) -> Result<V
 }
 
 fn ask(connection: &mut RawConnection, words: &[String]) -> Result<Value, Vec<Value>> {
-    connection.send_bytes(&crate::harness::resp::encode(words)).map_err(|_| Vec::new())?;
+    connection.try_send(words).map_err(|_| Vec::new())?;
     connection.try_reply().map_err(|_| Vec::new())
 }
 

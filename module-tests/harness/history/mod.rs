@@ -1,7 +1,9 @@
 //! What concurrent clients did and were told, and whether one order of it explains all.
 
 pub mod clients;
+pub mod disturbances;
 pub mod linear;
+pub mod steps;
 
 /// What an operation does to its key. A register holds no value or one, a list any number; no value is written twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,9 +21,17 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     Contents(Vec<u64>),
+    /// That it happened, and nothing else.
     Done,
     Changed(bool),
     Length(usize),
+}
+
+impl Reply {
+    /// Whether a client may have been told this of an operation that gives the whole reply.
+    pub fn fits(&self, whole: &Reply) -> bool {
+        self == whole || *self == Reply::Done
+    }
 }
 
 /// One operation on one key.
