@@ -14,6 +14,7 @@ mod checkpoints;
 mod clients;
 mod cluster;
 mod cluster_failover;
+mod cluster_moving;
 mod commands;
 mod crash;
 mod data;

@@ -1,10 +1,10 @@
 //! The rule of acknowledgement: when a reply may leave, and how it is kept until then.
 //!
 //! [`decide`] is asked three times about a command: when it is announced, when it has changed data (or has run, where
-//! the module runs it), and at the end of its unit; once more about one that had to wait and has ended out of sight. It
-//! goes through tables of rows in their order; the first one that applies decides. `docs/design.md` has the same as a
-//! table ("Withholding"). Whoever performs what is decided lets go of replies in one place (`module/release.rs`), which
-//! takes [`Why`].
+//! the module runs it), and at the end of its unit; once more about one that had to wait and has ended out of sight,
+//! and before all that whether the server may refuse the command and show something by that. It goes through tables of
+//! rows in their order; the first one that applies decides. `docs/design.md` has the same as a table ("Withholding").
+//! Whoever performs what is decided lets go of replies in one place (`module/release.rs`), which takes [`Why`].
 
 mod reason;
 
@@ -129,6 +129,8 @@ pub trait Facts {
     fn has_replied_early(&mut self) -> bool;
     /// The client brings the keys of a slot.
     fn is_slot_import(&mut self) -> bool;
+    /// The command names a key of a slot that moves, which has changed and is not here.
+    fn names_gone_key(&mut self) -> bool;
     /// Commands wait for the end of a pause, or may.
     fn has_postponed(&mut self) -> bool;
     /// Writes are paused now.
@@ -160,6 +162,8 @@ pub trait Facts {
 /// When the rule is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
+    /// It is about to pass the filter, and the server may refuse it before the module sees more of it.
+    MayBeRefused,
     /// The command has passed the filter.
     Announced(Command),
     /// It has changed data; or, where the module runs it, it has run and shows a change.
@@ -176,6 +180,12 @@ pub enum Moment {
 
 /// A row of the tables below: the reason, and when it applies.
 type Row<Asked> = (Reason, fn(&mut dyn Facts, Asked) -> bool);
+
+/// What the server shows of the dataset though it refuses a command. All other refusals show nothing.
+const REFUSAL_SHOWS: &[Row<()>] = &[
+    // -ASK, -TRYAGAIN: a key has gone.
+    (Reason::SlotMoves, |facts, ()| facts.names_gone_key()),
+];
 
 /// What keeps the module from running a command for its client. Where it is [`Kind::Unseen`], the module must run it
 /// all the same if it may, whoever waits then.
@@ -230,6 +240,7 @@ fn first<Asked: Copy>(rows: &[Row<Asked>], facts: &mut dyn Facts, asked: Asked) 
 /// The rule.
 pub fn decide(moment: Moment, facts: &mut dyn Facts) -> Hold {
     match moment {
+        Moment::MayBeRefused => first(REFUSAL_SHOWS, facts, ()).map_or(Hold::Nothing, Hold::AtIterationEnd),
         Moment::Announced(command) => announced(command, facts),
         Moment::Changed => match first(NOT_IN_EVENT, facts, ()) {
             Some(Reason::Script) => Hold::AtIterationEnd(facts.script_reason().unwrap_or(Reason::Script)),

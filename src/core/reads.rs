@@ -139,6 +139,11 @@ impl ReadSet {
         *self = ReadSet { refused: true, ..ReadSet::default() };
     }
 
+    /// Whether the keys that are known are all that its commands name.
+    pub fn names_all_keys(&self) -> bool {
+        !self.keyspace && !self.anything && !self.runs_others
+    }
+
     /// Whether it runs commands of its own.
     pub fn runs_commands(&self) -> bool {
         self.runs_others

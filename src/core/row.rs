@@ -210,6 +210,8 @@ pub enum Quirk {
     Asks,
     /// It changes settings (CONFIG SET).
     Configures,
+    /// It begins or ends the move of a slot (CLUSTER SETSLOT).
+    MovesSlots,
     /// It selects a database.
     Selects,
     /// It turns client-side caching on or off.

@@ -102,6 +102,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     other("cluster|countkeysinslot").shows(Shows::Keyspace),
     write("cluster|flushslot", Rule::DeletedKeys),
     other("cluster|getkeysinslot").shows(Shows::Keyspace),
+    other("cluster|setslot").quirk(Quirk::MovesSlots),
     other("cluster|slot-stats").shows(Shows::Keyspace),
     other("config|resetstat").quirk(Quirk::ResetsStatistics),
     other("config|set").quirk(Quirk::Configures),

@@ -27,6 +27,14 @@ pub fn declare_options(ctx: Ctx<'_>) {
     unsafe { api!(ValkeyModule_SetModuleOptions)(ctx.as_raw(), i32::try_from(options).unwrap_or(0)) };
 }
 
+/// The slot of a key.
+pub fn key_slot(key: &[u8]) -> u16 {
+    let key = OwnedString::new(key);
+    // SAFETY: the string is live.
+    let slot = unsafe { api!(ValkeyModule_ClusterKeySlot)(key.as_raw()) };
+    u16::try_from(slot).unwrap_or(0)
+}
+
 /// A key that is open for the time of a call, or null.
 pub(super) type OpenedKey = *mut raw::ValkeyModuleKey;
 

@@ -53,7 +53,7 @@ mod socket;
 
 pub use call::{CallMode, Promise, Reply, ReplyKind};
 pub use client::{ClientInfo, Held, client_info};
-pub use cluster::{NodeRole, declare_options};
+pub use cluster::{NodeRole, declare_options, key_slot};
 pub use context::{ContextFlags, Ctx, wake_event_loop};
 pub(crate) use entry::entry_points;
 pub use entry::{load, unload};

@@ -13,6 +13,7 @@ use crate::ffi::{ClientInfo, Ctx, Filter, client_info};
 use crate::module::arguments::{add_reads, unblocked_client};
 use crate::module::facts::{Asked, kind_of};
 use crate::module::known::Known;
+use crate::module::moving::wait_for_gone_keys;
 use crate::module::settle::{belongs_to_running, settle};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects};
 use crate::module::verdict::{Rewrite, Verdict};
@@ -31,7 +32,7 @@ const UNSEEN_QUEUE: &CStr = c"queued-before-the-log-began";
 pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
     // Nearly always nothing of the command before is left, and a connected client sends this one.
     let quick = with(|module| {
-        let quick = module.is_quiet() && module.clients.contains(filter.client_id());
+        let quick = module.is_quiet() && !module.moving.may_move && module.clients.contains(filter.client_id());
         quick.then(|| module.verdict(ctx, &filter, Sender::Client))
     });
     match quick {
@@ -55,6 +56,9 @@ fn filter_slowly(ctx: Ctx<'_>, filter: Filter) {
     // A blocked reader that the command before served has run by now, unseen; what it did comes before what this
     // command does.
     finish_suspects(ctx);
+    if sender == Sender::Client {
+        wait_for_gone_keys(ctx, &filter);
+    }
     if let Some(verdict) = with(|module| module.verdict(ctx, &filter, sender)) {
         perform(ctx, filter, verdict);
     }
@@ -220,6 +224,7 @@ impl Module {
     /// What a command does besides, whether it runs now or is queued.
     fn note_quirk(&mut self, known: Known, client: ClientId) {
         match known.row.quirk {
+            Quirk::MovesSlots => self.moving.announced(),
             Quirk::ResetsStatistics => self.capture.forget_error_replies(),
             Quirk::Tracks => self.clients.may_track(client),
             _ => {}
@@ -291,7 +296,11 @@ impl Module {
             (Quirk::DebugsScripts, Some(client)) => client.debugs_scripts = true,
             _ => {}
         }
-        let reads = self.note_read(shown, self.running.as_sent.unwrap_or(Reason::Failure));
+        let mut reads = self.note_read(shown, self.running.as_sent.unwrap_or(Reason::Failure));
+        if known.row.quirk == Quirk::MovesSlots {
+            // Whoever is sent elsewhere afterwards is shown that the slot's keys have gone from here.
+            reads |= self.note_read(self.dirty.any_change(), Reason::SlotMoves);
+        }
         if self.server.makes_room {
             let mut shows = ReadSet::default();
             add_reads(&mut shows, ctx, filter, known);

@@ -7,6 +7,7 @@ use crate::core::table::{self, Blocks};
 use crate::ffi::Ctx;
 use crate::module::Module;
 use crate::module::known::is_own_command;
+use crate::module::moving::Moving;
 
 /// What CLIENT LIST shows of a client.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,6 +51,7 @@ impl Module {
         listed.iter().for_each(|client| self.take_in(client));
         // What a pause made wait before is not known.
         self.pause.postponed = ctx.writes_are_paused();
+        self.moving = Moving::begin(ctx.flags().in_cluster());
     }
 
     /// What the client has queued was not seen.

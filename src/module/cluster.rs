@@ -7,6 +7,7 @@
 use crate::ffi::{CallMode, Ctx, Level, Reply, ReplyKind, log};
 use crate::log::{LogError, Opened};
 use crate::module::gate::GatedStorage;
+use crate::module::moving;
 use crate::module::role::{Role, role_at_start};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -49,6 +50,8 @@ struct Slots {
     own: Vec<RangeInclusive<u16>>,
     /// Being imported key by key (`CLUSTER SETSLOT ... IMPORTING`): keys are here though another node owns the slot.
     importing: Vec<u16>,
+    /// Being given away key by key (`CLUSTER SETSLOT ... MIGRATING`): keys may have gone though this node owns the slot.
+    migrating: Vec<u16>,
 }
 
 impl Slots {
@@ -71,7 +74,9 @@ fn parse(nodes: &str) -> Slots {
         for word in line.split(' ').skip(SLOTS_AT) {
             match word.strip_prefix('[') {
                 Some(moving) if is_own => {
-                    slots.importing.extend(moving.split_once("-<-").and_then(|(slot, _)| slot.parse::<u16>().ok()));
+                    let slot = |mark| moving.split_once(mark).and_then(|(slot, _)| slot.parse::<u16>().ok());
+                    slots.importing.extend(slot("-<-"));
+                    slots.migrating.extend(slot("->-"));
                 }
                 None => {
                     let (first, last) = word.split_once('-').unwrap_or((word, word));
@@ -96,6 +101,11 @@ fn slots(ctx: Ctx<'_>) -> Result<Slots, String> {
         Some(nodes) if nodes.contains("myself") => Ok(parse(&nodes)),
         _ => Err("the server does not answer CLUSTER NODES, without which slots and keys can't be compared".into()),
     }
+}
+
+/// The slots that move from or to this node key by key.
+pub(super) fn moving_slots(ctx: Ctx<'_>) -> moving::Slots {
+    slots(ctx).map_or(moving::Slots::Any, |slots| moving::Slots::These([slots.importing, slots.migrating].concat()))
 }
 
 /// Whether the server answers what the module must ask a node of a cluster when it recovers.
@@ -221,7 +231,7 @@ mod tests {
                      cc 127.0.0.1:7002@17002 slave bb 0 1 2 connected\n";
         let slots = parse(nodes);
         let foreign = vec![100..=199, 201..=300, 400..=400];
-        assert_eq!(slots, Slots { foreign, own: vec![0..=99, 200..=200], importing: vec![201] });
+        assert_eq!(slots, Slots { foreign, own: vec![0..=99, 200..=200], importing: vec![201], migrating: vec![5] });
         assert_eq!([99, 201, 400, 401].map(|slot| slots.is_free(slot)), [false, false, false, true]);
         assert_eq!(parse(""), Slots::default());
     }
@@ -231,6 +241,6 @@ mod tests {
         let nodes = "aa 127.0.0.1:7000@17000 myself,slave bb 0 1 2 connected\n\
                      bb 127.0.0.1:7001@17001 master - 0 1 2 connected 0-99\n\
                      cc 127.0.0.1:7002@17002 master - 0 1 3 connected 100-199\n";
-        assert_eq!(parse(nodes), Slots { foreign: vec![100..=199], own: vec![0..=99], importing: vec![] });
+        assert_eq!(parse(nodes), Slots { foreign: vec![100..=199], own: vec![0..=99], ..Slots::default() });
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Asked<'a> {
     filter: Option<&'a Filter>,
     /// It has an ASKING before it.
     has_asked: bool,
+    /// It names a key that has gone from a slot that moves.
+    names_gone_key: bool,
     flags: Option<ContextFlags>,
     info: Option<Option<ClientInfo>>,
     rights: Option<Rights>,
@@ -29,7 +31,17 @@ pub(super) struct Asked<'a> {
 impl<'a> Asked<'a> {
     /// About a reply of this client's.
     pub(super) fn new(module: &'a mut Module, ctx: Ctx<'a>, client: ClientId) -> Asked<'a> {
-        Asked { module, ctx, client, filter: None, has_asked: false, flags: None, info: None, rights: None }
+        Asked {
+            module,
+            ctx,
+            client,
+            filter: None,
+            has_asked: false,
+            names_gone_key: false,
+            flags: None,
+            info: None,
+            rights: None,
+        }
     }
 
     /// The same, in a context whose flags are known.
@@ -40,6 +52,11 @@ impl<'a> Asked<'a> {
     /// The same about a command that its client wants to have run.
     pub(super) fn in_filter(self, filter: &'a Filter, has_asked: bool, info: Option<ClientInfo>) -> Asked<'a> {
         Asked { filter: Some(filter), has_asked, info: info.map(Some), ..self }
+    }
+
+    /// The same about a command that names a key which has gone from a slot that moves, or does not.
+    pub(super) fn about_gone_key(self, names_gone_key: bool) -> Asked<'a> {
+        Asked { names_gone_key, ..self }
     }
 
     fn flags(&mut self) -> ContextFlags {
@@ -86,6 +103,10 @@ impl Facts for Asked<'_> {
 
     fn is_slot_import(&mut self) -> bool {
         self.flags().is_slot_import()
+    }
+
+    fn names_gone_key(&mut self) -> bool {
+        self.names_gone_key
     }
 
     fn has_postponed(&mut self) -> bool {

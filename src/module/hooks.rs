@@ -322,6 +322,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
             module.hand_over();
             waits_for
         };
+        module.moving.iteration_ended();
         if let Some(log) = module.log() {
             log.iteration_ended();
             let durable = log.log().durable();

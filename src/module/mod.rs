@@ -26,6 +26,7 @@ mod images;
 mod info;
 mod known;
 mod life;
+mod moving;
 mod names;
 mod notify;
 mod points;
@@ -150,6 +151,7 @@ pub(crate) struct Module {
     /// The connected clients; others are scripts' and modules' own.
     clients: Clients,
     pause: Pause,
+    moving: moving::Moving,
     server: server::Facts,
     /// WBL.DEBUG PAUSE.
     paused: bool,

@@ -29,7 +29,8 @@ macro_rules! facts {
 }
 
 facts! {
-    is_active, any_change, commits_inline, in_exec, in_script, in_other_module, has_replied_early, is_slot_import, has_postponed,
+    is_active, any_change, commits_inline, in_exec, in_script, in_other_module, has_replied_early, is_slot_import,
+    names_gone_key, has_postponed,
     writes_are_paused, is_cluster_with_modules, shares_id, tracks, pipelines, is_subscribed, has_asked, debugs_scripts,
     debug_paused, has_io_threads, has_output_left
 }
@@ -69,6 +70,12 @@ fn a_change_is_held_in_its_event_unless_a_row_says_why_not() {
     assert_eq!(hold(Moment::Changed, &["pipelines", "debug_paused"]), Hold::InEvent);
     let because = hold(Moment::Changed, &["in_script", "script_reason"]);
     assert_eq!(because, Hold::AtIterationEnd(Reason::Tracking), "why the module does not run the script");
+}
+
+#[test]
+fn a_refusal_that_shows_a_key_has_gone_waits_in_the_loop() {
+    assert_eq!(hold(Moment::MayBeRefused, &["names_gone_key"]), Hold::AtIterationEnd(Reason::SlotMoves));
+    assert_eq!(hold(Moment::MayBeRefused, &["is_active", "any_change", "has_asked"]), Hold::Nothing);
 }
 
 #[test]

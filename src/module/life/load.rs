@@ -25,6 +25,7 @@ use crate::ffi::{
 use crate::log::{Lsn, Standing};
 use crate::module::aof_folder::AofFolder;
 use crate::module::config::{self, Setting};
+use crate::module::moving::Moving;
 use crate::module::role::{Role, role_at_start};
 use crate::module::{
     Counters, Iteration, Module, Pause, cluster, commands, names, notify, points, recovery, replace, server, with,
@@ -168,6 +169,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         blocked: HashMap::new(),
         clients,
         pause: Pause::default(),
+        moving: Moving::default(),
         server: server::Facts::ask(ctx)?,
         paused: false,
         main_thread: std::thread::current().id(),

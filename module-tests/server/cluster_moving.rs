@@ -1,0 +1,158 @@
+//! Slots that move key by key: a node that sends clients elsewhere for a key that has gone shows that it has gone.
+
+use crate::harness::commands::words;
+use crate::harness::{
+    Cluster, FrozenDisk, Lever, PATIENCE, RawConnection, ServerBuilder, Value, Version, each_lever, each_version,
+    wait_until,
+};
+use std::collections::BTreeMap;
+
+/// The slot of this tag is the first node's, and moves to the second.
+const TAG: &str = "{moving}";
+
+/// A cluster with that slot on its way.
+struct Move {
+    cluster: Cluster,
+    slot: i64,
+    lever: Lever,
+}
+
+each_lever! {
+    fn an_ask_waits_for_the_deletion_that_it_shows(version: Version, lever: Lever) {
+        let mut moving = Move::begin(version, lever);
+        let migrate = format!("MIGRATE 127.0.0.1 {} T:k 0 10000 REPLACE", moving.cluster.port(1));
+        for deletion in ["DEL T:k", "GETDEL T:k", "PEXPIREAT T:k 1", &migrate, "EVAL return(redis.call('DEL',KEYS[1])) 1 T:k"] {
+            moving.asks(deletion, &[], "GET T:k", "ASK ");
+        }
+        for refused in ["SET T:k new", "EXISTS T:k", "EVAL return(1) 1 T:k", "BLPOP T:k 0", "WATCH T:k", "SORT T:k"] {
+            moving.asks("DEL T:k", &[], refused, "ASK ");
+        }
+        moving.asks("DEL T:k", &[], "MGET T:k T:o", "TRYAGAIN ");
+        moving.asks("DEL T:k", &["MULTI", "GET T:k"], "EXEC", "ASK ");
+        moving.asks("DEL T:k", &["MULTI", "EVAL return(1) 1 T:k"], "EXEC", "ASK ");
+        assert_ne!(moving.cluster.nodes[0].wbl_info("wbl_waits_slot_moves"), "0");
+        // What moves is in the node's own configuration.
+        moving.cluster.kill9_and_restart();
+        moving.asks("DEL T:k", &[], "GET T:k", "ASK ");
+    }
+
+    fn a_slot_goes_when_what_has_left_it_is_durable(version: Version, lever: Lever) {
+        let moving = Move::begin(version, lever);
+        let mut control = moving.cluster.nodes[0].raw();
+        for command in ["SET T:k v", "DEL T:o", "WBL.WAIT"] {
+            control.call(&tagged(command));
+        }
+        let frozen = FrozenDisk::freeze(lever, &moving.cluster.nodes[0], &mut control);
+        let mut writer = moving.held(&frozen, &mut control, "DEL T:k");
+        let setslot = format!("CLUSTER SETSLOT {} NODE {}", moving.slot, moving.cluster.id(1));
+        let mut mover = moving.held(&frozen, &mut control, &setslot);
+        frozen.thaw(&mut control);
+        assert_eq!((writer.reply(), mover.reply()), (Value::Integer(1), Value::Simple("OK".into())));
+    }
+}
+
+each_version! {
+    fn a_tryagain_of_a_slot_that_arrives_waits_for_the_deletion(version: Version) {
+        let moving = Move::begin(version, Lever::Sync);
+        let node = &moving.cluster.nodes[1];
+        let mut control = node.raw();
+        for command in ["ASKING", "SET T:k v", "ASKING", "SET T:o v", "WBL.WAIT"] {
+            assert!(!control.call(&tagged(command)).is_error(), "{command}");
+        }
+        let (mut writer, mut reader) = (node.raw(), node.raw());
+        writer.run("ASKING");
+        reader.run("ASKING");
+        let frozen = FrozenDisk::freeze(Lever::Sync, node, &mut control);
+        writer.send(&tagged("DEL T:k"));
+        frozen.silence(node, &mut control, &mut writer).expect("the deletion is held");
+        reader.send(&tagged("MGET T:k T:o"));
+        frozen.silence(node, &mut control, &mut reader).expect("TRYAGAIN shows the deletion");
+        frozen.thaw(&mut control);
+        assert_eq!(writer.reply().integer(), 1);
+        let reply = reader.reply();
+        assert!(matches!(&reply, Value::Error(text) if text.starts_with("TRYAGAIN ")), "{reply:?}");
+    }
+
+    fn the_loop_waits_for_no_key_of_a_slot_that_stays(version: Version) {
+        let moving = Move::begin(version, Lever::Sync);
+        let node = &moving.cluster.nodes[0];
+        let mut control = node.raw();
+        for command in ["SET a v", "SET T:k v", "WBL.WAIT"] {
+            control.call(&tagged(command));
+        }
+        let frozen = FrozenDisk::freeze(Lever::Sync, node, &mut control);
+        let held = ["DEL a", "GET a", "APPEND T:k more", "GET T:k"].map(|command| {
+            let mut client = node.raw();
+            client.send(&tagged(command));
+            // The event loop goes on.
+            client.assert_silent(&mut control, command);
+            client
+        });
+        frozen.thaw(&mut control);
+        let replies = held.map(|mut client| client.reply());
+        assert_eq!(replies.map(|reply| format!("{reply:?}")), [":1", "null", ":5", "\"vmore\""]);
+        assert_eq!(node.wbl_info("wbl_waits_slot_moves"), "0");
+    }
+}
+
+impl Move {
+    fn begin(version: Version, lever: Lever) -> Move {
+        let builder = ServerBuilder::with_module(version).in_memory().allow_warning("Changing databases number");
+        let cluster = Cluster::start(&builder.allow_warning("luster state changed").allow_warning("slot"));
+        let [mut source, mut target] = cluster.connections();
+        let slot = source.run(&format!("CLUSTER KEYSLOT {TAG}")).integer();
+        target.run(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", cluster.id(0)));
+        // What is there before can be written until the slot is on its way.
+        source.call(&tagged("MSET T:k v T:o v"));
+        source.run(&format!("CLUSTER SETSLOT {slot} MIGRATING {}", cluster.id(1)));
+        Move { cluster, slot, lever }
+    }
+
+    /// Runs the deletion on the source, and the command after it, on a connection that was prepared by others; fails if
+    /// that is answered before the deletion is durable, or not like this.
+    fn asks(&mut self, deletion: &str, prepared: &[&str], refused: &str, answer: &str) {
+        let [mut control, _] = self.cluster.connections();
+        self.put_back(&mut control);
+        let mut client = self.cluster.nodes[0].raw();
+        for command in prepared {
+            assert!(!client.call(&tagged(command)).is_error(), "{command}");
+        }
+        let frozen = FrozenDisk::freeze(self.lever, &self.cluster.nodes[0], &mut control);
+        let mut writer = self.held(&frozen, &mut control, deletion);
+        client.send(&tagged(refused));
+        let finding = frozen.silence(&self.cluster.nodes[0], &mut control, &mut client);
+        frozen.thaw(&mut control);
+        let (deleted, reply) = (writer.reply(), client.reply());
+        let Value::Error(reply) = reply else { panic!("{refused}: {reply:?}") };
+        assert!(!deleted.is_error(), "{deletion}: {deleted:?}");
+        assert!(reply.starts_with(answer), "{refused}: {reply}");
+        finding.unwrap_or_else(|finding| panic!("{deletion}, {refused}: {finding}"));
+    }
+
+    /// Has `T:k` and `T:o` in the source: a key is made there while the slot stays.
+    fn put_back(&self, control: &mut RawConnection) {
+        let target = self.cluster.id(1);
+        for command in [
+            format!("CLUSTER SETSLOT {} STABLE", self.slot),
+            "MSET T:k v T:o v".into(),
+            format!("CLUSTER SETSLOT {} MIGRATING {target}", self.slot),
+            "WBL.WAIT".into(),
+        ] {
+            wait_until(&command, PATIENCE, || !control.call(&tagged(&command)).is_error());
+        }
+    }
+
+    /// A client of the source whose command gets no answer.
+    fn held(&self, frozen: &FrozenDisk, control: &mut RawConnection, command: &str) -> RawConnection {
+        let mut client = self.cluster.nodes[0].raw();
+        client.send(&tagged(command));
+        let finding = frozen.silence(&self.cluster.nodes[0], control, &mut client);
+        finding.unwrap_or_else(|finding| panic!("{command}: {finding}"));
+        client
+    }
+}
+
+/// The words of a command, with the tag in the place of `T`.
+fn tagged(command: &str) -> Vec<Vec<u8>> {
+    words(&command.replace("T:", &format!("{TAG}:")), &BTreeMap::new())
+}
