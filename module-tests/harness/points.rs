@@ -33,6 +33,8 @@ impl Server {
 
     /// What is sent meanwhile is read in one iteration of the server's event loop, in the order in which it arrives.
     pub fn in_one_iteration(&mut self, send: impl FnOnce()) {
+        // The kernel lists sockets that were read last before others, until they are looked at once more.
+        self.raw().run("PING");
         self.signal("STOP");
         self.wait_stopped();
         send();
