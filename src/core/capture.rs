@@ -107,6 +107,21 @@ impl Capture {
         self.queues.contains_key(&client)
     }
 
+    /// Whether the server has said that it queues this client's commands, and nothing has come since that could end it.
+    pub fn is_proved_queueing(&self, client: ClientId) -> bool {
+        self.queues.get(&client).is_some_and(Queue::is_proved)
+    }
+
+    /// The server says so, or a command has come that may end it.
+    pub fn prove_queueing(&mut self, client: ClientId, proved: bool) {
+        self.queues.get_mut(&client).into_iter().for_each(|queue| queue.prove(proved));
+    }
+
+    /// The command just announced is queued, so that nothing runs.
+    pub fn queued(&mut self) {
+        self.put_current_away();
+    }
+
     /// The module's own command is about to run this one: all events are its, and its keys are known to be in `db`.
     pub fn wrapped<'a>(
         &mut self,

@@ -2,10 +2,10 @@
 //! reply may leave.
 
 use crate::core::dirty::DirtyKeys;
+use crate::core::hash::Set;
 use crate::core::options;
 use crate::core::table::{CommandSpec, Rule, Shows};
 use crate::log::Lsn;
-use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Where the keys of a command stand, or what else of the dataset its reply shows.
@@ -95,7 +95,7 @@ pub fn pairs(count: &[u8], len: usize) -> impl Iterator<Item = usize> {
 /// What a transaction can show: the keys of its commands, in a database that is known when it runs.
 #[derive(Debug, Default)]
 pub struct ReadSet {
-    keys: HashSet<Arc<[u8]>>,
+    keys: Set<Arc<[u8]>>,
     keyspace: bool,
     functions: bool,
     /// Its database is not that of its client all the time.

@@ -23,8 +23,10 @@ const FIRST_LOOK_BYTES: usize = 64 * 1024;
 /// How far a transaction has come.
 #[derive(Debug, Default)]
 enum Phase {
-    /// Its client queues commands.
+    /// Its MULTI was announced, or a command that may end it.
     #[default]
+    Announced,
+    /// The server says that its client queues commands.
     Queueing,
     /// The server has refused one of its commands, and with that the EXEC: nothing is kept.
     Refused,
@@ -99,7 +101,7 @@ pub struct Queue {
 impl Default for Queue {
     fn default() -> Queue {
         Queue {
-            phase: Phase::Queueing,
+            phase: Phase::Announced,
             leaves: VecDeque::new(),
             taken: 0,
             opaque: false,
@@ -119,6 +121,25 @@ impl Default for Queue {
 }
 
 impl Queue {
+    /// The server says that it queues what the client sends.
+    pub fn is_proved(&self) -> bool {
+        matches!(self.phase, Phase::Queueing)
+    }
+
+    /// The same, or that it may not do so any more.
+    pub fn prove(&mut self, proved: bool) {
+        match self.phase {
+            Phase::Announced if proved => self.phase = Phase::Queueing,
+            Phase::Queueing if !proved => self.phase = Phase::Announced,
+            _ => {}
+        }
+    }
+
+    /// The database that all of its commands run in, where that is known.
+    pub fn only_db(&self) -> Option<u32> {
+        self.db.filter(|_| !self.opaque)
+    }
+
     /// A write was queued. Gives back what is not kept.
     pub fn push(&mut self, leaf: Box<Leaf>) -> Option<Box<Leaf>> {
         let Some(spec) = leaf.spec.filter(|_| !matches!(self.phase, Phase::Refused)) else { return Some(leaf) };
@@ -296,7 +317,7 @@ impl Queue {
                 Some(query)
             }
             Phase::Whole(whole) => whole.query(&self.leaves, kind, key, may_expire),
-            Phase::Queueing | Phase::Refused => None,
+            Phase::Announced | Phase::Queueing | Phase::Refused => None,
         }
     }
 
@@ -305,7 +326,7 @@ impl Queue {
         match &mut self.phase {
             Phase::Stepwise(running) => running.events.push(event),
             Phase::Whole(whole) => whole.event(&mut self.leaves, name, event),
-            Phase::Queueing | Phase::Refused => {}
+            Phase::Announced | Phase::Queueing | Phase::Refused => {}
         }
     }
 

@@ -172,7 +172,8 @@ pub fn command_done(ctx: Ctx<'_>, result: &CommandResult<'_>) {
             return false;
         }
         let CommandResult { changed, failed, .. } = *result;
-        let done = Done { changed, failed, db: module.info_of(ctx, client).map(|info| info.db) };
+        let db = module.capture.exec_db(client).or_else(|| module.info_of(ctx, client).map(|info| info.db));
+        let done = Done { changed, failed, db };
         let unseen = module.capture.command_done(client, &result.args(), done, ctx.unit_time_us() / 1000);
         if unseen {
             module.wait_in_loop(client, Reason::Transaction);

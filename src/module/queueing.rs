@@ -15,13 +15,18 @@ use crate::module::verdict::{Rewrite, Verdict};
 use crate::module::{Module, server};
 
 impl Module {
-    /// Whether what this client sends is queued: where it may be, the server is asked. Of a queue that has ended nothing
-    /// is kept.
+    /// Whether what this client sends is queued: where it may be, the server is asked, and once it has said so, again
+    /// only after what may end it. Of a queue that has ended nothing is kept.
     pub(super) fn is_queueing(&mut self, ctx: Ctx<'_>, client: ClientId) -> bool {
         if !self.capture.is_queueing(client) {
             return false;
         }
+        // Another module's filter may make any command one that ends it.
+        if self.capture.is_proved_queueing(client) && !self.server.other_modules {
+            return true;
+        }
         let queueing = self.info_of(ctx, client).is_some_and(|info| info.in_multi);
+        self.capture.prove_queueing(client, queueing);
         if !queueing {
             self.capture.not_queueing(client);
             self.clients.get_mut(client).into_iter().for_each(Client::drop_queue);
@@ -32,6 +37,7 @@ impl Module {
     /// A command that begins or ends what its client queues or watches, if the server accepts it.
     pub(super) fn announce_bounds(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
         self.note_bounds(ctx, filter, client, known);
+        self.capture.prove_queueing(client, false);
         self.running.what = What::Command(IfRun::Transaction);
         Verdict::PASS
     }
@@ -77,6 +83,7 @@ impl Module {
             self.running.what = What::Command(IfRun::Transaction);
             return Verdict::PASS;
         }
+        self.capture.prove_queueing(client, false);
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
         if std::mem::take(&mut record.has_unseen_queue) {
             record.transaction = Transaction::default();
@@ -179,6 +186,7 @@ impl Module {
         if let Some(db) = selected_db(ctx, filter, known) {
             self.capture.queued_select(client, db);
         }
+        self.capture.queued();
         Verdict::PASS
     }
 }

@@ -89,6 +89,11 @@ impl Capture {
         self.queues.get_mut(&client)?.home_of(key)
     }
 
+    /// The database that all commands of the client's EXEC run in, where that is known.
+    pub fn exec_db(&self, client: ClientId) -> Option<u32> {
+        self.queues.get(&client)?.only_db()
+    }
+
     /// Whether the client has writes queued, so that it matters to be told when each has run
     /// ([`Capture::command_done`]).
     pub fn has_queued_writes(&self, client: ClientId) -> bool {
