@@ -26,6 +26,7 @@ mod fields;
 mod first_base;
 mod former_primary;
 mod harness_checks;
+mod homes;
 mod hot_keys;
 mod inline;
 mod leaks;

@@ -232,11 +232,6 @@ impl Capture {
         self.current.as_ref().is_some_and(|leaf| leaf.wrapped && !leaf.events.is_empty())
     }
 
-    /// The database of the command that an event of this client belongs to, where it was known before.
-    pub fn db_of(&self, client: ClientId) -> Option<u32> {
-        self.leaf_of(client)?.db
-    }
-
     /// Whether a command of this client runs that may make a key expire. One that may still block is none: it only
     /// found the key expired.
     pub fn may_expire(&self, client: ClientId) -> bool {

@@ -2,7 +2,6 @@
 
 mod fields;
 
-use crate::core::dirty::DbKey;
 use crate::core::pending::GroupChange;
 use crate::core::reads;
 use crate::core::stream_reads::StreamRead;
@@ -348,13 +347,6 @@ impl Leaf {
     /// The database that MOVE or COPY names.
     pub fn other_db(&self) -> Option<u32> {
         reads::destination(self.two_databases()?, &self.args.slices())?.1
-    }
-
-    /// The key that MOVE or COPY makes, if it names a database for it.
-    pub fn arrival(&self) -> Option<DbKey> {
-        let args = self.args.slices();
-        let (key, db) = reads::destination(self.two_databases()?, &args)?;
-        Some((db?, key.into()))
     }
 
     /// How COPY and MOVE are logged.

@@ -13,6 +13,7 @@ pub mod deadlines;
 pub mod dirty;
 pub mod execution;
 pub mod hash;
+pub mod homes;
 pub mod leaf;
 pub mod leaving;
 pub mod names;

@@ -7,7 +7,6 @@
 mod proof;
 mod whole;
 
-use crate::core::dirty::DbKey;
 use crate::core::leaf::{EventKind, Leaf, LeafEvent, MayExpire, Query};
 use crate::core::table::Rule;
 use crate::core::unit::Unit;
@@ -57,15 +56,6 @@ pub struct Step {
     pub events: Vec<LeafEvent>,
 }
 
-/// A COPY or MOVE with a database of its own.
-#[derive(Debug)]
-struct Arrival {
-    /// Its place among those.
-    place: usize,
-    /// The database that was selected before it.
-    selected: Option<u32>,
-}
-
 /// The queue of one client.
 #[derive(Debug)]
 pub struct Queue {
@@ -78,15 +68,8 @@ pub struct Queue {
     opaque: bool,
     /// Keys of commands that no event shows.
     silent_keys: Vec<Arc<[u8]>>,
-    /// The database that the queue's last SELECT chose.
-    selected: Option<u32>,
     /// The client's database when its EXEC was announced.
     db: Option<u32>,
-    /// COPYs and MOVEs with a database of their own, by the key that they make.
-    arrivals: HashMap<DbKey, VecDeque<Arrival>>,
-    /// How many of them were queued, and how many have run, or have failed before one that has run.
-    arrivals_queued: usize,
-    arrivals_seen: usize,
     /// It changes the function library.
     pub functions: bool,
     /// Bytes of the arguments of all commands, writes or not.
@@ -106,11 +89,7 @@ impl Default for Queue {
             taken: 0,
             opaque: false,
             silent_keys: Vec::new(),
-            selected: None,
             db: None,
-            arrivals: HashMap::new(),
-            arrivals_queued: 0,
-            arrivals_seen: 0,
             functions: false,
             bytes: 0,
             look_at_bytes: FIRST_LOOK_BYTES,
@@ -143,11 +122,6 @@ impl Queue {
     /// A write was queued. Gives back what is not kept.
     pub fn push(&mut self, leaf: Box<Leaf>) -> Option<Box<Leaf>> {
         let Some(spec) = leaf.spec.filter(|_| !matches!(self.phase, Phase::Refused)) else { return Some(leaf) };
-        if let Some(key) = leaf.arrival() {
-            let arrival = Arrival { place: self.arrivals_queued, selected: self.selected };
-            self.arrivals.entry(key).or_default().push_back(arrival);
-            self.arrivals_queued += 1;
-        }
         if spec.is_silent() {
             self.functions |= spec.rule == Rule::Functions;
             self.silent_keys.extend(leaf.argument_keys());
@@ -161,11 +135,6 @@ impl Queue {
     /// Something was queued whose effect is not known.
     pub fn push_opaque(&mut self) {
         self.opaque = true;
-    }
-
-    /// A SELECT was queued.
-    pub fn push_select(&mut self, db: u32) {
-        self.selected = Some(db);
     }
 
     /// The client has sent one more command to be queued. Returns how many it has sent before, when it is time to ask
@@ -188,19 +157,6 @@ impl Queue {
     /// The server has refused a command, so that it keeps nothing more and will refuse the EXEC.
     pub fn refuse(&mut self) {
         *self = Queue { phase: Phase::Refused, ..Queue::default() };
-    }
-
-    /// The database that the command was run in that made this key arrive in another one. Those before it have failed.
-    pub fn home_of(&mut self, key: &DbKey) -> Option<u32> {
-        let arrivals = self.arrivals.get_mut(key)?;
-        let arrival = loop {
-            let arrival = arrivals.pop_front()?;
-            if arrival.place >= self.arrivals_seen {
-                break arrival;
-            }
-        };
-        self.arrivals_seen = arrival.place + 1;
-        arrival.selected.or(self.db)
     }
 
     /// The EXEC is about to run; `db` is its client's database. `false` when the server refuses it.

@@ -265,33 +265,48 @@ const SERVER_EVENTS: [u64; 12] = [
     raw::VALKEYMODULE_EVENT_MODULE_CHANGE,
 ];
 
-/// Registers the command filter, the event callbacks and the INFO section. `false` when the server refused one.
+/// Registers the command filter, the callbacks of server events and the INFO section. `false` when the server refused
+/// one.
 pub fn register_hooks(ctx: Ctx<'_>) -> bool {
+    FOLLOWS.store(false, Ordering::Relaxed);
     let ok = raw::VALKEYMODULE_OK as i32;
     // SAFETY: the context is valid (type invariant); callbacks have the server's signatures and live as long as the
     // module.
     unsafe {
         let filter = api!(ValkeyModule_RegisterCommandFilter)(ctx.as_raw(), Some(shells::filter as _), 0);
         FILTER.set(NonNull::new(filter));
-        if filter.is_null()
-            || api!(ValkeyModule_SubscribeToKeyspaceEvents)(
-                ctx.as_raw(),
-                SUBSCRIBED_EVENTS,
-                Some(shells::keyspace_event as _),
-            ) != ok
-            || api!(ValkeyModule_RegisterInfoFunc)(ctx.as_raw(), Some(shells::info as _)) != ok
-        {
+        if filter.is_null() || api!(ValkeyModule_RegisterInfoFunc)(ctx.as_raw(), Some(shells::info as _)) != ok {
             return false;
         }
     }
     SERVER_EVENTS.iter().all(|id| subscribe_server_event(ctx, *id))
 }
 
-/// Has events told that report no change: `keymiss` and `new`. Once is enough.
-pub fn follow_all_events(ctx: Ctx<'_>) {
-    if FOLLOWS_ALL.swap(true, Ordering::Relaxed) {
-        return;
+/// Has the events of keys told; once is enough. `false` when the server refuses it.
+///
+/// Not before the server has loaded its own files: see `docs/design.md`, "The databases of clients".
+pub fn follow_events(ctx: Ctx<'_>) -> bool {
+    if FOLLOWS.swap(true, Ordering::Relaxed) {
+        return true;
     }
+    if WANTS_ALL.load(Ordering::Relaxed) {
+        follow_events_without_change(ctx);
+    }
+    let callback = Some(shells::keyspace_event as _);
+    // SAFETY: the context is valid (type invariant); the callback has the server's signature and lives as long as the
+    // module.
+    let told = unsafe { api!(ValkeyModule_SubscribeToKeyspaceEvents)(ctx.own().as_raw(), SUBSCRIBED_EVENTS, callback) };
+    told == raw::VALKEYMODULE_OK as i32
+}
+
+/// Has also those events told that report no change: `keymiss` and `new`. Once is enough.
+pub fn follow_all_events(ctx: Ctx<'_>) {
+    if !WANTS_ALL.swap(true, Ordering::Relaxed) && FOLLOWS.load(Ordering::Relaxed) {
+        follow_events_without_change(ctx);
+    }
+}
+
+fn follow_events_without_change(ctx: Ctx<'_>) {
     let classes = raw::VALKEYMODULE_NOTIFY_KEY_MISS | raw::VALKEYMODULE_NOTIFY_NEW;
     // SAFETY: the context is valid (type invariant); the callback has the server's signature and lives as long as the
     // module.
@@ -300,12 +315,16 @@ pub fn follow_all_events(ctx: Ctx<'_>) {
     }
 }
 
+/// Whether `follow_events` was called.
+static FOLLOWS: AtomicBool = AtomicBool::new(false);
+
 /// Whether `follow_all_events` was called.
-static FOLLOWS_ALL: AtomicBool = AtomicBool::new(false);
+static WANTS_ALL: AtomicBool = AtomicBool::new(false);
 
 /// Takes the command filter back. Event subscriptions end with the module.
 pub fn unregister_hooks(ctx: Ctx<'_>) {
-    FOLLOWS_ALL.store(false, Ordering::Relaxed);
+    FOLLOWS.store(false, Ordering::Relaxed);
+    WANTS_ALL.store(false, Ordering::Relaxed);
     if let Some(filter) = FILTER.take() {
         // SAFETY: the filter was registered by this module and is taken back once.
         unsafe { api!(ValkeyModule_UnregisterCommandFilter)(ctx.as_raw(), filter.as_ptr()) };

@@ -32,6 +32,7 @@ const UNSEEN_QUEUE: &CStr = c"queued-before-the-log-began";
 pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
     // Nearly always nothing of the command before is left, and a connected client sends this one.
     let quick = with(|module| {
+        module.note_home(ctx, &filter);
         let quick = module.is_quiet() && !module.moving.may_move && module.clients.contains(filter.client_id());
         quick.then(|| module.verdict(ctx, &filter, Sender::Client))
     });

@@ -2,10 +2,9 @@
 
 use crate::core::ack::{Hold, Moment, Reason, decide};
 use crate::core::capture::Done;
-use crate::core::dirty::DbKey;
 use crate::core::execution::{ScriptDb, UnitEnd};
 use crate::core::leaf::{Event, EventKind, Outcome};
-use crate::ffi::{CommandResult, ContextFlags, Ctx, KeyKind, LoadingPhase, client_info, server_version};
+use crate::ffi::{CommandResult, ContextFlags, Ctx, KeyKind, LoadingPhase, client_info, follow_events, server_version};
 use crate::module::facts::Asked;
 use crate::module::known::Commands;
 use crate::module::questions::ask;
@@ -15,21 +14,12 @@ use crate::module::units::{
     ask_for_unit_end, finish_deferred, finish_evictions, finish_plain, finish_suspects, finish_unit,
 };
 use crate::module::waits::wait_now;
-use crate::module::{Module, durable_reads, life, notify, recovery, scripts, server, waiting, with};
+use crate::module::{Module, broken, durable_reads, homes, life, notify, recovery, scripts, server, waiting, with};
 
 /// No client's id.
 const NO_CLIENT: u64 = u64::MAX;
 
 impl Module {
-    /// The database that the client of a COPY or MOVE has selected. Its event comes with the destination's, and an 8.1
-    /// server leaves the client there.
-    fn home_db(&mut self, ctx: Ctx<'_>, flags: ContextFlags, client: u64, db_key: DbKey) -> Option<u32> {
-        if flags.in_exec() && !flags.in_script() {
-            return self.capture.exec_home(client, &db_key);
-        }
-        self.capture.db_of(client).or_else(|| self.script_db(ctx, flags).likely())
-    }
-
     /// The client that an event is told for.
     ///
     /// The server's own clients for modules' calls keep the id of a connected client after a module has used one in a
@@ -71,6 +61,15 @@ impl Module {
 /// A key changed. `class` is the event's, as the server's bit. `by_server`: the server did it by itself, as it does
 /// with expired keys and fields and with evicted keys.
 pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server: bool) {
+    let home = homes::of_event(ctx, event, key);
+    take_in(ctx, class, event, key, by_server);
+    if let Some(db) = home {
+        ctx.select_db(db);
+    }
+}
+
+/// Whatever comes of the event; the context has the database that it names.
+fn take_in(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server: bool) {
     let kind = EventKind::of(event);
     if by_server && kind == EventKind::FieldsExpired {
         // Nobody's change: that fields have expired follows from the time, after a crash, too. If none is left, `del`
@@ -133,11 +132,6 @@ pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server
         }
     });
     ask_for_unit_end(ctx);
-    if kind == EventKind::Arrived
-        && let Some(Some(db)) = with(|module| module.home_db(ctx, flags, client, (ctx.selected_db(), key.into())))
-    {
-        ctx.select_db(db);
-    }
 }
 
 /// A hash may have a field that expires from now on.
@@ -264,6 +258,9 @@ fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, i64)) {
 /// The whole dataset is being replaced from outside (DEBUG RELOAD, replication): the log cannot follow, a new base
 /// must.
 pub fn loading(ctx: Ctx<'_>, phase: LoadingPhase) {
+    if phase == LoadingPhase::Started {
+        homes::loading_began();
+    }
     life::dataset_loading(ctx, phase);
 }
 
@@ -291,12 +288,17 @@ pub fn client_gone(client: u64) {
     with(|module| {
         module.running.client_gone(client);
         module.capture.client_gone(client);
+        module.homes.iter_mut().for_each(|homes| homes.forget(client));
         module.clients.remove(client);
     });
 }
 
 /// The event loop is about to send replies and to sleep.
 pub fn before_sleep(ctx: Ctx<'_>) {
+    // The first one comes when the server has loaded its own files, and has served nobody.
+    if !follow_events(ctx) {
+        broken("the server refuses to report changes");
+    }
     // What the iteration's commands did is seen before anything else runs.
     let is_quiet = with(|module| {
         module.running.db = ScriptDb::default();

@@ -21,6 +21,7 @@ mod errors;
 mod facts;
 mod gate;
 mod holding;
+mod homes;
 mod hooks;
 mod images;
 mod info;
@@ -63,6 +64,7 @@ use crate::core::commit::Chooser;
 use crate::core::dirty::DirtyKeys;
 use crate::core::execution::{Replies, Running, UnitEnd};
 use crate::core::hash::Set;
+use crate::core::homes::Homes;
 use crate::core::leaf::ClientId;
 use crate::core::notices::Notices;
 use crate::core::unit::Batch;
@@ -150,6 +152,8 @@ pub(crate) struct Module {
     blocked: HashMap<u64, blocking::Blocked>,
     /// The connected clients; others are scripts' and modules' own.
     clients: Clients,
+    /// Their databases, where the server does not leave them there.
+    homes: Option<Homes>,
     pause: Pause,
     moving: moving::Moving,
     server: server::Facts,

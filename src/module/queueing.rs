@@ -7,7 +7,7 @@ use crate::core::execution::{Exec, IfRun, What};
 use crate::core::leaf::ClientId;
 use crate::core::table::{self, Quirk};
 use crate::ffi::{Ctx, Filter, watch_results};
-use crate::module::arguments::{add_reads, selected_db};
+use crate::module::arguments::add_reads;
 use crate::module::facts::Asked;
 use crate::module::known::Known;
 use crate::module::server::Reports;
@@ -183,9 +183,6 @@ impl Module {
         let args = (0..filter.len()).map(|index| filter.arg(index));
         self.capture.command(client, class, None, args);
         self.note_unknown(ctx, filter, known.class);
-        if let Some(db) = selected_db(ctx, filter, known) {
-            self.capture.queued_select(client, db);
-        }
         self.capture.queued();
         Verdict::PASS
     }

@@ -69,6 +69,7 @@ fn run(ctx: Ctx<'_>, script: Script) {
     finish_unit(ctx);
     let entered = with(|module| {
         module.counters.scripts += 1;
+        module.homes.iter_mut().for_each(|homes| homes.calls(client));
         module.capture.command(client, Class::Opaque, None, std::iter::empty());
         let name = command.first().map(Vec::as_slice).unwrap_or_default();
         let shows_library = module.server.commands.known(name, b"").row.shows == Shows::FunctionCall;

@@ -52,13 +52,6 @@ impl Capture {
         self.errors = ErrorReplies::default();
     }
 
-    /// The client has queued a SELECT of this database.
-    pub fn queued_select(&mut self, client: ClientId, db: u32) {
-        if let Some(queue) = self.queues.get_mut(&client) {
-            queue.push_select(db);
-        }
-    }
-
     /// The client has sent a command of so many bytes to be queued. Returns how many it has sent before, when the
     /// server is to be asked whether it keeps all of them: the first that it refuses ends the transaction
     /// ([`Capture::refuse_queue`]).
@@ -82,11 +75,6 @@ impl Capture {
     /// How many commands the client has sent to be queued.
     pub fn sent(&self, client: ClientId) -> usize {
         self.queues.get(&client).map_or(0, Queue::sent)
-    }
-
-    /// The database of the client whose EXEC made this key arrive, where that is another one.
-    pub fn exec_home(&mut self, client: ClientId, key: &DbKey) -> Option<u32> {
-        self.queues.get_mut(&client)?.home_of(key)
     }
 
     /// The database that all commands of the client's EXEC run in, where that is known.

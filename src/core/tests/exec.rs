@@ -180,21 +180,6 @@ fn a_multi_that_was_refused_does_not_hide_what_follows() {
 }
 
 #[test]
-fn the_database_of_a_queued_copy_is_that_of_the_select_before_it() {
-    let mut hooks = Hooks::new();
-    hooks.class(1, Class::Multi);
-    hooks.write(1, "COPY a b DB 2").class(1, Class::Opaque);
-    hooks.0.queued_select(1, 5);
-    hooks.write(1, "MOVE a 3").write(1, "COPY a c");
-    hooks.0.command(1, Class::Exec, Some(7), std::iter::empty());
-    let home = |hooks: &mut Hooks, db, key: &str| hooks.0.exec_home(1, &(db, key.as_bytes().into()));
-    assert_eq!(home(&mut hooks, 5, "c"), None);
-    assert_eq!(home(&mut hooks, 2, "b"), Some(7));
-    assert_eq!(home(&mut hooks, 3, "a"), Some(5));
-    assert_eq!(home(&mut hooks, 3, "a"), None, "each runs once");
-}
-
-#[test]
 fn work_for_a_transaction_grows_with_its_length_only() {
     type Command = fn(usize) -> (String, &'static str, String);
     let loads: [Command; 8] = [
@@ -230,7 +215,6 @@ fn work_for_a_transaction_grows_with_its_length_only() {
                         if !event.is_empty() {
                             let kind = EventKind::of(event.as_bytes());
                             hooks.0.query(1, true, kind, key.as_bytes());
-                            hooks.0.exec_home(1, &(3, key.as_bytes().into()));
                             hooks.raise(1, true, event, key, Some(Outcome::Value(b"7-0".to_vec())));
                         }
                         if stepwise {

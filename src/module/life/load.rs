@@ -19,8 +19,8 @@ use crate::core::notices::Notices;
 use crate::core::unit::Batch;
 use crate::core::versions::Versions;
 use crate::ffi::{
-    Ctx, Level, check_descriptor_paths, declare_options, forget_file_size_limit, log, register_hooks, server_version,
-    survive_file_size_limit, unregister_hooks,
+    Ctx, Level, check_descriptor_paths, declare_options, follow_events, forget_file_size_limit, log, register_hooks,
+    server_version, survive_file_size_limit, unregister_hooks,
 };
 use crate::log::{Lsn, Standing};
 use crate::module::aof_folder::AofFolder;
@@ -28,7 +28,8 @@ use crate::module::config::{self, Setting};
 use crate::module::moving::Moving;
 use crate::module::role::{Role, role_at_start};
 use crate::module::{
-    Counters, Iteration, Module, Pause, cluster, commands, names, notify, points, recovery, replace, server, with,
+    Counters, Iteration, Module, Pause, cluster, commands, homes, names, notify, points, recovery, replace, server,
+    with,
 };
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -64,7 +65,9 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
     names::find(ctx)?;
     declare_options(ctx);
     config::register(ctx, args)?;
-    if !commands::register(ctx) || !register_hooks(ctx) {
+    // A server that starts loads its own files first, see `follow_events`.
+    let follows = |ctx: Ctx<'_>| ctx.flags().is_starting() || follow_events(ctx);
+    if !commands::register(ctx) || !register_hooks(ctx) || !follows(ctx) {
         return Err("the server refused its commands or hooks".into());
     }
     survive_file_size_limit();
@@ -168,6 +171,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         scripts: VecDeque::new(),
         blocked: HashMap::new(),
         clients,
+        homes: homes::of_server(ctx),
         pause: Pause::default(),
         moving: Moving::default(),
         server: server::Facts::ask(ctx)?,

@@ -1,0 +1,191 @@
+//! The databases that COPYs with a database of their own were sent in.
+//!
+//! An event names the database of its key, and most servers before 9.1.1 leave the client that executes in that one,
+//! for any module that listens. Only the events of MOVE and COPY ... DB name another database than their client's. MOVE
+//! raises one for each of both. The one of COPY holds the very string that was sent, so that its place in memory tells
+//! which COPY it is of, however many wait in a transaction, and whether those before it have failed.
+
+use crate::core::hash::Map;
+use crate::core::leaf::ClientId;
+use std::collections::VecDeque;
+
+/// Where a string lies: as long as its command has not run, no other one lies there.
+pub type Place = usize;
+
+/// A COPY with a database of its own: where the name of the key that it makes lies, and the database that it is sent
+/// in.
+type Copied = (Place, u32);
+
+/// What a client has sent last, or since its MULTI.
+#[derive(Debug, Default)]
+struct Sent {
+    /// The database that a queued SELECT has chosen.
+    selected: Option<u32>,
+    copies: VecDeque<Copied>,
+}
+
+/// The databases that clients are in while events name other ones.
+#[derive(Debug, Default)]
+pub struct Homes {
+    sent: Map<ClientId, Sent>,
+    /// What a script or a module has sent last, which runs at once.
+    inner: Option<Copied>,
+    /// The database that the key of the running MOVE comes from.
+    moved_from: Option<u32>,
+    /// The connected client that has sent the last command.
+    sender: ClientId,
+    /// The client whose script runs, or whose transaction with scripts.
+    caller: ClientId,
+    /// The database that its script has chosen by a SELECT, and how many scripts had run before that, which is counted
+    /// in transactions only.
+    script: Option<(u32, Option<u64>)>,
+}
+
+impl Homes {
+    /// The client has gone, or sends what begins a new queue.
+    pub fn forget(&mut self, client: ClientId) {
+        self.sent.remove(&client);
+    }
+
+    /// The client queues a SELECT of this database.
+    pub fn selects(&mut self, client: ClientId, db: u32) {
+        self.sent.entry(client).or_default().selected = Some(db);
+    }
+
+    /// The client queues a COPY with a database of its own. `db` is the client's.
+    pub fn queues_copy(&mut self, client: ClientId, place: Place, db: u32) {
+        let sent = self.sent.entry(client).or_default();
+        let home = sent.selected.unwrap_or(db);
+        sent.copies.push_back((place, home));
+    }
+
+    /// The client sends a COPY that runs now; `copied` where it has a database of its own.
+    pub fn copies(&mut self, client: ClientId, copied: Option<Copied>) {
+        match copied {
+            Some(copied) => {
+                self.sent.insert(client, Sent { selected: None, copies: VecDeque::from([copied]) });
+            }
+            None => self.forget(client),
+        }
+    }
+
+    /// The same of a script or a module.
+    pub fn copies_inside(&mut self, copied: Option<Copied>) {
+        self.inner = copied;
+    }
+
+    /// A connected client has sent a command.
+    pub fn sends(&mut self, client: ClientId) {
+        self.sender = client;
+    }
+
+    /// Who has sent the last command.
+    pub fn sender(&self) -> ClientId {
+        self.sender
+    }
+
+    /// The client has sent what may run scripts.
+    pub fn calls(&mut self, client: ClientId) {
+        (self.caller, self.script) = (client, None);
+    }
+
+    /// A module calls a script.
+    pub fn script_begins(&mut self) {
+        self.script = None;
+    }
+
+    /// Whose script runs.
+    pub fn caller(&self) -> ClientId {
+        self.caller
+    }
+
+    /// The running script has selected this database. `runs`: how many scripts have ended.
+    pub fn script_selects(&mut self, db: u32, runs: Option<u64>) {
+        self.script = Some((db, runs));
+    }
+
+    /// The database that the running script has selected, `runs` being asked for only where it matters.
+    pub fn script_selected(&self, in_exec: bool, runs: impl FnOnce() -> Option<u64>) -> Option<u32> {
+        let (db, before) = self.script?;
+        // Nothing says where a script of a transaction begins.
+        (!in_exec || before == runs()).then_some(db)
+    }
+
+    /// A key has left this database by the MOVE that runs.
+    pub fn move_from(&mut self, db: u32) {
+        self.moved_from = Some(db);
+    }
+
+    /// It has arrived. The database that it came from.
+    pub fn move_to(&mut self) -> Option<u32> {
+        self.moved_from.take()
+    }
+
+    /// The database of the client whose COPY has made the key with the name at this place.
+    pub fn copy_to(&mut self, client: ClientId, place: Place) -> Option<u32> {
+        if let Some(sent) = self.sent.get_mut(&client)
+            && let Some(index) = sent.copies.iter().position(|(at, _)| *at == place)
+        {
+            // Those before it have failed.
+            return sent.copies.drain(..=index).next_back().map(|(_, home)| home);
+        }
+        self.inner.filter(|(at, _)| *at == place).map(|(_, home)| home)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queued_copies_run_where_the_selects_before_them_lead() {
+        let mut homes = Homes::default();
+        homes.forget(1);
+        homes.queues_copy(1, 10, 7);
+        homes.selects(1, 5);
+        homes.queues_copy(1, 20, 7);
+        homes.queues_copy(1, 30, 7);
+        homes.copies_inside(Some((40, 3)));
+        assert_eq!(homes.copy_to(2, 10), None, "another client");
+        assert_eq!(homes.copy_to(1, 10), Some(7));
+        assert_eq!(homes.copy_to(1, 40), Some(3), "a module's under the client's id");
+        assert_eq!(homes.copy_to(1, 30), Some(5), "the one before has failed");
+        assert_eq!(homes.copy_to(1, 20), None, "each runs once");
+    }
+
+    #[test]
+    fn what_was_sent_before_does_not_count() {
+        let mut homes = Homes::default();
+        homes.selects(1, 5);
+        homes.queues_copy(1, 10, 7);
+        homes.forget(1);
+        homes.queues_copy(1, 20, 7);
+        assert_eq!(homes.copy_to(1, 10), None);
+        assert_eq!(homes.copy_to(1, 20), Some(7));
+        homes.copies(1, Some((10, 2)));
+        homes.copies(1, None);
+        assert_eq!(homes.copy_to(1, 10), None, "another string may lie there now");
+        homes.copies_inside(Some((10, 2)));
+        homes.copies_inside(None);
+        assert_eq!(homes.copy_to(1, 10), None);
+    }
+
+    #[test]
+    fn a_script_of_a_transaction_does_not_begin_where_the_one_before_went() {
+        let mut homes = Homes::default();
+        homes.calls(1);
+        homes.script_selects(4, Some(2));
+        assert_eq!(homes.script_selected(true, || Some(2)), Some(4));
+        assert_eq!(homes.script_selected(true, || Some(3)), None);
+        homes.calls(2);
+        assert_eq!((homes.caller(), homes.script_selected(false, || None)), (2, None));
+    }
+
+    #[test]
+    fn a_move_comes_from_the_database_that_its_key_has_left() {
+        let mut homes = Homes::default();
+        assert_eq!(homes.move_to(), None);
+        homes.move_from(3);
+        assert_eq!((homes.move_to(), homes.move_to()), (Some(3), None));
+    }
+}

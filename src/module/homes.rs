@@ -1,0 +1,181 @@
+//! Leaves clients in their own databases where the server does not: before 9.1.1 the client that executes stays in the
+//! database that an event names, for any module that listens.
+//!
+//! It is done in every state of the log's life, as it is the listening that does it: for the primary's link, for
+//! clients of a server whose log rests, and for what runs in scripts and transactions.
+
+use crate::core::homes::{Homes, Place};
+use crate::core::table::Quirk;
+use crate::ffi::{Ctx, Filter, Level, client_info, log, server_version};
+use crate::module::arguments::selected_db;
+use crate::module::{Module, server, with};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The first server that restores the client's database by itself.
+const RESTORES_SINCE: u32 = 0x0009_0101;
+
+/// The client that an append-only file is loaded with.
+const LOADER: u64 = u64::MAX;
+
+/// What is kept of clients' databases, where the server leaves them in other ones.
+pub(super) fn of_server(ctx: Ctx<'_>) -> Option<Homes> {
+    // The nodes of a cluster that old have one database.
+    let is_needed = server_version(ctx) < RESTORES_SINCE && !ctx.flags().in_cluster();
+    is_needed.then(Homes::default)
+}
+
+/// The commands that matter here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    Copy,
+    Select,
+    Multi,
+    /// Runs scripts, or may.
+    Calls,
+}
+
+fn sent(name: &[u8]) -> Option<Sent> {
+    const COMMANDS: [(&[u8], Sent); 10] = [
+        (b"copy", Sent::Copy),
+        (b"eval", Sent::Calls),
+        (b"exec", Sent::Calls),
+        (b"fcall", Sent::Calls),
+        (b"multi", Sent::Multi),
+        (b"select", Sent::Select),
+        (b"eval_ro", Sent::Calls),
+        (b"evalsha", Sent::Calls),
+        (b"fcall_ro", Sent::Calls),
+        (b"evalsha_ro", Sent::Calls),
+    ];
+    // Most commands differ in their length from all of them, or in a letter.
+    let found = COMMANDS.iter().find(|(own, _)| own.len() == name.len() && own.eq_ignore_ascii_case(name));
+    found.map(|(_, sent)| *sent)
+}
+
+impl Module {
+    /// A command has come, and has not run.
+    pub(super) fn note_home(&mut self, ctx: Ctx<'_>, filter: &Filter) {
+        let Some(homes) = &mut self.homes else { return };
+        if self.clients.contains(filter.client_id()) {
+            homes.sends(filter.client_id());
+        }
+        if let Some(sent) = sent(filter.arg(0)) {
+            self.note_sent(ctx, filter, sent);
+        }
+    }
+
+    fn note_sent(&mut self, ctx: Ctx<'_>, filter: &Filter, sent: Sent) {
+        let client = filter.client_id();
+        let in_script = ctx.flags().in_script();
+        // The primary's link is among the server's clients, but never came.
+        let may_be_connected = self.clients.contains(client) || !in_script;
+        let Some(info) = may_be_connected.then(|| client_info(client)).flatten() else {
+            return self.note_inside(ctx, filter, sent);
+        };
+        let copy = names_db(filter);
+        let Some(homes) = &mut self.homes else { return };
+        match sent {
+            Sent::Copy if info.in_multi && copy => homes.queues_copy(client, place(filter.arg(2)), info.db),
+            Sent::Copy if info.in_multi => {}
+            Sent::Copy => homes.copies(client, copy.then(|| (place(filter.arg(2)), info.db))),
+            Sent::Multi if info.in_multi => {}
+            Sent::Multi => homes.forget(client),
+            // While another client's script runs long, it is refused.
+            Sent::Calls if in_script => {}
+            Sent::Calls => homes.calls(client),
+            Sent::Select if info.in_multi => {
+                let known = self.server.commands.known(filter.arg(0), filter.arg(1));
+                if let Some(db) = selected_db(ctx, filter, known) {
+                    homes.selects(client, db);
+                }
+            }
+            Sent::Select => {}
+        }
+    }
+
+    /// The same of a script or a module.
+    fn note_inside(&mut self, ctx: Ctx<'_>, filter: &Filter, sent: Sent) {
+        match sent {
+            Sent::Copy => {
+                let copied = if names_db(filter) { self.inner_db(ctx) } else { None };
+                let copied = copied.map(|db| (place(filter.arg(2)), db));
+                self.homes.iter_mut().for_each(|homes| homes.copies_inside(copied));
+            }
+            Sent::Select => {
+                let flags = ctx.flags();
+                let known = self.server.commands.known(filter.arg(0), filter.arg(1));
+                let Some(homes) = &mut self.homes else { return };
+                if flags.in_script()
+                    && known.row.quirk == Quirk::Selects
+                    && filter.may_be_run_by(ctx, homes.caller())
+                    && let Some(db) = selected_db(ctx, filter, known)
+                {
+                    homes.script_selects(db, if flags.in_exec() { server::scripts_run(ctx) } else { None });
+                }
+            }
+            Sent::Calls => self.homes.iter_mut().for_each(Homes::script_begins),
+            Sent::Multi => {}
+        }
+    }
+
+    /// The database that a script or a module sends its next command in.
+    fn inner_db(&self, ctx: Ctx<'_>) -> Option<u32> {
+        let flags = ctx.flags();
+        let logged = if self.life.logs() { self.script_db(ctx, flags).likely() } else { None };
+        logged.or_else(|| {
+            let homes = self.homes.as_ref()?;
+            let db_of = |client| client_info(client).map(|info| info.db);
+            if !flags.in_script() {
+                return db_of(homes.sender());
+            }
+            let selected = homes.script_selected(flags.in_exec(), || server::scripts_run(ctx));
+            selected.or_else(|| db_of(homes.caller()))
+        })
+    }
+}
+
+/// Where an argument lies in memory; the same in the filter and in the command's events.
+fn place(arg: &[u8]) -> Place {
+    arg.as_ptr().addr()
+}
+
+/// Whether a COPY has a database of its own.
+fn names_db(filter: &Filter) -> bool {
+    (3..filter.len()).any(|index| filter.arg(index).eq_ignore_ascii_case(b"DB"))
+}
+
+/// The database that the client is in whose command has raised an event which names another one.
+pub(super) fn of_event(ctx: Ctx<'_>, event: &[u8], key: &[u8]) -> Option<u32> {
+    if !matches!(event, b"move_from" | b"move_to" | b"copy_to") {
+        return None;
+    }
+    let (home, is_left) = with(|module| {
+        let homes = module.homes.as_mut()?;
+        Some(match event {
+            b"move_from" => {
+                homes.move_from(ctx.selected_db());
+                (None, false)
+            }
+            b"move_to" => (homes.move_to(), false),
+            _ => {
+                let client = ctx.client_id();
+                (homes.copy_to(client, place(key)), client == LOADER)
+            }
+        })
+    })??;
+    if is_left && !WARNED.swap(true, Ordering::Relaxed) {
+        log(
+            Level::Warning,
+            "the server loads an append-only file with a COPY to another database, and stays in that with all that follows: load the file at a start instead",
+        );
+    }
+    home
+}
+
+/// That the loading of an append-only file goes wrong was said.
+static WARNED: AtomicBool = AtomicBool::new(false);
+
+/// The server begins to load.
+pub(super) fn loading_began() {
+    WARNED.store(false, Ordering::Relaxed);
+}
