@@ -11,9 +11,13 @@ use crate::log::SLOW_SYNC_US;
 /// The main thread begins to flush when so many flushes one after the other were not slow.
 const QUICK_FLUSHES_MIN: u64 = 32;
 
-/// For how long nothing is inline after a slow flush; twice as long after each that comes soon after.
+/// For how long nothing is inline after a slow flush, where there are readers whom the next one would hold up; twice as
+/// long after each that comes soon after.
 const BACK_OFF_MIN_US: u64 = 250_000;
-const BACK_OFF_MAX_US: u64 = 16_000_000;
+const BACK_OFF_MAX_US: u64 = 2_000_000;
+
+/// There are readers while one has come within this time.
+const READERS_REMAIN_US: u64 = 1_000_000;
 
 /// What the hand-over to another thread and back costs, and what it costs more for each client that waits.
 const HAND_OVER_US: f32 = 130.0;
@@ -89,8 +93,10 @@ pub struct Chooser {
     /// Flushes when the last slow one was seen.
     slow_at: u64,
     back_off_us: u64,
-    /// Nothing is inline before.
+    /// Nothing is inline before, where there are readers.
     async_until_us: u64,
+    /// When the last command came that waits for nothing.
+    read_at_us: u64,
     waiting: f32,
     writes: f32,
     unheld: f32,
@@ -145,6 +151,9 @@ impl Chooser {
 
     fn note_round(&mut self, round: Round, now_us: u64) {
         self.read = self.read.saturating_add(round.reads);
+        if round.reads > 0 {
+            self.read_at_us = now_us;
+        }
         let flush_us = self.flushes.average_us.max(1);
         let since_us = now_us.saturating_sub(self.read_since_us).max(1);
         match self.mode {
@@ -172,7 +181,7 @@ impl Chooser {
     fn is_inline_better(&self, now_us: u64) -> bool {
         let flush_us = self.flushes.average_us as f32;
         if self.flushes.average_us > SLOW_SYNC_US
-            || now_us < self.async_until_us
+            || now_us < self.async_until_us.min(self.read_at_us.saturating_add(READERS_REMAIN_US))
             || self.flushes.count < self.slow_at + QUICK_FLUSHES_MIN
         {
             return false;
@@ -239,21 +248,28 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_flush_turns_async_at_once_and_for_a_while() {
+    fn a_slow_flush_turns_async_at_once_and_for_a_while_where_there_are_readers() {
+        let seldom = Round { reads: 1, ..PIPELINES };
         let mut trace = Trace::new();
-        assert_eq!(trace.run(100, 100, ONE), Mode::Inline);
-        assert_eq!(trace.run(1, SLOW_SYNC_US + 1, ONE), Mode::Async);
+        assert_eq!(trace.run(100, 100, seldom), Mode::Inline);
+        assert_eq!(trace.run(1, SLOW_SYNC_US + 1, seldom), Mode::Async);
         let quick = (BACK_OFF_MIN_US / 100) as u32;
-        assert_eq!(trace.run(quick - 2, 100, ONE), Mode::Async);
-        assert_eq!(trace.run(QUICK_FLUSHES_MIN as u32, 100, ONE), Mode::Inline);
+        assert_eq!(trace.run(quick - 2, 100, seldom), Mode::Async);
+        assert_eq!(trace.run(QUICK_FLUSHES_MIN as u32, 100, seldom), Mode::Inline);
         // It comes again soon: twice as long.
-        assert_eq!(trace.run(1, SLOW_SYNC_US + 1, ONE), Mode::Async);
-        assert_eq!(trace.run(2 * quick - 2, 100, ONE), Mode::Async);
-        assert_eq!(trace.run(2, 100, ONE), Mode::Inline);
+        assert_eq!(trace.run(1, SLOW_SYNC_US + 1, seldom), Mode::Async);
+        assert_eq!(trace.run(2 * quick - 2, 100, seldom), Mode::Async);
+        assert_eq!(trace.run(2, 100, seldom), Mode::Inline);
         // And after a long time as if it were the first.
-        assert_eq!(trace.run(100 * quick, 100, ONE), Mode::Inline);
-        assert_eq!(trace.run(1, SLOW_SYNC_US + 1, ONE), Mode::Async);
-        assert_eq!(trace.run(quick + 1, 100, ONE), Mode::Inline);
+        assert_eq!(trace.run(100 * quick, 100, seldom), Mode::Inline);
+        assert_eq!(trace.run(1, SLOW_SYNC_US + 1, seldom), Mode::Async);
+        assert_eq!(trace.run(quick + 1, 100, seldom), Mode::Inline);
+        // The last reader has gone.
+        assert_eq!(trace.run(1, SLOW_SYNC_US + 1, seldom), Mode::Async);
+        let remain = (READERS_REMAIN_US / 100) as u32;
+        assert_eq!(trace.run(remain, 100, PIPELINES), Mode::Inline);
+        assert_eq!(trace.run(1, SLOW_SYNC_US + 1, PIPELINES), Mode::Async);
+        assert_eq!(trace.run(QUICK_FLUSHES_MIN as u32, 100, PIPELINES), Mode::Inline);
     }
 
     #[test]
