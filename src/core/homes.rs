@@ -52,15 +52,20 @@ impl Homes {
         self.sent.entry(client).or_default().selected = Some(db);
     }
 
-    /// The client queues a COPY with a database of its own. `db` is the client's.
-    pub fn queues_copy(&mut self, client: ClientId, place: Place, db: u32) {
-        let sent = self.sent.entry(client).or_default();
-        let home = sent.selected.unwrap_or(db);
-        sent.copies.push_back((place, home));
+    /// The client queues a COPY; `copied` where that has a database of its own, with the client's.
+    pub fn queues_copy(&mut self, client: ClientId, copied: Option<Copied>) {
+        // What was there may have gone, and this one's string may lie there.
+        self.inner = None;
+        if let Some((place, db)) = copied {
+            let sent = self.sent.entry(client).or_default();
+            let home = sent.selected.unwrap_or(db);
+            sent.copies.push_back((place, home));
+        }
     }
 
     /// The client sends a COPY that runs now; `copied` where it has a database of its own.
     pub fn copies(&mut self, client: ClientId, copied: Option<Copied>) {
+        self.inner = None;
         match copied {
             Some(copied) => {
                 self.sent.insert(client, Sent { selected: None, copies: VecDeque::from([copied]) });
@@ -141,10 +146,10 @@ mod tests {
     fn queued_copies_run_where_the_selects_before_them_lead() {
         let mut homes = Homes::default();
         homes.forget(1);
-        homes.queues_copy(1, 10, 7);
+        homes.queues_copy(1, Some((10, 7)));
         homes.selects(1, 5);
-        homes.queues_copy(1, 20, 7);
-        homes.queues_copy(1, 30, 7);
+        homes.queues_copy(1, Some((20, 7)));
+        homes.queues_copy(1, Some((30, 7)));
         homes.copies_inside(Some((40, 3)));
         assert_eq!(homes.copy_to(2, 10), None, "another client");
         assert_eq!(homes.copy_to(1, 10), Some(7));
@@ -157,9 +162,9 @@ mod tests {
     fn what_was_sent_before_does_not_count() {
         let mut homes = Homes::default();
         homes.selects(1, 5);
-        homes.queues_copy(1, 10, 7);
+        homes.queues_copy(1, Some((10, 7)));
         homes.forget(1);
-        homes.queues_copy(1, 20, 7);
+        homes.queues_copy(1, Some((20, 7)));
         assert_eq!(homes.copy_to(1, 10), None);
         assert_eq!(homes.copy_to(1, 20), Some(7));
         homes.copies(1, Some((10, 2)));
@@ -167,6 +172,12 @@ mod tests {
         assert_eq!(homes.copy_to(1, 10), None, "another string may lie there now");
         homes.copies_inside(Some((10, 2)));
         homes.copies_inside(None);
+        assert_eq!(homes.copy_to(1, 10), None);
+        homes.copies_inside(Some((10, 2)));
+        homes.queues_copy(1, None);
+        assert_eq!(homes.copy_to(1, 10), None);
+        homes.copies_inside(Some((10, 2)));
+        homes.copies(1, None);
         assert_eq!(homes.copy_to(1, 10), None);
     }
 

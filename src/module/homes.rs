@@ -72,12 +72,11 @@ impl Module {
         let Some(info) = may_be_connected.then(|| client_info(client)).flatten() else {
             return self.note_inside(ctx, filter, sent);
         };
-        let copy = names_db(filter);
+        let copied = |db| names_db(filter).then(|| (place(filter.arg(2)), db));
         let Some(homes) = &mut self.homes else { return };
         match sent {
-            Sent::Copy if info.in_multi && copy => homes.queues_copy(client, place(filter.arg(2)), info.db),
-            Sent::Copy if info.in_multi => {}
-            Sent::Copy => homes.copies(client, copy.then(|| (place(filter.arg(2)), info.db))),
+            Sent::Copy if info.in_multi => homes.queues_copy(client, copied(info.db)),
+            Sent::Copy => homes.copies(client, copied(info.db)),
             Sent::Multi if info.in_multi => {}
             Sent::Multi => homes.forget(client),
             // While another client's script runs long, it is refused.
@@ -159,7 +158,9 @@ pub(super) fn of_event(ctx: Ctx<'_>, event: &[u8], key: &[u8]) -> Option<u32> {
             b"move_to" => (homes.move_to(), false),
             _ => {
                 let client = ctx.client_id();
-                (homes.copy_to(client, place(key)), client == LOADER)
+                // No filter has seen what the loader runs.
+                let is_left = client == LOADER;
+                (if is_left { None } else { homes.copy_to(client, place(key)) }, is_left)
             }
         })
     })??;
