@@ -4,6 +4,7 @@
 use crate::harness::cluster::free_ports;
 use crate::harness::dataset::{self, Dataset};
 use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, each_version, wait_until};
+use valkey_wbl::log::sim::Random;
 
 /// What clients send, each list on a connection of its own.
 const CLIENTS: [&[&str]; 6] = [
@@ -83,6 +84,33 @@ const CLIENTS: [&[&str]; 6] = [
     ],
     &["SELECT 7", "SET k 1 PXAT 9999999999999", "COPY k k DB 8", "APPEND k 1", "SELECT 8", "MOVE k 9", "APPEND k 1"],
 ];
+
+/// A command on few keys in few databases, so that many fail.
+fn command(random: &mut Random) -> Vec<String> {
+    let key = |random: &mut Random| ["a", "b", "c", "d", ""][usize::try_from(random.below(5)).unwrap()].to_string();
+    let db = |random: &mut Random| random.below(5).to_string();
+    match random.below(10) {
+        0..3 => vec!["SET".into(), key(random), random.below(1000).to_string()],
+        3 => vec!["DEL".into(), key(random)],
+        4 => vec!["SELECT".into(), db(random)],
+        5 => vec!["MOVE".into(), key(random), db(random)],
+        _ => {
+            let mut words = vec!["COPY".into(), key(random), key(random)];
+            if random.chance(75) {
+                words.extend(["DB".into(), db(random)]);
+            }
+            if random.chance(50) {
+                words.push("REPLACE".into());
+            }
+            words
+        }
+    }
+}
+
+fn script(random: &mut Random) -> Vec<String> {
+    let calls = (0..=random.below(5)).map(|_| format!("redis.pcall('{}')", command(random).join("','")));
+    vec!["EVAL".into(), calls.collect::<Vec<_>>().join(" "), "0".into()]
+}
 
 fn run_all(server: &Server) {
     for commands in CLIENTS {
@@ -199,6 +227,27 @@ each_version! {
             let now = dataset::read(&mut server.raw());
             server.stop_and_restart();
             assert_holds(&server, &now, enabled);
+        }
+    }
+
+    fn random_copies_and_moves_end_where_a_stock_server_has_them(version: Version) {
+        let mut random = Random::of_test("random_copies_and_moves");
+        for enabled in ["no", "yes"] {
+            let server = ServerBuilder::with_module(version).set("wbl.enabled", enabled).in_memory().start();
+            let stock = ServerBuilder::stock(version).in_memory().start();
+            let mut clients: Vec<_> = (0..4).map(|_| (server.raw(), stock.raw())).collect();
+            for step in 0..8000 {
+                let words = match random.below(10) {
+                    0 => vec!["MULTI".into()],
+                    1 => vec![if random.chance(75) { "EXEC" } else { "DISCARD" }.into()],
+                    2 | 3 => script(&mut random),
+                    _ => command(&mut random),
+                };
+                let (client, model) = &mut clients[usize::try_from(random.below(4)).unwrap()];
+                let (found, expected) = (client.call(&words), model.call(&words));
+                assert_eq!(format!("{found:?}"), format!("{expected:?}"), "enabled {enabled}, step {step}: {words:?}");
+            }
+            assert_holds(&server, &dataset::read(&mut stock.raw()), enabled);
         }
     }
 
