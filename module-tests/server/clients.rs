@@ -5,6 +5,7 @@ use crate::harness::server::info_field;
 use crate::harness::{
     Lever, PATIENCE, RawConnection, Scene, ServerBuilder, Value, Version, each_lever, each_version, wait_until,
 };
+use std::time::{Duration, Instant};
 
 /// Commands whose replies are held while `dirty` is dirty, with the reply that comes in the end.
 const HELD: &[(&str, &str)] = &[
@@ -162,6 +163,44 @@ each_version! {
         scene.thaw();
         assert_eq!(late.reply(), Value::Simple("OK".into()));
         assert_changes_survive(scene);
+    }
+}
+
+each_lever! {
+    // Such a command passes the filter before the pause, and runs after it without passing it again.
+    fn a_pause_that_makes_a_transactions_bounds_wait_hides_nothing(version: Version, lever: Lever) {
+        for bound in ["MULTI", "DISCARD", "RESET"] {
+            let mut scene = Scene::start(version).with_lever(lever);
+            scene.prepare(&["SET k old"]);
+            let mut client = scene.server.raw();
+            if bound != "MULTI" {
+                client.run("MULTI");
+                client.run("SET other v");
+            }
+            scene.control.run("CLIENT PAUSE 200 ALL");
+            client.send_text(bound);
+            // Its PING is looked at while the other command waits.
+            scene.server.raw().run("PING");
+            assert!(!client.reply().is_error(), "{bound}");
+            let unpaused = Instant::now();
+            // Until then whatever anybody sends is waited for.
+            wait_until("the pause is forgotten", PATIENCE, || {
+                unpaused.elapsed() > Duration::from_millis(2500) && scene.control.run("PING") != Value::Null
+            });
+            if bound == "MULTI" {
+                assert_eq!(client.run("GET k").text(), "QUEUED");
+                let script = ["EVAL", "return redis.call('GET', KEYS[1])", "1", "k"];
+                assert_eq!(client.call(&script).text(), "QUEUED");
+            }
+            scene.freeze();
+            let mut writer = scene.held("SET k new");
+            scene.hidden(&mut client, if bound == "MULTI" { "EXEC" } else { "GET k" });
+            scene.thaw();
+            let expected = if bound == "MULTI" { "[\"new\", \"new\"]" } else { "\"new\"" };
+            assert_eq!(format!("{:?}", client.reply()), expected, "{bound}");
+            assert_eq!(writer.reply(), Value::Simple("OK".into()));
+            scene.end();
+        }
     }
 }
 

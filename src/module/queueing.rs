@@ -25,7 +25,12 @@ impl Module {
         if self.capture.is_proved_queueing(client) && !self.server.other_modules {
             return true;
         }
-        let queueing = self.info_of(ctx, client).is_some_and(|info| info.in_multi);
+        let info = self.info_of(ctx, client);
+        let queueing = info.is_some_and(|info| info.in_multi);
+        if info.is_some_and(|info| info.blocked) {
+            // What it has sent last may begin or end a queue yet: a pause makes it wait.
+            return queueing;
+        }
         self.capture.prove_queueing(client, queueing);
         if !queueing {
             self.capture.not_queueing(client);
