@@ -98,6 +98,33 @@ each_version! {
         assert_goes_on_with(&mut owner, "owner's", "what another server saw of it");
     }
 
+    // As one does that is mounted after the server has started.
+    fn a_folder_that_comes_late_is_found(version: Version) {
+        for comes_before_save in [true, false] {
+            let mut server = ended(version, Ended::Cleanly);
+            disable(&mut server);
+            let (folder, elsewhere) = (server.log_folder(), server.folder().join("elsewhere"));
+            fs::rename(&folder, &elsewhere).unwrap();
+            server.launch();
+            let mut client = server.wait_answers();
+            let started_s = unix_s(&mut client);
+            wait_until("some seconds later", PATIENCE, || unix_s(&mut client) > started_s + 2);
+            let comes = || fs::rename(&elsewhere, &folder).unwrap();
+            if comes_before_save {
+                comes();
+                client.run("SAVE");
+                server.kill9();
+            } else {
+                client.run("SAVE");
+                comes();
+                drop(client);
+                server.stop();
+            }
+            server.reconfigure(|_| builder(version, false));
+            assert_goes_on_with(&mut server, "acknowledged", &format!("before the save: {comes_before_save}"));
+        }
+    }
+
     fn a_mark_that_cannot_be_written_is_tried_again(version: Version) {
         for blocks in [Block::no_room as fn(&Server) -> Block, Block::lock] {
             for then in [Then::Save, Then::Wait, Then::Change, Then::ChangeBefore, Then::End] {

@@ -16,6 +16,7 @@ use super::rest::Rest;
 use crate::ffi::{Level, log};
 use crate::log::{LogError, SeenLog, Standing};
 use crate::module::gate::GatedStorage;
+use crate::module::waits::unix_ms;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -46,7 +47,10 @@ enum Sight {
     Unseen(Option<OwnFiles>),
     /// The log as it was found. `is_newest`: nothing of the server's own was newer.
     Log { seen: SeenLog, is_newest: bool },
-    /// There is none, or another server has it.
+    /// There was none at this time (Unix milliseconds), but a folder may have come late, as one that is mounted does. One
+    /// that has been left before then is looked at when it is found; others have come since, from elsewhere.
+    Missing { own: Option<OwnFiles>, since_ms: u64 },
+    /// Another server has it.
     Nothing,
 }
 
@@ -132,7 +136,7 @@ impl Beside {
     /// The server begins to save its own file: what is owed is tried before that.
     pub(super) fn save_begins(&mut self) {
         self.end_marking();
-        if matches!(self.work, Work::Owed(_)) {
+        if matches!(self.work, Work::Owed(_)) || matches!(self.sight, Sight::Missing { .. }) {
             self.try_now();
         }
     }
@@ -232,9 +236,18 @@ impl Sight {
     /// Makes the log count for this, where it is known to be the newest; looks at it before, if nobody has yet.
     fn mark(&mut self, folder: &Path, wanted: Standing) -> Result<(), LogError> {
         let storage = GatedStorage::existing(folder)?;
-        if let Sight::Unseen(own) = *self {
-            let found = storage.as_ref().map_or(Ok(None), SeenLog::look)?;
-            *self = found.map_or(Sight::Nothing, |seen| Sight::Log { is_newest: is_newest(&seen, own), seen });
+        let look = || storage.as_ref().map_or(Ok(None), SeenLog::look);
+        match *self {
+            Sight::Unseen(own) => {
+                let missing = Sight::Missing { own, since_ms: unix_ms() };
+                *self = look()?.map_or(missing, |seen| Sight::Log { is_newest: is_newest(&seen, own), seen });
+            }
+            Sight::Missing { own, since_ms } => {
+                let Some(seen) = look()? else { return Ok(()) };
+                let was_left = matches!(seen.standing(), Standing::Left(left) if left.unix_ms() < since_ms);
+                *self = Sight::Log { is_newest: was_left && is_newest(&seen, own), seen };
+            }
+            Sight::Log { .. } | Sight::Nothing => {}
         }
         let Sight::Log { seen, is_newest } = self else { return Ok(()) };
         if !*is_newest && wanted != Standing::Superseded {

@@ -136,6 +136,8 @@ impl OwnFile {
         let is_from_before = |ms: u64| ms.saturating_add(CLOCK_LAG_MS) < left_ms;
         match self {
             OwnFile::None => Newer::Log,
+            // The clock has been set back since, so that its time says nothing.
+            _ if unix_ms() < left_ms => Newer::Unknown,
             // It was there already, for other settings than those of that time, or has not been written to since.
             OwnFile::Rdb { touched_ms: ms, .. } | OwnFile::Aof { changed_ms: ms, .. } if is_from_before(ms) => {
                 Newer::Log
@@ -238,6 +240,13 @@ mod tests {
             assert_eq!(aof(7, 89, begun_s).or_log(&left(&noted(aof(7, 90, 1)))), Newer::Log, "its end was lost");
         }
         assert_eq!(OwnFile::None.or_log(&left(&noted(rdb(7, 1)))), Newer::Log);
+    }
+
+    #[test]
+    fn before_the_time_of_the_mark_nobody_knows() {
+        let ahead = Left::new(unix_ms() + 3_600_000, &noted(rdb(7, 1))).unwrap();
+        assert_eq!((rdb(8, LEFT_S).or_log(&ahead), aof(8, 9, LEFT_S).or_log(&ahead)), (Newer::Unknown, Newer::Unknown));
+        assert_eq!(rdb(7, LEFT_S).or_log(&ahead), Newer::Log);
     }
 
     #[test]
