@@ -74,12 +74,7 @@ pub(super) unsafe extern "C" fn server_event(
             raw::VALKEYMODULE_EVENT_LOADING => handlers().loading(ctx, loading_phase(sub)),
             raw::VALKEYMODULE_EVENT_CLIENT_CHANGE => {
                 // SAFETY: for this event the server passes a ClientInfo of at least version 1.
-                let client = unsafe { &*data.cast::<raw::ValkeyModuleClientInfo>() }.id;
-                if sub == raw::VALKEYMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED {
-                    handlers().client_gone(client);
-                } else {
-                    handlers().client_came(client);
-                }
+                client_changed(sub, unsafe { &*data.cast::<raw::ValkeyModuleClientInfo>() }.id);
             }
             raw::VALKEYMODULE_EVENT_MODULE_CHANGE => handlers().modules_changed(ctx),
             COMMAND_SUCCEEDED | COMMAND_FAILED => {
@@ -106,6 +101,14 @@ pub(super) unsafe extern "C" fn server_event(
             _ => {}
         }
     });
+}
+
+fn client_changed(sub: u64, client: u64) {
+    if sub == raw::VALKEYMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED {
+        handlers().client_gone(client);
+    } else {
+        handlers().client_came(client);
+    }
 }
 
 /// A command has run.

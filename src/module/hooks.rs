@@ -34,6 +34,30 @@ impl Module {
         client
     }
 
+    /// An event is captured, and whoever must wait for what it reports does.
+    fn record(&mut self, ctx: Ctx<'_>, flags: ContextFlags, event: Event<'_>) {
+        let Event { client, db, key, .. } = event;
+        // A key that the server removes by itself is nobody's write, unless a command made it expire (EXPIRE with a past
+        // time).
+        let may_expire = event.in_exec || flags.in_script() || self.capture.may_expire(client);
+        let is_write = !event.removed_by_server || may_expire;
+        let expired = event.name == b"expired" && !is_write;
+        self.capture.event(Event { expired, ..event });
+        if is_write {
+            self.hold(ctx, flags, client);
+        } else if expired {
+            // Should the clock be set back, nobody may be shown it again.
+            self.versions.forget(db, key);
+        }
+        if self.capture.blocked.has_unknown_readers() && ctx.key_kind(key) == KeyKind::Stream {
+            self.capture.blocked.suspect((db, key.into()));
+        }
+        if self.life.is_active() {
+            let readers = self.capture.blocked.readers_of(db, key);
+            self.wait_for_readers(ctx, readers);
+        }
+    }
+
     /// Has the executing client's reply wait for the running unit, or the loop where that is not possible.
     fn hold(&mut self, ctx: Ctx<'_>, flags: ContextFlags, client: u64) {
         if let Some(wrapped) = self.running.wrapped() {
@@ -102,34 +126,19 @@ fn take_in(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server: bool) 
         None => keeps_expired(ctx, imports).then_some(Outcome::ExpiredKept),
     };
     with(|module| {
-        // A key that the server removes by itself is nobody's write, unless a command made it expire (EXPIRE with a
-        // past time).
-        let is_write = !by_server || in_exec || module.capture.may_expire(client) || flags.in_script();
-        module.capture.event(Event {
+        let event = Event {
             client,
             db: ctx.selected_db(),
             key,
             name: event,
             kind,
             removed_by_server: by_server,
-            expired: event == b"expired" && !is_write,
+            expired: false,
             in_exec,
             now_ms: ctx.unit_time_us() / 1000,
             outcome,
-        });
-        if is_write {
-            module.hold(ctx, flags, client);
-        } else if event == b"expired" {
-            // Should the clock be set back, nobody may be shown it again.
-            module.versions.forget(ctx.selected_db(), key);
-        }
-        if module.capture.blocked.has_unknown_readers() && ctx.key_kind(key) == KeyKind::Stream {
-            module.capture.blocked.suspect((ctx.selected_db(), key.into()));
-        }
-        if module.life.is_active() {
-            let readers = module.capture.blocked.readers_of(ctx.selected_db(), key);
-            module.wait_for_readers(ctx, readers);
-        }
+        };
+        module.record(ctx, flags, event);
     });
     ask_for_unit_end(ctx);
 }
