@@ -195,6 +195,8 @@ impl Beside {
             if since.elapsed() > LOCK_PATIENCE {
                 (self.work, self.sight) = (Work::Done, Sight::Nothing);
             }
+        } else {
+            self.locked_since = None;
         }
         if !std::mem::replace(&mut self.is_told, true) {
             log(
