@@ -13,7 +13,7 @@ use crate::harness::{PATIENCE, Random, RawConnection, Server, ServerBuilder, Val
 use std::fs::{self, OpenOptions};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::RwLockWriteGuard;
+use std::sync::MutexGuard;
 use std::thread;
 use std::time::{Duration, Instant};
 use valkey_wbl::log::sim::seeds;
@@ -251,7 +251,7 @@ impl Control {
     }
 
     /// Freezes the durable position and frees it, some times, and in the end freezes it and returns it.
-    fn pause_and_freeze<'a>(&mut self, rng: &mut Random, shared: &'a Shared) -> (u64, RwLockWriteGuard<'a, ()>) {
+    fn pause_and_freeze<'a>(&mut self, rng: &mut Random, shared: &'a Shared) -> (u64, MutexGuard<'a, ()>) {
         let pause = |rng: &mut Random| thread::sleep(Duration::from_micros(rng.below(20_000)));
         let pauses = 4 + rng.below(12);
         for _ in 0..pauses {

@@ -43,19 +43,6 @@ const ECHOES: &[&str] = &[
 ];
 
 each_version! {
-    // A module's thread cannot wait for a RESUME, as it holds the server's lock.
-    fn a_thread_of_another_module_ends_a_pause(version: Version) {
-        let server = builder(version, true).allow_warning("WBL.DEBUG PAUSE ends").start();
-        let mut control = server.raw();
-        control.run("WBL.DEBUG PAUSE");
-        let mut clients: Vec<RawConnection> = (0..4).map(|_| server.raw()).collect();
-        for (index, client) in clients.iter_mut().enumerate() {
-            client.send_text(&format!("effects.thread SET k{index} v"));
-        }
-        clients.iter_mut().for_each(|client| assert_eq!(client.reply(), Value::Simple("DONE".into())));
-        assert_eq!(control.run("GET k3").text(), "v");
-    }
-
     fn what_another_module_writes_is_recovered(version: Version) {
         for first in [true, false] {
             let mut server = builder(version, first).start();

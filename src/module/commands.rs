@@ -8,7 +8,7 @@ use crate::module::points::{self, Action};
 use crate::module::release::{Release, Waiting, release};
 use crate::module::units::finish_unit;
 use crate::module::waits::wait_now;
-use crate::module::{Module, State, blocking, errors, gate, info, life, refusal, scripts, with, wrap, wrappers};
+use crate::module::{State, blocking, errors, gate, info, life, refusal, scripts, with, wrap, wrappers};
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -331,7 +331,8 @@ fn pause(ctx: Ctx<'_>) -> Result<(), &'static str> {
 }
 
 fn resume() -> Result<(), &'static str> {
-    open_log()?;
-    with(Module::resume);
+    let open = open_log()?;
+    with(|module| module.paused = false);
+    open.log().resume();
     Ok(())
 }

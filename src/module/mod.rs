@@ -75,7 +75,6 @@ use life::{Bases, Life, State};
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Mutex, TryLockError};
-use std::thread::ThreadId;
 
 /// Counters for INFO.
 #[derive(Debug, Default)]
@@ -159,8 +158,6 @@ pub(crate) struct Module {
     server: server::Facts,
     /// WBL.DEBUG PAUSE.
     paused: bool,
-    /// The server's main thread. Units of other modules may end on threads of theirs.
-    main_thread: ThreadId,
     bases: Bases,
     counters: Counters,
     recovered: Option<replay::Report>,

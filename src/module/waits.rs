@@ -1,6 +1,6 @@
 //! What the main thread waits for, and for how long.
 
-use crate::ffi::{CallMode, Ctx, Level, log};
+use crate::ffi::{CallMode, Ctx};
 use crate::log::Lsn;
 use crate::machine;
 use crate::module::config::{Setting, value};
@@ -69,7 +69,6 @@ pub(super) fn wait_before_yield(ctx: Ctx<'_>) {
 /// Waits on the main thread until the position is durable.
 pub(super) fn wait_now(ctx: Ctx<'_>, lsn: Lsn) {
     let Some(Some((log, how))) = with(|module| {
-        module.end_pause_of_thread();
         let how = module.how_to_wait();
         module.hand_over_to(if how == How::Commit { Next::Caller } else { Next::Threads });
         Some((module.log().cloned()?, how))
@@ -129,23 +128,6 @@ fn wait_for_resume(ctx: Ctx<'_>, log: &Release, lsn: Lsn) {
 }
 
 impl Module {
-    /// Another module's thread can't wait for a RESUME: it holds the server's lock, and may not give it away within its
-    /// unit. The pause ends.
-    fn end_pause_of_thread(&mut self) {
-        if self.paused && std::thread::current().id() != self.main_thread {
-            log(Level::Warning, "WBL.DEBUG PAUSE ends, as another module's thread would have to wait for its end");
-            self.resume();
-        }
-    }
-
-    /// Ends WBL.DEBUG PAUSE.
-    pub(super) fn resume(&mut self) {
-        self.paused = false;
-        if let Some(release) = self.log() {
-            release.log().resume();
-        }
-    }
-
     fn how_to_wait(&self) -> How {
         match () {
             () if self.paused => How::UntilResumed,

@@ -5,7 +5,7 @@ use crate::harness::conditions::Conditions;
 use crate::harness::{Names, Random, Value};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Registers that may be evicted and that clients still use.
 const VOLATILE: usize = 24;
@@ -23,8 +23,9 @@ pub struct Shared {
     pub names: Names,
     /// Registers that may be evicted. They are set once, so that what has gone stays away.
     volatile: Mutex<Vec<String>>,
-    /// Held by those who have a command run in a thread: that ends a WBL.DEBUG PAUSE. Taken for good before the crash.
-    threads: RwLock<()>,
+    /// Held by whoever has a command run in a thread: while WBL.DEBUG PAUSE is on, a second one at a time would meet an
+    /// assertion of the server. Taken for good before the crash.
+    threads: Mutex<()>,
     /// How often commands were refused, by the first words of the errors, and how many keys were evicted.
     seen: Mutex<BTreeMap<String, u64>>,
 }
@@ -71,8 +72,8 @@ impl Shared {
     }
 
     /// Has the steps run in no threads when these are not allowed any more; otherwise they are while this is held.
-    pub fn may_have_threads(&self, steps: &mut [Step]) -> Option<RwLockReadGuard<'_, ()>> {
-        let allowed = self.threads.try_read().ok();
+    pub fn may_have_threads(&self, steps: &mut [Step]) -> Option<MutexGuard<'_, ()>> {
+        let allowed = self.threads.try_lock().ok();
         if allowed.is_none() {
             steps.iter_mut().filter(|step| step.form == Form::Thread).for_each(|step| step.form = Form::Called);
         }
@@ -80,8 +81,8 @@ impl Shared {
     }
 
     /// Waits for the commands that run in threads; while this is held there are no others.
-    pub fn end_threads(&self) -> RwLockWriteGuard<'_, ()> {
-        self.threads.write().unwrap_or_else(PoisonError::into_inner)
+    pub fn end_threads(&self) -> MutexGuard<'_, ()> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the use of the registers that may be evicted.
