@@ -14,14 +14,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The first server that restores the client's database by itself.
 const RESTORES_SINCE: u32 = 0x0009_0101;
 
+/// The first server whose clusters have more than one database.
+const CLUSTER_DATABASES_SINCE: u32 = 0x0009_0000;
+
 /// The client that an append-only file is loaded with.
 const LOADER: u64 = u64::MAX;
 
 /// What is kept of clients' databases, where the server leaves them in other ones.
 pub(super) fn of_server(ctx: Ctx<'_>) -> Option<Homes> {
-    // The nodes of a cluster that old have one database.
-    let is_needed = server_version(ctx) < RESTORES_SINCE && !ctx.flags().in_cluster();
+    let version = server_version(ctx);
+    let has_one_database = ctx.flags().in_cluster() && version < CLUSTER_DATABASES_SINCE;
+    let is_needed = version < RESTORES_SINCE && !has_one_database;
     is_needed.then(Homes::default)
+}
+
+/// Whether the server starts, and will load commands from its own AOF: events would leave its loader in databases that
+/// it has not selected.
+pub(super) fn loads_commands(ctx: Ctx<'_>) -> bool {
+    ctx.flags().is_starting() && server_version(ctx) < RESTORES_SINCE && server::has_own_aof(ctx)
 }
 
 /// The commands that matter here.

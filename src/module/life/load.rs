@@ -65,8 +65,8 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
     names::find(ctx)?;
     declare_options(ctx);
     config::register(ctx, args)?;
-    // A server that starts loads its own files first, see `follow_events`.
-    let follows = |ctx: Ctx<'_>| ctx.flags().is_starting() || follow_events(ctx);
+    // Where an AOF is loaded first events come later, see `follow_events`.
+    let follows = |ctx: Ctx<'_>| homes::loads_commands(ctx) || follow_events(ctx);
     if !commands::register(ctx) || !register_hooks(ctx) || !follows(ctx) {
         return Err("the server refused its commands or hooks".into());
     }
@@ -176,7 +176,6 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         moving: Moving::default(),
         server: server::Facts::ask(ctx)?,
         paused: false,
-        main_thread: std::thread::current().id(),
         bases: Bases::default(),
         counters: Counters::default(),
         recovered: None,
