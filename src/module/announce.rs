@@ -182,7 +182,7 @@ impl Module {
 
     fn announce(&mut self, ctx: Ctx<'_>, filter: &Filter, known: Known, sender: Sender) -> Verdict {
         let client = filter.client_id();
-        self.note_quirk(known, client);
+        self.note_quirk(ctx, known, client);
         match sender {
             Sender::Inner => return self.announce_nested(ctx, filter, client, known),
             Sender::Bystander => return self.announce_meanwhile(ctx, filter, client, known),
@@ -223,9 +223,9 @@ impl Module {
     }
 
     /// What a command does besides, whether it runs now or is queued.
-    fn note_quirk(&mut self, known: Known, client: ClientId) {
+    fn note_quirk(&mut self, ctx: Ctx<'_>, known: Known, client: ClientId) {
         match known.row.quirk {
-            Quirk::MovesSlots => self.moving.announced(),
+            Quirk::MovesSlots if ctx.flags().in_cluster() => self.moving.announced(),
             Quirk::ResetsStatistics => self.capture.forget_error_replies(),
             Quirk::Tracks => self.clients.may_track(client),
             _ => {}
@@ -298,7 +298,7 @@ impl Module {
             _ => {}
         }
         let mut reads = self.note_read(shown, self.running.as_sent.unwrap_or(Reason::Failure));
-        if known.row.quirk == Quirk::MovesSlots {
+        if known.row.quirk == Quirk::MovesSlots && self.moving.may_move {
             // Whoever is sent elsewhere afterwards is shown that the slot's keys have gone from here.
             reads |= self.note_read(self.dirty.any_change(), Reason::SlotMoves);
         }
