@@ -73,11 +73,19 @@ pub struct Conditions {
     pub runs_long: bool,
     /// There is another module that changes data in all of its ways.
     pub other_module: bool,
+    /// It is loaded before this one, and is told of events earlier.
+    pub other_comes_first: bool,
 }
 
 impl Conditions {
-    pub const ALL: Conditions =
-        Conditions { evicts: true, refuses: true, renames: true, runs_long: true, other_module: true };
+    pub const ALL: Conditions = Conditions {
+        evicts: true,
+        refuses: true,
+        renames: true,
+        runs_long: true,
+        other_module: true,
+        other_comes_first: true,
+    };
 
     /// Those of a test with this seed.
     pub fn of_seed(seed: u64) -> Conditions {
@@ -93,6 +101,7 @@ impl Conditions {
             renames: all.renames || one.renames,
             runs_long: all.runs_long || one.runs_long,
             other_module: all.other_module || one.other_module,
+            other_comes_first: all.other_comes_first || one.other_comes_first,
         });
         assert_eq!(all, Conditions::ALL, "the seeds {seeds:?}");
         assert!(of_seeds.contains(&Conditions::default()), "each of the seeds {seeds:?} has conditions");
@@ -101,7 +110,14 @@ impl Conditions {
     /// Each of them in one of three cases.
     fn of(rng: &mut Random) -> Conditions {
         let mut is_so = || rng.one_in(3);
-        Conditions { evicts: is_so(), refuses: is_so(), renames: is_so(), runs_long: is_so(), other_module: is_so() }
+        Conditions {
+            evicts: is_so(),
+            refuses: is_so(),
+            renames: is_so(),
+            runs_long: is_so(),
+            other_module: is_so(),
+            other_comes_first: is_so(),
+        }
     }
 
     /// Whether right commands may be refused.
@@ -131,7 +147,7 @@ impl Conditions {
             builder = builder.set("busy-reply-threshold", "1");
         }
         if self.other_module {
-            builder = builder.load(&paths::test_module(version), false);
+            builder = builder.load(&paths::test_module(version), self.other_comes_first);
         }
         builder
     }

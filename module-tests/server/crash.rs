@@ -15,7 +15,7 @@ use valkey_wbl::log::sim::seeds;
 
 /// Of each version. Between them they have all conditions.
 const SEEDS: u64 = 4;
-const FIRST_SEED: u64 = 12_200;
+const FIRST_SEED: u64 = 19_300;
 const ROUNDS: u64 = 4;
 /// A stock server needs fewer to show that the clients and their models are right.
 const STOCK_ROUNDS: u64 = 3;

@@ -33,7 +33,8 @@ pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
     // Nearly always nothing of the command before is left, and a connected client sends this one.
     let quick = with(|module| {
         module.note_home(ctx, &filter);
-        let quick = module.is_quiet() && !module.moving.may_move && module.clients.contains(filter.client_id());
+        let is_connection = |client| module.clients.get(client).is_some_and(|record| !record.shares_id);
+        let quick = module.is_quiet() && !module.moving.may_move && is_connection(filter.client_id());
         quick.then(|| module.verdict(ctx, &filter, Sender::Client))
     });
     match quick {

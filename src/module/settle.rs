@@ -20,11 +20,12 @@ use crate::module::{Module, commands, server, with};
 /// command that was announced last, or the work of another module at the end of a unit.
 ///
 /// The id says little, as the server gives the ids of connected clients to those of modules' threads. But where nothing
-/// runs, the server ends the unit after any call of a command, and the unit's end has been asked for.
+/// runs, the server ends the unit after any call of a command. A module's call may be the first that is seen of what
+/// runs: a module that was loaded before this one is told of events earlier.
 pub(super) fn belongs_to_running(ctx: Ctx<'_>, client: ClientId) -> bool {
     let may = with(|module| {
         let shares_id = || module.clients.get(client).is_some_and(|client| client.shares_id);
-        module.running.is_opaque() || module.unit_end != UnitEnd::NotAsked && shares_id()
+        module.running.is_opaque() || shares_id()
     });
     if may != Some(true) {
         return false;
