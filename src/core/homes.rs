@@ -7,7 +7,6 @@
 
 use crate::core::hash::Map;
 use crate::core::leaf::ClientId;
-use std::collections::VecDeque;
 
 /// Where a string lies: as long as its command has not run, no other one lies there.
 pub type Place = usize;
@@ -21,7 +20,8 @@ type Copied = (Place, u32);
 struct Sent {
     /// The database that a queued SELECT has chosen.
     selected: Option<u32>,
-    copies: VecDeque<Copied>,
+    /// Those that wait, by their places. The strings of commands that were refused are gone, and others lie there.
+    copies: Map<Place, u32>,
 }
 
 /// The databases that clients are in while events name other ones.
@@ -59,7 +59,7 @@ impl Homes {
         if let Some((place, db)) = copied {
             let sent = self.sent.entry(client).or_default();
             let home = sent.selected.unwrap_or(db);
-            sent.copies.push_back((place, home));
+            sent.copies.insert(place, home);
         }
     }
 
@@ -68,7 +68,7 @@ impl Homes {
         self.inner = None;
         match copied {
             Some(copied) => {
-                self.sent.insert(client, Sent { selected: None, copies: VecDeque::from([copied]) });
+                self.sent.insert(client, Sent { selected: None, copies: Map::from_iter([copied]) });
             }
             None => self.forget(client),
         }
@@ -128,13 +128,8 @@ impl Homes {
 
     /// The database of the client whose COPY has made the key with the name at this place.
     pub fn copy_to(&mut self, client: ClientId, place: Place) -> Option<u32> {
-        if let Some(sent) = self.sent.get_mut(&client)
-            && let Some(index) = sent.copies.iter().position(|(at, _)| *at == place)
-        {
-            // Those before it have failed.
-            return sent.copies.drain(..=index).next_back().map(|(_, home)| home);
-        }
-        self.inner.filter(|(at, _)| *at == place).map(|(_, home)| home)
+        let queued = self.sent.get_mut(&client).and_then(|sent| sent.copies.remove(&place));
+        queued.or_else(|| self.inner.filter(|(at, _)| *at == place).map(|(_, home)| home))
     }
 }
 
@@ -155,7 +150,7 @@ mod tests {
         assert_eq!(homes.copy_to(1, 10), Some(7));
         assert_eq!(homes.copy_to(1, 40), Some(3), "a module's under the client's id");
         assert_eq!(homes.copy_to(1, 30), Some(5), "the one before has failed");
-        assert_eq!(homes.copy_to(1, 20), None, "each runs once");
+        assert_eq!(homes.copy_to(1, 30), None, "each runs once");
     }
 
     #[test]
