@@ -65,12 +65,18 @@ each_version! {
         let frozen = FrozenDisk::freeze(Lever::Sync, node, &mut control);
         writer.send(&tagged("DEL T:k"));
         frozen.silence(node, &mut control, &mut writer).expect("the deletion is held");
+        // A command of one key is run, and held as any other.
+        let mut single = node.raw();
+        single.run("ASKING");
+        single.send(&tagged("GET T:k"));
+        single.assert_silent(&mut control, "GET");
         reader.send(&tagged("MGET T:k T:o"));
         frozen.silence(node, &mut control, &mut reader).expect("TRYAGAIN shows the deletion");
         frozen.thaw(&mut control);
         assert_eq!(writer.reply().integer(), 1);
         let reply = reader.reply();
         assert!(matches!(&reply, Value::Error(text) if text.starts_with("TRYAGAIN ")), "{reply:?}");
+        assert_eq!(single.reply(), Value::Null);
     }
 
     fn the_loop_waits_for_no_key_of_a_slot_that_stays(version: Version) {

@@ -105,7 +105,10 @@ fn slots(ctx: Ctx<'_>) -> Result<Slots, String> {
 
 /// The slots that move from or to this node key by key.
 pub(super) fn moving_slots(ctx: Ctx<'_>) -> moving::Slots {
-    slots(ctx).map_or(moving::Slots::Any, |slots| moving::Slots::These([slots.importing, slots.migrating].concat()))
+    slots(ctx).map_or(moving::Slots::Any, |slots| moving::Slots::These {
+        leaving: slots.migrating,
+        arriving: slots.importing,
+    })
 }
 
 /// Whether the server answers what the module must ask a node of a cluster when it recovers.

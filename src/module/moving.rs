@@ -37,7 +37,12 @@ pub(super) struct Moving {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Slots {
     /// These.
-    These(Vec<u16>),
+    These {
+        /// Moving away: the server refuses a command for a key that has gone.
+        leaving: Vec<u16>,
+        /// Arriving: it refuses one of several keys only, as others are run or go to the owner whatever is here.
+        arriving: Vec<u16>,
+    },
     /// The server does not say.
     Any,
 }
@@ -60,7 +65,7 @@ impl Moving {
     /// Which slots move.
     fn slots(&mut self, ctx: Ctx<'_>) -> &Slots {
         let slots = self.slots.get_or_insert_with(|| moving_slots(ctx));
-        if *slots == Slots::These(Vec::new()) && self.until_ms <= now_ms() {
+        if slots.is_empty() && self.until_ms <= now_ms() {
             self.may_move = false;
         }
         slots
@@ -69,12 +74,16 @@ impl Moving {
 
 impl Slots {
     fn is_empty(&self) -> bool {
-        *self == Slots::These(Vec::new())
+        matches!(self, Slots::These { leaving, arriving } if leaving.is_empty() && arriving.is_empty())
     }
 
-    fn have(&self, key: &[u8]) -> bool {
+    /// Whether the server may refuse a command for this key, or for it among several, if it has gone.
+    fn have(&self, key: &[u8], among_several: bool) -> bool {
         match self {
-            Slots::These(slots) => slots.contains(&key_slot(key)),
+            Slots::These { leaving, arriving } => {
+                let slot = key_slot(key);
+                leaving.contains(&slot) || among_several && arriving.contains(&slot)
+            }
             Slots::Any => true,
         }
     }
@@ -100,7 +109,8 @@ impl Module {
             return None;
         }
         let slots = self.moving.slots(ctx);
-        let change = changes.into_iter().filter(|(key, _)| slots.have(key)).map(|(_, lsn)| lsn).max()?;
+        let among_several = positions.len() > 1;
+        let change = changes.into_iter().filter(|(key, _)| slots.have(key, among_several)).map(|(_, lsn)| lsn).max()?;
         filter.may_be_run_by(ctx, client).then_some(change)
     }
 
