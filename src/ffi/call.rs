@@ -300,13 +300,6 @@ impl Reply<'_> {
         self.len() == 0
     }
 
-    /// An element of an element of an array.
-    pub fn element_of_element(&self, outer: usize, inner: usize) -> Option<Reply<'_>> {
-        let raw = self.element(outer)?.element(inner)?.raw;
-        // Both belong to this reply, which the returned lifetime keeps borrowed.
-        Some(Reply { raw, owned: false, outer: PhantomData })
-    }
-
     /// Key and value of a map's entry.
     pub fn map_element(&self, index: usize) -> Option<(Reply<'_>, Reply<'_>)> {
         if self.kind() != ReplyKind::Map {

@@ -142,18 +142,24 @@ pub(super) fn redirection(ctx: Ctx<'_>, command: &[Vec<u8>], answer: &Reply<'_>)
     DOWN.iter().find(|(end, _)| is_refusal && text.ends_with(end)).map(|(_, told)| (*told).into())
 }
 
-/// `MOVED slot endpoint:port`, as the server sends it; `None` while nobody owns the slot.
+/// The slots of a node's line of CLUSTER NODES.
+fn parse_ranges(line: &str) -> impl Iterator<Item = RangeInclusive<i64>> {
+    line.split(' ').skip(8).filter_map(|word| {
+        let (first, last) = word.split_once('-').unwrap_or((word, word));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    })
+}
+
+/// `MOVED slot address:port`, as the server sends it; `None` while nobody owns the slot.
 fn moved(ctx: Ctx<'_>, key: &[u8]) -> Option<String> {
     let ask = |words: &[&[u8]]| ctx.own().call(CallMode::Internal, "CLUSTER", words.iter().copied());
     let slot = ask(&[b"KEYSLOT", key])?.integer();
-    let ranges = ask(&[b"SLOTS"])?;
-    let of_slot = |range: &Reply<'_>| {
-        let bound = |index| range.element(index).map(|bound| bound.integer());
-        bound(0).is_some_and(|first| first <= slot) && bound(1).is_some_and(|last| slot <= last)
-    };
-    let range = (0..ranges.len()).filter_map(|index| ranges.element(index)).find(of_slot)?;
-    let endpoint = range.element_of_element(2, 0).map(|endpoint| text(&endpoint)).unwrap_or_default();
-    Some(format!("MOVED {slot} {endpoint}:{}", range.element_of_element(2, 1)?.integer()))
+    // Asked by a module, CLUSTER SLOTS may end an 8.1 server, which looks for the client's connection.
+    let nodes = text(&ask(&[b"NODES"])?);
+    let owns = |line: &&str| parse_ranges(line).any(|range| range.contains(&slot));
+    let address = nodes.lines().find(owns)?.split(' ').nth(1)?;
+    let endpoint = address.split('@').next()?;
+    Some(format!("MOVED {slot} {endpoint}"))
 }
 
 /// Makes slots and recovered keys fit, as the server does with data that it has loaded at its start: keys of slots that
