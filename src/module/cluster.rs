@@ -4,11 +4,11 @@
 //! A second server, outside of the cluster, does that instead, and leaves a base that holds it all
 //! ([`super::second_server`]). The base goes through the server's loader, which asks nobody.
 
-use crate::ffi::{CallMode, Ctx, Level, Reply, ReplyKind, log};
+use crate::ffi::{CallMode, Ctx, Level, Reply, ReplyKind, key_slot, log};
 use crate::log::{LogError, Opened};
 use crate::module::gate::GatedStorage;
-use crate::module::moving;
 use crate::module::role::{Role, role_at_start};
+use crate::module::{moving, server};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
@@ -61,34 +61,52 @@ impl Slots {
     }
 }
 
+/// The words of a node's line of CLUSTER NODES that name slots: from the ninth on.
+fn slot_words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(' ').skip(8)
+}
+
+/// The slots that the node of this line owns.
+fn ranges(line: &str) -> impl Iterator<Item = RangeInclusive<u16>> {
+    slot_words(line).filter_map(|word| {
+        let (first, last) = word.split_once('-').unwrap_or((word, word));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    })
+}
+
 /// Reads the reply of CLUSTER NODES: a line per node, with the node's id, flags, and primary's id in the first, third
-/// and fourth word, and its slots from the ninth on.
+/// and fourth word, and then its slots.
 fn parse(nodes: &str) -> Slots {
-    const SLOTS_AT: usize = 8;
     let word = |line: &str, index| line.split(' ').nth(index).unwrap_or_default().to_string();
     let is_myself = |line: &&str| word(line, 2).split(',').any(|flag| flag == "myself");
     let own_primary = nodes.lines().find(is_myself).map(|line| word(line, 3)).filter(|id| id != "-");
     let mut slots = Slots::default();
     for line in nodes.lines() {
         let is_own = is_myself(&line) || own_primary.as_ref() == Some(&word(line, 0));
-        for word in line.split(' ').skip(SLOTS_AT) {
-            match word.strip_prefix('[') {
-                Some(moving) if is_own => {
-                    let slot = |mark| moving.split_once(mark).and_then(|(slot, _)| slot.parse::<u16>().ok());
-                    slots.importing.extend(slot("-<-"));
-                    slots.migrating.extend(slot("->-"));
-                }
-                None => {
-                    let (first, last) = word.split_once('-').unwrap_or((word, word));
-                    if let (Ok(first), Ok(last)) = (first.parse(), last.parse()) {
-                        (if is_own { &mut slots.own } else { &mut slots.foreign }).push(first..=last);
-                    }
-                }
-                _ => {}
-            }
+        (if is_own { &mut slots.own } else { &mut slots.foreign }).extend(ranges(line));
+        for moving in slot_words(line).filter(|_| is_own).filter_map(|word| word.strip_prefix('[')) {
+            let slot = |mark| moving.split_once(mark).and_then(|(slot, _)| slot.parse::<u16>().ok());
+            slots.importing.extend(slot("-<-"));
+            slots.migrating.extend(slot("->-"));
         }
     }
     slots
+}
+
+/// Where clients are sent who want this slot, by the reply of CLUSTER NODES, whose lines have
+/// `address:port@bus-port[,hostname]` in their second word. `preferred` is the server's setting
+/// `cluster-preferred-endpoint-type` (`clusterNodePreferredEndpoint`, cluster_legacy.c).
+fn endpoint(nodes: &str, slot: u16, preferred: &[u8]) -> Option<String> {
+    let owner = nodes.lines().find(|line| ranges(line).any(|range| range.contains(&slot)))?;
+    let (address, rest) = owner.split(' ').nth(1)?.split_once('@')?;
+    let (host, port) = address.rsplit_once(':')?;
+    let hostname = rest.split(',').nth(1).filter(|name| !name.is_empty()).unwrap_or("?");
+    let host = match preferred {
+        b"hostname" => hostname,
+        b"unknown-endpoint" => "",
+        _ => host,
+    };
+    Some(format!("{host}:{port}"))
 }
 
 /// What `CLUSTER NODES` says.
@@ -142,24 +160,14 @@ pub(super) fn redirection(ctx: Ctx<'_>, command: &[Vec<u8>], answer: &Reply<'_>)
     DOWN.iter().find(|(end, _)| is_refusal && text.ends_with(end)).map(|(_, told)| (*told).into())
 }
 
-/// The slots of a node's line of CLUSTER NODES.
-fn parse_ranges(line: &str) -> impl Iterator<Item = RangeInclusive<i64>> {
-    line.split(' ').skip(8).filter_map(|word| {
-        let (first, last) = word.split_once('-').unwrap_or((word, word));
-        Some(first.parse().ok()?..=last.parse().ok()?)
-    })
-}
-
-/// `MOVED slot address:port`, as the server sends it; `None` while nobody owns the slot.
+/// `MOVED slot endpoint:port`, as the server sends it; `None` while nobody owns the slot.
+///
+/// Asked by a module, CLUSTER SLOTS may end an 8.1 server, which looks for the client's connection.
 fn moved(ctx: Ctx<'_>, key: &[u8]) -> Option<String> {
-    let ask = |words: &[&[u8]]| ctx.own().call(CallMode::Internal, "CLUSTER", words.iter().copied());
-    let slot = ask(&[b"KEYSLOT", key])?.integer();
-    // Asked by a module, CLUSTER SLOTS may end an 8.1 server, which looks for the client's connection.
-    let nodes = text(&ask(&[b"NODES"])?);
-    let owns = |line: &&str| parse_ranges(line).any(|range| range.contains(&slot));
-    let address = nodes.lines().find(owns)?.split(' ').nth(1)?;
-    let endpoint = address.split('@').next()?;
-    Some(format!("MOVED {slot} {endpoint}"))
+    let slot = key_slot(key);
+    let nodes = text(&ctx.own().call(CallMode::Internal, "CLUSTER", [&b"NODES"[..]])?);
+    let preferred = server::setting(ctx, "cluster-preferred-endpoint-type").unwrap_or_default();
+    Some(format!("MOVED {slot} {}", endpoint(&nodes, slot, &preferred)?))
 }
 
 /// Makes slots and recovered keys fit, as the server does with data that it has loaded at its start: keys of slots that
@@ -243,6 +251,19 @@ mod tests {
         assert_eq!(slots, Slots { foreign, own: vec![0..=99, 200..=200], importing: vec![201], migrating: vec![5] });
         assert_eq!([99, 201, 400, 401].map(|slot| slots.is_free(slot)), [false, false, false, true]);
         assert_eq!(parse(""), Slots::default());
+    }
+
+    #[test]
+    fn clients_are_sent_to_the_owners_preferred_endpoint() {
+        let nodes = "aa 127.0.0.1:7000@17000 myself,master - 0 0 1 connected 0-99 [201-<-bb]\n\
+                     bb ::1:7001@17001,name,shard-id=x slave aa 0 1 2 connected\n\
+                     cc ::1:7002@17002,name,shard-id=x master - 0 1 2 connected 100-199\n";
+        assert_eq!(endpoint(nodes, 7, b"ip").as_deref(), Some("127.0.0.1:7000"));
+        assert_eq!(endpoint(nodes, 199, b"ip").as_deref(), Some("::1:7002"));
+        assert_eq!(endpoint(nodes, 199, b"hostname").as_deref(), Some("name:7002"));
+        assert_eq!(endpoint(nodes, 7, b"hostname").as_deref(), Some("?:7000"));
+        assert_eq!(endpoint(nodes, 7, b"unknown-endpoint").as_deref(), Some(":7000"));
+        assert_eq!(endpoint(nodes, 201, b"ip"), None, "nobody owns it");
     }
 
     #[test]
