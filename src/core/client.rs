@@ -176,6 +176,11 @@ impl Clients {
         self.records.contains_key(&client)
     }
 
+    /// Whether it is a connected client whose id the server gives to others, too.
+    pub fn shares_id(&self, client: ClientId) -> bool {
+        self.records.get(&client).is_some_and(|client| client.shares_id)
+    }
+
     /// A client's record.
     pub fn get(&self, client: ClientId) -> Option<&Client> {
         self.records.get(&client)

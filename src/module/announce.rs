@@ -33,8 +33,9 @@ pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
     // Nearly always nothing of the command before is left, and a connected client sends this one.
     let quick = with(|module| {
         module.note_home(ctx, &filter);
-        let is_connection = |client| module.clients.get(client).is_some_and(|record| !record.shares_id);
-        let quick = module.is_quiet() && !module.moving.may_move && is_connection(filter.client_id());
+        let client = filter.client_id();
+        let is_connection = module.clients.contains(client) && !module.clients.shares_id(client);
+        let quick = module.is_quiet() && !module.moving.may_move && is_connection;
         quick.then(|| module.verdict(ctx, &filter, Sender::Client))
     });
     match quick {
@@ -97,8 +98,8 @@ fn sender_of(ctx: Ctx<'_>, filter: &Filter) -> Sender {
     let client = filter.client_id();
     let flags = ctx.flags();
     let (is_connection, inside) = with(|module| {
-        let record = module.clients.get(client);
-        (record.is_some_and(|record| !record.shares_id), module.running.is_wrapped() || record.is_none())
+        let is_known = module.clients.contains(client);
+        (is_known && !module.clients.shares_id(client), module.running.is_wrapped() || !is_known)
     })
     .unwrap_or((false, true));
     match () {

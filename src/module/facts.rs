@@ -122,7 +122,7 @@ impl Facts for Asked<'_> {
     }
 
     fn shares_id(&mut self) -> bool {
-        self.module.clients.get(self.client).is_some_and(|client| client.shares_id)
+        self.module.clients.shares_id(self.client)
     }
 
     fn tracks(&mut self) -> bool {

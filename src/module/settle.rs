@@ -23,10 +23,7 @@ use crate::module::{Module, commands, server, with};
 /// runs, the server ends the unit after any call of a command. A module's call may be the first that is seen of what
 /// runs: a module that was loaded before this one is told of events earlier.
 pub(super) fn belongs_to_running(ctx: Ctx<'_>, client: ClientId) -> bool {
-    let may = with(|module| {
-        let shares_id = || module.clients.get(client).is_some_and(|client| client.shares_id);
-        module.running.is_opaque() || shares_id()
-    });
+    let may = with(|module| module.running.is_opaque() || module.clients.shares_id(client));
     if may != Some(true) {
         return false;
     }
