@@ -284,11 +284,13 @@ pub fn register_hooks(ctx: Ctx<'_>) -> bool {
 
 /// Has the events of keys told; once is enough. `false` when the server refuses it.
 ///
-/// Not before the server has loaded its own files: see `docs/design.md`, "The databases of clients".
+/// Before 9.1.1 not before the server has loaded its own AOF: see `docs/design.md`, "The databases of clients".
 pub fn follow_events(ctx: Ctx<'_>) -> bool {
-    if FOLLOWS.swap(true, Ordering::Relaxed) {
+    // It is asked at the end of each iteration.
+    if FOLLOWS.load(Ordering::Relaxed) {
         return true;
     }
+    FOLLOWS.store(true, Ordering::Relaxed);
     if WANTS_ALL.load(Ordering::Relaxed) {
         follow_events_without_change(ctx);
     }
