@@ -1,7 +1,7 @@
 //! A server that is started with `wbl.enabled no` beside a log: whatever it saves is no newer than the log until it has
 //! changed something, and newer from then on, whoever goes on with its data.
 
-use super::newest::{Save, assert_goes_on_with, builder, end, manifest, unix_s};
+use super::newest::{Save, assert_goes_on_with, builder, end, manifest, save_backup_and_go_on, wait_some_seconds};
 use crate::harness::labels::{fill, label};
 use crate::harness::server::info_field;
 use crate::harness::{PATIENCE, Server, ServerBuilder, Version, each_version, paths, wait_until};
@@ -13,45 +13,26 @@ const TOLD: &str = "it can't be noted that the server goes on without the folder
 
 each_version! {
     fn a_disabled_server_that_changes_nothing_saves_nothing_newer(version: Version) {
-        for crashed in [true, false] {
-            let mut server = builder(version, false).start();
-            let mut client = server.raw();
-            fill(&mut client, "old");
-            client.run("SAVE");
-            fill(&mut client, "acknowledged");
-            drop(client);
-            if crashed {
-                server.kill9();
-            } else {
-                server.stop();
-            }
-            server.reconfigure(|builder| builder.set("wbl.enabled", "no"));
+        for how in [Ended::ByCrash, Ended::Cleanly] {
+            let mut server = ended_of(builder(version, false), how);
+            disable(&mut server);
             server.launch();
             let mut client = server.wait_answers();
             assert_eq!(label(&mut client), "old");
-            // Its own time, in whole seconds, is to be a later one.
-            let started_s = unix_s(&mut client);
-            wait_until("some seconds later", PATIENCE, || unix_s(&mut client) > started_s + 2);
+            wait_some_seconds(&mut client);
             end(&mut server, Save::Shutdown);
             server.reconfigure(|_| builder(version, false));
-            assert_goes_on_with(&mut server, "acknowledged", &format!("crashed: {crashed}"));
+            assert_goes_on_with(&mut server, "acknowledged", &format!("{how:?}"));
         }
     }
 
     fn what_an_unchanged_disabled_server_saved_before_a_crash_is_no_newer(version: Version) {
         for is_refused in [false, true] {
-            let mut server = builder(version, false).start();
-            let mut client = server.raw();
-            fill(&mut client, "old");
-            client.run("SAVE");
-            fill(&mut client, "acknowledged");
-            drop(client);
-            server.stop();
-            server.reconfigure(|builder| builder.set("wbl.enabled", "no"));
+            let mut server = ended_of(builder(version, false), Ended::Cleanly);
+            disable(&mut server);
             server.launch();
             let mut client = server.wait_answers();
-            let started_s = unix_s(&mut client);
-            wait_until("some seconds later", PATIENCE, || unix_s(&mut client) > started_s + 2);
+            wait_some_seconds(&mut client);
             if is_refused {
                 client.send_text("CONFIG SET wbl.enabled yes");
                 assert!(client.reply().is_error());
@@ -107,8 +88,7 @@ each_version! {
             fs::rename(&folder, &elsewhere).unwrap();
             server.launch();
             let mut client = server.wait_answers();
-            let started_s = unix_s(&mut client);
-            wait_until("some seconds later", PATIENCE, || unix_s(&mut client) > started_s + 2);
+            wait_some_seconds(&mut client);
             let comes = || fs::rename(&elsewhere, &folder).unwrap();
             if comes_before_save {
                 comes();
@@ -206,17 +186,7 @@ each_version! {
 
     fn a_backup_that_nobody_can_date_does_not_become_older(version: Version) {
         let mut server = builder(version, false).allow_warning("nobody knows which of the two is newer").start();
-        let mut client = server.raw();
-        fill(&mut client, "backup");
-        client.run("SAVE");
-        let dump = server.folder().join("dump.rdb");
-        let backup = fs::read(&dump).unwrap();
-        // Its own time, in whole seconds, is to be clearly an earlier one.
-        let saved_s = unix_s(&mut client);
-        wait_until("some seconds later", PATIENCE, || unix_s(&mut client) > saved_s + 2);
-        fill(&mut client, "acknowledged");
-        client.run("SAVE");
-        drop(client);
+        let (dump, backup) = save_backup_and_go_on(&server);
         server.stop();
         fs::write(&dump, &backup).unwrap();
         server.reconfigure(|builder| builder.set("wbl.enabled", "no"));
@@ -355,7 +325,12 @@ impl Drop for Block {
 
 /// A server that has ended whose own file has the label "old", and its log "acknowledged".
 fn ended(version: Version, ended: Ended) -> Server {
-    let mut server = builder(version, false).set("save", "").allow_warning(TOLD).start();
+    ended_of(builder(version, false).set("save", "").allow_warning(TOLD), ended)
+}
+
+/// A server that has saved "old", and acknowledged what its log has since.
+fn ended_of(builder: ServerBuilder, ended: Ended) -> Server {
+    let mut server = builder.start();
     let mut client = server.raw();
     fill(&mut client, "old");
     client.run("SAVE");

@@ -6,7 +6,7 @@ use crate::harness::process::{children, send_signal};
 use crate::harness::server::info_field;
 use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Version, each_version, wait_until};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How a server goes on without its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,16 +234,7 @@ each_version! {
     fn nobody_guesses_where_the_newest_data_are(version: Version) {
         let allowed = |version| builder(version, false).allow_warning("nobody knows which of the two is newer");
         let mut server = allowed(version).start();
-        let mut client = server.raw();
-        fill(&mut client, "backup");
-        client.run("SAVE");
-        let dump = server.folder().join("dump.rdb");
-        let backup = fs::read(&dump).unwrap();
-        // Its own time, in whole seconds, is to be clearly an earlier one.
-        let saved_s = unix_s(&mut client);
-        wait_until("some seconds later", PATIENCE, || unix_s(&mut client) > saved_s + 2);
-        fill(&mut client, "acknowledged");
-        client.run("SAVE");
+        let (dump, backup) = save_backup_and_go_on(&server);
         server.stop();
         fs::write(&dump, &backup).unwrap();
         server.launch();
@@ -371,8 +362,27 @@ fn copy_anew(path: &Path) {
     fs::write(path, bytes).unwrap();
 }
 
-pub(super) fn unix_s(client: &mut RawConnection) -> u64 {
+fn unix_s(client: &mut RawConnection) -> u64 {
     client.run("TIME").items()[0].text().parse().unwrap()
+}
+
+/// The times of files, in whole seconds, are clearly later ones from here on.
+pub(super) fn wait_some_seconds(client: &mut RawConnection) {
+    let begun_s = unix_s(client);
+    wait_until("some seconds later", PATIENCE, || unix_s(client) > begun_s + 2);
+}
+
+/// Saves "backup" and, some seconds later, "acknowledged". Returns the server's own file and what it was first.
+pub(super) fn save_backup_and_go_on(server: &Server) -> (PathBuf, Vec<u8>) {
+    let mut client = server.raw();
+    fill(&mut client, "backup");
+    client.run("SAVE");
+    let dump = server.folder().join("dump.rdb");
+    let backup = fs::read(&dump).unwrap();
+    wait_some_seconds(&mut client);
+    fill(&mut client, "acknowledged");
+    client.run("SAVE");
+    (dump, backup)
 }
 
 /// Starts the server, and looks what it has, also after another crash.
