@@ -82,6 +82,29 @@ each_version! {
         }
     }
 
+    // The server's own clients for modules' calls keep the id of a client for which such a module has run a thread.
+    fn calls_in_an_exec_under_the_id_of_one_that_was_refused_are_logged(version: Version) {
+        for (first, last) in [(true, "PING"), (true, "SET T:own value"), (false, "PING"), (false, "SET T:own value")] {
+            let builder = builder(version, first).allow_warning("the new maxmemory value set via CONFIG SET");
+            let mut server = builder.start();
+            let (mut control, mut refused, mut client) = (server.raw(), server.raw(), server.raw());
+            refused.run("effects.thread SET T:of-thread value");
+            ["MULTI", "RPUSH T:list refused"].iter().for_each(|command| drop(refused.run(command)));
+            control.run("CONFIG SET maxmemory 1");
+            refused.send_text("EXEC");
+            let reply = refused.reply();
+            assert!(reply.is_error(), "{reply:?}");
+            control.run("CONFIG SET maxmemory 0");
+            for command in ["MULTI", "effects.call RPUSH T:list called", last, "EXEC"] {
+                client.run(command);
+            }
+            let before = dataset::read(&mut server.raw());
+            server.kill9_and_restart();
+            dataset::assert_same(&dataset::read(&mut server.raw()), &before, "after kill -9");
+            assert_eq!(server.raw().run("LRANGE T:list 0 -1").items(), [Value::Bulk(b"called".to_vec())]);
+        }
+    }
+
     fn nothing_is_committed_inline_beside_other_modules(version: Version) {
         let mut server = ServerBuilder::with_module(version).set("wbl.commit-mode", "inline").in_memory().start();
         let mut client = server.raw();

@@ -31,7 +31,15 @@ impl Module {
             self.capture.forget_current();
             return NO_CLIENT;
         }
-        client
+        // Inside of an EXEC that id may be the one of a client whose own EXEC waits, or was refused.
+        let of_other =
+            flags.in_exec() && self.capture.is_exec_out_of_sight(client) && !Module::may_run_exec(ctx, client);
+        if of_other { NO_CLIENT } else { client }
+    }
+
+    /// Whether the EXEC that runs may be the client's: its transaction neither waits nor is over.
+    fn may_run_exec(ctx: Ctx<'_>, client: u64) -> bool {
+        server::listed_client_info(ctx, client).is_some_and(|info| info.in_multi && !info.blocked)
     }
 
     /// An event is captured, and whoever must wait for what it reports does.
@@ -316,6 +324,8 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     if is_quiet == Some(false) {
         with(Module::drop_refused);
         finish_commands(ctx);
+        // An EXEC that has not been seen to run waits, or was refused.
+        with(|module| module.stop_stepping(ctx));
         finish_resumed(ctx);
     }
     if scripts::run_waiting(ctx) {

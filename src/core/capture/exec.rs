@@ -104,6 +104,11 @@ impl Capture {
         self.executing == Some(client) && self.queues.get(&client).is_some_and(Queue::is_stepwise)
     }
 
+    /// Whether the client's EXEC was announced, and is not the one that was announced, or seen to run, last.
+    pub fn is_exec_out_of_sight(&self, client: ClientId) -> bool {
+        self.executing != Some(client) && self.queues.get(&client).is_some_and(Queue::is_executing)
+    }
+
     /// The client's EXEC is about to run, on any other server; `read` reports how many error replies that has sent so
     /// far. Returns whether it has commands that no event reports, so that the unit's end must be asked for.
     pub fn exec(&mut self, client: ClientId, read: impl FnOnce() -> Option<u64>, now_ms: i64) -> bool {
