@@ -145,6 +145,33 @@ each_lever! {
 }
 
 each_version! {
+    // The server frees all clients that have gone whenever it lets others in.
+    fn a_pause_lets_nobody_in_while_a_client_is_freed(version: Version) {
+        let builder = ServerBuilder::with_module(version).set("io-threads", "2");
+        let mut server = builder.allow_warning("the new maxmemory value set via CONFIG SET").start();
+        let (mut control, mut writer, mut limited, mut gone) = (server.raw(), server.raw(), server.raw(), server.raw());
+        control.run("ACL SETUSER limited on >x +@all -wbl.call -wbl.read -wbl.eval -wbl.eval_ro ~*");
+        limited.run("AUTH limited x");
+        gone.run("PING");
+        control.run("WBL.DEBUG PAUSE");
+        writer.send_text("SET dirty value");
+        wait_until("the key is dirty", PATIENCE, || server.wbl_info("wbl_uncommitted_keys") == "1");
+        control.run("CONFIG SET maxmemory 1");
+        // Both in one iteration: a command that is refused after it was announced, and the end of a client.
+        server.signal("STOP");
+        let status = format!("/proc/{}/status", server.process_id());
+        let is_stopped = || std::fs::read_to_string(&status).is_ok_and(|text| text.contains("T (stopped)"));
+        wait_until("the server stands still", PATIENCE, is_stopped);
+        limited.send_text("SET dirty other GET");
+        drop(gone);
+        server.signal("CONT");
+        control.run("WBL.DEBUG RESUME");
+        let refused = limited.reply();
+        assert!(refused.is_error(), "{refused:?}");
+        assert_eq!(writer.reply(), Value::Simple("OK".into()));
+        server.assert_running();
+    }
+
     fn a_pause_of_clients_does_not_lose_held_replies(version: Version) {
         let mut scene = Scene::start(version);
         let mut clients = hold_all(&mut scene);

@@ -307,6 +307,7 @@ pub fn client_gone(client: u64) {
         module.capture.client_gone(client);
         module.homes.iter_mut().for_each(|homes| homes.forget(client));
         module.clients.remove(client);
+        module.iteration.gone = Some(client);
     });
 }
 

@@ -106,6 +106,8 @@ struct Iteration {
     disconnects: Vec<u64>,
     /// The main thread waits for a RESUME, and lets other clients in meanwhile.
     lets_others_in: bool,
+    /// The client that has gone last, which the server may not have freed yet.
+    gone: Option<u64>,
     /// Writes whose replies wait.
     writes: u32,
     /// Those of them that cannot be held.

@@ -1,6 +1,6 @@
 //! What the main thread waits for, and for how long.
 
-use crate::ffi::{CallMode, Ctx};
+use crate::ffi::{CallMode, Ctx, client_info};
 use crate::log::Lsn;
 use crate::machine;
 use crate::module::config::{Setting, value};
@@ -75,7 +75,7 @@ pub(super) fn wait_now(ctx: Ctx<'_>, lsn: Lsn) {
     }) else {
         return;
     };
-    if log.log().durable() >= lsn {
+    if log.log().durable() >= lsn || how == How::UntilResumed && with(|module| module.frees_client(lsn)) == Some(true) {
         return;
     }
     with(|module| {
@@ -134,6 +134,17 @@ impl Module {
             () if self.commits_inline() => How::Commit,
             () => How::Wait,
         }
+    }
+
+    /// Whether the server is freeing a client, and must not let others in meanwhile: it frees all that have gone then.
+    /// Nothing executes, so that the end of a unit which has come is that of a command that the server has refused. What
+    /// it noted is waited for at the end of the iteration.
+    fn frees_client(&mut self, lsn: Lsn) -> bool {
+        let frees = self.iteration.gone.is_some_and(|client| client_info(client).is_some());
+        if frees {
+            self.iteration.waits_for = self.iteration.waits_for.max(Some(lsn));
+        }
+        frees
     }
 
     /// Hands the batch to the writer threads. Waits for room when too much is pending.
