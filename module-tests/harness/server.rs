@@ -290,6 +290,13 @@ impl Server {
         self.child.is_some()
     }
 
+    /// The most memory that the process ever had, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process_id())).expect("the process' status");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+        peak.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
     pub fn process_id(&self) -> u32 {
         self.child.as_ref().expect("a running server").id()
     }

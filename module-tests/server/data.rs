@@ -1,9 +1,7 @@
 //! Keys and values of all sizes and bytes, eviction, restored functions, and what other clients are told while a server
 //! recovers.
 
-use crate::harness::{
-    PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, dataset, each_version, wait_until,
-};
+use crate::harness::{PATIENCE, RawConnection, ServerBuilder, Value, Version, dataset, each_version, wait_until};
 
 const ODD_BYTES: &[&[u8]] = &[
     b"",
@@ -210,7 +208,7 @@ each_version! {
         let mut client = server.raw();
         let value = vec![b'v'; LARGE];
         assert_eq!(client.call(&[b"SET", &b"large"[..], &value]), Value::Simple("OK".into()));
-        let peak = peak_memory(&server);
+        let peak = server.peak_memory();
         // The value itself, the command as it arrived, and what waits for the disk.
         assert!(peak < 4 * LARGE as u64, "{} MB for a value of {} MB", peak >> 20, LARGE >> 20);
         client.run(&format!("SETRANGE large {} end", LARGE - 3));
@@ -222,7 +220,7 @@ each_version! {
         let mut client = server.raw();
         assert_eq!(client.run("DEBUG DIGEST"), digest);
         assert_eq!(client.run(&format!("GETRANGE large {} -1", LARGE - 5)).text(), "vvend");
-        let peak = peak_memory(&server);
+        let peak = server.peak_memory();
         assert!(peak < 6 * LARGE as u64, "{} MB to recover", peak >> 20);
     }
 }
@@ -231,11 +229,4 @@ fn dataset_keys(connection: &mut RawConnection) -> Vec<String> {
     let mut keys: Vec<String> = connection.run("KEYS *").items().iter().map(Value::text).collect();
     keys.sort();
     keys
-}
-
-/// The most memory that the process ever had, in bytes.
-fn peak_memory(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.process_id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }

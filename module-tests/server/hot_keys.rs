@@ -294,6 +294,23 @@ each_lever! {
         }
     }
 
+    fn a_read_copies_no_value_for_each_time_that_it_names_the_key(version: Version, lever: Lever) {
+        const NAMED: usize = 2000;
+        let value = "x".repeat(65_000);
+        let mut scene = with_hot_keys(version, lever, &[&format!("SET k {value}")]);
+        let mut writer = scene.held("APPEND k y");
+        let mut reader = impatient(&scene);
+        assert_eq!(wrong(&mut reader, "STRLEN k", ":65000"), None);
+        let before = scene.server.peak_memory();
+        let read = format!("EXISTS{}", " k".repeat(NAMED));
+        assert_eq!(wrong(&mut reader, &read, &format!(":{NAMED}")), None);
+        let copied = scene.server.peak_memory() - before;
+        assert!(copied < (value.len() * NAMED / 10) as u64, "{copied} bytes");
+        scene.thaw();
+        writer.reply();
+        scene.end();
+    }
+
     fn reads_count_as_if_the_server_had_answered_them(version: Version, lever: Lever) {
         let mut scene = with_hot_keys(version, lever, &["SET k old"]);
         let mut writer = scene.held("SET k new");

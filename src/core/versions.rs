@@ -37,8 +37,8 @@ pub enum State {
     Missing,
     /// A string.
     Value {
-        /// Its bytes.
-        bytes: Box<[u8]>,
+        /// Its bytes: whoever is shown them shares them, however many that are.
+        bytes: Arc<[u8]>,
         /// When it expires, milliseconds since the Unix epoch.
         expires_ms: Option<i64>,
     },
@@ -46,7 +46,7 @@ pub enum State {
 
 impl State {
     /// The string, if there is one.
-    pub fn value(&self) -> Option<&[u8]> {
+    pub fn value(&self) -> Option<&Arc<[u8]>> {
         match self {
             State::Missing => None,
             State::Value { bytes, .. } => Some(bytes),

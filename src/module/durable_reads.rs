@@ -10,13 +10,14 @@ use crate::core::versions::{State, VALUE_BYTES_MAX};
 use crate::ffi::{Ctx, KeyKind, Reply, ReplyKind};
 use crate::log::Lsn;
 use crate::module::{Module, with};
+use std::sync::Arc;
 
 /// What a reader is shown of one of its keys.
 enum Shown {
     /// What it holds now, which is durable.
     Present,
     /// What it held when all that is durable had happened: a string, or nothing.
-    Durable(Option<Box<[u8]>>),
+    Durable(Option<Arc<[u8]>>),
 }
 
 impl Module {
@@ -90,7 +91,7 @@ impl Module {
                 return Some(Shown::Present);
             }
             let state = self.versions.at(db, key, durable, now_ms)?;
-            Some(Shown::Durable(state.value().map(Box::from)))
+            Some(Shown::Durable(state.value().cloned()))
         });
         shown.collect()
     }
