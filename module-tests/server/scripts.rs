@@ -1,10 +1,52 @@
 //! Scripts, functions and pauses: what the module runs for a client behaves as if the server ran it.
 
 use crate::harness::server::info_field;
-use crate::harness::{PATIENCE, Server, ServerBuilder, Value, Version, each_version, wait_until};
+use crate::harness::{
+    Lever, PATIENCE, Scene, Server, ServerBuilder, Value, Version, each_lever, each_version, wait_until,
+};
+
+/// Writes that no event reports.
+const SILENT: &[&str] = &[
+    "'XACK','x','g','1-1'",
+    "'XREADGROUP','GROUP','g','c','STREAMS','x','>'",
+    "'XCLAIM','x','g','d','0','1-1'",
+    "'XAUTOCLAIM','x','g','d','0','0'",
+    "'PFCOUNT','p'",
+];
 
 fn blocked_clients(server: &Server) -> String {
     info_field(&mut server.raw(), "clients", "blocked_clients").expect("a field of INFO")
+}
+
+each_lever! {
+    fn a_silent_write_of_a_script_holds_its_client_alone(version: Version, lever: Lever) {
+        let builder = ServerBuilder::with_module(version).set("wbl.commit-mode", "async");
+        let mut scene = Scene::of(builder).with_lever(lever);
+        let library = "#!lua name=lib\nredis.register_function('call', function(keys, args) return redis.call(unpack(args)) end)";
+        scene.control.call(&["FUNCTION", "LOAD", library]);
+        for call in SILENT {
+            for function in [false, true] {
+                scene.prepare(&[
+                    "FLUSHALL", "XADD x 1-1 f v", "XGROUP CREATE x g 0", "XREADGROUP GROUP g c STREAMS x >",
+                    "XADD x 2-1 f v", "PFADD p a", "SET clean c",
+                ]);
+                let (mut client, waits) = (scene.server.raw(), scene.gauge("wbl_inline_waits"));
+                scene.freeze();
+                if function {
+                    let words: Vec<_> = call.split(',').map(|word| word.trim_matches('\'')).collect();
+                    client.send(&[&["FCALL", "call", "0"][..], &words].concat());
+                } else {
+                    client.send(&["EVAL", &format!("return redis.call({call})"), "0"]);
+                }
+                scene.assert_withheld(&mut client, call);
+                assert_eq!(scene.answer("GET clean").text(), "c", "beside {call}");
+                scene.thaw();
+                assert!(!client.reply().is_error(), "{call}");
+                assert_eq!(scene.gauge("wbl_inline_waits"), waits, "{call}");
+            }
+        }
+        scene.end();
+    }
 }
 
 each_version! {

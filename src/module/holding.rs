@@ -82,7 +82,16 @@ impl Module {
         self.replies.wait(client, reason);
     }
 
-    /// The same for the reply to what runs, of whose change no event showed in which it could be held.
+    /// The reply to what runs waits for the running unit, of whose change no event showed.
+    pub(super) fn wait_for_running(&mut self, ctx: Ctx<'_>) {
+        match self.running.wrapped() {
+            // Whoever runs the command holds its reply.
+            Some(wrapped) => wrapped.changed = true,
+            None => self.wait_unheld(ctx),
+        }
+    }
+
+    /// Has the loop wait with the reply to what runs, of whose change no event showed in which it could be held.
     pub(super) fn wait_unheld(&mut self, ctx: Ctx<'_>) {
         let client = self.running.client;
         let reason = match decide(Moment::Changed, &mut Asked::new(self, ctx, client)) {

@@ -121,7 +121,7 @@ impl Module {
             return Verdict::PASS;
         } else {
             self.capture.unseen_inside(ctx.unit_time_us() / 1000);
-            self.wait_unheld(ctx);
+            self.wait_for_running(ctx);
         }
         Verdict::WATCH
     }
