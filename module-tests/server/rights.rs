@@ -17,6 +17,14 @@ const USERS: &[(&str, &str)] = &[
     ("no-keys", "+@all"),
 ];
 
+/// Those with rules for databases, which servers have from 9.1 on.
+const DATABASE_USERS: &[(&str, &str)] = &[
+    ("database", "+@all ~* &* db=0"),
+    ("bare-database", "+@all -wbl.read -wbl.call -wbl.eval -wbl.eval_ro ~k* db=0,2"),
+    ("other-database", "+@all ~* &* db=1"),
+    ("database-selectors", "+get ~k* db=1 (+@all ~k* ~w db=0)"),
+];
+
 /// The first letters of the keys report what the users may do to them.
 const KEYS: &[&str] = &[
     "SET k one",
@@ -157,13 +165,15 @@ each_lever! {
 
 fn try_all(version: Version, lever: Lever, dirty: bool) {
     let mut twins = Twins::start(version, lever);
-    for (user, rules) in USERS {
+    let of_databases = if version == Version::V9_1 { DATABASE_USERS } else { &[] };
+    let users = || USERS.iter().chain(of_databases);
+    for (user, rules) in users() {
         let of_stock: Vec<&str> = rules.split(' ').filter(|rule| !rule.contains("wbl.")).collect();
         twins.server.raw().run(format!("ACL SETUSER {user} on nopass {rules}").trim_end());
         twins.stock.raw().run(format!("ACL SETUSER {user} on nopass {}", of_stock.join(" ")).trim_end());
     }
     let mut findings = Vec::new();
-    for (user, rules) in USERS {
+    for (user, rules) in users() {
         twins.prepare(&["ACL LOG RESET"]);
         for command in COMMANDS {
             twins.prepare(&["FLUSHALL", LIBRARY]);

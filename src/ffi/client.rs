@@ -3,8 +3,28 @@
 use super::answer::Answer;
 use super::call::Reply;
 use super::context::Ctx;
-use std::ptr::NonNull;
+use super::optional::find;
+use std::ffi::c_int;
+use std::ptr::{self, NonNull};
+use std::sync::OnceLock;
 use valkey_module::raw;
+
+type CheckPermissions = unsafe extern "C" fn(
+    *mut raw::ValkeyModuleUser,
+    *mut *mut raw::ValkeyModuleString,
+    c_int,
+    c_int,
+    *mut raw::ValkeyModuleACLLogEntryReason,
+) -> c_int;
+
+/// Knows users' rights in a database: servers from 9.1 on, which have rules for databases, have it.
+static CHECK_PERMISSIONS: OnceLock<Option<CheckPermissions>> = OnceLock::new();
+
+/// Looks for what not every server has. Once, at load, after ValkeyModule_Init.
+pub(super) fn find_optional_functions() {
+    // SAFETY: the function has this type.
+    CHECK_PERMISSIONS.get_or_init(|| unsafe { find(c"ValkeyModule_ACLCheckPermissions") });
+}
 
 /// A client whose reply the server keeps in its deferred buffer until [`Held::release`].
 ///
@@ -124,12 +144,20 @@ impl User {
         self.0.as_ptr()
     }
 
-    /// Whether the user may run a command with these arguments.
-    pub(super) fn may_run(&self, argv: &mut [*mut raw::ValkeyModuleString]) -> bool {
-        let Ok(argc) = i32::try_from(argv.len()) else { return false };
-        let allowed =
-            // SAFETY: the user is live (owned), `argv` holds `argc` live strings (callers).
-            unsafe { api!(ValkeyModule_ACLCheckCommandPermissions)(self.as_raw(), argv.as_mut_ptr(), argc) };
+    /// Whether the user may run a command with these arguments in the database. Where that is not known, the rights may
+    /// depend on it: it may.
+    pub(super) fn may_run(&self, argv: &mut [*mut raw::ValkeyModuleString], db: Option<u32>) -> bool {
+        let Ok(argc) = c_int::try_from(argv.len()) else { return false };
+        let (user, args) = (self.as_raw(), argv.as_mut_ptr());
+        let allowed = match CHECK_PERMISSIONS.get().copied().flatten() {
+            Some(check) => {
+                let Some(Ok(db)) = db.map(c_int::try_from) else { return true };
+                // SAFETY: the user is live (owned), `argv` holds `argc` live strings (callers); the reason is not asked.
+                unsafe { check(user, args, argc, db, ptr::null_mut()) }
+            }
+            // SAFETY: as above.
+            None => unsafe { api!(ValkeyModule_ACLCheckCommandPermissions)(user, args, argc) },
+        };
         allowed == raw::VALKEYMODULE_OK as i32
     }
 }

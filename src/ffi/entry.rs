@@ -1,8 +1,8 @@
 //! The functions that the server looks for in the library.
 
 use super::context::Ctx;
-use super::errors::find_optional_functions;
 use super::handlers::{Handlers, handlers, set_handlers};
+use super::optional;
 use super::settings;
 use super::shells::{ERR, OK, arguments, guard};
 use std::ffi::c_int;
@@ -62,7 +62,7 @@ pub unsafe fn load(
         return ERR;
     }
     let loaded = catch_unwind(AssertUnwindSafe(|| {
-        find_optional_functions();
+        optional::find_all();
         // SAFETY: the context and the arguments are valid (caller).
         let (ctx, args) = unsafe { (Ctx::from_raw(ctx), arguments(argv, argc)) };
         ctx.is_some_and(|ctx| with.load(ctx, &args))

@@ -6,7 +6,8 @@
 
 use super::call::Reply;
 use super::context::Ctx;
-use std::ffi::{CString, c_char, c_int, c_void};
+use super::optional::find;
+use std::ffi::{CString, c_char, c_int};
 use std::sync::OnceLock;
 use valkey_module::raw;
 
@@ -17,16 +18,8 @@ static REPLY_WITH_CUSTOM_ERROR: OnceLock<Option<ReplyWithCustomError>> = OnceLoc
 
 /// Looks for what not every server has. Once, at load, after ValkeyModule_Init.
 pub(super) fn find_optional_functions() {
-    REPLY_WITH_CUSTOM_ERROR.get_or_init(|| {
-        let mut found: Option<ReplyWithCustomError> = None;
-        // SAFETY: the name is NUL-terminated, and the server writes a function of this type, or nothing, to the live
-        // place.
-        unsafe {
-            let place: *mut c_void = (&raw mut found).cast();
-            api!(ValkeyModule_GetApi)(c"ValkeyModule_ReplyWithCustomErrorFormat".as_ptr(), place);
-        }
-        found
-    });
+    // SAFETY: the function has this type.
+    REPLY_WITH_CUSTOM_ERROR.get_or_init(|| unsafe { find(c"ValkeyModule_ReplyWithCustomErrorFormat") });
 }
 
 impl Ctx<'_> {

@@ -90,28 +90,34 @@ impl Filter {
         unsafe { bytes(string) }
     }
 
-    /// Whether the client's user may run the command, and `name NAME ARG...` as well.
-    pub fn rights(&self, ctx: Ctx<'_>, name: &CStr) -> Rights {
+    /// Whether the client's user may run the command in the client's database, and `name NAME ARG...` as well.
+    pub fn rights(&self, ctx: Ctx<'_>, name: &CStr, db: Option<u32>) -> Rights {
         let Some(user) = User::of(ctx, self.client_id()) else { return Rights::Own };
         let name = OwnedString::new(name.to_bytes());
         // SAFETY: the filter context is the running callback's; indices below the count have an argument.
         let arg = |index| unsafe { api!(ValkeyModule_CommandFilterArgGet)(self.raw, index) };
         let count = i32::try_from(self.len()).unwrap_or(0);
         let mut argv: Vec<_> = std::iter::once(name.as_raw()).chain((0..count).map(arg)).collect();
-        match argv.get_mut(1..).is_some_and(|own| user.may_run(own)) {
+        match argv.get_mut(1..).is_some_and(|own| user.may_run(own, db)) {
             false => Rights::None,
-            true if user.may_run(&mut argv) => Rights::Both,
+            true if user.may_run(&mut argv, db) => Rights::Both,
             true => Rights::Own,
         }
     }
 
-    /// Whether the user of this client may run the command. Where no user is known, it may.
-    pub fn may_be_run_by(&self, ctx: Ctx<'_>, client: u64) -> bool {
+    /// Whether the user of this client may run the command in the database. Where the user is not known, it may; where
+    /// the database is not and rights may depend on it, too.
+    pub fn may_be_run_by(&self, ctx: Ctx<'_>, client: u64, db: Option<u32>) -> bool {
         let Some(user) = User::of(ctx, client) else { return true };
         let count = i32::try_from(self.len()).unwrap_or(0);
         // SAFETY: the filter context is the running callback's; indices below the count have an argument.
         let arg = |index| unsafe { api!(ValkeyModule_CommandFilterArgGet)(self.raw, index) };
-        user.may_run(&mut (0..count).map(arg).collect::<Vec<_>>())
+        user.may_run(&mut (0..count).map(arg).collect::<Vec<_>>(), db)
+    }
+
+    /// The same of a SELECT: what matters is the database that it names.
+    pub fn select_may_be_run_by(&self, ctx: Ctx<'_>, client: u64) -> bool {
+        self.may_be_run_by(ctx, client, Some(0))
     }
 
     /// Replaces an argument.

@@ -44,6 +44,7 @@ mod keys;
 mod load;
 mod logging;
 mod names;
+mod optional;
 mod process;
 mod registration;
 mod settings;

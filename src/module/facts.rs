@@ -152,11 +152,16 @@ impl Facts for Asked<'_> {
     }
 
     fn rights(&mut self, wrapper: Wrapper) -> Rights {
-        *self.rights.get_or_insert_with(|| match self.filter.map(|filter| filter.rights(self.ctx, name_of(wrapper))) {
+        if let Some(rights) = self.rights {
+            return rights;
+        }
+        let db = self.info().map(|info| info.db);
+        let rights = match self.filter.map(|filter| filter.rights(self.ctx, name_of(wrapper), db)) {
             Some(ffi::Rights::Both) => Rights::Both,
             Some(ffi::Rights::Own) => Rights::Own,
             Some(ffi::Rights::None) | None => Rights::None,
-        })
+        };
+        *self.rights.insert(rights)
     }
 
     fn debug_paused(&mut self) -> bool {

@@ -116,7 +116,7 @@ impl Module {
                 let Some(homes) = &mut self.homes else { return };
                 if flags.in_script()
                     && known.row.quirk == Quirk::Selects
-                    && filter.may_be_run_by(ctx, homes.caller())
+                    && filter.select_may_be_run_by(ctx, homes.caller())
                     && let Some(db) = selected_db(ctx, filter, known)
                 {
                     homes.script_selects(db, if flags.in_exec() { server::scripts_run(ctx) } else { None });

@@ -111,7 +111,7 @@ impl Module {
         let slots = self.moving.slots(ctx);
         let among_several = positions.len() > 1;
         let change = changes.into_iter().filter(|(key, _)| slots.have(key, among_several)).map(|(_, lsn)| lsn).max()?;
-        filter.may_be_run_by(ctx, client).then_some(change)
+        filter.may_be_run_by(ctx, client, Some(db)).then_some(change)
     }
 
     /// The same for a transaction; its keys need not have gone.

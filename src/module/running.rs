@@ -62,7 +62,7 @@ impl Module {
         if !flags.in_script() {
             return;
         }
-        let accepted = filter.may_be_run_by(ctx, self.running.client);
+        let accepted = filter.select_may_be_run_by(ctx, self.running.client);
         let chosen = selected_db(ctx, filter, known).filter(|_| accepted);
         let mut db = self.script_db(ctx, flags);
         db.announce_select(chosen);
@@ -129,8 +129,9 @@ impl Module {
     /// Whether the server is known to refuse this command of a script, so that nothing has come of it that would have to be
     /// logged. Scripts of other modules' calls may run without a user.
     fn is_refused_in_script(&self, ctx: Ctx<'_>, filter: &Filter, known: Known) -> bool {
-        known.refuses(filter.len())
-            || ctx.flags().in_script() && !self.server.other_modules && !filter.may_be_run_by(ctx, self.running.client)
+        let flags = ctx.flags();
+        let has_rights = || filter.may_be_run_by(ctx, self.running.client, self.script_db(ctx, flags).proved());
+        known.refuses(filter.len()) || flags.in_script() && !self.server.other_modules && !has_rights()
     }
 
     /// A reader that the server itself will serve, without an event: whatever changes its streams is waited for by the
