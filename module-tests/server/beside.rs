@@ -44,7 +44,7 @@ each_version! {
             } else {
                 server.kill9();
             }
-            server.reconfigure(|_| builder(version, false));
+            server.reconfigure(|_| builder(version, false).allow_warning("Restoring previous settings"));
             assert_goes_on_with(&mut server, "acknowledged", &format!("refused: {is_refused}"));
         }
     }

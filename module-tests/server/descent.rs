@@ -11,7 +11,8 @@ const NOWHERE: &str = "REPLICAOF 127.0.0.1 1";
 
 fn module(version: Version) -> ServerBuilder {
     let builder = ServerBuilder::with_module(version).allow_warning("Error condition on socket for SYNC");
-    builder.allow_warning("the log can't begin").allow_warning("takes the place of the data")
+    let builder = builder.allow_warning("the log can't begin").allow_warning("takes the place of the data");
+    builder.allow_warning("Restoring previous settings")
 }
 
 each_version! {

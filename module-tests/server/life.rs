@@ -85,7 +85,7 @@ each_version! {
     }
 
     fn enabling_does_not_replace_a_log_that_was_not_brought_back(version: Version) {
-        let mut server = ServerBuilder::with_module(version).start();
+        let mut server = ServerBuilder::with_module(version).allow_warning("Restoring previous settings").start();
         let mut client = server.raw();
         for number in 0..100 {
             client.run(&format!("SET key:{number} v"));
@@ -123,7 +123,7 @@ each_version! {
     }
 
     fn a_promotion_without_a_usable_folder_serves_reads_and_refuses_writes(version: Version) {
-        let builder = module(version).allow_warning("the log can't begin");
+        let builder = module(version).allow_warning("the log can't begin").allow_warning("Restoring previous settings");
         let mut server = builder.start();
         let mut client = server.raw();
         client.run("SET k v");

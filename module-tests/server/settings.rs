@@ -1,9 +1,30 @@
 //! Settings, commands, INFO, and folders that cannot be used.
 
 use crate::harness::temp::TempDir;
-use crate::harness::{Server, ServerBuilder, Value, Version, each_version};
+use crate::harness::{Server, ServerBuilder, Value, Version, each_version, paths};
 use std::fs;
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
+
+/// Values that are refused: two at once, one by the server when all are set, as somebody listens on the port, and one
+/// by another module after that.
+fn refused_settings(port: &str) -> [[&str; 2]; 4] {
+    [["maxmemory-policy", "bogus"], ["wbl.commit-mode", "bogus"], ["port", port], ["effects.refused", "yes"]]
+}
+
+/// A port on which somebody listens.
+fn taken_port() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    (listener, port)
+}
+
+/// What the server logs of such values.
+fn with_refusals(builder: ServerBuilder) -> ServerBuilder {
+    ["Restoring previous settings", "Address already in use", "Failed listening on port"]
+        .into_iter()
+        .fold(builder, ServerBuilder::allow_warning)
+}
 
 each_version! {
     fn wbl_wait_returns_the_durable_position_or_an_error_in_time(version: Version) {
@@ -182,6 +203,62 @@ each_version! {
         for (name, value) in [("wbl.enabled", "perhaps"), ("wbl.max-pending-bytes", "0"), ("wbl.dir", "elsewhere")] {
             assert!(control.call(&["CONFIG", "SET", name, value]).is_error(), "{name} {value}");
         }
+    }
+
+    fn a_config_set_that_fails_neither_ends_nor_begins_a_log(version: Version) {
+        let builder = ServerBuilder::with_module(version).load(&paths::test_module(version), false);
+        let mut server = with_refusals(builder).start();
+        let (_listener, port) = taken_port();
+        let mut client = server.raw();
+        client.run("SET k v");
+        let generation = server.wbl_info("wbl_log_generation");
+        for value in ["no", "yes"] {
+            let (other, state) = if value == "no" { ("yes", "active") } else { ("no", "disabled") };
+            for refused in refused_settings(&port) {
+                for own_comes_first in [true, false] {
+                    let own = ["wbl.on-existing-log", "replace", "wbl.enabled", value];
+                    let words = if own_comes_first { [&own[..], &refused].concat() } else { [&refused[..], &own].concat() };
+                    let reply = client.call(&[&["CONFIG", "SET"], &words[..]].concat());
+                    assert!(reply.is_error(), "{words:?}: {reply:?}");
+                    assert_eq!(client.run("CONFIG GET wbl.enabled").items()[1].text(), other, "{words:?}");
+                    assert_eq!(server.wbl_info("wbl_state"), state, "{words:?}");
+                    assert_eq!(server.wbl_info("wbl_failure"), "", "{words:?}");
+                }
+            }
+            if value == "no" {
+                assert_eq!(server.wbl_info("wbl_log_generation"), generation);
+                client.send_text("CONFIG SET wbl.enabled no");
+                client.send_text("INFO wbl");
+                assert_eq!(client.reply(), Value::Simple("OK".into()));
+                assert!(client.reply().text().contains("wbl_state:disabled"), "it is so when the answer is there");
+            }
+        }
+        client.run("CONFIG SET wbl.enabled yes");
+        client.run("SET later v");
+        client.run("WBL.WAIT");
+        server.kill9_and_restart();
+        assert_eq!(server.raw().run("EXISTS k later").integer(), 2);
+    }
+
+    fn a_config_set_that_fails_replaces_no_other_log(version: Version) {
+        let mut server = with_refusals(ServerBuilder::with_module(version)).start();
+        server.raw().run("SET k v");
+        server.stop();
+        server.reconfigure(|builder| builder.set("wbl.enabled", "no"));
+        let (_listener, port) = taken_port();
+        server.start();
+        let mut client = server.raw();
+        client.run("SET other v");
+        client.run("SAVE");
+        let wanted = ["CONFIG", "SET", "wbl.on-existing-log", "replace", "wbl.enabled", "yes"];
+        for refused in &refused_settings(&port)[..3] {
+            assert!(client.call(&[&wanted[..], refused].concat()).is_error(), "{refused:?}");
+            assert_eq!(server.wbl_info("wbl_log_superseded"), "0", "{refused:?}");
+        }
+        // The value that is needed beside it may come after it, too.
+        let wanted = ["CONFIG", "SET", "wbl.enabled", "yes", "wbl.on-existing-log", "replace"];
+        assert_eq!(client.call(&wanted), Value::Simple("OK".into()));
+        assert_ne!(server.wbl_info("wbl_state"), "disabled");
     }
 
     fn unknown_arguments_of_loadmodule_are_refused(version: Version) {

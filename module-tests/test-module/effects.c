@@ -18,6 +18,10 @@
  *   echo:     SADD echoes KEY, from within the event's callback
  *   later:    SADD echoes KEY, when the unit has ended
  *   held:     the client is held until effects.release
+ *
+ * Settings:
+ *   effects.text-bytes-max            values of the module's own type with a longer text are not loaded
+ *   effects.refused                   yes is refused, when all values of a CONFIG SET have been accepted
  */
 #include "valkeymodule.h"
 
@@ -41,14 +45,28 @@ typedef struct {
 static ValkeyModuleType *value_type;
 static ValkeyModuleBlockedClient *held[HELD_MAX];
 static int held_count;
+static long long text_bytes_max;
+static int refused;
 
 /* The type. */
+
+static void value_free(void *data) {
+    Value *value = data;
+    ValkeyModule_FreeString(NULL, value->text);
+    ValkeyModule_Free(value);
+}
 
 static void *value_load(ValkeyModuleIO *io, int encver) {
     if (encver != 0) return NULL;
     Value *value = ValkeyModule_Alloc(sizeof(*value));
     value->number = ValkeyModule_LoadSigned(io);
     value->text = ValkeyModule_LoadString(io);
+    size_t length;
+    ValkeyModule_StringPtrLen(value->text, &length);
+    if ((long long)length > text_bytes_max) {
+        value_free(value);
+        return NULL;
+    }
     return value;
 }
 
@@ -61,12 +79,6 @@ static void value_save(ValkeyModuleIO *io, void *data) {
 static void value_rewrite(ValkeyModuleIO *aof, ValkeyModuleString *key, void *data) {
     Value *value = data;
     ValkeyModule_EmitAOF(aof, "effects.value", "sls", key, value->number, value->text);
-}
-
-static void value_free(void *data) {
-    Value *value = data;
-    ValkeyModule_FreeString(NULL, value->text);
-    ValkeyModule_Free(value);
 }
 
 static void *value_copy(ValkeyModuleString *from, ValkeyModuleString *to, const void *data) {
@@ -309,6 +321,43 @@ static int on_event(ValkeyModuleCtx *ctx, int class, const char *event, ValkeyMo
     return VALKEYMODULE_OK;
 }
 
+/* Settings. */
+
+static long long get_text_bytes_max(const char *name, void *data) {
+    VALKEYMODULE_NOT_USED(name);
+    VALKEYMODULE_NOT_USED(data);
+    return text_bytes_max;
+}
+
+static int set_text_bytes_max(const char *name, long long value, void *data, ValkeyModuleString **error) {
+    VALKEYMODULE_NOT_USED(name);
+    VALKEYMODULE_NOT_USED(data);
+    VALKEYMODULE_NOT_USED(error);
+    text_bytes_max = value;
+    return VALKEYMODULE_OK;
+}
+
+static int get_refused(const char *name, void *data) {
+    VALKEYMODULE_NOT_USED(name);
+    VALKEYMODULE_NOT_USED(data);
+    return refused;
+}
+
+static int set_refused(const char *name, int value, void *data, ValkeyModuleString **error) {
+    VALKEYMODULE_NOT_USED(name);
+    VALKEYMODULE_NOT_USED(data);
+    VALKEYMODULE_NOT_USED(error);
+    refused = value;
+    return VALKEYMODULE_OK;
+}
+
+static int apply_refused(ValkeyModuleCtx *ctx, void *data, ValkeyModuleString **error) {
+    VALKEYMODULE_NOT_USED(ctx);
+    VALKEYMODULE_NOT_USED(data);
+    VALKEYMODULE_NOT_USED(error);
+    return refused ? VALKEYMODULE_ERR : VALKEYMODULE_OK;
+}
+
 int ValkeyModule_OnLoad(ValkeyModuleCtx *ctx, ValkeyModuleString **argv, int argc) {
     VALKEYMODULE_NOT_USED(argv);
     VALKEYMODULE_NOT_USED(argc);
@@ -351,6 +400,12 @@ int ValkeyModule_OnLoad(ValkeyModuleCtx *ctx, ValkeyModuleString **argv, int arg
             VALKEYMODULE_OK)
             return VALKEYMODULE_ERR;
     }
+    if (ValkeyModule_RegisterNumericConfig(ctx, "text-bytes-max", 1000, VALKEYMODULE_CONFIG_DEFAULT, 0, 1 << 30,
+            get_text_bytes_max, set_text_bytes_max, NULL, NULL) != VALKEYMODULE_OK ||
+        ValkeyModule_RegisterBoolConfig(ctx, "refused", 0, VALKEYMODULE_CONFIG_DEFAULT, get_refused, set_refused,
+            apply_refused, NULL) != VALKEYMODULE_OK ||
+        ValkeyModule_LoadConfigs(ctx) != VALKEYMODULE_OK)
+        return VALKEYMODULE_ERR;
     return ValkeyModule_SubscribeToKeyspaceEvents(ctx,
         VALKEYMODULE_NOTIFY_STRING | VALKEYMODULE_NOTIFY_SET | VALKEYMODULE_NOTIFY_MODULE, on_event);
 }

@@ -73,11 +73,17 @@ pub trait Handlers: Sync {
     fn child_done(&self, ctx: Ctx<'_>, result: ChildResult);
     /// The value of a setting.
     fn setting(&self, index: usize) -> i64;
-    /// Sets it; the error is for the client.
+    /// Sets it, which has no effect yet: the server may take it back. The error is for the client.
     ///
     /// # Errors
     /// Why the value is refused.
-    fn set_setting(&self, ctx: Option<Ctx<'_>>, index: usize, value: i64) -> Result<(), String>;
+    fn set_setting(&self, index: usize, value: i64) -> Result<(), String>;
+    /// All settings of a CONFIG SET have been accepted, or taken back: a setting's value is to have its effect. The error
+    /// is for the client.
+    ///
+    /// # Errors
+    /// Why it can't. The server takes the values back.
+    fn apply_setting(&self, ctx: Ctx<'_>, index: usize) -> Result<(), String>;
     /// The text of a setting.
     fn setting_text(&self, index: usize) -> String;
     /// Sets it; the error is for the client.

@@ -205,7 +205,8 @@ pub fn register_config(ctx: Ctx<'_>, index: usize, name: &'static CStr, immutabl
         // is an index only.
         ConfigKind::Bool(default) => unsafe {
             let (get, set) = (Some(settings::config_get_bool as _), Some(settings::config_set_bool as _));
-            api!(ValkeyModule_RegisterBoolConfig)(context, name, i32::from(*default), flags, get, set, None, data)
+            let apply = Some(settings::config_apply as _);
+            api!(ValkeyModule_RegisterBoolConfig)(context, name, i32::from(*default), flags, get, set, apply, data)
         },
         ConfigKind::Number { default, min, max, memory } => {
             if *memory {

@@ -1,7 +1,7 @@
 //! The callbacks through which the server reads and writes settings.
 
 use super::call::OwnedString;
-use super::context::detached;
+use super::context::Ctx;
 use super::handlers::handlers;
 use super::shells::{ERR, OK, bytes, guard};
 use std::cell::RefCell;
@@ -38,7 +38,19 @@ pub(super) unsafe extern "C" fn config_set_bool(
     index: *mut c_void,
     error: *mut *mut raw::ValkeyModuleString,
 ) -> c_int {
-    guard("a setting", || refuse(error, handlers().set_setting(detached(), index as usize, i64::from(value))))
+    guard("a setting", || refuse(error, handlers().set_setting(index as usize, i64::from(value))))
+}
+
+pub(super) unsafe extern "C" fn config_apply(
+    ctx: *mut raw::ValkeyModuleCtx,
+    index: *mut c_void,
+    error: *mut *mut raw::ValkeyModuleString,
+) -> c_int {
+    guard("a setting", || {
+        // SAFETY: the server passes a valid context for the time of the callback.
+        let applied = unsafe { Ctx::from_raw(ctx) }.map(|ctx| handlers().apply_setting(ctx, index as usize));
+        refuse(error, applied.unwrap_or(Ok(())))
+    })
 }
 
 pub(super) unsafe extern "C" fn config_get_number(_name: *const c_char, index: *mut c_void) -> c_longlong {
@@ -51,7 +63,7 @@ pub(super) unsafe extern "C" fn config_set_number(
     index: *mut c_void,
     error: *mut *mut raw::ValkeyModuleString,
 ) -> c_int {
-    guard("a setting", || refuse(error, handlers().set_setting(detached(), index as usize, value)))
+    guard("a setting", || refuse(error, handlers().set_setting(index as usize, value)))
 }
 
 pub(super) unsafe extern "C" fn config_get_enum(_name: *const c_char, index: *mut c_void) -> c_int {
@@ -64,7 +76,7 @@ pub(super) unsafe extern "C" fn config_set_enum(
     index: *mut c_void,
     error: *mut *mut raw::ValkeyModuleString,
 ) -> c_int {
-    guard("a setting", || refuse(error, handlers().set_setting(detached(), index as usize, i64::from(value))))
+    guard("a setting", || refuse(error, handlers().set_setting(index as usize, i64::from(value))))
 }
 
 pub(super) unsafe extern "C" fn config_get_text(

@@ -133,16 +133,15 @@ impl Handlers for Callbacks {
         config::number(index)
     }
 
-    fn set_setting(&self, ctx: Option<Ctx<'_>>, index: usize, value: i64) -> Result<(), String> {
-        let before = config::set_number(index, value)?;
-        if index == Setting::Enabled as usize
-            && let Some(ctx) = ctx
-            && let Err(reason) = life::set_enabled(ctx, value != 0)
-        {
-            config::set_number(index, before)?;
-            return Err(reason);
+    fn set_setting(&self, index: usize, value: i64) -> Result<(), String> {
+        if index == Setting::Enabled as usize {
+            life::check_enabled()?;
         }
-        Ok(())
+        config::set_number(index, value)
+    }
+
+    fn apply_setting(&self, ctx: Ctx<'_>, index: usize) -> Result<(), String> {
+        if index == Setting::Enabled as usize { life::apply_enabled(ctx) } else { Ok(()) }
     }
 
     fn setting_text(&self, index: usize) -> String {

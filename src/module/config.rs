@@ -204,13 +204,14 @@ pub fn commit_mode() -> Wish {
     }
 }
 
-/// Sets a value that is no text. The server has checked its bounds. Returns the value before.
+/// Sets a value that is no text. The server has checked its bounds.
 ///
 /// # Errors
 /// There is no such setting.
-pub fn set_number(index: usize, value: i64) -> Result<i64, String> {
+pub fn set_number(index: usize, value: i64) -> Result<(), String> {
     let Some(number) = NUMBERS.get(index) else { return Err("no such setting".into()) };
-    Ok(number.swap(value, Ordering::Relaxed))
+    number.store(value, Ordering::Relaxed);
+    Ok(())
 }
 
 /// Sets a value that is a text.
@@ -220,7 +221,7 @@ pub fn set_number(index: usize, value: i64) -> Result<i64, String> {
 pub fn set_text(index: usize, value: String) -> Result<(), String> {
     if index == Setting::NotifyKeyspaceEvents as usize {
         let classes = EventClasses::parse(&value).ok_or(BAD_EVENT_CLASS)?;
-        return set_number(index, i64::from(classes.bits())).map(drop);
+        return set_number(index, i64::from(classes.bits()));
     }
     if value.is_empty() || value.contains('\0') {
         return Err("wbl.dir must name a folder".into());

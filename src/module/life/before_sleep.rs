@@ -5,7 +5,7 @@ use super::failing::fatal;
 use super::opening::open_folder;
 use super::own_file::OwnFile;
 use super::state::Life;
-use super::{checkpoint, failure, replaced, role, start};
+use super::{checkpoint, enable, failure, replaced, role, start};
 use crate::ffi::Ctx;
 use crate::module::{server, with};
 use std::time::Duration;
@@ -21,6 +21,7 @@ enum Work {
 /// Work of the event loop's end that is not tied to units: the first recovery, bases, marks.
 pub fn before_sleep(ctx: Ctx<'_>) {
     failure::poll(ctx);
+    enable::disable_if_unwanted(ctx);
     let work = with(|module| match &module.life {
         Life::Starting(_) => Work::Start,
         Life::Disabled(_) | Life::GivenUp(_) | Life::Failing(_) | Life::Replica(_) => Work::Rest,

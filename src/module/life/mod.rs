@@ -32,7 +32,7 @@ pub use role::{primary_link_up, role_changed};
 
 pub(super) use base::Bases;
 pub(super) use checkpoint::request_checkpoint;
-pub(super) use enable::set_enabled;
+pub(super) use enable::{apply_enabled, check_enabled};
 pub(super) use failure::end_if_failed;
 pub(super) use replaced::dataset_loading;
 pub(crate) use state::{Life, State};
@@ -42,6 +42,7 @@ use crate::module::{notify, server, with};
 
 /// Settings of the server changed.
 pub fn config_changed(ctx: Ctx<'_>, names: &[&[u8]]) {
+    enable::disable_if_unwanted(ctx);
     if names.contains(&&b"io-threads"[..]) {
         let io_threads = server::has_io_threads(ctx);
         with(|module| module.server.io_threads = io_threads);
