@@ -5,6 +5,8 @@
 //! costs more than a small command. So each time that a client's socket is seen empty it is noted what it surely takes,
 //! and the client's next commands, if they have short replies, use that up.
 
+use crate::core::leaf::ClientId;
+
 /// No reply of [`crate::core::table::SHORT_REPLIES`] is longer, errors among them.
 const REPLY_BYTES_MAX: usize = 512;
 
@@ -13,6 +15,9 @@ const PACKET_BYTES: usize = 2560;
 
 /// The server sends no more to a client in one iteration, whatever its socket takes (64 KB).
 const ITERATION_BYTES_MAX: usize = 60_000;
+
+/// More clients than these are not asked about for another one's sake.
+const ASKERS_MAX: usize = 64;
 
 /// How much a command answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +42,33 @@ enum Queued {
     /// So many commands with short replies.
     Short(usize),
     Any,
+}
+
+/// Clients whose output was asked about, to ask about all of them at once: those of the last iteration are likely to be
+/// those of the next.
+#[derive(Debug, Default)]
+pub struct Askers {
+    now: Vec<ClientId>,
+    before: Vec<ClientId>,
+}
+
+impl Askers {
+    /// The clients to ask about when this one must be.
+    pub fn with(&mut self, client: ClientId) -> Vec<ClientId> {
+        self.now.push(client);
+        let mut all = std::mem::take(&mut self.before);
+        all.retain(|other| *other != client);
+        all.push(client);
+        all
+    }
+
+    /// Another iteration begins.
+    pub fn begin(&mut self) {
+        if !self.now.is_empty() {
+            self.now.truncate(ASKERS_MAX);
+            self.before = std::mem::take(&mut self.now);
+        }
+    }
 }
 
 /// What a client's socket surely takes.
@@ -150,6 +182,23 @@ mod tests {
         assert!(!room.is_sure());
         assert!(!Room::of(1 << 20, 1 << 17, 1).is_sure());
         assert!(!Room::default().is_sure());
+    }
+
+    #[test]
+    fn those_of_the_last_iteration_are_asked_about_with_the_first_of_the_next() {
+        let mut askers = Askers::default();
+        assert_eq!(askers.with(1), [1]);
+        assert_eq!(askers.with(2), [2]);
+        askers.begin();
+        assert_eq!(askers.with(2), [1, 2]);
+        assert_eq!(askers.with(3), [3]);
+        askers.begin();
+        askers.begin();
+        assert_eq!(askers.with(4), [2, 3, 4]);
+        askers.begin();
+        (0..1000).for_each(|client| drop(askers.with(client)));
+        askers.begin();
+        assert_eq!(askers.with(2000).len(), ASKERS_MAX + 1);
     }
 
     #[test]

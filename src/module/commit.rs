@@ -36,6 +36,7 @@ impl Module {
     /// The server sends the replies that are written: at the end of an iteration, or as it yields.
     pub(super) fn server_sends(&mut self) {
         hash::empty(&mut self.iteration.without_output);
+        self.iteration.askers.begin();
         self.clients.are_sent();
     }
 

@@ -177,12 +177,15 @@ impl Facts for Asked<'_> {
         if self.module.clients.has_room(self.client) || self.module.iteration.without_output.contains(&self.client) {
             return false;
         }
-        let Output::Sent { socket_bytes, reply_bytes } = server::output_of(self.ctx, self.client) else { return true };
-        self.module.iteration.without_output.insert(self.client);
-        if let Some(socket_bytes) = socket_bytes {
-            self.module.clients.note_room(self.client, socket_bytes, reply_bytes);
+        let clients = self.module.iteration.askers.with(self.client);
+        for (client, output) in server::outputs_of(self.ctx, &clients) {
+            let Output::Sent { socket_bytes, reply_bytes } = output else { continue };
+            self.module.iteration.without_output.insert(client);
+            if let Some(socket_bytes) = socket_bytes {
+                self.module.clients.note_room(client, socket_bytes, reply_bytes);
+            }
         }
-        false
+        !self.module.iteration.without_output.contains(&self.client)
     }
 }
 

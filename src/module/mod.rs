@@ -67,6 +67,7 @@ use crate::core::hash::Set;
 use crate::core::homes::Homes;
 use crate::core::leaf::ClientId;
 use crate::core::notices::Notices;
+use crate::core::output::Askers;
 use crate::core::unit::Batch;
 use crate::core::versions::Versions;
 use crate::ffi::{Held, Level, log};
@@ -102,6 +103,8 @@ struct Iteration {
     waits_for: Option<Lsn>,
     /// Clients seen to have no output that waits for the socket.
     without_output: Set<u64>,
+    /// Whose output is asked about.
+    askers: Askers,
     /// Clients whose replies are written, and must not be sent.
     disconnects: Vec<u64>,
     /// The main thread waits for a RESUME, and lets other clients in meanwhile.

@@ -1,5 +1,6 @@
 //! Questions to the server.
 
+use crate::core::leaf::ClientId;
 use crate::core::table::{self, Shows};
 use crate::ffi::{ClientInfo, Ctx, ServerInfo, empty_socket_bytes, server_version};
 use crate::module::census::Listed;
@@ -204,11 +205,20 @@ pub(super) enum Output {
     },
 }
 
-/// What CLIENT LIST says of a client's output.
-pub(super) fn output_of(ctx: Ctx<'_>, client: u64) -> Output {
-    let id = client.to_string();
-    let Some(list) = ctx.own().ask("CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()]) else { return Output::Left };
-    Output::parse(&String::from_utf8_lossy(list.bytes()), empty_socket_bytes)
+/// What CLIENT LIST says of the output of these clients; nothing of those that have gone. It looks for them among all
+/// clients, so that one question for several costs little more than one for each.
+pub(super) fn outputs_of(ctx: Ctx<'_>, clients: &[ClientId]) -> Vec<(ClientId, Output)> {
+    let ids: Vec<String> = clients.iter().map(ClientId::to_string).collect();
+    let args = [&b"LIST"[..], b"ID"].into_iter().chain(ids.iter().map(String::as_bytes));
+    let Some(list) = ctx.own().ask("CLIENT", args) else { return Vec::new() };
+    let text = String::from_utf8_lossy(list.bytes());
+    let of = |line| Some((id_of(line)?, Output::parse(line, empty_socket_bytes)));
+    text.lines().filter_map(of).collect()
+}
+
+/// The client that a line of CLIENT LIST is about.
+fn id_of(line: &str) -> Option<ClientId> {
+    line.strip_prefix("id=")?.split(' ').next()?.parse().ok()
 }
 
 impl Output {
