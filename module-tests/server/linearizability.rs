@@ -299,13 +299,16 @@ fn cut(folder: &Path, durable: u64, stolen_frames: usize) {
     let segments = files.filter(|path| path.to_string_lossy().ends_with(".incr.aof"));
     let segment = segments.max_by_key(|path| number_of(path)).expect("a segment");
     let bytes = fs::read(&segment).expect("the segment");
-    let mut ends = vec![line_end(&bytes, 0)];
+    let mut ends = vec![line_end(&bytes, 0).expect("a header's end")];
     let header = std::str::from_utf8(&bytes[..ends[0]]).expect("a header");
     let first = header.split(' ').nth(3).expect("a position");
     let (mut start, mut position) = (ends[0], u64::from_str_radix(first, 16).expect("a number"));
     while bytes[start..].starts_with(b"#") {
-        let time_line_end = if bytes[start..].starts_with(b"#TS:") { line_end(&bytes, start) } else { start };
-        let payload = line_end(&bytes, time_line_end);
+        let time_line_end = if bytes[start..].starts_with(b"#TS:") { line_end(&bytes, start) } else { Some(start) };
+        // The crash may have torn what was being written.
+        let Some((time_line_end, payload)) = time_line_end.and_then(|end| Some((end, line_end(&bytes, end)?))) else {
+            break;
+        };
         let length = frame_length(std::str::from_utf8(&bytes[time_line_end..payload]).expect("an annotation"));
         position += length;
         if position > durable {
@@ -326,9 +329,9 @@ fn number_of(path: &Path) -> u64 {
     name.rsplit('.').nth(2).and_then(|number| number.parse().ok()).expect("a number")
 }
 
-/// Where the line ends that begins at an offset.
-fn line_end(bytes: &[u8], start: usize) -> usize {
-    start + bytes[start..].iter().position(|byte| *byte == b'\n').expect("a line's end") + 1
+/// Where the line ends that begins at an offset, if it does.
+fn line_end(bytes: &[u8], start: usize) -> Option<usize> {
+    Some(start + bytes[start..].iter().position(|byte| *byte == b'\n')? + 1)
 }
 
 /// The length in an annotation: the digits of base 64 after the ten of check and checksum.
