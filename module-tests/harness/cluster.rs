@@ -7,6 +7,33 @@ use std::net::TcpListener;
 /// The slots of the first and of the second node.
 const RANGES: [(u16, u16); 2] = [(8192, 16383), (0, 8191)];
 
+/// A node that has a cluster for itself, as soon as it has taken the slots.
+pub fn alone(builder: ServerBuilder) -> ServerBuilder {
+    let [port, bus] = free_ports();
+    let builder = builder.set("bind", "127.0.0.1").set("cluster-enabled", "yes");
+    builder.set("port", &port.to_string()).set("cluster-port", &bus.to_string())
+}
+
+/// Has such a node, whose command CLUSTER has this name, serve all slots.
+pub fn take_all_slots(node: &Server, cluster: &str) {
+    node.raw().run(&format!("{cluster} ADDSLOTSRANGE 0 16383"));
+    wait_up_alone(node, cluster);
+}
+
+/// Waits until such a node serves its slots.
+pub fn wait_up_alone(node: &Server, cluster: &str) {
+    let mut client = node.raw();
+    let info = format!("{cluster} INFO");
+    wait_until("the cluster is up", PATIENCE, || client.run(&info).text().contains("cluster_state:ok"));
+}
+
+/// A node that serves all slots.
+pub fn lone_node(builder: ServerBuilder) -> Server {
+    let node = alone(builder).start();
+    take_all_slots(&node, "CLUSTER");
+    node
+}
+
 pub struct Cluster {
     pub nodes: [Server; 2],
     ports: [u16; 2],

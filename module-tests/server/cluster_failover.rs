@@ -1,6 +1,6 @@
 //! Clusters whose nodes restart and change roles: no acknowledged write is lost, and replicas equal their primaries.
 
-use crate::harness::cluster::free_ports;
+use crate::harness::cluster::{alone, take_all_slots};
 use crate::harness::server::info_field;
 use crate::harness::{
     PATIENCE, RawConnection, Server, ServerBuilder, Shards, Value, Version, Writers, each_version, paths, process,
@@ -300,18 +300,9 @@ fn lone_node_of(builder: ServerBuilder, cluster: &str, keys: i64) -> Server {
     node
 }
 
-/// A node that has a cluster for itself.
-fn alone(builder: ServerBuilder) -> ServerBuilder {
-    let [port, bus] = free_ports();
-    let builder = builder.set("bind", "127.0.0.1").set("cluster-enabled", "yes");
-    builder.set("port", &port.to_string()).set("cluster-port", &bus.to_string())
-}
-
 fn fill_alone(node: &Server, cluster: &str, keys: i64) {
+    take_all_slots(node, cluster);
     let mut client = node.raw();
-    client.run(&format!("{cluster} ADDSLOTSRANGE 0 16383"));
-    let info = format!("{cluster} INFO");
-    wait_until("the cluster is up", PATIENCE, || client.run(&info).text().contains("cluster_state:ok"));
     let script = "for i = 1, ARGV[1] do redis.call('SET', KEYS[1] .. i, 'value ' .. i) end";
     let reply = client.call(&["EVAL", script, "1", "{m}", &keys.to_string()]);
     assert!(!reply.is_error(), "{reply:?}");

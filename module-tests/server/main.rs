@@ -49,6 +49,7 @@ mod rights;
 mod roles;
 mod run;
 mod scripts;
+mod second_server;
 mod sentinel;
 mod settings;
 mod stream_readers;

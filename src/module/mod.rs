@@ -44,6 +44,7 @@ mod running;
 mod scripts;
 mod seal;
 mod second_server;
+mod second_settings;
 mod server;
 mod settle;
 mod shown;

@@ -8,7 +8,7 @@ use crate::ffi::{CallMode, Ctx, Level, library_file, log, this_library, this_pro
 use crate::module::cluster::{database_count, text};
 use crate::module::replay::Report;
 use crate::module::waiting::while_loading;
-use crate::module::{config, room, with};
+use crate::module::{config, room, second_settings, with};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -95,9 +95,9 @@ pub(super) fn fold(ctx: Ctx<'_>, folder: &Path) -> Result<u64, String> {
     let opened = File::open(folder).map_err(|error| format!("{} can't be opened: {error}", folder.display()))?;
     let (mut command, by_descriptor) = this_program(opened);
     let socket = by_descriptor.join(SOCKET);
-    set_up(ctx, &mut command, folder, &socket)?;
+    let settings = set_up(ctx, &mut command, folder, &socket)?;
     take_skipped(folder);
-    let status = while_loading(ctx, "wbl-second", show_progress, move || run(command, socket))??;
+    let status = while_loading(ctx, "wbl-second", show_progress, move || run(command, socket, &settings))??;
     if status.success() {
         Ok(take_skipped(folder))
     } else {
@@ -128,10 +128,11 @@ fn second() -> MutexGuard<'static, Option<Second>> {
     SECOND.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How the second server is started. It works in the same folder as the first: what settings of modules name relative
-/// to that is found there, and nowhere else.
-fn set_up(ctx: Ctx<'_>, command: &mut Command, folder: &Path, socket: &Path) -> Result<(), String> {
-    command.env(FOLD, "1").stdin(Stdio::null());
+/// How the second server is started; returns the settings that it reads from its input, where no list of processes
+/// shows them. It works in the same folder as the first: what settings of modules name relative to that is found there,
+/// and nowhere else.
+fn set_up(ctx: Ctx<'_>, command: &mut Command, folder: &Path, socket: &Path) -> Result<String, String> {
+    command.env(FOLD, "1").stdin(Stdio::piped()).arg("-");
     let here = std::env::current_dir().map_err(|error| format!("no current folder: {error}"))?;
     let mut set = |name: &str, value: &str| {
         command.arg(format!("--{name}")).arg(value);
@@ -144,6 +145,8 @@ fn set_up(ctx: Ctx<'_>, command: &mut Command, folder: &Path, socket: &Path) -> 
         // There is no such file.
         ("dbfilename", &format!("wbl-none-{}.rdb", std::process::id())),
         ("proto-max-bulk-len", BULK_BYTES_MAX),
+        // Whatever payload is in the log, the node has taken it.
+        ("rdb-version-check", "relaxed"),
         ("wbl.enabled", "yes"),
     ] {
         set(name, value);
@@ -159,10 +162,11 @@ fn set_up(ctx: Ctx<'_>, command: &mut Command, folder: &Path, socket: &Path) -> 
     if let Some(log_file) = log_file(ctx).filter(|name| !name.is_empty()) {
         set("logfile", &here.join(log_file).to_string_lossy());
     }
-    for module in modules(ctx)? {
-        command.arg("--loadmodule").args(module);
+    let modules = modules(ctx)?;
+    for module in modules.iter().filter(|module| !module.words.is_empty()) {
+        command.arg("--loadmodule").args(&module.words);
     }
-    Ok(())
+    Ok(second_settings::shared(ctx, |name| modules.iter().any(|module| module.name == name)))
 }
 
 fn log_file(ctx: Ctx<'_>) -> Option<String> {
@@ -170,11 +174,19 @@ fn log_file(ctx: Ctx<'_>) -> Option<String> {
     Some(text(&reply.element(1)?))
 }
 
+/// A module that the second server has.
+struct Module {
+    name: Vec<u8>,
+    /// Its path and arguments; none where it is a part of the server.
+    words: Vec<String>,
+}
+
 /// The loaded modules: the path of each with its arguments. Values of their types may be in the log. Where the server
 /// does not tell them it is this one only; a log that needs others fails in the second server then.
-fn modules(ctx: Ctx<'_>) -> Result<Vec<Vec<String>>, String> {
+fn modules(ctx: Ctx<'_>) -> Result<Vec<Module>, String> {
     let own = this_library().and_then(|path| path.to_str().map(String::from));
-    let mut modules = vec![vec![own.ok_or("the module's own file is not known")?]];
+    let own = own.ok_or("the module's own file is not known")?;
+    let mut modules = vec![Module { name: b"wbl".to_vec(), words: vec![own] }];
     let Some(list) = ctx.own().call(CallMode::Internal, "MODULE", [&b"LIST"[..]]) else { return Ok(modules) };
     let module = |index| {
         let fields = list.element(index)?;
@@ -182,27 +194,32 @@ fn modules(ctx: Ctx<'_>) -> Result<Vec<Vec<String>>, String> {
             let is_name = |at: &usize| fields.element(*at).is_some_and(|field| field.bytes() == name.as_bytes());
             fields.element((0..fields.len()).step_by(2).find(is_name)? + 1)
         };
-        if value("name")?.bytes() == b"wbl" {
+        let name = value("name")?.bytes().to_vec();
+        if name == b"wbl" {
             return None;
         }
         // Modules that are part of the server have none.
-        let path = value("path").filter(|path| !path.bytes().is_empty())?;
+        let Some(path) = value("path").filter(|path| !path.bytes().is_empty()) else {
+            return Some(Module { name, words: Vec::new() });
+        };
         let given = || Some(PathBuf::from(text(&path))).filter(|path| path.is_file());
         let file = library_file(path.bytes()).or_else(given)?;
         let mut words = vec![file.to_string_lossy().into_owned()];
         if let Some(args) = value("args") {
             words.extend((0..args.len()).filter_map(|at| args.element(at)).map(|arg| text(&arg)));
         }
-        Some(words)
+        Some(Module { name, words })
     };
     modules.extend((0..list.len()).filter_map(module));
     Ok(modules)
 }
 
 /// Runs the second server to its end. On a thread of its own.
-fn run(mut command: Command, socket: PathBuf) -> Result<ExitStatus, String> {
-    let started = command.spawn().map_err(|error| format!("a second server can't be started: {error}"))?;
-    *second() = Some(Second { child: started, socket: socket.clone() });
+fn run(mut command: Command, socket: PathBuf, settings: &str) -> Result<ExitStatus, String> {
+    let mut child = command.spawn().map_err(|error| format!("a second server can't be started: {error}"))?;
+    let input = child.stdin.take();
+    *second() = Some(Second { child, socket: socket.clone() });
+    let written = input.map_or(Ok(()), |mut input| input.write_all(settings.as_bytes()));
     let mut asked = Instant::now();
     loop {
         {
@@ -213,6 +230,10 @@ fn run(mut command: Command, socket: PathBuf) -> Result<ExitStatus, String> {
                 Ok(Some(status)) => {
                     running.remove_socket();
                     *place = None;
+                    // One that has failed says itself why.
+                    if let (true, Err(error)) = (status.success(), written) {
+                        return Err(format!("the second server has not got its settings: {error}"));
+                    }
                     return Ok(status);
                 }
                 Err(error) => return Err(format!("the second server can't be waited for: {error}")),
