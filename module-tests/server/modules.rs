@@ -2,7 +2,8 @@
 //! too.
 
 use crate::harness::{
-    Cluster, PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, dataset, each_version, paths, wait_until,
+    Cluster, Lever, PATIENCE, RawConnection, Scene, Server, ServerBuilder, Value, Version, dataset, each_version,
+    paths, wait_until,
 };
 
 /// Changes through the key API: the command, and the key that it changes.
@@ -40,6 +41,16 @@ const ECHOES: &[&str] = &[
     "INCR later:T:number",
     "SADD echo:T:set a b c d",
     "SPOP echo:T:set 2",
+];
+
+/// What the module calls inside of a write that no event reports, and whose write that is.
+const INSIDE: &[(&str, &str)] = &[
+    ("limited", "CONFIG GET port"),
+    ("limited", "SET k# v"),
+    ("limited", "XACK y# g 1-1"),
+    ("default", "SET k# v"),
+    ("default", "XACK y# g 1-1"),
+    ("default", "EVAL redis.call('XACK','y#','g','1-1') 0"),
 ];
 
 each_version! {
@@ -140,6 +151,33 @@ each_version! {
             client.run("SET later:T value");
             assert_eq!(client.run("SCARD echoes").integer(), 1);
             assert_eq!(units(&server), before + 1, "test module loaded first: {first}");
+        }
+    }
+
+    fn a_silent_write_outlasts_what_is_called_inside_of_it(version: Version) {
+        for first in [true, false] {
+            let mut scene = Scene::of(builder(version, first)).with_lever(Lever::Sync);
+            scene.prepare(&["ACL SETUSER limited on nopass ~* &* +@all -wbl.call"]);
+            for (index, (user, call)) in INSIDE.iter().enumerate() {
+                for stream in ["x", "y"] {
+                    scene.prepare(&[
+                        &format!("XADD {stream}{index} 1-1 f v"),
+                        &format!("XGROUP CREATE {stream}{index} g 0"),
+                        &format!("XREADGROUP GROUP g c STREAMS {stream}{index} >"),
+                    ]);
+                }
+                let mut client = scene.server.raw();
+                client.run(&format!("AUTH {user} any"));
+                scene.prepare(&[&format!("effects.inside {}", call.replace('#', &index.to_string()))]);
+                scene.freeze();
+                scene.hold(&mut client, &format!("XACK x{index} g 1-1"));
+                scene.thaw();
+                assert_eq!(client.reply().integer(), 1, "{call} inside of {user}'s XACK");
+            }
+            let mut server = scene.end();
+            let before = dataset::read(&mut server.raw());
+            server.kill9_and_restart();
+            dataset::assert_same(&dataset::read(&mut server.raw()), &before, &format!("loaded first: {first}"));
         }
     }
 

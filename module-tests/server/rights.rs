@@ -1,6 +1,6 @@
 //! Users with few rights: the replies are those of a stock server, byte for byte, with dirty and with durable keys.
 
-use crate::harness::{Lever, Server, Twins, Value, Version, each_lever};
+use crate::harness::{Lever, Scene, Server, Twins, Value, Version, each_lever};
 
 /// Names and rules of the users.
 const USERS: &[(&str, &str)] = &[
@@ -154,6 +154,27 @@ const COMMANDS: &[&str] = &[
 ];
 
 each_lever! {
+    // The engine of Lua is a module on 9.1, which calls a command inside of that.
+    fn a_function_flush_by_a_user_without_rights_is_logged(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
+        scene.prepare(&[LIBRARY, "ACL SETUSER deploy on nopass ~* &* +@scripting +@connection"]);
+        let mut client = scene.server.raw();
+        client.run("AUTH deploy any");
+        for mode in ["", "ASYNC", "SYNC"] {
+            scene.prepare(&[LIBRARY]);
+            scene.freeze();
+            scene.hold(&mut client, &format!("FUNCTION FLUSH {mode}"));
+            scene.thaw();
+            assert_eq!(client.reply(), Value::Simple("OK".into()));
+            scene.server.kill9_and_restart();
+            (scene.control, client) = (scene.server.raw(), scene.server.raw());
+            scene.prepare(&["ACL SETUSER deploy on nopass ~* &* +@scripting +@connection"]);
+            client.run("AUTH deploy any");
+            assert_eq!(scene.control.run("FUNCTION LIST").items().len(), 0, "after FUNCTION FLUSH {mode} and kill -9");
+        }
+        scene.end();
+    }
+
     fn replies_to_users_with_few_rights_are_the_stock_servers_with_dirty_keys(version: Version, lever: Lever) {
         try_all(version, lever, true);
     }

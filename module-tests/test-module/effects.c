@@ -11,6 +11,7 @@
  *   effects.call COMMAND...           runs a command
  *   effects.timer COMMAND...          runs a command from a timer; answers at once
  *   effects.thread COMMAND...         runs a command from a thread; answers when it has run
+ *   effects.inside COMMAND...         runs a command before the next XACK does, from within the command filter
  *   effects.block COMMAND...          runs a command at once; answers on effects.release
  *   effects.release                   releases all clients that the module holds
  *
@@ -28,6 +29,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define HELD_MAX 64
 
@@ -47,6 +49,7 @@ static ValkeyModuleBlockedClient *held[HELD_MAX];
 static int held_count;
 static long long text_bytes_max;
 static int refused;
+static Work *work_inside;
 
 /* The type. */
 
@@ -239,6 +242,24 @@ static int timer(ValkeyModuleCtx *ctx, ValkeyModuleString **argv, int argc) {
     return ValkeyModule_ReplyWithSimpleString(ctx, "OK");
 }
 
+/* The next XACK may be one that a module's command runs. */
+static int inside(ValkeyModuleCtx *ctx, ValkeyModuleString **argv, int argc) {
+    if (argc < 2) return ValkeyModule_WrongArity(ctx);
+    if (work_inside) abort();
+    work_inside = work_of(argv, argc);
+    return ValkeyModule_ReplyWithSimpleString(ctx, "OK");
+}
+
+static void on_command(ValkeyModuleCommandFilterCtx *filter) {
+    ValkeyModuleString *name = (ValkeyModuleString *)ValkeyModule_CommandFilterArgGet(filter, 0);
+    Work *work = work_inside;
+    if (!work || strcasecmp(ValkeyModule_StringPtrLen(name, NULL), "xack") != 0) return;
+    work_inside = NULL;
+    ValkeyModuleCtx *ctx = ValkeyModule_GetThreadSafeContext(NULL);
+    do_work(ctx, work);
+    ValkeyModule_FreeThreadSafeContext(ctx);
+}
+
 static int blocked_reply(ValkeyModuleCtx *ctx, ValkeyModuleString **argv, int argc) {
     VALKEYMODULE_NOT_USED(argv);
     VALKEYMODULE_NOT_USED(argc);
@@ -391,6 +412,7 @@ int ValkeyModule_OnLoad(ValkeyModuleCtx *ctx, ValkeyModuleString **argv, int arg
         {"effects.call", call, "write", 0},
         {"effects.timer", timer, "write", 0},
         {"effects.thread", thread, "write", 0},
+        {"effects.inside", inside, "write", 0},
         {"effects.block", block, "write", 0},
         {"effects.release", release, "readonly allow-busy", 0},
     };
@@ -406,6 +428,7 @@ int ValkeyModule_OnLoad(ValkeyModuleCtx *ctx, ValkeyModuleString **argv, int arg
             apply_refused, NULL) != VALKEYMODULE_OK ||
         ValkeyModule_LoadConfigs(ctx) != VALKEYMODULE_OK)
         return VALKEYMODULE_ERR;
+    if (!ValkeyModule_RegisterCommandFilter(ctx, on_command, VALKEYMODULE_CMDFILTER_NOSELF)) return VALKEYMODULE_ERR;
     return ValkeyModule_SubscribeToKeyspaceEvents(ctx,
         VALKEYMODULE_NOTIFY_STRING | VALKEYMODULE_NOTIFY_SET | VALKEYMODULE_NOTIFY_MODULE, on_event);
 }

@@ -4,6 +4,7 @@ use crate::core::ack::Reason;
 use crate::core::client::Transaction;
 use crate::core::dirty::DbKey;
 use crate::core::leaf::ClientId;
+use crate::core::silent::SilentChanges;
 use crate::log::Lsn;
 
 /// What runs now, or has run last.
@@ -81,6 +82,8 @@ pub enum IfRun {
     Nothing,
     /// It is a write whose effect no event reports.
     Unseen {
+        /// What it may change.
+        changes: SilentChanges,
         /// The command, as INFO commandstats names it.
         name: &'static str,
         /// How often the server had run such commands before, where it says so.

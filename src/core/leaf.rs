@@ -4,8 +4,8 @@ mod fields;
 
 use crate::core::pending::GroupChange;
 use crate::core::reads;
-use crate::core::stream_reads::StreamRead;
-use crate::core::table::{CommandSpec, Keys, Rule, Shows};
+use crate::core::silent::argument_keys;
+use crate::core::table::{CommandSpec, Rule, Shows};
 use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -278,7 +278,7 @@ pub struct Leaf {
     pub spec: Option<&'static CommandSpec>,
     /// Its arguments, with the name.
     pub args: Args,
-    /// Its keys, where the server was asked for them ([`Keys::Told`]).
+    /// Its keys, where the server was asked for them ([`Keys::Told`](crate::core::table::Keys::Told)).
     pub keys: Vec<Arc<[u8]>>,
     /// Its database, where known before any event.
     pub db: Option<u32>,
@@ -379,16 +379,6 @@ impl Leaf {
     /// Its keys, for commands that no event reports.
     pub fn argument_keys(&self) -> Vec<Arc<[u8]>> {
         let Some(spec) = self.spec else { return Vec::new() };
-        let args = &self.args;
-        match spec.keys {
-            Keys::FromEvents => Vec::new(),
-            Keys::Told => self.keys.clone(),
-            Keys::First => args.get(1).map(Arc::from).into_iter().collect(),
-            Keys::Second => args.get(2).map(Arc::from).into_iter().collect(),
-            Keys::AfterStreams => match StreamRead::parse(args.slices().into_iter()) {
-                Some(read) => read.keys.filter_map(|index| args.get(index).map(Arc::from)).collect(),
-                None => self.keys.clone(),
-            },
-        }
+        argument_keys(spec, self.args.len(), |index| self.args.get(index).unwrap_or_default(), &self.keys)
     }
 }

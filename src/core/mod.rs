@@ -26,6 +26,7 @@ pub mod portion;
 pub mod reads;
 pub mod rewrite;
 mod row;
+pub mod silent;
 pub mod stream_reads;
 pub mod table;
 #[cfg(test)]

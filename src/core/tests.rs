@@ -9,7 +9,7 @@ mod hooks;
 use crate::core::capture::Class;
 use crate::core::leaf::{EventKind, Outcome, Told};
 use crate::core::table;
-use hooks::{Hooks, NOW_MS, told, work_of};
+use hooks::{Hooks, NOW_MS, silent, told, work_of};
 
 #[test]
 fn a_command_that_changes_data_is_logged_as_it_was_sent() {
@@ -179,15 +179,37 @@ fn random_pops_become_the_removal_of_what_was_popped() {
 fn a_silent_command_that_is_not_seen_has_its_keys_imaged() {
     let mut hooks = Hooks::new();
     hooks.write(9, "XACK s g 1-0");
-    hooks.0.unseen(false, NOW_MS);
+    hooks.0.unseen(9, silent("XACK s g 1-0"), false, NOW_MS);
     assert_eq!(hooks.imaged(), ["s"]);
+}
+
+// What another module calls before the command runs may end a unit, and what it calls inside of the command is
+// announced later.
+#[test]
+fn what_runs_inside_of_a_silent_command_does_not_end_it() {
+    let command = "XREADGROUP GROUP g c BLOCK 0 STREAMS s >";
+    for blocked in [false, true] {
+        let mut hooks = Hooks::new();
+        hooks.write(9, command).write(7, "SET k v").event(7, "set", "k");
+        assert_eq!(hooks.logged(), "SET k v");
+        hooks.class(7, Class::ReadOnly).0.unseen(9, silent(command), blocked, NOW_MS);
+        assert_eq!(hooks.imaged(), if blocked { vec![] } else { vec!["s"] });
+        let value = Some(Outcome::Value(b"7-0".to_vec()));
+        hooks.write(2, "XADD s * f v").raise(2, false, "xadd", "s", value).logged();
+        assert_eq!(hooks.0.suspect_unit(NOW_MS).map(|(unit, _)| told(unit).1), blocked.then(|| vec!["s".to_string()]));
+    }
+    let mut hooks = Hooks::new();
+    hooks.0.wrapped(1, table::find("xack").expect("in the table"), 0, ["xack", "s"].iter().map(|word| word.as_bytes()));
+    hooks.0.unseen_inside(&silent("XACK other g 1-0"), NOW_MS);
+    hooks.0.wrapped_done(false, None, NOW_MS);
+    assert_eq!(hooks.imaged(), ["other"]);
 }
 
 #[test]
 fn a_silent_command_that_the_server_made_wait_is_imaged_when_it_has_run() {
     let mut hooks = Hooks::new();
     hooks.write(5, "XACK s g 1-0");
-    hooks.0.unseen(true, NOW_MS);
+    hooks.0.unseen(5, silent("XACK s g 1-0"), true, NOW_MS);
     assert_eq!(hooks.imaged(), Vec::<String>::new());
     hooks.0.resumed(NOW_MS, |_| true);
     assert_eq!(hooks.imaged(), Vec::<String>::new());
@@ -244,14 +266,14 @@ fn fields_that_expire_at_the_same_time_are_one_command() {
 fn a_bitfield_that_may_fail_is_imaged_only_where_no_event_shows_what_it_did() {
     const BITFIELD: &str = "BITFIELD b OVERFLOW FAIL SET u8 0 1";
     let mut hooks = Hooks::new();
-    hooks.write(1, BITFIELD).event(1, "setbit", "b").0.unseen(false, NOW_MS);
+    hooks.write(1, BITFIELD).event(1, "setbit", "b").0.unseen(1, silent(BITFIELD), false, NOW_MS);
     assert_eq!(hooks.logged(), BITFIELD);
-    hooks.write(1, BITFIELD).0.unseen(false, NOW_MS);
+    hooks.write(1, BITFIELD).0.unseen(1, silent(BITFIELD), false, NOW_MS);
     assert_eq!(hooks.imaged(), ["b"]);
     // In a script, of which nothing after it is known to follow from what was sent.
-    hooks.write(1, BITFIELD).0.unseen_inside(NOW_MS);
+    hooks.write(1, BITFIELD).0.unseen_inside(&silent(BITFIELD), NOW_MS);
     assert_eq!(hooks.event(1, "setbit", "b").logged(), BITFIELD);
-    hooks.write(1, BITFIELD).0.unseen_inside(NOW_MS);
+    hooks.write(1, BITFIELD).0.unseen_inside(&silent(BITFIELD), NOW_MS);
     assert_eq!(hooks.write(1, "SET k v").event(1, "set", "k").imaged(), ["b", "k"]);
     // Run by the module, which has seen its reply.
     let spec = table::find("bitfield").expect("in the table");

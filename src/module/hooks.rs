@@ -221,9 +221,13 @@ pub fn unit_end(ctx: Ctx<'_>) {
     if finish_evictions(ctx) {
         return;
     }
-    settle_unseen(ctx);
+    let has_run = settle_unseen(ctx);
     let ends = with(|module| {
         module.unit_end = UnitEnd::NotAsked;
+        if module.server.other_modules && !has_run {
+            // What another module has called in its filter has ended a unit.
+            module.close_unseen(ctx);
+        }
         !module.running.ends_late()
     });
     if ends == Some(true) {

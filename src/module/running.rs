@@ -5,6 +5,7 @@ use crate::core::deadlines::timeout_ms;
 use crate::core::execution::{IfRun, ScriptDb, What};
 use crate::core::leaf::ClientId;
 use crate::core::reads::Reads;
+use crate::core::silent::SilentChanges;
 use crate::core::table::{Blocks, CommandSpec, Quirk, Rule, Shows};
 use crate::ffi::{ContextFlags, Ctx, Filter};
 use crate::module::arguments::{is_failing_bitfield, key_positions, read_blocks, selected_db};
@@ -103,7 +104,7 @@ impl Module {
             None => None,
         };
         self.capture.command(client, Class::Write(spec), db, (0..filter.len()).map(|index| filter.arg(index)));
-        self.note_unknown(ctx, filter, Class::Write(spec));
+        let told = self.note_unknown(ctx, filter, Class::Write(spec));
         let is_seen = !spec.is_silent() || spec.rule == Rule::ByServerEvent;
         if is_seen && !is_failing_bitfield(filter, spec) {
             if spec.may_block() && top.is_some() {
@@ -113,14 +114,15 @@ impl Module {
             return Verdict::PASS;
         }
         // It may change data though no event reports it.
+        let changes = SilentChanges::of(spec, filter.len(), |index| filter.arg(index), &told);
         if top.is_some() {
             let runs_before = if spec.is_unknown() { None } else { server::runs_of(ctx, spec.name) };
             let deadline_ms = if spec.may_block() { self.deadline_ms(ctx, filter, spec.blocks) } else { None };
-            self.running.what = What::Command(IfRun::Unseen { name: spec.name, runs_before, deadline_ms });
+            self.running.what = What::Command(IfRun::Unseen { changes, name: spec.name, runs_before, deadline_ms });
         } else if self.is_refused_in_script(ctx, filter, known) {
             return Verdict::PASS;
         } else {
-            self.capture.unseen_inside(ctx.unit_time_us() / 1000);
+            self.capture.unseen_inside(&changes, ctx.unit_time_us() / 1000);
             self.wait_for_running(ctx);
         }
         Verdict::WATCH

@@ -68,14 +68,26 @@ pub(super) fn settle_unseen(ctx: Ctx<'_>) -> bool {
         };
         let client = module.running.client;
         let blocked = module.is_blocked(ctx, client);
-        if !blocked && runs_before.is_some() && server::runs_of(ctx, name) == runs_before {
+        let runs = runs_before.and_then(|_| server::runs_of(ctx, name));
+        if !blocked && runs_before.is_some() && runs == runs_before {
             return false;
         }
-        if let What::Command(if_run) = module.running.settle() {
-            module.capture.unseen(blocked, ctx.unit_time_us() / 1000);
-            if let IfRun::Unseen { deadline_ms, .. } = if_run {
-                module.capture.blocked.set_deadline(client, deadline_ms);
+        let settled = match &mut module.running.what {
+            // It may be one that another module has called in its filter: this one is looked after until it is over.
+            What::Command(IfRun::Unseen { changes, runs_before, deadline_ms, .. })
+                if runs.is_some() && !blocked && module.server.other_modules =>
+            {
+                *runs_before = runs;
+                Some((changes.clone(), *deadline_ms))
             }
+            _ => match module.running.settle() {
+                What::Command(IfRun::Unseen { changes, deadline_ms, .. }) => Some((changes, deadline_ms)),
+                _ => None,
+            },
+        };
+        if let Some((changes, deadline_ms)) = settled {
+            module.capture.unseen(client, changes, blocked, ctx.unit_time_us() / 1000);
+            module.capture.blocked.set_deadline(client, deadline_ms);
         }
         if !blocked {
             module.wait_unheld(ctx);

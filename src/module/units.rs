@@ -265,7 +265,7 @@ impl Module {
 
     /// The end of the unit that was asked for has come before the command has run. If no event shows what that does, and
     /// its reply could leave before anything else does, it must not leave at all.
-    fn close_unseen(&mut self, ctx: Ctx<'_>) {
+    pub(super) fn close_unseen(&mut self, ctx: Ctx<'_>) {
         let client = self.running.client;
         if self.running.is_unseen() && self.leaves_early(ctx, &[(client, Reason::Eviction)]) {
             ctx.close_client(client);

@@ -10,18 +10,22 @@ use std::sync::Arc;
 
 impl Module {
     /// A command was announced to the capture: where the server knows more of its keys than the table, they are told;
-    /// one that the table does not know is counted.
-    pub(super) fn note_unknown(&mut self, ctx: Ctx<'_>, filter: &Filter, class: Class) {
-        let Class::Write(spec) = class else { return };
+    /// one that the table does not know is counted. Returns those keys.
+    pub(super) fn note_unknown(&mut self, ctx: Ctx<'_>, filter: &Filter, class: Class) -> Vec<Arc<[u8]>> {
+        let Class::Write(spec) = class else { return Vec::new() };
         if !spec.is_unknown() && spec.keys != Keys::AfterStreams {
-            return;
+            return Vec::new();
         }
         let positions = key_positions(ctx, filter, Reads::Movable);
-        self.capture.told_keys(positions.into_iter().map(|index| Arc::from(filter.arg(index))).collect());
-        if !spec.is_unknown() {
-            return;
+        let told: Vec<Arc<[u8]>> = positions.into_iter().map(|index| Arc::from(filter.arg(index))).collect();
+        // Inside of a command that the module runs nothing is announced to the capture.
+        if !self.capture.is_wrapping() {
+            self.capture.told_keys(told.clone());
         }
-        self.counters.unknown_commands += 1;
-        self.server.commands.tell_unknown(filter.arg(0), filter.arg(1));
+        if spec.is_unknown() {
+            self.counters.unknown_commands += 1;
+            self.server.commands.tell_unknown(filter.arg(0), filter.arg(1));
+        }
+        told
     }
 }

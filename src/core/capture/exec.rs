@@ -1,5 +1,6 @@
 //! EXEC: which of its commands an event belongs to, and what it comes to.
 
+use crate::core::silent::SilentChanges;
 use crate::core::table::{self, Role};
 
 use super::{Capture, ClientId, DbKey, Event, EventKind, LeafEvent, Postponed, Queue, Unit};
@@ -170,8 +171,8 @@ impl Capture {
     /// The commands of the client's queue that no event reports.
     fn silent_part(&self, client: ClientId) -> Option<Postponed> {
         let queue = self.queues.get(&client).filter(|queue| queue.has_silent())?;
-        let (keys, functions) = (queue.silent_keys().to_vec(), queue.functions);
-        Some(Postponed { client, keys, functions, waited: false, released: false })
+        let changes = SilentChanges { keys: queue.silent_keys().to_vec(), functions: queue.functions };
+        Some(Postponed { client, changes, waited: false, released: false })
     }
 
     /// An event inside EXEC.

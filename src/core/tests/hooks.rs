@@ -2,6 +2,7 @@
 
 use crate::core::capture::{Capture, Class, Done};
 use crate::core::leaf::{self, Event, EventKind, Outcome};
+use crate::core::silent::SilentChanges;
 use crate::core::table;
 use crate::core::unit::{Batch, Unit};
 use crate::log::{Lsn, resp::Commands};
@@ -10,6 +11,13 @@ pub(super) const NOW_MS: i64 = 1_000_000;
 
 /// A capture with words for arguments.
 pub(super) struct Hooks(pub(super) Capture);
+
+/// What a command may change that no event reports.
+pub(super) fn silent(command: &str) -> SilentChanges {
+    let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+    let name = command.split(' ').next().expect("a name").to_ascii_lowercase();
+    SilentChanges::of(table::find(&name).expect("in the table"), words.len(), |index| words[index], &[])
+}
 
 impl Hooks {
     pub(super) fn new() -> Hooks {

@@ -1,0 +1,54 @@
+//! What a write may have changed that no event reports. It belongs to what runs, and not to the command that was
+//! announced last, as other modules (on 9.1 the engine of Lua is one) may call commands inside of the write.
+
+use crate::core::stream_reads::StreamRead;
+use crate::core::table::{CommandSpec, Keys, Rule};
+use crate::core::unit::Unit;
+use std::sync::Arc;
+
+/// What a write may have changed that no event reports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SilentChanges {
+    pub(super) keys: Vec<Arc<[u8]>>,
+    pub(super) functions: bool,
+}
+
+impl SilentChanges {
+    /// What a command with these arguments may change, its name among them. `told` are its keys where the server was
+    /// asked for them.
+    pub fn of<'a>(
+        spec: &CommandSpec,
+        len: usize,
+        arg: impl Fn(usize) -> &'a [u8],
+        told: &[Arc<[u8]>],
+    ) -> SilentChanges {
+        SilentChanges { keys: argument_keys(spec, len, arg, told), functions: spec.rule == Rule::Functions }
+    }
+
+    /// Has all of it logged, whatever of it has changed.
+    pub(super) fn log(&self, unit: &mut Unit) {
+        unit.functions |= self.functions;
+        unit.functions_changed |= self.functions;
+        self.keys.iter().for_each(|key| unit.image_everywhere(key.clone()));
+    }
+}
+
+/// The keys of a command that no event reports.
+pub(super) fn argument_keys<'a>(
+    spec: &CommandSpec,
+    len: usize,
+    arg: impl Fn(usize) -> &'a [u8],
+    told: &[Arc<[u8]>],
+) -> Vec<Arc<[u8]>> {
+    let only = |index| if index < len { vec![Arc::from(arg(index))] } else { Vec::new() };
+    match spec.keys {
+        Keys::FromEvents => Vec::new(),
+        Keys::Told => told.to_vec(),
+        Keys::First => only(1),
+        Keys::Second => only(2),
+        Keys::AfterStreams => match StreamRead::parse((0..len).map(&arg)) {
+            Some(read) => read.keys.map(|index| Arc::from(arg(index))).collect(),
+            None => told.to_vec(),
+        },
+    }
+}
