@@ -116,6 +116,32 @@ each_version! {
         }
     }
 
+    // While a script runs long the server takes MULTI, refuses EXEC, and gives the id of such a client to others.
+    fn a_transaction_that_a_busy_server_refused_is_not_part_of_the_next(version: Version) {
+        for first in [true, false] {
+            let builder = builder(version, first).set("busy-reply-threshold", "1").allow_warning("Slow script detected");
+            let mut server = builder.allow_warning("Lua script").start();
+            let (mut control, mut busy, mut client) = (server.raw(), server.raw(), server.raw());
+            client.run("effects.thread SET T:of-thread value");
+            ["MULTI", "SET T:refused value"].iter().for_each(|command| drop(client.run(command)));
+            busy.send(&["EVAL", "while true do end", "0"]);
+            wait_until("the server is busy", PATIENCE, || {
+                control.send_text("GET T:none");
+                control.reply().is_error()
+            });
+            client.send_text("EXEC");
+            let reply = client.reply();
+            assert!(reply.is_error(), "{reply:?}");
+            client.run("MULTI");
+            control.run("SCRIPT KILL");
+            assert!(busy.reply().is_error());
+            ["SET T:next value", "EXEC"].iter().for_each(|command| drop(client.run(command)));
+            let before = dataset::read(&mut server.raw());
+            server.kill9_and_restart();
+            dataset::assert_same(&dataset::read(&mut server.raw()), &before, "after kill -9");
+        }
+    }
+
     fn nothing_is_committed_inline_beside_other_modules(version: Version) {
         let mut server = ServerBuilder::with_module(version).set("wbl.commit-mode", "inline").in_memory().start();
         let mut client = server.raw();

@@ -87,7 +87,8 @@ fn perform(ctx: Ctx<'_>, filter: Filter, verdict: Verdict) {
 enum Sender {
     /// A connected client.
     Client,
-    /// A connected client, while another one's script runs long: the server refuses all but a few commands.
+    /// A connected client, while another one's script runs long or waits for a RESUME: the server refuses all but a few
+    /// commands.
     Bystander,
     /// A script or another module, inside of a client's command or by itself. It has no record: nothing that it sends
     /// counts as what a client queues or watches.
@@ -97,13 +98,14 @@ enum Sender {
 fn sender_of(ctx: Ctx<'_>, filter: &Filter) -> Sender {
     let client = filter.client_id();
     let flags = ctx.flags();
-    let (is_connection, inside) = with(|module| {
+    let (is_connection, inside, lets_others_in) = with(|module| {
         let is_known = module.clients.contains(client);
-        (is_known && !module.clients.shares_id(client), module.running.is_wrapped() || !is_known)
+        let is_connection = is_known && !module.clients.shares_id(client);
+        (is_connection, module.running.is_wrapped() || !is_known, module.iteration.lets_others_in)
     })
-    .unwrap_or((false, true));
+    .unwrap_or((false, true, false));
     match () {
-        () if flags.in_script() && is_connection => Sender::Bystander,
+        () if (flags.in_script() || lets_others_in) && is_connection => Sender::Bystander,
         // The commands of an EXEC have passed the filter before.
         () if inside || flags.in_script() || flags.in_exec() || belongs_to_running(ctx, client) => Sender::Inner,
         () => Sender::Client,
@@ -186,6 +188,10 @@ impl Module {
         let client = filter.client_id();
         self.note_quirk(ctx, known, client);
         match sender {
+            // Scripts and modules send none of these, so that the client is not another one of that id.
+            Sender::Inner if known.class.bounds_transactions() && self.clients.contains(client) => {
+                return self.announce_meanwhile(ctx, filter, client, known);
+            }
             Sender::Inner => return self.announce_nested(ctx, filter, client, known),
             Sender::Bystander => return self.announce_meanwhile(ctx, filter, client, known),
             Sender::Client => {}
@@ -208,7 +214,7 @@ impl Module {
         }
     }
 
-    /// A command that comes while another client's script runs long.
+    /// A command that comes while the server is busy with another client's.
     fn announce_meanwhile(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
         match known.class {
             Class::Multi | Class::Watch => self.note_bounds(ctx, filter, client, known),

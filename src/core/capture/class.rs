@@ -28,10 +28,12 @@ pub enum Class {
 impl Class {
     /// What it is where a script or another module calls it: nothing that is called begins or ends a transaction.
     pub fn called(self) -> Class {
-        match self {
-            Class::Multi | Class::Exec | Class::EndMulti | Class::Watch | Class::Unwatch => Class::ReadOnly,
-            class => class,
-        }
+        if self.bounds_transactions() { Class::ReadOnly } else { self }
+    }
+
+    /// Whether it begins or ends what its client queues or watches.
+    pub fn bounds_transactions(self) -> bool {
+        matches!(self, Class::Multi | Class::Exec | Class::EndMulti | Class::Watch | Class::Unwatch)
     }
 
     /// A write that the table does not know.
