@@ -53,6 +53,7 @@ mod second_server;
 mod sentinel;
 mod settings;
 mod stream_readers;
+mod superseded;
 mod transactions;
 mod unload;
 mod watch;

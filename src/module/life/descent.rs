@@ -3,6 +3,7 @@
 
 use super::opening::LogFolder;
 use crate::log::{Generation, LogState};
+use crate::module::config;
 
 /// Where the dataset in memory comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,10 +95,13 @@ pub(super) fn holds_another(folder: &LogFolder) -> String {
     )
 }
 
-/// What a primary without data is told that would fall back to an old log.
+/// What a primary is told that has a superseded log and nothing that would take its place.
 pub(super) fn superseded(folder: &LogFolder) -> String {
+    let keeps = config::keeps_existing_log();
+    let lacking = if keeps { "wbl.on-existing-log is keep" } else { "the server has no data of its own" };
+    let keep = if keeps { "restart it as a primary" } else { "set wbl.on-existing-log to keep" };
     format!(
-        "the log in {} was superseded by a primary's dataset or by what the server saved later, and the server has no data of its own: start it as a replica of a server that has, or set wbl.on-existing-log to keep to bring the log back, which is intact but lacks what was acknowledged elsewhere since, or to replace to begin with an empty dataset",
+        "the log in {} was superseded by a primary's dataset or by what the server saved later, and {lacking}: start it as a replica of a server that has newer data, or {keep} to bring the log back at its start, which is intact but lacks what was acknowledged elsewhere since, or set wbl.on-existing-log to replace to go on with what the server has now",
         shown(folder)
     )
 }

@@ -366,8 +366,8 @@ impl Rest {
             return Ok(begin);
         }
         match (folder.is_superseded(), has_data) {
-            (true, true) => Ok(begin),
-            (true, false) => Err(superseded(folder)),
+            (true, true) if !config::keeps_existing_log() => Ok(begin),
+            (true, _) => Err(superseded(folder)),
             (false, _) => Err(holds_another(folder)),
         }
     }

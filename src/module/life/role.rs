@@ -34,7 +34,8 @@ pub(super) fn start_as_replica(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(),
     let has_log = !opened.is_empty() && !opened.is_superseded();
     let primary = if has_log && !ctx.flags().in_cluster() { own_primary(ctx) } else { None };
     let Some(primary) = primary else {
-        let origin = if has_log { Origin::Unknown } else { Origin::Folder };
+        // A superseded log may be all that there is, until the primary's dataset is here.
+        let origin = if opened.is_empty() { Origin::Folder } else { Origin::Unknown };
         rest(Rest::new(opened.into_folder(), origin).left_behind(ctx));
         return Ok(());
     };

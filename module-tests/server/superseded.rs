@@ -1,0 +1,70 @@
+//! A log that was superseded by a primary's dataset may be all that there is: as after a planned failover whose nodes
+//! both die before the new primary has a log. Nothing but newer data takes its place.
+
+use crate::harness::cluster::free_ports;
+use crate::harness::server::info_field;
+use crate::harness::{PATIENCE, Server, ServerBuilder, Version, each_version, wait_until};
+use crate::newest::manifest;
+
+const KEYS: i64 = 1000;
+
+each_version! {
+    fn a_promoted_replica_without_data_leaves_the_log_alone(version: Version) {
+        let mut server = superseded(version);
+        server.reconfigure(|builder| builder.set_words("replicaof", &["127.0.0.1", "1"]));
+        server.launch();
+        let mut client = server.wait_answers();
+        let before = manifest(&server);
+        assert_eq!(client.run("DBSIZE").integer(), 0);
+        client.run("REPLICAOF NO ONE");
+        assert_eq!(server.wbl_info("wbl_state"), "failing");
+        let refused = format!("{:?}", client.call(&["SET", "k", "v"]));
+        assert!(refused.starts_with("-MISCONF") && refused.contains("set wbl.on-existing-log to keep"), "{refused}");
+        assert_eq!(manifest(&server), before);
+        server.kill9();
+        assert_comes_back(&mut server);
+    }
+}
+
+/// A server with a log of so many keys, which a planned failover has superseded, and no data of its own. It has been
+/// killed, and so has the one that took over.
+fn superseded(version: Version) -> Server {
+    let [port, other_port] = free_ports::<2>();
+    let mut server = builder(version).set("port", &port.to_string()).start();
+    let mut client = server.raw();
+    (0..KEYS).for_each(|number| drop(client.run(&format!("SET k{number} v"))));
+    fail_over(&server, port, other_port);
+    server.kill9();
+    server
+}
+
+/// Has a fresh replica take over from the server, which follows it then.
+fn fail_over(server: &Server, port: u16, other_port: u16) {
+    let other = ServerBuilder::stock(server.version()).set("port", &other_port.to_string()).in_memory();
+    let other = other.only_own_warnings().set_words("replicaof", &["127.0.0.1", &port.to_string()]).start();
+    let mut client = server.raw();
+    wait_until("the replica is in sync", PATIENCE, || {
+        info_field(&mut other.raw(), "replication", "master_link_status").as_deref() == Some("up")
+    });
+    wait_until("the failover is accepted", PATIENCE, || !client.call(&["FAILOVER"]).is_error());
+    wait_until("the log is superseded", PATIENCE, || manifest(server).contains(" superseded"));
+    assert!(server.log().contains("Successful partial resynchronization"), "the sync was a whole one");
+}
+
+/// A primary has the log's keys with `keep`, and after that as with any log.
+fn assert_comes_back(server: &mut Server) {
+    for keeps in ["keep", "refuse"] {
+        server.reconfigure(|builder| builder.unset("replicaof").set("wbl.on-existing-log", keeps));
+        server.start();
+        assert_eq!(server.raw().run("DBSIZE").integer(), KEYS, "{keeps}");
+        server.kill9();
+    }
+}
+
+fn builder(version: Version) -> ServerBuilder {
+    let builder = ServerBuilder::with_module(version).in_memory().only_own_warnings();
+    let builder = builder.set("repl-diskless-sync-delay", "0");
+    ["superseded", "the log can't begin", "takes the place of the data", "the log can't be brought back"]
+        .into_iter()
+        .fold(builder, ServerBuilder::allow_warning)
+}
