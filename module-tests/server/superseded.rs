@@ -3,7 +3,7 @@
 
 use crate::harness::cluster::free_ports;
 use crate::harness::server::info_field;
-use crate::harness::{PATIENCE, Server, ServerBuilder, Version, each_version, wait_until};
+use crate::harness::{PATIENCE, Server, ServerBuilder, Shards, Version, each_version, wait_until};
 use crate::newest::manifest;
 
 const KEYS: i64 = 1000;
@@ -23,6 +23,40 @@ each_version! {
         assert_eq!(manifest(&server), before);
         server.kill9();
         assert_comes_back(&mut server);
+    }
+
+    fn a_cluster_has_a_superseded_log_back_from_a_restart(version: Version) {
+        let builder = ServerBuilder::with_module(version).in_memory().only_own_warnings();
+        let builder = ["superseded", "the log can't begin", "brings no log back", "takes the place of the data"]
+            .into_iter()
+            .fold(builder, ServerBuilder::allow_warning);
+        let mut shards = Shards::start(&builder, 1);
+        let mut client = shards.nodes[0].raw();
+        (0..KEYS).for_each(|number| drop(client.run(&format!("SET k{number} v"))));
+        shards.attach_replicas();
+        shards.failover(1);
+        shards.wait_replica_in_sync(0);
+        wait_until("the log is superseded", PATIENCE, || manifest(&shards.nodes[0]).contains(" superseded"));
+        shards.nodes.iter_mut().for_each(Server::kill9);
+
+        let node = &mut shards.nodes[0];
+        node.reconfigure(|builder| builder.set("wbl.on-existing-log", "keep"));
+        node.launch();
+        let mut client = node.wait_answers();
+        assert!(node.log().contains("brings no log back"), "{}", node.log());
+        client.run("CLUSTER FAILOVER TAKEOVER");
+        wait_until("the node is a primary", PATIENCE, || {
+            info_field(&mut client, "replication", "role").as_deref() == Some("master")
+        });
+        assert_eq!(node.wbl_info("wbl_state"), "failing");
+        assert!(manifest(node).contains(" superseded"), "{}", manifest(node));
+        node.kill9();
+        node.start();
+        assert_eq!(node.raw().run("DBSIZE").integer(), KEYS);
+        assert!(node.log().contains("a second server"), "the log was not replayed");
+        node.reconfigure(|builder| builder.set("wbl.on-existing-log", "refuse"));
+        node.kill9_and_restart();
+        assert_eq!(node.raw().run("DBSIZE").integer(), KEYS);
     }
 }
 

@@ -148,6 +148,8 @@ fn set_up(ctx: Ctx<'_>, command: &mut Command, folder: &Path, socket: &Path) -> 
         // Whatever payload is in the log, the node has taken it.
         ("rdb-version-check", "relaxed"),
         ("wbl.enabled", "yes"),
+        // The first has decided that the log is what counts, also where it is superseded.
+        ("wbl.on-existing-log", "keep"),
     ] {
         set(name, value);
     }

@@ -19,7 +19,15 @@ pub(super) fn start(ctx: Ctx<'_>, found: Found) {
     let outcome = role_at_start(ctx).and_then(|role| match role {
         Role::Primary => begin_or_recover(ctx, newest(ctx, found, Role::Primary)?),
         // What such a node has is its dump.
-        Role::Replica if ctx.flags().in_cluster() => role::start_as_replica(ctx, found.opened),
+        Role::Replica if ctx.flags().in_cluster() => {
+            if config::keeps_existing_log() && !found.opened.is_empty() {
+                log(
+                    Level::Warning,
+                    "wbl.on-existing-log is keep, but the node is a replica of a cluster, which brings no log back: to have the folder's log, make the node a primary with CLUSTER FAILOVER TAKEOVER before it follows another one, and restart it",
+                );
+            }
+            role::start_as_replica(ctx, found.opened)
+        }
         Role::Replica => role::start_as_replica(ctx, newest(ctx, found, Role::Replica)?),
     });
     if let Err(reason) = outcome {
