@@ -147,3 +147,72 @@ fn what_is_cut_is_in_the_copy_whatever_fails() {
     }
     assert!(failed >= 3 * 4, "{failed}");
 }
+
+/// A log whose last segment ends in 40,000 bytes that are no frame, and no room for a copy of them; returns the bytes,
+/// too.
+fn torn_far(older_cuts: &[&str]) -> (SimDisk, Vec<u8>) {
+    let disk = two_open_segments().crash_image(0);
+    let torn: Vec<u8> = (0..40_000_u32).map(|number| b'a' + (number % 23) as u8).collect();
+    edit(&disk, &segment_name(2), |bytes| bytes.extend_from_slice(&torn));
+    older_cuts.iter().for_each(|name| disk.put(name, &[b'x'; 10_000]));
+    disk.set_room(Some(disk.used_bytes() + 9000 - 10_000 * older_cuts.len() as u64));
+    (disk, torn)
+}
+
+/// What is in files that were kept aside, and in the segment, of its torn end; `None` where a byte is missing.
+fn kept_of(disk: &SimDisk, end: usize, count: usize) -> Option<Vec<u8>> {
+    let mut kept = vec![None; count];
+    let mut take = |from: usize, bytes: &[u8]| {
+        bytes.iter().enumerate().for_each(|(index, byte)| {
+            kept.get_mut(from + index).into_iter().for_each(|place| *place = Some(*byte));
+        });
+    };
+    for name in disk.names() {
+        let bytes = disk.contents(&name).unwrap();
+        if name == segment_name(2) {
+            take(0, bytes.get(end..).unwrap_or_default());
+        } else if let Some(offset) = name.strip_prefix("cut-2-").and_then(|name| name.strip_suffix(".bin")) {
+            take(offset.parse::<usize>().unwrap() - end, &bytes);
+        }
+    }
+    kept.into_iter().collect()
+}
+
+#[test]
+fn a_torn_end_without_room_for_a_copy_is_moved_in_parts() {
+    for older_cuts in [&[][..], &["cut-1-20.bin", "cut-1-30.bin"]] {
+        let (disk, torn) = torn_far(older_cuts);
+        let end = disk.contents(&segment_name(2)).unwrap().len() - torn.len();
+        let mut writer = go_on(reopen(&disk).unwrap(), UNIX_MS).unwrap();
+        write(&mut writer, 6..8);
+        writer.close().unwrap();
+        assert_eq!(recovered(&reopen(&disk).unwrap()), units(0..8));
+        assert_eq!(disk.contents(&segment_name(2)).unwrap().len(), end);
+        assert!(kept_of(&disk, end, torn.len()) == Some(torn));
+    }
+}
+
+#[test]
+fn what_is_moved_aside_is_somewhere_whatever_fails() {
+    let mut failed = 0;
+    for effect in [Effect::None, Effect::Part, Effect::Full] {
+        for step in 0.. {
+            let (disk, torn) = torn_far(&[]);
+            let end = disk.contents(&segment_name(2)).unwrap().len() - torn.len();
+            disk.fail_from(disk.operations() + step, libc::EIO, effect);
+            let started = reopen(&disk).and_then(|opened| opened.prepare(UNIX_MS)?.start()).map(drop);
+            for seed in 0..8 {
+                let image = disk.crash_image(seed);
+                assert!(kept_of(&image, end, torn.len()).as_ref() == Some(&torn), "{effect:?} {step} {seed}");
+                drop(go_on(reopen(&image).unwrap(), UNIX_MS).unwrap());
+                assert_eq!(recovered(&reopen(&image).unwrap()), units(0..6), "{effect:?} {step} {seed}");
+                assert!(kept_of(&image, end, torn.len()).as_ref() == Some(&torn), "{effect:?} {step} {seed}, started");
+            }
+            if started.is_ok() {
+                break;
+            }
+            failed += 1;
+        }
+    }
+    assert!(failed > 50, "{failed} steps");
+}

@@ -7,6 +7,9 @@ pub const MANIFEST_NAME: &str = "appendonly.aof.manifest";
 /// The next manifest, until it gets its name.
 pub(crate) const NEXT_MANIFEST_NAME: &str = "temp-manifest";
 
+/// What is cut of a segment, until all of it is kept aside.
+pub(crate) const NEXT_CUT_NAME: &str = "temp-cut";
+
 const NAME_PREFIX: &str = "appendonly.aof.";
 const SEGMENT_SUFFIX: &str = ".incr.aof";
 const BASE_SUFFIX: &str = ".base.rdb";
@@ -60,6 +63,7 @@ pub(crate) fn own_name(name: &[u8]) -> Option<OwnName> {
     let name = std::str::from_utf8(name).ok()?;
     let is_temporary = name == FORMAT_1_MANIFEST_TEMPORARY
         || name == NEXT_MANIFEST_NAME
+        || name == NEXT_CUT_NAME
         || temporary_base_seq(name).is_some()
         || TEMPORARY_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
     if is_temporary {

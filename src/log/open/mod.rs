@@ -3,6 +3,7 @@
 //! Opening changes nothing. All segments are verified before the first frame is handed out, so damage is found before
 //! anything is replayed. What a crash may leave behind is repaired when writing starts (`prepare.rs`).
 
+mod aside;
 mod base;
 mod frames;
 mod grammar;

@@ -11,7 +11,8 @@
 //!    will see what was recovered, so it must be durable; and after a failed sync a kernel may hold bytes in its cache
 //!    that it calls clean and that never reached the disk. Only frames that no later one calls durable can be
 //!    affected: the last ones. A crash here changes no byte that was on the disk.
-//! 3. What will be cut is copied aside. A crash leaves a copy, which the next start makes again.
+//! 3. What will be cut is copied aside. A crash leaves a copy, which the next start makes again. Where there is no room
+//!    for a copy it is moved (see [`super::aside`]): it stays there, whatever becomes of this start.
 //! 4. The next segment and the next manifest are written: leftovers until the manifest gets its name.
 //! 5. What is after the end of a segment is cut, and synced. It is nobody's, and a start after a crash finds a clean
 //!    end. From here on the copy stays, whatever fails: it may be all that there is of those bytes.
@@ -20,8 +21,8 @@
 
 use super::{Opened, Segment};
 use crate::log::error::LogError;
-use crate::log::format::manifest::{Manifest, NamedSegment, Sealed, create_anew};
-use crate::log::format::names::{NEXT_MANIFEST_NAME, OwnName, cut_name, segment_name};
+use crate::log::format::manifest::{Manifest, NamedSegment, Sealed};
+use crate::log::format::names::{NEXT_MANIFEST_NAME, segment_name};
 use crate::log::format::standing::Standing;
 use crate::log::open::scan::Scan;
 use crate::log::storage::{Storage, StorageFile, failed};
@@ -29,10 +30,7 @@ use crate::log::write::LogWriter;
 use crate::log::write::segment::{self, NewSegment};
 use std::ops::Deref;
 
-const COPY_BYTES: usize = 1 << 20;
-
-/// Cut ends that are kept aside, besides the newest.
-const OLDER_CUTS_KEPT: usize = 3;
+pub(super) const COPY_BYTES: usize = 1 << 20;
 
 /// A folder that can be written: all is there to go on with its log, and nothing visible has changed. Dropping it
 /// removes what was prepared.
@@ -66,7 +64,7 @@ impl<S: Storage> Opened<S> {
         self.make_durable()?;
         for (segment, scan) in self.unsealed() {
             if scan.is_torn {
-                cut = Some(self.keep_aside(segment, scan)?);
+                cut = self.keep_aside(segment, scan)?;
             }
         }
         let prepared = self.prepare_next(old, unix_ms);
@@ -138,43 +136,6 @@ impl<S: Storage> Opened<S> {
         file.sync_data().map_err(failed(storage, "sync", name))
     }
 
-    /// Step 3; returns the copy's name.
-    fn keep_aside(&self, last: &Segment, scan: &Scan) -> Result<String, LogError> {
-        let (storage, name) = (self.storage(), cut_name(last.seq, scan.bytes));
-        let mut older: Vec<(u64, u64)> = self
-            .folder
-            .present
-            .iter()
-            .filter_map(|own| match own {
-                OwnName::Cut(seq, offset) => Some((*seq, *offset)),
-                _ => None,
-            })
-            .collect();
-        older.sort_unstable();
-        for (seq, offset) in older.iter().rev().skip(OLDER_CUTS_KEPT) {
-            let old = cut_name(*seq, *offset);
-            storage.remove(&old).map_err(failed(storage, "remove", &old))?;
-        }
-        let from = storage.open_read(&last.name).map_err(failed(storage, "open", &last.name))?;
-        let mut to = create_anew(storage, &name)?;
-        let mut copy = || {
-            let mut buffer = vec![0; COPY_BYTES];
-            let mut at = scan.bytes;
-            while at < scan.used_bytes {
-                let count = from.read_at(at, &mut buffer).map_err(failed(storage, "read", &last.name))?;
-                let count = count.min((scan.used_bytes - at) as usize);
-                let bytes = buffer.get(..count).filter(|bytes| !bytes.is_empty());
-                let bytes = bytes.ok_or_else(|| shorter(storage, &last.name, at))?;
-                to.write_all_at(at - scan.bytes, bytes).map_err(failed(storage, "write", &name))?;
-                at += bytes.len() as u64;
-            }
-            // Its name becomes durable with that of the next segment.
-            to.sync_data().map_err(failed(storage, "sync", &name))
-        };
-        copy().inspect_err(|_| drop(storage.remove(&name)))?;
-        Ok(name)
-    }
-
     /// Step 5. Only the last segment can be torn; what others hold beyond their end is void.
     fn cut_ends(&self) -> Result<(), LogError> {
         for (segment, scan) in self.unsealed().filter(|(_, scan)| scan.file_bytes > scan.bytes) {
@@ -237,6 +198,6 @@ impl<S: Storage> Drop for Prepared<S> {
     }
 }
 
-fn shorter<S: Storage>(storage: &S, name: &str, offset: u64) -> LogError {
+pub(super) fn shorter<S: Storage>(storage: &S, name: &str, offset: u64) -> LogError {
     LogError::damaged(storage.locate(name), offset, "the file became shorter since the log was opened")
 }
