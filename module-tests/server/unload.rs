@@ -49,6 +49,46 @@ each_version! {
         unload(&mut control);
     }
 
+    fn a_loadex_that_comes_to_nothing_leaves_all_as_it_was(version: Version) {
+        for (is_empty, is_clean, settings) in [
+            (true, true, &[][..]),
+            (true, false, &[]),
+            (false, true, &["CONFIG", "wbl.on-existing-log", "replace"]),
+            (false, false, &["CONFIG", "wbl.on-existing-log", "replace"]),
+        ] {
+            let builder = ServerBuilder::with_module(version).set("enable-module-command", "yes").allow_warning("Loadex configurations were not applied");
+            let mut server = builder.allow_warning("takes the place of the data").start();
+            server.raw().run("SET logged v");
+            server.raw().call(&["FUNCTION", "LOAD", "#!lua name=l\nserver.register_function('f', function() end)"]);
+            if is_clean { server.stop() } else { server.kill9() }
+            server.reconfigure(|builder| {
+                builder.unset("loadmodule").unset("wbl.enabled").unset("wbl.debug-commands").unset("wbl.commit-mode")
+            });
+            server.start();
+            let mut client = server.raw();
+            if !is_empty {
+                ["SET own v", "SAVE"].iter().for_each(|command| drop(client.run(command)));
+            }
+            let seen = |client: &mut RawConnection| {
+                let modules = client.run("MODULE LIST").items().len();
+                let manifest = std::fs::read_to_string(server.log_folder().join("appendonly.aof.manifest")).unwrap();
+                let standing = manifest.lines().next().map(String::from);
+                (client.run("KEYS *"), client.run("FUNCTION LIST"), modules, standing)
+            };
+            let before = seen(&mut client);
+            let path = paths::module().to_str().unwrap();
+            let load = [&["MODULE", "LOADEX", path][..], settings].concat();
+            for wrong in [&["CONFIG", "foo.bar", "1"], &["CONFIG", "wbl.nonsense", "1"]] {
+                assert!(client.call(&[&load[..], &wrong[..]].concat()).is_error());
+                assert_eq!(seen(&mut client), before, "{is_empty} {is_clean} {wrong:?}");
+            }
+            assert_eq!(client.call(&load), Value::Simple("OK".into()));
+            wait_until("the module is active", PATIENCE, || server.wbl_info("wbl_state") == "active");
+            assert_eq!(client.run("EXISTS logged own").integer(), 1);
+            assert_eq!(client.run("EXISTS logged").integer(), i64::from(is_empty));
+        }
+    }
+
     fn loads_and_unloads_under_load_leave_a_whole_server(version: Version) {
         let server = loaded(version);
         let mut control = server.raw();

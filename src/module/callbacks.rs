@@ -66,6 +66,7 @@ impl Handlers for Callbacks {
     }
 
     fn modules_changed(&self, ctx: Ctx<'_>) {
+        life::arrived();
         hooks::modules_changed(ctx);
     }
 

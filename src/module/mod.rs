@@ -167,6 +167,8 @@ pub(crate) struct Module {
     bases: Bases,
     counters: Counters,
     recovered: Option<replay::Report>,
+    /// What is to be taken back if the server unloads the module at once.
+    arrival: Option<life::Arrival>,
 }
 
 pub(crate) use callbacks::Callbacks;

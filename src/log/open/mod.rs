@@ -205,6 +205,11 @@ impl<S: Storage> Opened<S> {
         self.folder
     }
 
+    /// What the log counts for; `None` where there is none.
+    pub fn standing(&self) -> Option<&Standing> {
+        self.folder.standing()
+    }
+
     /// Counts a superseded log as one that is not, from the next change of the folder on.
     pub fn reinstate(&mut self) {
         if let Some(manifest) = self.folder.manifest.as_mut() {

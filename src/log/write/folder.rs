@@ -147,10 +147,22 @@ impl<S: Storage> Folder<S> {
         }
     }
 
+    /// What the log counts for at the next start; `None` where there is none.
+    pub fn standing(&self) -> Option<&Standing> {
+        self.manifest.as_ref().map(|manifest| &manifest.standing)
+    }
+
     /// Notes durably what the log counts for at the next start. A superseded one stays that.
     pub fn mark(&mut self, standing: Standing) -> Result<(), LogError> {
+        match self.standing() {
+            Some(before) => self.mark_anew(before.followed_by(standing)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes marks back: notes durably that the log counts for what it did once.
+    pub fn mark_anew(&mut self, standing: Standing) -> Result<(), LogError> {
         let Some(manifest) = self.manifest.as_ref() else { return Ok(()) };
-        let standing = manifest.standing.followed_by(standing);
         if manifest.standing == standing {
             return Ok(());
         }

@@ -22,15 +22,18 @@ enum Work {
 pub fn before_sleep(ctx: Ctx<'_>) {
     failure::poll(ctx);
     enable::disable_if_unwanted(ctx);
-    let work = with(|module| match &module.life {
-        Life::Starting(_) => Work::Start,
-        Life::Disabled(_) | Life::GivenUp(_) | Life::Failing(_) | Life::Replica(_) => Work::Rest,
-        Life::Logging(logging) => match logging.base {
-            Base::Idle | Base::Replacing => Work::None,
-            Base::Now => Work::BaseNow,
-            _ => Work::Base,
-        },
-        _ => Work::None,
+    let work = with(|module| {
+        module.arrival = None;
+        match &module.life {
+            Life::Starting(_) => Work::Start,
+            Life::Disabled(_) | Life::GivenUp(_) | Life::Failing(_) | Life::Replica(_) => Work::Rest,
+            Life::Logging(logging) => match logging.base {
+                Base::Idle | Base::Replacing => Work::None,
+                Base::Now => Work::BaseNow,
+                _ => Work::Base,
+            },
+            _ => Work::None,
+        }
     });
     match work.unwrap_or(Work::None) {
         Work::None => {}

@@ -6,7 +6,7 @@ use super::opening::LogFolder;
 use super::own_file::{Child, left_now};
 use super::rest::Rest;
 use super::state::{Life, Logging, Visible};
-use super::{base, unload as commands};
+use super::{arrival, base, unload as commands};
 use crate::core::ack::Why;
 use crate::core::execution::Running;
 use crate::ffi::{Ctx, Level, forget_child, forget_file_size_limit, log, unregister_hooks};
@@ -18,17 +18,22 @@ use crate::module::{Module, gate, notify, replace, second_server, with};
 
 /// MODULE UNLOAD. `false` refuses.
 pub fn unload(ctx: Ctx<'_>) -> bool {
+    let arrival = arrival::take_arrival();
     finish_unit(ctx);
     if let Err(reason) = commands::take_commands_back(ctx) {
         log(Level::Warning, &format!("the module is not unloaded: {reason}"));
         return false;
     }
-    close(ctx, Child::GoesOn);
+    match &arrival {
+        Some(arrival) => arrival::take_back(ctx, arrival),
+        None => close(ctx, Child::GoesOn),
+    }
     // Its end is not to be told to code that is gone.
     forget_child();
     unregister_hooks(ctx);
     forget_file_size_limit();
     drop(replace(None));
+    arrival.iter().for_each(|arrival| arrival::give_up_data(ctx, arrival));
     ctx.free_detached();
     true
 }

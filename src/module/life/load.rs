@@ -1,5 +1,6 @@
 //! Loading the module.
 
+use super::arrival::Arrival;
 use super::base::Bases;
 use super::begin::begin_log;
 use super::beside::Beside;
@@ -132,6 +133,7 @@ pub fn save_begins() {
 /// MODULE LOAD.
 fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
     let has_data = server::has_data(ctx);
+    with(|module| module.arrival = Some(Arrival::new(&opened, has_data)));
     if role_at_start(ctx)? == Role::Replica {
         let rest = Rest::new(opened.into_folder(), Origin::Unknown);
         return role::rest_as_replica(ctx, rest).map_err(|(reason, _)| reason);
@@ -176,6 +178,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         moving: Moving::default(),
         server: server::Facts::ask(ctx)?,
         paused: false,
+        arrival: None,
         bases: Bases::default(),
         counters: Counters::default(),
         recovered: None,

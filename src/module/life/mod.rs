@@ -3,6 +3,7 @@
 //! Whatever is to begin a log where the folder holds one already goes through [`rest::Rest::may_begin`], which asks
 //! whether memory descends from it.
 
+mod arrival;
 mod base;
 mod before_sleep;
 mod begin;
@@ -30,6 +31,8 @@ pub use end::{shut_down, unload};
 pub use load::{dataset_changed, load, save_begins};
 pub use role::{primary_link_up, role_changed};
 
+pub(crate) use arrival::Arrival;
+pub(super) use arrival::arrived;
 pub(super) use base::Bases;
 pub(super) use checkpoint::request_checkpoint;
 pub(super) use enable::{apply_enabled, check_enabled};

@@ -1,0 +1,68 @@
+//! MODULE LOADEX may come to nothing after the module has been loaded: the server unloads it at once where a setting of
+//! the command is nobody's. Everything is then as it was before.
+
+use super::end::stop;
+use super::marking::tell_unmarked;
+use super::opening::OpenedFolder;
+use super::own_file::{Child, left_now};
+use super::state::Life;
+use crate::ffi::{Ctx, Level, log};
+use crate::log::{Generation, Standing};
+use crate::module::{recovery, server, with};
+
+/// What a module found that is loaded into a running server.
+pub(crate) struct Arrival {
+    /// The folder's log, and what it counted for.
+    log: Option<(Generation, Standing)>,
+    has_data: bool,
+}
+
+impl Arrival {
+    pub(super) fn new(opened: &OpenedFolder, has_data: bool) -> Arrival {
+        let log = opened.generation().zip(opened.standing().cloned());
+        Arrival { log, has_data }
+    }
+}
+
+/// The server says that the module is loaded.
+pub(crate) fn arrived() {
+    with(|module| module.arrival = None);
+}
+
+/// What is still to be taken back of a module's arrival.
+pub(super) fn take_arrival() -> Option<Arrival> {
+    with(|module| module.arrival.take()).flatten()
+}
+
+/// Closes the log, which counts for what it did before.
+pub(super) fn take_back(ctx: Ctx<'_>, arrival: &Arrival) {
+    let stopped = stop(ctx);
+    let rest = with(|module| {
+        let rest = module.life.take_rest();
+        module.life = Life::Closed;
+        rest
+    });
+    let Some(rest) = stopped.or(rest.flatten()) else { return };
+    match (rest.into_folder(), &arrival.log) {
+        (Ok(mut folder), Some((generation, standing))) if folder.generation() == Some(*generation) => {
+            if let Err(error) = folder.mark_anew(standing.clone()) {
+                tell_unmarked(&error);
+            }
+        }
+        (Ok(_), _) => {}
+        (Err(rest), _) => rest.end(|| left_now(ctx, Child::GoesOn)),
+    }
+}
+
+/// Gives up what was recovered into a server that had no data. Nothing of the module listens any more.
+pub(super) fn give_up_data(ctx: Ctx<'_>, arrival: &Arrival) {
+    if arrival.has_data || !server::has_data(ctx) {
+        return;
+    }
+    match recovery::empty_dataset(ctx) {
+        Ok(()) => {
+            log(Level::Notice, "the server unloads the module: what was recovered is given up, and stays in the log")
+        }
+        Err(reason) => log(Level::Warning, &reason),
+    }
+}
