@@ -5,8 +5,8 @@ use crate::scenes::beside_a_file;
 use crate::support::*;
 use valkey_wbl::log::sim::{Effect, SimDisk};
 use valkey_wbl::log::{
-    Batch, Begin, FolderStorage, LogError, Lsn, MANIFEST_NAME, NewBase, Options, SeenLog, Standing, Storage, Verdict,
-    base_name, open, segment_name,
+    Batch, Begin, FolderStorage, Left, LogError, Lsn, MANIFEST_NAME, NewBase, Options, SeenLog, Standing, Storage,
+    Verdict, base_name, open, segment_name,
 };
 
 pub fn damage(disk: &SimDisk) -> String {
@@ -50,7 +50,7 @@ fn a_mark_beside_a_log_that_failed_is_made_by_the_next_try() {
                 assert_eq!(*durable.standing(), standing, "operation {fails_at}, {effect:?}");
             }
             writer_of(&disk).close().unwrap();
-            assert!(!seen.mark(&disk, Standing::Superseded).unwrap(), "somebody has gone on with the log");
+            assert!(!seen.mark(&disk, Standing::Superseded(None)).unwrap(), "somebody has gone on with the log");
         }
     }
 }
@@ -216,6 +216,31 @@ fn a_superseded_log_says_so_until_another_takes_its_place() {
     assert!(!folder.is_superseded() && folder.seal_error().is_none());
     let empty = reopen(&SimDisk::new()).unwrap().into_folder().supersede();
     assert!(empty.is_ok(), "there is nothing to note");
+}
+
+#[test]
+fn a_superseded_log_keeps_when_it_was_left() {
+    let (left, later) = (beside_a_file(), Left::new(UNIX_MS + 1, "none").unwrap());
+    let disk = SimDisk::new();
+    writer_of(&disk).close_as(Standing::Left(left.clone())).unwrap();
+    let standing = || SeenLog::look(&disk.crash_image(0)).unwrap().unwrap().standing().clone();
+    let mut folder = reopen(&disk).unwrap().into_folder();
+    folder.supersede().unwrap();
+    assert_eq!(folder.left_before_superseded(), Some(&left));
+    for (marked, expected) in [
+        (Standing::Superseded(None), Some(&left)),
+        (Standing::Superseded(Some(later.clone())), Some(&left)),
+        (Standing::Current, Some(&left)),
+        // Nothing newer than the log has come by then.
+        (Standing::Left(later.clone()), Some(&later)),
+    ] {
+        folder.mark(marked.clone()).unwrap();
+        assert_eq!(standing(), Standing::Superseded(expected.cloned()), "{marked:?}");
+    }
+    folder.mark_anew(Standing::Superseded(None)).unwrap();
+    assert_eq!(standing(), Standing::Superseded(None));
+    folder.mark(Standing::Left(later)).unwrap();
+    assert_eq!(standing(), Standing::Superseded(None), "an earlier version's mark stays as it is");
 }
 
 #[test]

@@ -8,10 +8,16 @@ use crate::newest::manifest;
 
 const KEYS: i64 = 1000;
 
+/// No server listens there.
+const NOWHERE: &[&str] = &["127.0.0.1", "1"];
+
+/// What a server is told whose own file is no newer than the log.
+const OLDER: &str = "the server's own data are older than the log";
+
 each_version! {
     fn a_promoted_replica_without_data_leaves_the_log_alone(version: Version) {
         let mut server = superseded(version);
-        server.reconfigure(|builder| builder.set_words("replicaof", &["127.0.0.1", "1"]));
+        server.reconfigure(|builder| builder.set_words("replicaof", NOWHERE));
         server.launch();
         let mut client = server.wait_answers();
         let before = manifest(&server);
@@ -22,6 +28,69 @@ each_version! {
         assert!(refused.starts_with("-MISCONF") && refused.contains("set wbl.on-existing-log to keep"), "{refused}");
         assert_eq!(manifest(&server), before);
         server.kill9();
+        assert_comes_back(&mut server);
+    }
+
+    fn an_older_file_does_not_take_a_superseded_logs_place(version: Version) {
+        let mut server = superseded_beside_dump(version);
+        assert_refused(&mut server);
+        server.reconfigure(|builder| builder.set_words("replicaof", NOWHERE));
+        server.launch();
+        let mut client = server.wait_answers();
+        assert_eq!(client.run("DBSIZE").integer(), 1);
+        client.run("REPLICAOF NO ONE");
+        assert_eq!(server.wbl_info("wbl_state"), "failing");
+        let refused = format!("{:?}", client.call(&["SET", "k", "v"]));
+        assert!(refused.starts_with("-MISCONF") && refused.contains(OLDER), "{refused}");
+        // What it saves of that is no newer.
+        client.send(&["SHUTDOWN", "SAVE"]);
+        assert!(server.wait_exit().success(), "{}", server.log());
+        assert_refused(&mut server);
+        assert_comes_back(&mut server);
+    }
+
+    fn a_disabled_module_lets_no_older_file_take_the_place(version: Version) {
+        let mut server = superseded_beside_dump(version);
+        server.reconfigure(|builder| builder.set("wbl.enabled", "no"));
+        server.start();
+        let mut client = server.raw();
+        let refused = format!("{:?}", client.call(&["CONFIG", "SET", "wbl.enabled", "yes"]));
+        assert!(refused.contains(OLDER), "{refused}");
+        client.send(&["SHUTDOWN", "SAVE"]);
+        assert!(server.wait_exit().success(), "{}", server.log());
+        server.reconfigure(|builder| builder.set("wbl.enabled", "yes"));
+        assert_refused(&mut server);
+        assert_comes_back(&mut server);
+    }
+
+    fn what_was_saved_since_takes_a_superseded_logs_place(version: Version) {
+        let mut server = superseded_beside_dump(version);
+        // Nobody has saved what the other server took: it follows nobody now, and takes a change itself.
+        server.reconfigure(|builder| builder.set("wbl.enabled", "no"));
+        server.start();
+        server.raw().run("SET since v");
+        server.raw().run("SAVE");
+        server.kill9();
+        server.reconfigure(|builder| builder.set("wbl.enabled", "yes"));
+        server.start();
+        let kept = server.raw().run("EXISTS ancient since k1").integer();
+        assert_eq!(kept, 2);
+        server.kill9_and_restart();
+        assert_eq!(server.raw().run("DBSIZE").integer(), 2);
+    }
+
+    fn a_new_log_without_its_base_leaves_a_superseded_log_alone(version: Version) {
+        let [port, other_port] = free_ports::<2>();
+        let mut server = builder(version).set("port", &port.to_string()).start();
+        fill(&server);
+        let other = fail_over(&server, port, other_port);
+        // The base never gets ready.
+        server.raw().run("CONFIG SET rdb-key-save-delay 60000000");
+        wait_until("the failover is accepted", PATIENCE, || !other.raw().call(&["FAILOVER"]).is_error());
+        wait_until("the new log has begun", PATIENCE, || server.wbl_info("wbl_state") == "baselining");
+        server.kill9();
+        drop(other);
+        assert_refused(&mut server);
         assert_comes_back(&mut server);
     }
 
@@ -67,13 +136,31 @@ fn superseded(version: Version) -> Server {
     let mut server = builder(version).set("port", &port.to_string()).start();
     let mut client = server.raw();
     (0..KEYS).for_each(|number| drop(client.run(&format!("SET k{number} v"))));
-    fail_over(&server, port, other_port);
+    drop(fail_over(&server, port, other_port));
     server.kill9();
     server
 }
 
+/// The same with a dump of one of these keys, which is older than the others.
+fn superseded_beside_dump(version: Version) -> Server {
+    let [port, other_port] = free_ports::<2>();
+    let mut server = builder(version).set("port", &port.to_string()).start();
+    fill(&server);
+    drop(fail_over(&server, port, other_port));
+    server.kill9();
+    server
+}
+
+/// Saves one key, and writes the others.
+fn fill(server: &Server) {
+    let mut client = server.raw();
+    client.run("SET ancient v");
+    client.run("SAVE");
+    (1..KEYS).for_each(|number| drop(client.run(&format!("SET k{number} v"))));
+}
+
 /// Has a fresh replica take over from the server, which follows it then.
-fn fail_over(server: &Server, port: u16, other_port: u16) {
+fn fail_over(server: &Server, port: u16, other_port: u16) -> Server {
     let other = ServerBuilder::stock(server.version()).set("port", &other_port.to_string()).in_memory();
     let other = other.only_own_warnings().set_words("replicaof", &["127.0.0.1", &port.to_string()]).start();
     let mut client = server.raw();
@@ -83,6 +170,19 @@ fn fail_over(server: &Server, port: u16, other_port: u16) {
     wait_until("the failover is accepted", PATIENCE, || !client.call(&["FAILOVER"]).is_error());
     wait_until("the log is superseded", PATIENCE, || manifest(server).contains(" superseded"));
     assert!(server.log().contains("Successful partial resynchronization"), "the sync was a whole one");
+    other
+}
+
+/// As a primary the server does not start, and the log stays as it is.
+fn assert_refused(server: &mut Server) {
+    let before = manifest(server);
+    server.reconfigure(|builder| builder.unset("replicaof").unset("rdb-key-save-delay"));
+    server.launch();
+    assert!(!server.wait_exit().success());
+    let log = server.log();
+    let line = log.lines().rfind(|line| line.contains("the log can't be brought back")).unwrap();
+    assert!(line.contains(OLDER) && line.contains("set wbl.on-existing-log to keep"), "{line}");
+    assert_eq!(manifest(server), before);
 }
 
 /// A primary has the log's keys with `keep`, and after that as with any log.

@@ -3,7 +3,7 @@
 //! The lines that begin with `file` are the server's own; it skips those that begin with `#`.
 //!
 //! ```text
-//! #WBL2 generation <counter> <random> [left <unix-ms> <note> | superseded]
+//! #WBL2 generation <counter> <random> [left <unix-ms> <note> | superseded [<unix-ms> <note>]]
 //! file appendonly.aof.3.base.rdb seq 3 type b
 //! #base lsn <position> bytes <bytes> crc32c <checksum>
 //! file appendonly.aof.7.incr.aof seq 7 type i
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_manifest_comes_back_as_it_went() {
-        let mut unsealed = Manifest { standing: Standing::Superseded, ..sample() };
+        let mut unsealed = Manifest { standing: Standing::Superseded(None), ..sample() };
         unsealed.segments.push(NamedSegment { seq: 9, first: Lsn::new(50), sealed: None });
         let mut empty = sample();
         empty.beginning = Beginning::Empty(Lsn::new(17));
@@ -306,7 +306,10 @@ mod tests {
         unchecked.beginning = Beginning::Base(BaseFacts { seq: 1, lsn: Lsn::new(17), bytes: 0, crc32c: None });
         let mut left = sample();
         left.standing = Standing::Left(Left::new(u64::MAX, "rdb:12:00000abc").unwrap());
-        for manifest in [sample(), unsealed, empty, unchecked, left] {
+        let superseded = left.standing.followed_by(Standing::Superseded(None));
+        assert!(superseded.to_string().starts_with(" superseded 18446744073709551615 rdb:"), "{superseded}");
+        let superseded = Manifest { standing: superseded, ..sample() };
+        for manifest in [sample(), unsealed, empty, unchecked, left, superseded] {
             assert_eq!(Manifest::parse(manifest.to_text().as_bytes()), Ok(manifest));
         }
     }

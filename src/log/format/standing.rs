@@ -13,8 +13,9 @@ pub enum Standing {
     Current,
     /// It was left: the server went on without it, or ended.
     Left(Left),
-    /// The server has taken another dataset since, so that this one must not come back.
-    Superseded,
+    /// The server has taken another dataset since, so that this one must not come back; and when it was left before
+    /// that, where that is known.
+    Superseded(Option<Left>),
 }
 
 /// When a log was left, and a note on what there was beside it then, by which the next start finds out whether that has
@@ -22,7 +23,7 @@ pub enum Standing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
     unix_ms: u64,
-    note: String,
+    note: Box<str>,
 }
 
 impl Left {
@@ -45,16 +46,27 @@ impl Left {
 }
 
 impl Standing {
-    /// What it becomes: a superseded log stays that.
+    /// Whether another dataset has taken its place.
+    pub fn is_superseded(&self) -> bool {
+        matches!(self, Standing::Superseded(_))
+    }
+
+    /// What it becomes. A superseded log stays that, and keeps when it was left, which a later time may replace.
     pub(crate) fn followed_by(&self, next: Standing) -> Standing {
-        if *self == Standing::Superseded { Standing::Superseded } else { next }
+        match (self, next) {
+            (Standing::Superseded(Some(_)), Standing::Left(left)) => Standing::Superseded(Some(left)),
+            (Standing::Superseded(_), _) => self.clone(),
+            (Standing::Left(left), Standing::Superseded(_)) => Standing::Superseded(Some(left.clone())),
+            (_, next) => next,
+        }
     }
 
     /// Reads the words that stand for it in the manifest.
     pub(super) fn parse(words: &[&str]) -> Option<Standing> {
         match words {
             [] => Some(Standing::Current),
-            ["superseded"] => Some(Standing::Superseded),
+            ["superseded"] => Some(Standing::Superseded(None)),
+            ["superseded", unix_ms, note] => Some(Standing::Superseded(Some(Left::new(unix_ms.parse().ok()?, note)?))),
             ["left", unix_ms, note] => Left::new(unix_ms.parse().ok()?, note).map(Standing::Left),
             _ => None,
         }
@@ -67,7 +79,8 @@ impl fmt::Display for Standing {
         match self {
             Standing::Current => Ok(()),
             Standing::Left(Left { unix_ms, note }) => write!(formatter, " left {unix_ms} {note}"),
-            Standing::Superseded => formatter.write_str(" superseded"),
+            Standing::Superseded(None) => formatter.write_str(" superseded"),
+            Standing::Superseded(Some(Left { unix_ms, note })) => write!(formatter, " superseded {unix_ms} {note}"),
         }
     }
 }

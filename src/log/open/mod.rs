@@ -159,6 +159,11 @@ impl<S: Storage> Opened<S> {
         self.folder.left()
     }
 
+    /// When a log that is superseded was left before that; `None` where nobody knows.
+    pub fn left_before_superseded(&self) -> Option<&Left> {
+        self.folder.left_before_superseded()
+    }
+
     /// The base the segments continue, where there is one.
     pub fn base(&self) -> Option<Base> {
         let BaseFacts { seq, lsn, bytes, crc32c } = self.folder.manifest.as_ref()?.base()?;

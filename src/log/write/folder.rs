@@ -119,7 +119,7 @@ impl<S: Storage> Folder<S> {
 
     /// Whether the server has taken another dataset since the log was written, see [`Folder::supersede`].
     pub fn is_superseded(&self) -> bool {
-        self.manifest.as_ref().is_some_and(|manifest| manifest.standing == Standing::Superseded)
+        self.manifest.as_ref().is_some_and(|manifest| manifest.standing.is_superseded())
     }
 
     /// Why the log, all of which is durable, could not be marked as closed: the next start cannot prove then that
@@ -136,14 +136,22 @@ impl<S: Storage> Folder<S> {
     /// Notes durably that the server has taken another dataset, so that nobody falls back to this one. Without a log
     /// there is nothing to note.
     pub fn supersede(&mut self) -> Result<(), LogError> {
-        self.mark(Standing::Superseded)
+        self.mark(Standing::Superseded(None))
     }
 
     /// When the log was left, if it was.
     pub fn left(&self) -> Option<&Left> {
         match &self.manifest.as_ref()?.standing {
             Standing::Left(left) => Some(left),
-            Standing::Current | Standing::Superseded => None,
+            Standing::Current | Standing::Superseded(_) => None,
+        }
+    }
+
+    /// When a log that is superseded was left before that; `None` where nobody knows.
+    pub fn left_before_superseded(&self) -> Option<&Left> {
+        match &self.manifest.as_ref()?.standing {
+            Standing::Superseded(left) => left.as_ref(),
+            Standing::Current | Standing::Left(_) => None,
         }
     }
 
@@ -160,7 +168,7 @@ impl<S: Storage> Folder<S> {
         }
     }
 
-    /// Takes marks back: notes durably that the log counts for what it did once.
+    /// Notes durably that the log counts for just this, whatever it counted for before.
     pub fn mark_anew(&mut self, standing: Standing) -> Result<(), LogError> {
         let Some(manifest) = self.manifest.as_ref() else { return Ok(()) };
         if manifest.standing == standing {

@@ -4,7 +4,7 @@
 //!
 //! - It serves, and has changed nothing: the log is the newest that there is, whatever the server saves.
 //! - It changes something, or ends without having changed anything: the log was left then.
-//! - It has its primary's dataset: the log is superseded.
+//! - It has its primary's dataset: the log is superseded, and stays that.
 //!
 //! Nothing is touched before the server serves: another one may be using the folder, and this one may never get so far.
 //! What can't be written is owed. A log that had been left before is not marked at all where the server's own files do
@@ -31,6 +31,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Beside {
     folder: PathBuf,
     sight: Sight,
+    /// What the log would be marked with that was left as the server loaded its own files.
+    loaded: Standing,
     /// What the log is to count for; `None` before the server serves.
     wanted: Option<Standing>,
     work: Work,
@@ -67,11 +69,13 @@ enum Work {
 type Marked = (Sight, Result<(), LogError>);
 
 impl Beside {
-    /// `own`: what the server is about to load, or has loaded; `None` where it has gone on since.
-    pub(super) fn new(folder: &Path, own: Option<OwnFiles>) -> Beside {
+    /// `own`: what the server is about to load, or has loaded; `None` where it has gone on since. `loaded`: what a log
+    /// would be marked with that is left now.
+    pub(super) fn new(folder: &Path, own: Option<OwnFiles>, loaded: Standing) -> Beside {
         Beside {
             folder: folder.into(),
             sight: Sight::Unseen(own),
+            loaded,
             wanted: None,
             work: Work::Done,
             locked_since: None,
@@ -86,17 +90,19 @@ impl Beside {
         self.try_now();
     }
 
-    /// The same, and nobody waits for it.
-    pub(super) fn owe(&mut self, standing: Standing) {
+    /// The server has its primary's dataset. Nobody waits until that is noted.
+    pub(super) fn supersede(&mut self) {
         self.end_marking();
-        self.want(standing);
+        if self.is_unchanged() {
+            self.want(self.loaded.clone());
+        }
+        self.want(Standing::Superseded(None));
         self.work = Work::Owed(Instant::now());
     }
 
     fn want(&mut self, standing: Standing) {
-        if self.wanted != Some(Standing::Superseded) {
-            self.wanted = Some(standing);
-        }
+        let before = self.wanted.take().unwrap_or_default();
+        self.wanted = Some(before.followed_by(standing));
     }
 
     /// Whether the dataset has not changed since the server serves: the next change is the first one.
@@ -104,10 +110,15 @@ impl Beside {
         self.wanted == Some(Standing::Current)
     }
 
+    /// Whether the server's data are those of its own files, which are no newer than the log.
+    pub(super) fn has_older_data(&self) -> bool {
+        self.is_unchanged() && matches!(self.sight, Sight::Log { is_newest: true, .. })
+    }
+
     /// Whether the log must not come back.
     pub(super) fn is_superseded(&self) -> bool {
-        let is_marked = matches!(&self.sight, Sight::Log { seen, .. } if *seen.standing() == Standing::Superseded);
-        is_marked || self.wanted == Some(Standing::Superseded)
+        let is_marked = matches!(&self.sight, Sight::Log { seen, .. } if seen.standing().is_superseded());
+        is_marked || self.wanted.as_ref().is_some_and(Standing::is_superseded)
     }
 
     /// The server serves: looks after the mark.
@@ -159,7 +170,7 @@ impl Beside {
         self.wanted.clone().filter(|wanted| match wanted {
             Standing::Current => false,
             Standing::Left(_) => is_owed && is_newest,
-            Standing::Superseded => is_owed,
+            Standing::Superseded(_) => is_owed,
         })
     }
 
@@ -252,7 +263,7 @@ impl Sight {
             Sight::Log { .. } | Sight::Nothing => {}
         }
         let Sight::Log { seen, is_newest } = self else { return Ok(()) };
-        if !*is_newest && wanted != Standing::Superseded {
+        if !*is_newest && !wanted.is_superseded() {
             return Ok(());
         }
         let storage = storage.ok_or_else(|| {
@@ -270,7 +281,7 @@ impl Sight {
 fn is_newest(seen: &SeenLog, own: Option<OwnFiles>) -> bool {
     match seen.standing() {
         Standing::Current => true,
-        Standing::Left(left) => own.is_some_and(|own| own.none_is_newer(left)),
-        Standing::Superseded => false,
+        Standing::Left(left) | Standing::Superseded(Some(left)) => own.is_some_and(|own| own.none_is_newer(left)),
+        Standing::Superseded(None) => false,
     }
 }

@@ -11,6 +11,8 @@ pub(super) enum Origin {
     /// From what the folder holds: it was recovered from there, or written there by this process, and has gone on
     /// since. A dataset that a primary sent in its place counts, too.
     Folder,
+    /// From files of the server's own that are older than the folder's log, which was superseded since.
+    Older,
     /// From elsewhere, or nobody knows.
     Unknown,
 }
@@ -96,9 +98,13 @@ pub(super) fn holds_another(folder: &LogFolder) -> String {
 }
 
 /// What a primary is told that has a superseded log and nothing that would take its place.
-pub(super) fn superseded(folder: &LogFolder) -> String {
+pub(super) fn superseded(folder: &LogFolder, has_data: bool) -> String {
     let keeps = config::keeps_existing_log();
-    let lacking = if keeps { "wbl.on-existing-log is keep" } else { "the server has no data of its own" };
+    let lacking = match (keeps, has_data) {
+        (true, _) => "wbl.on-existing-log is keep",
+        (false, true) => "the server's own data are older than the log",
+        (false, false) => "the server has no data of its own",
+    };
     let keep = if keeps { "restart it as a primary" } else { "set wbl.on-existing-log to keep" };
     format!(
         "the log in {} was superseded by a primary's dataset or by what the server saved later, and {lacking}: start it as a replica of a server that has newer data, or {keep} to bring the log back at its start, which is intact but lacks what was acknowledged elsewhere since, or set wbl.on-existing-log to replace to go on with what the server has now",
@@ -117,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_log_that_somebody_went_on_with_is_not_known() {
-        for origin in [Origin::Folder, Origin::Unknown] {
+        for origin in [Origin::Folder, Origin::Older, Origin::Unknown] {
             let descent = Descent { origin, held: vec![Held::Log(Some(state(3, 10)))] };
             assert_eq!(descent.origin_with(Some(state(3, 10))), Some(origin));
             for other in [Some(state(3, 11)), Some(state(4, 10)), None] {

@@ -53,12 +53,13 @@ pub fn shut_down(ctx: Ctx<'_>) {
 fn close(ctx: Ctx<'_>, child: Child) {
     let stopped = stop_beside(ctx, child);
     let rest = with(|module| {
-        let rest = module.life.take_rest();
+        let takes_no_writes = matches!(module.life, Life::Replica(_) | Life::Failing(_));
+        let rest = module.life.take_rest().map(|rest| (rest, takes_no_writes));
         module.life = Life::Closed;
         rest
     });
-    if let Some(rest) = stopped.or(rest.flatten()) {
-        rest.end(|| left_now(ctx, child));
+    if let Some((rest, takes_no_writes)) = stopped.map(|rest| (rest, false)).or(rest.flatten()) {
+        rest.end(takes_no_writes, || left_now(ctx, child));
     }
 }
 

@@ -105,11 +105,12 @@ fn stay_beside(ctx: Ctx<'_>) {
     // What it has gone on with before the module came it may have saved, or a child of its does.
     let has_gone_on = is_running && server::has_data(ctx) && server::has_unsaved_changes(ctx);
     let own = if has_gone_on { None } else { Some(OwnFiles::look(ctx)) };
-    let mut beside = Beside::new(&with(|module| module.folder.clone()).unwrap_or_default(), own);
+    let folder = with(|module| module.folder.clone()).unwrap_or_default();
+    let mut beside = Beside::new(&folder, own, left_now(ctx, Child::GoesOn));
     if is_running {
         // It serves already: clients may have sent changes in this iteration of the event loop.
         beside.mark_now(if server::follows_primary(ctx) {
-            Standing::Superseded
+            Standing::Superseded(None)
         } else if has_gone_on {
             left_now(ctx, Child::GoesOn)
         } else {
@@ -142,7 +143,7 @@ fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
         return begin_log(ctx, Rest::new(opened.into_folder(), Origin::Unknown), None, IfLost::ServesOn)
             .map_err(|(reason, _)| reason);
     }
-    let begun = begin_or_recover(ctx, opened);
+    let begun = begin_or_recover(ctx, opened, Origin::Unknown);
     if begun.is_err() && server::has_data(ctx) {
         // Half of a recovery is no dataset; the server had none before.
         recovery::empty_dataset(ctx)?;

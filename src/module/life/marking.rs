@@ -33,7 +33,7 @@ impl Marking {
         let wanted = standing.clone();
         let work = move || {
             let mut folder = receiver.recv().ok()?;
-            let supersedes = wanted == Standing::Superseded;
+            let supersedes = wanted.is_superseded();
             if supersedes {
                 points::reach(Point::Supersedes);
             }

@@ -10,6 +10,8 @@ mod read;
 
 pub(super) use both::OwnFiles;
 
+use super::descent::Origin;
+use super::opening::OpenedFolder;
 use crate::ffi::Ctx;
 use crate::log::{Left, Standing};
 use crate::module::server;
@@ -146,6 +148,14 @@ impl OwnFile {
             OwnFile::Rdb { begun_s: Some(time_s), .. } if time_s.saturating_add(SECOND_S) >= left_s => Newer::OwnFile,
             OwnFile::Rdb { .. } | OwnFile::Unreadable => Newer::Unknown,
         }
+    }
+}
+
+/// Where the data come from that this file has brought, beside what the folder holds.
+pub(super) fn origin_beside(folder: &OpenedFolder, own: OwnFile) -> Origin {
+    match folder.left_before_superseded() {
+        Some(left) if own != OwnFile::Unreadable && own.or_log(left) == Newer::Log => Origin::Older,
+        _ => Origin::Unknown,
     }
 }
 

@@ -139,8 +139,7 @@ impl Rest {
     }
 
     pub(super) fn is_superseded(&self) -> bool {
-        let is_owed = self.owed == Some(Standing::Superseded);
-        is_owed
+        self.owed.as_ref().is_some_and(Standing::is_superseded)
             || self.beside.as_ref().is_some_and(|beside| beside.is_superseded())
             || self.folder().is_some_and(LogFolder::is_superseded)
     }
@@ -151,17 +150,19 @@ impl Rest {
     /// # Errors
     /// Why it can't be marked.
     pub(super) fn give_up(mut self, ctx: Ctx<'_>) -> Result<Rest, NoLog> {
-        // Memory does not come from this log, so that what the server has saved by itself is what counts.
-        let is_older = self.descent.origin() == Origin::Unknown && OwnFile::look(ctx) != OwnFile::None;
+        // Memory does not come from this log, so that what the server has saved by itself is what counts, whenever.
+        let gives_way = self.descent.origin() != Origin::Folder && OwnFile::look(ctx) != OwnFile::None;
         self.end_marking();
         self.take_over_owed();
         let Place::Here { folder, .. } = &mut self.place else { return Err(("the folder was lost".into(), self)) };
-        if is_older {
-            self.owed = Some(Standing::Superseded);
-        } else if self.owed.is_none() && is_newest(folder) {
+        if !gives_way && self.owed.is_none() && is_newest(folder) {
             self.owed = Some(left_now(ctx, Child::GoesOn));
         }
-        let marked = self.owed.clone().map_or(Ok(()), |standing| folder.mark(standing));
+        let marked = match &self.owed {
+            _ if gives_way => folder.mark_anew(Standing::Superseded(None)),
+            Some(standing) => folder.mark(standing.clone()),
+            None => Ok(()),
+        };
         match marked {
             Ok(()) => {
                 self.owed = None;
@@ -175,10 +176,11 @@ impl Rest {
     /// nobody waits for that.
     pub(super) fn supersede(&mut self) {
         if self.descent.is_unknown() {
-            return self.beside.iter_mut().for_each(|beside| beside.owe(Standing::Superseded));
+            return self.beside.iter_mut().for_each(|beside| beside.supersede());
         }
         self.descent.set_origin(Origin::Folder);
-        self.owed = Some(Standing::Superseded);
+        let owed = self.owed.take().unwrap_or_default();
+        self.owed = Some(owed.followed_by(Standing::Superseded(None)));
         self.mark_owed();
     }
 
@@ -233,7 +235,7 @@ impl Rest {
         let mark_at = marked.is_err().then(|| Instant::now() + MARK_RETRY);
         match marked {
             Ok(()) => {
-                if standing == Standing::Superseded {
+                if standing.is_superseded() {
                     log(Level::Notice, "the folder's log is superseded: the server's data are newer");
                 }
                 if self.owed.as_ref() == Some(&standing) {
@@ -309,7 +311,9 @@ impl Rest {
         if origin.is_none() {
             self.owed = None;
         }
-        *self.descent = Descent::of(&folder, origin.unwrap_or(Origin::Unknown));
+        let is_older = folder.is_superseded() && self.beside.as_ref().is_some_and(|beside| beside.has_older_data());
+        let unknown = if is_older { Origin::Older } else { Origin::Unknown };
+        *self.descent = Descent::of(&folder, origin.unwrap_or(unknown));
         self.place = Place::here(Box::new(folder));
     }
 
@@ -331,12 +335,17 @@ impl Rest {
         }
     }
 
-    /// The server ends: marks the log where that is still owed. `now` is what it was left with now.
-    pub(super) fn end(mut self, now: impl FnOnce() -> Standing) {
+    /// The server ends: marks the log where that is still owed. `now` is what it was left with now; `is_unchanged`: what
+    /// the server has loaded.
+    pub(super) fn end(mut self, is_unchanged: bool, now: impl Fn() -> Standing) {
         if let Some(beside) = self.beside.take() {
-            beside.end(now);
+            beside.end(&now);
         }
         self.end_marking();
+        if is_unchanged && self.owed.is_none() && self.descent.origin() == Origin::Older {
+            // What it has saved of that is no newer than what it had loaded.
+            self.owed = Some(now());
+        }
         let opened = match self.place {
             Place::Away { .. } if self.owed.is_some() => self.open_again(),
             _ => Ok(self),
@@ -366,8 +375,8 @@ impl Rest {
             return Ok(begin);
         }
         match (folder.is_superseded(), has_data) {
-            (true, true) if !config::keeps_existing_log() => Ok(begin),
-            (true, _) => Err(superseded(folder)),
+            (true, true) if self.descent.origin() == Origin::Unknown && !config::keeps_existing_log() => Ok(begin),
+            (true, _) => Err(superseded(folder, has_data)),
             (false, _) => Err(holds_another(folder)),
         }
     }

@@ -5,6 +5,7 @@ use super::descent::Origin;
 use super::end;
 use super::failing::fail;
 use super::opening::OpenedFolder;
+use super::own_file::{OwnFile, origin_beside};
 use super::rest::{NoLog, Rest};
 use super::state::{Failing, IfLost, Life, State};
 use crate::core::ack::Why;
@@ -26,16 +27,16 @@ fn own_primary(ctx: Ctx<'_>) -> Option<Primary> {
 }
 
 /// The server starts as a replica. What the folder holds is brought back, as the server's own AOF would be, and stands
-/// until the primary sends its dataset.
+/// until the primary sends its dataset. `own`: what the server has loaded by itself.
 ///
 /// # Errors
 /// Why the dataset is incomplete; it must not be served.
-pub(super) fn start_as_replica(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
+pub(super) fn start_as_replica(ctx: Ctx<'_>, opened: OpenedFolder, own: OwnFile) -> Result<(), String> {
     let has_log = !opened.is_empty() && !opened.is_superseded();
     let primary = if has_log && !ctx.flags().in_cluster() { own_primary(ctx) } else { None };
     let Some(primary) = primary else {
         // A superseded log may be all that there is, until the primary's dataset is here.
-        let origin = if opened.is_empty() { Origin::Folder } else { Origin::Unknown };
+        let origin = if opened.is_empty() { Origin::Folder } else { origin_beside(&opened, own) };
         rest(Rest::new(opened.into_folder(), origin).left_behind(ctx));
         return Ok(());
     };

@@ -4,7 +4,7 @@ use super::begin::{Known, begin_log, write};
 use super::descent::Origin;
 use super::failing::fatal;
 use super::opening::{LOCK_PATIENCE, OpenedFolder, open_folder};
-use super::own_file::Newer;
+use super::own_file::{Newer, origin_beside};
 use super::rest::Rest;
 use super::state::{Found, IfLost, Life, Visible};
 use super::{end, replaced, role};
@@ -16,8 +16,13 @@ use crate::module::{cluster, config, recovery, second_server, server, with};
 
 /// The server is about to serve its first client. What the folder holds takes the place of what the server has loaded.
 pub(super) fn start(ctx: Ctx<'_>, found: Found) {
+    let own = found.own;
     let outcome = role_at_start(ctx).and_then(|role| match role {
-        Role::Primary => begin_or_recover(ctx, newest(ctx, found, Role::Primary)?),
+        Role::Primary => {
+            let opened = newest(ctx, found, Role::Primary)?;
+            let origin = origin_beside(&opened, own);
+            begin_or_recover(ctx, opened, origin)
+        }
         // What such a node has is its dump.
         Role::Replica if ctx.flags().in_cluster() => {
             if config::keeps_existing_log() && !found.opened.is_empty() {
@@ -26,9 +31,9 @@ pub(super) fn start(ctx: Ctx<'_>, found: Found) {
                     "wbl.on-existing-log is keep, but the node is a replica of a cluster, which brings no log back: to have the folder's log, make the node a primary with CLUSTER FAILOVER TAKEOVER before it follows another one, and restart it",
                 );
             }
-            role::start_as_replica(ctx, found.opened)
+            role::start_as_replica(ctx, found.opened, own)
         }
-        Role::Replica => role::start_as_replica(ctx, newest(ctx, found, Role::Replica)?),
+        Role::Replica => role::start_as_replica(ctx, newest(ctx, found, Role::Replica)?, own),
     });
     if let Err(reason) = outcome {
         fatal("the log can't be brought back, and the server does not start without it", &reason);
@@ -69,16 +74,17 @@ fn newest(ctx: Ctx<'_>, found: Found, role: Role) -> Result<OpenedFolder, String
     Ok(opened)
 }
 
-/// Begins a log on a server that is to recover what the folder holds, or has nothing to lose.
-pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
+/// Begins a log on a server that is to recover what the folder holds, or has nothing to lose. `origin`: of what it has
+/// beside a log that is superseded.
+pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder, origin: Origin) -> Result<(), String> {
     if opened.is_empty() || opened.is_superseded() {
-        if !opened.is_empty() {
+        if !opened.is_empty() && (origin != Origin::Older || config::replaces_existing_log()) {
             log(
                 Level::Warning,
                 "the folder's log was superseded by a primary's dataset, or by what the server saved later: the server's own data stand",
             );
         }
-        return begin_log(ctx, Rest::new(opened.into_folder(), Origin::Unknown), None, IfLost::ServesOn)
+        return begin_log(ctx, Rest::new(opened.into_folder(), origin), None, IfLost::ServesOn)
             .map_err(|(reason, _)| reason);
     }
     with(|module| module.life = Life::Changing);
