@@ -80,6 +80,9 @@ pub const SHORT_REPLIES: &[&str] = &[
     "zscore",
 ];
 
+/// Those of which that holds where they have no argument.
+pub const SHORT_ALONE: &[&str] = &["dbsize", "ping", "time"];
+
 /// All rows, sorted by name.
 #[rustfmt::skip]
 pub const COMMANDS: &[CommandSpec] = &[

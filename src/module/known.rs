@@ -31,8 +31,9 @@ pub(super) struct Known {
     pub(super) arity: i64,
     /// The server marks it as a write.
     pub(super) writes: bool,
-    /// Its reply is short, whatever it is: one of [`table::SHORT_REPLIES`].
-    is_short: bool,
+    /// With so many arguments or fewer, its name among them, its reply is short: one of [`table::SHORT_REPLIES`], or of
+    /// [`table::SHORT_ALONE`].
+    is_short_to: usize,
     /// It may run while another client's script runs long.
     pub(super) runs_meanwhile: bool,
 }
@@ -45,7 +46,7 @@ impl Known {
         row: &table::NONE,
         arity: 0,
         writes: false,
-        is_short: false,
+        is_short_to: 0,
         runs_meanwhile: false,
     };
     /// A command that neither shows nor changes data.
@@ -69,7 +70,7 @@ impl Known {
             Class::Exec => ReplySize::Exec,
             Class::EndMulti => ReplySize::EndMulti,
             // SET ... GET is not.
-            _ if self.is_short && !self.row.may_reply_early(args) => ReplySize::Short,
+            _ if args.len() <= self.is_short_to && !self.row.may_reply_early(args) => ReplySize::Short,
             _ => ReplySize::Any,
         }
     }
@@ -217,7 +218,11 @@ fn add_command(commands: &mut Map<Vec<u8>, Known>, entry: &Reply<'_>) {
         (None, false) => Class::ReadOnly,
     };
     let row = table::find(&lower).unwrap_or(&table::NONE);
-    let is_short = table::SHORT_REPLIES.contains(&lower.as_str());
+    let is_short_to = match lower.as_str() {
+        name if table::SHORT_REPLIES.contains(&name) => usize::MAX,
+        name if table::SHORT_ALONE.contains(&name) => 1,
+        _ => 0,
+    };
     let reads = if own { Reads::Nothing } else { Reads::of(row, number(3), number(4), number(5), movable) };
     let known = Known {
         class,
@@ -225,7 +230,7 @@ fn add_command(commands: &mut Map<Vec<u8>, Known>, entry: &Reply<'_>) {
         row,
         arity: number(1),
         writes: has_flag(b"write"),
-        is_short,
+        is_short_to,
         runs_meanwhile: has_flag(b"allow_busy"),
     };
     commands.insert(lower.into_bytes(), known);
