@@ -2,6 +2,7 @@
 
 use crate::harness::temp::TempDir;
 use crate::harness::{Server, ServerBuilder, Value, Version, each_version, paths};
+use crate::life::NOWHERE;
 use std::fs;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -202,6 +203,22 @@ each_version! {
         let mut control = server.raw();
         for (name, value) in [("wbl.enabled", "perhaps"), ("wbl.max-pending-bytes", "0"), ("wbl.dir", "elsewhere")] {
             assert!(control.call(&["CONFIG", "SET", name, value]).is_error(), "{name} {value}");
+        }
+    }
+
+    fn a_log_that_was_closed_is_no_failure(version: Version) {
+        let builder = ServerBuilder::with_module(version).allow_warning("Error condition on socket for SYNC");
+        let server = builder.start();
+        let mut client = server.raw();
+        ["SET k v", "WBL.CHECKPOINT", "CONFIG SET wbl.enabled no", "FLUSHALL", "CONFIG SET wbl.enabled yes", "SET k v"]
+            .iter()
+            .for_each(|command| drop(client.run(command)));
+        assert_eq!((server.wbl_info("wbl_state"), server.wbl_info("wbl_failure")), ("active".into(), String::new()));
+        client.run("CONFIG SET rdb-key-save-delay 20000000");
+        for round in [["CONFIG SET wbl.enabled no", "CONFIG SET wbl.enabled yes"], [NOWHERE, "REPLICAOF NO ONE"]] {
+            round.iter().for_each(|command| drop(client.run(command)));
+            assert_eq!(server.wbl_info("wbl_state"), "baselining", "{round:?}");
+            assert_eq!(server.wbl_info("wbl_failure"), "", "{round:?}");
         }
     }
 

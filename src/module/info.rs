@@ -33,7 +33,7 @@ pub fn write(ctx: Ctx<'_>, writer: &mut InfoWriter<'_>) {
 impl Module {
     /// Why there is no log, or no new base.
     fn failure(&self) -> String {
-        let base = || self.bases.last.as_ref().err().filter(|_| self.life.logs()).map(String::as_str);
+        let base = || self.bases.failure().filter(|_| self.life.logs());
         let failure = self.life.failure().or_else(base);
         failure.unwrap_or_default().to_string()
     }

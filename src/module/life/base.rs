@@ -36,13 +36,39 @@ pub(super) struct Child {
 #[derive(Debug)]
 pub(crate) struct Bases {
     pub(in crate::module) done: u64,
-    /// What became of the last one.
+    /// What became of the last one, for whoever has asked for it.
     pub(in crate::module) last: Result<(), String>,
+    /// Why the log has no newer one, if that has failed.
+    failure: Option<String>,
 }
 
 impl Default for Bases {
     fn default() -> Bases {
-        Bases { done: 0, last: Ok(()) }
+        Bases { done: 0, last: Ok(()), failure: None }
+    }
+}
+
+impl Bases {
+    /// A base is in place, or failed.
+    pub(super) fn ended(&mut self, outcome: Result<(), String>) {
+        self.done += u64::from(outcome.is_ok());
+        self.failure = outcome.as_ref().err().cloned();
+        self.last = outcome;
+    }
+
+    /// The log is closed, and whoever waits for a base gets none.
+    pub(super) fn log_closed(&mut self) {
+        self.last = Err("the log was closed".into());
+    }
+
+    /// Another log begins.
+    pub(super) fn log_begun(&mut self) {
+        self.failure = None;
+    }
+
+    /// Why the log has no newer one, if that has failed.
+    pub(in crate::module) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 }
 

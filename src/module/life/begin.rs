@@ -80,6 +80,7 @@ pub(super) fn write(
         }
         module.running = Running::default();
         module.batch = Batch::new(appended);
+        module.bases.log_begun();
         module.dirty.clear();
         module.versions.clear();
         module.take_clients_in(ctx, &known.clients);

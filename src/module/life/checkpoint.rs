@@ -248,8 +248,7 @@ pub(super) fn ended(outcome: Result<(), String>) {
     }
     let asked = with(|module| {
         let ok = outcome.is_ok();
-        module.bases.done += u64::from(ok);
-        module.bases.last = outcome;
+        module.bases.ended(outcome);
         let logging = module.life.logging_mut()?;
         logging.base = Base::Idle;
         let asked = std::mem::take(&mut logging.asked);

@@ -97,7 +97,7 @@ fn stop_log_beside(ctx: Ctx<'_>, child: Child) -> Option<Rest> {
     notify::publish_all(ctx);
     with(|module| {
         module.drop_replies();
-        module.bases.last = Err("the log was closed".into());
+        module.bases.log_closed();
     });
     logging.asked.into_iter().for_each(|held| release(held, Why::Own));
     let origin = match logging.visible {

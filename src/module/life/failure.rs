@@ -55,7 +55,7 @@ fn give_up(ctx: Ctx<'_>, error: &str, if_lost: IfLost) {
     let Some(rest) = end::stop(ctx) else { return };
     let rest = rest.without_leftovers().left_behind(ctx);
     let reason = format!("the log failed before its first base was in place: {error}");
-    with(|module| module.bases.last = Err(reason.clone()));
+    with(|module| module.bases.ended(Err(reason.clone())));
     if if_lost == IfLost::RefusesWrites {
         return fail(ctx, reason, rest);
     }

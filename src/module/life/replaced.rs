@@ -63,7 +63,7 @@ pub(super) fn begin_anew(ctx: Ctx<'_>) -> Result<(), NoLog> {
     match &outcome {
         Ok(()) => ended(Ok(())),
         Err((reason, _)) => {
-            with(|module| module.bases.last = Err(reason.clone()));
+            with(|module| module.bases.ended(Err(reason.clone())));
         }
     }
     asked.into_iter().for_each(|held| release(held, Why::Own));
