@@ -33,6 +33,29 @@ const REFUSED: &[(&str, &str)] = &[
 const ALL_RIGHTS: &str = "ACL SETUSER few +@all";
 const FEW_RIGHTS: &str = "ACL SETUSER few -multi -exec -discard -watch -unwatch -reset -select -asking";
 
+/// A function that may not write, and calls what it is given.
+const CALLER: &str = "#!lua name=lib\nredis.register_function{function_name='call', flags={'no-writes'}, \
+                      callback=function(keys, args) return redis.pcall(unpack(args)) end}";
+
+/// Calls of scripts that change nothing, of commands that no event reports.
+const WITHOUT_EFFECT: &[&str] = &[
+    "'XACK','x','g','7-7'",
+    "'XCLAIM','x','none','c','0','1-1'",
+    "'XREADGROUP','GROUP','none','c','STREAMS','x','>'",
+    "'PFCOUNT','x'",
+    "'PFCOUNT','p'",
+    "'BITFIELD','x','OVERFLOW','FAIL','SET','u8','0','1'",
+    "'FUNCTION','FLUSH'",
+    "'FUNCTION','DELETE','lib'",
+];
+
+/// The same, unless the script may write.
+const REFUSED_IF_READ_ONLY: &[&str] = &[
+    "'XREADGROUP','GROUP','g','c','STREAMS','x','>'",
+    "'XAUTOCLAIM','x','g','c','0','0'",
+    "'BITFIELD','bits','OVERFLOW','FAIL','SET','u8','0','1'",
+];
+
 /// Commands that change what the server keeps of a connection, and in what way they fail.
 const OF_CONNECTIONS: &[&str] = &[
     "MULTI",
@@ -296,6 +319,40 @@ each_version! {
             for eval in ["EVAL", "EVAL_RO"] {
                 client.call(&[eval, &format!("return redis.pcall({call})"), "0"]);
                 assert_eq!(scene.gauge("wbl_appended_offset"), before, "{eval} {call}");
+            }
+        }
+        scene.end();
+    }
+
+    fn a_silent_write_of_a_script_without_effect_logs_nothing(version: Version) {
+        let mut scene = Scene::start(version);
+        scene.control.call(&["FUNCTION", "LOAD", CALLER]);
+        scene.control.call(&["XADD", "x", "1-1", "f", &"v".repeat(200_000)]);
+        scene.control.call(&["SETRANGE", "bits", "200000", "v"]);
+        scene.prepare(&["XGROUP CREATE x g 0", "PFADD p a b c", "PFCOUNT p", "XGROUP CREATECONSUMER x g c"]);
+        scene.prepare(&["ACL SETUSER reader on nopass ~* +@read +@scripting +@transaction +@connection"]);
+        let before = scene.gauge("wbl_appended_offset");
+        for user in ["default", "reader"] {
+            let mut client = scene.server.raw();
+            client.run(&format!("AUTH {user} any"));
+            for call in WITHOUT_EFFECT.iter().chain(REFUSED_IF_READ_ONLY) {
+                let words: Vec<_> = call.split(',').map(|word| word.trim_matches('\'')).collect();
+                let plain = format!("return redis.pcall({call})");
+                let flagged = format!("#!lua flags=no-writes\n{plain}");
+                let function = |name| [&[name, "call", "0"][..], &words].concat();
+                let mut calls = vec![
+                    vec!["EVAL_RO", &plain, "0"], vec!["EVAL", &flagged, "0"], function("FCALL_RO"), function("FCALL"),
+                ];
+                if WITHOUT_EFFECT.contains(call) {
+                    calls.push(vec!["EVAL", &plain, "0"]);
+                }
+                for call in calls {
+                    client.call(&call);
+                    client.run("MULTI");
+                    client.call(&call);
+                    client.run("EXEC");
+                    assert_eq!(scene.gauge("wbl_appended_offset"), before, "{call:?} of {user}");
+                }
             }
         }
         scene.end();

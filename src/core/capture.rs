@@ -10,16 +10,19 @@ mod databases;
 mod exec;
 mod parked;
 mod postponed;
+mod spare;
 mod trim;
+mod unproved;
 
 pub use class::Class;
 pub use exec::Done;
 use postponed::Postponed;
+use unproved::Unproved;
 
 use crate::core::blocked::Blocked;
 use crate::core::dirty::DbKey;
 use crate::core::hash::Map;
-use crate::core::leaf::{Args, ClientId, Event, EventKind, Found, Leaf, LeafEvent, MayExpire, Outcome, Query, Told};
+use crate::core::leaf::{ClientId, Event, EventKind, Leaf, LeafEvent, MayExpire, Outcome, Query, Told};
 use crate::core::rewrite::rewrite;
 use crate::core::table::{CommandSpec, Rule};
 use crate::core::transaction::Queue;
@@ -38,6 +41,7 @@ pub struct Capture {
     executing: Option<ClientId>,
     errors: exec::ErrorReplies,
     postponed: Vec<Postponed>,
+    unproved: Vec<Unproved>,
     /// The list that LTRIM was applied to last, while nothing else has happened to it, and its length after that.
     trimmed: Option<(DbKey, Vec<u8>)>,
     /// Some hash has, or has had, a field that expires.
@@ -261,6 +265,7 @@ impl Capture {
             && self.executing.is_none()
             && !self.blocked.has_suspects()
             && self.postponed.is_empty()
+            && self.unproved.is_empty()
     }
 
     /// Whether a unit is open.
@@ -323,21 +328,19 @@ impl Capture {
         } else if leaf.spec.is_some_and(|spec| spec.may_block()) {
             self.park(leaf);
         } else {
-            if let Some(now_ms) = leaf.unseen_since {
-                let unit = self.unit.get_or_insert_with(|| Unit::new(now_ms));
-                leaf.argument_keys().into_iter().for_each(|key| unit.image_everywhere(key));
-            }
+            self.keep_unproved(&leaf);
             self.recycle(leaf);
         }
     }
 
     /// The leaf is complete: its effect becomes part of the unit.
     fn seal(&mut self, leaf: Box<Leaf>) {
+        let unseen = self.may_have_changed_unseen();
         let Some(unit) = self.unit.as_mut() else {
             debug_assert!(false, "an event opens the unit before its leaf is sealed");
             return;
         };
-        let exact = !unit.has_images() && rewrite(&leaf, unit);
+        let exact = !unseen && !unit.has_images() && rewrite(&leaf, unit);
         if !exact {
             leaf.events.iter().for_each(|event| unit.image((event.db, event.key.clone())));
             if let (Some(spec), Some(db)) = (leaf.spec, leaf.db)
@@ -355,45 +358,5 @@ impl Capture {
         unit.functions |= functions && !leaf.wrapped;
         unit.functions_changed |= functions;
         self.recycle(leaf);
-    }
-
-    fn new_leaf<'a>(
-        &mut self,
-        client: ClientId,
-        spec: Option<&'static CommandSpec>,
-        db: Option<u32>,
-        args: impl Iterator<Item = &'a [u8]>,
-    ) -> Box<Leaf> {
-        let mut leaf = self.spare.pop().unwrap_or_else(|| {
-            Box::new(Leaf {
-                client,
-                spec,
-                args: Args::default(),
-                keys: Vec::new(),
-                db,
-                events: Vec::new(),
-                told: None,
-                wrapped: false,
-                found: Found::default(),
-                unseen_since: None,
-            })
-        });
-        (leaf.client, leaf.spec, leaf.db, leaf.wrapped) = (client, spec, db, false);
-        leaf.args.fill(args);
-        leaf.keys.clear();
-        leaf
-    }
-
-    fn recycle(&mut self, mut leaf: Box<Leaf>) {
-        const SPARE_LEAVES: usize = 16;
-        const SPARE_BYTES: usize = 64 * 1024;
-        if self.spare.len() < SPARE_LEAVES && leaf.args.capacity() <= SPARE_BYTES {
-            leaf.events.clear();
-            leaf.args.clear();
-            leaf.told = None;
-            leaf.unseen_since = None;
-            leaf.found = Found::default();
-            self.spare.push(leaf);
-        }
     }
 }

@@ -4,7 +4,7 @@ mod fields;
 
 use crate::core::pending::GroupChange;
 use crate::core::reads;
-use crate::core::silent::argument_keys;
+use crate::core::silent::{Proof, argument_keys};
 use crate::core::table::{CommandSpec, Rule, Shows};
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -291,8 +291,8 @@ pub struct Leaf {
     pub wrapped: bool,
     /// Its arguments, to be found by their content; filled at the first event of a wrapped command.
     pub found: Found,
-    /// The unit's time when it was announced, if it has changed data unseen unless it raises an event.
-    pub unseen_since: Option<i64>,
+    /// What proves whether it has run, if it may have changed data unseen unless it raises an event.
+    pub proof: Option<Proof>,
 }
 
 /// Arguments by their hash, so that a command of many keys does not go through all of them for the event of each.
@@ -372,7 +372,7 @@ impl Leaf {
             told: None,
             wrapped: false,
             found: Found::default(),
-            unseen_since: None,
+            proof: None,
         }
     }
 

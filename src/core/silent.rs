@@ -33,6 +33,29 @@ impl SilentChanges {
     }
 }
 
+/// The count of the server's that tells whether such writes have changed anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// That of changes: each of these writes that changes anything counts there.
+    Changes,
+    /// How often commands of this name have run without an error: what they do may not count as a change (BITFIELD, which
+    /// may lengthen its string).
+    Runs(&'static str),
+    /// There is none: the table does not know the command.
+    None,
+}
+
+impl Proof {
+    /// The one of a command.
+    pub fn of(spec: &CommandSpec) -> Proof {
+        match spec.rule {
+            _ if spec.is_unknown() => Proof::None,
+            Rule::Bits => Proof::Runs(spec.name),
+            _ => Proof::Changes,
+        }
+    }
+}
+
 /// The keys of a command that no event reports.
 pub(super) fn argument_keys<'a>(
     spec: &CommandSpec,

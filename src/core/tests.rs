@@ -8,6 +8,7 @@ mod hooks;
 
 use crate::core::capture::Class;
 use crate::core::leaf::{EventKind, Outcome, Told};
+use crate::core::silent::Proof;
 use crate::core::table;
 use hooks::{Hooks, NOW_MS, silent, told, work_of};
 
@@ -200,8 +201,9 @@ fn what_runs_inside_of_a_silent_command_does_not_end_it() {
     }
     let mut hooks = Hooks::new();
     hooks.0.wrapped(1, table::find("xack").expect("in the table"), 0, ["xack", "s"].iter().map(|word| word.as_bytes()));
-    hooks.0.unseen_inside(&silent("XACK other g 1-0"), NOW_MS);
+    hooks.0.unseen_inside(silent("XACK other g 1-0"), Proof::Changes, || None);
     hooks.0.wrapped_done(false, None, NOW_MS);
+    hooks.prove(0);
     assert_eq!(hooks.imaged(), ["other"]);
 }
 
@@ -271,10 +273,12 @@ fn a_bitfield_that_may_fail_is_imaged_only_where_no_event_shows_what_it_did() {
     hooks.write(1, BITFIELD).0.unseen(1, silent(BITFIELD), false, NOW_MS);
     assert_eq!(hooks.imaged(), ["b"]);
     // In a script, of which nothing after it is known to follow from what was sent.
-    hooks.write(1, BITFIELD).0.unseen_inside(&silent(BITFIELD), NOW_MS);
-    assert_eq!(hooks.event(1, "setbit", "b").logged(), BITFIELD);
-    hooks.write(1, BITFIELD).0.unseen_inside(&silent(BITFIELD), NOW_MS);
-    assert_eq!(hooks.write(1, "SET k v").event(1, "set", "k").imaged(), ["b", "k"]);
+    hooks.silent_inside(1, BITFIELD, 5);
+    assert_eq!(hooks.event(1, "setbit", "b").prove(6).logged(), BITFIELD);
+    hooks.silent_inside(1, BITFIELD, 5);
+    assert_eq!(hooks.write(1, "SET k v").event(1, "set", "k").prove(6).imaged(), ["b", "k"]);
+    // Refused by the server.
+    assert_eq!(hooks.silent_inside(1, BITFIELD, 5).prove(5).logged(), "");
     // Run by the module, which has seen its reply.
     let spec = table::find("bitfield").expect("in the table");
     for (answered, logged) in [(true, BITFIELD), (false, "")] {
@@ -282,6 +286,21 @@ fn a_bitfield_that_may_fail_is_imaged_only_where_no_event_shows_what_it_did() {
         hooks.0.wrapped_done(answered, None, NOW_MS);
         assert_eq!(hooks.logged(), logged);
     }
+}
+
+#[test]
+fn a_silent_write_of_a_script_is_logged_if_anything_has_changed() {
+    let mut hooks = Hooks::new();
+    hooks.silent_inside(9, "XACK s g 1-0", 5).silent_inside(9, "PFCOUNT p", 6).silent_inside(9, "XACK s g 1-0", 7);
+    assert_eq!(hooks.prove(7).imaged(), ["p", "s"]);
+    hooks.silent_inside(9, "XACK s g 1-0", 7).silent_inside(9, "FUNCTION|FLUSH", 7);
+    assert!(hooks.prove(7).0.end_unit(|| Some(0)).is_none());
+    hooks.silent_inside(9, "FUNCTION|FLUSH", 7);
+    assert!(hooks.prove(8).0.end_unit(|| Some(0)).is_some_and(|unit| unit.functions));
+    // What follows may build on it.
+    hooks.write(9, "SET k v").event(9, "set", "k").silent_inside(9, "XACK s g 1-0", 7);
+    hooks.write(9, "RENAME s t").event(9, "rename_from", "s").event(9, "rename_to", "t");
+    assert_eq!(hooks.prove(9).end(), ("SET k v".to_string(), ["s", "s", "t"].map(String::from).to_vec()));
 }
 
 #[test]

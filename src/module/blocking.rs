@@ -64,7 +64,7 @@ pub fn answered(ctx: Ctx<'_>, client: u64, reply: Reply<'static>) {
         seal(ctx, spec, &args, Some(&reply), false);
     }
     held.set_answer(reply);
-    let outcome = run.leave();
+    let outcome = run.leave(ctx);
     with(|module| {
         let shown = module.capture.blocked.shown(client, &module.dirty);
         module.capture.blocked.answered(client);

@@ -5,7 +5,7 @@ use crate::core::deadlines::timeout_ms;
 use crate::core::execution::{IfRun, ScriptDb, What};
 use crate::core::leaf::ClientId;
 use crate::core::reads::Reads;
-use crate::core::silent::SilentChanges;
+use crate::core::silent::{Proof, SilentChanges};
 use crate::core::table::{Blocks, CommandSpec, Quirk, Rule, Shows};
 use crate::ffi::{ContextFlags, Ctx, Filter};
 use crate::module::arguments::{is_failing_bitfield, key_positions, read_blocks, selected_db};
@@ -122,8 +122,8 @@ impl Module {
         } else if self.is_refused_in_script(ctx, filter, known) {
             return Verdict::PASS;
         } else {
-            self.capture.unseen_inside(&changes, ctx.unit_time_us() / 1000);
-            self.wait_for_running(ctx);
+            let proof = Proof::of(spec);
+            self.capture.unseen_inside(changes, proof, || server::count(ctx, proof));
         }
         Verdict::WATCH
     }

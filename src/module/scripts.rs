@@ -92,7 +92,7 @@ fn run(ctx: Ctx<'_>, script: Script) {
             ctx.close_client(client);
         }
     }
-    let outcome = run.map(WrappedRun::leave).unwrap_or_default();
+    let outcome = run.map(|run| run.leave(ctx)).unwrap_or_default();
     let outcome = Outcome { shown: outcome.shown.max(library), ..outcome };
     with(|module| module.hold_for(client, held, outcome));
     finish_unit(ctx);

@@ -1,6 +1,7 @@
 //! Questions to the server.
 
 use crate::core::leaf::ClientId;
+use crate::core::silent::Proof;
 use crate::core::table::{self, Shows};
 use crate::ffi::{ClientInfo, Ctx, ServerInfo, empty_socket_bytes, server_version};
 use crate::module::census::Listed;
@@ -289,6 +290,23 @@ pub(super) fn runs_of(ctx: Ctx<'_>, name: &str) -> Option<u64> {
     calls_of(&ServerInfo::read(ctx, "commandstats")?, name)
 }
 
+/// A count of the server's, where it says it.
+pub(super) fn count(ctx: Ctx<'_>, proof: Proof) -> Option<[u64; 2]> {
+    match proof {
+        Proof::Runs(name) => {
+            let info = ServerInfo::read(ctx, "commandstats")?;
+            let failed = number_of(&info, name, "failed_calls=")?;
+            Some([calls_of(&info, name)?.checked_sub(failed)?, 0])
+        }
+        Proof::Changes => {
+            // Changes are counted from the last time that the server saved them.
+            let info = ServerInfo::read(ctx, "persistence")?;
+            Some([info.unsigned("rdb_changes_since_last_save")?, info.unsigned("rdb_saves")?])
+        }
+        Proof::None => None,
+    }
+}
+
 /// How CLIENT LIST shows a client with a write handler.
 const PENDING_OUTPUT: &str = " events=rw";
 
@@ -346,9 +364,13 @@ pub(super) fn scripts_run(ctx: Ctx<'_>) -> Option<u64> {
 }
 
 fn calls_of(statistics: &ServerInfo, name: &str) -> Option<u64> {
+    number_of(statistics, name, "calls=")
+}
+
+fn number_of(statistics: &ServerInfo, name: &str, field: &str) -> Option<u64> {
     // A command that has never run is not listed.
     let Some(line) = statistics.text(&format!("cmdstat_{name}")) else { return Some(0) };
-    line.strip_prefix("calls=")?.split(',').next()?.parse().ok()
+    line.split(',').find_map(|part| part.strip_prefix(field))?.parse().ok()
 }
 
 #[cfg(test)]

@@ -34,6 +34,9 @@ pub(super) fn belongs_to_running(ctx: Ctx<'_>, client: ClientId) -> bool {
 
 /// The command announced last has run by now, or never will: applies what it did.
 pub(super) fn settle(ctx: Ctx<'_>) {
+    if with(|module| module.settle_inside(ctx)) == Some(true) {
+        finish_unit(ctx);
+    }
     if with(|module| module.running.is_settled()) != Some(false) {
         return;
     }
@@ -98,6 +101,16 @@ pub(super) fn settle_unseen(ctx: Ctx<'_>) -> bool {
 }
 
 impl Module {
+    /// What has been called inside of what runs is over: applies what of it no event has reported. Returns whether it
+    /// may have changed anything.
+    pub(super) fn settle_inside(&mut self, ctx: Ctx<'_>) -> bool {
+        let changed = self.capture.prove(ctx.unit_time_us() / 1000, |proof| server::count(ctx, proof));
+        if changed {
+            self.wait_for_running(ctx);
+        }
+        changed
+    }
+
     /// Whether a connected client waits in a command.
     pub(super) fn is_blocked(&self, ctx: Ctx<'_>, client: ClientId) -> bool {
         self.info_of(ctx, client).is_some_and(|info| info.blocked)

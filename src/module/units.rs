@@ -149,6 +149,7 @@ impl Module {
         if self.running.is_wrapped() {
             return None;
         }
+        self.settle_inside(ctx);
         self.running.db = ScriptDb::default();
         if self.running.is_opaque() {
             // A script that a pause has made wait is blocked, too, by the server.

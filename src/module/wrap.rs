@@ -64,7 +64,7 @@ fn run(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
         Some(_) => Ran::Refused(ctx.call(CallMode::DryRunAsClient, name, rest.iter().copied())),
         None => run_wrapped(ctx, spec, known, command),
     };
-    let outcome = run.leave();
+    let outcome = run.leave(ctx);
     let outcome = Outcome { shown: outcome.shown.max(shown), ..outcome };
     match reply {
         Ran::Waits(promise) => blocking::block(ctx, spec, command, promise),

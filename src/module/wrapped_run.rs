@@ -2,6 +2,7 @@
 
 use crate::core::execution::{Running, ScriptDb, What, Wrapped};
 use crate::core::leaf::ClientId;
+use crate::ffi::Ctx;
 use crate::log::Lsn;
 use crate::module::{Module, with};
 
@@ -35,9 +36,13 @@ impl WrappedRun {
     }
 
     /// The command has run. Not from within the module's state.
-    pub(super) fn leave(mut self) -> Outcome {
-        let outer = self.outer.take();
-        outer.and_then(|outer| with(|module| module.leave_wrapped_run(outer))).unwrap_or_default()
+    pub(super) fn leave(mut self, ctx: Ctx<'_>) -> Outcome {
+        let Some(outer) = self.outer.take() else { return Outcome::default() };
+        let outcome = with(|module| {
+            module.settle_inside(ctx);
+            module.leave_wrapped_run(outer)
+        });
+        outcome.unwrap_or_default()
     }
 }
 

@@ -41,16 +41,6 @@ impl Capture {
         }
     }
 
-    /// The command just announced, of a script or a module, may change this unseen. It is logged whatever the command
-    /// does; of a BITFIELD unless an event shows what it did.
-    pub fn unseen_inside(&mut self, changes: &SilentChanges, now_ms: i64) {
-        match &mut self.current {
-            // Inside of what the module runs the current command is that one.
-            Some(leaf) if !leaf.wrapped && leaf.is_failing_bitfield() => leaf.unseen_since = Some(now_ms),
-            _ => self.log_silent(changes, now_ms),
-        }
-    }
-
     fn log_silent(&mut self, changes: &SilentChanges, now_ms: i64) {
         changes.log(self.unit.get_or_insert_with(|| Unit::new(now_ms)));
     }

@@ -2,8 +2,8 @@
 
 use crate::core::capture::{Capture, Class, Done};
 use crate::core::leaf::{self, Event, EventKind, Outcome};
-use crate::core::silent::SilentChanges;
-use crate::core::table;
+use crate::core::silent::{Proof, SilentChanges};
+use crate::core::table::{self, CommandSpec};
 use crate::core::unit::{Batch, Unit};
 use crate::log::{Lsn, resp::Commands};
 
@@ -15,8 +15,12 @@ pub(super) struct Hooks(pub(super) Capture);
 /// What a command may change that no event reports.
 pub(super) fn silent(command: &str) -> SilentChanges {
     let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+    SilentChanges::of(spec_of(command), words.len(), |index| words[index], &[])
+}
+
+fn spec_of(command: &str) -> &'static CommandSpec {
     let name = command.split(' ').next().expect("a name").to_ascii_lowercase();
-    SilentChanges::of(table::find(&name).expect("in the table"), words.len(), |index| words[index], &[])
+    table::find(&name).expect("in the table")
 }
 
 impl Hooks {
@@ -26,9 +30,21 @@ impl Hooks {
 
     pub(super) fn write(&mut self, client: u64, command: &str) -> &mut Self {
         let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
-        let name = words[0].to_ascii_lowercase();
-        let spec = table::find(std::str::from_utf8(&name).expect("ascii")).expect("in the table");
-        self.0.command(client, Class::Write(spec), Some(0), words.into_iter());
+        self.0.command(client, Class::Write(spec_of(command)), Some(0), words.into_iter());
+        self
+    }
+
+    /// The same of a script or module, for one that no event reports. The count that proves it stands here.
+    pub(super) fn silent_inside(&mut self, client: u64, command: &str, count: u64) -> &mut Self {
+        let spec = spec_of(command);
+        self.write(client, command);
+        self.0.unseen_inside(silent(command), Proof::of(spec), || Some([count, 0]));
+        self
+    }
+
+    /// What ran is over, and the count stands here.
+    pub(super) fn prove(&mut self, count: u64) -> &mut Self {
+        self.0.prove(NOW_MS, |_| Some([count, 0]));
         self
     }
 

@@ -13,7 +13,7 @@ use crate::ffi::{CallMode, Ctx, Level, ReplyKind, ServerInfo, log};
 use crate::module::points::{self, Point};
 use crate::module::release::release;
 use crate::module::role::{Role, role_at_start};
-use crate::module::{Module, config, recovery, server, with};
+use crate::module::{config, recovery, server, with};
 
 /// Whose replica the server is; a node of a cluster may not say yet.
 struct Primary {
@@ -140,7 +140,11 @@ fn demote(ctx: Ctx<'_>) {
     }
     drop(log_open);
     // What runs is not logged any more.
-    with(Module::shown_unlogged).into_iter().flatten().for_each(|client| {
+    let shown = with(|module| {
+        module.settle_inside(ctx);
+        module.shown_unlogged()
+    });
+    shown.into_iter().flatten().for_each(|client| {
         ctx.close_client(client);
     });
     match end::stop(ctx) {

@@ -1,0 +1,47 @@
+//! Leaves, whose memory is used again.
+
+use super::{Capture, ClientId};
+use crate::core::leaf::{Args, Found, Leaf};
+use crate::core::table::CommandSpec;
+
+impl Capture {
+    pub(super) fn new_leaf<'a>(
+        &mut self,
+        client: ClientId,
+        spec: Option<&'static CommandSpec>,
+        db: Option<u32>,
+        args: impl Iterator<Item = &'a [u8]>,
+    ) -> Box<Leaf> {
+        let mut leaf = self.spare.pop().unwrap_or_else(|| {
+            Box::new(Leaf {
+                client,
+                spec,
+                args: Args::default(),
+                keys: Vec::new(),
+                db,
+                events: Vec::new(),
+                told: None,
+                wrapped: false,
+                found: Found::default(),
+                proof: None,
+            })
+        });
+        (leaf.client, leaf.spec, leaf.db, leaf.wrapped) = (client, spec, db, false);
+        leaf.args.fill(args);
+        leaf.keys.clear();
+        leaf
+    }
+
+    pub(super) fn recycle(&mut self, mut leaf: Box<Leaf>) {
+        const SPARE_LEAVES: usize = 16;
+        const SPARE_BYTES: usize = 64 * 1024;
+        if self.spare.len() < SPARE_LEAVES && leaf.args.capacity() <= SPARE_BYTES {
+            leaf.events.clear();
+            leaf.args.clear();
+            leaf.told = None;
+            leaf.proof = None;
+            leaf.found = Found::default();
+            self.spare.push(leaf);
+        }
+    }
+}
