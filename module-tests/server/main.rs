@@ -38,6 +38,7 @@ mod newest;
 mod notify;
 mod outside;
 mod own_aof;
+mod pipelined_scripts;
 mod pipelines;
 mod random_commands;
 mod reads;

@@ -143,6 +143,9 @@ pub trait Facts {
     fn tracks(&mut self) -> bool;
     /// The client sends commands without waiting for replies.
     fn pipelines(&mut self) -> bool;
+    /// Another client's pipelined scripts run in this iteration, and before one of this client's the loop would have to
+    /// wait for replies of others.
+    fn others_run_scripts(&mut self) -> bool;
     /// The client is subscribed to a channel.
     fn is_subscribed(&mut self) -> bool;
     /// The client has sent an ASKING for this command.
@@ -198,7 +201,11 @@ const NOT_THROUGH_MODULE: &[Row<(Kind, Wrapper)>] = &[
     (Reason::ClientPause, |facts, (kind, _)| (kind.is_script() || kind.is_count()) && facts.writes_are_paused()),
     (Reason::Subscriber, |facts, _| facts.is_subscribed()),
     (Reason::Tracking, |facts, (kind, _)| !kind.is_unseen() && facts.tracks()),
-    (Reason::Pipelining, |facts, (kind, _)| kind.makes_wait() && !facts.debug_paused() && facts.pipelines()),
+    (Reason::Pipelining, |facts, (kind, _)| {
+        let pipelines = kind.makes_wait() && !facts.debug_paused() && facts.pipelines();
+        // Who waited for each client's scripts would wait for a flush each; all but one client's share the next one.
+        pipelines && !(kind.is_script() && facts.others_run_scripts())
+    }),
     (Reason::Rights, |facts, (_, wrapper)| facts.rights(wrapper) != Rights::Both),
 ];
 

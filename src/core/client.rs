@@ -245,6 +245,13 @@ impl Clients {
         }
     }
 
+    /// At the end of the iteration a script of the client's has run, which waits for its answer.
+    pub fn answered(&mut self, client: ClientId) {
+        if let Some(record) = self.records.get_mut(&client) {
+            record.pipelining.answered(&self.event_loop);
+        }
+    }
+
     /// An iteration of the event loop ends, with this position durable; what was released by now is sent.
     pub fn iteration_ended(&mut self, durable: Lsn) {
         self.event_loop.ended(durable);

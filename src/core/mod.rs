@@ -16,6 +16,7 @@ pub mod hash;
 pub mod homes;
 pub mod leaf;
 pub mod leaving;
+pub mod loop_waits;
 pub mod names;
 pub mod notices;
 pub mod options;

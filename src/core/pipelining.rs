@@ -42,15 +42,19 @@ impl Loop {
 pub struct Pipelining {
     /// The position that its last held reply waited for.
     held: Option<Lsn>,
+    /// At the end of which iteration its last script got an answer.
+    answered: Option<u64>,
     marked: Option<Marked>,
 }
 
 impl Pipelining {
-    /// The client writes: whether it pipelines. It surely does if it was held and that reply cannot have reached it.
+    /// The client writes: whether it pipelines. It surely does if it was held and that reply cannot have reached it, or
+    /// the answer to a script of the iteration before.
     pub fn writes(&mut self, event_loop: &Loop) -> bool {
         let iteration = event_loop.iteration;
         let Some(marked) = &mut self.marked else {
-            let pipelines = self.held.is_some_and(|lsn| lsn > event_loop.sent_up_to);
+            let pipelines = self.held.is_some_and(|lsn| lsn > event_loop.sent_up_to)
+                || self.answered.is_some_and(|answered| answered + 1 == iteration);
             self.marked = pipelines.then_some(Marked { iteration, writes: 2, quiet_iterations: 0 });
             return pipelines;
         };
@@ -70,6 +74,12 @@ impl Pipelining {
     /// The client's reply is held for this position.
     pub fn held(&mut self, lsn: Lsn) {
         self.held = Some(lsn);
+    }
+
+    /// At the end of the iteration a script of the client's, which waits, has run: its answer leaves at the end of the
+    /// next iteration, at the earliest.
+    pub fn answered(&mut self, event_loop: &Loop) {
+        self.answered = Some(event_loop.iteration);
     }
 }
 
@@ -92,6 +102,16 @@ mod tests {
         client.held(Lsn::new(10));
         event_loop.ended(Lsn::new(10));
         assert!(!client.writes(&event_loop));
+    }
+
+    #[test]
+    fn a_client_that_sends_on_before_a_scripts_answer_pipelines() {
+        for (iterations, pipelines) in [(1, true), (2, false)] {
+            let (mut client, mut event_loop) = (Pipelining::default(), Loop::default());
+            client.answered(&event_loop);
+            (0..iterations).for_each(|_| event_loop.ended(Lsn::new(1)));
+            assert_eq!(client.writes(&event_loop), pipelines, "{iterations}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::module::known::Known;
 use crate::module::moving::wait_for_gone_keys;
 use crate::module::settle::{belongs_to_running, settle};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects};
-use crate::module::verdict::{Rewrite, Verdict};
+use crate::module::verdict::{LetsOut, Rewrite, Verdict};
 use crate::module::waits::wait_before_yield;
 use crate::module::{Module, commands, refusal, server, with, wrappers};
 use std::ffi::CStr;
@@ -68,8 +68,10 @@ fn filter_slowly(ctx: Ctx<'_>, filter: Filter) {
 }
 
 fn perform(ctx: Ctx<'_>, filter: Filter, verdict: Verdict) {
-    if verdict.may_yield {
-        wait_before_yield(ctx);
+    match verdict.lets_out {
+        LetsOut::Nothing => {}
+        LetsOut::Others => wait_before_yield(ctx, Some(filter.client_id())),
+        LetsOut::All => wait_before_yield(ctx, None),
     }
     if verdict.watch_unit {
         ask_for_unit_end(ctx);
@@ -296,7 +298,12 @@ impl Module {
                 return Verdict::rewrite(Rewrite::Wrap(wrappers::name_of(wrapper)));
             }
             Hold::Refused => return self.announce_nothing(client),
-            Hold::AtIterationEnd(reason) | Hold::AtUnitEnd(reason) => self.running.as_sent = Some(reason),
+            Hold::AtIterationEnd(reason) | Hold::AtUnitEnd(reason) => {
+                if let (Kind::Script { .. }, Reason::Pipelining) = (kind, reason) {
+                    self.iteration.waits.runs_script_of(client);
+                }
+                self.running.as_sent = Some(reason);
+            }
             Hold::Nothing | Hold::InEvent | Hold::Disconnect => {}
         }
         self.note_unblock(filter, known);

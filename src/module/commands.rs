@@ -320,7 +320,7 @@ fn pause(ctx: Ctx<'_>) -> Result<(), &'static str> {
     let open = open_log()?;
     finish_unit(ctx);
     // What waits in the loop already is let through; nothing could resume it there.
-    if let Some(Some(lsn)) = with(|module| module.iteration.waits_for.take()) {
+    if let Some(Some(lsn)) = with(|module| module.iteration.waits.take()) {
         wait_now(ctx, lsn);
     }
     leave_inline(ctx);

@@ -58,7 +58,7 @@ pub(super) fn leave_inline(ctx: Ctx<'_>) {
     let appended = with(|module| module.commits_inline().then(|| module.appended()));
     if let Some(Some(lsn)) = appended {
         wait_now(ctx, lsn);
-        with(|module| module.iteration.waits_for = None);
+        with(|module| module.iteration.waits.take());
     }
     with(|module| module.commits.turn_async());
 }

@@ -57,7 +57,7 @@ impl Module {
         }
         let durable = self.log().filter(|_| self.life.is_active())?.log().durable();
         // What a client has done or seen, and is not held for, the loop waits for; all replies leave after that.
-        let is_seen = self.iteration.waits_for.is_some_and(|lsn| lsn > durable) || !self.replies.is_empty();
+        let is_seen = self.iteration.waits.newest().is_some_and(|lsn| lsn > durable) || !self.replies.is_empty();
         let is_free = !self.capture.has_unit() && !self.pause.postponed && !self.server.imports;
         // Whoever watches keys goes by what they hold now.
         let is_bound = self.clients.get(client).is_none_or(|client| client.transaction.watches());

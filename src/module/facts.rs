@@ -139,6 +139,10 @@ impl Facts for Asked<'_> {
         *running.pipelines.get_or_insert_with(|| clients.is_pipelining(self.client))
     }
 
+    fn others_run_scripts(&mut self) -> bool {
+        self.module.undurable(self.module.iteration.waits.newest_after_scripts(self.client)).is_some()
+    }
+
     fn is_subscribed(&mut self) -> bool {
         self.info().is_none_or(|info| info.subscribed)
     }

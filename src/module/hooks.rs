@@ -341,7 +341,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     let wait = with(|module| {
         module.wait_for_timed_out(ctx);
         module.wait_for_resumed(ctx, true);
-        let waits_for = module.iteration.waits_for.take();
+        let waits_for = module.iteration.waits.end_iteration();
         let waits_for = if module.commits_inline() {
             // Nothing is dirty past the iteration.
             Some(module.appended())

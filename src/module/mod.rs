@@ -67,12 +67,12 @@ use crate::core::execution::{Replies, Running, UnitEnd};
 use crate::core::hash::Set;
 use crate::core::homes::Homes;
 use crate::core::leaf::ClientId;
+use crate::core::loop_waits::LoopWaits;
 use crate::core::notices::Notices;
 use crate::core::output::Askers;
 use crate::core::unit::Batch;
 use crate::core::versions::Versions;
 use crate::ffi::{Held, Level, log};
-use crate::log::Lsn;
 use life::{Bases, Life, State};
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -100,8 +100,8 @@ struct Counters {
 /// The iteration of the event loop.
 #[derive(Debug, Default)]
 struct Iteration {
-    /// Before replies are sent, this must be durable.
-    waits_for: Option<Lsn>,
+    /// What must be durable before replies are sent.
+    waits: LoopWaits,
     /// Clients seen to have no output that waits for the socket.
     without_output: Set<u64>,
     /// Whose output is asked about.

@@ -11,7 +11,7 @@ use crate::module::arguments::add_reads;
 use crate::module::facts::Asked;
 use crate::module::known::Known;
 use crate::module::server::Reports;
-use crate::module::verdict::{Rewrite, Verdict};
+use crate::module::verdict::{LetsOut, Rewrite, Verdict};
 use crate::module::{Module, server};
 
 impl Module {
@@ -113,8 +113,12 @@ impl Module {
             shown = shown.max(self.dirty.any_change());
         }
         // Only its queueing passes the filter, so that whatever it runs is waited for here.
-        let may_yield = runs_others;
-        exec.may_yield = may_yield;
+        exec.may_yield = runs_others;
+        let lets_out = match () {
+            () if !runs_others => LetsOut::Nothing,
+            () if self.server.other_modules => LetsOut::All,
+            () => LetsOut::Others,
+        };
         let command = Command { kind: Kind::Exec, shows_change: shown.is_some() };
         if let Hold::AtIterationEnd(reason) = decide(Moment::Announced(command), &mut Asked::new(self, ctx, client)) {
             self.note_read(shown, reason);
@@ -128,7 +132,7 @@ impl Module {
         }
         let watch_unit = reads || exec.unseen.is_some();
         self.running.what = What::Exec(exec);
-        Verdict { may_yield, watch_unit, ..Verdict::PASS }
+        Verdict { lets_out, watch_unit, ..Verdict::PASS }
     }
 
     /// Has the server say when each command of the EXEC that is about to run has run, where it can.

@@ -1,5 +1,6 @@
 //! Commands that run as they were sent: what they may change is announced to the capture.
 
+use crate::core::ack::Reason;
 use crate::core::capture::Class;
 use crate::core::deadlines::timeout_ms;
 use crate::core::execution::{IfRun, ScriptDb, What};
@@ -10,7 +11,7 @@ use crate::core::table::{Blocks, CommandSpec, Quirk, Rule, Shows};
 use crate::ffi::{ContextFlags, Ctx, Filter};
 use crate::module::arguments::{is_failing_bitfield, key_positions, read_blocks, selected_db};
 use crate::module::known::Known;
-use crate::module::verdict::Verdict;
+use crate::module::verdict::{LetsOut, Verdict};
 use crate::module::{Module, server};
 
 impl Module {
@@ -38,7 +39,7 @@ impl Module {
                     self.running.db = ScriptDb::known(self.info_of(ctx, client).map(|info| info.db));
                     self.running.what = if known.is_other_modules() { What::OtherModule } else { What::Script };
                 }
-                Verdict { may_yield: known.runs_others(), watch_unit: top.is_some(), ..Verdict::PASS }
+                Verdict { lets_out: self.lets_out(known, top), watch_unit: top.is_some(), ..Verdict::PASS }
             }
             Class::Write(spec) if spec.rule == Rule::CardinalityCache && filter.len() != 2 => {
                 self.capture.command(client, Class::ReadOnly, None, none());
@@ -50,10 +51,22 @@ impl Module {
                     self.announce_stream_reader(ctx, filter, client);
                 }
                 self.capture.command(client, class, None, none());
-                let may_yield = known.reads == Reads::Script;
-                let watch_unit = may_yield && top.is_some() && !self.dirty.is_empty();
-                Verdict { may_yield, watch_unit, ..Verdict::PASS }
+                let watch_unit = known.reads == Reads::Script && top.is_some() && !self.dirty.is_empty();
+                Verdict { lets_out: self.lets_out(known, top), watch_unit, ..Verdict::PASS }
             }
+        }
+    }
+
+    /// What the server may send while the command runs.
+    fn lets_out(&self, known: Known, top: Option<ClientId>) -> LetsOut {
+        match () {
+            // Nobody runs what does not exist, unless another module's filter makes something else of it.
+            () if known.is_unknown() && !self.server.other_modules => LetsOut::Nothing,
+            () if !known.runs_others() && known.reads != Reads::Script => LetsOut::Nothing,
+            // The client of what calls it is not protected, and a debugger shows it what is in memory.
+            () if top.is_none() || self.running.as_sent == Some(Reason::ScriptDebug) => LetsOut::All,
+            () if known.is_other_modules() => LetsOut::All,
+            () => LetsOut::Others,
         }
     }
 

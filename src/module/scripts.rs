@@ -58,7 +58,7 @@ pub(super) fn run_waiting(ctx: Ctx<'_>) -> bool {
         return false;
     }
     while let Some(Some(script)) = with(|module| module.scripts.pop_front()) {
-        wait_before_yield(ctx);
+        wait_before_yield(ctx, None);
         run(ctx, script);
     }
     true
@@ -94,6 +94,9 @@ fn run(ctx: Ctx<'_>, script: Script) {
     }
     let outcome = run.map(|run| run.leave(ctx)).unwrap_or_default();
     let outcome = Outcome { shown: outcome.shown.max(library), ..outcome };
-    with(|module| module.hold_for(client, held, outcome));
+    with(|module| {
+        module.clients.answered(client);
+        module.hold_for(client, held, outcome);
+    });
     finish_unit(ctx);
 }

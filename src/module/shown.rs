@@ -42,7 +42,7 @@ impl Module {
         let shown = self.undurable(self.capture.blocked.shown(client, &self.dirty));
         match self.decide_on_written(ctx, client, Moment::EndedUnseen) {
             _ if shown.is_none() => {}
-            Hold::AtIterationEnd(reason) => self.wait_for_shown(shown, reason),
+            Hold::AtIterationEnd(reason) => self.wait_for_shown(Some(client), shown, reason),
             _ => self.iteration.disconnects.push(client),
         }
     }
@@ -81,11 +81,11 @@ impl Module {
         decide(moment, &mut Asked::new(self, ctx, client))
     }
 
-    /// The loop waits for a change that a reply shows which is written already.
-    fn wait_for_shown(&mut self, shown: Option<Lsn>, reason: Reason) {
-        if shown.is_some() {
+    /// The loop waits for a change that a reply shows which is written already, this client's if that is known.
+    fn wait_for_shown(&mut self, client: Option<ClientId>, shown: Option<Lsn>, reason: Reason) {
+        if let Some(shown) = shown {
             self.counters.waits[reason as usize] += 1;
-            self.iteration.waits_for = self.iteration.waits_for.max(shown);
+            self.iteration.waits.add(client, shown);
         }
     }
 
@@ -97,7 +97,7 @@ impl Module {
                 !at_end || self.sees_pause(ctx) || now_ms() < self.pause.seen_ms.saturating_add(PAUSE_REMAINS_MS);
             let shown = self.undurable(self.dirty.any_change().max(self.dirty.functions_change()));
             if let Hold::AtIterationEnd(reason) = self.decide_on_written(ctx, self.running.client, Moment::Resumed) {
-                self.wait_for_shown(shown, reason);
+                self.wait_for_shown(None, shown, reason);
             }
         }
     }

@@ -200,14 +200,13 @@ impl Module {
         let mut unheld = std::mem::take(&mut self.unheld);
         let newest = self.keep_replies(lsn, &mut unheld);
         let leaves_early = newest.is_some() && self.leaves_early(ctx, &unheld);
+        if let (Some(newest), false) = (newest, leaves_early) {
+            // They wait with the others at the end of the iteration.
+            unheld.iter().for_each(|(client, _)| self.iteration.waits.add(Some(*client), newest));
+        }
         unheld.clear();
         self.unheld = unheld;
-        if leaves_early {
-            return newest;
-        }
-        // They wait with the others at the end of the iteration.
-        self.iteration.waits_for = self.iteration.waits_for.max(newest);
-        None
+        newest.filter(|_| leaves_early)
     }
 
     /// Hands the replies that the server defers over. Returns the newest position that those show which could not be

@@ -5,12 +5,24 @@ use std::ffi::CStr;
 /// What the filter makes of a command.
 #[derive(Default)]
 pub(super) struct Verdict {
-    /// The command may run long, and the server sends other clients' replies meanwhile.
-    pub(super) may_yield: bool,
+    /// What the server may send while the command runs long.
+    pub(super) lets_out: LetsOut,
     /// Ask to be called at the end of the unit.
     pub(super) watch_unit: bool,
     /// What becomes of its arguments.
     pub(super) rewrite: Rewrite,
+}
+
+/// Which of the replies that are written the server may send while a command runs, before the end of the iteration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum LetsOut {
+    /// None: it lets nobody in.
+    #[default]
+    Nothing,
+    /// Those of other clients: the server protects the command's own until it has ended.
+    Others,
+    /// All.
+    All,
 }
 
 /// What becomes of a command's arguments.
@@ -28,7 +40,7 @@ pub(super) enum Rewrite {
 }
 
 impl Verdict {
-    pub(super) const PASS: Verdict = Verdict { may_yield: false, watch_unit: false, rewrite: Rewrite::None };
+    pub(super) const PASS: Verdict = Verdict { lets_out: LetsOut::Nothing, watch_unit: false, rewrite: Rewrite::None };
     pub(super) const WATCH: Verdict = Verdict { watch_unit: true, ..Verdict::PASS };
 
     pub(super) fn rewrite(rewrite: Rewrite) -> Verdict {

@@ -1,5 +1,6 @@
 //! What the main thread waits for, and for how long.
 
+use crate::core::leaf::ClientId;
 use crate::ffi::{CallMode, Ctx, client_info};
 use crate::log::Lsn;
 use crate::machine;
@@ -52,14 +53,17 @@ pub(super) fn now_ms() -> i64 {
 /// (`processEventsWhileBlocked`).
 ///
 /// Everything that may do so is preceded by this: the filter calls it for commands, the end of the iteration for the
-/// scripts that wait there.
-pub(super) fn wait_before_yield(ctx: Ctx<'_>) {
+/// scripts that wait there. While a client's own script runs the server protects that client, whose earlier replies
+/// stay where they are: where no others wait, `protected` need not wait either.
+pub(super) fn wait_before_yield(ctx: Ctx<'_>, protected: Option<ClientId>) {
     let waits_for = with(|module| {
         module.wait_for_timed_out(ctx);
         module.wait_for_resumed(ctx, false);
         // Whoever is written to meanwhile may have output left afterwards.
         module.server_sends();
-        module.iteration.waits_for.take()
+        let waits = &mut module.iteration.waits;
+        let with_others = protected.map_or(waits.newest(), |client| waits.newest_with_others(client));
+        with_others.and_then(|_| waits.take())
     });
     if let Some(Some(lsn)) = waits_for {
         wait_now(ctx, lsn);
@@ -142,7 +146,7 @@ impl Module {
     fn frees_client(&mut self, lsn: Lsn) -> bool {
         let frees = self.iteration.gone.is_some_and(|client| client_info(client).is_some());
         if frees {
-            self.iteration.waits_for = self.iteration.waits_for.max(Some(lsn));
+            self.iteration.waits.add(None, lsn);
         }
         frees
     }

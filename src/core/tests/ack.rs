@@ -31,7 +31,7 @@ macro_rules! facts {
 facts! {
     is_active, any_change, commits_inline, in_exec, in_script, in_other_module, has_replied_early, is_slot_import,
     names_gone_key, has_postponed,
-    writes_are_paused, is_cluster_with_modules, shares_id, tracks, pipelines, is_subscribed, has_asked, debugs_scripts,
+    writes_are_paused, is_cluster_with_modules, shares_id, tracks, pipelines, others_run_scripts, is_subscribed, has_asked, debugs_scripts,
     debug_paused, has_io_threads, has_output_left
 }
 
@@ -118,6 +118,7 @@ fn what_the_module_cannot_run_waits_in_the_loop_with_its_reason() {
         (Kind::Read, "is_subscribed", Reason::Subscriber),
         (Kind::Read, "tracks", Reason::Tracking),
         (Kind::Read, "pipelines", Reason::Pipelining),
+        (SCRIPT, "pipelines", Reason::Pipelining),
         (UNSEEN, "own_rights", Reason::Rights),
     ] {
         assert_eq!(announced(kind, true, &[fact]), Hold::AtIterationEnd(reason), "{fact}");
@@ -126,6 +127,9 @@ fn what_the_module_cannot_run_waits_in_the_loop_with_its_reason() {
     assert_eq!(announced(Kind::Refused, true, &["tracks"]), Hold::Refused, "by its arguments");
     assert_eq!(announced(Kind::Read, true, &["has_asked"]), Hold::ThroughModule(Wrapper::Read));
     assert_eq!(announced(UNSEEN, true, &["tracks", "pipelines"]), Hold::ThroughModule(Wrapper::Call), "to be seen");
+    let crowded = ["pipelines", "others_run_scripts"];
+    assert_eq!(announced(SCRIPT, true, &crowded), Hold::ThroughModule(Wrapper::Eval), "to share a flush");
+    assert_eq!(announced(Kind::Read, true, &crowded), Hold::AtIterationEnd(Reason::Pipelining));
     for kind in [UNSEEN, SCRIPT, Kind::WaitingRead, Kind::Count { caches: true }] {
         let hold = announced(kind, true, &["commits_inline"]);
         assert!(matches!(hold, Hold::ThroughModule(_)), "{kind:?} outlasts the iteration, or is not seen");

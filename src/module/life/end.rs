@@ -125,7 +125,7 @@ fn take_logging(module: &mut Module) -> Option<Logging> {
     module.running = Running::default();
     module.dirty.clear();
     module.versions.clear();
-    module.iteration.waits_for = None;
+    module.iteration.waits.take();
     match module.life.change() {
         Life::Logging(logging) => Some(logging),
         other => {
