@@ -28,12 +28,13 @@ each_version! {
         assert!(refused.starts_with("-MISCONF") && refused.contains("set wbl.on-existing-log to keep"), "{refused}");
         assert_eq!(manifest(&server), before);
         server.kill9();
+        assert_refused(&mut server, "the server has no data of its own");
         assert_comes_back(&mut server);
     }
 
     fn an_older_file_does_not_take_a_superseded_logs_place(version: Version) {
         let mut server = superseded_beside_dump(version);
-        assert_refused(&mut server);
+        assert_refused(&mut server, OLDER);
         server.reconfigure(|builder| builder.set_words("replicaof", NOWHERE));
         server.launch();
         let mut client = server.wait_answers();
@@ -45,7 +46,7 @@ each_version! {
         // What it saves of that is no newer.
         client.send(&["SHUTDOWN", "SAVE"]);
         assert!(server.wait_exit().success(), "{}", server.log());
-        assert_refused(&mut server);
+        assert_refused(&mut server, OLDER);
         assert_comes_back(&mut server);
     }
 
@@ -59,7 +60,7 @@ each_version! {
         client.send(&["SHUTDOWN", "SAVE"]);
         assert!(server.wait_exit().success(), "{}", server.log());
         server.reconfigure(|builder| builder.set("wbl.enabled", "yes"));
-        assert_refused(&mut server);
+        assert_refused(&mut server, OLDER);
         assert_comes_back(&mut server);
     }
 
@@ -90,7 +91,7 @@ each_version! {
         wait_until("the new log has begun", PATIENCE, || server.wbl_info("wbl_state") == "baselining");
         server.kill9();
         drop(other);
-        assert_refused(&mut server);
+        assert_refused(&mut server, OLDER);
         assert_comes_back(&mut server);
     }
 
@@ -174,14 +175,15 @@ fn fail_over(server: &Server, port: u16, other_port: u16) -> Server {
 }
 
 /// As a primary the server does not start, and the log stays as it is.
-fn assert_refused(server: &mut Server) {
-    let before = manifest(server);
+fn assert_refused(server: &mut Server, why: &str) {
+    let (before, told) = (manifest(server), server.log().len());
     server.reconfigure(|builder| builder.unset("replicaof").unset("rdb-key-save-delay"));
     server.launch();
     assert!(!server.wait_exit().success());
-    let log = server.log();
+    let log = server.log().split_off(told);
+    assert!(!log.contains("the server's own data stand"), "{log}");
     let line = log.lines().rfind(|line| line.contains("the log can't be brought back")).unwrap();
-    assert!(line.contains(OLDER) && line.contains("set wbl.on-existing-log to keep"), "{line}");
+    assert!(line.contains(why) && line.contains("set wbl.on-existing-log to keep"), "{line}");
     assert_eq!(manifest(server), before);
 }
 

@@ -78,14 +78,16 @@ fn newest(ctx: Ctx<'_>, found: Found, role: Role) -> Result<OpenedFolder, String
 /// beside a log that is superseded.
 pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder, origin: Origin) -> Result<(), String> {
     if opened.is_empty() || opened.is_superseded() {
-        if !opened.is_empty() && (origin != Origin::Older || config::replaces_existing_log()) {
+        let is_superseded = opened.is_superseded();
+        begin_log(ctx, Rest::new(opened.into_folder(), origin), None, IfLost::ServesOn)
+            .map_err(|(reason, _)| reason)?;
+        if is_superseded {
             log(
                 Level::Warning,
                 "the folder's log was superseded by a primary's dataset, or by what the server saved later: the server's own data stand",
             );
         }
-        return begin_log(ctx, Rest::new(opened.into_folder(), origin), None, IfLost::ServesOn)
-            .map_err(|(reason, _)| reason);
+        return Ok(());
     }
     with(|module| module.life = Life::Changing);
     if server::has_data(ctx) {
