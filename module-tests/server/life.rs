@@ -122,6 +122,25 @@ each_version! {
         assert_eq!(server.raw().run("KEYS *"), Value::Array(vec![Value::Bulk("other".into())]));
     }
 
+    fn enabling_is_refused_without_reading_the_log(version: Version) {
+        let mut server = ServerBuilder::with_module(version).allow_warning("Restoring previous settings").start();
+        let mut client = server.raw();
+        for number in 0..100 {
+            client.run(&format!("SET key:{number} v"));
+        }
+        server.stop();
+        // Whoever reads it finds that out.
+        let segment = server.log_folder().join("appendonly.aof.1.incr.aof");
+        let mut bytes = fs::read(&segment).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&segment, bytes).unwrap();
+        server.reconfigure(|builder| builder.set("wbl.enabled", "no"));
+        server.start();
+        let refused = format!("{:?}", server.raw().call(&["CONFIG", "SET", "wbl.enabled", "yes"]));
+        assert!(refused.contains("wbl.on-existing-log"), "{refused}");
+    }
+
     fn a_promotion_without_a_usable_folder_serves_reads_and_refuses_writes(version: Version) {
         let builder = module(version).allow_warning("the log can't begin").allow_warning("Restoring previous settings");
         let mut server = builder.start();

@@ -4,6 +4,7 @@
 use super::opening::LogFolder;
 use crate::log::{Generation, LogState};
 use crate::module::config;
+use crate::module::gate::GatedStorage;
 
 /// Where the dataset in memory comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,12 +86,12 @@ impl Descent {
     }
 }
 
-fn shown(folder: &LogFolder) -> String {
-    folder.storage().path("").display().to_string()
+fn shown(folder: &GatedStorage) -> String {
+    folder.path("").display().to_string()
 }
 
 /// What a server is told whose data are not those of the folder.
-pub(super) fn holds_another(folder: &LogFolder) -> String {
+pub(super) fn holds_another(folder: &GatedStorage) -> String {
     format!(
         "the folder {} holds the log of another dataset than the server does: restart the server to bring that one back, empty the folder, or set wbl.on-existing-log to replace",
         shown(folder)
@@ -108,7 +109,7 @@ pub(super) fn superseded(folder: &LogFolder, has_data: bool) -> String {
     let keep = if keeps { "restart it as a primary" } else { "set wbl.on-existing-log to keep" };
     format!(
         "the log in {} was superseded by a primary's dataset or by what the server saved later, and {lacking}: start it as a replica of a server that has newer data, or {keep} to bring the log back at its start, which is intact but lacks what was acknowledged elsewhere since, or set wbl.on-existing-log to replace to go on with what the server has now",
-        shown(folder)
+        shown(folder.storage())
     )
 }
 

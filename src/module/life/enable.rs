@@ -5,12 +5,16 @@
 //! only when the server reports that the whole command has succeeded.
 
 use super::begin::begin_log;
+use super::descent::holds_another;
+use super::rest::Rest;
 use super::state::{IfLost, Life, State};
 use super::{end, role};
 use crate::ffi::{Ctx, Level, log};
+use crate::log::{SeenLog, Storage};
+use crate::module::gate::GatedStorage;
 use crate::module::role::{Role, role_at_start};
 use crate::module::units::finish_unit;
-use crate::module::{config, with};
+use crate::module::{config, server, with};
 
 /// Whether the setting can be changed now.
 ///
@@ -61,7 +65,7 @@ pub(super) fn disable_if_unwanted(ctx: Ctx<'_>) {
 
 fn enable(ctx: Ctx<'_>) -> Result<(), String> {
     let Some(Some(rest)) = with(|module| module.life.take_rest()) else { return Ok(()) };
-    let outcome = match role_at_start(ctx) {
+    let outcome = match role_at_start(ctx).and_then(|role| may_open(ctx, role, &rest).map(|()| role)) {
         Ok(Role::Primary) => begin_log(ctx, rest, None, IfLost::ServesOn),
         Ok(Role::Replica) => rest.opened().and_then(|rest| role::rest_as_replica(ctx, rest)),
         Err(reason) => Err((reason, rest)),
@@ -70,4 +74,27 @@ fn enable(ctx: Ctx<'_>) -> Result<(), String> {
         with(|module| module.life = Life::Disabled(rest.stale()));
         reason
     })
+}
+
+/// Whether the folder is opened at all, which takes as long as reading its log. Where nobody has opened it yet, and its
+/// manifest says that the log can't give way, it is not.
+///
+/// # Errors
+/// That reason, for the client.
+fn may_open(ctx: Ctx<'_>, role: Role, rest: &Rest) -> Result<(), String> {
+    let asks = role == Role::Primary || server::follows_primary(ctx) || server::has_data(ctx);
+    if !asks || !rest.descent().is_unknown() || config::replaces_existing_log() {
+        return Ok(());
+    }
+    let folder = with(|module| module.folder.clone()).unwrap_or_default();
+    // What else is wrong with it opening it tells.
+    if with(|module| module.aof_folder.check(&folder).is_err()) == Some(true) {
+        return Ok(());
+    }
+    let Ok(Some(storage)) = GatedStorage::existing(&folder) else { return Ok(()) };
+    let Ok(Some(_lock)) = storage.lock() else { return Ok(()) };
+    match SeenLog::look(&storage) {
+        Ok(Some(seen)) if !seen.standing().is_superseded() => Err(holds_another(&storage)),
+        _ => Ok(()),
+    }
 }

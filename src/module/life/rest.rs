@@ -377,7 +377,7 @@ impl Rest {
         match (folder.is_superseded(), has_data) {
             (true, true) if self.descent.origin() == Origin::Unknown && !config::keeps_existing_log() => Ok(begin),
             (true, _) => Err(superseded(folder, has_data)),
-            (false, _) => Err(holds_another(folder)),
+            (false, _) => Err(holds_another(folder.storage())),
         }
     }
 }
