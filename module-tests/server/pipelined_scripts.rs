@@ -2,6 +2,7 @@
 
 use crate::harness::resp::encode;
 use crate::harness::scene::split;
+use crate::harness::server::info_field;
 use crate::harness::{Lever, PATIENCE, RawConnection, Scene, ServerBuilder, Value, Version, each_version, wait_until};
 
 const WRITES: &str = "return redis.call('SET', KEYS[1], '1')";
@@ -43,6 +44,16 @@ each_version! {
             }
             scene.end();
         }
+    }
+
+    fn whether_a_client_has_output_left_is_not_asked_for_each_script(version: Version) {
+        let mut scene = with_script(version, "inline");
+        scene.control.run("CONFIG RESETSTAT");
+        waits_of(&mut scene, "inline", 1, &["EVALSHA SUM 1 k"]);
+        let asked = info_field(&mut scene.control, "commandstats", "cmdstat_client|list").unwrap_or_default();
+        let times = asked.strip_prefix("calls=").and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0);
+        assert!(times < TIMES / 10, "{asked}");
+        scene.end();
     }
 
     fn a_clients_replies_stay_while_its_own_script_runs_long(version: Version) {

@@ -2,6 +2,7 @@
 
 use crate::core::commit::{Flushes, Mode, Round};
 use crate::core::hash;
+use crate::core::leaf::ClientId;
 use crate::ffi::Ctx;
 use crate::machine;
 use crate::module::waits::wait_now;
@@ -38,6 +39,13 @@ impl Module {
         hash::empty(&mut self.iteration.without_output);
         self.iteration.askers.begin();
         self.clients.are_sent();
+    }
+
+    /// The same while a script of this client's runs, if there is one: the server protects it, and sends it nothing.
+    pub(super) fn server_sends_to_others(&mut self, protected: Option<ClientId>) {
+        let kept = protected.filter(|client| self.iteration.without_output.contains(client));
+        self.server_sends();
+        self.iteration.without_output.extend(kept);
     }
 
     /// Whether nothing speaks against inline.

@@ -60,7 +60,7 @@ pub(super) fn wait_before_yield(ctx: Ctx<'_>, protected: Option<ClientId>) {
         module.wait_for_timed_out(ctx);
         module.wait_for_resumed(ctx, false);
         // Whoever is written to meanwhile may have output left afterwards.
-        module.server_sends();
+        module.server_sends_to_others(protected);
         let waits = &mut module.iteration.waits;
         let with_others = protected.map_or(waits.newest(), |client| waits.newest_with_others(client));
         with_others.and_then(|_| waits.take())
