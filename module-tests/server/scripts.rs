@@ -50,6 +50,34 @@ each_lever! {
 }
 
 each_version! {
+    // The server counts these times from when the script began, and gives whom it lets in meanwhile a later one.
+    fn expiry_times_that_a_long_script_sets_are_recovered(version: Version) {
+        const LONG: &str = "local function us() local t = redis.call('TIME') return t[1] * 1000000 + t[2] end
+            local until_us = us() + 50000 repeat until us() > until_us ";
+        const SETS: &[&str] = &[
+            "'SET', 'k', 'v', 'PX', '1000000'", "'SETEX', 'k', '1000', 'v'", "'PEXPIRE', 'old', '1000000'",
+            "'GETEX', 'old', 'EX', '1000'",
+        ];
+        let builder = ServerBuilder::with_module(version).set("busy-reply-threshold", "1").in_memory();
+        let mut server = builder.allow_warning("Slow script detected").start();
+        let firsts = ["", "redis.call('FLUSHALL') redis.call('SET', 'old', 'v') "];
+        for (first, set) in firsts.iter().flat_map(|first| SETS.iter().map(move |set| (first, set))) {
+            let script = format!("{LONG} {first} return redis.call({set})");
+            for in_exec in [false, true] {
+                let mut client = server.raw();
+                client.run("SET old v");
+                let bounds: [&[&str]; 2] = if in_exec { [&["MULTI"], &["EXEC"]] } else { [&[], &[]] };
+                bounds[0].iter().for_each(|word| drop(client.run(word)));
+                client.call(&["EVAL", &script, "0"]);
+                bounds[1].iter().for_each(|word| drop(client.run(word)));
+                let expiry = |server: &Server| ["k", "old"].map(|key| server.raw().call(&["PEXPIRETIME", key]).integer());
+                let before = expiry(&server);
+                server.kill9_and_restart();
+                assert_eq!(expiry(&server), before, "{set} after {first:?}, in EXEC: {in_exec}");
+            }
+        }
+    }
+
     fn a_pause_of_writes_stops_only_scripts_that_may_write(version: Version) {
         let server = ServerBuilder::with_module(version).set("wbl.commit-mode", "async").start();
         let mut client = server.raw();

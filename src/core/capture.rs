@@ -171,9 +171,8 @@ impl Capture {
         }
         let unit = match &mut self.unit {
             Some(unit) => unit,
-            none => none.insert(
-                self.spare_unit.take().map_or_else(|| Unit::new(event.now_ms), |unit| unit.begin(event.now_ms)),
-            ),
+            none => none
+                .insert(self.spare_unit.take().map_or_else(|| Unit::at(event.now_ms), |unit| unit.begin(event.now_ms))),
         };
         unit.events += 1;
         unit.evictions += usize::from(event.kind == EventKind::Evicted);

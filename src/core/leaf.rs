@@ -195,8 +195,8 @@ pub struct Event<'a> {
     pub expired: bool,
     /// It belongs to a command of an EXEC.
     pub in_exec: bool,
-    /// The unit's time, milliseconds since the Unix epoch.
-    pub now_ms: i64,
+    /// The unit's time, milliseconds since the Unix epoch, where it is known.
+    pub now_ms: Option<i64>,
     /// What the arguments do not tell; the answer to `Capture::query`.
     pub outcome: Option<Outcome>,
 }

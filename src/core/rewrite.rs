@@ -66,15 +66,16 @@ pub fn rewrite(leaf: &Leaf, unit: &mut Unit) -> bool {
     }
 }
 
-/// A time argument as milliseconds since the epoch; `None` when it is no number (the server then refused the command).
-pub fn absolute_ms(arg: &[u8], unit: TimeUnit, base: TimeBase, now_ms: i64) -> Option<i64> {
+/// A time argument as milliseconds since the epoch; `None` when it is no number (the server then refused the command),
+/// or relative to a time that is not known.
+pub fn absolute_ms(arg: &[u8], unit: TimeUnit, base: TimeBase, now_ms: Option<i64>) -> Option<i64> {
     let value: i64 = std::str::from_utf8(arg).ok()?.parse().ok()?;
     let value = match unit {
         TimeUnit::Seconds => value.checked_mul(1000)?,
         TimeUnit::Milliseconds => value,
     };
     match base {
-        TimeBase::Relative => value.checked_add(now_ms),
+        TimeBase::Relative => value.checked_add(now_ms?),
         TimeBase::Absolute => Some(value),
     }
 }
@@ -106,7 +107,7 @@ struct SetOptions {
 }
 
 /// `None` when a time is no number.
-fn set_options(options: &[&[u8]], known: &[options::Known], now_ms: i64) -> Option<SetOptions> {
+fn set_options(options: &[&[u8]], known: &[options::Known], now_ms: Option<i64>) -> Option<SetOptions> {
     let mut kept = Vec::new();
     for (name, argument) in options::parse(options, known)? {
         if name == "KEEPTTL" {
@@ -222,7 +223,7 @@ fn getex(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
 }
 
 /// When a key expires after a GETEX with these options, milliseconds since the epoch.
-fn getex_expiry(options: &[&[u8]], now_ms: i64) -> Option<i64> {
+fn getex_expiry(options: &[&[u8]], now_ms: Option<i64>) -> Option<i64> {
     let options = options::parse(options, options::GETEX)?;
     let (name, time) = options.last()?;
     let (time_unit, base) = expiry_option(name.as_bytes())?;

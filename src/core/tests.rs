@@ -239,10 +239,10 @@ fn a_stream_with_blocked_group_readers_is_imaged_when_it_changes() {
 #[test]
 fn databases_that_change_places_take_their_images_along() {
     let mut hooks = Hooks::new();
-    hooks.event(7, "type.changed", "k").0.databases_swapped(0, 3, NOW_MS);
-    hooks.event(7, "type.changed", "last").0.databases_swapped(0, 1, NOW_MS);
+    hooks.event(7, "type.changed", "k").0.databases_swapped(0, 3, Some(NOW_MS));
+    hooks.event(7, "type.changed", "last").0.databases_swapped(0, 1, Some(NOW_MS));
     for _ in 0..2 {
-        hooks.0.databases_swapped(3, 5, NOW_MS);
+        hooks.0.databases_swapped(3, 5, Some(NOW_MS));
     }
     let mut unit = hooks.0.end_unit(|| Some(0)).expect("a unit");
     let expected = [(1, std::sync::Arc::from(&b"last"[..])), (3, std::sync::Arc::from(&b"k"[..]))];

@@ -18,8 +18,9 @@ pub struct Unit {
     count: usize,
     first_db: u32,
     last_db: u32,
-    /// The unit's time, milliseconds since the Unix epoch: what the server counts relative expiry from.
-    pub now_ms: i64,
+    /// The unit's time, milliseconds since the Unix epoch: what the server counts relative expiry from. `None` where
+    /// that is not known.
+    pub now_ms: Option<i64>,
     /// Keys whose resulting state is to be logged. They make every later command of the unit an image too, as it may
     /// build on them.
     images: Set<DbKey>,
@@ -45,6 +46,11 @@ pub struct Unit {
 impl Unit {
     /// An empty unit at this time.
     pub fn new(now_ms: i64) -> Unit {
+        Unit::at(Some(now_ms))
+    }
+
+    /// The same where the time may not be known.
+    pub fn at(now_ms: Option<i64>) -> Unit {
         Unit {
             commands: Vec::new(),
             count: 0,
@@ -78,7 +84,7 @@ impl Unit {
     }
 
     /// Begins a unit in the memory of an emptied one.
-    pub fn begin(self, now_ms: i64) -> Unit {
+    pub fn begin(self, now_ms: Option<i64>) -> Unit {
         Unit { now_ms, ..self }
     }
 

@@ -143,7 +143,7 @@ fn take_in(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server: bool) 
             removed_by_server: by_server,
             expired: false,
             in_exec,
-            now_ms: ctx.unit_time_us() / 1000,
+            now_ms: module.unit_time_ms(ctx),
             outcome,
         };
         module.record(ctx, flags, event);
@@ -251,8 +251,7 @@ pub fn databases_swapped(ctx: Ctx<'_>, first: u32, second: u32) {
     });
 }
 
-fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, i64)) {
-    let now_ms = ctx.unit_time_us() / 1000;
+fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, Option<i64>)) {
     let loading = ctx.flags().is_loading();
     if !loading && with(|module| module.life.is_unchanged()) == Some(true) {
         life::dataset_changed(ctx);
@@ -261,6 +260,7 @@ fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, i64)) {
         if !module.life.logs() || loading || module.is_dataset_replaced() {
             return false;
         }
+        let now_ms = module.unit_time_ms(ctx);
         record(module, now_ms);
         match module.running.wrapped() {
             Some(wrapped) => wrapped.changed = true,
@@ -356,6 +356,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
             module.dirty.clean_up_to(durable);
             module.clients.iteration_ended(durable);
         }
+        module.iteration.may_yield_since_us = None;
         module.server_sends();
         waits_for
     });

@@ -110,6 +110,8 @@ struct Iteration {
     disconnects: Vec<u64>,
     /// The main thread waits for a RESUME, and lets other clients in meanwhile.
     lets_others_in: bool,
+    /// Since when something runs, or has run, that may let other clients in; monotonic microseconds.
+    may_yield_since_us: Option<u64>,
     /// The client that has gone last, which the server may not have freed yet.
     gone: Option<u64>,
     /// Writes whose replies wait.

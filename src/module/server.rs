@@ -22,6 +22,8 @@ pub(super) struct Facts {
     pub(super) imports: bool,
     /// It removes keys to make room for commands (`maxmemory`).
     pub(super) makes_room: bool,
+    /// After so long it lets other clients in while a script runs (`busy-reply-threshold`).
+    pub(super) busy_after_us: u64,
     /// It publishes keyspace notifications by itself, when a change is made.
     pub(super) notifies: bool,
     /// Whether it reports each command that has run.
@@ -51,6 +53,7 @@ impl Facts {
             other_modules: has_other_modules(ctx),
             io_threads: has_io_threads(ctx),
             imports: imports(ctx),
+            busy_after_us: busy_after_us(ctx),
             notifies: may_notify(ctx),
             makes_room: makes_room(ctx),
             reports: Reports::WhenAsked,
@@ -114,6 +117,15 @@ pub(super) fn setting(ctx: Ctx<'_>, name: &str) -> Option<Vec<u8>> {
     let reply = ctx.own().ask("CONFIG", [&b"GET"[..], name.as_bytes()])?;
     Some(reply.element(1)?.bytes().to_vec())
 }
+
+/// After how long the server lets other clients in while a script runs. Where it does not say, at once.
+pub(super) fn busy_after_us(ctx: Ctx<'_>) -> u64 {
+    let after_ms = setting(ctx, BUSY_THRESHOLD).and_then(|value| String::from_utf8(value).ok()?.parse::<u64>().ok());
+    after_ms.map_or(0, |after_ms| after_ms.saturating_mul(1000))
+}
+
+/// The server's setting of how long it is busy before it says so.
+pub(super) const BUSY_THRESHOLD: &str = "busy-reply-threshold";
 
 /// Whether the server sends replies from threads of its own. Where it does not say, it may.
 pub(super) fn has_io_threads(ctx: Ctx<'_>) -> bool {

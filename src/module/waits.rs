@@ -6,6 +6,7 @@ use crate::log::Lsn;
 use crate::machine;
 use crate::module::config::{Setting, value};
 use crate::module::release::Release;
+use crate::module::server::BUSY_THRESHOLD;
 use crate::module::{Module, broken, life, with};
 use std::time::Duration;
 
@@ -14,9 +15,6 @@ const ROOM_POLL: Duration = Duration::from_millis(1);
 
 /// How often a paused wait lets the server look for a RESUME.
 const PAUSED_POLL: Duration = Duration::from_millis(10);
-
-/// The server's setting of how long it is busy before it says so.
-const BUSY_THRESHOLD: &[u8] = b"busy-reply-threshold";
 
 /// How the main thread waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +59,7 @@ pub(super) fn wait_before_yield(ctx: Ctx<'_>, protected: Option<ClientId>) {
         module.wait_for_resumed(ctx, false);
         // Whoever is written to meanwhile may have output left afterwards.
         module.server_sends_to_others(protected);
+        module.iteration.may_yield_since_us.get_or_insert_with(machine::monotonic_us);
         let waits = &mut module.iteration.waits;
         let with_others = protected.map_or(waits.newest(), |client| waits.newest_with_others(client));
         with_others.and_then(|_| waits.take())
@@ -104,9 +103,9 @@ pub(super) fn wait_now(ctx: Ctx<'_>, lsn: Lsn) {
 /// waits at its own end, so that no other unheld reply is under way.
 fn wait_for_resume(ctx: Ctx<'_>, log: &Release, lsn: Lsn) {
     let own = ctx.own();
-    let threshold = own.ask("CONFIG", [&b"GET"[..], BUSY_THRESHOLD]);
+    let threshold = own.ask("CONFIG", [&b"GET"[..], BUSY_THRESHOLD.as_bytes()]);
     let before = threshold.as_ref().and_then(|reply| Some(reply.element(1)?.bytes().to_vec()));
-    let set = |value: &[u8]| own.call(CallMode::Internal, "CONFIG", [&b"SET"[..], BUSY_THRESHOLD, value]);
+    let set = |value: &[u8]| own.call(CallMode::Internal, "CONFIG", [&b"SET"[..], BUSY_THRESHOLD.as_bytes(), value]);
     // The server looks at other clients only after this time.
     set(b"1");
     let before_wait = with(|module| std::mem::replace(&mut module.iteration.lets_others_in, true));
@@ -132,6 +131,16 @@ fn wait_for_resume(ctx: Ctx<'_>, log: &Release, lsn: Lsn) {
 }
 
 impl Module {
+    /// The time from which the server counts the relative expiry times of what runs, in milliseconds since the Unix
+    /// epoch: when that began. What the server tells is the same until it lets other clients in, whom it gives a later
+    /// time; `None` when it may have.
+    pub(super) fn unit_time_ms(&self, ctx: Ctx<'_>) -> Option<i64> {
+        let since_us = self.iteration.may_yield_since_us;
+        let may_have_yielded =
+            since_us.is_some_and(|since| machine::monotonic_us().saturating_sub(since) >= self.server.busy_after_us);
+        (!may_have_yielded).then(|| ctx.unit_time_us() / 1000)
+    }
+
     fn how_to_wait(&self) -> How {
         match () {
             () if self.paused => How::UntilResumed,

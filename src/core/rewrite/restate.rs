@@ -50,12 +50,12 @@ fn words(words: &[&[u8]]) -> Words {
 
 /// A time argument as milliseconds since the epoch; `None` when it has passed, as it depends on the server's settings
 /// what happens then.
-fn future_ms(arg: &[u8], time_unit: TimeUnit, base: TimeBase, now_ms: i64) -> Option<i64> {
-    absolute_ms(arg, time_unit, base, now_ms).filter(|at| *at > now_ms)
+fn future_ms(arg: &[u8], time_unit: TimeUnit, base: TimeBase, now_ms: Option<i64>) -> Option<i64> {
+    absolute_ms(arg, time_unit, base, now_ms).filter(|at| now_ms.is_some_and(|now_ms| *at > now_ms))
 }
 
 /// SET key value [NX | XX | IFEQ value] [GET] [KEEPTTL | EX seconds | ...]
-fn set(args: &[&[u8]], now_ms: i64) -> Words {
+fn set(args: &[&[u8]], now_ms: Option<i64>) -> Words {
     let [_, key, value, options @ ..] = args else { return None };
     let mut restated = vec![b"SET".to_vec(), key.to_vec(), value.to_vec()];
     for (name, argument) in options::parse(options, options::SET)? {
@@ -71,14 +71,14 @@ fn set(args: &[&[u8]], now_ms: i64) -> Words {
 }
 
 /// SETEX key seconds value
-fn set_with_expiry(args: &[&[u8]], time_unit: TimeUnit, now_ms: i64) -> Words {
+fn set_with_expiry(args: &[&[u8]], time_unit: TimeUnit, now_ms: Option<i64>) -> Words {
     let [_, key, time, value] = args else { return None };
     let at = future_ms(time, time_unit, TimeBase::Relative, now_ms)?;
     words(&[b"SET", key, value, b"PXAT", at.to_string().as_bytes()])
 }
 
 /// EXPIRE key time [NX | XX | GT | LT]
-fn expire(args: &[&[u8]], time_unit: TimeUnit, base: TimeBase, now_ms: i64) -> Words {
+fn expire(args: &[&[u8]], time_unit: TimeUnit, base: TimeBase, now_ms: Option<i64>) -> Words {
     let [_, key, time, conditions @ ..] = args else { return None };
     let known: [&[u8]; 4] = [b"NX", b"XX", b"GT", b"LT"];
     if !conditions.iter().all(|word| known.iter().any(|known| word.eq_ignore_ascii_case(known))) {
@@ -91,7 +91,7 @@ fn expire(args: &[&[u8]], time_unit: TimeUnit, base: TimeBase, now_ms: i64) -> W
 }
 
 /// GETEX key [PERSIST | EX seconds | ...]
-fn getex(args: &[&[u8]], now_ms: i64) -> Words {
+fn getex(args: &[&[u8]], now_ms: Option<i64>) -> Words {
     let [_, key, options @ ..] = args else { return None };
     match options::parse(options, options::GETEX)?.last() {
         None => words(&[]),
@@ -105,7 +105,7 @@ fn getex(args: &[&[u8]], now_ms: i64) -> Words {
 }
 
 /// RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]
-fn restore(args: &[&[u8]], now_ms: i64) -> Words {
+fn restore(args: &[&[u8]], now_ms: Option<i64>) -> Words {
     let [_, key, ttl, payload, options @ ..] = args else { return None };
     let options = options::parse(options, options::RESTORE)?;
     let base = if options::has(&options, "ABSTTL") { TimeBase::Absolute } else { TimeBase::Relative };

@@ -70,7 +70,7 @@ impl Hooks {
             removed_by_server: name == "expired" || name == "evicted",
             expired: name == "expired",
             in_exec,
-            now_ms: NOW_MS,
+            now_ms: Some(NOW_MS),
             outcome,
         });
         self

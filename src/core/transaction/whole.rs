@@ -155,7 +155,7 @@ impl Whole {
     pub fn seal(&self, leaves: &VecDeque<Box<Leaf>>, db: Option<u32>, errors: Option<u64>, unit: &mut Unit) -> bool {
         let nothing_failed = self.errors_before.is_some() && (self.proof.is_complete() || self.errors_before == errors);
         let Some(db) = db.filter(|_| self.begun && nothing_failed) else { return false };
-        let mut effects = Unit::new(unit.now_ms);
+        let mut effects = Unit::at(unit.now_ms);
         let exact = leaves.iter().all(|leaf| match own_event(leaf) {
             Some(_) => !leaf.events.is_empty() && rewrite::rewrite(leaf, &mut effects),
             None => rewrite::restate(leaf, db, &mut effects),
