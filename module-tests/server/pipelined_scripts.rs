@@ -88,6 +88,53 @@ each_version! {
         }
     }
 
+    fn what_a_client_shows_others_stays_while_its_script_runs_long(version: Version) {
+        let unblocks: [&[&str]; 2] =
+            [&["MULTI", "UNBLOCK", "EXEC", "EVAL LONG 0"], &["MULTI", "UNBLOCK", "EVAL LONG 0", "EXEC"]];
+        for commands in unblocks.into_iter().chain([&["SET k v", "PUBLISH c m", "EVAL LONG 0"][..]]) {
+            let (mut scene, [mut client, mut other]) = with_pipeliners(version);
+            scene.thaw();
+            let (id, publishes) = (other.run("CLIENT ID").integer(), commands.contains(&"PUBLISH c m"));
+            if publishes {
+                other.run("SUBSCRIBE c");
+            } else {
+                scene.prepare(&["RPUSH list a"]);
+            }
+            scene.freeze();
+            let deleted = (!publishes).then(|| scene.held("DEL list"));
+            if !publishes {
+                other.send_text("BLPOP list 0");
+                wait_until("it waits", PATIENCE, || {
+                    info_field(&mut scene.control, "clients", "total_blocking_keys").is_some_and(|keys| keys == "1")
+                });
+            }
+            let unblock = format!("CLIENT UNBLOCK {id}");
+            let commands: Vec<&str> =
+                commands.iter().map(|word| if *word == "UNBLOCK" { unblock.as_str() } else { word }).collect();
+            scene.server.in_one_iteration(|| send(&mut client, &commands));
+            scene.assert_withheld(&mut other, &commands.join(", "));
+            scene.thaw();
+            assert_eq!(other.reply() == Value::Null, !publishes, "{commands:?}");
+            commands.iter().for_each(|_| assert!(!client.reply().is_error()));
+            deleted.into_iter().for_each(|mut client| assert_eq!(client.reply().integer(), 1));
+            scene.end();
+        }
+    }
+
+    // The debugger answers whenever it likes, and sends what is written.
+    fn nothing_leaves_before_a_script_of_an_exec_is_debugged(version: Version) {
+        let (mut scene, [mut client, _]) = with_pipeliners(version);
+        scene.thaw();
+        client.run("SCRIPT DEBUG YES");
+        scene.freeze();
+        scene.server.in_one_iteration(|| send(&mut client, &["SET k v", "MULTI", "EVAL SHORT 0", "EXEC"]));
+        scene.assert_withheld(&mut client, "what was written before a script that is debugged");
+        scene.thaw();
+        let stops = client.reply();
+        assert!(format!("{stops:?}").contains("Stopped at 1"), "{stops:?}");
+        scene.end();
+    }
+
     fn no_reply_leaves_while_a_script_that_waited_runs_long(version: Version) {
         let (mut scene, [mut first, mut second]) = with_pipeliners(version);
         scene.server.in_one_iteration(|| {

@@ -307,6 +307,10 @@ impl Module {
             Hold::Nothing | Hold::InEvent | Hold::Disconnect => {}
         }
         self.note_unblock(filter, known);
+        if known.row.quirk == Quirk::Publishes {
+            // Its message comes after the replies that wait, and must not leave before them.
+            self.shows_others(self.iteration.waits.newest());
+        }
         match (known.row.quirk, self.clients.get_mut(client)) {
             (Quirk::Asks, Some(client)) => client.asking = true,
             (Quirk::DebugsScripts, Some(client)) => client.debugs_scripts = true,

@@ -7,6 +7,7 @@ use crate::core::execution::{Exec, IfRun, What};
 use crate::core::leaf::ClientId;
 use crate::core::table::{self, Quirk};
 use crate::ffi::{Ctx, Filter, watch_results};
+use crate::log::Lsn;
 use crate::module::arguments::add_reads;
 use crate::module::facts::Asked;
 use crate::module::known::Known;
@@ -102,7 +103,7 @@ impl Module {
         }
         self.capture.command(client, Class::Exec, Some(db), std::iter::empty());
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
-        let unblocks = std::mem::take(&mut record.queued_unblock);
+        let (unblocks, debugs_scripts) = (std::mem::take(&mut record.queued_unblock), record.debugs_scripts);
         let shows = std::mem::take(&mut record.transaction);
         let (mut shown, runs_others) = (shows.newest_change(db, &self.dirty), shows.queued.runs_commands());
         if self.server.makes_room {
@@ -111,12 +112,14 @@ impl Module {
         if unblocks && !self.capture.blocked.is_empty() {
             // Whose wait it ends gets an answer that depends on keys which that waited for.
             shown = shown.max(self.dirty.any_change());
+            self.shows_others(self.dirty.any_change());
         }
         // Only its queueing passes the filter, so that whatever it runs is waited for here.
         exec.may_yield = runs_others;
         let lets_out = match () {
             () if !runs_others => LetsOut::Nothing,
-            () if self.server.other_modules => LetsOut::All,
+            // The debugger of scripts sends what is written.
+            () if self.server.other_modules || debugs_scripts => LetsOut::All,
             () => LetsOut::Others,
         };
         let command = Command { kind: Kind::Exec, shows_change: shown.is_some() };
@@ -133,6 +136,13 @@ impl Module {
         let watch_unit = reads || exec.unseen.is_some();
         self.running.what = What::Exec(exec);
         Verdict { lets_out, watch_unit, ..Verdict::PASS }
+    }
+
+    /// Others than the running command's client are shown what this change has done.
+    pub(super) fn shows_others(&mut self, change: Option<Lsn>) {
+        if let Some(lsn) = self.undurable(change) {
+            self.iteration.waits.add(None, lsn);
+        }
     }
 
     /// Has the server say when each command of the EXEC that is about to run has run, where it can.
