@@ -158,13 +158,10 @@ each_version! {
         wait_until("the key is dirty", PATIENCE, || server.wbl_info("wbl_uncommitted_keys") == "1");
         control.run("CONFIG SET maxmemory 1");
         // Both in one iteration: a command that is refused after it was announced, and the end of a client.
-        server.signal("STOP");
-        let status = format!("/proc/{}/status", server.process_id());
-        let is_stopped = || std::fs::read_to_string(&status).is_ok_and(|text| text.contains("T (stopped)"));
-        wait_until("the server stands still", PATIENCE, is_stopped);
-        limited.send_text("SET dirty other GET");
-        drop(gone);
-        server.signal("CONT");
+        server.in_one_iteration(|| {
+            limited.send_text("SET dirty other GET");
+            drop(gone);
+        });
         control.run("WBL.DEBUG RESUME");
         let refused = limited.reply();
         assert!(refused.is_error(), "{refused:?}");
