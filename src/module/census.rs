@@ -22,10 +22,15 @@ pub(super) struct Listed {
     tracks: bool,
 }
 
+/// A field of a client's line in CLIENT LIST.
+pub(super) fn field_of<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    line.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
+}
+
 impl Listed {
     /// Reads a line; `None` where it is not of the known form.
     pub(super) fn parse(line: &str) -> Option<Listed> {
-        let field = |name: &str| line.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+        let field = |name| field_of(line, name);
         Some(Listed {
             id: field("id")?.parse().ok()?,
             command: field("cmd")?.into(),

@@ -4,7 +4,7 @@ use crate::core::leaf::ClientId;
 use crate::core::silent::Proof;
 use crate::core::table::{self, Shows};
 use crate::ffi::{ClientInfo, Ctx, ServerInfo, empty_socket_bytes, server_version};
-use crate::module::census::Listed;
+use crate::module::census::{Listed, field_of};
 use crate::module::known::{Commands, is_own_command, lacking};
 use crate::rdb;
 
@@ -225,13 +225,8 @@ pub(super) fn outputs_of(ctx: Ctx<'_>, clients: &[ClientId]) -> Vec<(ClientId, O
     let args = [&b"LIST"[..], b"ID"].into_iter().chain(ids.iter().map(String::as_bytes));
     let Some(list) = ctx.own().ask("CLIENT", args) else { return Vec::new() };
     let text = String::from_utf8_lossy(list.bytes());
-    let of = |line| Some((id_of(line)?, Output::parse(line, empty_socket_bytes)));
+    let of = |line| Some((field_of(line, "id")?.parse().ok()?, Output::parse(line, empty_socket_bytes)));
     text.lines().filter_map(of).collect()
-}
-
-/// The client that a line of CLIENT LIST is about.
-fn id_of(line: &str) -> Option<ClientId> {
-    line.strip_prefix("id=")?.split(' ').next()?.parse().ok()
 }
 
 impl Output {
@@ -240,7 +235,7 @@ impl Output {
         if line.contains(PENDING_OUTPUT) {
             return Output::Left;
         }
-        let field = |name: &str| line.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+        let field = |name| field_of(line, name);
         let number = |name| field(name)?.trim_end().parse::<usize>().ok();
         // What comes unasked for is not counted: messages, invalidations (to RESP3 also those of other clients).
         let is_plain = field("resp").map(str::trim_end) == Some("2")
@@ -260,7 +255,7 @@ pub(super) fn listed_client_info(ctx: Ctx<'_>, client: u64) -> Option<ClientInfo
     let id = client.to_string();
     let list = ctx.own().ask("CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()])?;
     let line = String::from_utf8_lossy(list.bytes());
-    let field = |name: &str| line.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+    let field = |name| field_of(&line, name);
     let flags = field("flags")?;
     Some(ClientInfo {
         db: field("db")?.parse().ok()?,
@@ -293,7 +288,7 @@ fn listed_field(ctx: Ctx<'_>, client: u64, name: &str) -> Option<String> {
     let id = client.to_string();
     let list = ctx.own().ask("CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()])?;
     let line = String::from_utf8_lossy(list.bytes());
-    line.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('=').map(String::from))
+    field_of(&line, name).map(String::from)
 }
 
 /// How often the server has run a command of this name (`container|subcommand`), from clients, scripts and modules;
