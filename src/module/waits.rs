@@ -7,7 +7,7 @@ use crate::machine;
 use crate::module::config::{Setting, value};
 use crate::module::release::Release;
 use crate::module::server::BUSY_THRESHOLD;
-use crate::module::{Module, broken, life, with};
+use crate::module::{Module, broken, life, server, with};
 use std::time::Duration;
 
 /// How often a writer that waits for room looks again.
@@ -103,8 +103,7 @@ pub(super) fn wait_now(ctx: Ctx<'_>, lsn: Lsn) {
 /// waits at its own end, so that no other unheld reply is under way.
 fn wait_for_resume(ctx: Ctx<'_>, log: &Release, lsn: Lsn) {
     let own = ctx.own();
-    let threshold = own.ask("CONFIG", [&b"GET"[..], BUSY_THRESHOLD.as_bytes()]);
-    let before = threshold.as_ref().and_then(|reply| Some(reply.element(1)?.bytes().to_vec()));
+    let before = server::setting(ctx, BUSY_THRESHOLD);
     let set = |value: &[u8]| own.call(CallMode::Internal, "CONFIG", [&b"SET"[..], BUSY_THRESHOLD.as_bytes(), value]);
     // The server looks at other clients only after this time.
     set(b"1");
