@@ -101,6 +101,13 @@ impl Module {
         self.wait_in_loop(client, reason);
     }
 
+    /// Others than the running command's client are shown what this change has done.
+    pub(super) fn shows_others(&mut self, change: Option<Lsn>) {
+        if let Some(lsn) = self.undurable(change) {
+            self.iteration.waits.add(None, lsn);
+        }
+    }
+
     /// The position, unless it is durable.
     pub(super) fn undurable(&self, lsn: Option<Lsn>) -> Option<Lsn> {
         let log = self.log()?;

@@ -7,7 +7,6 @@ use crate::core::execution::{Exec, IfRun, What};
 use crate::core::leaf::ClientId;
 use crate::core::table::{self, Quirk};
 use crate::ffi::{Ctx, Filter, watch_results};
-use crate::log::Lsn;
 use crate::module::arguments::add_reads;
 use crate::module::facts::Asked;
 use crate::module::known::Known;
@@ -111,8 +110,9 @@ impl Module {
         }
         if unblocks && !self.capture.blocked.is_empty() {
             // Whose wait it ends gets an answer that depends on keys which that waited for.
-            shown = shown.max(self.dirty.any_change());
-            self.shows_others(self.dirty.any_change());
+            let change = self.dirty.any_change();
+            shown = shown.max(change);
+            self.shows_others(change);
         }
         // Only its queueing passes the filter, so that whatever it runs is waited for here.
         exec.may_yield = runs_others;
@@ -136,13 +136,6 @@ impl Module {
         let watch_unit = reads || exec.unseen.is_some();
         self.running.what = What::Exec(exec);
         Verdict { lets_out, watch_unit, ..Verdict::PASS }
-    }
-
-    /// Others than the running command's client are shown what this change has done.
-    pub(super) fn shows_others(&mut self, change: Option<Lsn>) {
-        if let Some(lsn) = self.undurable(change) {
-            self.iteration.waits.add(None, lsn);
-        }
     }
 
     /// Has the server say when each command of the EXEC that is about to run has run, where it can.
