@@ -10,6 +10,11 @@ pub struct Touch {
     steps: Vec<Vec<Vec<u8>>>,
 }
 
+const TOUCH_ALL: &str = r#"
+for _, key in ipairs(redis.call('KEYS', '*')) do
+    redis.call('RESTORE', key, math.max(0, redis.call('PEXPIRETIME', key)), redis.call('DUMP', key), 'REPLACE', 'ABSTTL')
+end"#;
+
 impl Touch {
     /// Looks at a key of database 0. To be called while everything is durable.
     pub fn plan(control: &mut RawConnection, key: &[u8]) -> Touch {
@@ -25,6 +30,12 @@ impl Touch {
             other => panic!("DUMP answers {other:?}"),
         };
         Touch { database: 0, steps }
+    }
+
+    /// Writes every key of database 0 again as it is.
+    pub fn all() -> Touch {
+        let words = ["EVAL", TOUCH_ALL, "0"].map(|word| word.as_bytes().to_vec());
+        Touch { database: 0, steps: vec![words.to_vec()] }
     }
 
     /// A new key of another database.

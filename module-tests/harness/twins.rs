@@ -1,9 +1,10 @@
-//! The same commands on a server with the module and on one without: nobody may be able to tell them apart by their
-//! replies.
+//! The same command on a server with the module and on one without, while keys are dirty and the durable offset stands
+//! still: nobody may be shown those keys, and nobody may be able to tell the servers apart by their replies.
 
+use super::dirty::{Touch, settle};
 use super::raw::HUNG;
 use super::scene::split;
-use super::{FrozenDisk, Lever, PATIENCE, RawConnection, Server, ServerBuilder, Version, wait_until};
+use super::{FrozenDisk, Lever, PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, wait_until};
 use std::time::Duration;
 
 /// A server with the module and a stock server, started with the same settings.
@@ -11,11 +12,31 @@ pub struct Twins {
     lever: Lever,
     pub server: Server,
     pub stock: Server,
-    pub control: RawConnection,
+    control: RawConnection,
 }
 
 /// A server that is silent for so long hangs.
-const HANG: Duration = Duration::from_secs(2);
+pub const HANG: Duration = Duration::from_secs(5);
+
+/// Makes the client that runs the command, with the keys dirty. The connection is the administrator's.
+type Enter<'a> = Box<dyn FnOnce(&Server, &mut RawConnection) -> RawConnection + 'a>;
+
+/// One command of one client, prepared on one of the servers while everything is durable.
+pub struct Trial<'a> {
+    /// What makes keys dirty.
+    pub touches: Vec<Touch>,
+    pub enter: Enter<'a>,
+    pub words: Vec<Vec<u8>>,
+    /// What the administrator runs in the end.
+    pub end: &'a [&'a str],
+}
+
+/// What a test expects while the disk stands still.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Expect {
+    Silence,
+    Answer,
+}
 
 /// What the administrator changes before and after a command.
 #[derive(Clone, Copy, Default)]
@@ -40,21 +61,16 @@ impl Change {
 
 /// What a command did on the server with the module.
 pub struct Shown {
-    /// Some of the reply came while the durable offset stood still.
-    pub early: bool,
+    /// What came of the reply while the durable offset stood still.
+    pub early: Option<String>,
     /// Another client that wanted nothing of the dataset waited.
     pub stalled: bool,
+    /// What had made the keys dirty was answered before it was durable.
+    pub touch_was_early: bool,
     /// What was sent in the end, on both servers.
     pub found: Vec<u8>,
     pub expected: Vec<u8>,
 }
-
-/// Writes every key again as it is.
-const TOUCH_ALL: &str = r#"
-for _, key in ipairs(redis.call('KEYS', '*')) do
-    redis.call('RESTORE', key, math.max(0, redis.call('PEXPIRETIME', key)), redis.call('DUMP', key), 'REPLACE', 'ABSTTL')
-end
-return redis.call('SELECT', ARGV[1])"#;
 
 impl Twins {
     pub fn start(version: Version, lever: Lever) -> Twins {
@@ -70,28 +86,9 @@ impl Twins {
 
     /// Runs the commands on both, as the administrator, and waits until they are durable.
     pub fn prepare(&mut self, commands: &[&str]) {
-        for connection in [&mut self.control, &mut self.stock.raw()] {
-            for command in commands {
-                let reply = connection.call(&split(command));
-                assert!(!reply.is_error(), "{command}: {reply:?}");
-            }
-        }
+        run_all(&mut self.stock.raw(), commands);
+        run_all(&mut self.control, commands);
         self.control.run("WBL.WAIT");
-    }
-
-    /// Makes all keys of database 0 dirty while the disk stands still. The client waits for that.
-    fn make_all_dirty(&mut self, frozen: &FrozenDisk) -> RawConnection {
-        let mut toucher = self.server.raw();
-        toucher.send(&["EVAL", TOUCH_ALL, "0", "0"]);
-        frozen.settle(&self.server, &mut self.control);
-        toucher
-    }
-
-    /// Lets the disk go on.
-    fn thaw(&mut self, frozen: FrozenDisk) {
-        frozen.thaw(&mut self.control);
-        let control = &mut self.control;
-        wait_until("the server is not busy", PATIENCE, || !control.call(&["PING"]).is_error());
     }
 
     /// Runs a command after these of the same client, with all keys dirty or with all durable, and the durable offset
@@ -102,35 +99,91 @@ impl Twins {
 
     /// The same between two changes of the administrator's. `late`: the client comes after the first.
     pub fn compare_while(&mut self, change: Change, before: &[&str], command: &str, dirty: bool) -> Shown {
-        let words = split(command);
-        let mut administrator = self.stock.raw();
-        let mut model = change.client(&self.stock, &mut administrator, before);
-        model.send(&words);
-        model.try_reply().unwrap_or_else(|error| panic!("a stock server, {before:?}, {command}: {error}"));
-        run_all(&mut administrator, change.end);
+        let trial = |_: &Server, _: &mut RawConnection| {
+            Some(Trial {
+                touches: dirty.then(Touch::all).into_iter().collect(),
+                enter: Box::new(|server, administrator| change.client(server, administrator, before)),
+                words: split(command),
+                end: change.end,
+            })
+        };
+        self.run(trial, Expect::Silence)
+            .expect("a trial")
+            .unwrap_or_else(|error| panic!("{before:?}, {command}: {error}"))
+    }
 
+    /// Runs a trial on both servers, with the disk of the one standing still. `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// A server that does not answer in the end.
+    pub fn run<'a>(
+        &mut self,
+        trial: impl Fn(&Server, &mut RawConnection) -> Option<Trial<'a>>,
+        expect: Expect,
+    ) -> Option<Result<Shown, String>> {
+        let mut administrator = self.stock.raw().with_patience(HANG);
+        let model = trial(&self.stock, &mut administrator)?;
+        let expected = run_stock(&self.stock, &mut administrator, model);
+        let trial = trial(&self.server, &mut self.control).expect("the same as with the stock server");
+        Some(expected.and_then(|expected| self.run_frozen(trial, expect, expected)))
+    }
+
+    fn run_frozen(&mut self, trial: Trial<'_>, expect: Expect, expected: Vec<u8>) -> Result<Shown, String> {
         self.control.run("WBL.WAIT");
         let frozen = FrozenDisk::freeze(self.lever, &self.server, &mut self.control);
-        let toucher = dirty.then(|| self.make_all_dirty(&frozen));
-        let (mut administrator, mut witness) = (self.server.raw(), self.server.raw().with_patience(HANG));
-        let mut client = change.client(&self.server, &mut administrator, before);
-        client.send(&words);
-        let silent = frozen.silence(&self.server, &mut witness, &mut client);
+        let mut touchers = touch(&self.server, &trial.touches, || frozen.settle(&self.server, &mut self.control));
+        let mut client = (trial.enter)(&self.server, &mut self.control);
+        client.send(&trial.words);
+
+        let mut witness = self.server.raw().with_patience(HANG);
+        let answered = expect == Expect::Answer && client.try_reply().is_ok();
+        let silent = if answered { Ok(()) } else { frozen.silence(&self.server, &mut witness, &mut client) };
+        let touched: Vec<Option<Value>> = touchers.iter_mut().map(RawConnection::ready_reply).collect();
         self.thaw(frozen);
-        client.try_reply().unwrap_or_else(|error| panic!("{before:?}, {command}: {error}"));
-        if let Some(mut toucher) = toucher {
-            let reply = toucher.reply();
-            assert!(!reply.is_error(), "{reply:?}");
+        if !answered {
+            client.try_reply().map_err(|error| format!("no answer: {error}"))?;
         }
-        run_all(&mut administrator, change.end);
+        let touch_was_early = touched.iter().any(Option::is_some);
+        for (mut toucher, reply) in touchers.into_iter().zip(touched) {
+            let reply = match reply {
+                Some(reply) => reply,
+                None => toucher.try_reply().map_err(|error| format!("{HUNG} in the end: {error}"))?,
+            };
+            assert!(!reply.is_error(), "what makes keys dirty fails: {reply:?}");
+        }
+        run_all(&mut self.control, trial.end);
         let stalled = silent.as_ref().is_err_and(|finding| finding.starts_with(HUNG));
-        let early = silent.is_err() && !stalled;
-        Shown { early, stalled, found: client.last_bytes().to_vec(), expected: model.last_bytes().to_vec() }
+        let early = if answered { Some("the answer".into()) } else { silent.err().filter(|_| !stalled) };
+        Ok(Shown { early, stalled, touch_was_early, found: client.last_bytes().to_vec(), expected })
+    }
+
+    /// Lets the disk go on.
+    fn thaw(&mut self, frozen: FrozenDisk) {
+        frozen.thaw(&mut self.control);
+        let control = &mut self.control;
+        wait_until("the server is not busy", PATIENCE, || !control.call(&["PING"]).is_error());
     }
 
     pub fn both(&self) -> [&Server; 2] {
         [&self.server, &self.stock]
     }
+}
+
+/// The bytes of the reply of a server that holds nothing.
+fn run_stock(server: &Server, administrator: &mut RawConnection, trial: Trial<'_>) -> Result<Vec<u8>, String> {
+    for mut toucher in touch(server, &trial.touches, || settle(administrator)) {
+        assert!(!toucher.reply().is_error());
+    }
+    let mut client = (trial.enter)(server, administrator);
+    client.send(&trial.words);
+    client.try_reply().map_err(|error| format!("a stock server: {error}"))?;
+    run_all(administrator, trial.end);
+    Ok(client.last_bytes().to_vec())
+}
+
+fn touch(server: &Server, touches: &[Touch], mut settle: impl FnMut()) -> Vec<RawConnection> {
+    touches.iter().flat_map(|touch| touch.run(server, &mut settle)).collect()
 }
 
 impl Shown {
@@ -146,7 +199,7 @@ impl Shown {
     /// Says what was shown before it was durable, if it is no answer to the command as such.
     pub fn leak(&self) -> Option<String> {
         let refused = REFUSALS.iter().any(|text| self.found.starts_with(text.as_bytes()));
-        (self.early && !refused).then(|| format!("{} was not held", self.found.escape_ascii()))
+        (self.early.is_some() && !refused).then(|| format!("{} was not held", self.found.escape_ascii()))
     }
 }
 
