@@ -5,13 +5,13 @@ use crate::harness::{
     Lever, PATIENCE, Scene, Server, ServerBuilder, Value, Version, each_lever, each_version, wait_until,
 };
 
-/// Writes that no event reports.
-const SILENT: &[&str] = &[
-    "'XACK','x','g','1-1'",
-    "'XREADGROUP','GROUP','g','c','STREAMS','x','>'",
-    "'XCLAIM','x','g','d','0','1-1'",
-    "'XAUTOCLAIM','x','g','d','0','0'",
-    "'PFCOUNT','p'",
+/// Writes that no event reports, and who would see what they have changed.
+const SILENT: &[(&str, &[&str])] = &[
+    ("'XACK','x','g','1-1'", &["XPENDING x g", "XACK x g 1-1", "XINFO GROUPS x", "DUMP x"]),
+    ("'XREADGROUP','GROUP','g','c','STREAMS','x','>'", &["XREADGROUP GROUP g c2 STREAMS x >", "XPENDING x g"]),
+    ("'XCLAIM','x','g','d','0','1-1'", &["XINFO CONSUMERS x g", "EVAL_RO \"return redis.call('XPENDING','x','g')\" 0"]),
+    ("'XAUTOCLAIM','x','g','d','0','0'", &["XPENDING x g 0 9 9 d"]),
+    ("'PFCOUNT','p'", &["GET p", "STRLEN p", "PFCOUNT p"]),
 ];
 
 fn blocked_clients(server: &Server) -> String {
@@ -19,12 +19,12 @@ fn blocked_clients(server: &Server) -> String {
 }
 
 each_lever! {
-    fn a_silent_write_of_a_script_holds_its_client_alone(version: Version, lever: Lever) {
+    fn a_silent_write_of_a_script_holds_its_client_and_its_readers_alone(version: Version, lever: Lever) {
         let builder = ServerBuilder::with_module(version).set("wbl.commit-mode", "async");
         let mut scene = Scene::of(builder).with_lever(lever);
         let library = "#!lua name=lib\nredis.register_function('call', function(keys, args) return redis.call(unpack(args)) end)";
         scene.control.call(&["FUNCTION", "LOAD", library]);
-        for call in SILENT {
+        for (call, readers) in SILENT {
             for function in [false, true] {
                 scene.prepare(&[
                     "FLUSHALL", "XADD x 1-1 f v", "XGROUP CREATE x g 0", "XREADGROUP GROUP g c STREAMS x >",
@@ -40,8 +40,10 @@ each_lever! {
                 }
                 scene.assert_withheld(&mut client, call);
                 assert_eq!(scene.answer("GET clean").text(), "c", "beside {call}");
+                let held: Vec<_> = readers.iter().map(|reader| scene.held(reader)).collect();
                 scene.thaw();
                 assert!(!client.reply().is_error(), "{call}");
+                held.into_iter().for_each(|mut reader| assert!(!reader.reply().is_error(), "after {call}"));
                 assert_eq!(scene.gauge("wbl_inline_waits"), waits, "{call}");
             }
         }
