@@ -251,6 +251,38 @@ each_version! {
     }
 }
 
+each_version! {
+    // While a script is busy the server reads the cluster's bus, and a fail-over may pause writes.
+    fn a_script_that_waits_while_writes_are_paused_runs_after_the_pause(version: Version) {
+        let mut shards = Shards::start(&builder(version).set("busy-reply-threshold", "100"), 1);
+        shards.attach_replicas();
+        let [mut busy, mut waiting, mut control] = std::array::from_fn(|_| shards.nodes[0].raw());
+        control.run("SET key before");
+        shards.wait_replica_in_sync(1);
+        for client in [&mut busy, &mut waiting] {
+            client.run("PING");
+        }
+        // It writes nothing, and is killed in the end.
+        shards.nodes[0].in_one_iteration(|| {
+            busy.send(&["EVAL", "while true do redis.call('GET', KEYS[1]) end", "1", "key"]);
+            waiting.send(&["EVAL", "return redis.call('SET', KEYS[1], 'after')", "1", "key"]);
+        });
+        wait_until("the script is busy", PATIENCE, || format!("{:?}", control.call(&["PING"])).starts_with("-BUSY"));
+        shards.nodes[1].raw().run("CLUSTER FAILOVER");
+        wait_until("the pause begins", PATIENCE, || shards.nodes[0].log().contains("Manual failover requested"));
+        // The pause lasts until the replica has caught up.
+        shards.nodes[1].signal("STOP");
+        control.run("SCRIPT KILL");
+        assert!(busy.reply().is_error());
+        control.run("PING");
+        shards.nodes[1].signal("CONT");
+        // The fail-over is over, or has been given up.
+        waiting.try_reply().expect("an answer of a server that lives");
+        shards.wait_serving();
+        assert!(!control.call(&["PING"]).is_error());
+    }
+}
+
 /// An 8.1 server itself ends the wait of all blocked clients when it becomes a replica.
 #[test]
 fn a_script_that_waits_while_its_slot_leaves_is_sent_after_it() {

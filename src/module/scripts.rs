@@ -54,10 +54,13 @@ fn schedule(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
 /// The end of the iteration is the only place for it: nothing runs there that a script would be run inside of. A log
 /// may end within a script or a transaction, or as the server ends, which a script could hold up.
 pub(super) fn run_waiting(ctx: Ctx<'_>) -> bool {
-    if with(|module| module.scripts.is_empty()) != Some(false) || ctx.writes_are_paused() {
+    if with(|module| module.scripts.is_empty()) != Some(false) {
         return false;
     }
-    while let Some(Some(script)) = with(|module| module.scripts.pop_front()) {
+    // A pause may begin while one of them runs long.
+    while !ctx.writes_are_paused()
+        && let Some(Some(script)) = with(|module| module.scripts.pop_front())
+    {
         wait_before_yield(ctx, None);
         run(ctx, script);
     }
