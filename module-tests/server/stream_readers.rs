@@ -1,7 +1,11 @@
 //! Readers that wait for streams and get their entries, or nothing, while the disk stands still.
 
-use crate::harness::{Lever, PATIENCE, RawConnection, Scene, Version, each_version, wait_until};
+use crate::harness::temp::TempDir;
+use crate::harness::{Lever, PATIENCE, RawConnection, Scene, ServerBuilder, Version, each_version, wait_until};
 use crate::leaks::{WHILE, pipeline, tracker};
+
+/// Readers of the stream `s`, with the group `g`, that wait for its next entry.
+const READS: [&str; 2] = ["XREAD BLOCK 0 STREAMS s $", "XREADGROUP GROUP g c BLOCK 0 STREAMS s >"];
 
 each_version! {
     fn unblocking_a_client_in_a_transaction_shows_nothing_early(version: Version) {
@@ -26,7 +30,7 @@ each_version! {
         }
         // So has a reader whose entries wait.
         scene.prepare(&["XADD s 0-1 f v", "XGROUP CREATE s g $"]);
-        for read in ["XREAD BLOCK 0 STREAMS s $", "XREADGROUP GROUP g c BLOCK 0 STREAMS s >"] {
+        for read in READS {
             scene.prepare(&["XGROUP SETID s g $"]);
             let (mut reader, mut writer) = (scene.server.raw(), scene.server.raw());
             let id = reader.run("CLIENT ID").integer();
@@ -71,6 +75,66 @@ each_version! {
             let reply = format!("{:?}", reader.reply());
             assert!(reply.contains("null") || reply.contains("invalidate"), "{way}: {reply}");
             assert_eq!(writer.reply().integer(), 1);
+        }
+        scene.end();
+    }
+
+    // The server frees the users that it had before, and asks for the rights of a reader again when it serves it.
+    fn readers_outlive_their_users_and_lose_their_rights(version: Version) {
+        let app = "ACL SETUSER app on nopass ~* &* +@all";
+        let folder = TempDir::new();
+        let users = folder.path().join("users.acl");
+        std::fs::write(&users, "").expect("a file of users");
+        let mut scene = Scene::of(ServerBuilder::with_module(version).set("aclfile", &users.display().to_string()));
+        let readers = |scene: &mut Scene| {
+            scene.prepare(&["DEL s", "XADD s 0-1 f v", "XGROUP CREATE s g $"]);
+            let readers = READS.map(|read| {
+                let mut reader = scene.server.raw();
+                reader.run("AUTH app x");
+                reader.send_text(read);
+                reader
+            });
+            scene.wait_blocked(2);
+            readers
+        };
+        for change in ["ACL LOAD", "ACL SETUSER app -@stream", "ACL DELUSER app"] {
+            scene.prepare(&[app, "ACL SAVE"]);
+            let readers = readers(&mut scene);
+            pipeline(&mut scene.control, &format!("{change}; XADD s * f entry"));
+            (0..2).for_each(|_| assert!(!scene.control.reply().is_error(), "{change}"));
+            for mut reader in readers {
+                let reply = reader.try_reply().map(|reply| format!("{reply:?}"));
+                match (change, reply) {
+                    ("ACL LOAD", Ok(reply)) if reply.contains("entry") => {}
+                    ("ACL SETUSER app -@stream", Ok(reply)) if reply.contains("NOPERM") => {}
+                    ("ACL DELUSER app", Err(_)) => {}
+                    (_, reply) => panic!("{change}: {reply:?}"),
+                }
+            }
+            // Memory that has been freed is used again.
+            (0..50).for_each(|number| drop(scene.control.run(&format!("ACL SETUSER user{number} on >word{number} ~k +get"))));
+            scene.prepare(&["XADD s * f v"]);
+            scene.prepare(&["ACL LOAD"]);
+        }
+        scene.end();
+    }
+
+    // An 8.1 server asks a call of a module's for the password when it serves it.
+    fn readers_are_served_where_the_default_user_has_a_password(version: Version) {
+        let mut scene = Scene::start(version);
+        scene.prepare(&["ACL SETUSER app on >secret ~* &* +@all", "CONFIG SET requirepass secret"]);
+        for (read, login) in READS.iter().flat_map(|read| ["AUTH secret", "AUTH app secret"].map(|login| (read, login))) {
+            scene.prepare(&["DEL s", "XADD s 0-1 f v", "XGROUP CREATE s g $"]);
+            let [mut reader, mut writer] = std::array::from_fn(|_| scene.server.raw());
+            [&mut reader, &mut writer].into_iter().for_each(|client| drop(client.run(login)));
+            reader.send_text(read);
+            scene.wait_blocked(1);
+            scene.freeze_by(Lever::Pause);
+            writer.send_text("XADD s * f entry");
+            scene.assert_withheld(&mut reader, read);
+            scene.thaw();
+            assert!(format!("{:?}", reader.reply()).contains("entry"), "{read} after {login}");
+            writer.reply();
         }
         scene.end();
     }

@@ -2,11 +2,12 @@
 //!
 //! The server serves a blocked reader without an event, so that nothing could hold its reply. The module therefore runs
 //! such a command itself (`Call` with the flag `K`): the command waits as a client of the module's, and its reply comes
-//! to the module, which holds the real client.
+//! to the module, which holds the real client. The client's rights are asked for when it begins to wait, and again when
+//! it is answered.
 
 use crate::core::ack::Why;
 use crate::core::table::CommandSpec;
-use crate::ffi::{Ctx, Held, Promise, Reply};
+use crate::ffi::{CallMode, Ctx, Held, Promise, Reply, ReplyKind};
 use crate::module::arguments::keys_in;
 use crate::module::release::release;
 use crate::module::seal::seal;
@@ -63,7 +64,7 @@ pub fn answered(ctx: Ctx<'_>, client: u64, reply: Reply<'static>) {
     if let Some(spec) = spec {
         seal(ctx, spec, &args, Some(&reply), false);
     }
-    held.set_answer(reply);
+    held.set_answer(refusal(ctx, client, db, &args).unwrap_or(reply));
     let outcome = run.leave(ctx);
     with(|module| {
         let shown = module.capture.blocked.shown(client, &module.dirty);
@@ -74,6 +75,15 @@ pub fn answered(ctx: Ctx<'_>, client: u64, reply: Reply<'static>) {
     if outcome.changed {
         ask_for_unit_end(ctx);
     }
+}
+
+/// The server's refusal where the client may not run the command any more. The server asks for the rights of a reader
+/// again when it serves it, but not for those of the module's.
+fn refusal(ctx: Ctx<'_>, client: u64, db: u32, command: &[&[u8]]) -> Option<Reply<'static>> {
+    let (name, args) = command.split_first()?;
+    let dry_run = |ctx: Ctx<'_>| ctx.call(CallMode::DryRunAsUser, &String::from_utf8_lossy(name), args.iter().copied());
+    let reply = ctx.as_user_of(client, db, dry_run)??;
+    (reply.kind() == ReplyKind::Error && reply.bytes().starts_with(b"NOPERM")).then_some(reply)
 }
 
 /// CLIENT UNBLOCK id TIMEOUT: the context's client waits no longer.

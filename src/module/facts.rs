@@ -168,6 +168,10 @@ impl Facts for Asked<'_> {
         *self.rights.insert(rights)
     }
 
+    fn asks_for_password(&mut self) -> bool {
+        server::asks_calls_for_password(self.ctx)
+    }
+
     fn debug_paused(&mut self) -> bool {
         self.module.paused
     }

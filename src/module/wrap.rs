@@ -111,11 +111,18 @@ fn run_only(ctx: Ctx<'_>, name: &str, args: &[&[u8]]) {
 
 fn run_wrapped(ctx: Ctx<'_>, spec: Option<&'static CommandSpec>, known: Known, command: &[&[u8]]) -> Ran {
     let Some((name, rest)) = command.split_first() else { return Ran::NoCommand };
-    let mode = if may_block(ctx, known) { CallMode::AsBlockingClient } else { CallMode::AsClient };
+    let name = String::from_utf8_lossy(name);
+    let mode = if may_block(ctx, known) { CallMode::Waiting } else { CallMode::AsClient };
+    if mode == CallMode::Waiting {
+        let refusal = ctx.call(CallMode::DryRunAsClient, &name, rest.iter().copied());
+        if let Some(refusal) = refusal.filter(|refusal| refusal.kind() == ReplyKind::Error) {
+            return Ran::Refused(Some(refusal));
+        }
+    }
     let length = length_if_silent(ctx, spec, command);
     let is_claim = spec.is_some_and(|spec| spec.rule == Rule::Pending(Pending::Claim));
     let can_change = !is_claim || streams::may_claim(ctx, command);
-    let reply = ctx.call(mode, &String::from_utf8_lossy(name), rest.iter().copied());
+    let reply = ctx.call(mode, &name, rest.iter().copied());
     if let Some(spec) = spec {
         let unseen = length != length_if_silent(ctx, Some(spec), command);
         seal(ctx, spec, command, reply.as_ref().filter(|_| can_change), unseen);
