@@ -3,7 +3,8 @@
 use crate::harness::resp::encode;
 use crate::harness::scene::split;
 use crate::harness::{
-    Injection, Lever, RawConnection, Scene, ServerBuilder, Strace, Value, Version, each_lever, each_version,
+    Injection, Lever, PATIENCE, RawConnection, Scene, ServerBuilder, Strace, Value, Version, each_lever, each_version,
+    wait_until,
 };
 use std::time::{Duration, Instant};
 
@@ -143,6 +144,36 @@ each_lever! {
 }
 
 each_version! {
+    // Where the loop would have to wait for each write, the client that pipelines is held like any other.
+    fn a_pipeline_whose_writes_cannot_share_a_flush_holds_up_nobody_else(version: Version) {
+        for io_threads in [true, false] {
+            let builder = ServerBuilder::with_module(version).set("wbl.commit-mode", "async");
+            let mut scene = Scene::of(builder.set("io-threads", if io_threads { "4" } else { "1" }));
+            scene.control.call(&["SET", "large", &"x".repeat(1_000_000)]);
+            scene.prepare(&["SET clean c"]);
+            let mut client = scene.server.raw();
+            let writes: Vec<u8> = (0..20).flat_map(|number| encode(&["INCR", &format!("n{}", number % 2)])).collect();
+            client.send_bytes(&writes).expect("a pipeline");
+            (0..20).for_each(|_| drop(client.reply()));
+            let reads = if io_threads { 0 } else { 40 };
+            (0..reads).for_each(|_| client.send(&["GET", "large"]));
+            wait_until("output is left", PATIENCE, || {
+                io_threads || scene.control.run("CLIENT LIST").text().contains(" events=rw")
+            });
+            scene.freeze_by(Lever::Sync);
+            client.send_bytes(&writes).expect("a pipeline");
+            scene.settle();
+            let mut other = scene.server.raw().with_patience(SLOW * 10);
+            let answer = other.call(&["GET", "clean"]);
+            scene.thaw();
+            assert_eq!(answer.text(), "c", "while the disk stands still; I/O threads: {io_threads}");
+            (0..reads).for_each(|_| assert_eq!(client.reply().text().len(), 1_000_000));
+            let last: Vec<i64> = (0..20).map(|_| client.reply().integer()).collect();
+            assert_eq!(last, (0..20).map(|number| 11 + number / 2).collect::<Vec<_>>());
+            scene.end();
+        }
+    }
+
     fn a_pipeline_that_selects_databases_shares_its_flushes(version: Version) {
         let server = ServerBuilder::with_module(version).start();
         let mut client = server.raw();

@@ -205,7 +205,7 @@ const NOT_THROUGH_MODULE: &[Row<(Kind, Wrapper)>] = &[
     (Reason::Tracking, |facts, (kind, _)| !kind.is_unseen() && facts.tracks()),
     (Reason::Password, |facts, (kind, _)| kind.waits() && facts.asks_for_password()),
     (Reason::Pipelining, |facts, (kind, _)| {
-        let pipelines = kind.makes_wait() && !facts.debug_paused() && facts.pipelines();
+        let pipelines = kind.makes_wait() && facts.pipelines() && can_wait_once(facts);
         // Who waited for each client's scripts would wait for a flush each; all but one client's share the next one.
         pipelines && !(kind.is_script() && facts.others_run_scripts())
     }),
@@ -225,7 +225,7 @@ const NOT_IN_EVENT: &[Row<()>] = &[
     (Reason::ClusterModules, |facts, ()| facts.is_cluster_with_modules()),
     (Reason::SharedId, |facts, ()| facts.shares_id()),
     (Reason::Tracking, |facts, ()| facts.tracks()),
-    (Reason::Pipelining, |facts, ()| facts.pipelines() && !facts.debug_paused()),
+    (Reason::Pipelining, |facts, ()| facts.pipelines() && can_wait_once(facts)),
 ];
 
 /// What lets replies out before the end of the iteration.
@@ -236,6 +236,11 @@ const NOT_AT_ITERATION_END: &[Row<()>] = &[
     (Reason::ClientPause, |facts, ()| facts.has_postponed()),
     (Reason::OutputLeft, |facts, ()| facts.has_output_left()),
 ];
+
+/// Whether the loop can wait for all that a client sends at once: otherwise it would wait for each, and everybody with it.
+fn can_wait_once(facts: &mut dyn Facts) -> bool {
+    first(NOT_AT_ITERATION_END, facts, ()).is_none()
+}
 
 /// What lets out what is written already, however the loop waits for it.
 const NOT_ONCE_WRITTEN: &[Row<()>] = &[

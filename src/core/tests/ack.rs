@@ -67,7 +67,9 @@ fn a_change_is_held_in_its_event_unless_a_row_says_why_not() {
     ] {
         assert_eq!(hold(Moment::Changed, &[fact]), Hold::AtIterationEnd(reason), "{fact}");
     }
-    assert_eq!(hold(Moment::Changed, &["pipelines", "debug_paused"]), Hold::InEvent);
+    for fact in ["debug_paused", "has_io_threads", "has_output_left"] {
+        assert_eq!(hold(Moment::Changed, &["pipelines", fact]), Hold::InEvent, "the loop would wait for each");
+    }
     let because = hold(Moment::Changed, &["in_script", "script_reason"]);
     assert_eq!(because, Hold::AtIterationEnd(Reason::Tracking), "why the module does not run the script");
 }
@@ -130,6 +132,10 @@ fn what_the_module_cannot_run_waits_in_the_loop_with_its_reason() {
     assert_eq!(announced(Kind::Read, true, &["has_asked"]), Hold::ThroughModule(Wrapper::Read));
     assert_eq!(announced(UNSEEN, true, &["tracks", "pipelines"]), Hold::ThroughModule(Wrapper::Call), "to be seen");
     assert_eq!(announced(UNSEEN, true, &["asks_for_password"]), Hold::ThroughModule(Wrapper::Call), "it does not wait");
+    for fact in ["debug_paused", "has_io_threads", "has_output_left"] {
+        let hold = announced(Kind::Read, true, &["pipelines", fact]);
+        assert_eq!(hold, Hold::ThroughModule(Wrapper::Read), "the loop would wait for each");
+    }
     let crowded = ["pipelines", "others_run_scripts"];
     assert_eq!(announced(SCRIPT, true, &crowded), Hold::ThroughModule(Wrapper::Eval), "to share a flush");
     assert_eq!(announced(Kind::Read, true, &crowded), Hold::AtIterationEnd(Reason::Pipelining));
