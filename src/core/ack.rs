@@ -237,7 +237,8 @@ const NOT_AT_ITERATION_END: &[Row<()>] = &[
     (Reason::OutputLeft, |facts, ()| facts.has_output_left()),
 ];
 
-/// Whether the loop can wait for all that a client sends at once: otherwise it would wait for each, and everybody with it.
+/// Whether the loop can wait for all that a client sends at once. Otherwise it would wait for each, and everybody with
+/// it.
 fn can_wait_once(facts: &mut dyn Facts) -> bool {
     first(NOT_AT_ITERATION_END, facts, ()).is_none()
 }

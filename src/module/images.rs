@@ -7,8 +7,7 @@ use crate::ffi::{Ctx, KeyKind, ReplyKind};
 use crate::module::{Module, broken, with};
 use std::sync::Arc;
 
-/// Adds the key's present state: RESTORE with its absolute expiry, or DEL. It is dirty from now on, whatever has changed
-/// it.
+/// Adds the key's present state: RESTORE with its absolute expiry, or DEL. It is dirty from now on.
 pub(super) fn add_image(ctx: Ctx<'_>, unit: &mut Unit, (db, key): &DbKey) {
     unit.touch((*db, key.clone()));
     let own = ctx.own();
