@@ -99,7 +99,10 @@ pub enum IfRun {
         streams: Vec<DbKey>,
     },
     /// It begins or ends what its client queues or watches. The server is asked what has become of that.
-    Transaction,
+    Transaction {
+        /// It may end what the client watches.
+        may_unwatch: bool,
+    },
 }
 
 /// An EXEC.
@@ -367,8 +370,8 @@ mod tests {
     fn what_was_announced_is_applied_once() {
         let mut running = Running::command(7);
         assert!(running.is_settled());
-        running.what = What::Command(IfRun::Transaction);
-        assert!(matches!(running.settle(), What::Command(IfRun::Transaction)));
+        running.what = What::Command(IfRun::Transaction { may_unwatch: true });
+        assert!(matches!(running.settle(), What::Command(IfRun::Transaction { may_unwatch: true })));
         assert!(running.is_settled() && running.client == 7);
         running.what = What::OtherModule;
         running.client_gone(7);

@@ -18,7 +18,7 @@ use crate::module::settle::{belongs_to_running, settle};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects};
 use crate::module::verdict::{LetsOut, Rewrite, Verdict};
 use crate::module::waits::wait_before_yield;
-use crate::module::{Module, commands, refusal, server, with, wrappers};
+use crate::module::{Module, commands, listed, refusal, with, wrappers};
 use std::ffi::CStr;
 
 /// An id that no client has.
@@ -117,7 +117,7 @@ fn sender_of(ctx: Ctx<'_>, filter: &Filter) -> Sender {
 /// What is known of a connected client; `None` for those of scripts and modules.
 pub(super) fn info_in(clients: &Clients, ctx: Ctx<'_>, client: ClientId) -> Option<ClientInfo> {
     match clients.get(client)? {
-        record if record.shares_id => server::listed_client_info(ctx, client),
+        record if record.shares_id => listed::client_info(ctx, client),
         _ => client_info(client),
     }
 }

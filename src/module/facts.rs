@@ -8,9 +8,9 @@ use crate::core::table::{Blocks, Quirk, Rule};
 use crate::ffi::{self, ClientInfo, ContextFlags, Ctx, Filter};
 use crate::module::arguments::{is_failing_bitfield, read_blocks};
 use crate::module::known::Known;
-use crate::module::server::Output;
+use crate::module::listed::Output;
 use crate::module::wrappers::name_of;
-use crate::module::{Module, server};
+use crate::module::{Module, listed, server};
 
 /// Asks about the reply of one client. What costs a question to the server is asked once.
 pub(super) struct Asked<'a> {
@@ -186,7 +186,7 @@ impl Facts for Asked<'_> {
             return false;
         }
         let clients = self.module.iteration.askers.with(self.client);
-        for (client, output) in server::outputs_of(self.ctx, &clients) {
+        for (client, output) in listed::outputs_of(self.ctx, &clients) {
             let Output::Sent { socket_bytes, reply_bytes } = output else { continue };
             self.module.iteration.without_output.insert(client);
             if let Some(socket_bytes) = socket_bytes {

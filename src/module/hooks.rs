@@ -14,7 +14,9 @@ use crate::module::units::{
     ask_for_unit_end, finish_deferred, finish_evictions, finish_plain, finish_suspects, finish_unit,
 };
 use crate::module::waits::wait_now;
-use crate::module::{Module, broken, durable_reads, homes, life, notify, recovery, scripts, server, waiting, with};
+use crate::module::{
+    Module, broken, durable_reads, homes, life, listed, notify, recovery, scripts, server, waiting, with,
+};
 
 /// No client's id.
 const NO_CLIENT: u64 = u64::MAX;
@@ -39,7 +41,7 @@ impl Module {
 
     /// Whether the EXEC that runs may be the client's: its transaction neither waits nor is over.
     fn may_run_exec(ctx: Ctx<'_>, client: u64) -> bool {
-        server::listed_client_info(ctx, client).is_some_and(|info| info.in_multi && !info.blocked)
+        listed::client_info(ctx, client).is_some_and(|info| info.in_multi && !info.blocked)
     }
 
     /// An event is captured, and whoever must wait for what it reports does.

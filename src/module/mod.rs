@@ -27,6 +27,7 @@ mod images;
 mod info;
 mod known;
 mod life;
+mod listed;
 mod moving;
 mod names;
 mod notify;

@@ -12,7 +12,7 @@ use crate::module::facts::Asked;
 use crate::module::known::Known;
 use crate::module::server::Reports;
 use crate::module::verdict::{LetsOut, Rewrite, Verdict};
-use crate::module::{Module, server};
+use crate::module::{Module, listed, server};
 
 impl Module {
     /// Whether what this client sends is queued: where it may be, the server is asked, and once it has said so, again
@@ -43,7 +43,8 @@ impl Module {
     pub(super) fn announce_bounds(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
         self.note_bounds(ctx, filter, client, known);
         self.capture.prove_queueing(client, false);
-        self.running.what = What::Command(IfRun::Transaction);
+        let may_unwatch = !matches!(known.class, Class::Multi | Class::Watch);
+        self.running.what = What::Command(IfRun::Transaction { may_unwatch });
         Verdict::PASS
     }
 
@@ -69,11 +70,12 @@ impl Module {
 
     /// Such a command has run, or was refused, or waits for the end of a pause: what the client queues and watches is
     /// what the server says.
-    pub(super) fn settle_transaction(&mut self, ctx: Ctx<'_>, client: ClientId) {
+    pub(super) fn settle_transaction(&mut self, ctx: Ctx<'_>, client: ClientId, may_unwatch: bool) {
         self.is_queueing(ctx, client);
-        if self.clients.get(client).is_some_and(|record| record.transaction.may_watch())
+        if may_unwatch
+            && self.clients.get(client).is_some_and(|record| record.transaction.may_watch())
             && !self.is_blocked(ctx, client)
-            && !server::watches_keys(ctx, client)
+            && !listed::watches_keys(ctx, client)
         {
             self.clients.get_mut(client).into_iter().for_each(|record| record.transaction.unwatch());
         }
@@ -85,7 +87,7 @@ impl Module {
         if !self.is_queueing(ctx, client) {
             // The server refuses it, and may go on watching.
             self.capture.command(client, Class::ReadOnly, None, std::iter::empty());
-            self.running.what = What::Command(IfRun::Transaction);
+            self.running.what = What::Command(IfRun::Transaction { may_unwatch: true });
             return Verdict::PASS;
         }
         self.capture.prove_queueing(client, false);
@@ -162,7 +164,7 @@ impl Module {
     /// Whether the server keeps fewer commands than the client has sent since its MULTI: it has refused one, or will
     /// refuse the EXEC because of a watched key.
     fn keeps_less(&self, ctx: Ctx<'_>, client: ClientId) -> bool {
-        server::queued_commands(ctx, client).is_some_and(|kept| kept < self.capture.sent(client))
+        listed::queued_commands(ctx, client).is_some_and(|kept| kept < self.capture.sent(client))
     }
 
     /// Whether the server has refused to queue a command that the client has sent before this one. It keeps none of
@@ -170,7 +172,7 @@ impl Module {
     fn was_refused(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId) -> bool {
         let bytes = (0..filter.len()).map(|index| filter.arg(index).len()).sum();
         let sent = self.capture.queued_one(client, bytes);
-        sent.is_some_and(|sent| server::queued_commands(ctx, client).is_some_and(|kept| kept < sent))
+        sent.is_some_and(|sent| listed::queued_commands(ctx, client).is_some_and(|kept| kept < sent))
     }
 
     /// A command that its client queues.

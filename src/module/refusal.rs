@@ -10,7 +10,7 @@ use crate::core::client::Client;
 use crate::ffi::{Ctx, Filter};
 use crate::module::known::Known;
 use crate::module::verdict::{Rewrite, Verdict};
-use crate::module::{Module, errors, server, with};
+use crate::module::{Module, errors, listed, with};
 use std::ffi::CStr;
 
 /// The command that refused writes become.
@@ -39,7 +39,7 @@ impl Module {
 
 /// From here on writes are refused: takes in who has queued some.
 pub(super) fn begin(ctx: Ctx<'_>) {
-    let listed = server::listed_clients(ctx);
+    let listed = listed::clients(ctx);
     with(|module| match listed {
         Ok(listed) => listed.iter().for_each(|client| module.take_queue_in(client)),
         // Where the server does not say, each may have.

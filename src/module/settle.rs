@@ -55,7 +55,9 @@ pub(super) fn settle(ctx: Ctx<'_>) {
             What::Command(IfRun::Blocking { deadline_ms, streams }) => {
                 module.settle_blocking(ctx, deadline_ms, streams);
             }
-            What::Command(IfRun::Transaction) => module.settle_transaction(ctx, client),
+            What::Command(IfRun::Transaction { may_unwatch }) => {
+                module.settle_transaction(ctx, client, may_unwatch);
+            }
             _ => {}
         }
     });

@@ -14,7 +14,7 @@ use crate::module::known::Commands;
 use crate::module::points::{self, Point};
 use crate::module::release::Release;
 use crate::module::waits::unix_ms;
-use crate::module::{server, with};
+use crate::module::{listed, server, with};
 use std::sync::Arc;
 
 /// Begins a new log in place of what the folder holds, if that may be. It begins with the dataset in memory;
@@ -55,7 +55,7 @@ pub(super) struct Known {
 impl Known {
     pub(super) fn ask(ctx: Ctx<'_>) -> Result<Known, String> {
         let fields_expire = server::has_expiring_fields(ctx);
-        Ok(Known { commands: Commands::ask(ctx)?, clients: server::listed_clients(ctx)?, fields_expire })
+        Ok(Known { commands: Commands::ask(ctx)?, clients: listed::clients(ctx)?, fields_expire })
     }
 }
 

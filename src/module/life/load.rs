@@ -29,8 +29,8 @@ use crate::module::config::{self, Setting};
 use crate::module::moving::Moving;
 use crate::module::role::{Role, role_at_start};
 use crate::module::{
-    Counters, Iteration, Module, Pause, cluster, commands, homes, names, notify, points, recovery, replace, server,
-    with,
+    Counters, Iteration, Module, Pause, cluster, commands, homes, listed, names, notify, points, recovery, replace,
+    server, with,
 };
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -153,7 +153,7 @@ fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
 
 fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
     let mut clients = Clients::default();
-    server::listed_clients(ctx)?.iter().for_each(|listed| {
+    listed::clients(ctx)?.iter().for_each(|listed| {
         clients.insert(listed.id);
     });
     Ok(Module {

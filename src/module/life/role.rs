@@ -13,7 +13,7 @@ use crate::ffi::{CallMode, Ctx, Level, ReplyKind, ServerInfo, log};
 use crate::module::points::{self, Point};
 use crate::module::release::release;
 use crate::module::role::{Role, role_at_start};
-use crate::module::{config, recovery, server, with};
+use crate::module::{config, listed, recovery, server, with};
 
 /// Whose replica the server is; a node of a cluster may not say yet.
 struct Primary {
@@ -134,7 +134,7 @@ fn demote(ctx: Ctx<'_>) {
     }
     // The server has ended the wait of those, too, whose reply was let go a moment ago, and lost the reply.
     for client in log_open.iter().flat_map(|log| log.take_leaving()) {
-        if server::closes_after_reply(ctx, client) {
+        if listed::closes_after_reply(ctx, client) {
             ctx.close_client(client);
         }
     }

@@ -5,7 +5,7 @@
 //! server that has this checked by nobody ends itself when it works the rules out again.
 
 use crate::ffi::{CallMode, Ctx, Level, log};
-use crate::module::server;
+use crate::module::{listed, server};
 
 /// Sees to it that nothing in the server points to the module's commands.
 ///
@@ -46,6 +46,6 @@ pub(super) fn close_clients(ctx: Ctx<'_>) -> Result<(), String> {
 }
 
 fn own_clients(ctx: Ctx<'_>) -> Result<Vec<u64>, String> {
-    let listed = server::listed_clients(ctx)?;
+    let listed = listed::clients(ctx)?;
     Ok(listed.iter().filter(|client| client.may_point_to_own_command()).map(|client| client.id).collect())
 }

@@ -1,0 +1,138 @@
+//! What CLIENT LIST says of clients.
+
+use crate::core::leaf::ClientId;
+use crate::ffi::{ClientInfo, Ctx, empty_socket_bytes};
+use crate::module::census::{Listed, field_of};
+use crate::module::known::lacking;
+
+/// All connected clients.
+///
+/// # Errors
+/// The server does not say, or not in the known form.
+pub(super) fn clients(ctx: Ctx<'_>) -> Result<Vec<Listed>, String> {
+    let list = ctx.own().ask("CLIENT", [&b"LIST"[..]]).ok_or_else(|| lacking("client"))?;
+    let text = String::from_utf8_lossy(list.bytes());
+    text.lines()
+        .map(|line| Listed::parse(line).ok_or_else(|| format!("what CLIENT LIST shows is not known: {line}")))
+        .collect()
+}
+
+/// A client's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    /// Some may still wait for its socket (its write handler is installed): more may follow before the loop's end.
+    Left,
+    /// The socket has taken all but the replies of this iteration.
+    Sent {
+        /// What it takes, if nothing waits in its buffer, and nobody but the client's own commands sends it anything.
+        socket_bytes: Option<usize>,
+        /// The replies of this iteration.
+        reply_bytes: usize,
+    },
+}
+
+/// What CLIENT LIST says of the output of these clients; nothing of those that have gone. It looks for them among all
+/// clients, so that one question for several costs little more than one for each.
+pub(super) fn outputs_of(ctx: Ctx<'_>, clients: &[ClientId]) -> Vec<(ClientId, Output)> {
+    let ids: Vec<String> = clients.iter().map(ClientId::to_string).collect();
+    let args = [&b"LIST"[..], b"ID"].into_iter().chain(ids.iter().map(String::as_bytes));
+    let Some(list) = ctx.own().ask("CLIENT", args) else { return Vec::new() };
+    let text = String::from_utf8_lossy(list.bytes());
+    let of = |line| Some((field_of(line, "id")?.parse().ok()?, Output::parse(line, empty_socket_bytes)));
+    text.lines().filter_map(of).collect()
+}
+
+impl Output {
+    /// Reads a line of CLIENT LIST. `socket` says what an empty socket takes, by its descriptor.
+    fn parse(line: &str, socket: impl FnOnce(i32) -> Option<usize>) -> Output {
+        if line.contains(PENDING_OUTPUT) {
+            return Output::Left;
+        }
+        let field = |name| field_of(line, name);
+        let number = |name| field(name)?.trim_end().parse::<usize>().ok();
+        // What comes unasked for is not counted: messages, invalidations (to RESP3 also those of other clients).
+        let is_plain = field("resp").map(str::trim_end) == Some("2")
+            && field("flags").is_some_and(|flags| !flags.contains(|flag| GETS_MORE.contains(flag)));
+        let (reply_bytes, listed) = (number("obl"), number("oll"));
+        let descriptor = field("fd").and_then(|fd| fd.parse().ok());
+        let socket_bytes = match (is_plain && listed == Some(0), reply_bytes, descriptor) {
+            (true, Some(_), Some(descriptor)) => socket(descriptor),
+            _ => None,
+        };
+        Output::Sent { socket_bytes, reply_bytes: reply_bytes.unwrap_or(usize::MAX) }
+    }
+}
+
+/// What CLIENT LIST says about a client: slower than `client_info`, and safe whatever executes. It raises no events.
+pub(super) fn client_info(ctx: Ctx<'_>, client: u64) -> Option<ClientInfo> {
+    let id = client.to_string();
+    let list = ctx.own().ask("CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()])?;
+    let line = String::from_utf8_lossy(list.bytes());
+    let field = |name| field_of(&line, name);
+    let flags = field("flags")?;
+    Some(ClientInfo {
+        db: field("db")?.parse().ok()?,
+        in_multi: flags.contains('x'),
+        blocked: flags.contains('b'),
+        tracking: flags.contains('t'),
+        subscribed: flags.contains('P'),
+    })
+}
+
+/// How many commands the server has queued for a client since its MULTI.
+pub(super) fn queued_commands(ctx: Ctx<'_>, client: u64) -> Option<usize> {
+    field(ctx, client, "multi")?.parse().ok()
+}
+
+/// Whether the server will close the client when it has its reply.
+pub(super) fn closes_after_reply(ctx: Ctx<'_>, client: u64) -> bool {
+    field(ctx, client, "flags").is_some_and(|flags| flags.contains('c'))
+}
+
+/// Whether the client's EXEC depends on a key that it watches. Once one has changed the server watches none of them any
+/// more, and has noted that (flag `d`) until the EXEC. Where the server does not say, it may.
+pub(super) fn watches_keys(ctx: Ctx<'_>, client: u64) -> bool {
+    let listed = fields(ctx, client, ["watch", "flags"]);
+    listed.is_none_or(|[count, flags]| count != "0" || flags.contains('d'))
+}
+
+/// A field of a client in CLIENT LIST.
+fn field(ctx: Ctx<'_>, client: u64, name: &str) -> Option<String> {
+    fields(ctx, client, [name]).map(|[value]| value)
+}
+
+/// Some of them, by one question.
+fn fields<const COUNT: usize>(ctx: Ctx<'_>, client: u64, names: [&str; COUNT]) -> Option<[String; COUNT]> {
+    let id = client.to_string();
+    let list = ctx.own().ask("CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()])?;
+    let line = String::from_utf8_lossy(list.bytes());
+    let fields: Vec<String> = names.iter().map_while(|name| field_of(&line, name).map(String::from)).collect();
+    fields.try_into().ok()
+}
+
+/// How CLIENT LIST shows a client with a write handler.
+const PENDING_OUTPUT: &str = " events=rw";
+
+/// How it shows clients that get more than the replies to their own commands: monitors, replicas, primaries,
+/// subscribers, those that track or wait.
+const GETS_MORE: &str = "OSMPtRBbAc";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_socket_has_room_for_replies_alone() {
+        let line = |change: (&str, &str)| {
+            "id=7 addr= fd=9 flags=U db=0 obl=5 oll=0 omem=0 events=r cmd=set resp=2\n".replace(change.0, change.1)
+        };
+        let of = |change| Output::parse(&line(change), |descriptor| (descriptor == 9).then_some(4096));
+        assert_eq!(of(("", "")), Output::Sent { socket_bytes: Some(4096), reply_bytes: 5 });
+        assert_eq!(of(("events=r", "events=rw")), Output::Left);
+        for change in
+            [("fd=9", "fd=8"), ("flags=U", "flags=UP"), ("oll=0", "oll=1"), ("resp=2", "resp=3"), ("obl", "x")]
+        {
+            assert!(matches!(of(change), Output::Sent { socket_bytes: None, .. }), "{change:?}");
+        }
+    }
+}
