@@ -160,8 +160,10 @@ fn commit_mode() -> String {
 
 /// Starts the server under an strace that has an effect on its flushes, and stops it at nothing else.
 fn on_slow_disk(builder: ServerBuilder, effect: &str) -> ServerBuilder {
-    let inject = format!("inject=fdatasync,fsync:{effect}");
-    let words = ["strace", "-f", "--seccomp-bpf", "-e", "trace=fdatasync,fsync", "-e", "signal=none", "-e", &inject];
+    // The last writes past the page cache.
+    let inject = format!("inject=fdatasync,fsync,pwritev2:{effect}");
+    let words =
+        ["strace", "-f", "--seccomp-bpf", "-e", "trace=fdatasync,fsync,pwritev2", "-e", "signal=none", "-e", &inject];
     builder.run_by(&[&words[..], &["-o", "/dev/null"]].concat())
 }
 

@@ -24,7 +24,9 @@ impl Drop for Case {
 }
 
 fn options(seed: u64) -> Options {
-    Options { segment_bytes: [1, 700, 4000, 1 << 16][seed as usize % 4], ..Options::default() }
+    let segment_bytes = [1, 700, 4000, 1 << 16][seed as usize % 4];
+    let direct_block_bytes = [None, Some(512), None, Some(4096)][seed as usize / 4 % 4];
+    Options { segment_bytes, direct_block_bytes, ..Options::default() }
 }
 
 /// What was handed to the log, and what of it must survive.
@@ -116,7 +118,8 @@ fn write_on(writer: &mut LogWriter<SimDisk>, model: &mut Model, random: &mut Ran
     for _ in 0..random.below(16) {
         let choice = random.below(140);
         // Boundaries are exact.
-        let ends_all = writer.is_full() || (70..100).contains(&choice);
+        let is_boundary = writer.is_full() || writer.has_open_block() && choice < 55;
+        let ends_all = is_boundary || (70..100).contains(&choice);
         while ends_all && !flushes.is_empty() {
             end_flush(writer, &mut flushes, model, random)?;
         }
@@ -169,7 +172,7 @@ fn append(writer: &mut LogWriter<SimDisk>, model: &mut Model, random: &mut Rando
     let start = writer.appended();
     // Times that are stated, and times that are not.
     let unix_ms = UNIX_MS + 700 * random.below(4);
-    let end = writer.append(Batch { start, payload: &payload, unix_ms })?;
+    let end = writer.append_before(Batch { start, payload: &payload, unix_ms }, random.chance(50))?;
     assert_eq!(end, start.advance(payload.len() as u64));
     Ok(())
 }

@@ -4,6 +4,7 @@
 mod ahead;
 mod bases;
 mod crash;
+mod direct;
 mod flusher;
 mod folder;
 mod fuzz;

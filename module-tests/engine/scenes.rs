@@ -3,7 +3,7 @@
 use crate::support::*;
 use crate::transitions::{Mark, Scene, State, begin, options, valid, write_unit};
 use valkey_wbl::log::sim::SimDisk;
-use valkey_wbl::log::{Begin, Left, LogError, NewBase, Standing, Verdict, open};
+use valkey_wbl::log::{Begin, Left, LogError, NewBase, Opened, Options, Standing, Verdict, open};
 
 /// A log of six units that a crash left, all of them durable.
 fn crashed() -> SimDisk {
@@ -60,7 +60,16 @@ fn rotations(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
 
 /// The same with each segment written ahead; the last one is cut before it is full.
 fn rotations_ahead(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
-    let mut writer = go_on(open(disk.clone(), &options())?, UNIX_MS)?;
+    rotate_ahead(open(disk.clone(), &options())?, first)
+}
+
+/// The same past the page cache.
+fn rotations_direct(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
+    rotate_ahead(open(disk.clone(), &Options { direct_block_bytes: Some(512), ..options() })?, first)
+}
+
+fn rotate_ahead(opened: Opened<SimDisk>, first: &mut usize) -> Result<(), LogError> {
+    let mut writer = go_on(opened, UNIX_MS)?;
     for number in 6..12 {
         // A log that cannot have one goes on without.
         let _ = writer.write_ahead();
@@ -209,6 +218,7 @@ pub fn scenes() -> Vec<Scene> {
         scene("first start, on data, ended", SimDisk::new(), vec![None], pending_then_closed),
         scene("rotations", crashed(), growing(6, 12), rotations),
         scene("rotations into segments written ahead", crashed(), growing(6, 13), rotations_ahead),
+        scene("rotations into segments written directly", crashed(), growing(6, 13), rotations_direct),
         scene("checkpoints", crashed(), growing(6, 8), checkpoint),
         scene("close", crashed(), growing(6, 7), close),
         scene("restart after a close", two_segments().crash_image(1), vec![old()], restart),

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// What becomes of the flushes (fdatasync and fsync) of the server.
+/// What becomes of the flushes of the server: fdatasync, fsync, and pwritev2, which writes past the page cache.
 #[derive(Clone, Copy, Debug)]
 pub enum Injection {
     /// Each one lasts this much longer.
@@ -17,6 +17,8 @@ pub enum Injection {
     NoFork,
 }
 
+const FLUSHES: &str = "fdatasync,fsync,pwritev2";
+
 /// An strace that is attached to all threads of a process, until it is dropped.
 pub struct Strace {
     child: Child,
@@ -26,8 +28,8 @@ pub struct Strace {
 impl Strace {
     pub fn attach(process: u32, injection: Injection) -> Strace {
         let (calls, effect) = match injection {
-            Injection::Delay(time) => ("fdatasync,fsync", format!("delay_exit={}", time.as_micros())),
-            Injection::Fail { error, from } => ("fdatasync,fsync", format!("error={error}:when={from}+")),
+            Injection::Delay(time) => (FLUSHES, format!("delay_exit={}", time.as_micros())),
+            Injection::Fail { error, from } => (FLUSHES, format!("error={error}:when={from}+")),
             Injection::NoFork => ("clone,clone3,fork,vfork", "error=EAGAIN".to_string()),
         };
         let folder = TempDir::new();

@@ -151,10 +151,13 @@ fn prepare(server: &Server, conditions: Conditions, groups: &mut [Box<dyn Group>
     }
 }
 
-/// Each round runs with another number of I/O threads, other sizes of segments and another way to commit.
+/// Each round runs with another number of I/O threads, other sizes of segments and another way to
+/// commit and to write.
 fn vary_module(builder: ServerBuilder, rng: &mut Random) -> ServerBuilder {
     let threads = if rng.one_in(3) { "3" } else { "1" };
     let segment_bytes = ["65536", "1048576", "67108864"][rng.below(3) as usize];
     let mode = ["auto", "async", "inline"][rng.below(3) as usize];
-    builder.set("io-threads", threads).set("wbl.segment-bytes", segment_bytes).set("wbl.commit-mode", mode)
+    let io_mode = ["buffered", "direct"][rng.below(2) as usize];
+    let builder = builder.set("io-threads", threads).set("wbl.segment-bytes", segment_bytes);
+    builder.set("wbl.commit-mode", mode).set("wbl.io-mode", io_mode)
 }

@@ -20,6 +20,7 @@ mod crash;
 mod data;
 mod demands;
 mod descent;
+mod direct;
 mod dirty;
 mod evictions;
 mod fields;

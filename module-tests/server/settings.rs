@@ -134,6 +134,7 @@ each_version! {
             ("on-existing-log", "refuse"),
             ("max-inflight-flushes", "0"),
             ("commit-mode", "auto"),
+            ("io-mode", "auto"),
         ] {
             let reply = control.run(&format!("CONFIG GET wbl.{name}"));
             assert_eq!(reply.items()[1].text(), expected, "{name}");

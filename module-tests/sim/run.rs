@@ -165,11 +165,13 @@ fn boot(disk: SimDisk, seed: u64, now_ms: i64) -> &'static Server {
     let segment_bytes = ["4096", "8192", "1000000"][server.below(3)];
     let in_flight = ["1", "2", "4"][server.below(3)];
     let commit_mode = ["auto", "async", "inline"][server.below(3)];
-    server.note(|| format!("settings: {segment_bytes} {in_flight} {commit_mode}"));
+    let io_mode = ["buffered", "direct"][Random::new(seed).below(2) as usize];
+    server.note(|| format!("settings: {segment_bytes} {in_flight} {commit_mode} {io_mode}"));
     let words = [
         ["segment-bytes", segment_bytes],
         ["max-inflight-flushes", in_flight],
         ["commit-mode", commit_mode],
+        ["io-mode", io_mode],
         ["debug-commands", "yes"],
     ]
     .concat();

@@ -237,14 +237,21 @@ impl Follower {
             let (Some(crc), Some(length)) = (rest.get(5..11).map(number), rest.get(11..end).map(number)) else {
                 return Ok(at);
             };
-            let Some(payload) = rest.get(end + 1..end + 1 + length) else { return Ok(at) };
+            let payload_end = offset + at + end + 1 + length;
+            let padding = rest[..end].iter().position(|byte| *byte == b'+').map_or(0, |plus| {
+                let block = 1 << number(&rest[plus + 1..end]);
+                let padding = payload_end.next_multiple_of(block) - payload_end;
+                if padding == 1 { 1 + block } else { padding }
+            });
+            let padded = end + 1..end + 1 + length + padding;
+            let (Some(payload), used) = (rest.get(padded.clone()), padded.end) else { return Ok(at) };
             let place = [salt.to_le_bytes(), ((offset + at) as u64).to_le_bytes()].concat();
             if crc32c::crc32c_append(crc32c::crc32c(&place), payload) as usize != crc {
                 // A part of it is durable; the rest is what was there before.
                 return Ok(at);
             }
-            self.apply(payload, digests)?;
-            at += end + 1 + length;
+            self.apply(&payload[..length], digests)?;
+            at += used;
         }
     }
 

@@ -51,6 +51,20 @@ pub enum Setting {
     /// `wbl.commit-mode`: who makes the log durable, its own threads (async), the main thread before replies leave
     /// (inline), or whichever is better (auto). Default: auto.
     CommitMode,
+    /// `wbl.io-mode`: whether the log is written through the page cache (buffered), past it where segments were written
+    /// ahead (direct), or past it where that is no slower (auto). Immutable. Default: auto.
+    IoMode,
+}
+
+/// How the log is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoMode {
+    /// Whichever is better.
+    Auto,
+    /// Through the page cache.
+    Buffered,
+    /// Past the page cache.
+    Direct,
 }
 
 /// The server's words for a letter that `notify-keyspace-events` does not know.
@@ -71,6 +85,12 @@ const ASYNC: i64 = 1;
 /// `wbl.commit-mode inline`.
 const INLINE: i64 = 2;
 
+/// `wbl.io-mode buffered`.
+const BUFFERED: i64 = 1;
+
+/// `wbl.io-mode direct`.
+const DIRECT: i64 = 2;
+
 const MEGABYTE: i64 = 1024 * 1024;
 
 struct Entry {
@@ -89,7 +109,7 @@ enum Default {
     Names { default: usize, names: &'static [&'static CStr] },
 }
 
-const ENTRIES: [Entry; 10] = [
+const ENTRIES: [Entry; 11] = [
     Entry { setting: Setting::Enabled, name: c"enabled", immutable: false, default: Default::Bool(true) },
     Entry { setting: Setting::Dir, name: c"dir", immutable: true, default: Default::Text("wbl") },
     Entry {
@@ -134,6 +154,12 @@ const ENTRIES: [Entry; 10] = [
         name: c"commit-mode",
         immutable: false,
         default: Default::Names { default: 0, names: &[c"auto", c"async", c"inline"] },
+    },
+    Entry {
+        setting: Setting::IoMode,
+        name: c"io-mode",
+        immutable: true,
+        default: Default::Names { default: 0, names: &[c"auto", c"buffered", c"direct"] },
     },
 ];
 
@@ -201,6 +227,15 @@ pub fn commit_mode() -> Wish {
         ASYNC => Wish::Only(Mode::Async),
         INLINE => Wish::Only(Mode::Inline),
         _ => Wish::Auto,
+    }
+}
+
+/// How the log is to be written.
+pub fn io_mode() -> IoMode {
+    match value(Setting::IoMode) {
+        BUFFERED => IoMode::Buffered,
+        DIRECT => IoMode::Direct,
+        _ => IoMode::Auto,
     }
 }
 
@@ -373,6 +408,7 @@ mod tests {
             ("max-inflight-flushes", "1kb", "a number between 0 and 16"),
             ("on-existing-log", "merge", "refuse or replace or keep"),
             ("on-replay-error", "replace", "refuse or skip"),
+            ("io-mode", "odirect", "auto or buffered or direct"),
             ("no-such", "1", "unknown argument"),
         ] {
             let error = apply(name, value).err().expect("refused");

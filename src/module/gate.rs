@@ -6,7 +6,7 @@
 
 use crate::ffi::close_in_children;
 use crate::log::sim::{SimDisk, SimFile, SimLock};
-use crate::log::{FileStatus, FolderLock, FolderStorage, LogError, MANIFEST_NAME, Storage, StorageFile};
+use crate::log::{DirectWrites, FileStatus, FolderLock, FolderStorage, LogError, MANIFEST_NAME, Storage, StorageFile};
 use crate::machine;
 use crate::module::points::{self, Point};
 use std::cell::Cell;
@@ -130,6 +130,14 @@ impl GatedStorage {
         }
     }
 
+    /// See [`FolderStorage::probe_direct_writes`].
+    pub(crate) fn probe_direct_writes(&self) -> DirectWrites {
+        match &self.0 {
+            Folder::Real(folder) => folder.probe_direct_writes(),
+            Folder::Simulated(_) => DirectWrites::Good(512),
+        }
+    }
+
     /// The path of a file in the folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         match &self.0 {
@@ -179,6 +187,15 @@ impl Storage for GatedStorage {
         let again = match (&self.0, &file.0) {
             (Folder::Real(folder), Opened::Real(file)) => Opened::Real(folder.reopen(name, file)?),
             (Folder::Simulated(disk), Opened::Simulated(file)) => Opened::Simulated(disk.reopen(name, file)?),
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        Ok(GatedFile(again))
+    }
+
+    fn reopen_direct(&self, name: &str, file: &GatedFile) -> io::Result<GatedFile> {
+        let again = match (&self.0, &file.0) {
+            (Folder::Real(folder), Opened::Real(file)) => Opened::Real(folder.reopen_direct(name, file)?),
+            (Folder::Simulated(disk), Opened::Simulated(file)) => Opened::Simulated(disk.reopen_direct(name, file)?),
             _ => return Err(io::ErrorKind::InvalidInput.into()),
         };
         Ok(GatedFile(again))
@@ -271,6 +288,11 @@ impl StorageFile for GatedFile {
     fn sync_data(&mut self) -> io::Result<()> {
         pass();
         either!(Opened, &mut self.0, file => StorageFile::sync_data(file))
+    }
+
+    fn write_durably_at(&mut self, offset: u64, blocks: &[u8]) -> io::Result<()> {
+        pass();
+        either!(Opened, &mut self.0, file => StorageFile::write_durably_at(file, offset, blocks))
     }
 
     fn set_len(&mut self, bytes: u64) -> io::Result<()> {

@@ -68,6 +68,7 @@ impl Module {
             ("inline_waits", number(self.counters.inline_waits)),
             ("commit_mode", Value::Text(self.commits.mode().name().into())),
             ("inline_commits", number(self.counters.inline_commits)),
+            ("io_mode", Value::Text(if self.writes_directly { "direct" } else { "buffered" }.into())),
             ("wrapped_commands", number(self.counters.wrapped)),
             ("wrapped_scripts", number(self.counters.scripts)),
             ("blocked_stream_readers", number(self.blocked.len() as u64)),

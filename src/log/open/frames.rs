@@ -4,6 +4,7 @@ use super::grammar::{Grammar, Located};
 use super::window::Window;
 use super::{Opened, Segment};
 use crate::log::error::LogError;
+use crate::log::format::frame::push_padding;
 use crate::log::lsn::Lsn;
 use crate::log::storage::Storage;
 
@@ -146,7 +147,7 @@ impl<S: Storage> Current<'_, S> {
 
     fn next_piece(&mut self) -> Result<Option<&[u8]>, LogError> {
         let Some(Payload { located, at, crc }) = &mut self.frame else { return Ok(None) };
-        let (offset, end) = (*at, located.end);
+        let (offset, end) = (*at, located.payload_end);
         if offset == end {
             return Ok(None);
         }
@@ -154,6 +155,11 @@ impl<S: Storage> Current<'_, S> {
         *crc = crc32c::crc32c_append(*crc, piece);
         *at += piece.len() as u64;
         let length = piece.len();
+        if *at == end {
+            let mut padding = Vec::new();
+            push_padding(&mut padding, located.end - end);
+            *crc = crc32c::crc32c_append(*crc, &padding);
+        }
         if length == 0 || *at == end && *crc != located.crc {
             return Err(self.changed(offset));
         }

@@ -33,9 +33,12 @@ pub(crate) struct Located {
     /// Offset of the payload.
     pub payload: u64,
     /// Offset after the payload.
+    pub payload_end: u64,
+    /// Offset after the frame: after the padding that follows the payload.
     pub end: u64,
+    /// The checksum, which covers the padding, too.
     pub crc: u32,
-    /// The checksum over all but the payload.
+    /// The checksum over all before the payload.
     pub seed: u32,
     /// The position of the payload, where the frame states it (format 1).
     pub lsn: Option<Lsn>,
@@ -46,7 +49,7 @@ pub(crate) struct Located {
 
 impl Located {
     pub fn length(&self) -> u64 {
-        self.end - self.payload
+        self.payload_end - self.payload
     }
 }
 
@@ -186,7 +189,8 @@ fn locate(line: &[u8], offset: u64, payload: u64, grammar: Grammar) -> Result<Lo
                 format1::parse_annotation(line, first, offset)?;
             let end = payload.checked_add(length).ok_or(RANGE)?;
             // Version 0.1 never had two frames in flight.
-            Ok(Located { start: offset, payload, end, crc, seed, lsn, unix_ms, durable: offset })
+            let payload_end = end;
+            Ok(Located { start: offset, payload, payload_end, end, crc, seed, lsn, unix_ms, durable: offset })
         }
         Grammar::Two { salt } => {
             let seed = Place { salt, offset }.seed();
@@ -196,9 +200,11 @@ fn locate(line: &[u8], offset: u64, payload: u64, grammar: Grammar) -> Result<Lo
 }
 
 fn locate_header(header: FrameHeader, offset: u64, seed: u32, payload: u64) -> Result<Located, FormatError> {
-    let FrameHeader { length, crc, unix_ms, durable_back } = header;
-    let end = payload.checked_add(length).ok_or(RANGE)?;
+    let FrameHeader { length, crc, unix_ms, durable_back, .. } = header;
+    let payload_end = payload.checked_add(length).ok_or(RANGE)?;
+    let written_end = (offset + header.line_bytes() as u64).checked_add(length).ok_or(RANGE)?;
+    let end = payload_end.checked_add(header.padding(written_end)).ok_or(RANGE)?;
     let start = offset.checked_sub(header.time_line_bytes()).ok_or(RANGE)?;
     let durable = start.checked_sub(durable_back).ok_or(RANGE)?;
-    Ok(Located { start, payload, end, crc, seed, lsn: None, unix_ms, durable })
+    Ok(Located { start, payload, payload_end, end, crc, seed, lsn: None, unix_ms, durable })
 }

@@ -42,6 +42,9 @@ pub struct Options {
     pub segment_bytes: u64,
     /// How many flushes may be under way at a time; `None` to have that follow from how long they take.
     pub max_inflight_flushes: Option<usize>,
+    /// Segments that are written ahead are written past the page cache, in blocks of so many bytes: a power of two from
+    /// 512 to 4096. `None` to write them through the cache.
+    pub direct_block_bytes: Option<u64>,
 }
 
 impl Options {
@@ -51,7 +54,7 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { segment_bytes: Options::SEGMENT_BYTES_DEFAULT, max_inflight_flushes: None }
+        Options { segment_bytes: Options::SEGMENT_BYTES_DEFAULT, max_inflight_flushes: None, direct_block_bytes: None }
     }
 }
 
@@ -198,6 +201,12 @@ impl<S: Storage> Opened<S> {
     /// Bytes of segments that opening looked at; those looked at twice count twice.
     pub fn examined_bytes(&self) -> u64 {
         self.examined_bytes
+    }
+
+    /// Has segments that are written ahead be written past the page cache from now on, or not, see
+    /// [`Options::direct_block_bytes`].
+    pub fn write_directly(&mut self, block_bytes: Option<u64>) {
+        self.folder.options.direct_block_bytes = block_bytes;
     }
 
     /// The storage, to read the base from.

@@ -3,7 +3,7 @@
 use super::{Inode, NameChange, Names, Pending, Random, SimDisk, State, Write};
 
 /// The unit the disk writes as a whole.
-const SECTOR_BYTES: u64 = 512;
+pub(super) const SECTOR_BYTES: u64 = 512;
 
 impl SimDisk {
     /// The disk after a power loss: all that is durable and a part of the rest that the seed picks.
@@ -22,14 +22,32 @@ impl SimDisk {
         SimDisk::from_state(image)
     }
 
-    /// The disk after the process died and the machine did not: all is readable, no more than before is durable.
+    /// The disk after the process died and the machine did not: all is readable, no more than before is durable. Writes
+    /// past the cache have ended, with any of their sectors written.
     pub fn restart_image(&self) -> SimDisk {
         let state = self.state();
         let mut image = state.clone();
+        let mut random = Random::new(state.operations);
+        image.inodes.iter_mut().for_each(|inode| inode.end_direct_writes(&mut random));
         (image.operations, image.fault, image.pause_at) = (0, None, None);
         (image.paused, image.locked, image.holds_syncs) = (false, false, false);
         image.held.clear();
         SimDisk::from_state(image)
+    }
+}
+
+impl Inode {
+    fn end_direct_writes(&mut self, random: &mut Random) {
+        let (ended, pending) = std::mem::take(&mut self.pending).into_iter().partition(|pending| pending.is_direct);
+        self.pending = pending;
+        let ended: Vec<Pending> = ended;
+        for Pending { write, .. } in ended {
+            let Write::Bytes { offset, bytes } = write else { continue };
+            let percent = [0, 50, 100][random.below(3) as usize];
+            let mut same = random.clone();
+            tear(&mut self.durable, offset, &bytes, percent, &mut same);
+            tear(&mut self.live, offset, &bytes, percent, random);
+        }
     }
 }
 

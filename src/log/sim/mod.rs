@@ -6,8 +6,10 @@
 //!   without content, any of the creations, renames and removals.
 //! - A sync that fails may leave pages in the cache that look clean and never reach the disk. Every opening of the file
 //!   that was open then is told at its next sync, but each only once.
-//! - Syncs of one file may overlap and end in any order ([`SimDisk::hold_syncs`]). A sync covers the writes that were
-//!   complete when it began.
+//! - A write past the cache is durable when it returns, and covers nothing else. Where it fails, or the power goes
+//!   before, any of its sectors may have been written.
+//! - Syncs of one file, and writes past the cache, may overlap and end in any order ([`SimDisk::hold_syncs`]). A sync
+//!   covers the writes that were complete when it began.
 //! - Sectors are whole: a crash leaves the old or the new bytes of each.
 //!
 //! Every operation but `status`, `random` and `lock` has a number, which is how faults and pauses are placed.
@@ -70,6 +72,8 @@ struct Inode {
 struct Pending {
     number: u64,
     write: Write,
+    /// It is past the cache, so that no sync covers it.
+    is_direct: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -99,6 +103,7 @@ struct State {
     room: Option<u64>,
     handles_max: Option<usize>,
     no_reopening: bool,
+    no_direct_writes: bool,
     openings_share_errors: bool,
     holds_syncs: bool,
     held: Vec<syncs::Held>,
@@ -227,6 +232,11 @@ impl SimDisk {
         self.state().no_reopening = refuse;
     }
 
+    /// Knows no writes past the cache.
+    pub fn refuse_direct_writes(&self) {
+        self.state().no_direct_writes = true;
+    }
+
     /// Cuts a file under whoever has it open, past all faults.
     pub fn truncate(&self, name: &str, bytes: usize) {
         let mut state = self.state();
@@ -348,7 +358,7 @@ impl Inode {
     fn write(&mut self, write: Write) {
         write.apply(&mut self.live);
         self.writes += 1;
-        self.pending.push(Pending { number: self.writes, write });
+        self.pending.push(Pending { number: self.writes, write, is_direct: false });
     }
 }
 

@@ -1,6 +1,7 @@
 //! A [`SimDisk`] as the [`Storage`] of a log.
 
 use super::super::storage::{FileStatus, Storage, StorageFile};
+use super::image::SECTOR_BYTES;
 use super::{Effect, Inode, NameChange, SimDisk, State, Write};
 use std::io;
 use std::sync::Arc;
@@ -91,6 +92,13 @@ impl Storage for SimDisk {
         Ok(SimFile { told, ..again })
     }
 
+    fn reopen_direct(&self, name: &str, file: &SimFile) -> io::Result<SimFile> {
+        if self.state().no_direct_writes {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.reopen(name, file)
+    }
+
     fn status_of(&self, name: &str, file: &SimFile) -> io::Result<Option<FileStatus>> {
         let is_same = self.state().live_names.get(name) == Some(&file.inode);
         if is_same { file.status().map(Some) } else { Ok(None) }
@@ -155,6 +163,11 @@ impl StorageFile for SimFile {
 
     fn sync_data(&mut self) -> io::Result<()> {
         self.disk.sync(self)
+    }
+
+    fn write_durably_at(&mut self, offset: u64, blocks: &[u8]) -> io::Result<()> {
+        assert!(offset.is_multiple_of(SECTOR_BYTES) && (blocks.len() as u64).is_multiple_of(SECTOR_BYTES));
+        self.disk.write_durably(self, offset, blocks)
     }
 
     fn set_len(&mut self, bytes: u64) -> io::Result<()> {

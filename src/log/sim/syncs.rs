@@ -1,17 +1,17 @@
-//! Syncs of a [`SimDisk`], which may overlap.
+//! Syncs of a [`SimDisk`], and writes past its cache, which may overlap.
 
 use super::operations::SimFile;
-use super::{Effect, Inode, Outcome, Random, SimDisk, State, image};
+use super::{Effect, Inode, Outcome, Pending, Random, SimDisk, State, Write, image};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
-/// A sync that has begun and does not end before a test says so.
+/// A sync, or a write past the cache, that has begun and does not end before a test says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldSync {
     /// The number of its operation.
     pub number: u64,
-    /// Writes of its file that it covers, from the file's first one on.
+    /// Writes of its file that it covers, from the file's first one on; a write past the cache covers the last of them.
     pub covers: u64,
 }
 
@@ -21,6 +21,7 @@ pub(super) struct Held {
     inode: usize,
     told: Arc<AtomicU64>,
     length: usize,
+    is_write: bool,
     result: Option<Result<(), i32>>,
     returns: bool,
 }
@@ -59,7 +60,8 @@ impl SimDisk {
             None => Outcome { effect: Effect::Full, errno: None },
             Some((errno, effect)) => Outcome { effect, errno: Some(errno) },
         };
-        let covered = Covered { inode: held.inode, number: sync.covers, length: held.length };
+        let Held { inode, length, is_write, .. } = held;
+        let covered = Covered { inode, number: sync.covers, length, is_write };
         let result = settle(&mut state, &covered, &held.told, &outcome);
         let held = state.held.iter_mut().find(|held| held.sync == sync);
         held.into_iter().for_each(|held| held.result = Some(result));
@@ -81,20 +83,49 @@ impl SimDisk {
         let covered = {
             let mut state = self.state();
             let inode = state.inode(file.inode);
-            Covered { inode: file.inode, number: inode.writes, length: inode.live.len() }
+            Covered { inode: file.inode, number: inode.writes, length: inode.live.len(), is_write: false }
         };
-        let (mut state, outcome) = self.begin()?;
+        let (state, outcome) = self.begin()?;
         if state.lies {
             return outcome.finish();
         }
+        self.run(state, &covered, &file.told, &outcome)
+    }
+
+    /// A write that is on its way to the disk from its beginning on, and there at its end.
+    pub(super) fn write_durably(&self, file: &SimFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let covered = {
+            let mut state = self.state();
+            state.written_bytes += bytes.len() as u64;
+            let inode = state.inode(file.inode);
+            inode.write_unread(Write::Bytes { offset, bytes: bytes.to_vec() });
+            Covered { inode: file.inode, number: inode.writes, length: offset as usize + bytes.len(), is_write: true }
+        };
+        let (mut state, outcome) = self.begin()?;
+        let kept = if outcome.effect == Effect::Full { bytes } else { &bytes[..bytes.len() / 2] };
+        image::overlay(&mut state.inode(file.inode).live, offset, kept);
+        if state.lies {
+            return outcome.finish();
+        }
+        self.run(state, &covered, &file.told, &outcome)
+    }
+
+    /// Ends what has begun, or waits until a test does.
+    fn run(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        covered: &Covered,
+        told: &Arc<AtomicU64>,
+        outcome: &Outcome,
+    ) -> io::Result<()> {
         if !state.holds_syncs {
-            let result = settle(&mut state, &covered, &file.told, &outcome);
+            let result = settle(&mut state, covered, told, outcome);
             return result.map_err(io::Error::from_raw_os_error);
         }
         let sync = HeldSync { number: state.operations, covers: covered.number };
-        let told = Arc::clone(&file.told);
-        let (inode, length) = (covered.inode, covered.length);
-        state.held.push(Held { sync, inode, told, length, result: None, returns: false });
+        let Covered { inode, length, is_write, .. } = *covered;
+        let told = Arc::clone(told);
+        state.held.push(Held { sync, inode, told, length, is_write, result: None, returns: false });
         self.shared.changed.notify_all();
         loop {
             let returned = state.held.iter().position(|held| held.sync == sync && held.returns);
@@ -111,10 +142,15 @@ struct Covered {
     inode: usize,
     number: u64,
     length: usize,
+    /// It is the write of this number and nothing else.
+    is_write: bool,
 }
 
 /// What a sync does to the disk, and what it says.
 fn settle(state: &mut State, covered: &Covered, told: &AtomicU64, outcome: &Outcome) -> Result<(), i32> {
+    if covered.is_write {
+        return settle_write(state, covered, outcome);
+    }
     let seed = state.operations;
     let inode = state.inode(covered.inode);
     match outcome.effect {
@@ -127,7 +163,7 @@ fn settle(state: &mut State, covered: &Covered, told: &AtomicU64, outcome: &Outc
         Effect::Full => inode.make_durable(covered),
     }
     if outcome.effect != Effect::None {
-        inode.pending.retain(|pending| pending.number > covered.number);
+        inode.pending.retain(|pending| pending.number > covered.number || pending.is_direct);
         inode.settled = inode.settled.max(covered.number);
     }
     let losses = inode.losses;
@@ -139,10 +175,28 @@ fn settle(state: &mut State, covered: &Covered, told: &AtomicU64, outcome: &Outc
     }
 }
 
+/// What a write past the cache does to the disk, and what it says, which nobody else is told.
+fn settle_write(state: &mut State, covered: &Covered, outcome: &Outcome) -> Result<(), i32> {
+    let inode = state.inode(covered.inode);
+    if outcome.effect == Effect::Full
+        && let Some(at) = inode.pending.iter().position(|pending| pending.number == covered.number)
+    {
+        inode.pending.remove(at).write.apply(&mut inode.durable);
+    }
+    // Else a crash leaves any part of it.
+    outcome.errno.map_or(Ok(()), Err)
+}
+
 impl Inode {
+    /// A write that nobody reads yet.
+    fn write_unread(&mut self, write: Write) {
+        self.writes += 1;
+        self.pending.push(Pending { number: self.writes, write, is_direct: true });
+    }
+
     fn make_durable(&mut self, covered: &Covered) {
         // Not a copy of what is readable: what a failed sync forgot stays forgotten.
-        for pending in self.pending.iter().filter(|pending| pending.number <= covered.number) {
+        for pending in self.pending.iter().filter(|pending| pending.number <= covered.number && !pending.is_direct) {
             pending.write.apply(&mut self.durable);
         }
         // The length belongs to the file system, which forgets none.
@@ -175,6 +229,30 @@ mod tests {
         let images: Vec<Vec<u8>> = (0..100).map(|seed| disk.crash_image(seed).contents("a").unwrap()).collect();
         assert!(images.iter().all(|image| image[..600] == [1; 600]));
         assert!(images.iter().any(|image| image.len() < 1200 || image[600..1200] != [2; 600]));
+    }
+
+    #[test]
+    fn a_direct_write_is_durable_when_it_returns_and_covers_nothing_else() {
+        let disk = SimDisk::new();
+        let mut file = disk.create("a").unwrap();
+        file.write_all_at(0, &[0; 2048]).unwrap();
+        file.sync_data().unwrap();
+        disk.sync_dir().unwrap();
+        let mut direct = disk.reopen_direct("a", &file).unwrap();
+        file.write_all_at(1024, &[1; 512]).unwrap();
+        direct.write_durably_at(0, &[2; 512]).unwrap();
+        disk.fail_at(disk.operations(), libc::EIO, Effect::None);
+        assert!(direct.write_durably_at(512, &[3; 512]).is_err());
+        let images: Vec<Vec<u8>> = (0..100).map(|seed| disk.crash_image(seed).contents("a").unwrap()).collect();
+        assert!(
+            images.iter().all(|image| image[..512] == [2; 512]
+                && [[0; 512], [3; 512]].iter().any(|sector| image[512..1024] == *sector))
+        );
+        for at in [512, 1024] {
+            assert!(images.iter().any(|image| image[at] == 0) && images.iter().any(|image| image[at] != 0), "at {at}");
+        }
+        file.sync_data().unwrap();
+        assert!((0..100).any(|seed| disk.crash_image(seed).contents("a").unwrap()[512] == 0), "a sync covers it");
     }
 
     #[test]

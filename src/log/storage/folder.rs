@@ -8,11 +8,11 @@ use super::parents::create_durably;
 use super::{FileStatus, Storage, StorageFile};
 use crate::log::error::LogError;
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 use rustix::rand::GetRandomFlags;
 use std::any::Any;
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -74,6 +74,10 @@ impl FolderStorage {
     pub fn close_in_children(mut self, close: CloseInChildren) -> FolderStorage {
         self.close_in_children = Some(close);
         self
+    }
+
+    pub(super) fn directory(&self) -> &OwnedFd {
+        &self.directory
     }
 
     /// The path of a file in the folder, as it was when the folder was opened.
@@ -165,6 +169,12 @@ impl Storage for FolderStorage {
         Ok(again)
     }
 
+    fn reopen_direct(&self, name: &str, file: &File) -> io::Result<File> {
+        let again = self.reopen(name, file)?;
+        rustix::fs::fcntl_setfl(&again, rustix::fs::fcntl_getfl(&again)? | OFlags::DIRECT)?;
+        Ok(again)
+    }
+
     fn status_of(&self, name: &str, file: &File) -> io::Result<Option<FileStatus>> {
         let found = match rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(None),
@@ -229,6 +239,21 @@ impl StorageFile for File {
 
     fn sync_data(&mut self) -> io::Result<()> {
         File::sync_data(self)
+    }
+
+    fn write_durably_at(&mut self, offset: u64, blocks: &[u8]) -> io::Result<()> {
+        let mut written = 0;
+        while let Some(rest) = blocks.get(written..).filter(|rest| !rest.is_empty()) {
+            let at = offset + written as u64;
+            match rustix::io::pwritev2(&*self, &[IoSlice::new(rest)], at, ReadWriteFlags::DSYNC) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                // Where that leaves a part of a block the next write fails.
+                Ok(count) => written += count,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     fn set_len(&mut self, bytes: u64) -> io::Result<()> {

@@ -2,8 +2,10 @@
 
 mod folder;
 mod parents;
+mod probe;
 
 pub use folder::{FolderLock, FolderStorage};
+pub use probe::DirectWrites;
 
 use super::error::LogError;
 use std::io;
@@ -31,6 +33,9 @@ pub trait Storage: Send + Sync + 'static {
     /// Opens a file that is open once more, for another flush: each opening is told of an error of writing back by
     /// itself, while two flushes of one opening would be told once. An error when `name` is another file by now.
     fn reopen(&self, name: &str, file: &Self::File) -> io::Result<Self::File>;
+    /// The same for [`StorageFile::write_durably_at`], past the page cache. An error where the file system knows no such
+    /// writes.
+    fn reopen_direct(&self, name: &str, file: &Self::File) -> io::Result<Self::File>;
     /// What the file system says of an open file, if it is the one that has this name.
     fn status_of(&self, name: &str, file: &Self::File) -> io::Result<Option<FileStatus>>;
     /// Renames a file, replacing what has the new name.
@@ -57,6 +62,9 @@ pub trait StorageFile: Send + 'static {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
     /// Makes the content and the length durable.
     fn sync_data(&mut self) -> io::Result<()>;
+    /// Writes whole blocks, where the file has bytes already, from memory that begins where the disk wants it to. They
+    /// are durable when this returns; which of their sectors are when it fails, or the power goes before, nobody knows.
+    fn write_durably_at(&mut self, offset: u64, blocks: &[u8]) -> io::Result<()>;
     /// Cuts the file, or extends it with zero bytes.
     fn set_len(&mut self, bytes: u64) -> io::Result<()>;
     /// What the file system says of the file now.

@@ -40,6 +40,8 @@ pub(super) enum Turn {
     Write {
         /// Whether another flush may begin while this one is under way.
         is_more_wanted: bool,
+        /// Whether one is likely to.
+        overlaps: bool,
     },
     /// Handle a message, while nobody writes, and no flush is under way where that matters.
     Handle(Message),
@@ -53,6 +55,9 @@ pub(super) enum By {
     /// Another thread, once.
     Another,
 }
+
+/// After so many groups that no other flush was beside, none is expected beside the next.
+const LONELY_MAX: u32 = 32;
 
 /// What the log has room for.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +81,8 @@ struct State {
     /// Groups that are being written and flushed.
     in_flight: usize,
     in_flight_max: usize,
+    /// Groups since a flush was beside another, or would have been.
+    lonely: u32,
     room: Room,
     sleeping: usize,
     /// Somebody was woken who has not looked yet.
@@ -121,8 +128,10 @@ impl State {
                         None => break,
                     }
                 }
+                state.lonely = if state.in_flight > 0 { 0 } else { state.lonely.saturating_add(1) };
                 state.in_flight += 1;
-                Some(Turn::Write { is_more_wanted: state.in_flight < state.in_flight_max })
+                let is_more_wanted = state.in_flight < state.in_flight_max;
+                Some(Turn::Write { is_more_wanted, overlaps: is_more_wanted && state.lonely <= LONELY_MAX })
             }
             message => Some(Turn::Handle(message)),
         }
@@ -137,6 +146,7 @@ impl Queue {
             is_taken: false,
             in_flight: 0,
             in_flight_max,
+            lonely: 0,
             room: Room { flushes: 1, is_full: false },
             sleeping: 0,
             is_waking: false,
@@ -159,6 +169,9 @@ impl Queue {
         }
         let end = start.advance(bytes);
         state.appended = end;
+        if (1..state.in_flight_max).contains(&state.in_flight) {
+            state.lonely = 0;
+        }
         before(bytes);
         self.add(state, Message::Batch(Handed { start, payload, unix_ms }), wakes);
         end

@@ -135,9 +135,7 @@ impl<S: Storage> Worker<S> {
         let mut group = Vec::new();
         while let Some(turn) = self.queue.take_turn(&mut group) {
             match turn {
-                Turn::Write { is_more_wanted } => {
-                    self.commit(&mut group, is_more_wanted);
-                }
+                Turn::Write { is_more_wanted, overlaps } => self.commit(&mut group, is_more_wanted, overlaps),
                 Turn::Handle(Message::Close(standing)) => return self.close(standing),
                 Turn::Handle(message) => {
                     self.handle(message);
@@ -155,8 +153,8 @@ impl<S: Storage> Worker<S> {
     }
 
     /// Writes a group as one frame, gives the turn away, flushes and publishes.
-    fn commit(self: &Arc<Worker<S>>, group: &mut Vec<Handed>, is_more_wanted: bool) {
-        let (written, wants_thread) = self.begin_commit(group, is_more_wanted);
+    fn commit(self: &Arc<Worker<S>>, group: &mut Vec<Handed>, is_more_wanted: bool, overlaps: bool) {
+        let (written, wants_thread) = self.begin_commit(group, is_more_wanted, overlaps);
         if wants_thread {
             // With fewer threads fewer flushes overlap.
             let _ = self.spawn();
@@ -165,9 +163,9 @@ impl<S: Storage> Worker<S> {
     }
 
     /// Writes a group as one frame, and gives the turn away; returns whether nobody would take the next one, too.
-    fn begin_commit(&self, group: &mut Vec<Handed>, is_more_wanted: bool) -> (Written<S>, bool) {
+    fn begin_commit(&self, group: &mut Vec<Handed>, is_more_wanted: bool, overlaps: bool) -> (Written<S>, bool) {
         let (written, room) = self.with_log(|log| {
-            let written = log.write(group);
+            let written = log.write(group, overlaps);
             (written, log.room(is_more_wanted))
         });
         let wants_thread = self.queue.give_turn(room);
@@ -199,7 +197,9 @@ impl<S: Storage> Worker<S> {
     pub fn step(&self) -> Option<Option<Written<S>>> {
         let mut group = Vec::new();
         match self.queue.try_turn(&mut group)? {
-            Turn::Write { is_more_wanted } => return Some(Some(self.begin_commit(&mut group, is_more_wanted).0)),
+            Turn::Write { is_more_wanted, overlaps } => {
+                return Some(Some(self.begin_commit(&mut group, is_more_wanted, overlaps).0));
+            }
             Turn::Handle(Message::Close(standing)) => self.close(standing),
             Turn::Handle(message) => {
                 self.handle(message);
@@ -213,8 +213,9 @@ impl<S: Storage> Worker<S> {
     /// takes it.
     pub fn commit_here(&self) -> bool {
         let mut group = Vec::new();
-        let Some(Turn::Write { is_more_wanted }) = self.queue.try_write_turn(&mut group) else { return false };
-        let (written, _) = self.begin_commit(&mut group, is_more_wanted);
+        let turn = self.queue.try_write_turn(&mut group);
+        let Some(Turn::Write { is_more_wanted, overlaps }) = turn else { return false };
+        let (written, _) = self.begin_commit(&mut group, is_more_wanted, overlaps);
         self.end_commit(written, By::Another);
         true
     }
@@ -312,10 +313,11 @@ impl<S: Storage> Log<S> {
     }
 
     /// Writes a group as one frame; returns the flush of it.
-    fn write(&mut self, group: &[Handed]) -> Result<Flush<S::File>, LogError> {
+    fn write(&mut self, group: &[Handed], overlaps: bool) -> Result<Flush<S::File>, LogError> {
         let [first, .., last] = group else {
             let [only] = group else { unreachable!("a turn has a batch") };
-            return self.write_frame(Batch { start: only.start, payload: &only.payload, unix_ms: only.unix_ms });
+            let batch = Batch { start: only.start, payload: &only.payload, unix_ms: only.unix_ms };
+            return self.write_frame(batch, overlaps);
         };
         // The time of the frame is the time of its last batch: all of it had happened by then.
         let (start, unix_ms) = (first.start, last.unix_ms);
@@ -324,7 +326,7 @@ impl<S: Storage> Log<S> {
             assert_eq!(handed.start, start.advance(payload.len() as u64), "batches must be contiguous");
             payload.extend_from_slice(&handed.payload);
         }
-        let written = self.write_frame(Batch { start, payload: &payload, unix_ms });
+        let written = self.write_frame(Batch { start, payload: &payload, unix_ms }, overlaps);
         if payload.capacity() <= 2 * FRAME_BYTES_MAX {
             payload.clear();
             self.joined = payload;
@@ -332,8 +334,8 @@ impl<S: Storage> Log<S> {
         written
     }
 
-    fn write_frame(&mut self, batch: Batch<'_>) -> Result<Flush<S::File>, LogError> {
-        self.writer.append(batch)?;
+    fn write_frame(&mut self, batch: Batch<'_>, overlaps: bool) -> Result<Flush<S::File>, LogError> {
+        self.writer.append_before(batch, overlaps)?;
         let flush = self.writer.begin_flush()?;
         flush.map_or_else(|| unreachable!("a turn is taken when a flush can begin"), Ok)
     }

@@ -15,7 +15,7 @@ use crate::log::error::LogError;
 use crate::log::format::manifest::NamedSegment;
 use crate::log::format::names::segment_name;
 use crate::log::storage::{Storage, StorageFile, failed};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// So little that a flush of frames does not wait long for it.
@@ -26,6 +26,10 @@ const BYTES_MAX: u64 = 1 << 30;
 /// The first segment is written ahead when this part of a segment has been written: not for a log that hardly grows.
 pub(super) const AFTER: u64 = 64;
 
+/// The end of a file of zeros is a page's end, so that nobody overwrites a page's part past the cache while the cache
+/// writes another.
+pub(super) const PAGE_BYTES: u64 = 4096;
+
 /// A file of zeros, durable, that becomes the next segment.
 #[derive(Debug)]
 pub(crate) struct Ahead<F> {
@@ -34,6 +38,8 @@ pub(crate) struct Ahead<F> {
     /// An opening for flushes.
     pub again: F,
     pub bytes: u64,
+    /// The blocks in which it is written past the page cache.
+    pub direct_block_bytes: Option<u64>,
 }
 
 /// What is to be written ahead.
@@ -41,6 +47,8 @@ pub(crate) struct Ahead<F> {
 pub(crate) struct WantedAhead {
     pub seq: u64,
     pub bytes: u64,
+    /// See [`Ahead`].
+    pub direct_block_bytes: Option<u64>,
 }
 
 /// The way of a segment from the thread that writes it ahead to the log.
@@ -129,7 +137,7 @@ impl<F: StorageFile> AheadJob<F> {
         storage: &S,
         expendable: &Expendable<S>,
     ) -> Result<AheadStep<F>, LogError> {
-        let WantedAhead { seq, bytes } = self.wanted;
+        let WantedAhead { seq, bytes, .. } = self.wanted;
         let mut done = || {
             if expendable.is_void(&self.name) {
                 return Err(LogError::Closed);
@@ -139,16 +147,28 @@ impl<F: StorageFile> AheadJob<F> {
                 return Ok(None);
             }
             storage.sync_dir().map_err(failed(storage, "sync the folder of", &self.name))?;
-            storage.reopen(&self.name, &self.file).map(Some).map_err(failed(storage, "open", &self.name))
+            self.open_again(storage).map(Some).map_err(failed(storage, "open", &self.name))
         };
         match done() {
             Ok(None) => Ok(AheadStep::More(self)),
-            Ok(Some(again)) => Ok(AheadStep::Done(Ahead { seq, file: self.file, again, bytes })),
+            Ok(Some((again, direct_block_bytes))) => {
+                Ok(AheadStep::Done(Ahead { seq, file: self.file, again, bytes, direct_block_bytes }))
+            }
             Err(error) => {
                 self.give_up(expendable);
                 Err(error)
             }
         }
+    }
+
+    /// An opening for flushes, and the blocks that they write past the page cache, where the file system can.
+    fn open_again<S: Storage<File = F>>(&self, storage: &S) -> io::Result<(F, Option<u64>)> {
+        if let Some(block_bytes) = self.wanted.direct_block_bytes
+            && let Ok(again) = storage.reopen_direct(&self.name, &self.file)
+        {
+            return Ok((again, Some(block_bytes)));
+        }
+        Ok((storage.reopen(&self.name, &self.file)?, None))
     }
 
     fn write_piece<S: Storage<File = F>>(&mut self, storage: &S) -> Result<(), LogError> {
@@ -183,8 +203,10 @@ impl<S: Storage> LogWriter<S> {
         }
         self.ahead_at_bytes = self.current.bytes + bytes / 4 + 1;
         let seq = self.folder.take_segment_number();
+        let direct_block_bytes = self.folder.options.direct_block_bytes;
+        let bytes = if direct_block_bytes.is_some() { bytes.next_multiple_of(PAGE_BYTES) } else { bytes };
         // Numbers are used up when the log itself finds none, and says so.
-        seq.inspect_err(|_| self.ahead_slot.give(None)).ok().map(|seq| WantedAhead { seq, bytes })
+        seq.inspect_err(|_| self.ahead_slot.give(None)).ok().map(|seq| WantedAhead { seq, bytes, direct_block_bytes })
     }
 
     /// Writes the next segment ahead, in this thread. Where that fails the log goes on without.

@@ -150,6 +150,9 @@ mod tests {
         fn reopen(&self, name: &str, file: &SimFile) -> io::Result<SimFile> {
             self.disk.reopen(name, file)
         }
+        fn reopen_direct(&self, name: &str, file: &SimFile) -> io::Result<SimFile> {
+            self.disk.reopen_direct(name, file)
+        }
         fn status_of(&self, name: &str, file: &SimFile) -> io::Result<Option<FileStatus>> {
             self.disk.status_of(name, file)
         }

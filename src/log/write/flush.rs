@@ -4,6 +4,7 @@
 //! of all flushes before it: a disk may finish a later one first, and a failed one may have lost what an earlier one
 //! counts on.
 
+use super::direct::Blocks;
 use super::writer::LogWriter;
 use crate::log::error::LogError;
 use crate::log::format::names::segment_name;
@@ -26,12 +27,19 @@ pub struct Flush<F> {
     pub(super) shown: Arc<str>,
     pub(super) bytes: u64,
     pub(super) end: Lsn,
+    /// What it writes itself, past the page cache.
+    pub(super) blocks: Option<Blocks>,
 }
 
 impl<F: StorageFile> Flush<F> {
-    /// Syncs the file, and looks whether it is still the one that a start will find.
+    /// Syncs the file, or writes its blocks durably, and looks whether it is still the one that a start will find.
     pub fn run<S: Storage<File = F>>(&mut self, storage: &S) -> Result<(), LogError> {
-        self.file.sync_data().map_err(|source| LogError::io("sync", &*self.shown, source))?;
+        match &self.blocks {
+            None => self.file.sync_data().map_err(|source| LogError::io("sync", &*self.shown, source))?,
+            Some(blocks) => {
+                blocks.write(&mut self.file).map_err(|source| LogError::io("write", &*self.shown, source))?;
+            }
+        }
         let found = storage.status_of(&segment_name(self.segment), &self.file);
         let taken_away = |why| Err(LogError::TakenAway { file: self.shown.to_string(), why });
         match found.map_err(|source| LogError::io("measure", &*self.shown, source))? {
@@ -130,7 +138,7 @@ impl<S: Storage> LogWriter<S> {
                 assert_eq!(reach.segment, writer.current.seq, "a segment is left when all its flushes have ended");
                 writer.current.set_durable(reach.bytes);
             }
-            writer.current.take_back(flush.file);
+            writer.current.take_back(flush.file, flush.blocks);
             Ok(writer.durable)
         })
     }
@@ -156,7 +164,7 @@ mod tests {
         let mut flights = Flights::default();
         for number in 0..count {
             let (bytes, end) = (100 + 10 * number, Lsn::new(10 * number));
-            flights.begin(&Flush { number, segment: 1, file: (), shown: "x".into(), bytes, end });
+            flights.begin(&Flush { number, segment: 1, file: (), shown: "x".into(), bytes, end, blocks: None });
         }
         flights
     }

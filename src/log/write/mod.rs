@@ -2,6 +2,7 @@
 
 mod ahead;
 mod checkpoint;
+mod direct;
 mod expendable;
 mod flush;
 pub(super) mod folder;

@@ -1,15 +1,19 @@
 //! The segment that is written.
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, PAGE_BYTES};
+use super::direct::{Blocks, Direct};
 use super::flush::Flush;
 use crate::log::error::LogError;
 use crate::log::format::Generation;
-use crate::log::format::frame::{BACK_BYTES_MAX, FrameHeader, PAYLOAD_BYTES_MAX, Place, UNIX_MS_MAX, push_time_line};
+use crate::log::format::frame::{
+    BACK_BYTES_MAX, FrameHeader, PAYLOAD_BYTES_MAX, Place, UNIX_MS_MAX, push_padding, push_time_line,
+};
 use crate::log::format::header::SegmentHeader;
 use crate::log::format::manifest::{NamedSegment, Sealed};
 use crate::log::format::names::segment_name;
 use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, StorageFile, failed};
+use std::io;
 use std::sync::Arc;
 
 /// Frames up to this size are copied after their annotation to go out with one write.
@@ -44,6 +48,8 @@ pub(crate) struct Segment<F> {
     /// The time that was stated last.
     stated_unix_ms: u64,
     scratch: Vec<u8>,
+    /// Frames are written past the page cache, by their flushes.
+    direct: Option<Direct>,
 }
 
 /// What a new segment is.
@@ -59,7 +65,7 @@ pub(crate) struct NewSegment {
 /// What a segment's header has brought about.
 struct Header {
     salt: u64,
-    bytes: u64,
+    line: Vec<u8>,
     unix_ms: u64,
 }
 
@@ -72,7 +78,7 @@ impl Header {
         let line = SegmentHeader { generation, first, salt, unix_ms, is_pending }.to_line();
         file.write_all_at(0, &line).map_err(failed(storage, "write", name))?;
         file.sync_data().map_err(failed(storage, "sync", name))?;
-        Ok(Header { salt, bytes: line.len() as u64, unix_ms })
+        Ok(Header { salt, line, unix_ms })
     }
 }
 
@@ -103,11 +109,12 @@ impl<F: StorageFile> Segment<F> {
         ahead: Ahead<F>,
         new: NewSegment,
     ) -> Result<Segment<F>, LogError> {
-        let (name, Ahead { mut file, again, bytes, .. }) = (segment_name(new.seq), ahead);
+        let (name, Ahead { mut file, again, bytes, direct_block_bytes, .. }) = (segment_name(new.seq), ahead);
         match Header::write(storage, &mut file, &name, new) {
             Ok(header) => {
+                let direct = direct_block_bytes.map(|block_bytes| Direct::new(block_bytes, &header.line));
                 let segment = Segment::begun(storage, new, header, (file, again));
-                Ok(Segment { file_bytes: bytes.max(segment.bytes), ..segment })
+                Ok(Segment { file_bytes: bytes.max(segment.bytes), direct, ..segment })
             }
             Err(error) => {
                 let _ = storage.remove(&name);
@@ -117,7 +124,8 @@ impl<F: StorageFile> Segment<F> {
     }
 
     fn begun<S: Storage<File = F>>(storage: &S, new: NewSegment, header: Header, files: (F, F)) -> Segment<F> {
-        let (name, Header { salt, bytes, unix_ms }, (file, again)) = (segment_name(new.seq), header, files);
+        let (name, Header { salt, line, unix_ms }, (file, again)) = (segment_name(new.seq), header, files);
+        let bytes = line.len() as u64;
         Segment {
             seq: new.seq,
             shown: storage.locate(&name).into(),
@@ -133,6 +141,7 @@ impl<F: StorageFile> Segment<F> {
             durable_bytes: bytes,
             stated_unix_ms: unix_ms,
             scratch: Vec::new(),
+            direct: None,
         }
     }
 
@@ -156,8 +165,10 @@ impl<F: StorageFile> Segment<F> {
         NamedSegment { seq: self.seq, first: self.first, sealed }
     }
 
-    /// Writes a frame, which is not durable then; returns its bytes. A failure leaves it unknown what the file holds.
-    pub fn append(&mut self, payload: &[u8], unix_ms: u64) -> Result<u64, LogError> {
+    /// Writes a frame, which is not durable then, or keeps it for its flush; returns its bytes. A failure leaves it
+    /// unknown what the file holds. Where frames are written past the page cache, and a flush of later ones may run
+    /// beside that of this one, it is `padded` to the end of its last block.
+    pub fn append(&mut self, payload: &[u8], unix_ms: u64, padded: bool) -> Result<u64, LogError> {
         let length = payload.len() as u64;
         let unix_ms = unix_ms.min(UNIX_MS_MAX);
         let is_stated = unix_ms.abs_diff(self.stated_unix_ms) >= TIME_STATED_EVERY_MS;
@@ -171,16 +182,21 @@ impl<F: StorageFile> Segment<F> {
         }
         let place = Place { salt: self.salt, offset: self.bytes + self.scratch.len() as u64 };
         let seed = place.seed();
-        let crc = crc32c::crc32c_append(seed, payload);
         let unix_ms = is_stated.then_some(unix_ms);
-        FrameHeader { length, crc, durable_back, unix_ms }.push_line(&mut self.scratch, seed);
-        let (at, frame_bytes) = (self.bytes, self.scratch.len() as u64 + length);
-        let written = if payload.len() <= JOINED_BYTES_MAX {
-            self.scratch.extend_from_slice(payload);
-            self.file.write_all_at(at, &self.scratch)
-        } else {
-            let head = self.file.write_all_at(at, &self.scratch);
-            head.and_then(|()| self.file.write_all_at(at + self.scratch.len() as u64, payload))
+        let block_bytes = self.direct.as_ref().map(Direct::block_bytes).filter(|_| padded);
+        let mut header =
+            FrameHeader { length, crc: crc32c::crc32c_append(seed, payload), durable_back, unix_ms, block_bytes };
+        let mut padding = Vec::new();
+        if block_bytes.is_some() {
+            let head_bytes = self.scratch.len() + header.line_bytes();
+            push_padding(&mut padding, header.padding(self.bytes + head_bytes as u64 + length));
+            header.crc = crc32c::crc32c_append(header.crc, &padding);
+        }
+        header.push_line(&mut self.scratch, seed);
+        let frame_bytes = (self.scratch.len() + payload.len() + padding.len()) as u64;
+        let written = match self.direct {
+            Some(_) => self.stage(payload, &padding),
+            None => self.write(payload),
         };
         written.map_err(|source| LogError::io("write", &*self.shown, source))?;
         self.bytes += frame_bytes;
@@ -190,25 +206,80 @@ impl<F: StorageFile> Segment<F> {
         Ok(frame_bytes)
     }
 
-    /// How many flushes can be under way at a time: one for each opening of the file. Adds one if none is idle and more
-    /// are wanted.
+    /// Writes the head of a frame, which is in `scratch`, and its payload.
+    fn write(&mut self, payload: &[u8]) -> io::Result<()> {
+        let at = self.bytes;
+        if payload.len() <= JOINED_BYTES_MAX {
+            self.scratch.extend_from_slice(payload);
+            return self.file.write_all_at(at, &self.scratch);
+        }
+        self.file.write_all_at(at, &self.scratch)?;
+        self.file.write_all_at(at + self.scratch.len() as u64, payload)
+    }
+
+    /// Keeps a frame, whose head is in `scratch`, for its flush. The room for it is taken now.
+    fn stage(&mut self, payload: &[u8], padding: &[u8]) -> io::Result<()> {
+        let end = self.bytes + (self.scratch.len() + payload.len() + padding.len()) as u64;
+        self.write_ahead_to(end.next_multiple_of(PAGE_BYTES))?;
+        let Some(direct) = &mut self.direct else { return Ok(()) };
+        let mut idle = self.idle.last_mut();
+        for part in [&*self.scratch, payload, padding] {
+            // Room there is: what fails here fails for good.
+            direct.push(part, idle.as_deref_mut()).map_err(|error| io::Error::other(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Has the file go on with zeros up to an offset, durably. What was written past the page cache has other pages.
+    fn write_ahead_to(&mut self, end: u64) -> io::Result<()> {
+        let mut at = self.file_bytes;
+        if at >= end {
+            return Ok(());
+        }
+        while at < end {
+            let zeros = vec![0; (end - at).min(JOINED_BYTES_MAX as u64) as usize];
+            self.file.write_all_at(at, &zeros)?;
+            at += zeros.len() as u64;
+        }
+        self.file.sync_data()?;
+        self.file_bytes = end;
+        Ok(())
+    }
+
+    /// Whether the next frame begins within the block that the last one ends in, so that no flush may run beside the
+    /// last one's.
+    pub fn has_open_block(&self) -> bool {
+        self.direct.as_ref().is_some_and(Direct::has_open_block)
+    }
+
+    /// How many flushes can be under way at a time: one for each opening of the file, or one where the next would write
+    /// a block that the last one writes. Adds an opening if none is idle and more are wanted.
     pub fn openings<S: Storage<File = F>>(&mut self, storage: &S, is_more_wanted: bool) -> usize {
         if is_more_wanted && self.idle.is_empty() {
-            self.idle.extend(storage.reopen(&self.name, &self.file));
+            let again = match self.direct {
+                Some(_) => storage.reopen_direct(&self.name, &self.file),
+                None => storage.reopen(&self.name, &self.file),
+            };
+            self.idle.extend(again);
             self.openings += self.idle.len();
         }
-        self.openings
+        if self.has_open_block() { 1 } else { self.openings }
     }
 
     /// What makes all frames that are written now durable; `None` where nothing is idle to do it.
     pub fn flush(&mut self, number: u64) -> Option<Flush<F>> {
         let (shown, bytes, end) = (Arc::clone(&self.shown), self.bytes, self.end);
-        self.idle.pop().map(|file| Flush { number, segment: self.seq, file, shown, bytes, end })
+        let file = self.idle.pop()?;
+        let blocks = self.direct.as_mut().and_then(Direct::take);
+        Some(Flush { number, segment: self.seq, file, shown, bytes, end, blocks })
     }
 
     /// Takes back what a flush has used.
-    pub fn take_back(&mut self, file: F) {
+    pub fn take_back(&mut self, file: F, blocks: Option<Blocks>) {
         self.idle.push(file);
+        if let (Some(direct), Some(blocks)) = (&mut self.direct, blocks) {
+            direct.take_back(blocks);
+        }
     }
 
     /// All flushes up to this offset have succeeded.

@@ -170,6 +170,11 @@ impl<S: Storage> LogWriter<S> {
     ///
     /// When the batch does not begin where the last one ended, or flushes are under way in a full segment.
     pub fn append(&mut self, batch: Batch<'_>) -> Result<Lsn, LogError> {
+        self.append_before(batch, false)
+    }
+
+    /// The same; says whether a flush of later batches is to begin while that of this one is under way.
+    pub fn append_before(&mut self, batch: Batch<'_>, overlaps: bool) -> Result<Lsn, LogError> {
         self.guarded(|writer| {
             assert_eq!(batch.start, writer.appended(), "batches must be contiguous");
             if batch.payload.is_empty() {
@@ -180,17 +185,19 @@ impl<S: Storage> LogWriter<S> {
                 writer.sync_current()?;
                 writer.rotate()?;
             }
-            let frame_bytes = writer.append_frame(batch)?;
+            let is_beside = !writer.flights.is_empty();
+            assert!(!is_beside || !writer.current.has_open_block(), "two flushes would write the same block");
+            let frame_bytes = writer.append_frame(batch, overlaps || is_beside)?;
             writer.statistics.count_frame(frame_bytes);
             Ok(writer.appended())
         })
     }
 
     /// A write that found no room has changed nothing that counts, and is done again where there is more.
-    fn append_frame(&mut self, batch: Batch<'_>) -> Result<u64, LogError> {
+    fn append_frame(&mut self, batch: Batch<'_>, padded: bool) -> Result<u64, LogError> {
         let mut removed = self.expendable.removed();
         loop {
-            match self.current.append(batch.payload, batch.unix_ms) {
+            match self.current.append(batch.payload, batch.unix_ms, padded) {
                 // A log that waits for its base cannot do without it.
                 Err(error) if error.is_no_room() && !self.waits_for_base && self.expendable.make_room(&mut removed) => {
                 }
@@ -202,6 +209,12 @@ impl<S: Storage> LogWriter<S> {
                 outcome => return outcome,
             }
         }
+    }
+
+    /// Whether the next batch begins within a block that a flush writes past the page cache, and so not before all
+    /// flushes have ended.
+    pub fn has_open_block(&self) -> bool {
+        self.current.has_open_block()
     }
 
     /// Makes all frames durable; returns the position up to which they are.

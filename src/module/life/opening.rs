@@ -1,7 +1,8 @@
 //! Opening the folder.
 
-use crate::log::{LogError, Options, open};
-use crate::module::config::{Setting, value};
+use crate::ffi::{Level, log};
+use crate::log::{DirectWrites, LogError, Options, open};
+use crate::module::config::{IoMode, Setting, io_mode, value};
 use crate::module::gate::GatedStorage;
 use crate::module::with;
 use std::time::{Duration, Instant};
@@ -22,14 +23,40 @@ pub(super) fn open_folder(patience: Duration) -> Result<OpenedFolder, String> {
     let segment_bytes = u64::try_from(value(Setting::SegmentBytes)).unwrap_or(u64::MAX);
     // 0 leaves it to the log.
     let max_inflight_flushes = usize::try_from(value(Setting::MaxInflightFlushes)).ok().filter(|count| *count > 0);
-    let options = Options { segment_bytes, max_inflight_flushes };
+    let options = Options { segment_bytes, max_inflight_flushes, direct_block_bytes: None };
     let deadline = Instant::now() + patience;
     loop {
         let storage = GatedStorage::new(&folder).map_err(|error| error.to_string())?;
         with(|module| module.aof_folder.check(&folder)).unwrap_or(Ok(()))?;
         match open(storage, &options) {
             Err(LogError::Locked { .. }) if Instant::now() < deadline => std::thread::sleep(LOCK_POLL),
-            outcome => return outcome.map_err(|error| error.to_string()),
+            outcome => {
+                let mut opened = outcome.map_err(|error| error.to_string())?;
+                choose_io_mode(&mut opened);
+                return Ok(opened);
+            }
         }
     }
+}
+
+/// Has the log written as the settings want it and the file system can.
+fn choose_io_mode(opened: &mut OpenedFolder) {
+    let wanted = io_mode();
+    let block_bytes = match wanted {
+        IoMode::Buffered => None,
+        IoMode::Auto | IoMode::Direct => match opened.storage().probe_direct_writes() {
+            DirectWrites::Good(block_bytes) => Some(block_bytes),
+            DirectWrites::Poor(block_bytes) => Some(block_bytes).filter(|_| wanted == IoMode::Direct),
+            DirectWrites::Refused(error) if wanted == IoMode::Direct => {
+                log(
+                    Level::Notice,
+                    &format!("wbl.io-mode is direct, and the log's file system cannot do that: buffered ({error})"),
+                );
+                None
+            }
+            DirectWrites::Refused(_) => None,
+        },
+    };
+    opened.write_directly(block_bytes);
+    with(|module| module.writes_directly = block_bytes.is_some());
 }
