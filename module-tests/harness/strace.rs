@@ -13,8 +13,10 @@ pub enum Injection {
     Delay(Duration),
     /// They fail with this error, such as `EIO`, from the nth of each thread on (the first is 1).
     Fail { error: &'static str, from: u32 },
-    /// They are as they were, but the server can fork no child.
+    /// They are as they were, but the server can fork no child, and begin no thread.
     NoFork,
+    /// The same, but threads can be begun.
+    NoChild,
 }
 
 const FLUSHES: &str = "fdatasync,fsync,pwritev2";
@@ -31,6 +33,7 @@ impl Strace {
             Injection::Delay(time) => (FLUSHES, format!("delay_exit={}", time.as_micros())),
             Injection::Fail { error, from } => (FLUSHES, format!("error={error}:when={from}+")),
             Injection::NoFork => ("clone,clone3,fork,vfork", "error=EAGAIN".to_string()),
+            Injection::NoChild => ("clone,fork,vfork", "error=ENOMEM".to_string()),
         };
         let folder = TempDir::new();
         let messages = File::create(folder.path().join("messages")).expect("a file for strace's messages");

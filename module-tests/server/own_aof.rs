@@ -1,7 +1,13 @@
-//! The log's folder is never that of the server's own append-only file, which would remove the log's files; and what
-//! the module needs of the system is looked for before it acknowledges anything.
+//! The server's own append-only file beside the log: the log's folder is never that file's, nothing of the module gets
+//! into it, and the log is not given up while it is not there. And what the module needs of the system is looked for
+//! before it acknowledges anything.
 
-use crate::harness::{Server, ServerBuilder, Version, each_version};
+use crate::harness::points::VARIABLE;
+use crate::harness::server::info_field;
+use crate::harness::strace::{Injection, Strace};
+use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Version, each_version, paths, wait_until};
+use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -72,6 +78,140 @@ each_version! {
         assert_eq!(server.raw().run("EXISTS key later").integer(), 2);
     }
 
+    fn a_module_load_in_the_append_only_file_is_refused(version: Version) {
+        for (holds_log, with_preamble) in [(false, true), (true, true), (true, false)] {
+            let mut server = ServerBuilder::with_module(version).start();
+            if holds_log {
+                ["SET logged v", "INCR number", "DEL logged number"].iter().for_each(|command| drop(server.raw().run(command)));
+            }
+            server.stop();
+            if !holds_log {
+                fs::remove_dir_all(server.log_folder()).unwrap();
+            }
+            let preamble = if with_preamble { "yes" } else { "no" };
+            server.builder = with_aof(version).set("aof-use-rdb-preamble", preamble).allow_warning("<wbl>");
+            server.builder = server.builder.clone().allow_warning("initialization failed").allow_warning("sending an error");
+            server.start();
+            let mut client = server.raw();
+            client.run("INCR number");
+            client.run("BGREWRITEAOF");
+            wait_until("the rewrite has ended", PATIENCE, || aof_is_written(&mut client));
+            client.run("INCR number");
+            let before = files_of(&server.log_folder());
+            server.kill9();
+            let module = paths::module().to_str().unwrap();
+            let load = client.encoded(&["MODULE", "LOAD", module, "debug-commands", "yes"]);
+            let last = last_aof(&server);
+            let mut file = fs::OpenOptions::new().append(true).open(last).unwrap();
+            file.write_all(&[load, client.encoded(&["INCR", "number"])].concat()).unwrap();
+            for _ in 0..2 {
+                server.start();
+                let mut client = server.raw();
+                assert_eq!(client.run("GET number").text(), "3");
+                assert!(client.call(&["WBL.WAIT"]).is_error(), "the module is there");
+                assert_eq!(files_of(&server.log_folder()), before, "the folder was touched");
+                server.kill9();
+            }
+            assert!(server.log().contains("MODULE LOAD in its own append-only file"), "{}", server.log());
+        }
+    }
+
+    fn a_recovery_by_module_load_leaves_no_trace_in_the_aof(version: Version) {
+        let mut server = ServerBuilder::with_module(version).start();
+        ["SET logged v", "INCR number", "RPUSH list 1"].iter().for_each(|command| drop(server.raw().run(command)));
+        server.stop();
+        server.builder = with_aof(version).set("enable-module-command", "yes").allow_warning("the module is not loaded");
+        server.builder = server.builder.clone().allow_warning("initialization failed").allow_warning("not applied");
+        server.start();
+        let mut client = server.raw();
+        let module = paths::module().to_str().unwrap();
+        for load in [&["MODULE", "LOAD", module][..], &["MODULE", "LOADEX", module, "CONFIG", "nobody.knows", "1"]] {
+            assert!(client.call(load).is_error(), "{load:?}");
+            assert_eq!(client.run("DBSIZE").integer(), 0);
+            assert!(server.log().contains("appendonly no"), "{}", server.log());
+        }
+        assert!(!aof_has(&server, "MODULE") && !aof_has(&server, "wbl"));
+
+        client.run("CONFIG SET appendonly no");
+        client.run(&format!("MODULE LOAD {module}"));
+        client.run("CONFIG SET appendonly yes");
+        wait_until("the file is written", PATIENCE, || aof_is_written(&mut client));
+        client.run("INCR number");
+        assert!(!aof_has(&server, "MODULE") && !aof_has(&server, "wbl"));
+        drop(client);
+        for _ in 0..2 {
+            server.kill9_and_restart();
+            let mut client = server.raw();
+            assert_eq!(client.run("GET number").text(), "2");
+            assert_eq!(client.run("DBSIZE").integer(), 3, "{:?}", client.run("KEYS *"));
+            assert!(client.call(&["WBL.WAIT"]).is_error(), "the module is there");
+        }
+    }
+
+    fn the_log_ends_only_when_the_servers_own_file_is_there(version: Version) {
+        for unloads in [false, true] {
+            let mut server = with_module_and_aof(version).start();
+            let mut client = server.raw();
+            client.run("SET before v");
+            drop(client);
+            server.reconfigure(|builder| builder.set("rdb-key-save-delay", "3000000").set("enable-module-command", "yes"));
+            server.kill9_and_restart();
+            let mut client = server.raw();
+            let end = if unloads { ["MODULE", "UNLOAD", "wbl", ""] } else { ["CONFIG", "SET", "wbl.enabled", "no"] };
+            let end: Vec<&str> = end.into_iter().filter(|word| !word.is_empty()).collect();
+            assert!(!aof_is_written(&mut client), "the rewrite is too quick");
+            assert!(client.call(&end).is_error(), "the log was given up");
+            assert_eq!(server.wbl_info("wbl_state"), "active");
+            assert!(!aof_is_written(&mut client), "the rewrite is too quick");
+            wait_until("the file is written", PATIENCE, || aof_is_written(&mut client));
+            wait_until("the log ends", PATIENCE, || !client.call(&end).is_error());
+            client.run("SET after v");
+            drop(client);
+            server.builder = with_aof(version);
+            server.kill9_and_restart();
+            assert_eq!(server.raw().run("EXISTS before after").integer(), 2, "{end:?}");
+        }
+    }
+
+    fn a_file_that_no_child_could_be_forked_for_is_begun_again(version: Version) {
+        let mut server = with_module_and_aof(version).start();
+        server.raw().run("SET before v");
+        server.kill9();
+        // The start comes by the point before it loads anything.
+        fs::write(server.log_folder().join("appendonly.aof.77.base.rdb"), "left over").unwrap();
+        server.reconfigure(|builder| builder.variable(VARIABLE, "remove:stop"));
+        server.launch();
+        server.wait_stopped();
+        let strace = Strace::attach(server.process_id(), Injection::NoChild);
+        server.go_on();
+        server.wait_ready();
+        let mut client = server.raw();
+        wait_until("it is seen that there is no file", PATIENCE, || server.log().contains("writes none"));
+        assert_eq!(info_field(&mut client, "persistence", "aof_enabled").as_deref(), Some("0"));
+        let refused = format!("{:?}", client.call(&["CONFIG", "SET", "wbl.enabled", "no"]));
+        assert!(refused.contains("append-only file"), "{refused}");
+        drop(strace);
+        wait_until("the file is written", PATIENCE, || aof_is_written(&mut client));
+        wait_until("the log ends", PATIENCE, || !client.call(&["CONFIG", "SET", "wbl.enabled", "no"]).is_error());
+        assert_eq!(client.run("CONFIG GET appendonly").items()[1].text(), "yes");
+        client.run("SET after v");
+        drop(client);
+        server.builder = with_aof(version);
+        server.kill9_and_restart();
+        assert_eq!(server.raw().run("EXISTS before after").integer(), 2);
+    }
+
+    fn whoever_turns_the_servers_own_file_off_may_end_the_log(version: Version) {
+        let mut server = with_module_and_aof(version).start();
+        server.raw().run("SET before v");
+        server.reconfigure(|builder| builder.set("rdb-key-save-delay", "60000000"));
+        server.kill9_and_restart();
+        let mut client = server.raw();
+        assert!(client.call(&["CONFIG", "SET", "wbl.enabled", "no"]).is_error());
+        client.run("CONFIG SET appendonly no");
+        client.run("CONFIG SET wbl.enabled no");
+    }
+
     fn the_module_is_not_loaded_where_no_start_could_bring_data_back(version: Version) {
         let without_proc = "mount -t tmpfs none /proc && exec \"$0\" \"$@\"";
         let builder = ServerBuilder::with_module(version).allow_warning("");
@@ -85,7 +225,49 @@ each_version! {
     }
 }
 
-fn assert_refused(client: &mut crate::harness::RawConnection, command: &[&str]) {
+fn with_aof(version: Version) -> ServerBuilder {
+    ServerBuilder::stock_always(version)
+        .allow_warning("takes the place")
+        .allow_warning("writes none")
+        .allow_warning("is not unloaded")
+        .only_own_warnings()
+}
+
+fn with_module_and_aof(version: Version) -> ServerBuilder {
+    let builder = ServerBuilder::with_module(version).set("appendonly", "yes").set("appendfsync", "always");
+    builder.allow_warning("takes the place").allow_warning("writes none").only_own_warnings()
+}
+
+fn aof_is_written(client: &mut RawConnection) -> bool {
+    let is =
+        |client: &mut RawConnection, field, value| info_field(client, "persistence", field).as_deref() == Some(value);
+    is(client, "aof_enabled", "1")
+        && is(client, "aof_rewrite_in_progress", "0")
+        && is(client, "aof_rewrite_scheduled", "0")
+}
+
+/// Paths and contents of the files.
+fn files_of(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.iter().map(|path| (path.display().to_string(), fs::read(path).unwrap())).collect()
+}
+
+/// The file that the server appends to.
+fn last_aof(server: &Server) -> std::path::PathBuf {
+    let files = fs::read_dir(server.folder().join("appendonlydir")).unwrap().map(|entry| entry.unwrap().path());
+    let number = |path: &Path| path.to_str()?.strip_suffix(".incr.aof")?.rsplit('.').next()?.parse::<u32>().ok();
+    files.max_by_key(|path| number(path)).unwrap()
+}
+
+fn aof_has(server: &Server, word: &str) -> bool {
+    files_of(&server.folder().join("appendonlydir"))
+        .iter()
+        .any(|(_, bytes)| bytes.windows(word.len()).any(|window| window == word.as_bytes()))
+}
+
+fn assert_refused(client: &mut RawConnection, command: &[&str]) {
     let reply = format!("{:?}", client.call(command));
     assert!(reply.starts_with("-ERR the server's own append-only file"), "{command:?}: {reply}");
 }

@@ -31,6 +31,7 @@ mod listed;
 mod moving;
 mod names;
 mod notify;
+mod own_aof;
 mod points;
 mod questions;
 mod queueing;
@@ -168,6 +169,7 @@ pub(crate) struct Module {
     /// WBL.DEBUG PAUSE.
     paused: bool,
     bases: Bases,
+    own_aof: own_aof::OwnAof,
     counters: Counters,
     recovered: Option<replay::Report>,
     /// Whether the log that was opened last is written past the page cache.

@@ -5,10 +5,11 @@
 //! -LOADING: just what replaying needs. So the replay happens in the `loaded` event of the sentinel. See `rdb` for what
 //! the stream leaves out and why.
 
-use crate::ffi::{Ctx, Level, descriptor_path, load_rdb, log};
+use crate::ffi::{Ctx, Level, descriptor_path, log};
 use crate::log::{BaseReader, Opened, Prepared, Verdict};
 use crate::module::deferred::Spool;
 use crate::module::gate::{GatedFile, GatedStorage};
+use crate::module::own_aof::load_dataset;
 use crate::module::replay::{Report, replay};
 use crate::module::waiting::while_loading;
 use crate::module::waits::unix_ms;
@@ -117,7 +118,7 @@ pub(crate) fn recover(ctx: Ctx<'_>, source: Source, examined: Examined) -> Resul
     let (reader, writer) = std::io::pipe().map_err(|error| format!("no pipe: {error}"))?;
     let feeder = start_feeder(ctx, &source, writer, sentinel.clone())?;
     put_job(Job { source, verified, feeder: Some(feeder), sentinel, outcome: None });
-    let loaded = load_rdb(ctx, &descriptor_path(&reader));
+    let loaded = load_dataset(ctx, &descriptor_path(&reader));
     drop(reader);
     let job = take_job().ok_or("the recovery's state was lost")?;
     match job.outcome {
@@ -179,7 +180,7 @@ pub(super) fn empty_dataset(ctx: Ctx<'_>) -> Result<(), String> {
     let sentinel = format!("wbl:empty:{:x}:{:x}", unix_ms(), std::process::id()).into_bytes();
     rdb::write_empty(&mut writer, &sentinel).map_err(|error| error.to_string())?;
     drop(writer);
-    let loaded = load_rdb(ctx, &descriptor_path(&reader));
+    let loaded = load_dataset(ctx, &descriptor_path(&reader));
     let own = ctx.own();
     own.select_db(0);
     own.delete_key(&sentinel);

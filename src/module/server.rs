@@ -254,20 +254,10 @@ pub(super) fn has_unsaved_changes(ctx: Ctx<'_>) -> bool {
     info.and_then(|info| info.unsigned("rdb_changes_since_last_save")).is_none_or(|count| count > 0)
 }
 
-/// How much of the server's own AOF is still to be written.
-pub(super) fn unwritten_aof_bytes(ctx: Ctx<'_>) -> u64 {
-    ServerInfo::read(ctx, "persistence").and_then(|info| info.unsigned("aof_buffer_length")).unwrap_or(0)
-}
-
 /// Whether the server is a replica whose primary has brought it up to date, and still does.
 pub(super) fn follows_primary(ctx: Ctx<'_>) -> bool {
     let link = ServerInfo::read(ctx, "replication").and_then(|info| info.text("master_link_status"));
     link.as_deref() == Some("up")
-}
-
-/// Whether the server writes an AOF of its own.
-pub(super) fn has_own_aof(ctx: Ctx<'_>) -> bool {
-    ServerInfo::read(ctx, "persistence").and_then(|info| info.unsigned("aof_enabled")) == Some(1)
 }
 
 /// How many scripts and functions have run, not counting one that runs now; `None` when the server does not say.

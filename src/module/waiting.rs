@@ -5,7 +5,8 @@
 //! whenever it is let it looks at its clients and its signals. Commands are answered with -LOADING, INFO shows
 //! progress, and SIGTERM ends the process.
 
-use crate::ffi::{Ctx, descriptor_path, load_rdb};
+use crate::ffi::{Ctx, descriptor_path};
+use crate::module::own_aof::load_dataset;
 use crate::module::waits::unix_ms;
 use crate::rdb;
 use std::convert::Infallible;
@@ -48,7 +49,7 @@ pub(super) fn while_loading<T: Send + 'static>(
     });
     let worker = worker.map_err(|error| format!("no thread: {error}"))?;
     *ROOM.lock().unwrap_or_else(PoisonError::into_inner) = Some(Room { key, done, tell });
-    load_rdb(ctx, &descriptor_path(&reader));
+    load_dataset(ctx, &descriptor_path(&reader));
     // Where the server has not loaded it, it is waited for here.
     take_room(|_| true);
     worker.join().map_err(|_| format!("the thread {name} has failed"))

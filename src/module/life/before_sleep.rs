@@ -7,7 +7,7 @@ use super::own_file::OwnFile;
 use super::state::Life;
 use super::{checkpoint, enable, failure, replaced, role, start};
 use crate::ffi::Ctx;
-use crate::module::{server, with};
+use crate::module::{own_aof, server, with};
 use std::time::Duration;
 
 enum Work {
@@ -21,6 +21,7 @@ enum Work {
 /// Work of the event loop's end that is not tied to units: the first recovery, bases, marks.
 pub fn before_sleep(ctx: Ctx<'_>) {
     failure::poll(ctx);
+    own_aof::poll(ctx);
     enable::disable_if_unwanted(ctx);
     let work = with(|module| {
         module.arrival = None;

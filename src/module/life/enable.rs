@@ -14,7 +14,7 @@ use crate::log::{SeenLog, Storage};
 use crate::module::gate::GatedStorage;
 use crate::module::role::{Role, role_at_start};
 use crate::module::units::finish_unit;
-use crate::module::{config, server, with};
+use crate::module::{config, own_aof, server, with};
 
 /// Whether the setting can be changed now.
 ///
@@ -27,11 +27,14 @@ pub(in crate::module) fn check_enabled() -> Result<(), String> {
     }
 }
 
-/// Begins a log where the setting wants one.
+/// Begins a log where the setting wants one, and looks whether it may end where none is wanted.
 ///
 /// # Errors
-/// Why it can't begin, for the client; nothing has changed then.
+/// Why it can't, for the client; nothing has changed then.
 pub(in crate::module) fn apply_enabled(ctx: Ctx<'_>) -> Result<(), String> {
+    if !config::is_enabled() {
+        return own_aof::check(ctx);
+    }
     if config::is_enabled() && with(|module| module.life.state()) == Some(State::Disabled) {
         return enable(ctx);
     }

@@ -27,6 +27,7 @@ use crate::log::{Lsn, Standing};
 use crate::module::aof_folder::AofFolder;
 use crate::module::config::{self, Setting};
 use crate::module::moving::Moving;
+use crate::module::own_aof::{self, OwnAof};
 use crate::module::role::{Role, role_at_start};
 use crate::module::{
     Counters, Iteration, Module, Pause, cluster, commands, homes, listed, names, notify, points, recovery, replace,
@@ -41,6 +42,14 @@ const SERVER_VERSION_MIN: u32 = 0x0008_0100;
 
 /// `loadmodule` or MODULE LOAD. `false` refuses; the reason is in the server's log.
 pub fn load(ctx: Ctx<'_>, args: &[&[u8]]) -> bool {
+    if ctx.flags().is_loading() {
+        // Half of the server's dataset is there, and it takes no other in its place now.
+        log(
+            Level::Warning,
+            "the module is not loaded: the server loads its data, and has come to a MODULE LOAD in its own append-only file. Load the module with loadmodule; a BGREWRITEAOF leaves the line out of the file",
+        );
+        return false;
+    }
     match try_load(ctx, args) {
         Ok(()) => true,
         Err(reason) => {
@@ -143,6 +152,12 @@ fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
         return begin_log(ctx, Rest::new(opened.into_folder(), Origin::Unknown), None, IfLost::ServesOn)
             .map_err(|(reason, _)| reason);
     }
+    let recovers = !opened.is_empty() && !opened.is_superseded();
+    if recovers && own_aof::is_wanted(ctx) {
+        return Err(
+            "the folder holds a log, and the server has an append-only file of its own on, which would take the MODULE LOAD for a change of the dataset once the log is brought back in it: load the module with loadmodule, or turn the file off (CONFIG SET appendonly no) until the module is loaded".into(),
+        );
+    }
     let begun = begin_or_recover(ctx, opened, Origin::Unknown);
     if begun.is_err() && server::has_data(ctx) {
         // Half of a recovery is no dataset; the server had none before.
@@ -180,6 +195,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         server: server::Facts::ask(ctx)?,
         paused: false,
         arrival: None,
+        own_aof: OwnAof::AsSet,
         bases: Bases::default(),
         counters: Counters::default(),
         recovered: None,

@@ -14,8 +14,8 @@ use super::descent::Origin;
 use super::opening::OpenedFolder;
 use crate::ffi::Ctx;
 use crate::log::{Left, Standing};
-use crate::module::server;
 use crate::module::waits::unix_ms;
+use crate::module::{own_aof, server};
 use note::{AOF, Note, Noted, Prefixes, RDB, Unfinished};
 use std::path::{Path, PathBuf};
 
@@ -69,7 +69,7 @@ pub(super) enum Newer {
 
 impl OwnFile {
     pub(super) fn look(ctx: Ctx<'_>) -> OwnFile {
-        if server::has_own_aof(ctx) { OwnFile::aof(ctx) } else { OwnFile::rdb(ctx) }
+        if own_aof::is_on(ctx) { OwnFile::aof(ctx) } else { OwnFile::rdb(ctx) }
     }
 
     // The server's own folder is the current one.
@@ -80,7 +80,7 @@ impl OwnFile {
 
     fn aof(ctx: Ctx<'_>) -> OwnFile {
         // What is executed and not written yet is older than whatever comes.
-        let unwritten_bytes = if server::has_own_aof(ctx) { server::unwritten_aof_bytes(ctx) } else { 0 };
+        let unwritten_bytes = if own_aof::is_on(ctx) { own_aof::unwritten_bytes(ctx) } else { 0 };
         match (name(ctx, "appenddirname"), name(ctx, "appendfilename")) {
             (Some(folder), Some(file_name)) => {
                 read::aof(&folder, &file_name, unwritten_bytes).unwrap_or_else(|instead| instead)
