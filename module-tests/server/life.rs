@@ -5,7 +5,7 @@ use crate::harness::process::send_signal;
 use crate::harness::server::info_field;
 use crate::harness::temp::TempDir;
 use crate::harness::{
-    PATIENCE, Scene, Server, ServerBuilder, Value, Version, dataset, each_version, paths, wait_until,
+    PATIENCE, Scene, Server, ServerBuilder, Value, Version, dataset, each_version, paths, samples, wait_until,
 };
 use std::fs;
 use std::time::Duration;
@@ -139,6 +139,47 @@ each_version! {
         server.start();
         let refused = format!("{:?}", server.raw().call(&["CONFIG", "SET", "wbl.enabled", "yes"]));
         assert!(refused.contains("wbl.on-existing-log"), "{refused}");
+    }
+
+    fn a_transaction_that_ends_the_log_is_in_it(version: Version) {
+        let writes = ["RPUSH l 4", "XADD x 2-1 f v", "XACK x g 1-1", "SPOP s", "SET e v EX 1000", "INCRBYFLOAT f 1.5"];
+        let disable = "CONFIG SET wbl.enabled no";
+        let script = "EVAL return(redis.call('APPEND',KEYS[1],'v')) 1 script";
+        for ends in [&[NOWHERE][..], &[disable], &[NOWHERE, disable], &[script, NOWHERE], &[disable, disable]] {
+            let mut server = module(version).start();
+            let mut client = server.raw();
+            samples::fill(&mut client, version);
+            for command in ["RPUSH l 1 2 3", "SADD s 1 2 3", "XADD x 1-1 f v", "XGROUP CREATE x g 0"] {
+                client.run(command);
+            }
+            client.run("XREADGROUP GROUP g c COUNT 1 STREAMS x >");
+            client.run("MULTI");
+            let commands = writes.iter().chain(ends).chain(&["SET after v", "RPUSH l 5"]);
+            commands.for_each(|command| drop(client.run(command)));
+            let replies = client.run("EXEC");
+            assert!(replies.items().iter().all(|reply| !reply.is_error()), "{replies:?}");
+            let state = server.wbl_info("wbl_state");
+            assert_eq!(state, if ends.contains(&disable) { "disabled" } else { "replica" }, "{ends:?}");
+            let before = dataset::read(&mut client);
+            server.kill9_and_restart();
+            dataset::assert_same(&dataset::read(&mut server.raw()), &before, &format!("{ends:?}"));
+        }
+    }
+
+    fn a_transaction_may_take_the_end_of_the_log_back(version: Version) {
+        let both = [[NOWHERE, "REPLICAOF NO ONE"], ["CONFIG SET wbl.enabled no", "CONFIG SET wbl.enabled yes"]];
+        for [end, begin] in both {
+            let mut server = module(version).start();
+            let mut client = server.raw();
+            for command in ["MULTI", "RPUSH l 1", end, "RPUSH l 2", begin, "RPUSH l 3", "SPOP l", "EXEC", "RPUSH l 4"] {
+                client.call(&command.split(' ').collect::<Vec<_>>());
+            }
+            client.run("WBL.WAIT");
+            assert_eq!(server.wbl_info("wbl_state"), "active");
+            let before = dataset::read(&mut client);
+            server.kill9_and_restart();
+            dataset::assert_same(&dataset::read(&mut server.raw()), &before, end);
+        }
     }
 
     fn a_promotion_without_a_usable_folder_serves_reads_and_refuses_writes(version: Version) {

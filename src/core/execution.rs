@@ -114,8 +114,6 @@ pub struct Exec {
     pub ends_late: bool,
     /// The database of the last script of it that has sent a SELECT, and how many scripts had run before that one.
     pub select: Option<(u64, ScriptDb)>,
-    /// It runs scripts or what else may run for long, while the server lets others in.
-    pub may_yield: bool,
 }
 
 /// A command that the module runs, and what has come of it so far.
@@ -154,11 +152,6 @@ impl Running {
     /// A script, a function or another module's command runs, as it was sent.
     pub fn is_opaque(&self) -> bool {
         matches!(self.what, What::Script | What::OtherModule)
-    }
-
-    /// It is an EXEC during which the server lets nobody in: what happens meanwhile is its own doing.
-    pub fn is_uninterrupted_exec(&self) -> bool {
-        matches!(self.what, What::Exec(Exec { may_yield: false, .. }))
     }
 
     /// It is an EXEC whose end is taken up late.

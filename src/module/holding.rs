@@ -64,12 +64,8 @@ impl Module {
         true
     }
 
-    /// Whose replies show a change of what runs, which is not logged before that has ended. None where it is what ends
-    /// the log: its client gets the answer that a stock server gives.
+    /// Whose replies show a change of what runs, which is not logged before that has ended.
     pub(super) fn shown_unlogged(&mut self) -> Vec<ClientId> {
-        if self.running.is_uninterrupted_exec() {
-            return Vec::new();
-        }
         let wrapped = self.running.wrapped().is_some_and(|wrapped| wrapped.changed).then_some(self.running.client);
         self.replies.waiting_for_unit().chain(wrapped).collect()
     }

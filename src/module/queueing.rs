@@ -117,7 +117,6 @@ impl Module {
             self.shows_others(change);
         }
         // Only its queueing passes the filter, so that whatever it runs is waited for here.
-        exec.may_yield = runs_others;
         let lets_out = match () {
             () if !runs_others => LetsOut::Nothing,
             // The debugger of scripts sends what is written.

@@ -23,6 +23,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     failure::poll(ctx);
     own_aof::poll(ctx);
     enable::disable_if_unwanted(ctx);
+    role::rest_after_transaction(ctx);
     let work = with(|module| {
         module.arrival = None;
         match &module.life {

@@ -41,10 +41,12 @@ pub(in crate::module) fn apply_enabled(ctx: Ctx<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Ends the log where the setting wants none. Also before the event loop sleeps, as a log that has begun in a CONFIG
-/// SET which was taken back after that is not wanted either, and no event says so.
+/// Ends the log where the setting wants none. Also before the event loop sleeps: a log that has begun in a CONFIG SET
+/// which was taken back after that is not wanted either, and no event says so; and a CONFIG SET within a transaction
+/// ends it only then, with all of the transaction in it.
 pub(super) fn disable_if_unwanted(ctx: Ctx<'_>) {
-    if config::is_enabled() {
+    let flags = ctx.flags();
+    if config::is_enabled() || flags.in_exec() || flags.in_script() {
         return;
     }
     match with(|module| (module.life.state(), module.life.failure().is_some())) {

@@ -124,7 +124,39 @@ pub fn role_changed(ctx: Ctx<'_>, is_replica: bool) {
     }
 }
 
+/// A transaction that demotes the server is still logged, all of it: the log rests after that.
 fn demote(ctx: Ctx<'_>) {
+    close_waiting(ctx);
+    let flags = ctx.flags();
+    if flags.in_exec() && !flags.in_script() {
+        return;
+    }
+    // What runs is not logged any more.
+    let shown = with(|module| {
+        module.settle_inside(ctx);
+        module.shown_unlogged()
+    });
+    shown.into_iter().flatten().for_each(|client| {
+        ctx.close_client(client);
+    });
+    rest_demoted(ctx);
+}
+
+/// The event loop is about to sleep: a log that is still written by a server that is a replica by now rests.
+pub(super) fn rest_after_transaction(ctx: Ctx<'_>) {
+    if with(|module| module.life.logs()) == Some(true) && ctx.flags().is_replica() {
+        rest_demoted(ctx);
+    }
+}
+
+fn rest_demoted(ctx: Ctx<'_>) {
+    let Some(rest) = end::stop(ctx) else { return };
+    with(|module| module.life = Life::Replica(rest));
+    log(Level::Notice, "the server is a replica now: the log rests until it is a primary again");
+}
+
+/// The server has ended the wait of all clients.
+fn close_waiting(ctx: Ctx<'_>) {
     let log_open = with(|module| module.log().cloned()).flatten();
     // Their writes are not acknowledged: the new primary's dataset is what counts.
     with(|module| module.notices.take_all());
@@ -138,20 +170,6 @@ fn demote(ctx: Ctx<'_>) {
             ctx.close_client(client);
         }
     }
-    drop(log_open);
-    // What runs is not logged any more.
-    let shown = with(|module| {
-        module.settle_inside(ctx);
-        module.shown_unlogged()
-    });
-    shown.into_iter().flatten().for_each(|client| {
-        ctx.close_client(client);
-    });
-    match end::stop(ctx) {
-        Some(rest) => with(|module| module.life = Life::Replica(rest)),
-        None => return,
-    };
-    log(Level::Notice, "the server is a replica now: the log rests until it is a primary again");
 }
 
 /// A new log begins; the one before, if it is not superseded, stands until the base of the new one is in place.
