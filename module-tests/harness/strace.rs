@@ -58,10 +58,14 @@ impl Strace {
         strace
     }
 
+    /// The calls since the start, as strace writes them.
+    pub fn calls(&self) -> String {
+        fs::read_to_string(self.folder.path().join("calls")).expect("strace's output")
+    }
+
     /// How many flushes there have been since the start.
     pub fn flush_count(&self) -> usize {
-        let calls = fs::read_to_string(self.folder.path().join("calls")).expect("strace's output");
-        calls.lines().filter(|line| line.contains("INJECTED") || line.contains("DELAYED")).count()
+        self.calls().lines().filter(|line| line.contains("INJECTED") || line.contains("DELAYED")).count()
     }
 
     fn messages(&self) -> String {

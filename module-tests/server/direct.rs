@@ -1,8 +1,9 @@
 //! `wbl.io-mode`: segments that are written past the page cache.
 
-use crate::harness::{PATIENCE, Server, ServerBuilder, Version, each_version, wait_until};
+use crate::harness::{Injection, PATIENCE, Server, ServerBuilder, Strace, Version, each_version, wait_until};
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 const CONNECTIONS: usize = 4;
 
@@ -68,6 +69,32 @@ each_version! {
         }
         stock.start();
         assert_eq!(stock.raw().run("DBSIZE").integer() as usize, count);
+    }
+
+    fn a_direct_write_is_durable_when_it_returns(version: Version) {
+        let server = direct(version).start();
+        fill(&server);
+        let strace = Strace::attach(server.process_id(), Injection::Delay(Duration::from_micros(1)));
+        wait_until("a flush writes past the page cache", PATIENCE, || {
+            fill(&server);
+            strace.calls().contains("pwritev2")
+        });
+        let calls = strace.calls();
+        let written = calls.lines().filter(|line| line.contains("pwritev2(") && line.contains("iov_base"));
+        written.for_each(|line| assert!(line.contains("RWF_DSYNC"), "{line}"));
+    }
+
+    fn a_file_system_that_refuses_direct_writes_is_named_and_written_to(version: Version) {
+        let mut server = direct(version).prepare();
+        let folder = server.log_folder();
+        fs::create_dir(&folder).unwrap();
+        let in_memory = format!("mount -t ramfs none '{}' && exec \"$0\" \"$@\"", folder.display());
+        let words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", &in_memory];
+        server.reconfigure(|builder| builder.run_by(&words));
+        server.start();
+        assert_eq!(server.wbl_info("wbl_io_mode"), "buffered");
+        assert!(server.log().contains("wbl.io-mode is direct, and the log's file system cannot do that"));
+        assert_eq!(server.raw().run("SET key value").text(), "OK");
     }
 
     fn a_disk_that_stands_still_holds_replies_of_direct_writes(version: Version) {
