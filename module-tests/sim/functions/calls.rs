@@ -79,7 +79,8 @@ unsafe extern "C" fn call(raw: Raw, name: *const c_char, flags: *const c_char, a
     client.resp3.set(flags.contains('3') || flags.contains('0') && context.client.resp3.get());
     let as_user = flags.contains('C');
     let user = as_user.then(|| context.user.get().unwrap_or(context.client.user));
-    if as_user {
+    let for_somebody = as_user || flags.contains('K');
+    if for_somebody {
         client.behalf.set(behalf(context, &command));
     }
     let client = match user {
@@ -111,10 +112,13 @@ unsafe extern "C" fn call(raw: Raw, name: *const c_char, flags: *const c_char, a
         return Box::into_raw(Box::new(CallReply::parse(bytes))).cast();
     }
     if flags.contains('D') {
-        answer_owner(&resp::error(WRONG_TYPE));
+        // What may wait is only looked at: before it runs, and before it is answered.
+        if !filtered[0].to_ascii_lowercase().starts_with(b"xread") {
+            answer_owner(&resp::error(WRONG_TYPE));
+        }
         return Box::into_raw(Box::new(CallReply::new(Resp::Null, Vec::new()))).cast();
     }
-    if as_user {
+    if for_somebody {
         s.note(|| format!("    called for {}: {}", client.behalf.get(), show(&filtered)));
     }
     if filtered[0].eq_ignore_ascii_case(b"command") {
