@@ -1,5 +1,6 @@
 //! What clients send.
 
+use crate::data::Value;
 use crate::server::{Argv, server};
 
 fn words(text: &str) -> Argv {
@@ -38,7 +39,7 @@ fn inner() -> String {
             _ => "GET s0".into(),
         };
     }
-    match s.below(33) {
+    match s.below(35) {
         0..=3 => format!("GET {}", key('s')),
         4..=6 => format!("SET {} {}", key('s'), value()),
         7 => format!("SET {} {} {}", key('s'), value(), ["NX", "XX", "GET", "KEEPTTL", "PX 40"][s.below(5)]),
@@ -64,8 +65,23 @@ fn inner() -> String {
         30 => format!("MGET {} {}", key('s'), key('s')),
         31 => format!("GET {}", key('s')),
         29 => format!("PERSIST {}", key('s')),
+        32 => format!("XPENDING {} g", key('x')),
+        33 => acknowledge(),
         _ => format!("STRLEN {}", key('s')),
     }
+}
+
+/// An XACK, mostly of an entry that is pending.
+fn acknowledge() -> String {
+    let s = server();
+    let key = key('x');
+    let id = match s.data.borrow().get(0, key.as_bytes()).map(|entry| &entry.value) {
+        Some(Value::Stream(stream)) => {
+            stream.groups.values().find_map(|group| group.pending.keys().next().copied()).unwrap_or((1, 1))
+        }
+        _ => (1, 1),
+    };
+    format!("XACK {key} g {}-{}", id.0, id.1)
 }
 
 /// What the server refuses outside of a transaction, and what would end or begin one, or a watch.
@@ -80,6 +96,8 @@ fn line_of_script() -> String {
     match s.below(100) {
         0..12 => "YIELD".into(),
         12..22 => refused[s.below(refused.len())].into(),
+        22..28 => format!("?XREADGROUP GROUP g c STREAMS {} >", key('x')),
+        28..32 => acknowledge(),
         _ => inner(),
     }
 }
@@ -128,7 +146,7 @@ pub fn next(clients: &[u64]) -> Vec<Argv> {
         90..=92 => one("WBL.WAIT".into()),
         93 => one("PING".into()),
         94 => one(format!("XGROUP CREATE {} g 0 MKSTREAM", key('x'))),
-        95 => one(format!("XACK {} g 1-1", key('x'))),
+        95 => one(acknowledge()),
         96 => one("WBL.CHECKPOINT".into()),
         97 => vec![words("HELLO 3"), words("CLIENT TRACKING ON")],
         98 => one(["HELLO 3", "CLIENT TRACKING OFF", "SUBSCRIBE channel", "UNSUBSCRIBE channel"][s.below(4)].into()),

@@ -85,7 +85,9 @@ pub const COMMANDS: &[Command] = &[
     command("xadd", -5, "write denyoom fast", ONE),
     command("xgroup", -2, "", NONE),
     command("xlen", 2, "readonly fast", ONE),
+    command("xpending", -3, "readonly", ONE),
     command("xrange", -4, "readonly", ONE),
+    command("xreadgroup", -7, "write blocking movablekeys", NONE),
     command("xtrim", -4, "write", ONE),
     command("xread", -4, "readonly blocking movablekeys", NONE),
 ];

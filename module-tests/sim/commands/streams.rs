@@ -143,8 +143,54 @@ fn run_known<E: Env>(env: &E, name: &str, argv: &[Bytes]) {
             env.reply(&resp::int(removed as i64));
         }
         "xread" => xread(env, argv),
+        "xreadgroup" => xreadgroup(env, argv),
+        "xpending" => {
+            env.look(key);
+            if !is_kind(env, key, b'x') {
+                return;
+            }
+            let count =
+                with_stream_ref(env, key, |stream| stream.groups.get(&argv[2]).map(|group| group.pending.len()));
+            match count {
+                Some(count) => env.reply(&[resp::header(1), resp::int(count as i64)].concat()),
+                None => no_group(env),
+            }
+        }
         _ => error(env, "ERR not simulated"),
     }
+}
+
+fn no_group<E: Env>(env: &E) {
+    error(env, "NOGROUP No such key or consumer group");
+}
+
+/// XREADGROUP GROUP group consumer STREAMS key >: entries that the group has not delivered yet. No event reports it.
+fn xreadgroup<E: Env>(env: &E, argv: &[Bytes]) {
+    let (group, consumer, key) = (&argv[2], &argv[3], argv[5].as_slice());
+    env.look(key);
+    if !is_kind(env, key, b'x') {
+        return;
+    }
+    if !with_stream_ref(env, key, |stream| stream.groups.contains_key(group)) {
+        return no_group(env);
+    }
+    let entries: Vec<Bytes> = with_stream(env, key, |stream| {
+        let Some(group) = stream.groups.get_mut(group) else { return Vec::new() };
+        let newer = stream.entries.range((std::ops::Bound::Excluded(group.last), std::ops::Bound::Unbounded));
+        let newer: Vec<_> = newer.map(|(id, fields)| (*id, entry_reply(*id, fields))).collect();
+        for (id, _) in &newer {
+            group.last = *id;
+            group.pending.insert(*id, consumer.clone());
+        }
+        newer.into_iter().map(|(_, reply)| reply).collect()
+    });
+    if entries.is_empty() {
+        return env.reply(NULL_ARRAY);
+    }
+    env.dirty();
+    let header = if env.is_resp3() { resp::map_header(1, true) } else { resp::header(1) };
+    let pair = if env.is_resp3() { Vec::new() } else { resp::header(2) };
+    env.reply(&[header, pair, resp::bulk(key), resp::header(entries.len()), entries.concat()].concat());
 }
 
 /// XREAD [BLOCK ms] STREAMS key... id...
