@@ -131,11 +131,20 @@ each_version! {
         Case::new(builder, &["effects.value value 5 text"], without, expected).must_refuse_and_skip();
     }
 
-    fn a_lower_limit_of_the_servers_ends_the_start(version: Version) {
-        let builder = ServerBuilder::with_module(version);
-        let lower = |builder: ServerBuilder| builder.set("proto-max-bulk-len", "1mb");
-        let expected = ("SETRANGE key 1500000", "exceeds maximum allowed size", 1);
-        Case::new(builder, &["SETRANGE key 1500000 v"], lower, expected).must_refuse_and_skip();
+    // An AOF is loaded whatever the limit is.
+    fn strings_longer_than_the_servers_limit_are_brought_back(version: Version) {
+        let mut server = ServerBuilder::with_module(version).set("proto-max-bulk-len", "1mb").start();
+        let mut client = server.raw();
+        client.run("CONFIG SET proto-max-bulk-len 10mb");
+        for command in ["SETRANGE s 1500000 v", "SETBIT b 16000000 1", "BITFIELD f SET u8 16000000 1", "SET a 1"] {
+            client.run(command);
+        }
+        (0..3).for_each(|_| drop(client.call(&["APPEND", "a", &"x".repeat(500_000)])));
+        server.kill9_and_restart();
+        let mut client = server.raw();
+        let lengths = ["s", "b", "f", "a"].map(|key| client.run(&format!("STRLEN {key}")).integer());
+        assert_eq!(lengths, [1_500_001, 2_000_001, 2_000_001, 1_500_001]);
+        assert_eq!(client.run("CONFIG GET proto-max-bulk-len").items()[1].text(), "1048576", "as it was configured");
     }
 
     fn a_database_that_the_server_has_no_more_ends_the_start(version: Version) {
@@ -161,11 +170,12 @@ each_version! {
     fn a_module_load_that_fails_in_the_replay_is_refused(version: Version) {
         let module = paths::module().to_str().unwrap();
         let mut first = ServerBuilder::with_module(version).start();
-        first.raw().run("SETRANGE key 1500000 v");
+        let mut client = first.raw();
+        ["SELECT 4", "SET key v"].iter().for_each(|command| drop(client.run(command)));
         first.kill9();
         let mut server = ServerBuilder::stock(version)
             .set("enable-module-command", "yes")
-            .set("proto-max-bulk-len", "1mb")
+            .set("databases", "4")
             .allow_warning("the module is not loaded")
             .allow_warning("initialization failed")
             .start();
@@ -174,7 +184,7 @@ each_version! {
         let load = ["MODULE", "LOADEX", module, "CONFIG", "wbl.dir", folder.to_str().unwrap()];
         assert!(control.call(&load).is_error(), "it was loaded");
         let log = server.log();
-        assert!(log.contains("SETRANGE key 1500000") && log.contains("wbl.on-replay-error"), "{log}");
+        assert!(log.contains("no database 4") && log.contains("wbl.on-replay-error"), "{log}");
         let skipping = ["CONFIG", "wbl.on-replay-error", "skip"];
         server.builder = server.builder.clone().allow_warning(SKIPPED).allow_warning(SUM);
         control.run("FLUSHALL");

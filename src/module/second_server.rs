@@ -7,6 +7,7 @@
 use crate::ffi::{CallMode, Ctx, Level, library_file, log, this_library, this_program};
 use crate::module::cluster::{database_count, text};
 use crate::module::replay::Report;
+use crate::module::server::{STRING_BYTES, STRING_BYTES_MAX};
 use crate::module::waiting::while_loading;
 use crate::module::{config, room, second_settings, with};
 use std::fs::File;
@@ -27,9 +28,6 @@ const SOCKET: &str = "temp-fold.socket";
 
 /// The second server leaves there how many commands of the log it has skipped.
 const SKIPPED: &str = "temp-fold.skipped";
-
-/// No command of the log is too long for the second server: it was taken by the first.
-const BULK_BYTES_MAX: &str = "9223372036854775807";
 
 /// How often it is looked whether the second server has ended, and how often it is asked for its progress.
 const POLL: Duration = Duration::from_millis(10);
@@ -144,7 +142,8 @@ fn set_up(ctx: Ctx<'_>, command: &mut Command, folder: &Path, socket: &Path) -> 
         ("save", ""),
         // There is no such file.
         ("dbfilename", &format!("wbl-none-{}.rdb", std::process::id())),
-        ("proto-max-bulk-len", BULK_BYTES_MAX),
+        // No command of the log is too long for the second server: the first has taken it.
+        (STRING_BYTES, STRING_BYTES_MAX),
         // Whatever payload is in the log, the node has taken it.
         ("rdb-version-check", "relaxed"),
         ("wbl.enabled", "yes"),

@@ -2,7 +2,7 @@
 
 use crate::core::silent::Proof;
 use crate::core::table::{self, Shows};
-use crate::ffi::{Ctx, ServerInfo, server_version};
+use crate::ffi::{CallMode, Ctx, ServerInfo, server_version};
 use crate::module::known::{Commands, is_own_command, lacking};
 use crate::rdb;
 
@@ -129,6 +129,27 @@ pub(super) const BUSY_THRESHOLD: &str = "busy-reply-threshold";
 pub(super) fn has_io_threads(ctx: Ctx<'_>) -> bool {
     setting(ctx, "io-threads").is_none_or(|value| value != b"1")
 }
+
+/// Runs `work` with one of the server's settings at another value, which is put back afterwards. Where the server does
+/// not say what it is, it stays so.
+pub(super) fn with_setting<T>(ctx: Ctx<'_>, name: &str, value: &[u8], work: impl FnOnce() -> T) -> T {
+    let set = |value: &[u8]| ctx.own().call(CallMode::Internal, "CONFIG", [&b"SET"[..], name.as_bytes(), value]);
+    let before = setting(ctx, name);
+    if before.is_some() {
+        set(value);
+    }
+    let result = work();
+    if let Some(before) = before {
+        set(&before);
+    }
+    result
+}
+
+/// The server's setting of how long a string may be. An AOF is loaded whatever it is.
+pub(super) const STRING_BYTES: &str = "proto-max-bulk-len";
+
+/// Its largest value.
+pub(super) const STRING_BYTES_MAX: &str = "9223372036854775807";
 
 /// Whether the server asks for a password before it serves a command that waits in a module's call: it does where the
 /// default user needs one. Where it does not say, that user may.

@@ -1,7 +1,7 @@
 //! What the main thread waits for, and for how long.
 
 use crate::core::leaf::ClientId;
-use crate::ffi::{CallMode, Ctx, client_info};
+use crate::ffi::{Ctx, client_info};
 use crate::log::Lsn;
 use crate::machine;
 use crate::module::config::{Setting, value};
@@ -103,30 +103,26 @@ pub(super) fn wait_now(ctx: Ctx<'_>, lsn: Lsn) {
 /// waits at its own end, so that no other unheld reply is under way.
 fn wait_for_resume(ctx: Ctx<'_>, log: &Release, lsn: Lsn) {
     let own = ctx.own();
-    let before = server::setting(ctx, BUSY_THRESHOLD);
-    let set = |value: &[u8]| own.call(CallMode::Internal, "CONFIG", [&b"SET"[..], BUSY_THRESHOLD.as_bytes(), value]);
     // The server looks at other clients only after this time.
-    set(b"1");
-    let before_wait = with(|module| std::mem::replace(&mut module.iteration.lets_others_in, true));
-    own.with_new_context(|busy| {
-        loop {
-            match log.log().wait_durable(lsn, Some(PAUSED_POLL)) {
-                Ok(true) => return,
-                Ok(false) => busy.yield_to_clients(),
-                Err(_) => {
-                    life::end_if_failed();
-                    broken("the log closed while a reply waited for it")
+    server::with_setting(ctx, BUSY_THRESHOLD, b"1", || {
+        let before_wait = with(|module| std::mem::replace(&mut module.iteration.lets_others_in, true));
+        own.with_new_context(|busy| {
+            loop {
+                match log.log().wait_durable(lsn, Some(PAUSED_POLL)) {
+                    Ok(true) => return,
+                    Ok(false) => busy.yield_to_clients(),
+                    Err(_) => {
+                        life::end_if_failed();
+                        broken("the log closed while a reply waited for it")
+                    }
                 }
             }
-        }
+        });
+        with(|module| {
+            module.iteration.lets_others_in = before_wait == Some(true);
+            module.server_sends();
+        });
     });
-    with(|module| {
-        module.iteration.lets_others_in = before_wait == Some(true);
-        module.server_sends();
-    });
-    if let Some(before) = before {
-        set(&before);
-    }
 }
 
 impl Module {
