@@ -97,7 +97,7 @@ each_version! {
             scene.wait_blocked(2);
             readers
         };
-        for change in ["ACL LOAD", "ACL SETUSER app -@stream", "ACL DELUSER app"] {
+        for change in ["ACL LOAD", "CONFIG SET requirepass secret", "ACL SETUSER app -@stream", "ACL DELUSER app"] {
             scene.prepare(&[app, "ACL SAVE"]);
             let readers = readers(&mut scene);
             pipeline(&mut scene.control, &format!("{change}; XADD s * f entry"));
@@ -105,7 +105,7 @@ each_version! {
             for mut reader in readers {
                 let reply = reader.try_reply().map(|reply| format!("{reply:?}"));
                 match (change, reply) {
-                    ("ACL LOAD", Ok(reply)) if reply.contains("entry") => {}
+                    ("ACL LOAD" | "CONFIG SET requirepass secret", Ok(reply)) if reply.contains("entry") => {}
                     ("ACL SETUSER app -@stream", Ok(reply)) if reply.contains("NOPERM") => {}
                     ("ACL DELUSER app", Err(_)) => {}
                     (_, reply) => panic!("{change}: {reply:?}"),
@@ -113,7 +113,7 @@ each_version! {
             }
             // Memory that has been freed is used again.
             (0..50).for_each(|number| drop(scene.control.run(&format!("ACL SETUSER user{number} on >word{number} ~k +get"))));
-            scene.prepare(&["XADD s * f v"]);
+            scene.prepare(&["CONFIG SET requirepass \"\"", "XADD s * f v"]);
             scene.prepare(&["ACL LOAD"]);
         }
         scene.end();
@@ -121,21 +121,42 @@ each_version! {
 
     // An 8.1 server asks a call of a module's for the password when it serves it.
     fn readers_are_served_where_the_default_user_has_a_password(version: Version) {
-        let mut scene = Scene::start(version);
+        let mut scene = Scene::of(ServerBuilder::with_module(version).set("wbl.commit-mode", "async"));
         scene.prepare(&["ACL SETUSER app on >secret ~* &* +@all", "CONFIG SET requirepass secret"]);
         for (read, login) in READS.iter().flat_map(|read| ["AUTH secret", "AUTH app secret"].map(|login| (read, login))) {
-            scene.prepare(&["DEL s", "XADD s 0-1 f v", "XGROUP CREATE s g $"]);
+            scene.prepare(&["DEL s", "XADD s 0-1 f v", "XGROUP CREATE s g $", "XADD s 0-2 f v", "XDEL s 0-2"]);
             let [mut reader, mut writer] = std::array::from_fn(|_| scene.server.raw());
             [&mut reader, &mut writer].into_iter().for_each(|client| drop(client.run(login)));
+            reader.run("HELLO 3");
             reader.send_text(read);
             scene.wait_blocked(1);
-            scene.freeze_by(Lever::Pause);
+            scene.freeze_by(Lever::Sync);
             writer.send_text("XADD s * f entry");
             scene.assert_withheld(&mut reader, read);
+            let waits = scene.gauge("wbl_inline_waits");
             scene.thaw();
-            assert!(format!("{:?}", reader.reply()).contains("entry"), "{read} after {login}");
-            writer.reply();
+            let reply = format!("{:?}", reader.reply());
+            assert!(reply.contains("entry") && !reply.contains("0-2"), "{read} after {login}: {reply}");
+            assert!(!writer.reply().is_error());
+            assert_eq!(scene.gauge("wbl_inline_waits"), waits, "nobody else waits");
         }
+        scene.end();
+    }
+
+    fn readers_that_find_nothing_when_they_are_served_wait_on(version: Version) {
+        let mut scene = Scene::start(version);
+        scene.prepare(&["CONFIG SET requirepass secret", "XADD s 0-1 f v", "XGROUP CREATE s g $"]);
+        let mut readers: [RawConnection; 3] = std::array::from_fn(|_| scene.server.raw());
+        for (index, (reader, timeout_ms)) in readers.iter_mut().zip([0, 60_000, 500]).enumerate() {
+            reader.run("AUTH secret");
+            reader.send_text(&format!("XREADGROUP GROUP g c{index} BLOCK {timeout_ms} STREAMS s >"));
+            scene.wait_blocked(index + 1);
+        }
+        for (number, reader) in readers.iter_mut().take(2).enumerate() {
+            scene.control.run(&format!("XADD s {}-1 f entry{number}", number + 1));
+            assert!(format!("{:?}", reader.reply()).contains(&format!("entry{number}")), "each gets the next entry");
+        }
+        assert_eq!(format!("{:?}", readers[2].reply()), "null", "its time is over");
         scene.end();
     }
 

@@ -154,8 +154,6 @@ pub trait Facts {
     fn debugs_scripts(&mut self) -> bool;
     /// What its user may run.
     fn rights(&mut self, wrapper: Wrapper) -> Rights;
-    /// What waits in a call of the module's is asked for a password before it is served.
-    fn asks_for_password(&mut self) -> bool;
     /// WBL.DEBUG PAUSE is on.
     fn debug_paused(&mut self) -> bool;
     /// The server sends replies from other threads.
@@ -203,7 +201,6 @@ const NOT_THROUGH_MODULE: &[Row<(Kind, Wrapper)>] = &[
     (Reason::ClientPause, |facts, (kind, _)| (kind.is_script() || kind.is_count()) && facts.writes_are_paused()),
     (Reason::Subscriber, |facts, _| facts.is_subscribed()),
     (Reason::Tracking, |facts, (kind, _)| !kind.is_unseen() && facts.tracks()),
-    (Reason::Password, |facts, (kind, _)| kind.waits() && facts.asks_for_password()),
     (Reason::Pipelining, |facts, (kind, _)| {
         let pipelines = kind.makes_wait() && facts.pipelines() && can_wait_once(facts);
         // Who waited for each client's scripts would wait for a flush each; all but one client's share the next one.
@@ -315,10 +312,6 @@ impl Kind {
 
     fn is_count(self) -> bool {
         matches!(self, Kind::Count { .. })
-    }
-
-    fn waits(self) -> bool {
-        matches!(self, Kind::WaitingRead | Kind::Unseen { waits: true })
     }
 
     fn is_unseen(self) -> bool {

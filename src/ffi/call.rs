@@ -47,9 +47,12 @@ pub enum CallMode {
     AsClient,
     /// The same, but it does not run: there is an error for a reply if it would be refused before.
     DryRunAsClient,
-    /// As nobody's user, in the client's protocol, and it may block: its reply is a promise then. The server goes on
+    /// As nobody's user, in RESP2 or RESP3, and it may block: its reply is a promise then. The server goes on
     /// using the user of a call that waits, though ACL LOAD frees it.
-    Waiting,
+    Waiting {
+        /// RESP3.
+        resp3: bool,
+    },
     /// As the context's user, but it does not run, as with `DryRunAsClient`.
     DryRunAsUser,
     /// As the context's user, in RESP2 or RESP3, replicated, refused when out of memory.
@@ -149,7 +152,8 @@ impl Ctx<'_> {
             CallMode::Question => c"EWv",
             CallMode::AsClient => c"!CE0Mv",
             CallMode::DryRunAsClient => c"!CE0MDv",
-            CallMode::Waiting => c"!E0MKv",
+            CallMode::Waiting { resp3: false } => c"!EMKv",
+            CallMode::Waiting { resp3: true } => c"!E3MKv",
             CallMode::DryRunAsUser => c"CEDv",
             CallMode::AsUser { resp3: false } => c"!CEMv",
             CallMode::AsUser { resp3: true } => c"!CE3Mv",

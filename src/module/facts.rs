@@ -10,7 +10,7 @@ use crate::module::arguments::{is_failing_bitfield, read_blocks};
 use crate::module::known::Known;
 use crate::module::listed::Output;
 use crate::module::wrappers::name_of;
-use crate::module::{Module, listed, server};
+use crate::module::{Module, listed};
 
 /// Asks about the reply of one client. What costs a question to the server is asked once.
 pub(super) struct Asked<'a> {
@@ -166,10 +166,6 @@ impl Facts for Asked<'_> {
             Some(ffi::Rights::None) | None => Rights::None,
         };
         *self.rights.insert(rights)
-    }
-
-    fn asks_for_password(&mut self) -> bool {
-        server::asks_calls_for_password(self.ctx)
     }
 
     fn debug_paused(&mut self) -> bool {

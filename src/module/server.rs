@@ -151,19 +151,13 @@ pub(super) const STRING_BYTES: &str = "proto-max-bulk-len";
 /// Its largest value.
 pub(super) const STRING_BYTES_MAX: &str = "9223372036854775807";
 
-/// Whether the server asks for a password before it serves a command that waits in a module's call: it does where the
-/// default user needs one. Where it does not say, that user may.
-pub(super) fn asks_calls_for_password(ctx: Ctx<'_>) -> bool {
-    let is_open = || {
-        let user = ctx.own().ask("ACL", [&b"GETUSER"[..], b"default"])?;
-        let flags = user.element(1)?;
-        let has = |wanted: &[u8]| (0..).map_while(|index| flags.element(index)).any(|flag| flag.bytes() == wanted);
-        Some(has(b"on") && has(b"nopass"))
-    };
-    server_version(ctx) < CALLS_WITHOUT_PASSWORD_SINCE && is_open() != Some(true)
+/// Whether the server may ask a command that waits in a module's call for a password before it serves it: its client is
+/// nobody who has logged in.
+pub(super) fn may_ask_calls_for_password(ctx: Ctx<'_>) -> bool {
+    server_version(ctx) < CALLS_WITHOUT_PASSWORD_SINCE
 }
 
-/// The first server that asks no call of a module's for a password.
+/// The first server that does not.
 const CALLS_WITHOUT_PASSWORD_SINCE: u32 = 0x0009_0100;
 
 /// Whether the server keeps keys that have expired, and takes them for missing, as it waits for another one to delete

@@ -112,8 +112,9 @@ fn run_only(ctx: Ctx<'_>, name: &str, args: &[&[u8]]) {
 fn run_wrapped(ctx: Ctx<'_>, spec: Option<&'static CommandSpec>, known: Known, command: &[&[u8]]) -> Ran {
     let Some((name, rest)) = command.split_first() else { return Ran::NoCommand };
     let name = String::from_utf8_lossy(name);
-    let mode = if may_block(ctx, known) { CallMode::Waiting } else { CallMode::AsClient };
-    if mode == CallMode::Waiting {
+    let waits = may_block(ctx, known);
+    let mode = if waits { CallMode::Waiting { resp3: ctx.flags().is_resp3() } } else { CallMode::AsClient };
+    if waits {
         let refusal = ctx.call(CallMode::DryRunAsClient, &name, rest.iter().copied());
         if let Some(refusal) = refusal.filter(|refusal| refusal.kind() == ReplyKind::Error) {
             return Ran::Refused(Some(refusal));

@@ -60,8 +60,6 @@ reasons! {
     Subscriber = "subscriber",
     /// The client's user may not run the module's command.
     Rights = "rights",
-    /// The server would ask a call of the module's that waits for a password.
-    Password = "password",
     /// An ASKING before a script counts for its client's next command only.
     Asking = "asking",
     /// A script that the module runs cannot be debugged.

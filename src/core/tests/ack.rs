@@ -32,7 +32,7 @@ facts! {
     is_active, any_change, commits_inline, in_exec, in_script, in_other_module, has_replied_early, is_slot_import,
     names_gone_key, has_postponed,
     writes_are_paused, is_cluster_with_modules, shares_id, tracks, pipelines, others_run_scripts, is_subscribed, has_asked, debugs_scripts,
-    asks_for_password, debug_paused, has_io_threads, has_output_left
+    debug_paused, has_io_threads, has_output_left
 }
 
 fn hold(moment: Moment, facts: &[&'static str]) -> Hold {
@@ -122,8 +122,6 @@ fn what_the_module_cannot_run_waits_in_the_loop_with_its_reason() {
         (Kind::Read, "pipelines", Reason::Pipelining),
         (SCRIPT, "pipelines", Reason::Pipelining),
         (UNSEEN, "own_rights", Reason::Rights),
-        (Kind::WaitingRead, "asks_for_password", Reason::Password),
-        (Kind::Unseen { waits: true }, "asks_for_password", Reason::Password),
     ] {
         assert_eq!(announced(kind, true, &[fact]), Hold::AtIterationEnd(reason), "{fact}");
     }
@@ -131,7 +129,6 @@ fn what_the_module_cannot_run_waits_in_the_loop_with_its_reason() {
     assert_eq!(announced(Kind::Refused, true, &["tracks"]), Hold::Refused, "by its arguments");
     assert_eq!(announced(Kind::Read, true, &["has_asked"]), Hold::ThroughModule(Wrapper::Read));
     assert_eq!(announced(UNSEEN, true, &["tracks", "pipelines"]), Hold::ThroughModule(Wrapper::Call), "to be seen");
-    assert_eq!(announced(UNSEEN, true, &["asks_for_password"]), Hold::ThroughModule(Wrapper::Call), "it does not wait");
     for fact in ["debug_paused", "has_io_threads", "has_output_left"] {
         let hold = announced(Kind::Read, true, &["pipelines", fact]);
         assert_eq!(hold, Hold::ThroughModule(Wrapper::Read), "the loop would wait for each");
