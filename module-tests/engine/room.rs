@@ -151,8 +151,13 @@ fn what_is_cut_is_in_the_copy_whatever_fails() {
 /// A log whose last segment ends in 40,000 bytes that are no frame, and no room for a copy of them; returns the bytes,
 /// too.
 fn torn_far(older_cuts: &[&str]) -> (SimDisk, Vec<u8>) {
+    torn_by(40_000, older_cuts)
+}
+
+/// The same with so many bytes.
+fn torn_by(count: u32, older_cuts: &[&str]) -> (SimDisk, Vec<u8>) {
     let disk = two_open_segments().crash_image(0);
-    let torn: Vec<u8> = (0..40_000_u32).map(|number| b'a' + (number % 23) as u8).collect();
+    let torn: Vec<u8> = (0..count).map(|number| b'a' + (number % 23) as u8).collect();
     edit(&disk, &segment_name(2), |bytes| bytes.extend_from_slice(&torn));
     older_cuts.iter().for_each(|name| disk.put(name, &[b'x'; 10_000]));
     disk.set_room(Some(disk.used_bytes() + 9000 - 10_000 * older_cuts.len() as u64));
@@ -215,4 +220,37 @@ fn what_is_moved_aside_is_somewhere_whatever_fails() {
         }
     }
     assert!(failed > 50, "{failed} steps");
+}
+
+#[test]
+fn a_start_finds_the_room_that_a_torn_end_holds() {
+    for (count, room) in [(40_000, 0), (40_000, 100), (1_000_000, 0), (1_000_000, 500), (1_000_000, 12_000)] {
+        let (disk, torn) = torn_by(count, &[]);
+        disk.set_room(Some(disk.used_bytes() + room));
+        let end = disk.contents(&segment_name(2)).unwrap().len() - torn.len();
+        let prepared = reopen(&disk).unwrap().prepare(UNIX_MS).unwrap_or_else(|error| panic!("{room} free: {error}"));
+        let given_up = prepared.given_up_bytes() as usize;
+        let mut writer = prepared.start().unwrap();
+        // What was there stays together, and is not in pieces without number.
+        let kept = torn.len() - given_up;
+        assert!(given_up <= 2 * torn.len() / 64 + 2 * 4096, "{room} free: {given_up} of {} bytes given up", torn.len());
+        assert!(kept_of(&disk, end, kept).as_deref() == torn.get(..kept), "{room} free");
+        let files = disk.names().iter().filter(|name| name.starts_with("cut-")).count();
+        assert!(files <= 65, "{files} files");
+        disk.set_room(None);
+        write(&mut writer, 6..8);
+        writer.close().unwrap();
+        assert_eq!(recovered(&reopen(&disk).unwrap()), units(0..8));
+    }
+}
+
+#[test]
+fn an_end_that_is_copied_leaves_room_for_the_next_segment() {
+    let (disk, torn) = torn_far(&[]);
+    disk.set_room(Some(disk.used_bytes() + torn.len() as u64 + 10));
+    let end = disk.contents(&segment_name(2)).unwrap().len() - torn.len();
+    let prepared = reopen(&disk).unwrap().prepare(UNIX_MS).unwrap();
+    assert_eq!(prepared.given_up_bytes(), 0);
+    drop(prepared.start().unwrap());
+    assert!(kept_of(&disk, end, torn.len()) == Some(torn));
 }

@@ -28,6 +28,35 @@ fn set_until_the_end(client: &mut RawConnection) -> i64 {
 }
 
 each_version! {
+    fn a_torn_end_does_not_hold_the_room_of_a_start(version: Version) {
+        let mut server = ServerBuilder::with_module(version).start();
+        server.raw().run("SET kept v");
+        server.kill9();
+        let path = last_segment(&server);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.truncate(bytes.len() - bytes.iter().rev().take_while(|byte| **byte == 0).count());
+        bytes.extend((0..2_000_000_u32).map(|number| b'a' + (number % 23) as u8));
+        fs::write(&path, &bytes).unwrap();
+
+        let pages = |entry: fs::DirEntry| entry.metadata().unwrap().len().div_ceil(4096);
+        let used: u64 = fs::read_dir(server.log_folder()).unwrap().map(|entry| pages(entry.unwrap())).sum();
+        let on_small_disk = "mount -t tmpfs -o size=${ROOM}k none /mnt && cp -a \"$WBL\"/. /mnt && mount --bind /mnt \"$WBL\" && exec \"$0\" \"$@\"";
+        let folder = server.log_folder();
+        server.reconfigure(|builder| {
+            let builder = builder.variable("WBL", folder.to_str().unwrap()).allow_warning("has no room for them");
+            let builder = builder.variable("ROOM", &(4 * used + 12).to_string());
+            builder.run_by(&["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", on_small_disk])
+        });
+        server.start();
+        let mut client = server.raw();
+        assert_eq!(client.run("GET kept").text(), "v");
+        let kept = format!("/proc/{}/root/{}", server.process_id(), folder.display());
+        let names = fs::read_dir(kept).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let count = names.filter(|name| name.starts_with("cut-")).count();
+        assert!((1..=65).contains(&count), "{count} files");
+        assert!(server.log().contains("bytes of the unfinished write are not kept"), "{}", server.log());
+    }
+
     fn a_limit_of_file_sizes_is_an_error_as_a_full_disk_is(version: Version) {
         let builder = ServerBuilder::with_module(version).set("wbl.segment-bytes", "64kb");
         let mut server = builder.only_own_warnings().allow_warning("no new base").allow_warning("can't be written").start();

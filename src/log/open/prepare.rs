@@ -11,9 +11,10 @@
 //!    will see what was recovered, so it must be durable; and after a failed sync a kernel may hold bytes in its cache
 //!    that it calls clean and that never reached the disk. Only frames that no later one calls durable can be
 //!    affected: the last ones. A crash here changes no byte that was on the disk.
-//! 3. What will be cut is copied aside. A crash leaves a copy, which the next start makes again. Where there is no room
+//! 3. The next segment and the next manifest are written: leftovers until the manifest gets its name. Where there is no
+//!    room for them the end of what will be cut gives way.
+//! 4. What will be cut is copied aside. A crash leaves a copy, which the next start makes again. Where there is no room
 //!    for a copy it is moved (see [`super::aside`]): it stays there, whatever becomes of this start.
-//! 4. The next segment and the next manifest are written: leftovers until the manifest gets its name.
 //! 5. What is after the end of a segment is cut, and synced. It is nobody's, and a start after a crash finds a clean
 //!    end. From here on the copy stays, whatever fails: it may be all that there is of those bytes.
 //! 6. The manifest gets its name: it seals what was recovered, and names the new segment. A crash leaves the old or the
@@ -38,6 +39,7 @@ pub struct Prepared<S: Storage> {
     /// Taken with `next`.
     opened: Option<Opened<S>>,
     next: Option<Next<S::File>>,
+    given_up_bytes: u64,
 }
 
 struct Next<F> {
@@ -60,21 +62,22 @@ impl<S: Storage> Opened<S> {
         };
         self.folder.remove_leftovers();
         self.cut_unused()?;
-        let mut cut = None;
         self.make_durable()?;
-        for (segment, scan) in self.unsealed() {
-            if scan.is_torn {
-                cut = self.keep_aside(segment, scan)?;
+        let mut torn = self.torn_end()?;
+        let (segment, log) = loop {
+            match self.prepare_next(old.clone(), unix_ms) {
+                Err(error) if error.is_no_room() && self.make_room(torn.as_mut())? => {}
+                outcome => break outcome?,
             }
+        };
+        let next = Some(Next { segment, log, cut: None, unix_ms });
+        let mut prepared = Prepared { opened: Some(self), next, given_up_bytes: 0 };
+        if let Some(torn) = &mut torn {
+            let cut = prepared.opened().keep_aside(torn)?;
+            prepared.given_up_bytes = torn.given_up_bytes;
+            prepared.next.iter_mut().for_each(|next| next.cut.clone_from(&cut));
         }
-        let prepared = self.prepare_next(old, unix_ms);
-        match prepared {
-            Ok((segment, log)) => Ok(Prepared { opened: Some(self), next: Some(Next { segment, log, cut, unix_ms }) }),
-            Err(error) => {
-                cut.iter().for_each(|name| drop(self.storage().remove(name)));
-                Err(error)
-            }
-        }
+        Ok(prepared)
     }
 
     fn prepare_next(&mut self, old: Manifest, unix_ms: u64) -> Result<(segment::Segment<S::File>, Manifest), LogError> {
@@ -147,7 +150,7 @@ impl<S: Storage> Opened<S> {
         Ok(())
     }
 
-    fn unsealed(&self) -> impl Iterator<Item = (&Segment, &Scan)> {
+    pub(super) fn unsealed(&self) -> impl Iterator<Item = (&Segment, &Scan)> {
         self.unsealed.iter().filter_map(|(index, scan)| Some((self.segments.get(*index)?, scan)))
     }
 }
@@ -170,6 +173,11 @@ impl<S: Storage> Prepared<S> {
         let gone = old.iter().flat_map(|old| &old.segments).filter(|segment| !kept(segment.seq));
         opened.folder.leftovers.extend(gone.map(|segment| segment_name(segment.seq)));
         Ok(LogWriter::new(opened.folder, segment, log, false, unix_ms))
+    }
+
+    /// Bytes of the unfinished end that are not kept aside, for want of room.
+    pub fn given_up_bytes(&self) -> u64 {
+        self.given_up_bytes
     }
 
     fn opened(&self) -> &Opened<S> {

@@ -100,6 +100,15 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder, origin: Origi
     let examined = recovery::examine(ctx, &opened)?;
     // Whether the folder can be written to is found before what it holds is loaded.
     let prepared = opened.prepare(unix_ms()).map_err(|error| error.to_string())?;
+    if prepared.given_up_bytes() > 0 {
+        log(
+            Level::Warning,
+            &format!(
+                "{} bytes of the unfinished write are not kept, as the disk has no room for them",
+                prepared.given_up_bytes()
+            ),
+        );
+    }
     let (source, mut report) = recovery::recover(ctx, recovery::Source::Prepared(Box::new(prepared)), examined)?;
     points::reach(Point::Recovered);
     let is_exact = report.errors == 0;
