@@ -1,6 +1,6 @@
 //! Fields of hashes that expire: what they cost in the log, and what is left of them after a crash.
 
-use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Version, wait_until};
+use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, wait_until};
 
 /// Fields of the hash.
 const FIELDS: usize = 20_000;
@@ -102,4 +102,29 @@ fn removals_are_asked_about_only_where_fields_expire() {
     let mut client = server.raw();
     client.run("HDEL h c");
     assert!(questions(&mut client), "the fields of the recovered dataset expire");
+}
+
+#[test]
+fn an_import_source_sees_after_a_crash_what_it_saw_before() {
+    let builder = ServerBuilder::with_module(Version::V9_1).set("import-mode", "yes");
+    for removal in
+        ["HDEL h gone", "HGETDEL h FIELDS 1 gone", "HPEXPIRE h 0 FIELDS 1 gone", "HGETEX h PX 0 FIELDS 1 gone"]
+    {
+        let mut server = builder.clone().start();
+        let mut client = server.raw();
+        client.run("HSET h expired 1 gone 2");
+        client.run("HPEXPIRE h 1 FIELDS 1 expired");
+        wait_until("the field has expired", PATIENCE, || client.run("HMGET h expired").items()[0] == Value::Null);
+        client.call(&removal.split(' ').collect::<Vec<_>>());
+        client.run("WBL.WAIT");
+        let seen = |server: &Server| {
+            let mut source = server.raw();
+            source.run("CLIENT IMPORT-SOURCE ON");
+            (source.run("HGETALL h"), source.run("HLEN h"), source.run("HPEXPIRETIME h FIELDS 2 expired gone"))
+        };
+        let before = seen(&server);
+        drop(client);
+        server.kill9_and_restart();
+        assert_eq!(seen(&server), before, "{removal}");
+    }
 }

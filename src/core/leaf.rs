@@ -247,6 +247,13 @@ pub enum Outcome {
     ExpiredKept,
 }
 
+impl Outcome {
+    /// Whether the hash is not seen to have a field that has not expired.
+    pub fn leaves_no_field(&self) -> bool {
+        matches!(self, Outcome::RemovedFields(_, false) | Outcome::Survives(false))
+    }
+}
+
 /// What a wrapped command's reply told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
