@@ -160,6 +160,50 @@ each_version! {
         scene.end();
     }
 
+    // The module runs scripts at the end of an iteration, and the server serves these readers in the next one.
+    fn what_a_reader_gets_from_a_script_is_pending_after_a_crash(version: Version) {
+        const ADDS: [&str; 4] = [
+            "EVAL \"redis.call('XADD','s','*','f','v')\" 0",
+            "EVAL \"redis.call('XADD','s','*','f','v')\" 0; EVAL \"redis.call('SET','a','b')\" 0",
+            "EVAL \"redis.call('XADD','s','*','f','v')\" 0; PING; GET a; SET a c",
+            "FCALL add 1 s; XLEN s",
+        ];
+        let library = "#!lua name=lib\nredis.register_function('add', function(keys) return redis.call('XADD', keys[1], '*', 'f', 'v') end)";
+        for mode in ["async", "inline"] {
+            let builder = ServerBuilder::with_module(version).set("wbl.commit-mode", mode);
+            let mut scene = Scene::of(builder);
+            scene.control.call(&["FUNCTION", "LOAD", library]);
+            for (adds, subscriber) in ADDS.iter().flat_map(|adds| [false, true].map(|subscriber| (adds, subscriber))) {
+                scene.prepare(&["ACL SETUSER limited on nopass ~* &* +@all -wbl.call", "DEL s", "XGROUP CREATE s g $ MKSTREAM"]);
+                let [mut reader, mut first, mut second] = std::array::from_fn(|_| scene.server.raw());
+                if subscriber {
+                    ["HELLO 3", "SUBSCRIBE channel"].iter().for_each(|command| drop(reader.run(command)));
+                } else {
+                    reader.run("AUTH limited x");
+                }
+                reader.send_text("XREADGROUP GROUP g c COUNT 1 BLOCK 0 STREAMS s >");
+                scene.wait_blocked(1);
+                [&mut first, &mut second].into_iter().for_each(|client| drop(client.run("PING")));
+                scene.server.in_one_iteration(|| {
+                    pipeline(&mut first, adds);
+                    pipeline(&mut second, "SET other v");
+                });
+                let way = format!("{mode}, {adds}, subscriber: {subscriber}");
+                let reply = format!("{:?}", reader.reply());
+                assert!(reply.contains("\"f\""), "{way}: {reply}");
+                (0..adds.split("; ").count()).for_each(|_| assert!(!first.reply().is_error(), "{way}"));
+                second.reply();
+                scene.control.run("WBL.WAIT");
+                let before = format!("{:?}", scene.control.run("XINFO STREAM s FULL"));
+                scene.server.kill9_and_restart();
+                scene.control = scene.server.raw();
+                let pending = format!("{:?}", scene.control.run("XPENDING s g"));
+                assert!(pending.starts_with("[:1"), "{way}: {pending}, before: {before}");
+            }
+            scene.end();
+        }
+    }
+
     fn a_reader_with_output_left_gets_no_entry_early(version: Version) {
         let mut scene = Scene::start(version);
         scene.prepare(&["XADD s 0-1 f v"]);

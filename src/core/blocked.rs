@@ -84,6 +84,9 @@ pub struct Blocked {
     unknown_readers: Set<ClientId>,
     /// Changed keys that a reader of [`Stage::Unseen`] may have changed once more (XREADGROUP), since the last look.
     suspects: Set<DbKey>,
+    /// The same of changes at the end of an iteration, after the server has served whom it serves then: it serves their
+    /// readers after the next command that runs, or before the next end.
+    unserved: Set<DbKey>,
 }
 
 impl Blocked {
@@ -254,6 +257,32 @@ impl Blocked {
     /// Whether readers may have changed keys unseen.
     pub fn has_suspects(&self) -> bool {
         !self.suspects.is_empty()
+    }
+
+    /// Whether readers may change keys unseen before the iteration ends, as of changes at the end of the last one.
+    pub fn has_unserved(&self) -> bool {
+        !self.unserved.is_empty()
+    }
+
+    /// What has changed since the last look has done so at the end of an iteration.
+    pub fn end_iteration(&mut self) {
+        self.unserved.extend(self.suspects.drain());
+    }
+
+    /// The server has served the readers of those changes that are none of its `is_blocked` clients any more.
+    pub fn served(&mut self, is_blocked: impl Fn(ClientId) -> bool) {
+        let readers = &self.readers;
+        let waits =
+            |key: &DbKey| readers.get(key).is_none_or(|readers| readers.iter().all(|reader| is_blocked(*reader)));
+        let (waiting, served) = self.unserved.drain().partition(waits);
+        self.unserved = waiting;
+        let served: Set<DbKey> = served;
+        self.suspects.extend(served);
+    }
+
+    /// It has served all of them.
+    pub fn all_served(&mut self) {
+        self.suspects.extend(self.unserved.drain());
     }
 
     /// Takes those keys out, with the readers that may have been served.

@@ -330,6 +330,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         module.is_quiet()
     });
     if is_quiet == Some(false) {
+        with(|module| module.capture.blocked.all_served());
         with(Module::drop_refused);
         finish_commands(ctx);
         // An EXEC that has not been seen to run waits, or was refused.
@@ -337,7 +338,9 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         finish_resumed(ctx);
     }
     if scripts::run_waiting(ctx) {
-        finish_commands(ctx);
+        finish_deferred(ctx);
+        settle(ctx);
+        finish_unit(ctx);
     }
     durable_reads::keep(ctx);
     life::before_sleep(ctx);

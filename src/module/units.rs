@@ -4,7 +4,7 @@ use crate::core::ack::{Hold, Moment, Reason, Why, decide};
 use crate::core::execution::{Reply, ScriptDb, UnitEnd, Way, What};
 use crate::core::leaf::ClientId;
 use crate::core::unit::Unit;
-use crate::ffi::Ctx;
+use crate::ffi::{Ctx, client_info};
 use crate::log::Lsn;
 use crate::module::facts::Asked;
 use crate::module::images::{add_functions, add_image, add_images_everywhere};
@@ -103,6 +103,11 @@ pub(super) fn finish_plain(ctx: Ctx<'_>) -> bool {
 /// Logs what blocked commands may have changed unseen, where no unit is open.
 pub(super) fn finish_suspects(ctx: Ctx<'_>) {
     let suspects = with(|module| {
+        if module.capture.blocked.has_unserved() {
+            let clients = &module.clients;
+            let is_blocked = |client| clients.contains(client) && client_info(client).is_some_and(|info| info.blocked);
+            module.capture.blocked.served(is_blocked);
+        }
         if !module.capture.has_suspects() {
             return None;
         }

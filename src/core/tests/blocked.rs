@@ -118,3 +118,21 @@ fn group_readers_may_have_changed_what_has_changed() {
     assert_eq!((keys, readers), (vec![key(0, "s"), key(0, "t")], vec![1, 2]));
     assert!(!blocked.has_suspects());
 }
+
+#[test]
+fn who_is_served_after_the_end_of_an_iteration_has_changed_nothing_before() {
+    let mut blocked = Blocked::default();
+    blocked.park(leaf(1, "XREADGROUP GROUP g c BLOCK 0 STREAMS s >"));
+    blocked.park(leaf(2, "XREADGROUP GROUP g c BLOCK 0 STREAMS t >"));
+    blocked.changed(&key(0, "s"));
+    blocked.changed(&key(0, "t"));
+    blocked.end_iteration();
+    assert!(blocked.has_unserved() && !blocked.has_suspects());
+    blocked.served(|_| true);
+    assert!(!blocked.has_suspects(), "both wait");
+    blocked.served(|client| client == 2);
+    assert_eq!(blocked.take_suspects(), (vec![key(0, "s")], vec![1]));
+    blocked.all_served();
+    assert_eq!(blocked.take_suspects(), (vec![key(0, "t")], vec![2]));
+    assert!(!blocked.has_unserved());
+}
