@@ -78,7 +78,7 @@ fn a_file_system_without_direct_writes_is_written_through_the_cache() {
     disk.refuse_direct_writes();
     let mut writer = direct(&disk, &options());
     append(&mut writer, &unit(2), true);
-    assert!(!writer.has_open_block() && used_bytes(&disk) % BLOCK_BYTES != 0);
+    assert!(!writer.has_open_block() && !used_bytes(&disk).is_multiple_of(BLOCK_BYTES));
     writer.close().unwrap();
     assert_eq!(recovered(&reopen(&disk).unwrap()), units(0..3));
 }

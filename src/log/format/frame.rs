@@ -278,7 +278,7 @@ mod tests {
             assert_eq!(FrameHeader::parse(&line, PLACE.seed()), Ok(padded));
             let payload_end = PLACE.offset + line.len() as u64 + length;
             let padding = padded.padding(payload_end);
-            assert!((payload_end + padding) % block_bytes == 0 && padding <= block_bytes + 1);
+            assert!((payload_end + padding).is_multiple_of(block_bytes) && padding <= block_bytes + 1);
             let mut lines = Vec::new();
             push_padding(&mut lines, padding);
             assert_eq!(lines.len() as u64, padding);
