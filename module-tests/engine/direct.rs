@@ -148,7 +148,7 @@ fn frames_are_padded_while_others_come_beside_them() {
             let before = used_bytes(&disk);
             flusher.append(unit(0), UNIX_MS);
             assert!(steps.write() && steps.flush(0));
-            used_bytes(&disk) / BLOCK_BYTES > before / BLOCK_BYTES && used_bytes(&disk) % BLOCK_BYTES == 0
+            used_bytes(&disk) / BLOCK_BYTES > before / BLOCK_BYTES && used_bytes(&disk).is_multiple_of(BLOCK_BYTES)
         } {
             alone += 1;
         }
