@@ -6,7 +6,7 @@
 use crate::scenes::{beside_a_file, scenes};
 use crate::support::*;
 use valkey_wbl::log::sim::{Effect, Random, SimDisk, seeds};
-use valkey_wbl::log::{Begin, LogError, LogWriter, NewBase, Options, Verdict, open};
+use valkey_wbl::log::{Begin, LogError, LogWriter, NewBase, Options, SeenLog, Standing, Verdict, open};
 
 /// What a start finds; `None` where there is no log.
 pub type State = Option<(Vec<u8>, Mark)>;
@@ -58,8 +58,9 @@ pub fn write_unit(writer: &mut LogWriter<SimDisk>, number: usize) -> Result<(), 
     writer.sync().map(|_| ())
 }
 
+/// What a start finds, which leaves the disk as it is.
 fn state_of(disk: &SimDisk) -> State {
-    let opened = match open(disk.clone(), &options()) {
+    let opened = match open(disk.restart_image(), &options()) {
         Ok(opened) => opened,
         Err(error) => panic!("{error}: {:?}", disk.names()),
     };
@@ -156,6 +157,85 @@ fn a_crash_in_any_transition_leaves_the_old_or_the_new_state() {
     }
     println!("in all: {points} crash points, {images} images");
     assert!(points > 3_000, "the disk was hardly used");
+}
+
+/// The machine runs on when the process ends, so that a start may find what a loss of power takes back.
+#[test]
+fn a_start_after_a_kill_survives_a_crash_anywhere() {
+    let mut images = 0_u64;
+    for scene in scenes() {
+        let total = scene.run_failing(u64::MAX, Effect::None, false).0.operations();
+        for at in 0..=total {
+            let (killed, first, _) = scene.run_failing(at, Effect::None, true);
+            let whole = killed.restart_image();
+            let (found, allowed) = (state_of(&killed), &scene.states[first..]);
+            drop(go_on(open(whole.clone(), &options()).unwrap(), UNIX_MS).unwrap());
+            for stop in 0..=whole.operations() {
+                let starting = killed.restart_image();
+                starting.fail_from(stop, libc::EIO, Effect::None);
+                let started = open(starting.clone(), &options()).and_then(|opened| go_on(opened, UNIX_MS));
+                for image in 0..IMAGES / 2 {
+                    // Each image another one: most lose nothing that matters.
+                    let again = state_of(&starting.crash_image(images));
+                    let case = format!("{}, operation {at}, then {stop}, image {image}", scene.name);
+                    let is_fresh = found.is_none() && again == valid(Vec::new());
+                    let is_gone_on_with = again == found.clone().map(|(data, mark)| (data, mark.gone_on_with()));
+                    let may_go_back = started.is_err() && allowed.contains(&again);
+                    assert!(is_fresh || is_gone_on_with || again == found || may_go_back, "{case}: {again:?}");
+                    images += 1;
+                }
+            }
+        }
+    }
+    println!("{images} images");
+    assert!(images > 40_000, "the disk was hardly used");
+}
+
+/// A mark may be found that was renamed and not synced when a process ended: that it is there already is no reason to
+/// report it as durable.
+#[test]
+fn a_mark_is_durable_once_noted_also_where_it_is_found() {
+    let superseded = Standing::Superseded(None);
+    for at in 0.. {
+        let disk = two_segments();
+        let mut folder = open(disk.clone(), &options()).unwrap().into_folder();
+        disk.fail_from(disk.operations() + at, libc::EIO, Effect::None);
+        let is_done = folder.mark(superseded.clone()).is_ok();
+        for image in 0..2 * IMAGES {
+            let opened = disk.restart_image();
+            open(opened.clone(), &options()).unwrap().supersede().unwrap();
+            let seen = disk.restart_image();
+            assert!(SeenLog::look(&seen).unwrap().unwrap().mark(&seen, superseded.clone()).unwrap());
+            for disk in [opened, seen] {
+                let found = state_of(&disk.crash_image(image));
+                assert_eq!(found, Some((units(0..6), Mark::Superseded)), "operation {at}, image {image}");
+            }
+        }
+        if is_done {
+            assert!(at > 3, "each operation has failed once");
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_mark_after_one_that_failed_is_made_whatever_it_is() {
+    for effect in [Effect::None, Effect::Part, Effect::Full] {
+        for at in 0.. {
+            let disk = two_segments();
+            let mut folder = open(disk.clone(), &options()).unwrap().into_folder();
+            disk.fail_at(disk.operations() + at, libc::EIO, effect);
+            if folder.mark(Standing::Left(beside_a_file())).is_ok() {
+                assert!(at > 3, "each operation has failed once");
+                break;
+            }
+            folder.mark_anew(Standing::Current).unwrap();
+            for image in 0..IMAGES {
+                let found = state_of(&disk.crash_image(image));
+                assert_eq!(found, valid(units(0..6)), "operation {at}, {effect:?}, image {image}");
+            }
+        }
+    }
 }
 
 /// Crashes in each later life, too: what one leaves is what the next begins with.

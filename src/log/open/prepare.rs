@@ -167,8 +167,7 @@ impl<S: Storage> Prepared<S> {
         else {
             unreachable!("both are there until now");
         };
-        Manifest::name_next(opened.storage())?;
-        let old = opened.folder.manifest.replace(log.clone());
+        let old = opened.folder.name_next(log.clone())?;
         let kept = |seq: u64| log.segments.iter().any(|segment| segment.seq == seq);
         let gone = old.iter().flat_map(|old| &old.segments).filter(|segment| !kept(segment.seq));
         opened.folder.leftovers.extend(gone.map(|segment| segment_name(segment.seq)));

@@ -23,6 +23,8 @@ pub struct Folder<S: Storage> {
     pub(crate) options: Options,
     /// What is on the disk; `None` where there is no log.
     pub(crate) manifest: Option<Manifest>,
+    /// Giving another manifest its name has failed, so that nobody knows which of the two is on the disk.
+    is_unsettled: bool,
     /// The position after all that was ever written.
     pub(crate) end: Lsn,
     /// The end of the log that the manifest names.
@@ -86,6 +88,7 @@ impl<S: Storage> Folder<S> {
             _lock: lock,
             options,
             manifest: None,
+            is_unsettled: false,
             end: Lsn::ZERO,
             log_end: Lsn::ZERO,
             present,
@@ -171,14 +174,20 @@ impl<S: Storage> Folder<S> {
     /// Notes durably that the log counts for just this, whatever it counted for before.
     pub fn mark_anew(&mut self, standing: Standing) -> Result<(), LogError> {
         let Some(manifest) = self.manifest.as_ref() else { return Ok(()) };
-        if manifest.standing == standing {
+        if manifest.standing == standing && !self.is_unsettled {
             return Ok(());
         }
         let marked = Manifest { standing, ..manifest.clone() };
         marked.write_next(&*self.storage)?;
+        self.name_next(marked).map(drop)
+    }
+
+    /// Makes what was written as the next manifest the folder's; returns the one before.
+    pub(crate) fn name_next(&mut self, next: Manifest) -> Result<Option<Manifest>, LogError> {
+        self.is_unsettled = true;
         Manifest::name_next(&*self.storage)?;
-        self.manifest = Some(marked);
-        Ok(())
+        self.is_unsettled = false;
+        Ok(self.manifest.replace(next))
     }
 
     /// Removes the files that are no part of the log. Bases go first, durably: beside a pending segment a base that
@@ -256,8 +265,7 @@ impl<S: Storage> Folder<S> {
                 let _ = self.storage.remove(&current.name);
                 return Err(error);
             }
-            Manifest::name_next(&*self.storage)?;
-            let old = self.manifest.replace(log.clone());
+            let old = self.name_next(log.clone())?;
             self.log_end = first;
             self.leftovers.extend(old.iter().flat_map(Manifest::names));
         }

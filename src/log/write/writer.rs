@@ -302,8 +302,7 @@ impl<S: Storage> LogWriter<S> {
             *last = self.current.named(true);
         }
         log.write_next(&*self.folder.storage)?;
-        Manifest::name_next(&*self.folder.storage)?;
-        self.folder.manifest = Some(log.clone());
+        self.folder.name_next(log.clone())?;
         self.log = log;
         Ok(())
     }
@@ -397,8 +396,6 @@ impl<S: Storage> LogWriter<S> {
             }
             return Err(StepError::Untouched(error));
         }
-        Manifest::name_next(storage).map_err(StepError::Fatal)?;
-        self.folder.manifest = Some(log.clone());
-        Ok(())
+        self.folder.name_next(log.clone()).map(drop).map_err(StepError::Fatal)
     }
 }
