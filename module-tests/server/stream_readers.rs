@@ -181,13 +181,22 @@ each_version! {
                 } else {
                     reader.run("AUTH limited x");
                 }
+                // Another one has been served, and is at work.
+                let mut working = scene.server.raw();
+                working.run("AUTH limited x");
+                working.send_text("XREADGROUP GROUP g b COUNT 1 BLOCK 0 STREAMS s >");
+                scene.wait_blocked(1);
+                scene.prepare(&["XADD s 0-1 f v"]);
+                working.reply();
                 reader.send_text("XREADGROUP GROUP g c COUNT 1 BLOCK 0 STREAMS s >");
                 scene.wait_blocked(1);
                 [&mut first, &mut second].into_iter().for_each(|client| drop(client.run("PING")));
-                scene.server.in_one_iteration(|| {
-                    pipeline(&mut first, adds);
-                    pipeline(&mut second, "SET other v");
-                });
+                // What the second sends is there when the loop has waited for the first, before the reader is served.
+                scene.freeze_by(Lever::Sync);
+                pipeline(&mut first, adds);
+                scene.settle();
+                pipeline(&mut second, "SET other v");
+                scene.thaw();
                 let way = format!("{mode}, {adds}, subscriber: {subscriber}");
                 let reply = format!("{:?}", reader.reply());
                 assert!(reply.contains("\"f\""), "{way}: {reply}");
@@ -198,7 +207,7 @@ each_version! {
                 scene.server.kill9_and_restart();
                 scene.control = scene.server.raw();
                 let pending = format!("{:?}", scene.control.run("XPENDING s g"));
-                assert!(pending.starts_with("[:1"), "{way}: {pending}, before: {before}");
+                assert!(pending.starts_with("[:2"), "{way}: {pending}, before: {before}");
             }
             scene.end();
         }

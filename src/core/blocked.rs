@@ -84,9 +84,9 @@ pub struct Blocked {
     unknown_readers: Set<ClientId>,
     /// Changed keys that a reader of [`Stage::Unseen`] may have changed once more (XREADGROUP), since the last look.
     suspects: Set<DbKey>,
-    /// The same of changes at the end of an iteration, after the server has served whom it serves then: it serves their
-    /// readers after the next command that runs, or before the next end.
-    unserved: Set<DbKey>,
+    /// Those whose readers the server may serve yet, with the readers that waited at the last look: it serves them when
+    /// a command at top level has run, and before the end of an iteration.
+    unserved: Map<DbKey, Vec<ClientId>>,
 }
 
 impl Blocked {
@@ -254,44 +254,56 @@ impl Blocked {
         self.suspects.insert(key);
     }
 
-    /// Whether readers may have changed keys unseen.
+    /// Whether readers may have changed keys unseen, or will before the end of an iteration.
     pub fn has_suspects(&self) -> bool {
-        !self.suspects.is_empty()
+        !self.suspects.is_empty() || !self.unserved.is_empty()
     }
 
-    /// Whether readers may change keys unseen before the iteration ends, as of changes at the end of the last one.
-    pub fn has_unserved(&self) -> bool {
-        !self.unserved.is_empty()
+    /// Takes out the keys that readers may have changed since the last look: of whose readers one waits no longer, as
+    /// `is_blocked` tells. With the readers that may have been served.
+    pub fn take_changed(&mut self, is_blocked: impl Fn(ClientId) -> bool) -> (Vec<DbKey>, Vec<ClientId>) {
+        let mut served = Vec::new();
+        let fresh: Vec<DbKey> = self.suspects.drain().collect();
+        let before: Vec<(DbKey, Vec<ClientId>)> = self.unserved.drain().collect();
+        for (key, readers) in before {
+            let waiting: Vec<ClientId> = readers.iter().copied().filter(|reader| is_blocked(*reader)).collect();
+            if waiting.len() < readers.len() {
+                served.push(key.clone());
+            }
+            if !waiting.is_empty() {
+                self.unserved.insert(key, waiting);
+            }
+        }
+        for key in fresh {
+            let readers: Vec<ClientId> = self.writers_of(&key).collect();
+            let waiting: Vec<ClientId> = readers.iter().copied().filter(|reader| is_blocked(*reader)).collect();
+            if waiting.len() < readers.len() || readers.is_empty() {
+                served.push(key.clone());
+            }
+            if !waiting.is_empty() {
+                self.unserved.insert(key, waiting);
+            }
+        }
+        self.with_readers(served)
     }
 
-    /// What has changed since the last look has done so at the end of an iteration.
-    pub fn end_iteration(&mut self) {
-        self.unserved.extend(self.suspects.drain());
+    /// The same of all keys, when the server has served whom it can: at the end of an iteration.
+    pub fn take_all_changed(&mut self) -> (Vec<DbKey>, Vec<ClientId>) {
+        let keys: Set<DbKey> = self.suspects.drain().chain(self.unserved.drain().map(|(key, _)| key)).collect();
+        self.with_readers(keys.into_iter().collect())
     }
 
-    /// The server has served the readers of those changes that are none of its `is_blocked` clients any more.
-    pub fn served(&mut self, is_blocked: impl Fn(ClientId) -> bool) {
-        let readers = &self.readers;
-        let waits =
-            |key: &DbKey| readers.get(key).is_none_or(|readers| readers.iter().all(|reader| is_blocked(*reader)));
-        let (waiting, served) = self.unserved.drain().partition(waits);
-        self.unserved = waiting;
-        let served: Set<DbKey> = served;
-        self.suspects.extend(served);
+    fn with_readers(&self, mut keys: Vec<DbKey>) -> (Vec<DbKey>, Vec<ClientId>) {
+        keys.sort();
+        keys.dedup();
+        let readers: Set<ClientId> = keys.iter().flat_map(|key| self.writers_of(key)).collect();
+        (keys, readers.into_iter().collect())
     }
 
-    /// It has served all of them.
-    pub fn all_served(&mut self) {
-        self.suspects.extend(self.unserved.drain());
-    }
-
-    /// Takes those keys out, with the readers that may have been served.
-    pub fn take_suspects(&mut self) -> (Vec<DbKey>, Vec<ClientId>) {
-        let suspects: Vec<DbKey> = self.suspects.drain().collect();
-        let known = suspects.iter().filter_map(|key| self.readers.get(key)).flatten();
-        let known = known.filter(|reader| self.leaf(**reader).is_some());
-        let readers: Set<ClientId> = known.chain(&self.unknown_readers).copied().collect();
-        (suspects, readers.into_iter().collect())
+    /// The clients that may change this key when they are served unseen.
+    fn writers_of<'a>(&'a self, key: &DbKey) -> impl Iterator<Item = ClientId> + 'a {
+        let known = self.readers.get(key).into_iter().flatten().filter(|reader| self.leaf(**reader).is_some());
+        known.chain(&self.unknown_readers).copied()
     }
 
     /// Whether anybody waits for what is not known.

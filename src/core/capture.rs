@@ -263,7 +263,6 @@ impl Capture {
             && self.unit.is_none()
             && self.executing.is_none()
             && !self.blocked.has_suspects()
-            && !self.blocked.has_unserved()
             && self.postponed.is_empty()
             && self.unproved.is_empty()
     }

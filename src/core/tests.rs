@@ -7,10 +7,13 @@ mod fields;
 mod hooks;
 
 use crate::core::capture::Class;
-use crate::core::leaf::{EventKind, Outcome, Told};
+use crate::core::leaf::{ClientId, EventKind, Outcome, Told};
 use crate::core::silent::Proof;
 use crate::core::table;
 use hooks::{Hooks, NOW_MS, silent, told, work_of};
+
+/// The server has served whom it can.
+const ALL_SERVED: Option<fn(ClientId) -> bool> = None;
 
 #[test]
 fn a_command_that_changes_data_is_logged_as_it_was_sent() {
@@ -197,7 +200,10 @@ fn what_runs_inside_of_a_silent_command_does_not_end_it() {
         assert_eq!(hooks.imaged(), if blocked { vec![] } else { vec!["s"] });
         let value = Some(Outcome::Value(b"7-0".to_vec()));
         hooks.write(2, "XADD s * f v").raise(2, false, "xadd", "s", value).logged();
-        assert_eq!(hooks.0.suspect_unit(NOW_MS).map(|(unit, _)| told(unit).1), blocked.then(|| vec!["s".to_string()]));
+        assert_eq!(
+            hooks.0.suspect_unit(NOW_MS, ALL_SERVED).map(|(unit, _)| told(unit).1),
+            blocked.then(|| vec!["s".to_string()])
+        );
     }
     let mut hooks = Hooks::new();
     hooks.0.wrapped(1, table::find("xack").expect("in the table"), 0, ["xack", "s"].iter().map(|word| word.as_bytes()));
@@ -229,11 +235,11 @@ fn a_stream_with_blocked_group_readers_is_imaged_when_it_changes() {
     let value = Some(Outcome::Value(b"7-0".to_vec()));
     hooks.write(2, "XADD s * f v").raise(2, false, "xadd", "s", value);
     assert_eq!(hooks.logged(), "XADD s 7-0 f v");
-    let (suspects, readers) = hooks.0.suspect_unit(NOW_MS).expect("a reader may have been served");
+    let (suspects, readers) = hooks.0.suspect_unit(NOW_MS, ALL_SERVED).expect("a reader may have been served");
     assert_eq!(readers, [1]);
     assert_eq!(told(suspects).1, ["s"]);
     hooks.write(1, "PERSIST x");
-    assert!(hooks.0.suspect_unit(NOW_MS).is_none());
+    assert!(hooks.0.suspect_unit(NOW_MS, ALL_SERVED).is_none());
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn filter_slowly(ctx: Ctx<'_>, filter: Filter) {
     }
     // A blocked reader that the command before served has run by now, unseen; what it did comes before what this
     // command does.
-    finish_suspects(ctx);
+    finish_suspects(ctx, false);
     if sender == Sender::Client {
         wait_for_gone_keys(ctx, &filter);
     }

@@ -330,7 +330,6 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         module.is_quiet()
     });
     if is_quiet == Some(false) {
-        with(|module| module.capture.blocked.all_served());
         with(Module::drop_refused);
         finish_commands(ctx);
         // An EXEC that has not been seen to run waits, or was refused.
@@ -338,6 +337,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         finish_resumed(ctx);
     }
     if scripts::run_waiting(ctx) {
+        // Readers of what they have changed are served in the next iteration.
         finish_deferred(ctx);
         settle(ctx);
         finish_unit(ctx);
@@ -378,7 +378,7 @@ fn finish_commands(ctx: Ctx<'_>) {
     finish_deferred(ctx);
     settle(ctx);
     finish_unit(ctx);
-    finish_suspects(ctx);
+    finish_suspects(ctx, true);
 }
 
 /// Logs what commands that a pause had made wait may have changed. Once in an iteration.

@@ -102,6 +102,4 @@ fn run(ctx: Ctx<'_>, script: Script) {
         module.hold_for(client, held, outcome);
     });
     finish_unit(ctx);
-    // The server has served whom it serves in this iteration.
-    with(|module| module.capture.blocked.end_iteration());
 }

@@ -100,18 +100,16 @@ pub(super) fn finish_plain(ctx: Ctx<'_>) -> bool {
     true
 }
 
-/// Logs what blocked commands may have changed unseen, where no unit is open.
-pub(super) fn finish_suspects(ctx: Ctx<'_>) {
+/// Logs what blocked commands may have changed unseen, where no unit is open. `all`: the server has served whom it can.
+pub(super) fn finish_suspects(ctx: Ctx<'_>, all: bool) {
     let suspects = with(|module| {
-        if module.capture.blocked.has_unserved() {
-            let clients = &module.clients;
-            let is_blocked = |client| clients.contains(client) && client_info(client).is_some_and(|info| info.blocked);
-            module.capture.blocked.served(is_blocked);
-        }
         if !module.capture.has_suspects() {
             return None;
         }
-        let (unit, readers) = module.capture.suspect_unit(ctx.unit_time_us() / 1000)?;
+        let clients = &module.clients;
+        let is_blocked = |client| clients.contains(client) && client_info(client).is_some_and(|info| info.blocked);
+        let is_blocked = (!all).then_some(is_blocked);
+        let (unit, readers) = module.capture.suspect_unit(ctx.unit_time_us() / 1000, is_blocked)?;
         module.wait_for_served(ctx, &readers);
         Some(unit)
     });

@@ -11,9 +11,16 @@ impl Capture {
     }
 
     /// Keys that blocked readers may have changed unseen, as a unit of images, with those readers; call when no unit is
-    /// open.
-    pub fn suspect_unit(&mut self, now_ms: i64) -> Option<(Unit, Vec<ClientId>)> {
-        let (keys, readers) = self.blocked.take_suspects();
+    /// open. `is_blocked` tells who waits on; without it the server has served whom it can.
+    pub fn suspect_unit(
+        &mut self,
+        now_ms: i64,
+        is_blocked: Option<impl Fn(ClientId) -> bool>,
+    ) -> Option<(Unit, Vec<ClientId>)> {
+        let (keys, readers) = match is_blocked {
+            Some(is_blocked) => self.blocked.take_changed(is_blocked),
+            None => self.blocked.take_all_changed(),
+        };
         if keys.is_empty() {
             return None;
         }

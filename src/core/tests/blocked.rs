@@ -112,7 +112,7 @@ fn group_readers_may_have_changed_what_has_changed() {
     assert!(!blocked.has_suspects());
     blocked.changed(&key(0, "s"));
     blocked.databases_changed([0, 4]);
-    let (mut keys, mut readers) = blocked.take_suspects();
+    let (mut keys, mut readers) = blocked.take_all_changed();
     keys.sort();
     readers.sort();
     assert_eq!((keys, readers), (vec![key(0, "s"), key(0, "t")], vec![1, 2]));
@@ -120,19 +120,20 @@ fn group_readers_may_have_changed_what_has_changed() {
 }
 
 #[test]
-fn who_is_served_after_the_end_of_an_iteration_has_changed_nothing_before() {
+fn a_key_is_suspected_until_all_of_its_readers_have_been_served() {
     let mut blocked = Blocked::default();
-    blocked.park(leaf(1, "XREADGROUP GROUP g c BLOCK 0 STREAMS s >"));
-    blocked.park(leaf(2, "XREADGROUP GROUP g c BLOCK 0 STREAMS t >"));
+    for client in 1..=3 {
+        blocked.park(leaf(client, "XREADGROUP GROUP g c BLOCK 0 STREAMS s >"));
+    }
     blocked.changed(&key(0, "s"));
-    blocked.changed(&key(0, "t"));
-    blocked.end_iteration();
-    assert!(blocked.has_unserved() && !blocked.has_suspects());
-    blocked.served(|_| true);
-    assert!(!blocked.has_suspects(), "both wait");
-    blocked.served(|client| client == 2);
-    assert_eq!(blocked.take_suspects(), (vec![key(0, "s")], vec![1]));
-    blocked.all_served();
-    assert_eq!(blocked.take_suspects(), (vec![key(0, "t")], vec![2]));
-    assert!(!blocked.has_unserved());
+    let take = |blocked: &mut Blocked, waiting: &[u64]| blocked.take_changed(|client| waiting.contains(&client)).0;
+    assert!(take(&mut blocked, &[1, 2, 3]).is_empty(), "all wait");
+    assert_eq!(take(&mut blocked, &[2, 3]), [key(0, "s")], "the first has been served");
+    assert!(take(&mut blocked, &[2, 3]).is_empty(), "the first goes on working");
+    blocked.changed(&key(0, "s"));
+    assert_eq!(take(&mut blocked, &[2, 3]), [key(0, "s")], "the first may have waited again");
+    assert_eq!(take(&mut blocked, &[3]), [key(0, "s")]);
+    assert!(blocked.has_suspects());
+    assert_eq!(blocked.take_all_changed().0, [key(0, "s")]);
+    assert!(!blocked.has_suspects() && blocked.take_all_changed().0.is_empty());
 }
