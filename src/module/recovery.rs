@@ -11,7 +11,6 @@ use crate::module::deferred::Spool;
 use crate::module::gate::{GatedFile, GatedStorage};
 use crate::module::own_aof::load_dataset;
 use crate::module::replay::{Report, replay};
-use crate::module::server::{STRING_BYTES, STRING_BYTES_MAX};
 use crate::module::waiting::while_loading;
 use crate::module::waits::unix_ms;
 use crate::module::{demands, server, with};
@@ -119,8 +118,7 @@ pub(crate) fn recover(ctx: Ctx<'_>, source: Source, examined: Examined) -> Resul
     let (reader, writer) = std::io::pipe().map_err(|error| format!("no pipe: {error}"))?;
     let feeder = start_feeder(ctx, &source, writer, sentinel.clone())?;
     put_job(Job { source, verified, feeder: Some(feeder), sentinel, outcome: None });
-    let path = descriptor_path(&reader);
-    let loaded = server::with_setting(ctx, STRING_BYTES, STRING_BYTES_MAX.as_bytes(), || load_dataset(ctx, &path));
+    let loaded = load_dataset(ctx, &descriptor_path(&reader));
     drop(reader);
     let job = take_job().ok_or("the recovery's state was lost")?;
     match job.outcome {

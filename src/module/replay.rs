@@ -10,6 +10,7 @@ use crate::log::{Lsn, Opened};
 use crate::module::config;
 use crate::module::gate::GatedStorage;
 use crate::module::read_ahead::{ReadAhead, Ready, Stop, read_ahead};
+use crate::module::server::{self, STRING_BYTES, STRING_BYTES_MAX};
 use std::time::{Duration, Instant};
 
 /// Commands between two looks at other clients.
@@ -161,7 +162,14 @@ impl Replay<'_, '_> {
             return self.failed(place, name, args, &why);
         }
         let command = std::str::from_utf8(name).ok();
-        let reply = command.and_then(|command| self.own.call(CallMode::Internal, command, args.clone()));
+        let call = || command.and_then(|command| self.own.call(CallMode::Internal, command, args.clone()));
+        let reply = match call() {
+            // The server loads its own AOF whatever its limit is. No client is read before it is put back.
+            Some(reply) if reply.kind() == ReplyKind::Error && !place.may_have_failed => {
+                server::with_setting(self.own, STRING_BYTES, STRING_BYTES_MAX.as_bytes(), call)
+            }
+            reply => reply,
+        };
         match reply {
             Some(reply) if reply.kind() != ReplyKind::Error => Ok(()),
             _ if self.run_without_command(name, args.clone()) => Ok(()),
