@@ -131,7 +131,9 @@ impl State {
                 state.lonely = if state.in_flight > 0 { 0 } else { state.lonely.saturating_add(1) };
                 state.in_flight += 1;
                 let is_more_wanted = state.in_flight < state.in_flight_max;
-                Some(Turn::Write { is_more_wanted, overlaps: is_more_wanted && state.lonely <= LONELY_MAX })
+                // Also where no other one may begin now: it may as soon as one before this one has ended.
+                let overlaps = state.in_flight_max > 1 && state.lonely <= LONELY_MAX;
+                Some(Turn::Write { is_more_wanted, overlaps })
             }
             message => Some(Turn::Handle(message)),
         }
