@@ -213,6 +213,29 @@ each_version! {
         }
     }
 
+    // A pause makes a reader wait that the server is about to serve.
+    fn what_a_reader_gets_after_a_pause_is_pending_after_a_crash(version: Version) {
+        for (pause, subscriber) in ["WRITE", "ALL"].iter().flat_map(|pause| [false, true].map(|subscriber| (pause, subscriber))) {
+            let mut scene = Scene::start(version);
+            scene.prepare(&["ACL SETUSER limited on nopass ~* &* +@all -wbl.call", "XGROUP CREATE s g $ MKSTREAM"]);
+            let [mut reader, mut producer] = std::array::from_fn(|_| scene.server.raw());
+            if subscriber {
+                ["HELLO 3", "SUBSCRIBE channel"].iter().for_each(|command| drop(reader.run(command)));
+            } else {
+                reader.run("AUTH limited x");
+            }
+            reader.send_text("XREADGROUP GROUP g c BLOCK 0 STREAMS s >");
+            scene.wait_blocked(1);
+            pipeline(&mut producer, &format!("MULTI; XADD s * f entry; CLIENT PAUSE 200 {pause}; EXEC"));
+            assert!(format!("{:?}", reader.reply()).contains("entry"), "{pause}, subscriber: {subscriber}");
+            (0..4).for_each(|_| assert!(!producer.reply().is_error()));
+            scene.control.run("WBL.WAIT");
+            scene.server.kill9_and_restart();
+            let pending = format!("{:?}", scene.server.raw().run("XPENDING s g"));
+            assert!(pending.starts_with("[:1"), "{pause}, subscriber: {subscriber}: {pending}");
+        }
+    }
+
     fn a_reader_with_output_left_gets_no_entry_early(version: Version) {
         let mut scene = Scene::start(version);
         scene.prepare(&["XADD s 0-1 f v"]);

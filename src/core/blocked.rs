@@ -287,9 +287,15 @@ impl Blocked {
         self.with_readers(served)
     }
 
-    /// The same of all keys, when the server has served whom it can: at the end of an iteration.
-    pub fn take_all_changed(&mut self) -> (Vec<DbKey>, Vec<ClientId>) {
+    /// The same of all keys, when the server has served whom it can: at the end of an iteration. `keeps`: readers that a
+    /// pause has made wait may run yet, and are not seen to wait.
+    pub fn take_all_changed(&mut self, keeps: bool) -> (Vec<DbKey>, Vec<ClientId>) {
         let keys: Set<DbKey> = self.suspects.drain().chain(self.unserved.drain().map(|(key, _)| key)).collect();
+        if keeps {
+            let waiting = keys.iter().map(|key| (key.clone(), self.writers_of(key).collect::<Vec<_>>()));
+            let waiting: Vec<_> = waiting.filter(|(_, readers)| !readers.is_empty()).collect();
+            self.unserved.extend(waiting);
+        }
         self.with_readers(keys.into_iter().collect())
     }
 

@@ -16,6 +16,7 @@ mod unproved;
 
 pub use class::Class;
 pub use exec::Done;
+pub use parked::Look;
 use postponed::Postponed;
 use unproved::Unproved;
 

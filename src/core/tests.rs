@@ -6,14 +6,14 @@ mod exec;
 mod fields;
 mod hooks;
 
-use crate::core::capture::Class;
+use crate::core::capture::{Class, Look};
 use crate::core::leaf::{ClientId, EventKind, Outcome, Told};
 use crate::core::silent::Proof;
 use crate::core::table;
 use hooks::{Hooks, NOW_MS, silent, told, work_of};
 
 /// The server has served whom it can.
-const ALL_SERVED: Option<fn(ClientId) -> bool> = None;
+const ALL_SERVED: Look<fn(ClientId) -> bool> = Look::All { keeps: false };
 
 #[test]
 fn a_command_that_changes_data_is_logged_as_it_was_sent() {

@@ -1,6 +1,7 @@
 //! Units at their end: images are read, the unit gets its position, and its replies begin to wait.
 
 use crate::core::ack::{Hold, Moment, Reason, Why, decide};
+use crate::core::capture::Look;
 use crate::core::execution::{Reply, ScriptDb, UnitEnd, Way, What};
 use crate::core::leaf::ClientId;
 use crate::core::unit::Unit;
@@ -106,10 +107,13 @@ pub(super) fn finish_suspects(ctx: Ctx<'_>, all: bool) {
         if !module.capture.has_suspects() {
             return None;
         }
+        // A pause makes a reader wait that is to be served, too.
+        module.pause.postponed |= module.sees_pause(ctx);
+        let keeps = module.pause.postponed;
         let clients = &module.clients;
         let is_blocked = |client| clients.contains(client) && client_info(client).is_some_and(|info| info.blocked);
-        let is_blocked = (!all).then_some(is_blocked);
-        let (unit, readers) = module.capture.suspect_unit(ctx.unit_time_us() / 1000, is_blocked)?;
+        let look = if all { Look::All { keeps } } else { Look::Blocked(is_blocked) };
+        let (unit, readers) = module.capture.suspect_unit(ctx.unit_time_us() / 1000, look)?;
         module.wait_for_served(ctx, &readers);
         Some(unit)
     });

@@ -4,6 +4,17 @@ use super::{Capture, ClientId};
 use crate::core::leaf::Leaf;
 use crate::core::unit::Unit;
 
+/// How it is known which readers may have changed keys unseen.
+pub enum Look<IsBlocked> {
+    /// Whoever waits on, as this tells, has not been served.
+    Blocked(IsBlocked),
+    /// The server has served whom it can, at the end of an iteration.
+    All {
+        /// Some may be served later all the same: a pause has made them wait.
+        keeps: bool,
+    },
+}
+
 impl Capture {
     /// Whether blocked readers may have changed keys unseen, and no unit is open.
     pub fn has_suspects(&self) -> bool {
@@ -11,15 +22,15 @@ impl Capture {
     }
 
     /// Keys that blocked readers may have changed unseen, as a unit of images, with those readers; call when no unit is
-    /// open. `is_blocked` tells who waits on; without it the server has served whom it can.
+    /// open.
     pub fn suspect_unit(
         &mut self,
         now_ms: i64,
-        is_blocked: Option<impl Fn(ClientId) -> bool>,
+        look: Look<impl Fn(ClientId) -> bool>,
     ) -> Option<(Unit, Vec<ClientId>)> {
-        let (keys, readers) = match is_blocked {
-            Some(is_blocked) => self.blocked.take_changed(is_blocked),
-            None => self.blocked.take_all_changed(),
+        let (keys, readers) = match look {
+            Look::Blocked(is_blocked) => self.blocked.take_changed(is_blocked),
+            Look::All { keeps } => self.blocked.take_all_changed(keeps),
         };
         if keys.is_empty() {
             return None;
