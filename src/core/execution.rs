@@ -100,7 +100,7 @@ pub enum IfRun {
     },
     /// It begins or ends what its client queues or watches. The server is asked what has become of that.
     Transaction {
-        /// It may end what the client watches.
+        /// The client may watch less than is noted: it ends that, or is a WATCH that was refused.
         may_unwatch: bool,
     },
 }

@@ -43,7 +43,7 @@ impl Module {
     pub(super) fn announce_bounds(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
         self.note_bounds(ctx, filter, client, known);
         self.capture.prove_queueing(client, false);
-        let may_unwatch = !matches!(known.class, Class::Multi | Class::Watch);
+        let may_unwatch = known.class != Class::Multi;
         self.running.what = What::Command(IfRun::Transaction { may_unwatch });
         Verdict::PASS
     }
