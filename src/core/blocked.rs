@@ -263,19 +263,13 @@ impl Blocked {
     /// `is_blocked` tells. With the readers that may have been served.
     pub fn take_changed(&mut self, is_blocked: impl Fn(ClientId) -> bool) -> (Vec<DbKey>, Vec<ClientId>) {
         let mut served = Vec::new();
+        let mut looked_at: Vec<(DbKey, Vec<ClientId>)> = self.unserved.drain().collect();
         let fresh: Vec<DbKey> = self.suspects.drain().collect();
-        let before: Vec<(DbKey, Vec<ClientId>)> = self.unserved.drain().collect();
-        for (key, readers) in before {
-            let waiting: Vec<ClientId> = readers.iter().copied().filter(|reader| is_blocked(*reader)).collect();
-            if waiting.len() < readers.len() {
-                served.push(key.clone());
-            }
-            if !waiting.is_empty() {
-                self.unserved.insert(key, waiting);
-            }
-        }
-        for key in fresh {
-            let readers: Vec<ClientId> = self.writers_of(&key).collect();
+        looked_at.extend(fresh.into_iter().map(|key| {
+            let readers = self.writers_of(&key).collect();
+            (key, readers)
+        }));
+        for (key, readers) in looked_at {
             let waiting: Vec<ClientId> = readers.iter().copied().filter(|reader| is_blocked(*reader)).collect();
             if waiting.len() < readers.len() || readers.is_empty() {
                 served.push(key.clone());
