@@ -55,8 +55,12 @@ pub(super) fn block(ctx: Ctx<'_>, spec: Option<&'static CommandSpec>, command: &
 /// until when it waits.
 fn repeatable(ctx: Ctx<'_>, command: &[&[u8]]) -> (Vec<Vec<u8>>, Option<Instant>) {
     let mut owned: Vec<Vec<u8>> = command.iter().map(|arg| arg.to_vec()).collect();
-    let read = StreamRead::parse(command.iter().copied()).filter(|_| server::may_ask_calls_for_password(ctx));
-    let Some(StreamRead { timeout, keys, .. }) = read else { return (owned, None) };
+    if !server::may_ask_calls_for_password(ctx) {
+        return (owned, None);
+    }
+    let Some(StreamRead { timeout, keys, .. }) = StreamRead::parse(command.iter().copied()) else {
+        return (owned, None);
+    };
     let streams = keys.len();
     for key in keys {
         if let Some(id) = owned.get_mut(key + streams).filter(|id| *id == b"$")

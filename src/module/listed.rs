@@ -65,13 +65,9 @@ impl Output {
 
 /// What CLIENT LIST says about a client: slower than `client_info`, and safe whatever executes. It raises no events.
 pub(super) fn client_info(ctx: Ctx<'_>, client: u64) -> Option<ClientInfo> {
-    let id = client.to_string();
-    let list = ctx.own().ask("CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()])?;
-    let line = String::from_utf8_lossy(list.bytes());
-    let field = |name| field_of(&line, name);
-    let flags = field("flags")?;
+    let [flags, db] = fields(ctx, client, ["flags", "db"])?;
     Some(ClientInfo {
-        db: field("db")?.parse().ok()?,
+        db: db.parse().ok()?,
         in_multi: flags.contains('x'),
         blocked: flags.contains('b'),
         tracking: flags.contains('t'),
