@@ -122,6 +122,11 @@ pub(super) fn info_in(clients: &Clients, ctx: Ctx<'_>, client: ClientId) -> Opti
     }
 }
 
+/// Whether a connected client waits in a command.
+pub(super) fn is_blocked_in(clients: &Clients, ctx: Ctx<'_>, client: ClientId) -> bool {
+    info_in(clients, ctx, client).is_some_and(|info| info.blocked)
+}
+
 impl Module {
     /// Whether nothing is left of what ran before, and nothing runs that other commands could belong to.
     pub(super) fn is_quiet(&self) -> bool {

@@ -4,7 +4,8 @@ use crate::core::ack::{Hold, Moment, Reason, decide};
 use crate::core::capture::Done;
 use crate::core::execution::{ScriptDb, UnitEnd};
 use crate::core::leaf::{Event, EventKind, Outcome};
-use crate::ffi::{CommandResult, ContextFlags, Ctx, KeyKind, LoadingPhase, client_info, follow_events, server_version};
+use crate::ffi::{CommandResult, ContextFlags, Ctx, KeyKind, LoadingPhase, follow_events, server_version};
+use crate::module::announce::is_blocked_in;
 use crate::module::facts::Asked;
 use crate::module::known::Commands;
 use crate::module::questions::ask;
@@ -386,7 +387,7 @@ fn finish_resumed(ctx: Ctx<'_>) {
     with(|module| {
         let now_ms = ctx.unit_time_us() / 1000;
         let clients = &module.clients;
-        let is_blocked = |client| clients.contains(client) && client_info(client).is_some_and(|info| info.blocked);
+        let is_blocked = |client| is_blocked_in(clients, ctx, client);
         module.capture.resumed(now_ms, is_blocked);
         if module.capture.has_unit() {
             module.wait_for_run_after_pause(ctx);

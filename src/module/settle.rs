@@ -11,6 +11,7 @@ use crate::core::execution::{Exec, IfRun, UnitEnd, What};
 use crate::core::leaf::ClientId;
 use crate::core::table;
 use crate::ffi::Ctx;
+use crate::module::announce::is_blocked_in;
 use crate::module::arguments::keys_in;
 use crate::module::units::{ask_for_unit_end, finish_unit};
 use crate::module::waits::now_ms;
@@ -115,7 +116,7 @@ impl Module {
 
     /// Whether a connected client waits in a command.
     pub(super) fn is_blocked(&self, ctx: Ctx<'_>, client: ClientId) -> bool {
-        self.info_of(ctx, client).is_some_and(|info| info.blocked)
+        is_blocked_in(&self.clients, ctx, client)
     }
 
     /// Another module has blocked the client.

@@ -6,7 +6,7 @@ use crate::core::reads::{self, Reads};
 use crate::ffi::{Ctx, Filter};
 use crate::log::Lsn;
 use crate::module::Module;
-use crate::module::announce::info_in;
+use crate::module::announce::is_blocked_in;
 use crate::module::facts::Asked;
 use crate::module::known::Known;
 use crate::module::waits::now_ms;
@@ -19,7 +19,7 @@ impl Module {
     /// has told.
     pub(super) fn wait_for_timed_out(&mut self, ctx: Ctx<'_>) {
         let Module { capture, clients, .. } = self;
-        let is_blocked = |client| info_in(clients, ctx, client).is_some_and(|info| info.blocked);
+        let is_blocked = |client| is_blocked_in(clients, ctx, client);
         // The server looks at the clock, not at the time of the iteration, which may be earlier.
         let ended = capture.blocked.take_due(now_ms(), is_blocked);
         ended.into_iter().for_each(|client| self.wait_for_answer(ctx, client));
