@@ -1,7 +1,7 @@
 //! How a test stops the disk, and how it sees that nothing leaves meanwhile.
 
 use super::raw::HUNG;
-use super::{RawConnection, Server};
+use super::{PATIENCE, RawConnection, Server, wait_until};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -82,5 +82,14 @@ impl FrozenDisk {
                 return;
             }
         }
+    }
+
+    /// Waits until the loop of the server waits for the gate, and serves nobody.
+    pub fn wait_loop_waits(&self, server: &Server) {
+        wait_until("the loop waits for the disk", PATIENCE, || {
+            let mut witness = server.raw().with_patience(LOOP_WAITS);
+            witness.send(&["PING"]);
+            witness.try_reply().is_err()
+        });
     }
 }

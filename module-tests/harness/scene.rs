@@ -1,6 +1,7 @@
 //! A server whose durable offset a test freezes and frees, and the clients that wait for it.
 
 use super::commands::words;
+use super::resp::encode;
 use super::server::info_field;
 use super::{FrozenDisk, Lever, PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, wait_until};
 use std::collections::BTreeMap;
@@ -113,6 +114,30 @@ impl Scene {
         if let Some(frozen) = &self.frozen {
             frozen.settle(&self.server, &mut self.control);
         }
+    }
+
+    /// Runs this while the disk stands still until the loop waits for it, so that no disk is too quick for that.
+    pub fn until_loop_waits(&mut self, act: impl FnOnce(&mut Server)) {
+        let disk = FrozenDisk::freeze(Lever::Sync, &self.server, &mut self.control);
+        act(&mut self.server);
+        disk.wait_loop_waits(&self.server);
+        disk.thaw(&mut self.control);
+    }
+
+    /// Has the client known for one that pipelines.
+    pub fn make_pipeline(&mut self, client: &mut RawConnection) {
+        const WRITES: usize = 10;
+        let bytes = encode(&["SET", "k", "0"]).repeat(WRITES);
+        let before = self.gauge("wbl_waits_pipelining");
+        wait_until("the client is known to pipeline", PATIENCE, || {
+            // A disk that is quicker than the loop hides it.
+            let disk = FrozenDisk::freeze(Lever::Sync, &self.server, &mut self.control);
+            self.server.in_one_iteration(|| client.send_bytes(&bytes).expect("the server takes the commands"));
+            disk.settle(&self.server, &mut self.control);
+            disk.thaw(&mut self.control);
+            (0..WRITES).for_each(|_| drop(client.reply()));
+            self.gauge("wbl_waits_pipelining") > before
+        });
     }
 
     /// Frees the durable offset, and fails unless the module forgets everything and everybody.

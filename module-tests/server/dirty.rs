@@ -343,26 +343,30 @@ each_version! {
         let mut client = scene.server.raw();
         client.run("HELLO 3");
         client.run("CLIENT TRACKING ON");
-        let mut counts = |reasons: &[&str]| -> Vec<i64> {
-            reasons.iter().map(|reason| scene.gauge(&format!("wbl_waits_{reason}"))).collect()
+        let counts = |scene: &mut Scene| {
+            ["tracking", "transaction", "early_reply", "rights"].map(|reason| scene.gauge(&format!("wbl_waits_{reason}")))
         };
-        let reasons = ["tracking", "transaction", "early_reply", "rights"];
-        assert_eq!(counts(&reasons), [0; 4]);
-        client.run("SET a 1");
-        assert_eq!(counts(&reasons), [1, 0, 0, 0]);
+        assert_eq!(counts(&mut scene), [0; 4]);
+        scene.until_loop_waits(|_| client.send_text("SET a 1"));
+        client.reply();
+        assert_eq!(counts(&mut scene), [1, 0, 0, 0]);
         client.run("CLIENT TRACKING OFF");
         client.run("SET a 2");
-        for command in ["MULTI", "SET b 1", "SET c 1", "EXEC"] {
+        for command in ["MULTI", "SET b 1", "SET c 1"] {
             client.run(command);
         }
-        assert_eq!(counts(&reasons), [1, 1, 0, 0], "a transaction counts once, and a client that tracks no more not");
+        scene.until_loop_waits(|_| client.send_text("EXEC"));
+        client.reply();
+        assert_eq!(counts(&mut scene), [1, 1, 0, 0], "a transaction counts once, and a client that tracks no more not");
         client.run("ACL SETUSER few on nopass ~* +@all -wbl.call");
         client.run("AUTH few any");
-        client.run("GETSET a 3");
-        assert_eq!(counts(&reasons), [1, 1, 1, 0]);
+        scene.until_loop_waits(|_| client.send_text("GETSET a 3"));
+        client.reply();
+        assert_eq!(counts(&mut scene), [1, 1, 1, 0]);
         client.run("XGROUP CREATE s g $ MKSTREAM");
-        client.run("XACK s g 1-1");
-        assert_eq!(counts(&reasons), [1, 1, 1, 1]);
+        scene.until_loop_waits(|_| client.send_text("XACK s g 1-1"));
+        client.reply();
+        assert_eq!(counts(&mut scene), [1, 1, 1, 1]);
         scene.end();
     }
 

@@ -170,7 +170,7 @@ fn waits_of(scene: &mut Scene, mode: &str, clients: usize, commands: &[&str]) ->
     let mut clients: Vec<RawConnection> = (0..clients).map(|_| scene.server.raw()).collect();
     clients.iter_mut().for_each(|client| drop(client.run("PING")));
     if mode == "async" {
-        clients.iter_mut().for_each(|client| pipeline_writes(scene, client));
+        clients.iter_mut().for_each(|client| scene.make_pipeline(client));
     }
     let before = scene.gauge("wbl_inline_waits");
     let pipeline: Vec<&str> = commands.repeat(TIMES);
@@ -189,24 +189,10 @@ fn with_pipeliners(version: Version) -> (Scene, [RawConnection; 2]) {
     let builder = ServerBuilder::with_module(version).set("busy-reply-threshold", "1").set("wbl.commit-mode", "async");
     let mut scene = Scene::of(builder.allow_warning("Slow script detected")).with_lever(Lever::Sync);
     let mut clients = [scene.server.raw(), scene.server.raw()];
-    clients.iter_mut().for_each(|client| pipeline_writes(&mut scene, client));
+    clients.iter_mut().for_each(|client| scene.make_pipeline(client));
     scene.prepare(&[]);
     scene.freeze();
     (scene, clients)
-}
-
-/// Has the client known for one that pipelines. A disk that is quicker than the loop hides that.
-fn pipeline_writes(scene: &mut Scene, client: &mut RawConnection) {
-    const WRITES: [&str; 10] = ["SET k 0"; 10];
-    let before = scene.gauge("wbl_waits_pipelining");
-    wait_until("the client is known to pipeline", PATIENCE, || {
-        scene.freeze();
-        scene.server.in_one_iteration(|| send(client, &WRITES));
-        scene.settle();
-        scene.thaw();
-        WRITES.iter().for_each(|_| drop(client.reply()));
-        scene.gauge("wbl_waits_pipelining") > before
-    });
 }
 
 /// Sends all of it in one piece.

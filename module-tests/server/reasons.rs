@@ -13,14 +13,15 @@ each_version! {
             .flat_map(|number| [format!("SET k {number}"), "GET k".into()])
             .flat_map(|command| encode(&split(&command)))
             .collect();
-        // Where its bytes come in parts each of them begins as a client that does not pipeline.
-        scene.server.in_one_iteration(|| client.send_bytes(&pipeline).expect("the server takes the commands"));
+        scene.make_pipeline(&mut client);
+        let (runs, waits) = (scene.gauge("wbl_wrapped_commands"), scene.gauge("wbl_waits_pipelining"));
+        let send = || client.send_bytes(&pipeline).expect("the server takes the commands");
+        scene.until_loop_waits(|server| server.in_one_iteration(send));
         for number in 0..pairs {
             assert_eq!((client.reply().text(), client.reply().text()), ("OK".into(), number.to_string()));
         }
-        // Before it is known that the client pipelines, one may be.
-        assert!(scene.gauge("wbl_wrapped_commands") <= 1, "{} reads were run", scene.gauge("wbl_wrapped_commands"));
-        assert!(scene.gauge("wbl_waits_pipelining") > 0);
+        assert_eq!(scene.gauge("wbl_wrapped_commands"), runs, "no read was run by the module");
+        assert!(scene.gauge("wbl_waits_pipelining") > waits);
         scene.end();
     }
 
@@ -29,7 +30,8 @@ each_version! {
         scene.prepare(&["ACL SETUSER few on nopass ~* +@all -wbl.eval"]);
         let mut client = scene.server.raw();
         client.run("AUTH few any");
-        assert_eq!(client.call(&["EVAL", "return redis.call('INCR', 'k')", "0"]).integer(), 1);
+        scene.until_loop_waits(|_| client.send(&["EVAL", "return redis.call('INCR', 'k')", "0"]));
+        assert_eq!(client.reply().integer(), 1);
         assert_eq!((scene.gauge("wbl_waits_rights"), scene.gauge("wbl_waits_other_module")), (1, 0));
         scene.end();
     }
@@ -37,8 +39,12 @@ each_version! {
     fn the_loop_waits_for_writes_that_a_pause_made_wait(version: Version) {
         let mut scene = Scene::start(version);
         let mut client = scene.server.raw();
-        scene.control.run("CLIENT PAUSE 50 WRITE");
-        client.run("SET k v");
+        scene.control.run("CLIENT PAUSE 60000 WRITE");
+        client.send(&["SET", "k", "v"]);
+        scene.wait_blocked(1);
+        let mut other = scene.server.raw();
+        scene.until_loop_waits(|_| other.send_text("CLIENT UNPAUSE"));
+        assert_eq!(client.reply().text(), "OK");
         assert!(scene.gauge("wbl_waits_client_pause") > 0);
         assert_eq!(scene.gauge("wbl_write_blocked_count"), 0);
         scene.end();
