@@ -1,5 +1,7 @@
 //! Other processes.
 
+use super::labels::fill;
+use super::{PATIENCE, Server, wait_until};
 use std::fs;
 use std::process::Command;
 
@@ -29,4 +31,20 @@ fn stat_field(id: u32, index: usize) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     let (_, fields) = text.rsplit_once(')')?;
     fields.split_ascii_whitespace().nth(index).map(String::from)
+}
+
+/// A child that saves a dataset with a label that nobody expects, and has stopped. It has looked at the clock before,
+/// as any child does soon that nobody stops: its file says when it was begun.
+pub fn stop_save(server: &Server) -> u32 {
+    let mut client = server.raw();
+    // The file has its head when its first key is written.
+    client.run("CONFIG SET rdbcompression no");
+    fill(&mut client, &"old".repeat(2000));
+    client.run("CONFIG SET rdb-key-save-delay 50000");
+    client.run("BGSAVE");
+    let child = server.wait_child();
+    let file = server.folder().join(format!("temp-{child}.rdb"));
+    wait_until("the child's file has its head", PATIENCE, || fs::metadata(&file).is_ok_and(|file| file.len() > 0));
+    send_signal(child, "STOP");
+    child
 }

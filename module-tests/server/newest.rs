@@ -2,7 +2,7 @@
 //! went on without the log. Each dataset has one label in all of its keys, so that a mixture of two shows.
 
 use crate::harness::labels::{fill, label};
-use crate::harness::process::{children, send_signal};
+use crate::harness::process::{children, send_signal, stop_save};
 use crate::harness::server::info_field;
 use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Version, each_version, wait_until};
 use std::fs;
@@ -114,12 +114,7 @@ each_version! {
             for waits_for_mark in [false, true] {
                 let mut server = builder(version, false).start();
                 let mut client = server.raw();
-                fill(&mut client, "old");
-                client.run("CONFIG SET rdb-key-save-delay 1000");
-                client.run("BGSAVE");
-                let child =
-                    server.wait_child();
-                send_signal(child, "STOP");
+                let child = stop_save(&server);
                 fill(&mut client, "acknowledged");
                 take_leave(&mut client, leave);
                 send_signal(child, "CONT");
@@ -148,13 +143,7 @@ each_version! {
     fn a_copy_of_a_save_that_ran_when_the_log_was_left_is_older(version: Version) {
         let mut server = builder(version, false).start();
         let mut client = server.raw();
-        fill(&mut client, "old");
-        client.run("CONFIG SET rdb-key-save-delay 1000");
-        client.run("BGSAVE");
-        let child = server.wait_child();
-        let temporary = server.folder().join(format!("temp-{child}.rdb"));
-        wait_until("it has a file", PATIENCE, || temporary.exists());
-        send_signal(child, "STOP");
+        let child = stop_save(&server);
         // Times are in whole seconds.
         let begun_s = unix_s(&mut client);
         wait_until("a later second", PATIENCE, || unix_s(&mut client) > begun_s + 1);
