@@ -49,8 +49,9 @@ fn fill(server: &Server) -> usize {
 each_version! {
     fn what_was_written_directly_is_recovered_and_stock_tools_read_it(version: Version) {
         let mut server = direct(version).start();
-        assert_eq!(server.wbl_info("wbl_io_mode"), "direct", "the folder for tests is on a file system that can do that");
+        assert_eq!(server.wbl_info("wbl_io_mode"), "buffered", "the first segment is never written ahead");
         let first = fill(&server) * CONNECTIONS;
+        assert_eq!(server.wbl_info("wbl_io_mode"), "direct", "the folder for tests is on a file system that can do that");
         server.kill9_and_restart();
         assert_eq!(server.raw().run("DBSIZE").integer() as usize, first);
         server.raw().run("FLUSHALL");
@@ -106,6 +107,16 @@ each_version! {
         client.assert_silent(&mut control, "a SET whose write has not ended");
         control.run("WBL.DEBUG SYNC RELEASE");
         assert_eq!(client.reply().text(), "OK");
+    }
+
+    fn segments_that_are_not_written_ahead_are_shown_as_buffered(version: Version) {
+        let server = direct(version).set("wbl.segment-bytes", "2gb").start();
+        let mut client = server.raw();
+        let value = "v".repeat(1 << 20);
+        for number in 0..64 {
+            client.run(&format!("SET key:{number} {value}"));
+        }
+        assert_eq!(server.wbl_info("wbl_io_mode"), "buffered");
     }
 
     fn a_buffered_log_is_never_written_directly(version: Version) {

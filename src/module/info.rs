@@ -48,6 +48,7 @@ impl Module {
         }
         let statistics = log.map(|log| log.statistics());
         let counter = |read: fn(&crate::log::Statistics) -> u64| number(statistics.map_or(0, read));
+        let is_direct = statistics.is_some_and(crate::log::Statistics::is_direct);
         let report = self.recovered.unwrap_or_default();
         let waits = Reason::ALL.iter().zip(self.counters.waits).map(|(reason, count)| (reason.field(), number(count)));
         let waits: Vec<_> = waits.collect();
@@ -68,7 +69,7 @@ impl Module {
             ("inline_waits", number(self.counters.inline_waits)),
             ("commit_mode", Value::Text(self.commits.mode().name().into())),
             ("inline_commits", number(self.counters.inline_commits)),
-            ("io_mode", Value::Text(if self.writes_directly { "direct" } else { "buffered" }.into())),
+            ("io_mode", Value::Text(if is_direct { "direct" } else { "buffered" }.into())),
             ("wrapped_commands", number(self.counters.wrapped)),
             ("wrapped_scripts", number(self.counters.scripts)),
             ("blocked_stream_readers", number(self.blocked.len() as u64)),

@@ -172,8 +172,6 @@ pub(crate) struct Module {
     own_aof: own_aof::OwnAof,
     counters: Counters,
     recovered: Option<replay::Report>,
-    /// Whether the log that was opened last is written past the page cache.
-    writes_directly: bool,
     /// What is to be taken back if the server unloads the module at once.
     arrival: Option<life::Arrival>,
 }

@@ -1,6 +1,6 @@
 //! Counters of the log.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// A sync that takes longer is slow.
 pub const SLOW_SYNC_US: u64 = 5_000;
@@ -19,6 +19,7 @@ pub struct Statistics {
     sync_max_us: AtomicU64,
     sync_ewma_us: AtomicU64,
     slow_syncs: AtomicU64,
+    is_direct: AtomicBool,
 }
 
 impl Statistics {
@@ -60,6 +61,15 @@ impl Statistics {
     /// Syncs that took longer than [`SLOW_SYNC_US`].
     pub fn slow_syncs(&self) -> u64 {
         self.slow_syncs.load(Relaxed)
+    }
+
+    /// Whether the segment that is written now is written past the page cache.
+    pub fn is_direct(&self) -> bool {
+        self.is_direct.load(Relaxed)
+    }
+
+    pub(in crate::log) fn set_direct(&self, is_direct: bool) {
+        self.is_direct.store(is_direct, Relaxed);
     }
 
     pub(in crate::log) fn count_frame(&self, bytes: u64) {

@@ -253,6 +253,7 @@ impl<S: Storage> LogWriter<S> {
     pub(super) fn set_current(&mut self, next: Segment<S::File>) {
         let bytes = self.folder.options.segment_bytes;
         self.ahead_at_bytes = if next.has_unused() { bytes / 2 } else { bytes / AFTER };
+        self.statistics.set_direct(next.is_direct());
         self.current = next;
         self.rotate_at_bytes = bytes;
     }

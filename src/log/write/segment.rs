@@ -145,6 +145,11 @@ impl<F: StorageFile> Segment<F> {
         }
     }
 
+    /// Whether frames are written past the page cache.
+    pub fn is_direct(&self) -> bool {
+        self.direct.is_some()
+    }
+
     /// Whether frames overwrite zeros that were written ahead.
     pub fn has_unused(&self) -> bool {
         self.bytes < self.file_bytes

@@ -199,7 +199,6 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         bases: Bases::default(),
         counters: Counters::default(),
         recovered: None,
-        writes_directly: false,
     })
 }
 

@@ -58,5 +58,4 @@ fn choose_io_mode(opened: &mut OpenedFolder) {
         },
     };
     opened.write_directly(block_bytes);
-    with(|module| module.writes_directly = block_bytes.is_some());
 }
