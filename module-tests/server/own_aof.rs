@@ -5,7 +5,7 @@
 use crate::harness::points::VARIABLE;
 use crate::harness::server::info_field;
 use crate::harness::strace::{Injection, Strace};
-use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Version, each_version, paths, wait_until};
+use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, each_version, paths, wait_until};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
@@ -156,44 +156,68 @@ each_version! {
             drop(client);
             server.reconfigure(|builder| builder.set("rdb-key-save-delay", "3000000").set("enable-module-command", "yes"));
             server.kill9_and_restart();
-            let mut client = server.raw();
-            let end = if unloads { ["MODULE", "UNLOAD", "wbl", ""] } else { ["CONFIG", "SET", "wbl.enabled", "no"] };
-            let end: Vec<&str> = end.into_iter().filter(|word| !word.is_empty()).collect();
-            assert!(!aof_is_written(&mut client), "the rewrite is too quick");
-            assert!(client.call(&end).is_error(), "the log was given up");
-            assert_eq!(server.wbl_info("wbl_state"), "active");
-            assert!(!aof_is_written(&mut client), "the rewrite is too quick");
-            wait_until("the file is written", PATIENCE, || aof_is_written(&mut client));
-            wait_until("the log ends", PATIENCE, || !client.call(&end).is_error());
-            client.run("SET after v");
-            drop(client);
-            server.builder = with_aof(version);
-            server.kill9_and_restart();
-            assert_eq!(server.raw().run("EXISTS before after").integer(), 2, "{end:?}");
+            end_log_with_own_file(&mut server, unloads, "active");
         }
+    }
+
+    fn the_log_outlives_the_first_rewrite_of_the_servers_own_file(version: Version) {
+        for unloads in [false, true] {
+            let builder = with_module_and_aof(version).set("appendonly", "no").set("enable-module-command", "yes");
+            let mut server = builder.start();
+            let mut client = server.raw();
+            client.run("SET before v");
+            client.run("CONFIG SET rdb-key-save-delay 3000000");
+            client.run("CONFIG SET appendonly yes");
+            drop(client);
+            end_log_with_own_file(&mut server, unloads, "active");
+        }
+    }
+
+    fn a_promoted_replicas_log_outlives_the_rewrite_after_the_sync(version: Version) {
+        let [port] = crate::harness::cluster::free_ports::<1>();
+        let primary = ServerBuilder::stock(version).set("port", &port.to_string()).start();
+        primary.raw().run("SET before v");
+        let builder = with_module_and_aof(version).set("rdb-key-save-delay", "3000000");
+        // The server would take the file that it is sent for its own.
+        let mut server = builder.set("repl-diskless-load", "swapdb").start();
+        let mut client = server.raw();
+        client.run(&format!("REPLICAOF 127.0.0.1 {port}"));
+        let is_there = |client: &mut RawConnection| client.call(&["GET", "before"]) == Value::Bulk("v".into());
+        wait_until("the primary's data are there", PATIENCE, || is_there(&mut client));
+        client.run("REPLICAOF NO ONE");
+        drop(client);
+        end_log_with_own_file(&mut server, false, "baselining");
+    }
+
+    fn a_shutdown_asks_for_no_file_of_the_servers_own(version: Version) {
+        let mut server = with_module_and_aof(version).start();
+        server.raw().run("SET key value");
+        server.kill9();
+        let strace = start_without_child(&mut server);
+        server.stop();
+        drop(strace);
+        let log = server.log();
+        assert!(!log.contains("OnUnload failed") && !log.contains("Failed to unload"), "{log}");
     }
 
     fn a_file_that_no_child_could_be_forked_for_is_begun_again(version: Version) {
         let mut server = with_module_and_aof(version).start();
         server.raw().run("SET before v");
         server.kill9();
-        // The start comes by the point before it loads anything.
-        fs::write(server.log_folder().join("appendonly.aof.77.base.rdb"), "left over").unwrap();
-        server.reconfigure(|builder| builder.variable(VARIABLE, "remove:stop"));
-        server.launch();
-        server.wait_stopped();
-        let strace = Strace::attach(server.process_id(), Injection::NoChild);
-        server.go_on();
-        server.wait_ready();
+        let strace = start_without_child(&mut server);
         let mut client = server.raw();
-        wait_until("it is seen that there is no file", PATIENCE, || server.log().contains("writes none"));
+        let is_set = |client: &mut RawConnection| client.run("CONFIG GET appendonly").items()[1].text() == "yes";
+        wait_until("it was tried again", PATIENCE, || {
+            assert!(is_set(&mut client), "a CONFIG REWRITE would keep that");
+            server.log().matches("Can't fork for module").count() >= 2
+        });
         assert_eq!(info_field(&mut client, "persistence", "aof_enabled").as_deref(), Some("0"));
         let refused = format!("{:?}", client.call(&["CONFIG", "SET", "wbl.enabled", "no"]));
         assert!(refused.contains("append-only file"), "{refused}");
         drop(strace);
         wait_until("the file is written", PATIENCE, || aof_is_written(&mut client));
         wait_until("the log ends", PATIENCE, || !client.call(&["CONFIG", "SET", "wbl.enabled", "no"]).is_error());
-        assert_eq!(client.run("CONFIG GET appendonly").items()[1].text(), "yes");
+        assert!(is_set(&mut client));
         client.run("SET after v");
         drop(client);
         server.builder = with_aof(version);
@@ -236,6 +260,37 @@ fn with_aof(version: Version) -> ServerBuilder {
 fn with_module_and_aof(version: Version) -> ServerBuilder {
     let builder = ServerBuilder::with_module(version).set("appendonly", "yes").set("appendfsync", "always");
     builder.allow_warning("takes the place").allow_warning("writes none").only_own_warnings()
+}
+
+/// Starts a server that was killed, with no child that could be forked, and waits until it has no file of its own.
+fn start_without_child(server: &mut Server) -> Strace {
+    // The start comes by the point before it loads anything.
+    fs::write(server.log_folder().join("appendonly.aof.77.base.rdb"), "left over").unwrap();
+    server.reconfigure(|builder| builder.variable(VARIABLE, "remove:stop"));
+    server.launch();
+    server.wait_stopped();
+    let strace = Strace::attach(server.process_id(), Injection::NoChild);
+    server.go_on();
+    server.wait_ready();
+    wait_until("it is seen that there is no file", PATIENCE, || server.log().contains("writes none"));
+    strace
+}
+
+/// Ends the log of a server whose own file is being written: not before that is there, so that nothing is lost.
+fn end_log_with_own_file(server: &mut Server, unloads: bool, state: &str) {
+    let mut client = server.raw();
+    let end = if unloads { &["MODULE", "UNLOAD", "wbl"][..] } else { &["CONFIG", "SET", "wbl.enabled", "no"] };
+    assert!(!aof_is_written(&mut client), "the rewrite is too quick");
+    assert!(client.call(end).is_error(), "the log was given up");
+    assert_eq!(server.wbl_info("wbl_state"), state);
+    assert!(!aof_is_written(&mut client), "the rewrite is too quick");
+    wait_until("the file is written", PATIENCE, || aof_is_written(&mut client));
+    wait_until("the log ends", PATIENCE, || !client.call(end).is_error());
+    client.run("SET after v");
+    drop(client);
+    server.builder = with_aof(server.version());
+    server.kill9_and_restart();
+    assert_eq!(server.raw().run("EXISTS before after").integer(), 2, "{end:?}");
 }
 
 fn aof_is_written(client: &mut RawConnection) -> bool {

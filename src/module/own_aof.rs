@@ -1,12 +1,13 @@
 //! The server's own append-only file, where that is on.
 //!
-//! The recovery replaces the dataset, and the server turns its file off for that and on again (`RdbLoad`), which takes
-//! a rewrite by a child. Until that has ended, what is appended goes to a file that no start looks at. Where no child
-//! can be forked the file stays off, and the server neither says so nor tries again. Nothing is lost by that as long as
-//! all that is acknowledged is in the log; so the log is not given up before the server's file is there again.
+//! The server begins its file anew when it is turned on, and when the dataset is replaced (a recovery by `RdbLoad`, a
+//! full sync), which takes a rewrite by a child. Until that has ended, what is appended goes to a file that no start
+//! looks at. Where no child can be forked as a dataset has been loaded the file stays off, and the server neither says
+//! so nor tries again. Nothing is lost by that as long as all that is acknowledged is in the log; so the log is not
+//! given up before the server's file is there.
 
-use crate::ffi::{CallMode, Ctx, Level, ReplyKind, ServerInfo, load_rdb, log};
-use crate::module::{server, with};
+use crate::ffi::{CallMode, Ctx, Level, ReplyKind, ServerInfo, fork_child, load_rdb, log};
+use crate::module::with;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -16,21 +17,25 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often the server is made to try again.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 
-/// Whether the server's own file may be relied upon.
+/// Whether somebody looks after the server's own file.
 #[derive(Debug)]
 pub(super) enum OwnAof {
-    /// As far as the server says.
-    AsSet,
+    /// It is as the server says.
+    Settled,
     /// The server is to write it anew, since a dataset was loaded.
     Awaited { look_at: Instant, told: bool },
-    /// It is being turned off and on again.
-    Turned,
 }
 
 /// What the server says of its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
+    /// It is to write none.
+    Unwanted,
+    /// It is to write one, and has failed to begin it.
     Off,
+    /// It is being written anew, or is to be. Some of what was appended may be in it, or nothing.
     Rewritten,
+    /// All is there.
     Written,
 }
 
@@ -41,7 +46,7 @@ pub(super) fn is_on(ctx: Ctx<'_>) -> bool {
 
 /// Whether it is to write one, also where it has failed to begin it.
 pub(super) fn is_wanted(ctx: Ctx<'_>) -> bool {
-    is_on(ctx) || server::setting(ctx, "appendonly").is_some_and(|value| value != b"no")
+    look(ctx) != Found::Unwanted
 }
 
 /// How much of it is still to be written.
@@ -62,21 +67,14 @@ pub(super) fn load_dataset(ctx: Ctx<'_>, path: &Path) -> bool {
 /// # Errors
 /// Why not, for whoever asked.
 pub(super) fn check(ctx: Ctx<'_>) -> Result<(), String> {
-    let is_settled = with(|module| matches!(module.own_aof, OwnAof::AsSet)) != Some(false);
-    if is_settled || matches!(look(ctx), Found::Written) {
+    if with(|module| module.life.is_relied_upon()) != Some(true) {
         return Ok(());
     }
-    Err("the server's own append-only file is not there yet since the log was brought back: try again when its rewrite has ended (INFO persistence: aof_enabled:1, aof_rewrite_in_progress:0), or turn it off (CONFIG SET appendonly no)".into())
-}
-
-/// Settings of the server changed: whoever turns the file off wants none.
-pub(super) fn setting_changed(ctx: Ctx<'_>) {
-    if !is_on(ctx) {
-        with(|module| {
-            if matches!(module.own_aof, OwnAof::Awaited { .. }) {
-                module.own_aof = OwnAof::AsSet;
-            }
-        });
+    match look(ctx) {
+        Found::Unwanted | Found::Written => Ok(()),
+        Found::Off | Found::Rewritten => Err(
+            "the server's own append-only file is being written anew, and until that has ended nothing but the log would keep what follows: try again when its rewrite has ended (INFO persistence: aof_enabled:1, aof_rewrite_in_progress:0, aof_rewrite_scheduled:0), or turn it off (CONFIG SET appendonly no)".into(),
+        ),
     }
 }
 
@@ -92,17 +90,19 @@ pub(super) fn poll(ctx: Ctx<'_>) {
             if told {
                 log(Level::Notice, "the server's own append-only file is there again");
             }
-            OwnAof::AsSet
+            OwnAof::Settled
         }
+        // Whoever has turned it off wants none.
+        Found::Unwanted => OwnAof::Settled,
         Found::Rewritten => OwnAof::Awaited { look_at: Instant::now() + LOOK_EVERY, told },
         Found::Off => {
             if !told {
                 log(
                     Level::Warning,
-                    "the server could not begin its own append-only file again when the log had been brought back, for the reason that it gave before this line, and writes none: it is turned off and on again every five seconds, and wbl.enabled no and MODULE UNLOAD are refused until that succeeds",
+                    "the server could not begin its own append-only file again when the log had been brought back, for the reason that it gave before this line, and writes none: it is made to try again every five seconds, and wbl.enabled no and MODULE UNLOAD are refused until that succeeds",
                 );
             }
-            turn_on(ctx);
+            begin_again(ctx);
             OwnAof::Awaited { look_at: Instant::now() + RETRY_EVERY, told: true }
         }
     };
@@ -113,19 +113,35 @@ fn look(ctx: Ctx<'_>) -> Found {
     let Some(info) = ServerInfo::read(ctx, "persistence") else { return Found::Rewritten };
     let number = |field| info.unsigned(field);
     match (number("aof_enabled"), number("aof_rewrite_in_progress"), number("aof_rewrite_scheduled")) {
+        // The server shows sizes where the setting is on.
+        (Some(0), ..) if number("aof_current_size").is_none() => Found::Unwanted,
         (Some(0), ..) => Found::Off,
         (Some(1), Some(0), Some(0)) => Found::Written,
         _ => Found::Rewritten,
     }
 }
 
-/// Turned on again it takes the dataset as it is. The value stays at `no` where that fails.
-fn turn_on(ctx: Ctx<'_>) {
-    with(|module| module.own_aof = OwnAof::Turned);
+/// Has the server begin its file, which it does where the setting changes: so that is turned off and on again, within
+/// one event.
+///
+/// Beside a child of another kind the server only schedules its own, and that cannot fail: nobody is left with a
+/// setting that is off. So a child is forked before, which ends at once. Where there can be none the setting is not
+/// touched.
+fn begin_again(ctx: Ctx<'_>) {
+    let has_child = ctx.flags().has_active_child();
+    if has_child && look_for_rewrite(ctx) || !has_child && fork_child(|| 0).is_none() {
+        return;
+    }
     for value in [&b"no"[..], b"yes"] {
         let reply = ctx.own().call(CallMode::Internal, "CONFIG", [&b"SET"[..], b"appendonly", value]);
         if reply.is_none_or(|reply| reply.kind() == ReplyKind::Error) {
             return;
         }
     }
+}
+
+/// Whether the child that runs writes an append-only file, which somebody has asked for (BGREWRITEAOF): the server
+/// would end it and fork another.
+fn look_for_rewrite(ctx: Ctx<'_>) -> bool {
+    ServerInfo::read(ctx, "persistence").and_then(|info| info.unsigned("aof_rewrite_in_progress")) != Some(0)
 }

@@ -195,7 +195,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         server: server::Facts::ask(ctx)?,
         paused: false,
         arrival: None,
-        own_aof: OwnAof::AsSet,
+        own_aof: OwnAof::Settled,
         bases: Bases::default(),
         counters: Counters::default(),
         recovered: None,

@@ -41,7 +41,7 @@ pub(super) use replaced::dataset_loading;
 pub(crate) use state::{Life, State};
 
 use crate::ffi::Ctx;
-use crate::module::{notify, own_aof, server, with};
+use crate::module::{notify, server, with};
 
 /// Settings of the server changed.
 pub fn config_changed(ctx: Ctx<'_>, names: &[&[u8]]) {
@@ -57,9 +57,6 @@ pub fn config_changed(ctx: Ctx<'_>, names: &[&[u8]]) {
     if names.contains(&&b"import-mode"[..]) {
         let imports = server::imports(ctx);
         with(|module| module.server.imports = imports);
-    }
-    if names.contains(&&b"appendonly"[..]) {
-        own_aof::setting_changed(ctx);
     }
     if names.iter().any(|name| name.starts_with(b"maxmemory")) {
         let makes_room = server::makes_room(ctx);

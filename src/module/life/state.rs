@@ -149,6 +149,12 @@ impl Life {
         matches!(self, Life::Logging(Logging { visible: Visible::Yes, .. }))
     }
 
+    /// There is a log that a start would bring back, or that is to become one, and the module goes on with it.
+    pub(crate) fn is_relied_upon(&self) -> bool {
+        let goes_on = matches!(self, Life::Logging(_) | Life::Replica(_) | Life::Failing(_));
+        goes_on && !self.is_superseded()
+    }
+
     /// Writes are refused.
     pub(crate) fn refuses_writes(&self) -> bool {
         matches!(self, Life::Failing(_))
