@@ -39,6 +39,7 @@ mod newest;
 mod notify;
 mod outside;
 mod own_aof;
+mod paused_readers;
 mod pipelined_scripts;
 mod pipelines;
 mod random_commands;

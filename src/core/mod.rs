@@ -6,6 +6,7 @@
 pub mod ack;
 pub mod answer;
 pub mod blocked;
+pub mod calls;
 pub mod capture;
 pub mod client;
 pub mod commit;

@@ -79,6 +79,9 @@ pub enum ReplyKind {
     Null,
     /// None yet: the command blocks.
     Promise,
+    /// None, and none will come: the server has made a command wait that was about to run again (CLIENT PAUSE), and has
+    /// then let go of it.
+    Missing,
     /// Anything else (double, boolean, ...).
     Other,
 }
@@ -240,15 +243,15 @@ pub struct Promise(NonNull<raw::ValkeyModuleCallReply>);
 unsafe impl Send for Promise {}
 
 impl Promise {
-    /// Has [`super::Handlers::promise_kept`] called with the reply, for this client, when there is one.
-    pub fn on_answer(&self, client: u64) {
-        let data = std::ptr::without_provenance_mut(usize::try_from(client).unwrap_or(0));
+    /// Has [`super::Handlers::promise_kept`] called with the reply, and this number, when there is one.
+    pub fn on_answer(&self, call: u64) {
+        let data = std::ptr::without_provenance_mut(usize::try_from(call).unwrap_or(0));
         let callback = Some(super::shells::promise_kept as _);
         // SAFETY: the promise is live (owned); the private data is a number only.
         unsafe { api!(ValkeyModule_CallReplyPromiseSetUnblockHandler)(self.0.as_ptr(), callback, data) };
     }
 
-    /// The command is not to run any more; nothing happens when it has run.
+    /// The command is not to run any more. Nothing happens when its wait has ended; its reply may still come then.
     pub fn abort(&self) {
         // SAFETY: the promise is live (owned); the private data is not asked for.
         unsafe { api!(ValkeyModule_CallReplyPromiseAbort)(self.0.as_ptr(), std::ptr::null_mut()) };
@@ -275,6 +278,7 @@ impl Reply<'_> {
             raw::VALKEYMODULE_REPLY_MAP => ReplyKind::Map,
             raw::VALKEYMODULE_REPLY_NULL => ReplyKind::Null,
             raw::VALKEYMODULE_REPLY_PROMISE => ReplyKind::Promise,
+            raw::VALKEYMODULE_REPLY_UNKNOWN => ReplyKind::Missing,
             _ => ReplyKind::Other,
         }
     }

@@ -65,8 +65,8 @@ pub trait Handlers: Sync {
     fn blocked_timeout(&self, ctx: Ctx<'_>, args: &[&[u8]]);
     /// A blocked client has left its wait ([`super::Held::on_leave`]).
     fn client_left(&self, client: u64);
-    /// A command that waits has an answer ([`super::Promise::on_answer`]).
-    fn promise_kept(&self, ctx: Ctx<'_>, client: u64, reply: Reply<'static>);
+    /// A command that waits has an answer; `call` is the number that it was given ([`super::Promise::on_answer`]).
+    fn promise_kept(&self, ctx: Ctx<'_>, call: u64, reply: Reply<'static>);
     /// INFO.
     fn write_info(&self, ctx: Ctx<'_>, writer: &mut InfoWriter<'_>);
     /// A forked child has ended.

@@ -203,12 +203,12 @@ pub(super) unsafe extern "C" fn blocked_left(
 pub(super) unsafe extern "C" fn promise_kept(
     ctx: *mut raw::ValkeyModuleCtx,
     reply: *mut raw::ValkeyModuleCallReply,
-    client: *mut c_void,
+    call: *mut c_void,
 ) {
     guard("a blocked command's reply", || {
         // SAFETY: the server passes a valid context for the time of the callback, and hands the reply over.
         if let (Some(ctx), Some(reply)) = unsafe { (Ctx::from_raw(ctx), Reply::from_raw(reply)) } {
-            handlers().promise_kept(ctx, client.addr() as u64, reply);
+            handlers().promise_kept(ctx, call.addr() as u64, reply);
         }
     });
 }

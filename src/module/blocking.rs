@@ -3,8 +3,13 @@
 //! The server serves a blocked reader without an event, so that nothing could hold its reply. The module therefore runs
 //! such a command itself (`Call` with the flag `K`): the command waits as a client of the module's, and its reply comes
 //! to the module, which holds the real client. The client's rights are asked for when it begins to wait, and again when
-//! it is answered. Where the default user needs a password, a server before 9.1 asks the module's client for it when it
-//! is to be served; the command is run again then.
+//! it is answered.
+//!
+//! The server runs the command again when it is to be served, as it does for any client; but where it does not get that
+//! far, it lets go of a module's client without serving it. Where a pause begins before (CLIENT PAUSE, a failover), the
+//! command waits for its end, and then gets a reply of no bytes. Where the default user needs a password, a server
+//! before 9.1 asks for it. The module runs the command again then, for the time that is left, and never while writes
+//! are paused: whatever is replicated during a pause ends the server.
 
 use crate::core::ack::Why;
 use crate::core::stream_reads::StreamRead;
@@ -13,16 +18,15 @@ use crate::ffi::{CallMode, Ctx, Held, Promise, Reply, ReplyKind};
 use crate::module::arguments::keys_in;
 use crate::module::release::release;
 use crate::module::seal::seal;
-use crate::module::units::ask_for_unit_end;
+use crate::module::units::{ask_for_unit_end, finish_unit};
 use crate::module::waits::wait_now;
 use crate::module::wrapped_run::{Outcome, WrappedRun};
-use crate::module::{errors, server, with};
+use crate::module::{cluster, errors, with};
 use std::time::{Duration, Instant};
 
 /// A client whose command waits.
-pub(crate) struct Blocked {
+pub(crate) struct Reader {
     held: Held,
-    promise: Promise,
     spec: Option<&'static CommandSpec>,
     /// As it can be run again.
     command: Vec<Vec<u8>>,
@@ -40,24 +44,17 @@ pub(super) fn block(ctx: Ctx<'_>, spec: Option<&'static CommandSpec>, command: &
         return ctx.reply_error(errors::CANNOT_BLOCK);
     };
     held.on_leave();
-    promise.on_answer(client);
     let db = ctx.selected_db();
     let keys = keys_in(ctx, command, db);
     let (command, deadline) = repeatable(ctx, command);
-    let blocked = Blocked { held, promise, spec, command, db, resp3: ctx.flags().is_resp3(), deadline };
-    with(|module| {
-        module.capture.blocked.run_by_module(client, keys);
-        module.blocked.insert(client, blocked);
-    });
+    let reader = Reader { held, spec, command, db, resp3: ctx.flags().is_resp3(), deadline };
+    with(|module| module.capture.blocked.run_by_module(client, keys));
+    reader.wait(client, promise);
 }
 
-/// The command as it can be run again, if the server may have that be necessary: `$` stands for the last id of now. And
-/// until when it waits.
+/// The command as it can be run again: `$` stands for the last id of now. And until when it waits.
 fn repeatable(ctx: Ctx<'_>, command: &[&[u8]]) -> (Vec<Vec<u8>>, Option<Instant>) {
     let mut owned: Vec<Vec<u8>> = command.iter().map(|arg| arg.to_vec()).collect();
-    if !server::may_ask_calls_for_password(ctx) {
-        return (owned, None);
-    }
     let Some(StreamRead { timeout, keys, .. }) = StreamRead::parse(command.iter().copied()) else {
         return (owned, None);
     };
@@ -86,9 +83,40 @@ fn last_id(ctx: Ctx<'_>, key: &[u8]) -> Vec<u8> {
 /// The field of XINFO STREAM that says it.
 const LAST_ID: &[u8] = b"last-generated-id";
 
-impl Blocked {
-    /// Runs the command again. It may have to wait on, for the time that is left to it.
-    fn run_again(&mut self, ctx: Ctx<'_>, client: u64) -> Option<Result<Promise, Reply<'static>>> {
+impl Reader {
+    /// It waits in this call.
+    fn wait(self, client: u64, promise: Promise) {
+        with(|module| {
+            module.readers.begin(client, self, |number| {
+                promise.on_answer(number);
+                promise
+            })
+        });
+    }
+
+    /// Its command is about to run, or has run: what comes belongs to it. `None` where nothing is logged.
+    fn enter(&self, ctx: Ctx<'_>, client: u64) -> Option<WrappedRun> {
+        let command: Vec<&[u8]> = self.command.iter().map(Vec::as_slice).collect();
+        let run = with(|module| {
+            let run = WrappedRun::enter(module, client, self.db)?;
+            if let Some(spec) = self.spec {
+                module.announce_wrapped(ctx, client, spec, self.db, &command);
+            }
+            Some(run)
+        });
+        run.flatten()
+    }
+
+    /// It has run, with this result.
+    fn seal(&self, ctx: Ctx<'_>, reply: &Reply<'_>) {
+        if let Some(spec) = self.spec {
+            let command: Vec<&[u8]> = self.command.iter().map(Vec::as_slice).collect();
+            seal(ctx, spec, &command, Some(reply), false);
+        }
+    }
+
+    /// Runs the command again. It may have to wait on, for the time that is left to it. `None` when its user has gone.
+    fn call(&mut self, ctx: Ctx<'_>, client: u64) -> Option<Reply<'static>> {
         let timeout = StreamRead::parse(self.command.iter().map(Vec::as_slice))?.timeout?;
         if let (Some(deadline), Some(timeout)) = (self.deadline, self.command.get_mut(timeout)) {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -96,68 +124,100 @@ impl Blocked {
         }
         let (name, args) = self.command.split_first()?;
         let (name, mode) = (String::from_utf8_lossy(name), CallMode::Waiting { resp3: self.resp3 });
-        let run = |ctx: Ctx<'_>| ctx.call(mode, &name, args.iter().map(Vec::as_slice));
-        ctx.as_user_of(client, self.db, run)?.map(Reply::into_promise)
+        ctx.as_user_of(client, self.db, |ctx| ctx.call(mode, &name, args.iter().map(Vec::as_slice)))?
+    }
+
+    /// The client gets this answer when what it shows, or did, is durable.
+    fn answer(mut self, ctx: Ctx<'_>, client: u64, run: Option<WrappedRun>, reply: Reply<'static>) {
+        let Some(run) = run else {
+            with(|module| module.capture.blocked.answered(client));
+            self.held.set_answer(reply);
+            return release(self.held, Why::NotActive);
+        };
+        self.seal(ctx, &reply);
+        match cluster::redirection(ctx, &self.command, &reply) {
+            Some(error) => self.held.set_error(error),
+            None => self.held.set_answer(self.refusal(ctx, client).unwrap_or(reply)),
+        }
+        let outcome = run.leave(ctx);
+        with(|module| {
+            let shown = module.capture.blocked.shown(client, &module.dirty);
+            module.capture.blocked.answered(client);
+            let changed = outcome.changed || module.running.ends_late();
+            module.hold_for(client, self.held, Outcome { changed, shown });
+        });
+        if outcome.changed {
+            ask_for_unit_end(ctx);
+        }
+    }
+
+    /// The server's refusal where the client may not run the command any more. The server asks for the rights of a
+    /// reader again when it serves it, but not for those of the module's.
+    fn refusal(&self, ctx: Ctx<'_>, client: u64) -> Option<Reply<'static>> {
+        let (name, args) = self.command.split_first()?;
+        let (name, args) = (String::from_utf8_lossy(name), args.iter().map(Vec::as_slice));
+        let reply = ctx.as_user_of(client, self.db, |ctx| ctx.call(CallMode::DryRunAsUser, &name, args))??;
+        (reply.kind() == ReplyKind::Error && reply.bytes().starts_with(b"NOPERM")).then_some(reply)
     }
 }
 
-/// Whether the server has asked the module's temporary client for a password, in the place of serving it.
-fn asks_for_password(reply: &Reply<'_>) -> bool {
-    reply.kind() == ReplyKind::Error && reply.bytes().starts_with(b"NOAUTH")
+/// Whether the server has let go of the module's client in the place of serving it: a pause has made that wait, or it
+/// was asked for a password.
+fn is_unserved(reply: &Reply<'_>) -> bool {
+    match reply.kind() {
+        ReplyKind::Missing => true,
+        ReplyKind::Error => reply.bytes().starts_with(b"NOAUTH"),
+        _ => false,
+    }
 }
 
-/// The command has an answer: entries, a time-out, an error. Its client gets it when what it shows, or did, is durable.
-pub fn answered(ctx: Ctx<'_>, client: u64, reply: Reply<'static>) {
-    let Some(Some(mut blocked)) = with(|module| module.blocked.remove(&client)) else { return };
-    let again = if asks_for_password(&reply) { blocked.run_again(ctx, client) } else { None };
-    let reply = match again {
-        Some(Ok(promise)) => {
-            promise.on_answer(client);
-            blocked.promise = promise;
-            with(|module| module.blocked.insert(client, blocked));
-            return;
-        }
-        Some(Err(reply)) => reply,
-        None => reply,
-    };
-    let Blocked { mut held, promise, spec, command, db, .. } = blocked;
-    drop(promise);
-    let args: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
-    let run = with(|module| {
-        let run = WrappedRun::enter(module, client, db)?;
-        if let Some(spec) = spec {
-            module.announce_wrapped(ctx, client, spec, db, &args);
-        }
-        Some(run)
-    });
-    let Some(Some(run)) = run else {
-        with(|module| module.capture.blocked.answered(client));
-        held.set_answer(reply);
-        return release(held, Why::NotActive);
-    };
-    if let Some(spec) = spec {
-        seal(ctx, spec, &args, Some(&reply), false);
+/// A call has an answer: entries, a time-out, an error. Its client gets it when what it shows, or did, is durable.
+pub fn answered(ctx: Ctx<'_>, call: u64, reply: Reply<'static>) {
+    let Some(Some((client, reader))) = with(|module| module.readers.answered(call)) else { return };
+    if is_unserved(&reply) {
+        return run_again(ctx, client, reader);
     }
-    held.set_answer(refusal(ctx, client, db, &args).unwrap_or(reply));
-    let outcome = run.leave(ctx);
-    with(|module| {
-        let shown = module.capture.blocked.shown(client, &module.dirty);
-        module.capture.blocked.answered(client);
-        let changed = outcome.changed || module.running.ends_late();
-        module.hold_for(client, held, Outcome { changed, shown });
-    });
+    let run = reader.enter(ctx, client);
+    reader.answer(ctx, client, run, reply);
+}
+
+fn run_again(ctx: Ctx<'_>, client: u64, mut reader: Reader) {
+    if ctx.writes_are_paused() {
+        with(|module| module.readers.put_off(client, reader));
+        return;
+    }
+    let run = reader.enter(ctx, client);
+    let reply = reader.refusal(ctx, client).or_else(|| reader.call(ctx, client));
+    let Some(reply) = reply else {
+        ctx.close_client(client);
+        return release(reader.held, Why::Left);
+    };
+    if reply.kind() != ReplyKind::Promise {
+        return reader.answer(ctx, client, run, reply);
+    }
+    reader.seal(ctx, &reply);
+    let outcome = run.map(|run| run.leave(ctx)).unwrap_or_default();
+    if let Ok(promise) = reply.into_promise() {
+        reader.wait(client, promise);
+    }
     if outcome.changed {
         ask_for_unit_end(ctx);
     }
 }
 
-/// The server's refusal where the client may not run the command any more. The server asks for the rights of a reader
-/// again when it serves it, but not for those of the module's.
-fn refusal(ctx: Ctx<'_>, client: u64, db: u32, command: &[&[u8]]) -> Option<Reply<'static>> {
-    let (name, args) = command.split_first()?;
-    let dry_run = |ctx: Ctx<'_>| ctx.call(CallMode::DryRunAsUser, &String::from_utf8_lossy(name), args.iter().copied());
-    let reply = ctx.as_user_of(client, db, dry_run)??;
-    (reply.kind() == ReplyKind::Error && reply.bytes().starts_with(b"NOPERM")).then_some(reply)
+/// Runs the commands that wait for the end of a pause, if it is over. At the end of an iteration.
+pub(super) fn run_put_off(ctx: Ctx<'_>) -> bool {
+    let mut has_run = false;
+    while with(|module| module.readers.any_put_off()) == Some(true)
+        && !ctx.writes_are_paused()
+        && let Some(Some((client, reader))) = with(|module| module.readers.next_put_off())
+    {
+        finish_unit(ctx);
+        run_again(ctx, client, reader);
+        finish_unit(ctx);
+        has_run = true;
+    }
+    has_run
 }
 
 /// CLIENT UNBLOCK id TIMEOUT: the context's client waits no longer.
@@ -182,12 +242,12 @@ pub(super) fn timed_out(ctx: Ctx<'_>) {
 
 /// The client has disconnected, or CLIENT UNBLOCK id ERROR has ended its wait.
 pub fn left(client: u64) {
-    let blocked = with(|module| {
+    let left = with(|module| {
         module.capture.awake(client);
-        module.blocked.remove(&client)
+        module.readers.leave(client)
     });
-    if let Some(Some(blocked)) = blocked {
-        blocked.promise.abort();
-        release(blocked.held, Why::Left);
+    if let Some(Some((reader, promise))) = left {
+        promise.inspect(Promise::abort);
+        release(reader.held, Why::Left);
     }
 }

@@ -118,8 +118,8 @@ impl Handlers for Callbacks {
         blocking::left(client);
     }
 
-    fn promise_kept(&self, ctx: Ctx<'_>, client: u64, reply: Reply<'static>) {
-        blocking::answered(ctx, client, reply);
+    fn promise_kept(&self, ctx: Ctx<'_>, call: u64, reply: Reply<'static>) {
+        blocking::answered(ctx, call, reply);
     }
 
     fn write_info(&self, ctx: Ctx<'_>, writer: &mut InfoWriter<'_>) {

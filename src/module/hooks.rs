@@ -16,7 +16,7 @@ use crate::module::units::{
 };
 use crate::module::waits::wait_now;
 use crate::module::{
-    Module, broken, durable_reads, homes, life, listed, notify, recovery, scripts, server, waiting, with,
+    Module, blocking, broken, durable_reads, homes, life, listed, notify, recovery, scripts, server, waiting, with,
 };
 
 /// No client's id.
@@ -337,7 +337,8 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         with(|module| module.stop_stepping(ctx));
         finish_resumed(ctx);
     }
-    if scripts::run_waiting(ctx) {
+    let has_run = blocking::run_put_off(ctx) | scripts::run_waiting(ctx);
+    if has_run {
         // Readers of what they have changed are served in the next iteration.
         finish_deferred(ctx);
         settle(ctx);

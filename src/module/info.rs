@@ -72,7 +72,7 @@ impl Module {
             ("io_mode", Value::Text(if is_direct { "direct" } else { "buffered" }.into())),
             ("wrapped_commands", number(self.counters.wrapped)),
             ("wrapped_scripts", number(self.counters.scripts)),
-            ("blocked_stream_readers", number(self.blocked.len() as u64)),
+            ("blocked_stream_readers", number(self.readers.len() as u64)),
             ("state_images", number(self.counters.state_images)),
             ("unknown_commands", number(self.counters.unknown_commands)),
             ("notices_lost", number(self.counters.notices_lost)),

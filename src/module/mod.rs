@@ -61,6 +61,7 @@ mod wrapped_run;
 mod wrappers;
 
 use crate::core::ack::Reason;
+use crate::core::calls::Calls;
 use crate::core::capture::Capture;
 use crate::core::client::Clients;
 use crate::core::commit::Chooser;
@@ -74,9 +75,9 @@ use crate::core::notices::Notices;
 use crate::core::output::Askers;
 use crate::core::unit::Batch;
 use crate::core::versions::Versions;
-use crate::ffi::{Held, Level, log};
+use crate::ffi::{Held, Level, Promise, log};
 use life::{Bases, Life, State};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Mutex, TryLockError};
 
@@ -158,7 +159,7 @@ pub(crate) struct Module {
     /// Scripts that wait for the end of the iteration.
     scripts: VecDeque<scripts::Script>,
     /// Clients of blocking commands that the module runs.
-    blocked: HashMap<u64, blocking::Blocked>,
+    readers: Calls<blocking::Reader, Promise>,
     /// The connected clients; others are scripts' and modules' own.
     clients: Clients,
     /// Their databases, where the server does not leave them there.

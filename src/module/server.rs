@@ -151,15 +151,6 @@ pub(super) const STRING_BYTES: &str = "proto-max-bulk-len";
 /// Its largest value.
 pub(super) const STRING_BYTES_MAX: &str = "9223372036854775807";
 
-/// Whether the server may ask a command that waits in a module's call for a password before it serves it: its client is
-/// nobody who has logged in.
-pub(super) fn may_ask_calls_for_password(ctx: Ctx<'_>) -> bool {
-    server_version(ctx) < CALLS_WITHOUT_PASSWORD_SINCE
-}
-
-/// The first server that does not.
-const CALLS_WITHOUT_PASSWORD_SINCE: u32 = 0x0009_0100;
-
 /// Whether the server keeps keys that have expired, and takes them for missing, as it waits for another one to delete
 /// them. Where it does not say, it may.
 pub(super) fn imports(ctx: Ctx<'_>) -> bool {

@@ -11,6 +11,7 @@ use super::rest::Rest;
 use super::start::begin_or_recover;
 use super::state::{Found, IfLost, Life};
 use super::{role, unload};
+use crate::core::calls::Calls;
 use crate::core::capture::Capture;
 use crate::core::client::Clients;
 use crate::core::commit::Chooser;
@@ -33,7 +34,7 @@ use crate::module::{
     Counters, Iteration, Module, Pause, cluster, commands, homes, listed, names, notify, points, recovery, replace,
     server, with,
 };
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -187,7 +188,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         iteration: Iteration::default(),
         commits: Chooser::default(),
         scripts: VecDeque::new(),
-        blocked: HashMap::new(),
+        readers: Calls::default(),
         clients,
         homes: homes::of_server(ctx),
         pause: Pause::default(),
