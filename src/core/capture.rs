@@ -112,14 +112,15 @@ impl Capture {
         self.queues.contains_key(&client)
     }
 
-    /// Whether the server has said that it queues this client's commands, and nothing has come since that could end it.
-    pub fn is_proved_queueing(&self, client: ClientId) -> bool {
-        self.queues.get(&client).is_some_and(Queue::is_proved)
+    /// The client's database, if the server has said that it queues this client's commands, and nothing has come since
+    /// that could end it. Nothing else changes the database of such a client.
+    pub fn proved_queueing(&self, client: ClientId) -> Option<u32> {
+        self.queues.get(&client)?.proved()
     }
 
     /// The server says so, or a command has come that may end it.
-    pub fn prove_queueing(&mut self, client: ClientId, proved: bool) {
-        self.queues.get_mut(&client).into_iter().for_each(|queue| queue.prove(proved));
+    pub fn prove_queueing(&mut self, client: ClientId, db: Option<u32>) {
+        self.queues.get_mut(&client).into_iter().for_each(|queue| queue.prove(db));
     }
 
     /// The command just announced is queued, so that nothing runs.

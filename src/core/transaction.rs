@@ -25,8 +25,8 @@ enum Phase {
     /// Its MULTI was announced, or a command that may end it.
     #[default]
     Announced,
-    /// The server says that its client queues commands.
-    Queueing,
+    /// The server says that its client queues commands, which are to run in this database.
+    Queueing(u32),
     /// The server has refused one of its commands, and with that the EXEC: nothing is kept.
     Refused,
     /// Its EXEC was announced, and the server reports each command that has run.
@@ -100,17 +100,18 @@ impl Default for Queue {
 }
 
 impl Queue {
-    /// The server says that it queues what the client sends.
-    pub fn is_proved(&self) -> bool {
-        matches!(self.phase, Phase::Queueing)
+    /// The client's database, where the server says that it queues what the client sends.
+    pub fn proved(&self) -> Option<u32> {
+        match self.phase {
+            Phase::Queueing(db) => Some(db),
+            _ => None,
+        }
     }
 
     /// The same, or that it may not do so any more.
-    pub fn prove(&mut self, proved: bool) {
-        match self.phase {
-            Phase::Announced if proved => self.phase = Phase::Queueing,
-            Phase::Queueing if !proved => self.phase = Phase::Announced,
-            _ => {}
+    pub fn prove(&mut self, db: Option<u32>) {
+        if matches!(self.phase, Phase::Announced | Phase::Queueing(_)) {
+            self.phase = db.map_or(Phase::Announced, Phase::Queueing);
         }
     }
 
@@ -273,7 +274,7 @@ impl Queue {
                 Some(query)
             }
             Phase::Whole(whole) => whole.query(&self.leaves, kind, key, may_expire),
-            Phase::Announced | Phase::Queueing | Phase::Refused => None,
+            Phase::Announced | Phase::Queueing(_) | Phase::Refused => None,
         }
     }
 
@@ -282,7 +283,7 @@ impl Queue {
         match &mut self.phase {
             Phase::Stepwise(running) => running.events.push(event),
             Phase::Whole(whole) => whole.event(&mut self.leaves, name, event),
-            Phase::Announced | Phase::Queueing | Phase::Refused => {}
+            Phase::Announced | Phase::Queueing(_) | Phase::Refused => {}
         }
     }
 

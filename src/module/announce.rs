@@ -226,7 +226,7 @@ impl Module {
         match known.class {
             Class::Multi | Class::Watch => self.note_bounds(ctx, filter, client, known),
             // Whatever becomes of these, the server is asked at the client's next command.
-            Class::Exec | Class::EndMulti | Class::Unwatch => self.capture.prove_queueing(client, false),
+            Class::Exec | Class::EndMulti | Class::Unwatch => self.capture.prove_queueing(client, None),
             _ if self.is_queueing(ctx, client) => return self.announce_queued(ctx, filter, client, known),
             // Another module's. A SELECT is that client's own, and no other one shows or changes data.
             _ if known.runs_meanwhile && known.runs_others() => {

@@ -22,7 +22,7 @@ impl Module {
             return false;
         }
         // Another module's filter may make any command one that ends it.
-        if self.capture.is_proved_queueing(client) && !self.server.other_modules {
+        if self.capture.proved_queueing(client).is_some() && !self.server.other_modules {
             return true;
         }
         let info = self.info_of(ctx, client);
@@ -31,7 +31,7 @@ impl Module {
             // What it has sent last may begin or end a queue yet: a pause makes it wait.
             return queueing;
         }
-        self.capture.prove_queueing(client, queueing);
+        self.capture.prove_queueing(client, info.filter(|info| info.in_multi).map(|info| info.db));
         if !queueing {
             self.capture.not_queueing(client);
             self.clients.get_mut(client).into_iter().for_each(Client::drop_queue);
@@ -42,7 +42,7 @@ impl Module {
     /// A command that begins or ends what its client queues or watches, if the server accepts it.
     pub(super) fn announce_bounds(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
         self.note_bounds(ctx, filter, client, known);
-        self.capture.prove_queueing(client, false);
+        self.capture.prove_queueing(client, None);
         let may_unwatch = known.class != Class::Multi;
         self.running.what = What::Command(IfRun::Transaction { may_unwatch });
         Verdict::PASS
@@ -90,7 +90,8 @@ impl Module {
             self.running.what = What::Command(IfRun::Transaction { may_unwatch: true });
             return Verdict::PASS;
         }
-        self.capture.prove_queueing(client, false);
+        let proved = self.capture.proved_queueing(client);
+        self.capture.prove_queueing(client, None);
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
         if std::mem::take(&mut record.has_unseen_queue) {
             record.transaction = Transaction::default();
@@ -98,7 +99,7 @@ impl Module {
         }
         // Calls at the end of such a unit would end the pause before it begins, which the server asserts against.
         let mut exec = Exec { ends_late: std::mem::take(&mut record.queued_pause), ..Exec::default() };
-        let db = self.info_of(ctx, client).map_or(0, |info| info.db);
+        let db = proved.or_else(|| self.info_of(ctx, client).map(|info| info.db)).unwrap_or_default();
         if self.capture.has_silent(client) && self.keeps_less(ctx, client) {
             self.capture.refuse_queue(client);
         }
