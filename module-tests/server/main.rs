@@ -5,6 +5,7 @@
 mod harness;
 
 mod announced;
+mod automatic_checkpoints;
 mod basic;
 mod beside;
 mod blocked;

@@ -135,6 +135,8 @@ each_version! {
             ("max-inflight-flushes", "0"),
             ("commit-mode", "auto"),
             ("io-mode", "auto"),
+            ("checkpoint-min-bytes", "67108864"),
+            ("checkpoint-percentage", "100"),
         ] {
             let reply = control.run(&format!("CONFIG GET wbl.{name}"));
             assert_eq!(reply.items()[1].text(), expected, "{name}");
@@ -193,6 +195,7 @@ each_version! {
             ("wbl.segment-bytes", "1"),
             ("wbl.segment-bytes", "many"),
             ("wbl.max-inflight-flushes", "17"),
+            ("wbl.checkpoint-percentage", "-1"),
             ("wbl.max-pending-bytes", "0"),
             ("wbl.on-existing-log", "merge"),
             ("wbl.dir", ""),

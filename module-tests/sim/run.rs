@@ -166,12 +166,14 @@ fn boot(disk: SimDisk, seed: u64, now_ms: i64) -> &'static Server {
     let in_flight = ["1", "2", "4"][server.below(3)];
     let commit_mode = ["auto", "async", "inline"][server.below(3)];
     let io_mode = ["buffered", "direct"][Random::new(seed).below(2) as usize];
-    server.note(|| format!("settings: {segment_bytes} {in_flight} {commit_mode} {io_mode}"));
+    let checkpoint_bytes = ["64mb", "16kb", "0"][Random::new(seed ^ 0xba5e).below(3) as usize];
+    server.note(|| format!("settings: {segment_bytes} {in_flight} {commit_mode} {io_mode} {checkpoint_bytes}"));
     let words = [
         ["segment-bytes", segment_bytes],
         ["max-inflight-flushes", in_flight],
         ["commit-mode", commit_mode],
         ["io-mode", io_mode],
+        ["checkpoint-min-bytes", checkpoint_bytes],
         ["debug-commands", "yes"],
     ]
     .concat();

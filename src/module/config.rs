@@ -56,6 +56,12 @@ pub enum Setting {
     /// `wbl.io-mode`: whether the log is written through the page cache (buffered), past it where segments were written
     /// ahead (direct), or past it where that is no slower (auto). Immutable. Default: auto.
     IoMode,
+    /// `wbl.checkpoint-min-bytes`: no checkpoint begins by itself before the log after the base has this size. Default:
+    /// 64mb.
+    CheckpointMinBytes,
+    /// `wbl.checkpoint-percentage`: a checkpoint begins by itself when the log after the base has so many hundredths of
+    /// the base's size; 0 for never. Default: 100.
+    CheckpointPercentage,
 }
 
 /// How the log is to be written.
@@ -111,7 +117,7 @@ enum Default {
     Names { default: usize, names: &'static [&'static CStr] },
 }
 
-const ENTRIES: [Entry; 11] = [
+const ENTRIES: [Entry; 13] = [
     Entry { setting: Setting::Enabled, name: c"enabled", immutable: false, default: Default::Bool(true) },
     Entry { setting: Setting::Dir, name: c"dir", immutable: true, default: Default::Text("wbl") },
     Entry {
@@ -162,6 +168,18 @@ const ENTRIES: [Entry; 11] = [
         name: c"io-mode",
         immutable: true,
         default: Default::Names { default: 0, names: &[c"auto", c"buffered", c"direct"] },
+    },
+    Entry {
+        setting: Setting::CheckpointMinBytes,
+        name: c"checkpoint-min-bytes",
+        immutable: false,
+        default: Default::Bytes { default: 64 * MEGABYTE, min: 0, max: i64::MAX },
+    },
+    Entry {
+        setting: Setting::CheckpointPercentage,
+        name: c"checkpoint-percentage",
+        immutable: false,
+        default: Default::Count { default: 100, min: 0, max: i32::MAX as i64 },
     },
 ];
 
@@ -239,6 +257,14 @@ pub fn io_mode() -> IoMode {
         DIRECT => IoMode::Direct,
         _ => IoMode::Auto,
     }
+}
+
+/// Whether a log of so many bytes after a base of so many is to get a new base by itself.
+pub fn wants_checkpoint(log_bytes: u64, base_bytes: u64) -> bool {
+    let of = |setting| u64::try_from(value(setting)).unwrap_or(0);
+    let (min_bytes, percentage) = (of(Setting::CheckpointMinBytes), of(Setting::CheckpointPercentage));
+    let has_grown = u128::from(log_bytes) * 100 >= u128::from(base_bytes) * u128::from(percentage);
+    percentage > 0 && log_bytes >= min_bytes.max(1) && has_grown
 }
 
 /// Sets a value that is no text. The server has checked its bounds.

@@ -13,6 +13,8 @@ const EWMA_WEIGHT: u64 = 8;
 pub struct Statistics {
     frames: AtomicU64,
     bytes: AtomicU64,
+    base_bytes: AtomicU64,
+    bytes_since_base: AtomicU64,
     syncs: AtomicU64,
     failed_rotations: AtomicU64,
     sync_last_us: AtomicU64,
@@ -31,6 +33,17 @@ impl Statistics {
     /// Bytes of the frames written, with their annotations.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
+    }
+
+    /// Size of the base; 0 without one.
+    pub fn base_bytes(&self) -> u64 {
+        self.base_bytes.load(Relaxed)
+    }
+
+    /// Bytes of the segments that go on from the base, those included that were there when the log was opened; 0 where
+    /// nothing has been logged since the base.
+    pub fn bytes_since_base(&self) -> u64 {
+        self.bytes_since_base.load(Relaxed)
     }
 
     /// Syncs of segments that had something to sync.
@@ -75,6 +88,13 @@ impl Statistics {
     pub(in crate::log) fn count_frame(&self, bytes: u64) {
         self.frames.fetch_add(1, Relaxed);
         self.bytes.fetch_add(bytes, Relaxed);
+        self.bytes_since_base.fetch_add(bytes, Relaxed);
+    }
+
+    /// The log goes on from another base, or was opened.
+    pub(in crate::log) fn set_log(&self, base_bytes: u64, bytes_since_base: u64) {
+        self.base_bytes.store(base_bytes, Relaxed);
+        self.bytes_since_base.store(bytes_since_base, Relaxed);
     }
 
     pub(in crate::log) fn count_sync(&self) {

@@ -14,7 +14,7 @@ use super::expendable::Expendable;
 use super::writer::{LogWriter, StepError};
 use crate::log::error::LogError;
 use crate::log::format::manifest::{BaseFacts, Beginning, Manifest};
-use crate::log::format::names::{base_name, new_number, temporary_base_name, temporary_base_seq};
+use crate::log::format::names::{base_name, new_number, segment_name, temporary_base_name, temporary_base_seq};
 use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, StorageFile, failed};
 use std::collections::HashSet;
@@ -155,9 +155,32 @@ impl<S: Storage> LogWriter<S> {
             self.store(&log, None)?;
         }
         self.log = log;
+        self.measure();
         let named: HashSet<String> = self.log.names().collect();
         self.folder.leftovers.extend(old.into_iter().filter(|name| !named.contains(name)));
         Ok(())
+    }
+
+    /// The base that the log waits for begins at the current segment: whatever is before it is for no base any more.
+    pub(super) fn forget_before_cut(&mut self) {
+        let (first, seq) = (self.appended(), self.current.seq);
+        let before = self.log.segments.iter().filter(|segment| segment.seq != seq);
+        self.folder.leftovers.extend(before.map(|segment| segment_name(segment.seq)));
+        self.log.segments.retain(|segment| segment.seq == seq);
+        self.log.beginning = Beginning::Empty(first);
+        self.measure();
+    }
+
+    /// Tells the statistics how large the base and the segments after it are.
+    pub(super) fn measure(&self) {
+        let ends = self.log.segments.iter().skip(1).map(|next| next.first).chain([self.current.end]);
+        let segments = self.log.segments.iter().zip(ends).map(|(segment, end)| match segment.sealed {
+            _ if end == segment.first => 0,
+            _ if segment.seq == self.current.seq => self.current.bytes,
+            Some(sealed) => sealed.bytes,
+            None => end.bytes_since(segment.first),
+        });
+        self.statistics.set_log(self.log.base().map_or(0, |base| base.bytes), segments.sum());
     }
 
     /// The files that are no part of the log any more; a crash before they are removed leaves them to the next start.

@@ -15,7 +15,7 @@ use super::folder::Folder;
 use super::segment::{NewSegment, Segment};
 use crate::log::error::LogError;
 use crate::log::format::Generation;
-use crate::log::format::manifest::{Beginning, Manifest};
+use crate::log::format::manifest::Manifest;
 use crate::log::format::names::segment_name;
 use crate::log::format::standing::Standing;
 use crate::log::lsn::Lsn;
@@ -81,7 +81,7 @@ impl<S: Storage> LogWriter<S> {
             Some(current.seq),
             "the newest segment is the one to write"
         );
-        LogWriter {
+        let writer = LogWriter {
             durable: current.end,
             flights: Flights::default(),
             rotate_at_bytes: folder.options.segment_bytes,
@@ -97,7 +97,9 @@ impl<S: Storage> LogWriter<S> {
             failure: None,
             missing_boundary: None,
             statistics: Arc::default(),
-        }
+        };
+        writer.measure();
+        writer
     }
 
     /// The position the next batch must have.
@@ -246,15 +248,6 @@ impl<S: Storage> LogWriter<S> {
             }
             Ok(writer.appended())
         })
-    }
-
-    /// The base that the log waits for begins at the current segment: whatever is before it is for no base any more.
-    fn forget_before_cut(&mut self) {
-        let (first, seq) = (self.appended(), self.current.seq);
-        let before = self.log.segments.iter().filter(|segment| segment.seq != seq);
-        self.folder.leftovers.extend(before.map(|segment| segment_name(segment.seq)));
-        self.log.segments.retain(|segment| segment.seq == seq);
-        self.log.beginning = Beginning::Empty(first);
     }
 
     /// Makes all frames durable and marks the log as closed, so that the next start can prove that nothing is missing.

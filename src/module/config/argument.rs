@@ -94,6 +94,7 @@ mod tests {
             ("on-existing-log", "merge", "refuse or replace or keep"),
             ("on-replay-error", "replace", "refuse or skip"),
             ("io-mode", "odirect", "auto or buffered or direct"),
+            ("checkpoint-percentage", "-1", "a number between 0"),
             ("no-such", "1", "unknown argument"),
         ] {
             let error = applied(name, value).err().expect("refused");

@@ -2,17 +2,21 @@
 
 use crate::ffi::kill_child;
 use crate::log::{LogError, Lsn};
+use crate::machine;
 use crate::module::release::Release;
 use crossbeam::channel::Receiver;
 use std::io::PipeReader;
-use std::time::Instant;
+use std::time::Duration;
+
+/// After a base that failed none is begun by itself for this long; twice as long after each further failure.
+const RETRY_MIN: Duration = Duration::from_secs(1);
 
 /// The base that is being written.
 pub(super) enum Base {
     /// None is.
     Idle,
-    /// One is to be begun when no other child runs.
-    Wanted { not_before: Option<Instant> },
+    /// One is to be begun when no other child runs, and some time after the last failure.
+    Wanted,
     /// A child writes it.
     Child(Child),
     /// The log's threads put it in place.
@@ -36,22 +40,36 @@ pub(super) struct Child {
 #[derive(Debug)]
 pub(crate) struct Bases {
     pub(in crate::module) done: u64,
+    pub(in crate::module) failed: u64,
     /// What became of the last one, for whoever has asked for it.
     pub(in crate::module) last: Result<(), String>,
     /// Why the log has no newer one, if that has failed.
     failure: Option<String>,
+    /// How often in a row that has failed, and when last, in monotonic microseconds.
+    failures: u32,
+    failed_us: u64,
 }
 
 impl Default for Bases {
     fn default() -> Bases {
-        Bases { done: 0, last: Ok(()), failure: None }
+        Bases { done: 0, failed: 0, last: Ok(()), failure: None, failures: 0, failed_us: 0 }
     }
 }
 
 impl Bases {
     /// A base is in place, or failed.
     pub(super) fn ended(&mut self, outcome: Result<(), String>) {
-        self.done += u64::from(outcome.is_ok());
+        match outcome {
+            Ok(()) => {
+                self.done += 1;
+                self.failures = 0;
+            }
+            Err(_) => {
+                self.failed += 1;
+                self.failures = self.failures.saturating_add(1);
+                self.failed_us = machine::monotonic_us();
+            }
+        }
         self.failure = outcome.as_ref().err().cloned();
         self.last = outcome;
     }
@@ -64,6 +82,31 @@ impl Bases {
     /// Another log begins.
     pub(super) fn log_begun(&mut self) {
         self.failure = None;
+        self.failures = 0;
+    }
+
+    /// Whether the last one is in place, or has failed.
+    pub(in crate::module) fn status(&self) -> &'static str {
+        if self.failure.is_none() { "ok" } else { "err" }
+    }
+
+    /// Somebody wants a base at once, whatever has failed before.
+    pub(super) fn retry_now(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Whether it is time for a base that nobody has asked for just now: some time after the last failure, `longest` at
+    /// most.
+    pub(super) fn may_retry(&self, longest: Duration) -> bool {
+        let delay_us = self.retry_delay(longest).as_micros() as u64;
+        machine::monotonic_us() >= self.failed_us.saturating_add(delay_us)
+    }
+
+    fn retry_delay(&self, longest: Duration) -> Duration {
+        match self.failures.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(doublings) => RETRY_MIN.saturating_mul(1 << doublings.min(20)).min(longest),
+        }
     }
 
     /// Why the log has no newer one, if that has failed.
@@ -87,5 +130,32 @@ impl Base {
             kill_child(child.pid);
             release.log().remove_base_file(child.name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_doubles_the_delay_up_to_the_longest() {
+        let mut bases = Bases::default();
+        let longest = Duration::from_secs(3600);
+        assert_eq!(bases.retry_delay(longest), Duration::ZERO);
+        for expected in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 3600, 3600] {
+            bases.ended(Err("no fork".into()));
+            assert_eq!(bases.retry_delay(longest), Duration::from_secs(expected));
+        }
+        bases.failures = u32::MAX;
+        bases.ended(Err("no fork".into()));
+        assert_eq!(bases.retry_delay(longest), longest);
+        assert!(!bases.may_retry(longest));
+        assert_eq!((bases.failed, bases.status()), (15, "err"));
+        bases.retry_now();
+        assert!(bases.may_retry(longest));
+        bases.ended(Err("no fork".into()));
+        bases.ended(Ok(()));
+        assert!(bases.may_retry(longest));
+        assert_eq!((bases.done, bases.status()), (1, "ok"));
     }
 }

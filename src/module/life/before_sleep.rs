@@ -16,6 +16,7 @@ enum Work {
     Rest,
     Base,
     BaseNow,
+    NewBase,
 }
 
 /// Work of the event loop's end that is not tied to units: the first recovery, bases, marks.
@@ -30,6 +31,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
             Life::Starting(_) => Work::Start,
             Life::Disabled(_) | Life::GivenUp(_) | Life::Failing(_) | Life::Replica(_) => Work::Rest,
             Life::Logging(logging) => match logging.base {
+                Base::Idle if logging.has_outgrown_base(&module.bases) => Work::NewBase,
                 Base::Idle | Base::Replacing => Work::None,
                 Base::Now => Work::BaseNow,
                 _ => Work::Base,
@@ -55,6 +57,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
             checkpoint::poll(ctx);
             checkpoint::start(ctx);
         }
+        Work::NewBase => checkpoint::start_by_itself(ctx),
         Work::BaseNow => {
             if let Err((reason, _)) = replaced::begin_anew(ctx) {
                 fatal("a change can't be logged, and its replies would leave", &reason);

@@ -91,7 +91,7 @@ pub(super) fn write(
         module.life = Life::Logging(Logging {
             log: Arc::new(release),
             visible,
-            base: if waits_for_base { Base::Wanted { not_before: None } } else { Base::Idle },
+            base: if waits_for_base { Base::Wanted } else { Base::Idle },
             asked: Vec::new(),
         });
         if !waits_for_base {

@@ -3,8 +3,8 @@
 //! A forked child writes a base. The main thread waits for none of it: the log is cut where the child's dataset ends,
 //! the log's own threads make the file durable and name it in the manifest, and wake the event loop when that is done.
 
-use super::base::{Base, Child};
-use super::state::Visible;
+use super::base::{Base, Bases, Child};
+use super::state::{Logging, Visible};
 use crate::core::ack::Why;
 use crate::ffi::{ChildResult, Ctx, Level, descriptor_path, fork_child, log, save_rdb, wake_event_loop};
 use crate::log::{LogError, NewBase, StorageFile};
@@ -12,16 +12,11 @@ use crate::module::gate::GatedFile;
 use crate::module::points::{self, Point};
 use crate::module::release::{Release, release};
 use crate::module::units::finish_unit;
-use crate::module::{Module, room, with};
+use crate::module::{Module, config, room, with};
 use crate::rdb;
 use crossbeam::channel::{TryRecvError, bounded};
 use std::io::{BufReader, PipeWriter, Read, Write};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// After the first base failed, the next try waits this long; twice as long after each further failure.
-const RETRY_MIN: Duration = Duration::from_secs(1);
-const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// What the child reports when its file is whole.
 const WRITTEN: &str = "written";
@@ -44,11 +39,49 @@ impl Module {
 /// Asks for a new base; `false` when one is being written.
 pub(in crate::module) fn request_checkpoint() -> bool {
     let asked = with(|module| {
-        let logging = module.life.logging_mut().filter(|logging| logging.base.is_idle())?;
-        logging.base = Base::Wanted { not_before: None };
+        let logging = module.life.logging_mut()?;
+        let is_put_off = matches!(logging.base, Base::Wanted) && !logging.may_retry(&module.bases);
+        if !logging.base.is_idle() && !is_put_off {
+            return None;
+        }
+        module.bases.retry_now();
+        logging.base = Base::Wanted;
         Some(())
     });
     asked.flatten().is_some()
+}
+
+impl Logging {
+    /// Whether the last failure is so long ago that a base may be begun which nobody has asked for since.
+    fn may_retry(&self, bases: &Bases) -> bool {
+        bases.may_retry(self.visible.longest_retry())
+    }
+
+    /// Whether the log has grown so much since its base that it is to get a new one by itself.
+    pub(super) fn has_outgrown_base(&self, bases: &Bases) -> bool {
+        let statistics = self.log.log().statistics();
+        matches!(self.visible, Visible::Yes)
+            && config::wants_checkpoint(statistics.bytes_since_base(), statistics.base_bytes())
+            && self.may_retry(bases)
+    }
+}
+
+/// The log has outgrown its base: begins a new one, as WBL.CHECKPOINT does, unless another child runs.
+pub(super) fn start_by_itself(ctx: Ctx<'_>) {
+    if ctx.flags().has_active_child() {
+        return;
+    }
+    with(|module| {
+        let Some(logging) = module.life.logging_mut() else { return };
+        logging.base = Base::Wanted;
+        let statistics = logging.log.log().statistics();
+        let (log_bytes, base_bytes) = (statistics.bytes_since_base(), statistics.base_bytes());
+        log(
+            Level::Notice,
+            &format!("{log_bytes} bytes were logged since the base of {base_bytes} bytes: a new one begins"),
+        );
+    });
+    start(ctx);
 }
 
 /// Writes a base and puts it in place, on the main thread.
@@ -99,11 +132,11 @@ impl Read for FromStart<'_> {
 
 /// Forks the child that writes the base, at a point between units.
 pub(super) fn start(ctx: Ctx<'_>) {
-    let is_due = with(|module| match module.life.logging()?.base {
-        Base::Wanted { not_before } => Some(not_before.is_none_or(|at| Instant::now() >= at)),
-        _ => None,
+    let is_due = with(|module| {
+        let logging = module.life.logging().filter(|logging| matches!(logging.base, Base::Wanted));
+        logging.is_some_and(|logging| logging.may_retry(&module.bases))
     });
-    if is_due != Some(Some(true)) || ctx.flags().has_active_child() {
+    if is_due != Some(true) || ctx.flags().has_active_child() {
         return;
     }
     finish_unit(ctx);
@@ -252,12 +285,8 @@ pub(super) fn ended(outcome: Result<(), String>) {
         let logging = module.life.logging_mut()?;
         logging.base = Base::Idle;
         let asked = std::mem::take(&mut logging.asked);
-        match &mut logging.visible {
-            Visible::WithItsBase { failures, .. } if !ok => {
-                let wait = RETRY_MIN.saturating_mul(1 << (*failures).min(6)).min(RETRY_MAX);
-                *failures += 1;
-                logging.base = Base::Wanted { not_before: Some(Instant::now() + wait) };
-            }
+        match &logging.visible {
+            Visible::WithItsBase { .. } if !ok => logging.base = Base::Wanted,
             Visible::WithItsBase { .. } => module.became_visible(),
             Visible::Yes => {}
         }

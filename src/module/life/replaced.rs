@@ -47,7 +47,8 @@ pub(super) fn begin_anew(ctx: Ctx<'_>) -> Result<(), NoLog> {
         let logging = module.life.logging_mut()?;
         if matches!(logging.visible, Visible::WithItsBase { .. }) {
             // Nothing is promised yet; what was logged is below the base, whenever that comes.
-            logging.base = Base::Wanted { not_before: None };
+            logging.base = Base::Wanted;
+            module.bases.retry_now();
             logging.log.log().resume();
             return None;
         }

@@ -10,6 +10,7 @@ use crate::log::Generation;
 use crate::module::Module;
 use crate::module::release::{Release, Waiting};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where the module is in its life.
 pub(crate) enum Life {
@@ -53,8 +54,6 @@ pub(crate) enum Visible {
     WithItsBase {
         /// Who waits for that.
         waiting: Vec<Waiting>,
-        /// Bases that failed.
-        failures: u32,
         /// Where the dataset came from as the log began.
         descent: Descent,
         if_lost: IfLost,
@@ -64,8 +63,17 @@ pub(crate) enum Visible {
 }
 
 impl Visible {
+    /// After a base that failed the next one is begun by itself within this time.
+    pub(super) fn longest_retry(&self) -> Duration {
+        match self {
+            // Nothing is promised before.
+            Visible::WithItsBase { .. } => Duration::from_secs(60),
+            Visible::Yes => Duration::from_secs(3600),
+        }
+    }
+
     pub(super) fn with_its_base(descent: Descent, if_lost: IfLost) -> Visible {
-        Visible::WithItsBase { waiting: Vec::new(), failures: 0, descent, if_lost }
+        Visible::WithItsBase { waiting: Vec::new(), descent, if_lost }
     }
 }
 
