@@ -2,9 +2,11 @@
 
 use crate::folder::damage;
 use crate::support::*;
+use std::io::Read;
 use valkey_wbl::log::sim::{Effect, SimDisk};
 use valkey_wbl::log::{
-    Begin, LogError, LogWriter, Lsn, MANIFEST_NAME, NewBase, Storage, StorageFile, base_name, segment_name,
+    Begin, Flusher, LogError, LogWriter, Lsn, MANIFEST_NAME, NewBase, Options, Storage, StorageFile, base_name, open,
+    segment_name,
 };
 
 /// Writes a base with this content; returns its name.
@@ -74,6 +76,54 @@ fn a_base_whose_sync_failed_cannot_be_tried_again() {
     assert!(matches!(writer.install_base(&base), Err(LogError::Io { operation: "sync", .. })));
     assert!(writer.install_base(&base).is_err());
     assert!(writer.failure().is_none() && disk.contents(&base.name).is_none());
+}
+
+#[test]
+fn a_base_that_no_start_could_read_is_removed() {
+    let disk = two_segments();
+    let is_good = |base: &mut dyn Read| -> Result<(), String> {
+        let mut content = Vec::new();
+        base.read_to_end(&mut content).map_err(|error| error.to_string())?;
+        if content == b"good base" { Ok(()) } else { Err(format!("{} bytes of nothing", content.len())) }
+    };
+    let options = Options { check_base: is_good, ..Options::default() };
+    let mut writer = go_on(open(disk.clone(), &options).unwrap(), UNIX_MS).unwrap();
+    checkpoint(&mut writer, b"good base");
+    write(&mut writer, 6..8);
+    let (lsn, name) = (writer.cut().unwrap(), base_file(&mut writer, b"good basf"));
+    let error = writer.install_base(&NewBase { name: name.clone(), lsn }).unwrap_err();
+    assert!(error.to_string().contains("9 bytes of nothing") && error.to_string().contains(&name), "{error}");
+    assert!(disk.contents(&name).is_none() && writer.failure().is_none());
+    write(&mut writer, 8..9);
+    writer.close().unwrap();
+    let opened = reopen(&disk).unwrap();
+    opened.verify_base().unwrap();
+    assert_eq!((opened.base().unwrap().name, recovered(&opened)), (base_name(1), units(6..9)));
+    drop(opened);
+    // The threads do the same.
+    let writer = go_on(open(disk.clone(), &options).unwrap(), UNIX_MS).unwrap();
+    let flusher = Flusher::start(writer, Box::new(|_| ()), Box::new(|_| ())).unwrap();
+    for (content, is_taken) in [(&b"no base"[..], false), (b"good base", true)] {
+        let (lsn, (name, mut file)) = (flusher.cut(), flusher.new_base_file().unwrap());
+        file.write_all_at(0, content).unwrap();
+        let (sender, outcome) = std::sync::mpsc::channel();
+        flusher.install_base(NewBase { name, lsn }, Box::new(move |outcome| sender.send(outcome).unwrap()));
+        assert_eq!(outcome.recv().unwrap().is_ok(), is_taken);
+    }
+    flusher.close().unwrap();
+    reopen(&disk).unwrap().verify_base().unwrap();
+}
+
+#[test]
+fn the_checksum_is_that_of_the_whole_base_whatever_was_looked_at() {
+    let disk = two_segments();
+    let looks_at_three = |base: &mut dyn Read| base.read_exact(&mut [0; 3]).map_err(|error| error.to_string());
+    let options = Options { check_base: looks_at_three, ..Options::default() };
+    let mut writer = go_on(open(disk.clone(), &options).unwrap(), UNIX_MS).unwrap();
+    checkpoint(&mut writer, &[b'x'; 100_000]);
+    drop(writer);
+    assert_eq!(reopen(&disk).unwrap().base().unwrap().bytes, 100_000);
+    reopen(&disk).unwrap().verify_base().unwrap();
 }
 
 #[test]

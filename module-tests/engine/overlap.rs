@@ -41,7 +41,8 @@ fn start_either(in_flight_max: usize, is_direct: bool) -> Rig {
         return start(in_flight_max);
     }
     let max_inflight_flushes = Some(in_flight_max);
-    let options = Options { segment_bytes: 1 << 16, max_inflight_flushes, direct_block_bytes: Some(512) };
+    let options =
+        Options { segment_bytes: 1 << 16, max_inflight_flushes, direct_block_bytes: Some(512), ..Options::default() };
     start_with(SimDisk::new(), &options, 2)
 }
 

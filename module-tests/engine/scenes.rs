@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use crate::transitions::{Mark, Scene, State, begin, options, valid, write_unit};
+use std::io::Read;
 use valkey_wbl::log::sim::SimDisk;
 use valkey_wbl::log::{Begin, Left, LogError, NewBase, Opened, Options, Standing, Verdict, open};
 
@@ -93,6 +94,31 @@ fn checkpoint(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
         *first = round + 1;
         writer.install_base(&NewBase { name, lsn })?;
     }
+    writer.close().map(drop)
+}
+
+/// Whether a base holds units, as those of these scenes do.
+fn holds_units(base: &mut dyn Read) -> Result<(), String> {
+    let mut content = Vec::new();
+    base.read_to_end(&mut content).map_err(|error| error.to_string())?;
+    if content == units(0..7) { Ok(()) } else { Err("these are no units".into()) }
+}
+
+/// A base that is none, and one that is.
+fn refused_checkpoint(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
+    let options = Options { check_base: holds_units, ..options() };
+    let mut writer = go_on(open(disk.clone(), &options)?, UNIX_MS)?;
+    let lsn = writer.cut()?;
+    let name = base_of(&mut writer, b"other bytes")?;
+    write_unit(&mut writer, 6)?;
+    *first = 1;
+    match writer.install_base(&NewBase { name: name.clone(), lsn }) {
+        Err(LogError::BadBase { .. }) => assert!(writer.failure().is_none()),
+        Err(error) => return Err(error),
+        Ok(()) => panic!("a base took the log's place that is none"),
+    }
+    write_unit(&mut writer, 7)?;
+    *first = 2;
     writer.close().map(drop)
 }
 
@@ -220,6 +246,7 @@ pub fn scenes() -> Vec<Scene> {
         scene("rotations into segments written ahead", crashed(), growing(6, 13), rotations_ahead),
         scene("rotations into segments written directly", crashed(), growing(6, 13), rotations_direct),
         scene("checkpoints", crashed(), growing(6, 8), checkpoint),
+        scene("a checkpoint that is refused", crashed(), growing(6, 8), refused_checkpoint),
         scene("close", crashed(), growing(6, 7), close),
         scene("restart after a close", two_segments().crash_image(1), vec![old()], restart),
         scene("restart after a crash", crashed(), vec![old()], restart),

@@ -132,6 +132,78 @@ each_version! {
         server.kill9_and_restart();
         dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "after a checkpoint");
     }
+
+    fn a_base_that_no_start_could_read_is_thrown_away(version: Version) {
+        let builder = ServerBuilder::with_module(version).set("rdbcompression", "no").in_memory();
+        let mut server = builder.allow_warning("no new base: no start could read the new base").start();
+        let mut client = server.raw();
+        client.run("SET value needle");
+        client.run("WBL.CHECKPOINT");
+        for (what, damage) in DAMAGES {
+            client.run("INCR counter");
+            server.point("base-written", "STOP");
+            client.send_text("WBL.CHECKPOINT");
+            damage_base(&mut server, damage);
+            let reply = format!("{:?}", client.reply());
+            assert!(reply.contains("no start could read the new base"), "{what}: {reply}");
+            assert_eq!(server.wbl_info("wbl_checkpoint_failures"), "1", "{what}");
+            assert_eq!(server.wbl_info("wbl_last_checkpoint_status"), "err", "{what}");
+            assert!(server.wbl_info("wbl_failure").contains("no start could read"), "{what}");
+            client.run("APPEND value more");
+            let expected = dataset::read(&mut client);
+            server.kill9_and_restart();
+            client = server.raw();
+            dataset::assert_same(&dataset::read(&mut client), &expected, what);
+        }
+        assert_eq!(client.run("WBL.CHECKPOINT"), Value::Simple("OK".into()));
+        let expected = dataset::read(&mut client);
+        server.kill9_and_restart();
+        dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "after a checkpoint");
+    }
+
+    fn a_first_base_that_no_start_could_read_is_tried_again(version: Version) {
+        let mut server = ServerBuilder::stock(version).set("rdbcompression", "no").start();
+        ["SET value needle", "SAVE"].iter().for_each(|command| drop(server.raw().run(command)));
+        server.stop();
+        let builder = module(version).set("rdbcompression", "no").allow_warning("no new base: no start could read");
+        server.reconfigure(|_| builder.variable(VARIABLE, "base-written:stop"));
+        server.launch();
+        damage_base(&mut server, |bytes| flip(bytes, b"needle"));
+        wait_until("the first base is refused", PATIENCE, || server.log().contains("no new base: no start could read"));
+        let mut client = server.wait_answers();
+        client.run("SET during v");
+        client.run("WBL.WAIT");
+        let expected = dataset::read(&mut client);
+        server.reconfigure(ServerBuilder::no_variables);
+        server.kill9_and_restart();
+        dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "after kill -9");
+    }
+}
+
+/// What may become of a base before the log relies on it.
+const DAMAGES: [(&str, fn(&mut Vec<u8>)); 5] = [
+    ("a byte of a value", |bytes| flip(bytes, b"needle")),
+    ("a byte of the checksum", |bytes| *bytes.last_mut().unwrap() ^= 1),
+    ("the end is missing", |bytes| bytes.truncate(bytes.len() - 20)),
+    ("nothing is left", Vec::clear),
+    ("something follows", |bytes| bytes.push(0)),
+];
+
+fn flip(bytes: &mut [u8], at: &[u8]) {
+    let at = bytes.windows(at.len()).position(|window| window == at).expect("the value is not compressed");
+    bytes[at] ^= 1;
+}
+
+/// Damages the base that a child has written, as the server has stopped before it looks at it, and goes on.
+fn damage_base(server: &mut Server, damage: fn(&mut Vec<u8>)) {
+    server.wait_stopped();
+    let entries = fs::read_dir(server.log_folder()).unwrap().map(|entry| entry.unwrap().path());
+    let base = entries.filter(|path| path.to_string_lossy().contains("temp-base")).max();
+    let base = base.expect("a temporary base");
+    let mut bytes = fs::read(&base).unwrap();
+    damage(&mut bytes);
+    fs::write(&base, bytes).unwrap();
+    server.go_on();
 }
 
 /// The names that files of the next bases will have, as that of the present one shows.

@@ -50,6 +50,13 @@ pub enum LogError {
         /// What was found.
         why: &'static str,
     },
+    /// A new base is none that a start could bring back; it was removed.
+    BadBase {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The caller asked for something the log cannot do now; nothing was changed.
     Refused {
         /// What is wrong with the request.
@@ -104,6 +111,7 @@ impl fmt::Display for LogError {
             LogError::TakenAway { file, why } => {
                 write!(formatter, "the log was changed by somebody else while it was written: {file}: {why}")
             }
+            LogError::BadBase { file, why } => write!(formatter, "no start could read the new base {file}: {why}"),
             LogError::Refused { why } => write!(formatter, "refused: {why}"),
             LogError::Failed(first) => write!(formatter, "the log takes no more writes, it failed before: {first}"),
             LogError::Panicked { what } => write!(formatter, "a thread of the log panicked: {what}"),

@@ -25,7 +25,9 @@ pub use format::names::{MANIFEST_NAME, base_name, segment_name};
 pub use format::standing::{Left, Standing};
 pub use format::{FormatError, Generation, resp};
 pub use lsn::Lsn;
-pub use open::{Base, BaseReader, Frame, Frames, Opened, Options, Prepared, SeenLog, Segment, Verdict, open};
+pub use open::{
+    Base, BaseReader, CheckBase, Frame, Frames, Opened, Options, Prepared, SeenLog, Segment, Verdict, open,
+};
 pub use storage::{DirectWrites, FileStatus, FolderLock, FolderStorage, Storage, StorageFile};
 pub use thread::{Flusher, SLOW_SYNC_US, Statistics, Steps};
 pub use write::{Batch, Begin, Flush, Folder, LogState, LogWriter, NewBase, NotBegun};

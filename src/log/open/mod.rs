@@ -9,6 +9,7 @@ mod base;
 mod frames;
 mod grammar;
 mod leftovers;
+mod options;
 mod prepare;
 mod scan;
 mod seen;
@@ -35,29 +36,7 @@ use std::sync::Arc;
 use window::Window;
 
 pub(super) use grammar::Grammar;
-
-/// How the log is laid out and written.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// A segment that has reached this many bytes is followed by a new one.
-    pub segment_bytes: u64,
-    /// How many flushes may be under way at a time; `None` to have that follow from how long they take.
-    pub max_inflight_flushes: Option<usize>,
-    /// Segments that are written ahead are written past the page cache, in blocks of so many bytes: a power of two from
-    /// 512 to 4096. `None` to write them through the cache.
-    pub direct_block_bytes: Option<u64>,
-}
-
-impl Options {
-    /// The size of segments where nobody says otherwise.
-    pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options { segment_bytes: Options::SEGMENT_BYTES_DEFAULT, max_inflight_flushes: None, direct_block_bytes: None }
-    }
-}
+pub use options::{CheckBase, Options};
 
 /// How the log ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
-//! The thread for work on files that no reply waits for: bases are made durable and read again, old files are removed.
+//! The thread for work on files that no reply waits for: bases are made durable and checked, old files are removed.
 
 use super::queue::{Message, Queue};
 use crate::log::error::LogError;
+use crate::log::open::CheckBase;
 use crate::log::storage::Storage;
 use crate::log::write::{AheadJob, AheadSlot, AheadStep, BaseJob, Expendable, NewBase, WantedAhead};
 use crossbeam::channel::{Receiver, TryRecvError};
@@ -52,6 +53,7 @@ pub(super) struct Files<S: Storage> {
     pub ahead: Option<AheadJob<S::File>>,
     pub tasks: Receiver<Task>,
     pub queue: Arc<Queue>,
+    pub check_base: CheckBase,
     /// The log is being closed: nobody wants a base any more.
     pub is_closing: Arc<AtomicBool>,
 }
@@ -125,7 +127,8 @@ impl<S: Storage> Files<S> {
             },
             Task::PrepareBase(base, answer) => {
                 let is_cancelled = || self.is_closing.load(Ordering::Acquire);
-                match (BaseJob { storage, expendable, is_cancelled: &is_cancelled }).run(&base) {
+                let job = BaseJob { storage, expendable, check: self.check_base, is_cancelled: &is_cancelled };
+                match job.run(&base) {
                     // After the end the answer is dropped, which says so.
                     Ok(prepared) => drop(self.queue.push(Message::NameBase(prepared, answer))),
                     Err(error) => answer.give(Err(error)),

@@ -108,6 +108,7 @@ impl<S: Storage> Flusher<S> {
             ahead: None,
             tasks: task_receiver,
             queue: Arc::clone(&queue),
+            check_base: writer.check_base(),
             is_closing: Arc::clone(&is_closing),
         };
         let worker = Arc::new(Worker::new(writer, Arc::clone(&queue), spares, tasks.clone(), callbacks));
@@ -238,9 +239,9 @@ impl<S: Storage> Flusher<S> {
         }
     }
 
-    /// Makes a file the base of the log: synced, read again, renamed, and then named by the manifest in the place of
-    /// all before its position. For a log that waited for its base this is the moment in which it appears. Waits for
-    /// nothing; `on_done` is called by one of the log's threads.
+    /// Makes a file the base of the log: synced, read again and checked, renamed, and then named by the manifest in the
+    /// place of all before its position. For a log that waited for its base this is the moment in which it appears.
+    /// Waits for nothing; `on_done` is called by one of the log's threads.
     ///
     /// Where this fails the file is gone and the log goes on as before; only a failure of the last step is one of the
     /// log.

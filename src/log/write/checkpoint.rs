@@ -1,7 +1,8 @@
 //! Replacing old segments by a base.
 //!
 //! What if it crashes here, step by step:
-//! 1. The content of the new base is made durable and read again: it has a temporary name, the next start removes it.
+//! 1. The content of the new base is made durable, read again and checked, as a start would read it: it has a temporary
+//!    name, the next start removes it.
 //! 2. The base gets its name, and the name is made durable: the manifest still names the old base and all segments, or
 //!    there is none; the next start removes the new one.
 //! 3. The manifest is replaced: it names the old set of files or the new set, and both are complete. For a log that
@@ -16,10 +17,13 @@ use crate::log::error::LogError;
 use crate::log::format::manifest::{BaseFacts, Beginning, Manifest};
 use crate::log::format::names::{base_name, new_number, segment_name, temporary_base_name, temporary_base_seq};
 use crate::log::lsn::Lsn;
+use crate::log::open::CheckBase;
 use crate::log::storage::{Storage, StorageFile, failed};
 use std::collections::HashSet;
+use std::io::{self, Read};
 
-const PIECE_BYTES: usize = 1 << 20;
+/// What nobody looked at is read in such pieces.
+const REST_PIECE_BYTES: usize = 64 << 10;
 
 /// A base that was written, under its temporary name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,13 +42,15 @@ pub(crate) struct PreparedBase(BaseFacts);
 pub(crate) struct BaseJob<'a, S: Storage> {
     pub storage: &'a S,
     pub expendable: &'a Expendable<S>,
+    /// Whether a start could bring the base back.
+    pub check: CheckBase,
     /// Asked between pieces: whether nobody wants the base any more.
     pub is_cancelled: &'a dyn Fn() -> bool,
 }
 
 impl<S: Storage> BaseJob<'_, S> {
-    /// Makes the base durable and gives it its name. Where that fails the file is removed: a second sync of the same
-    /// file could succeed without the bytes that the first one lost.
+    /// Makes the base durable, checks it and gives it its name. Where that fails the file is removed: a second sync of
+    /// the same file could succeed without the bytes that the first one lost.
     pub fn run(&self, base: &NewBase) -> Result<PreparedBase, LogError> {
         let Some(seq) = temporary_base_seq(&base.name) else {
             return Err(LogError::Refused { why: "the name is not one of a temporary base" });
@@ -58,24 +64,60 @@ impl<S: Storage> BaseJob<'_, S> {
         let (storage, name) = (self.storage, &base.name);
         let mut file = storage.open_write(name).map_err(failed(storage, "open", name))?;
         file.sync_data().map_err(failed(storage, "sync", name))?;
-        let (mut bytes, mut crc32c) = (0, 0);
-        let mut buffer = vec![0; PIECE_BYTES];
-        loop {
-            if (self.is_cancelled)() {
-                return Err(LogError::Closed);
-            }
-            let count = file.read_at(bytes, &mut buffer).map_err(failed(storage, "read", name))?;
-            let Some(piece) = buffer.get(..count).filter(|piece| !piece.is_empty()) else { break };
-            crc32c = crc32c::crc32c_append(crc32c, piece);
-            bytes += piece.len() as u64;
+        let mut reader =
+            NewBaseReader { file: &file, bytes: 0, crc32c: 0, error: None, is_cancelled: self.is_cancelled };
+        let checked = (self.check)(&mut reader).and_then(|()| reader.read_rest().map_err(|error| error.to_string()));
+        let NewBaseReader { bytes, crc32c, error, .. } = reader;
+        if (self.is_cancelled)() {
+            return Err(LogError::Closed);
+        }
+        if let Some(error) = error {
+            return Err(failed(storage, "read", name)(error));
         }
         if !self.expendable.keep_base(name) {
             let no_room = failed(storage, "find room beside the log for", name);
-            return Err(no_room(std::io::Error::from(rustix::io::Errno::NOSPC)));
+            return Err(no_room(io::Error::from(rustix::io::Errno::NOSPC)));
         }
+        checked.map_err(|why| LogError::BadBase { file: storage.locate(name), why })?;
         storage.rename(name, &base_name(seq)).map_err(failed(storage, "rename", name))?;
         storage.sync_dir().map_err(failed(storage, "sync the folder of", &base_name(seq)))?;
         Ok(PreparedBase(BaseFacts { seq, lsn: base.lsn, bytes, crc32c: Some(crc32c) }))
+    }
+}
+
+/// Reads a new base from its start, whatever was done with the file before, and adds up what the manifest will say of
+/// it.
+struct NewBaseReader<'a, F> {
+    file: &'a F,
+    bytes: u64,
+    crc32c: u32,
+    /// The file could not be read.
+    error: Option<io::Error>,
+    is_cancelled: &'a dyn Fn() -> bool,
+}
+
+impl<F: StorageFile> Read for NewBaseReader<'_, F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if (self.is_cancelled)() {
+            return Err(io::Error::other("the log is being closed"));
+        }
+        let count = self.file.read_at(self.bytes, buffer).map_err(|error| {
+            let again = io::Error::new(error.kind(), error.to_string());
+            self.error = Some(error);
+            again
+        })?;
+        self.crc32c = crc32c::crc32c_append(self.crc32c, buffer.get(..count).unwrap_or(&[]));
+        self.bytes += count as u64;
+        Ok(count)
+    }
+}
+
+impl<F: StorageFile> NewBaseReader<'_, F> {
+    /// The checksum is that of the whole file.
+    fn read_rest(&mut self) -> io::Result<()> {
+        let mut buffer = vec![0; REST_PIECE_BYTES];
+        while self.read(&mut buffer)? > 0 {}
+        Ok(())
     }
 }
 
@@ -83,6 +125,11 @@ impl<S: Storage> LogWriter<S> {
     /// A number for the next base.
     pub(crate) fn next_base(&self) -> u64 {
         self.folder.next_base
+    }
+
+    /// What a new base is checked with.
+    pub(crate) fn check_base(&self) -> CheckBase {
+        self.folder.options.check_base
     }
 
     /// The file name of the base, where there is one.
@@ -107,7 +154,9 @@ impl<S: Storage> LogWriter<S> {
         self.check_usable()?;
         let storage = self.storage();
         let expendable = self.expendable();
-        let prepared = BaseJob { storage: &*storage, expendable: &expendable, is_cancelled: &|| false }.run(base)?;
+        let job =
+            BaseJob { storage: &*storage, expendable: &expendable, check: self.check_base(), is_cancelled: &|| false };
+        let prepared = job.run(base)?;
         let named = self.name_base(prepared);
         self.remove_leftovers();
         named

@@ -1,21 +1,21 @@
 //! Checkpoints, which write new bases: the RDB files that the log continues.
 //!
 //! A forked child writes a base. The main thread waits for none of it: the log is cut where the child's dataset ends,
-//! the log's own threads make the file durable and name it in the manifest, and wake the event loop when that is done.
+//! the log's own threads make the file durable, check it and name it in the manifest, and wake the event loop when that
+//! is done.
 
 use super::base::{Base, Bases, Child};
 use super::state::{Logging, Visible};
 use crate::core::ack::Why;
 use crate::ffi::{ChildResult, Ctx, Level, descriptor_path, fork_child, log, save_rdb, wake_event_loop};
-use crate::log::{LogError, NewBase, StorageFile};
+use crate::log::{LogError, NewBase};
 use crate::module::gate::GatedFile;
 use crate::module::points::{self, Point};
 use crate::module::release::{Release, release};
 use crate::module::units::finish_unit;
 use crate::module::{Module, config, room, with};
-use crate::rdb;
 use crossbeam::channel::{TryRecvError, bounded};
-use std::io::{BufReader, PipeWriter, Read, Write};
+use std::io::{PipeWriter, Read, Write};
 use std::sync::Arc;
 
 /// What the child reports when its file is whole.
@@ -105,29 +105,13 @@ pub(super) fn write_here(ctx: Ctx<'_>, release: &Release) -> Result<(), String> 
     }
 }
 
-/// Writes the dataset to a file, and reads it again.
+/// Writes the dataset to a file.
 fn save(ctx: Ctx<'_>, file: &GatedFile) -> Result<(), String> {
     let path = descriptor_path(file);
     if !save_rdb(ctx, &path) {
         return Err(format!("the server could not save its dataset: {}", room::written_and_free(&path)));
     }
-    let mut written = BufReader::new(FromStart { file, offset: 0 });
-    rdb::verify(&mut written).map_err(|error| format!("the base can't be read: {error}"))?;
     Ok(())
-}
-
-/// Reads a file from its start, whatever was done with it before.
-struct FromStart<'a> {
-    file: &'a GatedFile,
-    offset: u64,
-}
-
-impl Read for FromStart<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.file.read_at(self.offset, buffer)?;
-        self.offset += count as u64;
-        Ok(count)
-    }
 }
 
 /// Forks the child that writes the base, at a point between units.

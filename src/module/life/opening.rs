@@ -5,6 +5,8 @@ use crate::log::{DirectWrites, LogError, Options, open};
 use crate::module::config::{IoMode, Setting, io_mode, value};
 use crate::module::gate::GatedStorage;
 use crate::module::with;
+use crate::rdb;
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 /// A folder whose log is known and that nobody writes to.
@@ -23,7 +25,7 @@ pub(super) fn open_folder(patience: Duration) -> Result<OpenedFolder, String> {
     let segment_bytes = u64::try_from(value(Setting::SegmentBytes)).unwrap_or(u64::MAX);
     // 0 leaves it to the log.
     let max_inflight_flushes = usize::try_from(value(Setting::MaxInflightFlushes)).ok().filter(|count| *count > 0);
-    let options = Options { segment_bytes, max_inflight_flushes, direct_block_bytes: None };
+    let options = Options { segment_bytes, max_inflight_flushes, direct_block_bytes: None, check_base };
     let deadline = Instant::now() + patience;
     loop {
         let storage = GatedStorage::new(&folder).map_err(|error| error.to_string())?;
@@ -37,6 +39,11 @@ pub(super) fn open_folder(patience: Duration) -> Result<OpenedFolder, String> {
             }
         }
     }
+}
+
+/// Reads a new base as a start does before it loads one. What this server has written needs nothing that it has not.
+fn check_base(base: &mut dyn Read) -> Result<(), String> {
+    rdb::verify(base).map(drop).map_err(|error| error.to_string())
 }
 
 /// Has the log written as the settings want it and the file system can.
