@@ -58,6 +58,7 @@ mod sentinel;
 mod settings;
 mod stream_readers;
 mod superseded;
+mod time_outs;
 mod transactions;
 mod unload;
 mod watch;

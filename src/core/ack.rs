@@ -1,8 +1,8 @@
 //! The rule of acknowledgement: when a reply may leave, and how it is kept until then.
 //!
 //! [`decide`] is asked three times about a command: when it is announced, when it has changed data (or has run, where
-//! the module runs it), and at the end of its unit; once more about one that had to wait and has ended out of sight,
-//! and before all that whether the server may refuse the command and show something by that. It goes through tables of
+//! the module runs it), and at the end of its unit; once more about one that waits, and has ended out of sight, and
+//! before all that whether the server may refuse the command and show something by that. It goes through tables of
 //! rows in their order; the first one that applies decides. `docs/design.md` has the same as a table ("Withholding").
 //! Whoever performs what is decided lets go of replies in one place (`module/release.rs`), which takes [`Why`].
 
@@ -175,6 +175,8 @@ pub enum Moment {
     UnitEnded(Reason),
     /// It is one that waits, and the server will serve it, if at all, at the end of the running unit, without an event.
     MayBeServed,
+    /// It waits, and has found a change that is not durable: its answer shows that when it has waited in vain.
+    Waits,
     /// It waited, and has ended or was served without an event: its reply is written already.
     EndedUnseen,
     /// It may be one that a pause had made wait, and that has run by now: it has passed the filter before the pause.
@@ -240,6 +242,13 @@ fn can_wait_once(facts: &mut dyn Facts) -> bool {
     first(NOT_AT_ITERATION_END, facts, ()).is_none()
 }
 
+/// What sends the answer of a command that has waited in vain before that is seen: in BEFORE_SLEEP, where the loop
+/// waits.
+const NOT_SEEN_TO_END: &[Row<()>] = &[
+    // The server hands it to another thread as soon as it has ended the wait.
+    (Reason::IoThreads, |facts, ()| facts.has_io_threads()),
+];
+
 /// What lets out what is written already, however the loop waits for it.
 const NOT_ONCE_WRITTEN: &[Row<()>] = &[
     // Whatever waits then lets other clients in, and what is written for them out.
@@ -264,6 +273,7 @@ pub fn decide(moment: Moment, facts: &mut dyn Facts) -> Hold {
             first(NOT_AT_ITERATION_END, facts, ()).map_or(Hold::AtIterationEnd(reason), Hold::AtUnitEnd)
         }
         Moment::MayBeServed => Hold::AtIterationEnd(Reason::Blocking),
+        Moment::Waits => first(NOT_SEEN_TO_END, facts, ()).map_or(Hold::Nothing, Hold::AtUnitEnd),
         Moment::EndedUnseen => match first(NOT_ONCE_WRITTEN, facts, ()) {
             Some(_) => Hold::Disconnect,
             None => Hold::AtIterationEnd(Reason::Blocking),

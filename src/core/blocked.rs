@@ -158,6 +158,11 @@ impl Blocked {
         self.due.extend(deadline_ms.map(|at_ms| (at_ms, client)));
     }
 
+    /// When it times out.
+    pub fn deadline_ms(&self, client: ClientId) -> Option<i64> {
+        self.records.get(&client)?.deadline_ms
+    }
+
     /// A CLIENT UNBLOCK of this client is announced, which the server may refuse. Of a client whose command the module
     /// runs it is told.
     pub fn unblock(&mut self, client: ClientId) {

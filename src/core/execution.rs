@@ -298,14 +298,24 @@ impl<H> Replies<H> {
     }
 
     /// The unit ends. What a reply shows of others is durable before the unit that it waits for; and a client that
-    /// blocks, as `is_blocked` tells, gets no reply yet.
-    pub fn drop_needless(&mut self, is_blocked: impl Fn(ClientId) -> bool) {
+    /// blocks, as `is_blocked` tells, gets no reply yet: what those have found is returned.
+    pub fn drop_needless(&mut self, is_blocked: impl Fn(ClientId) -> bool) -> Vec<(ClientId, Lsn)> {
+        let mut found = Vec::new();
         if self.0.iter().all(|reply| reply.shows.is_none()) {
-            return;
+            return found;
         }
         let held: Vec<ClientId> =
             self.0.iter().filter(|reply| matches!(reply.way, Way::Held(_))).map(|reply| reply.client).collect();
-        self.0.retain(|reply| reply.shows.is_none() || !held.contains(&reply.client) && !is_blocked(reply.client));
+        self.0.retain(|reply| {
+            let Some(shows) = reply.shows else { return true };
+            let is_held = held.contains(&reply.client);
+            let blocks = !is_held && is_blocked(reply.client);
+            if blocks {
+                found.push((reply.client, shows));
+            }
+            !is_held && !blocks
+        });
+        found
     }
 
     /// The unit did not come to be: nothing is waited for. None may be held.
@@ -344,7 +354,7 @@ mod tests {
             replies.wait_for(client, Lsn::new(change), Reason::Failure);
         }
         replies.hold(1, "one");
-        replies.drop_needless(|client| client == 3);
+        assert_eq!(replies.drop_needless(|client| client == 3), [(3, Lsn::new(1))], "what it has found");
         let all: Vec<_> = replies.drain().map(|reply| (reply.client, reply.shows)).collect();
         assert_eq!(all, [(2, Some(Lsn::new(9))), (1, None)]);
     }

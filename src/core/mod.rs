@@ -33,6 +33,7 @@ pub mod stream_reads;
 pub mod table;
 #[cfg(test)]
 mod tests;
+pub mod time_outs;
 pub mod transaction;
 pub mod unit;
 pub mod versions;

@@ -248,10 +248,11 @@ impl Module {
     }
 
     /// A client whose wait the command ends, if it runs, gets an answer, as if its time were over.
-    fn note_unblock(&mut self, filter: &Filter, known: Known) {
-        if let Some(client) = unblocked_client(filter, known) {
-            self.capture.blocked.unblock(client);
-        }
+    /// Returns whether the end of the unit must be asked for.
+    fn note_unblock(&mut self, ctx: Ctx<'_>, filter: &Filter, known: Known) -> bool {
+        let Some(client) = unblocked_client(filter, known) else { return false };
+        self.capture.blocked.unblock(client);
+        self.wait_for_unblocked(ctx, client)
     }
 
     /// A command of a script or of another module.
@@ -269,10 +270,10 @@ impl Module {
             // Its message shows what the script or transaction did and read, and is not held.
             self.versions.tell();
         }
-        let reads = self.note_read(self.newest_read(ctx, filter, known, db), reason);
+        let mut reads = self.note_read(self.newest_read(ctx, filter, known, db), reason);
         // It may go by the id of an EXEC's client, and is none of what that has queued.
         let client = if self.capture.is_queueing(client) { 0 } else { client };
-        self.note_unblock(filter, known);
+        reads |= self.note_unblock(ctx, filter, known);
         let verdict = self.announce_running(ctx, filter, client, known, None);
         // The end asked for before may have come already, when the server made room.
         Verdict { watch_unit: verdict.watch_unit || reads, ..verdict }
@@ -311,7 +312,7 @@ impl Module {
             }
             Hold::Nothing | Hold::InEvent | Hold::Disconnect => {}
         }
-        self.note_unblock(filter, known);
+        let ends_wait = self.note_unblock(ctx, filter, known);
         if known.row.quirk == Quirk::Publishes {
             // Its message comes after the replies that wait, and must not leave before them.
             self.shows_others(self.iteration.waits.newest());
@@ -321,7 +322,7 @@ impl Module {
             (Quirk::DebugsScripts, Some(client)) => client.debugs_scripts = true,
             _ => {}
         }
-        let mut reads = self.note_read(shown, self.running.as_sent.unwrap_or(Reason::Failure));
+        let mut reads = ends_wait | self.note_read(shown, self.running.as_sent.unwrap_or(Reason::Failure));
         if known.row.quirk == Quirk::MovesSlots && self.moving.may_move {
             // Whoever is sent elsewhere afterwards is shown that the slot's keys have gone from here.
             reads |= self.note_read(self.dirty.any_change(), Reason::SlotMoves);

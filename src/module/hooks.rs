@@ -348,6 +348,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     life::before_sleep(ctx);
     let wait = with(|module| {
         module.wait_for_timed_out(ctx);
+        module.wait_for_soon_shown();
         module.wait_for_resumed(ctx, true);
         let waits_for = module.iteration.waits.end_iteration();
         let waits_for = if module.commits_inline() {

@@ -73,6 +73,7 @@ use crate::core::leaf::ClientId;
 use crate::core::loop_waits::LoopWaits;
 use crate::core::notices::Notices;
 use crate::core::output::Askers;
+use crate::core::time_outs::TimeOuts;
 use crate::core::unit::Batch;
 use crate::core::versions::Versions;
 use crate::ffi::{Held, Level, Promise, log};
@@ -152,6 +153,8 @@ pub(crate) struct Module {
     replies: Replies<Held>,
     /// Those that cannot be held as that unit ends, and why; empty otherwise, to keep its memory.
     unheld: Vec<(ClientId, Reason)>,
+    /// What commands that wait will show if their time is over.
+    time_outs: TimeOuts,
     unit_end: UnitEnd,
     iteration: Iteration,
     /// How the log is made durable; changes between iterations.

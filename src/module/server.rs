@@ -16,6 +16,8 @@ pub(super) struct Facts {
     pub(super) other_modules: bool,
     /// Replies can be sent by other threads at any time.
     pub(super) io_threads: bool,
+    /// Its event loop sleeps no longer than this (`hz`).
+    pub(super) sleeps_max_ms: i64,
     /// It keeps expired keys, and takes them for missing (`import-mode`).
     pub(super) imports: bool,
     /// It removes keys to make room for commands (`maxmemory`).
@@ -50,6 +52,7 @@ impl Facts {
         Ok(Facts {
             other_modules: has_other_modules(ctx),
             io_threads: has_io_threads(ctx),
+            sleeps_max_ms: sleeps_max_ms(ctx),
             imports: imports(ctx),
             busy_after_us: busy_after_us(ctx),
             notifies: may_notify(ctx),
@@ -150,6 +153,12 @@ pub(super) const STRING_BYTES: &str = "proto-max-bulk-len";
 
 /// Its largest value.
 pub(super) const STRING_BYTES_MAX: &str = "9223372036854775807";
+
+/// How long its event loop sleeps at most: until its timer. Where the server does not say, as long as it may.
+pub(super) fn sleeps_max_ms(ctx: Ctx<'_>) -> i64 {
+    let hz = setting(ctx, "hz").and_then(|value| String::from_utf8(value).ok()?.parse::<i64>().ok());
+    1000 / hz.unwrap_or(1).max(1)
+}
 
 /// Whether the server keeps keys that have expired, and takes them for missing, as it waits for another one to delete
 /// them. Where it does not say, it may.

@@ -1,6 +1,7 @@
 //! What replies show of changes that are not durable yet.
 
 use crate::core::ack::{Hold, Moment, Reason, decide};
+use crate::core::execution::{IfRun, What};
 use crate::core::leaf::ClientId;
 use crate::core::reads::{self, Reads};
 use crate::ffi::{Ctx, Filter};
@@ -14,6 +15,9 @@ use crate::module::waits::now_ms;
 /// The server looks after the end of a pause now and then: all that waited for it has run when this has passed.
 const PAUSE_REMAINS_MS: i64 = 1000;
 
+/// An iteration of the event loop, without its sleep, takes no longer but where a single command does.
+const ITERATION_MS: i64 = 100;
+
 impl Module {
     /// Clients whose wait has ended in this iteration, by its time or by a CLIENT UNBLOCK, and of whose answer no event
     /// has told.
@@ -26,6 +30,58 @@ impl Module {
         for client in self.iteration.disconnects.drain(..) {
             ctx.close_client(client);
         }
+    }
+
+    /// Commands that wait have found these changes. Where the server would send their answers before anything is seen
+    /// of their end, the changes are durable before their time is over: those that are shown soon at once.
+    pub(super) fn wait_for_found(&mut self, ctx: Ctx<'_>, found: Vec<(ClientId, Lsn)>) {
+        for (client, change) in found {
+            let Hold::AtUnitEnd(_) = self.decide_on_written(ctx, client, Moment::Waits) else { continue };
+            // Where it waits without a limit a CLIENT UNBLOCK ends it, which is announced.
+            let Some(deadline_ms) = self.times_out_at(client) else { continue };
+            if deadline_ms <= self.soon_ms() {
+                self.replies.wait_for(client, change, Reason::Blocking);
+            } else {
+                self.time_outs.add(deadline_ms, change);
+            }
+        }
+    }
+
+    /// The same of what was not shown soon, at the end of an iteration.
+    pub(super) fn wait_for_soon_shown(&mut self) {
+        if self.time_outs.is_empty() {
+            return;
+        }
+        let Some(durable) = self.log().map(|log| log.log().durable()) else { return };
+        let soon_ms = self.soon_ms();
+        let shown = self.time_outs.take_until(soon_ms, durable);
+        let shown = self.undurable(shown);
+        self.wait_for_shown(None, shown, Reason::Blocking);
+    }
+
+    /// Whatever times out before the end of the next iteration does so until then, unless that takes long.
+    fn soon_ms(&self) -> i64 {
+        now_ms().saturating_add(self.server.sleeps_max_ms).saturating_add(ITERATION_MS)
+    }
+
+    /// When the client's command times out, which has just begun to wait or did so before.
+    fn times_out_at(&self, client: ClientId) -> Option<i64> {
+        match &self.running.what {
+            What::Command(IfRun::Blocking { deadline_ms, .. } | IfRun::Unseen { deadline_ms, .. })
+                if self.running.client == client =>
+            {
+                *deadline_ms
+            }
+            _ => self.capture.blocked.deadline_ms(client),
+        }
+    }
+
+    /// A CLIENT UNBLOCK of this client is announced. Returns whether what its answer shows is to be durable at the end
+    /// of the unit.
+    pub(super) fn wait_for_unblocked(&mut self, ctx: Ctx<'_>, client: ClientId) -> bool {
+        let Hold::AtUnitEnd(_) = self.decide_on_written(ctx, client, Moment::Waits) else { return false };
+        let shown = self.capture.blocked.shown(client, &self.dirty);
+        self.note_read(shown, Reason::Blocking)
     }
 
     /// The client sends the next command. If it waited in a blocking one, and that has ended just now, with an error or

@@ -169,8 +169,9 @@ impl Module {
         }
         if self.replies.any_to_complete() {
             let mut replies = std::mem::take(&mut self.replies);
-            replies.drop_needless(|client| self.is_blocked(ctx, client));
+            let found = replies.drop_needless(|client| self.is_blocked(ctx, client));
             self.replies = replies;
+            self.wait_for_found(ctx, found);
         }
         let waits = self.replies.any_to_complete();
         self.capture.end_unit(|| server::error_replies(ctx)).or_else(|| waits.then(|| Unit::new(0)))

@@ -82,6 +82,7 @@ pub(super) fn write(
         module.batch = Batch::new(appended);
         module.bases.log_begun();
         module.dirty.clear();
+        module.time_outs.forget();
         module.versions.clear();
         module.take_clients_in(ctx, &known.clients);
         module.server.commands = known.commands;

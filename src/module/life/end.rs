@@ -125,6 +125,7 @@ fn take_logging(module: &mut Module) -> Option<Logging> {
     module.capture.clear();
     module.running = Running::default();
     module.dirty.clear();
+    module.time_outs.forget();
     module.versions.clear();
     module.iteration.waits.take();
     match module.life.change() {

@@ -18,6 +18,7 @@ use crate::core::commit::Chooser;
 use crate::core::dirty::DirtyKeys;
 use crate::core::execution::{Replies, Running, UnitEnd};
 use crate::core::notices::Notices;
+use crate::core::time_outs::TimeOuts;
 use crate::core::unit::Batch;
 use crate::core::versions::Versions;
 use crate::ffi::{
@@ -184,6 +185,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         running: Running::default(),
         replies: Replies::default(),
         unheld: Vec::new(),
+        time_outs: TimeOuts::default(),
         unit_end: UnitEnd::default(),
         iteration: Iteration::default(),
         commits: Chooser::default(),

@@ -50,6 +50,10 @@ pub fn config_changed(ctx: Ctx<'_>, names: &[&[u8]]) {
         let io_threads = server::has_io_threads(ctx);
         with(|module| module.server.io_threads = io_threads);
     }
+    if names.contains(&&b"hz"[..]) {
+        let sleeps_max_ms = server::sleeps_max_ms(ctx);
+        with(|module| module.server.sleeps_max_ms = sleeps_max_ms);
+    }
     if names.contains(&server::BUSY_THRESHOLD.as_bytes()) || names.contains(&&b"lua-time-limit"[..]) {
         let busy_after_us = server::busy_after_us(ctx);
         with(|module| module.server.busy_after_us = busy_after_us);
