@@ -6,7 +6,10 @@
 use crate::scenes::{beside_a_file, scenes};
 use crate::support::*;
 use valkey_wbl::log::sim::{Effect, Random, SimDisk, seeds};
-use valkey_wbl::log::{Begin, LogError, LogWriter, NewBase, Options, SeenLog, Standing, Verdict, open};
+use valkey_wbl::log::{
+    Begin, LogError, LogWriter, NewBase, Options, SeenLog, Standing, Verdict, is_marked_behind, mark_behind, open,
+    unmark_behind,
+};
 
 /// What a start finds; `None` where there is no log.
 pub type State = Option<(Vec<u8>, Mark)>;
@@ -333,5 +336,25 @@ fn step_of(disk: &SimDisk, kind: u64, number: usize, data: &[u8]) -> Result<(), 
             }
             Ok(())
         }
+    }
+}
+
+#[test]
+fn a_mark_beside_the_log_is_durable_once_it_is_made() {
+    for fails_at in 0.. {
+        let disk = SimDisk::new();
+        writer_of(&disk).close().unwrap();
+        disk.fail_at(disk.operations() + fails_at, libc::EIO, Effect::Full);
+        if mark_behind(&disk).is_ok() {
+            assert!(fails_at > 3, "each operation has failed once");
+            assert!(is_marked_behind(&disk.crash_image(fails_at)).unwrap());
+            break;
+        }
+        mark_behind(&disk).unwrap();
+        assert!(is_marked_behind(&disk.crash_image(fails_at)).unwrap(), "operation {fails_at}");
+        writer_of(&disk).close().unwrap();
+        assert!(is_marked_behind(&disk).unwrap(), "a log that goes on takes it away");
+        (0..2).for_each(|_| unmark_behind(&disk).unwrap());
+        assert!(!is_marked_behind(&disk).unwrap());
     }
 }

@@ -11,6 +11,8 @@ const ALWAYS_ALLOWED: &[&str] = &[
     "Missing implement of connection type tls",
     // What MODULE UNLOAD says of held replies.
     "the module has blocked clients",
+    // What any start says that leaves a log where it is.
+    "is not brought back, as wbl.enabled is no",
     "User requested shutdown",
     "is now ready to exit, bye bye",
 ];

@@ -23,6 +23,7 @@ mod demands;
 mod descent;
 mod direct;
 mod dirty;
+mod disabled_start;
 mod evictions;
 mod fields;
 mod first_base;

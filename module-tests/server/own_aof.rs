@@ -257,13 +257,17 @@ fn with_aof(version: Version) -> ServerBuilder {
         .only_own_warnings()
 }
 
-fn with_module_and_aof(version: Version) -> ServerBuilder {
+pub(super) fn with_module_and_aof(version: Version) -> ServerBuilder {
     let builder = ServerBuilder::with_module(version).set("appendonly", "yes").set("appendfsync", "always");
-    builder.allow_warning("takes the place").allow_warning("writes none").only_own_warnings()
+    builder
+        .allow_warning("takes the place")
+        .allow_warning("writes none")
+        .allow_warning("is not loaded")
+        .only_own_warnings()
 }
 
 /// Starts a server that was killed, with no child that could be forked, and waits until it has no file of its own.
-fn start_without_child(server: &mut Server) -> Strace {
+pub(super) fn start_without_child(server: &mut Server) -> Strace {
     // The start comes by the point before it loads anything.
     fs::write(server.log_folder().join("appendonly.aof.77.base.rdb"), "left over").unwrap();
     server.reconfigure(|builder| builder.variable(VARIABLE, "remove:stop"));
@@ -293,7 +297,7 @@ fn end_log_with_own_file(server: &mut Server, unloads: bool, state: &str) {
     assert_eq!(server.raw().run("EXISTS before after").integer(), 2, "{end:?}");
 }
 
-fn aof_is_written(client: &mut RawConnection) -> bool {
+pub(super) fn aof_is_written(client: &mut RawConnection) -> bool {
     let is =
         |client: &mut RawConnection, field, value| info_field(client, "persistence", field).as_deref() == Some(value);
     is(client, "aof_enabled", "1")

@@ -28,6 +28,7 @@ pub use lsn::Lsn;
 pub use open::{
     Base, BaseReader, CheckBase, Frame, Frames, Opened, Options, Prepared, SeenLog, Segment, Verdict, open,
 };
+pub use open::{is_marked_behind, mark_behind, unmark_behind};
 pub use storage::{DirectWrites, FileStatus, FolderLock, FolderStorage, Storage, StorageFile};
 pub use thread::{Flusher, SLOW_SYNC_US, Statistics, Steps};
 pub use write::{Batch, Begin, Flush, Folder, LogState, LogWriter, NewBase, NotBegun};

@@ -7,6 +7,7 @@
 //! given up before the server's file is there.
 
 use crate::ffi::{CallMode, Ctx, Level, ReplyKind, ServerInfo, fork_child, load_rdb, log};
+use crate::module::life::behind;
 use crate::module::with;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -22,8 +23,28 @@ const RETRY_EVERY: Duration = Duration::from_secs(5);
 pub(super) enum OwnAof {
     /// It is as the server says.
     Settled,
-    /// The server is to write it anew, since a dataset was loaded.
-    Awaited { look_at: Instant, told: bool },
+    /// The server is to write it anew.
+    Awaited {
+        look_at: Instant,
+        /// It was said that the server has given up.
+        told: bool,
+        mark: Mark,
+    },
+}
+
+/// Whether the folder has the mark that the file lacks what is in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// It has, or there is no log that is written.
+    Made,
+    /// It was not possible, and told.
+    Owed,
+}
+
+impl OwnAof {
+    fn awaited(mark: Mark) -> OwnAof {
+        OwnAof::Awaited { look_at: Instant::now(), told: false, mark }
+    }
 }
 
 /// What the server says of its file.
@@ -57,9 +78,42 @@ pub(super) fn unwritten_bytes(ctx: Ctx<'_>) -> u64 {
 /// Replaces the server's dataset by that of an RDB file. `false` when it could not be loaded.
 pub(super) fn load_dataset(ctx: Ctx<'_>, path: &Path) -> bool {
     if is_wanted(ctx) {
-        with(|module| module.own_aof = OwnAof::Awaited { look_at: Instant::now(), told: false });
+        with(|module| module.own_aof = OwnAof::awaited(Mark::Made));
     }
     load_rdb(ctx, path)
+}
+
+/// A log begins, or goes on with another setting of the server's file: from here on it has what the file lacks, unless
+/// all is written to that, too. The mark is durable before anything is acknowledged that only the log keeps.
+pub(super) fn log_goes_on(ctx: Ctx<'_>) {
+    match look(ctx) {
+        Found::Written => behind::unmark(),
+        Found::Off | Found::Rewritten => {
+            let awaited = OwnAof::awaited(make_mark(Mark::Made));
+            with(|module| module.own_aof = awaited);
+        }
+        // Other settings may load what there is.
+        Found::Unwanted if behind::has_file(ctx) => drop(make_mark(Mark::Made)),
+        Found::Unwanted => {}
+    }
+}
+
+/// Marks the folder. What fails is told once.
+fn make_mark(before: Mark) -> Mark {
+    match behind::mark() {
+        Ok(()) => Mark::Made,
+        Err(error) => {
+            if before == Mark::Made {
+                log(
+                    Level::Warning,
+                    &format!(
+                        "it can't be noted that the server's own append-only file lacks what is in the log: a start with wbl.enabled no may load that file: {error}"
+                    ),
+                );
+            }
+            Mark::Owed
+        }
+    }
 }
 
 /// Whether the log may be given up, as far as the server's own file is concerned.
@@ -80,13 +134,17 @@ pub(super) fn check(ctx: Ctx<'_>) -> Result<(), String> {
 
 /// Looks now and then whether the file is there again, and has the server try again where it has given up.
 pub(super) fn poll(ctx: Ctx<'_>) {
-    let told = with(|module| match module.own_aof {
-        OwnAof::Awaited { look_at, told } if Instant::now() >= look_at => Some(told),
+    let awaited = with(|module| match module.own_aof {
+        OwnAof::Awaited { look_at, told, mark } if Instant::now() >= look_at => Some((told, mark)),
         _ => None,
     });
-    let Some(Some(told)) = told else { return };
-    let next = match look(ctx) {
+    let Some(Some((told, before))) = awaited else { return };
+    let found = look(ctx);
+    let is_owed = before == Mark::Owed && found != Found::Written;
+    let mark = if is_owed { make_mark(before) } else { before };
+    let next = match found {
         Found::Written => {
+            behind::unmark();
             if told {
                 log(Level::Notice, "the server's own append-only file is there again");
             }
@@ -94,7 +152,7 @@ pub(super) fn poll(ctx: Ctx<'_>) {
         }
         // Whoever has turned it off wants none.
         Found::Unwanted => OwnAof::Settled,
-        Found::Rewritten => OwnAof::Awaited { look_at: Instant::now() + LOOK_EVERY, told },
+        Found::Rewritten => OwnAof::Awaited { look_at: Instant::now() + LOOK_EVERY, told, mark },
         Found::Off => {
             if !told {
                 log(
@@ -103,7 +161,7 @@ pub(super) fn poll(ctx: Ctx<'_>) {
                 );
             }
             begin_again(ctx);
-            OwnAof::Awaited { look_at: Instant::now() + RETRY_EVERY, told: true }
+            OwnAof::Awaited { look_at: Instant::now() + RETRY_EVERY, told: true, mark }
         }
     };
     with(|module| module.own_aof = next);

@@ -7,6 +7,9 @@ pub const MANIFEST_NAME: &str = "appendonly.aof.manifest";
 /// The next manifest, until it gets its name.
 pub(crate) const NEXT_MANIFEST_NAME: &str = "temp-manifest";
 
+/// A mark beside the log, which no manifest names.
+pub(crate) const BEHIND_NAME: &str = "own-aof-behind";
+
 /// What is cut of a segment, until all of it is kept aside.
 pub(crate) const NEXT_CUT_NAME: &str = "temp-cut";
 

@@ -9,13 +9,13 @@ use super::window::Window;
 use crate::log::error::LogError;
 use crate::log::format::header::{HEADER_BYTES_MAX, HEADER_PREFIX};
 use crate::log::format::manifest::Manifest;
-use crate::log::format::names::{MANIFEST_NAME, OwnName, own_name, segment_name};
+use crate::log::format::names::{BEHIND_NAME, MANIFEST_NAME, OwnName, own_name, segment_name};
 use crate::log::format1;
 use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, StorageFile};
 
-/// What file systems put into the root of a volume, and what earlier versions left.
-const HARMLESS: [&[u8]; 2] = [b"lost+found", b"LOCK"];
+/// What file systems put into the root of a volume, what earlier versions left, and a mark that has outlived its log.
+const HARMLESS: [&[u8]; 3] = [b"lost+found", b"LOCK", BEHIND_NAME.as_bytes()];
 
 impl<S: Storage> Opened<S> {
     /// A folder without a manifest may hold what a first start left that did not come to its end, and nothing else:

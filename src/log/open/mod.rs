@@ -6,6 +6,7 @@
 
 mod aside;
 mod base;
+mod behind;
 mod frames;
 mod grammar;
 mod leftovers;
@@ -16,6 +17,7 @@ mod seen;
 mod window;
 
 pub use base::BaseReader;
+pub use behind::{is_marked_behind, mark_behind, unmark_behind};
 pub use frames::{Frame, Frames};
 pub use prepare::Prepared;
 pub use seen::SeenLog;

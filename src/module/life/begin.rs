@@ -14,7 +14,7 @@ use crate::module::known::Commands;
 use crate::module::points::{self, Point};
 use crate::module::release::Release;
 use crate::module::waits::unix_ms;
-use crate::module::{listed, server, with};
+use crate::module::{listed, own_aof, server, with};
 use std::sync::Arc;
 
 /// Begins a new log in place of what the folder holds, if that may be. It begins with the dataset in memory;
@@ -66,6 +66,7 @@ pub(super) fn write(
     known: Known,
     visible: Visible,
 ) -> Result<(), NoLog> {
+    own_aof::log_goes_on(ctx);
     let appended = writer.appended();
     let descent = match &visible {
         Visible::WithItsBase { descent, .. } => descent.clone(),

@@ -3,6 +3,7 @@
 use super::arrival::Arrival;
 use super::base::Bases;
 use super::begin::begin_log;
+use super::behind::check_disabled_start;
 use super::beside::Beside;
 use super::descent::Origin;
 use super::opening::{LOCK_PATIENCE, OpenedFolder, open_folder};
@@ -94,7 +95,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
     points::set_from_environment();
     notify::setting_changed(ctx);
     if !config::is_enabled() {
-        stay_beside(ctx);
+        stay_beside(ctx)?;
         log(Level::Notice, "loaded, not enabled");
         return Ok(());
     }
@@ -111,12 +112,18 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
 }
 
 /// The module is not enabled. What the folder holds stays as it is until the server goes on without it.
-fn stay_beside(ctx: Ctx<'_>) {
+///
+/// # Errors
+/// The server would lose what only the folder holds.
+fn stay_beside(ctx: Ctx<'_>) -> Result<(), String> {
     let is_running = !ctx.flags().is_starting();
+    let folder = with(|module| module.folder.clone()).unwrap_or_default();
+    if !is_running {
+        check_disabled_start(ctx, &folder)?;
+    }
     // What it has gone on with before the module came it may have saved, or a child of its does.
     let has_gone_on = is_running && server::has_data(ctx) && server::has_unsaved_changes(ctx);
     let own = if has_gone_on { None } else { Some(OwnFiles::look(ctx)) };
-    let folder = with(|module| module.folder.clone()).unwrap_or_default();
     let mut beside = Beside::new(&folder, own, left_now(ctx, Child::GoesOn));
     if is_running {
         // It serves already: clients may have sent changes in this iteration of the event loop.
@@ -129,6 +136,7 @@ fn stay_beside(ctx: Ctx<'_>) {
         });
     }
     with(|module| module.life = Life::Disabled(Rest::beside(beside)));
+    Ok(())
 }
 
 /// The server changes for the first time what it had loaded beside a log, and goes on without the log by that.

@@ -7,6 +7,7 @@ mod arrival;
 mod base;
 mod before_sleep;
 mod begin;
+pub(super) mod behind;
 mod beside;
 mod checkpoint;
 mod descent;
@@ -41,7 +42,7 @@ pub(super) use replaced::dataset_loading;
 pub(crate) use state::{Life, State};
 
 use crate::ffi::Ctx;
-use crate::module::{notify, server, with};
+use crate::module::{notify, own_aof, server, with};
 
 /// Settings of the server changed.
 pub fn config_changed(ctx: Ctx<'_>, names: &[&[u8]]) {
@@ -61,6 +62,9 @@ pub fn config_changed(ctx: Ctx<'_>, names: &[&[u8]]) {
     if names.contains(&&b"import-mode"[..]) {
         let imports = server::imports(ctx);
         with(|module| module.server.imports = imports);
+    }
+    if names.contains(&&b"appendonly"[..]) && with(|module| module.life.logs()) == Some(true) {
+        own_aof::log_goes_on(ctx);
     }
     if names.iter().any(|name| name.starts_with(b"maxmemory")) {
         let makes_room = server::makes_room(ctx);

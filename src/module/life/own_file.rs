@@ -78,7 +78,7 @@ impl OwnFile {
         name(ctx, "dbfilename").map_or(OwnFile::Unreadable, |name| read::rdb(&name).unwrap_or_else(|instead| instead))
     }
 
-    fn aof(ctx: Ctx<'_>) -> OwnFile {
+    pub(super) fn aof(ctx: Ctx<'_>) -> OwnFile {
         // What is executed and not written yet is older than whatever comes.
         let unwritten_bytes = if own_aof::is_on(ctx) { own_aof::unwritten_bytes(ctx) } else { 0 };
         match (name(ctx, "appenddirname"), name(ctx, "appendfilename")) {

@@ -24,6 +24,11 @@ impl OwnFiles {
         [self.rdb, self.aof]
     }
 
+    /// Whether one of them, loaded or not, is newer than the log that was left.
+    pub(in crate::module::life) fn one_is_newer(self, left: &Left) -> bool {
+        self.all().iter().any(|file| file.or_log(left) == Newer::OwnFile)
+    }
+
     /// Whether it is certain that nothing of the server's own is newer than the log that was left: what it loads is a
     /// file that was noted, as it was then, and there is no other that may be newer. Where it loads another file, or
     /// none, other settings may have been used meanwhile, and other files been saved.
