@@ -34,7 +34,10 @@ impl Subject {
             System::None => ServerBuilder::stock(version),
             System::Everysec => ServerBuilder::stock_always(version).set("appendfsync", "everysec"),
             System::Always => ServerBuilder::stock_always(version),
-            System::Module => ServerBuilder::with_module(version).set("wbl.commit-mode", &commit_mode()),
+            System::Module => {
+                let builder = ServerBuilder::with_module(version).set("wbl.commit-mode", &commit_mode());
+                builder.set("wbl.checkpoint-percentage", "0")
+            }
             System::Disabled => ServerBuilder::with_module(version).set("wbl.enabled", "no"),
         };
         let builder = builder.set("auto-aof-rewrite-percentage", "0").allow_warning("fsync");
