@@ -8,6 +8,7 @@ mod direct;
 mod flusher;
 mod folder;
 mod fuzz;
+mod going_on;
 mod overlap;
 mod recovery;
 mod room;

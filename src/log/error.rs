@@ -64,6 +64,8 @@ pub enum LogError {
     },
     /// An earlier failure closed the log to writing.
     Failed(Arc<LogError>),
+    /// The disk fails, and the log tries again until it does not.
+    Failing(Arc<LogError>),
     /// A thread of the log panicked.
     Panicked {
         /// What the panic said.
@@ -114,6 +116,7 @@ impl fmt::Display for LogError {
             LogError::BadBase { file, why } => write!(formatter, "no start could read the new base {file}: {why}"),
             LogError::Refused { why } => write!(formatter, "refused: {why}"),
             LogError::Failed(first) => write!(formatter, "the log takes no more writes, it failed before: {first}"),
+            LogError::Failing(last) => write!(formatter, "the disk fails: {last}"),
             LogError::Panicked { what } => write!(formatter, "a thread of the log panicked: {what}"),
             LogError::Closed => formatter.write_str("the log is closed"),
         }
@@ -124,7 +127,7 @@ impl std::error::Error for LogError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             LogError::Io { source, .. } => Some(source),
-            LogError::Failed(first) => Some(first),
+            LogError::Failed(first) | LogError::Failing(first) => Some(first),
             _ => None,
         }
     }

@@ -29,7 +29,7 @@ impl SimDisk {
         let mut image = state.clone();
         let mut random = Random::new(state.operations);
         image.inodes.iter_mut().for_each(|inode| inode.end_direct_writes(&mut random));
-        (image.operations, image.fault, image.pause_at) = (0, None, None);
+        (image.operations, image.faults, image.pause_at) = (0, Vec::new(), None);
         (image.paused, image.locked, image.holds_syncs) = (false, false, false);
         image.held.clear();
         SimDisk::from_state(image)

@@ -92,7 +92,7 @@ struct State {
     durable_names: Names,
     pending_names: Vec<NameChange>,
     operations: u64,
-    fault: Option<Fault>,
+    faults: Vec<Fault>,
     pause_at: Option<u64>,
     paused: bool,
     locked: bool,
@@ -144,12 +144,22 @@ impl SimDisk {
 
     /// Makes one operation fail.
     pub fn fail_at(&self, operation: u64, errno: i32, effect: Effect) {
-        self.state().fault = Some(Fault { at: operation, errno, effect, forever: false });
+        self.state().faults = vec![Fault { at: operation, errno, effect, forever: false }];
+    }
+
+    /// Makes one more operation fail.
+    pub fn fail_also_at(&self, operation: u64, errno: i32, effect: Effect) {
+        self.state().faults.push(Fault { at: operation, errno, effect, forever: false });
+    }
+
+    /// No operation fails from now on.
+    pub fn mend(&self) {
+        self.state().faults.clear();
     }
 
     /// Makes an operation and all later ones fail: the machine stops there.
     pub fn fail_from(&self, operation: u64, errno: i32, effect: Effect) {
-        self.state().fault = Some(Fault { at: operation, errno, effect, forever: true });
+        self.state().faults = vec![Fault { at: operation, errno, effect, forever: true }];
     }
 
     /// Makes one operation block until [`SimDisk::resume`].
@@ -265,7 +275,8 @@ impl SimDisk {
                 state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
         }
-        let hit = state.fault.filter(|fault| number == fault.at || fault.forever && number > fault.at);
+        let is_hit = |fault: &&Fault| number == fault.at || fault.forever && number > fault.at;
+        let hit = state.faults.iter().find(is_hit).copied();
         let Some(fault) = hit else {
             return Ok((state, Outcome { effect: Effect::Full, errno: None }));
         };

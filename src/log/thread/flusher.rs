@@ -148,7 +148,7 @@ impl<S: Storage> Flusher<S> {
     }
 
     /// Makes all up to `lsn` durable on the calling thread, or waits for the writer threads where they are at it. An
-    /// error when that can never be.
+    /// error when that can never be, and [`LogError::Failing`] while the disk fails.
     pub fn commit(&self, lsn: Lsn) -> Result<(), LogError> {
         while self.durable() < lsn {
             if !self.worker.commit_here() {
@@ -185,7 +185,8 @@ impl<S: Storage> Flusher<S> {
         self.published.flushed()
     }
 
-    /// Waits until `lsn` is published; `Ok(false)` when the time is over before. An error when that can never be.
+    /// Waits until `lsn` is published; `Ok(false)` when the time is over before. An error when that can never be, and
+    /// [`LogError::Failing`] while the disk fails.
     ///
     /// Without a timeout this waits for a [`Flusher::resume`], if paused.
     pub fn wait_durable(&self, lsn: Lsn, timeout: Option<Duration>) -> Result<bool, LogError> {
@@ -251,6 +252,27 @@ impl<S: Storage> Flusher<S> {
             // A thread that has ended drops the answer, which says so.
             let _ = threads.tasks.send(Task::PrepareBase(base, answer));
         }
+    }
+
+    /// Whether the log goes on in another file after an error of the disk that may pass, and tries that until it
+    /// succeeds. Otherwise the first error is final. A log that waits for its base never goes on.
+    pub fn go_on_after_errors(&self, goes_on: bool) {
+        self.worker.goes_on.store(goes_on, Ordering::Relaxed);
+    }
+
+    /// Whether the disk fails, and the log waits for the next try. One error that has passed at the first is none.
+    pub fn is_failing(&self) -> bool {
+        self.published.is_in_trouble()
+    }
+
+    /// Whether the log has been closed, or its threads have ended.
+    pub fn is_closed(&self) -> bool {
+        self.published.is_closed()
+    }
+
+    /// The error of the last try, while the disk fails.
+    pub fn trouble(&self) -> Option<Arc<LogError>> {
+        self.published.trouble()
     }
 
     /// Groups of batches that are being written and flushed.

@@ -2,6 +2,7 @@
 
 mod files;
 mod flusher;
+mod kept;
 mod published;
 mod queue;
 mod statistics;

@@ -3,7 +3,7 @@
 use crate::log::error::LogError;
 use crate::log::lsn::Lsn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,8 @@ struct State {
     /// Threads in [`Published::wait_durable`].
     waiting: u32,
     failure: Option<Arc<LogError>>,
+    /// The disk fails now, which may pass.
+    trouble: Option<Arc<LogError>>,
 }
 
 /// The ladder: `durable` <= `flushed` <= what was appended.
@@ -25,6 +27,8 @@ pub(super) struct Published {
     flushed: AtomicU64,
     /// Bytes handed over and not flushed.
     pending_bytes: AtomicU64,
+    /// There is trouble. Changes under the lock of it.
+    in_trouble: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -35,6 +39,7 @@ impl Published {
             durable: AtomicU64::new(start.get()),
             flushed: AtomicU64::new(start.get()),
             pending_bytes: AtomicU64::new(0),
+            in_trouble: AtomicBool::new(false),
             state: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -105,9 +110,30 @@ impl Published {
         is_first
     }
 
+    /// The disk fails, or does not any more.
+    pub fn set_trouble(&self, trouble: Option<Arc<LogError>>) {
+        let mut state = self.state();
+        self.in_trouble.store(trouble.is_some(), Ordering::Release);
+        state.trouble = trouble;
+        self.changed.notify_all();
+    }
+
+    /// Whether the disk fails now.
+    pub fn is_in_trouble(&self) -> bool {
+        self.in_trouble.load(Ordering::Acquire)
+    }
+
+    pub fn trouble(&self) -> Option<Arc<LogError>> {
+        self.state().trouble.clone()
+    }
+
     pub fn set_closed(&self) {
         self.state().is_closed = true;
         self.changed.notify_all();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.state().is_closed
     }
 
     pub fn failure(&self) -> Option<Arc<LogError>> {
@@ -122,7 +148,7 @@ impl Published {
         }
     }
 
-    /// Waits until `lsn` is published; `false` when the time is over before.
+    /// Waits until `lsn` is published; `false` when the time is over before. An error also while the disk fails.
     pub fn wait_durable(&self, lsn: Lsn, timeout: Option<Duration>) -> Result<bool, LogError> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut state = self.state();
@@ -135,6 +161,9 @@ impl Published {
             }
             if state.is_closed {
                 return Err(LogError::Closed);
+            }
+            if let Some(last) = &state.trouble {
+                return Err(LogError::Failing(Arc::clone(last)));
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {

@@ -11,6 +11,7 @@ use crate::log::lsn::Lsn;
 use crate::log::write::PreparedBase;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Waiting batches are joined to frames of about this size; a single batch may be larger.
 pub(super) const FRAME_BYTES_MAX: usize = 8 << 20;
@@ -34,6 +35,13 @@ pub(super) struct Handed {
     pub unix_ms: u64,
 }
 
+impl Handed {
+    /// The position after it.
+    pub fn end(&self) -> Lsn {
+        self.start.advance(self.payload.len() as u64)
+    }
+}
+
 /// What the thread is to do that has the turn.
 pub(super) enum Turn {
     /// Write the group as a frame and flush it.
@@ -45,6 +53,8 @@ pub(super) enum Turn {
     },
     /// Handle a message, while nobody writes, and no flush is under way where that matters.
     Handle(Message),
+    /// Try again what has failed, while no flush is under way.
+    TryAgain,
 }
 
 /// Who takes a turn.
@@ -87,8 +97,13 @@ struct State {
     sleeping: usize,
     /// Somebody was woken who has not looked yet.
     is_waking: bool,
+    /// What has failed is to be tried again, then.
+    try_again_at: Option<Instant>,
     has_ended: bool,
 }
+
+/// How often a thread looks that waits for a time which has come.
+const POLL: Duration = Duration::from_millis(10);
 
 impl State {
     fn flushes_max(&self) -> usize {
@@ -96,6 +111,15 @@ impl State {
     }
 
     fn has_turn(&self) -> bool {
+        self.has_message() || self.may_try_again() && self.try_again_at.is_some_and(|at| Instant::now() >= at)
+    }
+
+    /// Whether nothing but time is in the way of another try.
+    fn may_try_again(&self) -> bool {
+        self.try_again_at.is_some() && !self.is_taken && self.in_flight == 0
+    }
+
+    fn has_message(&self) -> bool {
         !self.is_taken
             && match self.messages.front() {
                 None => false,
@@ -110,7 +134,11 @@ impl State {
 
     /// Takes the turn.
     fn take(mut state: MutexGuard<'_, State>, group: &mut Vec<Handed>) -> Option<Turn> {
+        let has_message = state.has_message();
         state.is_taken = true;
+        if !has_message {
+            return Some(Turn::TryAgain);
+        }
         match state.messages.pop_front()? {
             Message::Batch(first) => {
                 let mut bytes = first.payload.len();
@@ -152,6 +180,7 @@ impl Queue {
             room: Room { flushes: 1, is_full: false },
             sleeping: 0,
             is_waking: false,
+            try_again_at: None,
             has_ended: false,
         };
         Queue { state: Mutex::new(state), changed: Condvar::new() }
@@ -219,24 +248,38 @@ impl Queue {
         let mut state = self.state();
         while !state.has_turn() && !state.has_ended {
             state.sleeping += 1;
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = match state.try_again_at.map(|at| at.saturating_duration_since(Instant::now())) {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => {
+                    let waited = self.changed.wait_timeout(state, left.max(POLL));
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
             state.sleeping -= 1;
             state.is_waking = false;
         }
         if state.has_ended { None } else { State::take(state, group) }
     }
 
-    /// The same without waiting: `None` also where there is no turn to take.
+    /// The same without waiting: `None` also where there is no turn to take. Its caller knows when to try again what has
+    /// failed.
     pub fn try_turn(&self, group: &mut Vec<Handed>) -> Option<Turn> {
         let state = self.state();
-        if state.has_ended || !state.has_turn() { None } else { State::take(state, group) }
+        let has_turn = state.has_message() || state.may_try_again();
+        if state.has_ended || !has_turn { None } else { State::take(state, group) }
+    }
+
+    /// What has failed is to be tried again, then; or nothing has.
+    pub fn try_again_at(&self, at: Option<Instant>) {
+        self.state().try_again_at = at;
+        self.changed.notify_all();
     }
 
     /// The same if the turn is one to write.
     pub fn try_write_turn(&self, group: &mut Vec<Handed>) -> Option<Turn> {
         let state = self.state();
         let is_batch = matches!(state.messages.front(), Some(Message::Batch(_)));
-        if !is_batch || state.has_ended || !state.has_turn() { None } else { State::take(state, group) }
+        if !is_batch || state.has_ended || !state.has_message() { None } else { State::take(state, group) }
     }
 
     /// Gives the turn away; returns whether nobody would take the next one while this thread flushes.

@@ -17,6 +17,7 @@ pub struct Statistics {
     bytes_since_base: AtomicU64,
     syncs: AtomicU64,
     failed_rotations: AtomicU64,
+    disk_errors: AtomicU64,
     sync_last_us: AtomicU64,
     sync_max_us: AtomicU64,
     sync_ewma_us: AtomicU64,
@@ -54,6 +55,11 @@ impl Statistics {
     /// Full segments that were not left, as there was no room for another.
     pub fn failed_rotations(&self) -> u64 {
         self.failed_rotations.load(Relaxed)
+    }
+
+    /// Errors after which the log tries again elsewhere, and tries that have failed.
+    pub fn disk_errors(&self) -> u64 {
+        self.disk_errors.load(Relaxed)
     }
 
     /// Duration of the last sync.
@@ -103,6 +109,10 @@ impl Statistics {
 
     pub(in crate::log) fn count_failed_rotation(&self) {
         self.failed_rotations.fetch_add(1, Relaxed);
+    }
+
+    pub(in crate::log) fn count_disk_error(&self) {
+        self.disk_errors.fetch_add(1, Relaxed);
     }
 
     pub(in crate::log) fn time_sync(&self, duration_us: u64) {

@@ -1,8 +1,9 @@
 //! The work of the log's threads in steps, for a simulation that decides when each is taken.
 
 use super::files::Files;
+use super::kept::Written;
 use super::queue::By;
-use super::worker::{Worker, Written};
+use super::worker::Worker;
 use crate::log::error::LogError;
 use crate::log::storage::Storage;
 use crate::log::write::Folder;

@@ -4,28 +4,35 @@
 //! more commands share a flush. How many flushes are under way at a time follows from how long they take.
 
 use super::files::{Answer, Task};
+use super::kept::{Failure, Log, Written};
 use super::published::Published;
-use super::queue::{By, FRAME_BYTES_MAX, Handed, Message, Queue, Room, Turn};
+use super::queue::{By, Handed, Message, Queue, Turn};
 use super::statistics::Statistics;
 use crate::log::error::LogError;
 use crate::log::format::standing::Standing;
 use crate::log::lsn::Lsn;
 use crate::log::storage::Storage;
-use crate::log::write::{Batch, Flush, Folder, LogWriter, PreparedBase};
+use crate::log::write::{Folder, LogWriter, PreparedBase};
 use crossbeam::channel::Sender;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
-
-/// Larger buffers are given back to the allocator.
-const SPARE_BUFFER_BYTES_MAX: usize = 1 << 20;
+use std::time::{Duration, Instant};
 
 /// A flush that takes this many times as long as `OVERLAP_EVERY_US` is worth that many more.
 const OVERLAP_EVERY_US: u64 = 100;
 /// The most flushes that are ever under way.
 pub(super) const IN_FLIGHT_MAX: usize = 16;
+
+/// After a try that has failed the next one waits this long; twice as long after each further one.
+const BACK_OFF_MIN: Duration = Duration::from_millis(100);
+const BACK_OFF_MAX: Duration = Duration::from_secs(5);
+
+fn back_off(tries: u32) -> Duration {
+    BACK_OFF_MIN.saturating_mul(1 << tries.min(10)).min(BACK_OFF_MAX)
+}
 
 pub(super) type OnDurable = Box<dyn FnMut(Lsn) + Send>;
 pub(super) type OnError = Box<dyn FnMut(&LogError) + Send>;
@@ -36,24 +43,15 @@ pub(super) struct Worker<S: Storage> {
     pub published: Arc<Published>,
     storage: Arc<S>,
     statistics: Arc<Statistics>,
-    spares: Sender<Vec<u8>>,
     /// Fixed by the settings; `None` where it follows from the duration of flushes.
     in_flight_max: Option<usize>,
     /// Whoever has the turn, and whoever ends a flush. Gone when the log is closed.
     log: Mutex<Option<Log<S>>>,
+    /// After an error that may pass the log goes on elsewhere.
+    pub goes_on: AtomicBool,
     callbacks: Mutex<Callbacks>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     outcome: Mutex<Option<Result<Folder<S>, LogError>>>,
-}
-
-/// A frame that is to be flushed, or why it was not written.
-pub(super) type Written<S> = Result<Flush<<S as Storage>::File>, LogError>;
-
-struct Log<S: Storage> {
-    writer: LogWriter<S>,
-    /// Where waiting batches become one payload.
-    joined: Vec<u8>,
-    files: Sender<Task>,
 }
 
 struct Callbacks {
@@ -85,9 +83,9 @@ impl<S: Storage> Worker<S> {
             published: Arc::new(Published::new(writer.appended())),
             storage: writer.storage(),
             statistics: writer.statistics(),
-            spares,
             in_flight_max: writer.in_flight_max(),
-            log: Mutex::new(Some(Log { writer, joined: Vec::new(), files })),
+            log: Mutex::new(Some(Log::new(writer, spares, files))),
+            goes_on: AtomicBool::new(false),
             callbacks: Mutex::new(Callbacks { on_durable, on_error }),
             threads: Mutex::default(),
             outcome: Mutex::default(),
@@ -137,10 +135,8 @@ impl<S: Storage> Worker<S> {
             match turn {
                 Turn::Write { is_more_wanted, overlaps } => self.commit(&mut group, is_more_wanted, overlaps),
                 Turn::Handle(Message::Close(standing)) => return self.close(standing),
-                Turn::Handle(message) => {
-                    self.handle(message);
-                    self.queue.give_turn(self.with_log(|log| log.room(false)));
-                }
+                Turn::Handle(message) => self.handle_in_turn(message),
+                Turn::TryAgain => self.try_again(),
             }
         }
     }
@@ -169,7 +165,6 @@ impl<S: Storage> Worker<S> {
             (written, log.room(is_more_wanted))
         });
         let wants_thread = self.queue.give_turn(room);
-        self.recycle(group);
         (written, wants_thread)
     }
 
@@ -183,7 +178,7 @@ impl<S: Storage> Worker<S> {
                 if outcome.is_ok() {
                     self.statistics.time_sync(duration_us);
                 }
-                log.writer.end_flush(flush, outcome)
+                log.end_flush(flush, outcome)
             })
         });
         match flushed {
@@ -201,10 +196,8 @@ impl<S: Storage> Worker<S> {
                 return Some(Some(self.begin_commit(&mut group, is_more_wanted, overlaps).0));
             }
             Turn::Handle(Message::Close(standing)) => self.close(standing),
-            Turn::Handle(message) => {
-                self.handle(message);
-                self.queue.give_turn(self.with_log(|log| log.room(false)));
-            }
+            Turn::Handle(message) => self.handle_in_turn(message),
+            Turn::TryAgain => self.try_again(),
         }
         Some(None)
     }
@@ -225,6 +218,11 @@ impl<S: Storage> Worker<S> {
         self.in_flight_max.unwrap_or(worth).clamp(1, IN_FLIGHT_MAX)
     }
 
+    fn handle_in_turn(&self, message: Message) {
+        self.handle(message);
+        self.queue.give_turn(self.with_log(|log| log.room(false)));
+    }
+
     /// Handles a message that is no batch and no close.
     fn handle(&self, message: Message) {
         match message {
@@ -238,10 +236,9 @@ impl<S: Storage> Worker<S> {
 
     fn cut(&self) {
         let outcome = self.with_log(|log| {
-            let outcome = log.writer.cut();
-            // The thread is there as long as these.
-            let _ = log.files.send(Task::Remove(log.writer.take_leftovers(), None));
-            outcome.map(|_| log.writer.durable())
+            let outcome = log.cut();
+            log.remove_leftovers(None);
+            outcome
         });
         match outcome {
             Ok(flushed) => self.publish(flushed),
@@ -252,16 +249,21 @@ impl<S: Storage> Worker<S> {
     fn name_base(&self, base: PreparedBase, answer: Answer) {
         let failure = self.with_log(|log| {
             let outcome = log.writer.name_base(base);
-            let _ = log.files.send(Task::Remove(log.writer.take_leftovers(), Some((answer, outcome))));
+            log.remove_leftovers(Some((answer, outcome)));
             log.writer.failure().cloned()
         });
-        failure.iter().for_each(|first| self.report(first));
+        failure.into_iter().for_each(|first| self.report_failure(LogError::Failed(first)));
     }
 
     fn close(&self, standing: Standing) {
-        let mut log = lock(&self.log);
-        let Some(Log { mut writer, .. }) = log.take() else { return };
-        drop(log);
+        let taken = lock(&self.log).take();
+        let Some(mut log) = taken else { return };
+        if log.has_failed() && self.goes_on() {
+            // The last try.
+            let (flushed, _) = log.try_again();
+            self.publish(flushed);
+        }
+        let mut writer = log.writer;
         let outcome = writer.finish(standing).map(|()| writer.into_folder());
         if let Err(LogError::Failed(first)) = &outcome {
             self.report(first);
@@ -278,7 +280,52 @@ impl<S: Storage> Worker<S> {
         }
     }
 
+    fn goes_on(&self) -> bool {
+        self.goes_on.load(Ordering::Relaxed)
+    }
+
+    /// The log has failed. Where that may pass it is tried again at once: nobody needs to know if it has passed by then.
     fn report_failure(&self, error: LogError) {
+        let begins = self.goes_on().then(|| self.with_log(Log::begins_to_fail)).flatten();
+        match begins {
+            Some(true) => {
+                self.statistics.count_disk_error();
+                self.queue.try_again_at(Some(Instant::now()));
+            }
+            Some(false) => {}
+            None => self.report_final(error),
+        }
+    }
+
+    /// Goes on elsewhere, if the disk lets it.
+    fn try_again(&self) {
+        let (flushed, outcome) = self.with_log(|log| {
+            let outcome = log.try_again();
+            log.remove_leftovers(None);
+            outcome
+        });
+        if outcome.is_ok() {
+            self.queue.try_again_at(None);
+            // Before anybody goes on whose reply leaves now.
+            self.published.set_trouble(None);
+        }
+        self.publish(flushed);
+        match outcome {
+            Ok(()) => {}
+            Err(Failure { error, is_final, .. }) if is_final || !self.goes_on() => {
+                self.queue.try_again_at(None);
+                self.report_final(error);
+            }
+            Err(Failure { error, tries, .. }) => {
+                self.statistics.count_disk_error();
+                self.queue.try_again_at(Instant::now().checked_add(back_off(tries)));
+                self.published.set_trouble(Some(Arc::new(error)));
+            }
+        }
+        self.queue.give_turn(self.with_log(|log| log.room(false)));
+    }
+
+    fn report_final(&self, error: LogError) {
         match error {
             LogError::Failed(first) => self.report(&first),
             error => self.report(&Arc::new(error)),
@@ -290,53 +337,5 @@ impl<S: Storage> Worker<S> {
         if self.published.fail(Arc::clone(error)) {
             (callbacks.on_error)(error);
         }
-    }
-
-    fn recycle(&self, group: &mut Vec<Handed>) {
-        for Handed { mut payload, .. } in group.drain(..) {
-            if payload.capacity() <= SPARE_BUFFER_BYTES_MAX {
-                payload.clear();
-                // Enough buffers wait already where there is no room.
-                let _ = self.spares.try_send(payload);
-            }
-        }
-    }
-}
-
-impl<S: Storage> Log<S> {
-    fn room(&mut self, is_more_wanted: bool) -> Room {
-        if let Some(wanted) = self.writer.want_ahead() {
-            // The thread is there as long as these.
-            let _ = self.files.send(Task::WriteAhead(wanted));
-        }
-        Room { flushes: self.writer.openings(is_more_wanted), is_full: self.writer.is_full() }
-    }
-
-    /// Writes a group as one frame; returns the flush of it.
-    fn write(&mut self, group: &[Handed], overlaps: bool) -> Result<Flush<S::File>, LogError> {
-        let [first, .., last] = group else {
-            let [only] = group else { unreachable!("a turn has a batch") };
-            let batch = Batch { start: only.start, payload: &only.payload, unix_ms: only.unix_ms };
-            return self.write_frame(batch, overlaps);
-        };
-        // The time of the frame is the time of its last batch: all of it had happened by then.
-        let (start, unix_ms) = (first.start, last.unix_ms);
-        let mut payload = std::mem::take(&mut self.joined);
-        for handed in group {
-            assert_eq!(handed.start, start.advance(payload.len() as u64), "batches must be contiguous");
-            payload.extend_from_slice(&handed.payload);
-        }
-        let written = self.write_frame(Batch { start, payload: &payload, unix_ms }, overlaps);
-        if payload.capacity() <= 2 * FRAME_BYTES_MAX {
-            payload.clear();
-            self.joined = payload;
-        }
-        written
-    }
-
-    fn write_frame(&mut self, batch: Batch<'_>, overlaps: bool) -> Result<Flush<S::File>, LogError> {
-        self.writer.append_before(batch, overlaps)?;
-        let flush = self.writer.begin_flush()?;
-        flush.map_or_else(|| unreachable!("a turn is taken when a flush can begin"), Ok)
     }
 }

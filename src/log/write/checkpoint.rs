@@ -164,8 +164,8 @@ impl<S: Storage> LogWriter<S> {
 
     /// Step 3. The files that are no part of the log any more are [`LogWriter::take_leftovers`].
     pub(crate) fn name_base(&mut self, base: PreparedBase) -> Result<(), LogError> {
-        self.check_usable()?;
         let PreparedBase(facts) = base;
+        self.check_usable().inspect_err(|_| self.folder.leftovers.push(base_name(facts.seq)))?;
         match self.try_name_base(facts) {
             Ok(()) => Ok(()),
             Err(StepError::Untouched(error)) => {

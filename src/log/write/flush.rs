@@ -85,6 +85,11 @@ impl Flights {
         self.begun
     }
 
+    /// Forgets the flushes under way: none of them counts.
+    pub fn give_up(&mut self) {
+        self.flights.clear();
+    }
+
     /// The end of what the flushes under way vouch for, if there are any.
     pub fn end(&self) -> Option<Lsn> {
         self.flights.back().map(|flight| flight.reach.end)
@@ -127,15 +132,19 @@ impl<S: Storage> LogWriter<S> {
     }
 
     /// Takes what became of a flush; returns the position up to which all is durable now. A failure is one of the log:
-    /// no flush counts that ends after it, as what it has lost may be what another one vouches for.
+    /// no flush counts that ends after it, as what it has lost may be what another one vouches for. Nor does one of a
+    /// segment that was given up.
     pub fn end_flush(&mut self, flush: Flush<S::File>, outcome: Result<(), LogError>) -> Result<Lsn, LogError> {
         self.guarded(|writer| {
+            if flush.segment != writer.current.seq {
+                return Ok(writer.durable);
+            }
             outcome?;
             writer.statistics.count_sync();
             if let Some(reach) = writer.flights.succeed(flush.number) {
                 assert!((writer.durable..=writer.current.end).contains(&reach.end), "more is durable than was written");
                 writer.durable = reach.end;
-                assert_eq!(reach.segment, writer.current.seq, "a segment is left when all its flushes have ended");
+                assert_eq!(reach.segment, writer.current.seq, "no flush of another segment counts");
                 writer.current.set_durable(reach.bytes);
             }
             writer.current.take_back(flush.file, flush.blocks);

@@ -2,10 +2,12 @@
 
 mod ahead;
 mod checkpoint;
+mod close;
 mod direct;
 mod expendable;
 mod flush;
 pub(super) mod folder;
+mod go_on;
 pub(super) mod segment;
 mod writer;
 

@@ -293,6 +293,24 @@ impl<F: StorageFile> Segment<F> {
         self.durable_bytes = bytes;
     }
 
+    /// Looks whether the file that a start will find is this one, with all that is durable.
+    pub fn check_place<S: Storage<File = F>>(&self, storage: &S) -> Result<(), LogError> {
+        let found = storage.status_of(&self.name, &self.file);
+        match found.map_err(|source| LogError::io("measure", &*self.shown, source))? {
+            Some(status) if status.bytes >= self.durable_bytes => Ok(()),
+            Some(_) => Err(LogError::TakenAway { file: self.shown.to_string(), why: "the file was cut" }),
+            None => {
+                let why = "the file was removed, moved away or replaced";
+                Err(LogError::TakenAway { file: self.shown.to_string(), why })
+            }
+        }
+    }
+
+    /// Cuts what is not known to be durable, where that can be done: nobody counts on it, and it takes room.
+    pub fn give_up_rest(&mut self) {
+        let _ = self.file.set_len(self.durable_bytes);
+    }
+
     /// Cuts what is after the last frame.
     pub fn cut_unused(&mut self) -> Result<(), LogError> {
         let bytes = self.file.status().map_err(|source| LogError::io("measure", &*self.shown, source))?.bytes;

@@ -4,9 +4,9 @@
 //!   and the reader relies on what they say only.
 //! - A flush vouches for what was written before it began, once it and all before it have succeeded.
 //! - A segment is followed by the next after it is synced whole.
-//! - After the first failure of the frames' own path nothing more is written, and nothing more is called durable. A new
-//!   segment, base or manifest that cannot be written is no such failure while the manifest is untouched: the log goes
-//!   on as it was.
+//! - After the first failure of the frames' own path nothing more is written, and nothing more is called durable,
+//!   unless the log goes on elsewhere (`go_on.rs`). A new segment, base or manifest that cannot be written is no such
+//!   failure while the manifest is untouched: the log goes on as it was.
 
 use super::ahead::{self, Ahead, AheadSlot};
 use super::expendable::Expendable;
@@ -16,11 +16,10 @@ use super::segment::{NewSegment, Segment};
 use crate::log::error::LogError;
 use crate::log::format::Generation;
 use crate::log::format::manifest::Manifest;
-use crate::log::format::names::segment_name;
-use crate::log::format::standing::Standing;
 use crate::log::lsn::Lsn;
 use crate::log::storage::Storage;
 use crate::log::thread::Statistics;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// What becomes one frame.
@@ -48,9 +47,11 @@ pub struct LogWriter<S: Storage> {
     /// The current segment is followed by a new one when it has reached this many bytes.
     pub(super) rotate_at_bytes: u64,
     pub(super) last_unix_ms: u64,
-    failure: Option<Arc<LogError>>,
+    pub(super) failure: Option<Arc<LogError>>,
+    /// Files that a manifest names of which nobody knows whether it is on the disk.
+    pub(super) doubtful: Vec<String>,
     /// The last boundary that was asked for and could not be made.
-    pub(super) missing_boundary: Option<(Lsn, LogError)>,
+    pub(crate) missing_boundary: Option<(Lsn, LogError)>,
     pub(super) statistics: Arc<Statistics>,
     pub(super) expendable: Arc<Expendable<S>>,
     pub(super) ahead_slot: Arc<AheadSlot<S::File>>,
@@ -95,6 +96,7 @@ impl<S: Storage> LogWriter<S> {
             current,
             last_unix_ms: unix_ms,
             failure: None,
+            doubtful: Vec::new(),
             missing_boundary: None,
             statistics: Arc::default(),
         };
@@ -250,56 +252,6 @@ impl<S: Storage> LogWriter<S> {
         })
     }
 
-    /// Makes all frames durable and marks the log as closed, so that the next start can prove that nothing is missing.
-    /// A log that still waits for its base is given up, whatever has failed in it: nobody has been promised anything of
-    /// it.
-    pub fn close(self) -> Result<Folder<S>, LogError> {
-        self.close_as(Standing::Current)
-    }
-
-    /// The same; notes in the same step what the log counts for at the next start.
-    pub fn close_as(mut self, standing: Standing) -> Result<Folder<S>, LogError> {
-        self.finish(standing)?;
-        Ok(self.into_folder())
-    }
-
-    pub(crate) fn finish(&mut self, standing: Standing) -> Result<(), LogError> {
-        self.drop_ahead();
-        if self.waits_for_base {
-            return Ok(());
-        }
-        self.guarded(|writer| {
-            writer.sync_current()?;
-            let sealed = writer.current.cut_unused().and_then(|()| writer.seal(standing));
-            writer.folder.seal_error = sealed.err();
-            Ok(())
-        })
-    }
-
-    pub(crate) fn into_folder(mut self) -> Folder<S> {
-        self.folder.end = self.appended();
-        if self.waits_for_base {
-            // Nobody takes them for a part of a log. They stay until another log begins or the next start, as a base
-            // may be there already that nothing names: beside them it is known for what it is.
-            self.folder.leftovers.extend(self.log.segments.iter().map(|segment| segment_name(segment.seq)));
-        } else {
-            self.folder.log_end = self.folder.end;
-        }
-        self.folder
-    }
-
-    fn seal(&mut self, standing: Standing) -> Result<(), LogError> {
-        let standing = self.log.standing.followed_by(standing);
-        let mut log = Manifest { standing, ..self.log.clone() };
-        if let Some(last) = log.segments.last_mut() {
-            *last = self.current.named(true);
-        }
-        log.write_next(&*self.folder.storage)?;
-        self.folder.name_next(log.clone())?;
-        self.log = log;
-        Ok(())
-    }
-
     /// Runs a step that must not run after a failure, and remembers its own failure at once.
     pub(super) fn guarded<T>(&mut self, step: impl FnOnce(&mut Self) -> Result<T, LogError>) -> Result<T, LogError> {
         self.check_usable()?;
@@ -339,6 +291,7 @@ impl<S: Storage> LogWriter<S> {
     /// The segment goes first, the manifest second. A crash between leaves a segment that holds no frame and that no
     /// manifest names, which the next start removes. The other order could name a segment that does not exist.
     fn begin_segment(&mut self) -> Result<(), StepError> {
+        assert!(self.current.is_synced(), "a segment is left when it is durable");
         let next = self.create_next(self.waits_for_base)?;
         let left = self.leave_current()?;
         let mut log = self.log.clone();
@@ -348,8 +301,8 @@ impl<S: Storage> LogWriter<S> {
         self.go_on_in(next, log)
     }
 
+    /// A segment that begins where all is durable.
     pub(super) fn create_next(&mut self, is_pending: bool) -> Result<Segment<S::File>, StepError> {
-        assert!(self.current.is_synced(), "a segment is left when it is durable");
         let ahead = self.take_ahead();
         let new = NewSegment {
             seq: match &ahead {
@@ -357,7 +310,7 @@ impl<S: Storage> LogWriter<S> {
                 None => self.folder.take_segment_number().map_err(StepError::Untouched)?,
             },
             generation: self.log.generation,
-            first: self.appended(),
+            first: self.durable,
             unix_ms: self.last_unix_ms,
             is_pending,
         };
@@ -389,6 +342,11 @@ impl<S: Storage> LogWriter<S> {
             }
             return Err(StepError::Untouched(error));
         }
-        self.folder.name_next(log.clone()).map(drop).map_err(StepError::Fatal)
+        self.folder.name_next(log.clone()).map(drop).map_err(|error| {
+            let known: HashSet<String> =
+                self.folder.manifest.iter().chain([&self.log]).flat_map(Manifest::names).collect();
+            self.doubtful.extend(log.names().filter(|name| !known.contains(name)));
+            StepError::Fatal(error)
+        })
     }
 }

@@ -1,0 +1,358 @@
+//! A log that goes on in another segment after its disk has failed, at any operation, once or again while it goes on.
+//!
+//! What was published must be there after a crash at any moment, and whatever is there must be what was handed over, in
+//! order. When the disk works again everything becomes durable.
+
+use crate::support::*;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use valkey_wbl::log::sim::{Effect, Random, SimDisk, seeds};
+use valkey_wbl::log::{
+    Batch, Flusher, LogError, Lsn, NewBase, Options, Steps, Storage, StorageFile, Verdict, open, segment_name,
+};
+
+const EFFECTS: [Effect; 3] = [Effect::None, Effect::Part, Effect::Full];
+const ERRORS: [i32; 4] = [libc::EIO, libc::ENOSPC, libc::EDQUOT, libc::EROFS];
+const LONG: Option<Duration> = Some(Duration::from_secs(20));
+
+/// A log whose threads do their work when a test says so.
+struct Rig {
+    disk: SimDisk,
+    flusher: Flusher<SimDisk>,
+    steps: Arc<dyn Steps>,
+    units: usize,
+    published: Arc<Mutex<Lsn>>,
+    bases: usize,
+}
+
+fn options(is_direct: bool) -> Options {
+    let direct_block_bytes = is_direct.then_some(512);
+    Options { segment_bytes: 1500, max_inflight_flushes: Some(3), direct_block_bytes, ..Options::default() }
+}
+
+fn start(options: &Options) -> Rig {
+    let disk = SimDisk::new();
+    let writer = go_on(open(disk.clone(), options).unwrap(), UNIX_MS).unwrap();
+    let published = Arc::new(Mutex::new(writer.durable()));
+    let seen = Arc::clone(&published);
+    let on_durable = Box::new(move |lsn: Lsn| {
+        let before = std::mem::replace(&mut *seen.lock().unwrap(), lsn);
+        assert!(before < lsn, "positions rise");
+    });
+    let flusher = Flusher::start_stepped(writer, on_durable, Box::new(|error| panic!("{error}"))).unwrap();
+    flusher.go_on_after_errors(true);
+    let steps = flusher.steps().unwrap();
+    Rig { disk, flusher, steps, units: 0, published, bases: 0 }
+}
+
+impl Rig {
+    fn all(&self) -> Vec<u8> {
+        units(0..self.units)
+    }
+
+    fn step(&mut self, random: &mut Random) {
+        match random.below(100) {
+            0..35 => {
+                self.flusher.append(unit(self.units), UNIX_MS);
+                self.units += 1;
+            }
+            35..65 => drop(self.steps.write()),
+            65..85 => drop(self.steps.flush(random.below(3) as usize)),
+            85..90 => drop(self.checkpoint()),
+            _ => drop(self.steps.tidy()),
+        }
+    }
+
+    /// A base holds the bytes of the units that it stands for.
+    fn checkpoint(&mut self) -> Result<(), LogError> {
+        let (name, mut file) = self.flusher.new_base_file()?;
+        let lsn = self.flusher.cut();
+        if file.write_all_at(0, &self.all()).is_err() {
+            self.flusher.remove_base_file(name);
+            return Ok(());
+        }
+        self.bases += 1;
+        self.flusher.install_base(NewBase { name, lsn }, Box::new(|_| {}));
+        Ok(())
+    }
+
+    /// What a loss of power, or a kill, leaves.
+    fn check(&self, case: &str, seed: u64) -> u64 {
+        let (all, published) = (self.all(), self.published.lock().unwrap().get() as usize);
+        for (image, disk) in [self.disk.crash_image(seed), self.disk.crash_image(seed + 1), self.disk.restart_image()]
+            .into_iter()
+            .enumerate()
+        {
+            let found = open(disk.clone(), &options(false)).and_then(|opened| dataset(&opened));
+            let found = found.unwrap_or_else(|error| panic!("{case}, image {image}: {error}"));
+            assert!(all.starts_with(&found), "{case}, image {image}: other units");
+            assert!(found.len() >= published, "{case}, image {image}: {} of {published} bytes", found.len());
+            if image == 0 {
+                drop(go_on(open(disk.clone(), &options(false)).unwrap(), UNIX_MS).unwrap());
+                let again = dataset(&reopen(&disk.crash_image(seed)).unwrap()).unwrap();
+                assert!(again == found, "{case}: what a start has shown has gone");
+            }
+        }
+        3
+    }
+
+    /// The disk works: everything becomes durable, and a close leaves a log without a flaw.
+    fn finish(self, case: &str) {
+        for _ in 0..100 {
+            while self.steps.flush(0) || self.steps.tidy() {}
+            if self.flusher.durable() == self.flusher.appended() {
+                break;
+            }
+            self.steps.write();
+        }
+        assert_eq!(self.flusher.durable(), self.flusher.appended(), "{case}: {:?}", self.flusher.trouble());
+        assert!(!self.flusher.is_failing() && self.flusher.pending_bytes() == 0, "{case}");
+        drop(self.flusher.close().unwrap());
+        let opened = reopen(&self.disk).unwrap();
+        assert_eq!(*opened.verdict(), Verdict::Clean, "{case}");
+        assert!(dataset(&opened).unwrap() == self.all(), "{case}");
+        // A file may be there of which the disk has said that it was not created.
+        assert!(opened.leftovers().len() <= 2, "{case}: {:?}", opened.leftovers());
+    }
+}
+
+/// One life with an error at an operation, and perhaps another one so many operations later; returns the images that
+/// were looked at, and the operations of the life.
+fn live(seed: u64, first: Option<(u64, Effect)>, second: Option<(u64, Effect)>) -> (u64, u64) {
+    let mut rig = start(&options(seed % 2 == 1));
+    let begins = rig.disk.operations();
+    let case = format!("WBL_SEED={seed}, {first:?}, {second:?}");
+    let errno = ERRORS[seed as usize / 2 % ERRORS.len()];
+    if let Some((at, effect)) = first {
+        rig.disk.fail_at(begins + at, errno, effect);
+        if let Some((later, effect)) = second {
+            rig.disk.fail_also_at(begins + at + later, errno, effect);
+        }
+    }
+    let (mut random, mut images, mut looks) = (Random::new(seed), 0, 0);
+    for step in 0..60 {
+        rig.step(&mut random);
+        let has_failed = first.is_some_and(|(at, _)| rig.disk.operations() > begins + at);
+        if has_failed && looks < 8 {
+            looks += 1;
+            images += rig.check(&format!("{case}, step {step}"), step);
+        }
+    }
+    let operations = rig.disk.operations() - begins;
+    rig.finish(&case);
+    (images, operations)
+}
+
+#[test]
+fn the_log_goes_on_after_an_error_at_any_operation() {
+    let (mut lives, mut images) = (0_u64, 0);
+    for seed in seeds(0, 8) {
+        let (_, operations) = live(seed, None, None);
+        for at in 0..operations {
+            for effect in EFFECTS {
+                images += live(seed, Some((at, effect)), None).0;
+                lives += 1;
+            }
+        }
+    }
+    println!("{lives} lives, {images} images");
+    assert!(lives > 1000, "the disk was hardly used");
+}
+
+/// The second error comes at each of the steps by which the log goes on after the first.
+#[test]
+fn the_log_goes_on_after_errors_while_it_goes_on() {
+    let (mut lives, mut images) = (0_u64, 0);
+    for seed in seeds(0, 4) {
+        let (_, operations) = live(seed, None, None);
+        for (at, later) in (0..operations).flat_map(|at| (1..16).map(move |later| (at, later))) {
+            let effect = |number: u64| EFFECTS[number as usize % EFFECTS.len()];
+            images += live(seed, Some((at, effect(at))), Some((later, effect(at + later)))).0;
+            lives += 1;
+        }
+    }
+    println!("{lives} lives, {images} images");
+    assert!(lives > 1000, "the disk was hardly used");
+}
+
+/// What keeps an error from being forgotten: a second flush of the same file succeeds, and vouches for nothing.
+#[test]
+fn a_later_flush_of_the_same_file_vouches_for_nothing() {
+    let disk = SimDisk::new();
+    let mut writer = writer_of(&disk);
+    write(&mut writer, 0..1);
+    let (start, payload) = (writer.appended(), unit(1));
+    writer.append(Batch { start, payload: &payload, unix_ms: UNIX_MS }).unwrap();
+    disk.fail_at(disk.operations(), libc::EIO, Effect::Part);
+    assert!(writer.sync().is_err());
+    let mut again = disk.open_write(&segment_name(1)).unwrap();
+    again.sync_data().unwrap();
+    let lost = (0..50).filter(|image| recovered(&reopen(&disk.crash_image(*image)).unwrap()) == units(0..1)).count();
+    assert!(lost > 0, "the disk loses nothing, so that no test could fail");
+    assert_eq!(writer.go_on().unwrap(), start);
+    writer.append(Batch { start, payload: &payload, unix_ms: UNIX_MS }).unwrap();
+    writer.sync().unwrap();
+    for image in 0..50 {
+        assert_eq!(recovered(&reopen(&disk.crash_image(image)).unwrap()), units(0..2));
+    }
+}
+
+/// The failed segment holds the same units beyond the place, or others that nobody was told of: the new one counts.
+#[test]
+fn what_a_failed_segment_holds_beyond_the_next_one_is_void() {
+    let disk = SimDisk::new();
+    let mut writer = writer_of(&disk);
+    write(&mut writer, 0..1);
+    let (start, payload) = (writer.appended(), unit(1));
+    writer.append(Batch { start, payload: &payload, unix_ms: UNIX_MS }).unwrap();
+    let with_both = disk.contents(&segment_name(1)).unwrap();
+    disk.fail_at(disk.operations(), libc::EIO, Effect::Full);
+    assert!(writer.sync().is_err());
+    writer.go_on().unwrap();
+    let other = unit(7);
+    writer.append(Batch { start, payload: &other, unix_ms: UNIX_MS }).unwrap();
+    writer.sync().unwrap();
+    drop(writer);
+    edit(&disk, &segment_name(1), |bytes| *bytes = with_both.clone());
+    for _ in 0..2 {
+        let opened = reopen(&disk).unwrap();
+        assert_eq!((opened.verdict(), recovered(&opened)), (&Verdict::Clean, [unit(0), unit(7)].concat()));
+        drop(go_on(opened, UNIX_MS).unwrap());
+    }
+}
+
+/// A flush that was under way when another one failed succeeds after the log has gone on.
+#[test]
+fn a_flush_of_a_segment_that_was_given_up_counts_no_more() {
+    let disk = SimDisk::new();
+    let options = Options { max_inflight_flushes: Some(2), ..Options::default() };
+    let mut writer = go_on(open(disk.clone(), &options).unwrap(), UNIX_MS).unwrap();
+    let mut flushes = Vec::new();
+    for number in 0..2 {
+        let (start, payload) = (writer.appended(), unit(number));
+        writer.append_before(Batch { start, payload: &payload, unix_ms: UNIX_MS }, true).unwrap();
+        flushes.push(writer.begin_flush().unwrap().unwrap());
+    }
+    let (second, mut first) = (flushes.pop().unwrap(), flushes.pop().unwrap());
+    let failed = Err(LogError::io("sync", "x", std::io::Error::from_raw_os_error(libc::EIO)));
+    assert!(writer.end_flush(second, failed).is_err());
+    assert_eq!(writer.go_on().unwrap(), Lsn::ZERO);
+    let payload = units(0..2);
+    writer.append(Batch { start: Lsn::ZERO, payload: &payload, unix_ms: UNIX_MS }).unwrap();
+    let outcome = first.run(&disk);
+    assert_eq!(writer.end_flush(first, outcome).unwrap(), Lsn::ZERO, "it vouches for another file");
+    assert_eq!(writer.sync().unwrap().get() as usize, payload.len());
+}
+
+fn threads(disk: &SimDisk) -> (Flusher<SimDisk>, Arc<Mutex<Vec<String>>>) {
+    let errors = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&errors);
+    let on_error = Box::new(move |error: &LogError| seen.lock().unwrap().push(error.to_string()));
+    let flusher = Flusher::start(writer_of(disk), Box::new(|_| {}), on_error).unwrap();
+    flusher.go_on_after_errors(true);
+    (flusher, errors)
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < LONG.unwrap(), "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn an_error_that_passes_at_once_is_nobodys_concern() {
+    for at in 0..2 {
+        let disk = SimDisk::new();
+        let (flusher, errors) = threads(&disk);
+        assert!(flusher.wait_durable(flusher.append(unit(0), UNIX_MS), LONG).unwrap());
+        disk.fail_at(disk.operations() + at, libc::EIO, Effect::Part);
+        assert!(flusher.wait_durable(flusher.append(unit(1), UNIX_MS), LONG).unwrap());
+        assert_eq!((flusher.statistics().disk_errors(), flusher.is_failing()), (1, false));
+        assert_eq!(recovered(&reopen(&disk.crash_image(1)).unwrap()), units(0..2));
+        assert!(errors.lock().unwrap().is_empty());
+        flusher.close().unwrap();
+    }
+}
+
+#[test]
+fn a_disk_that_fails_for_long_holds_all_and_then_has_all() {
+    let disk = SimDisk::new();
+    let (flusher, errors) = threads(&disk);
+    let good = flusher.append(unit(0), UNIX_MS);
+    assert!(flusher.wait_durable(good, LONG).unwrap());
+    disk.fail_from(disk.operations(), libc::ENOSPC, Effect::Part);
+    let mut end = flusher.append(unit(1), UNIX_MS);
+    let failing = flusher.wait_durable(end, LONG);
+    assert!(matches!(failing, Err(LogError::Failing(_))), "{failing:?}");
+    assert!(flusher.is_failing() && flusher.trouble().unwrap().to_string().contains("No space left"));
+    for number in 2..20 {
+        end = flusher.append(unit(number), UNIX_MS);
+    }
+    // What a base needs is refused at once, and what would have the caller wait, too.
+    let (done, outcome) = std::sync::mpsc::channel();
+    let base = NewBase { name: "temp-base-1.rdb".into(), lsn: flusher.cut() };
+    flusher.install_base(base, Box::new(move |outcome| done.send(outcome).unwrap()));
+    assert!(outcome.recv_timeout(LONG.unwrap()).unwrap().is_err());
+    assert!(matches!(flusher.commit(end), Err(LogError::Failing(_))));
+    wait_until("more tries", || flusher.statistics().disk_errors() > 3);
+    assert_eq!(flusher.durable(), good);
+    assert_eq!(flusher.pending_bytes() as usize, units(1..20).len());
+    disk.mend();
+    wait_until("the log goes on", || flusher.durable() == end);
+    wait_until("it says so", || !flusher.is_failing());
+    assert!(flusher.wait_durable(flusher.append(unit(20), UNIX_MS), LONG).unwrap());
+    assert_eq!(recovered(&reopen(&disk.crash_image(1)).unwrap()), units(0..21));
+    assert!(errors.lock().unwrap().is_empty());
+    flusher.close().unwrap();
+    assert_eq!(recovered(&reopen(&disk).unwrap()), units(0..21));
+}
+
+#[test]
+fn a_close_tries_once_more_and_reports_a_disk_that_fails() {
+    for is_mended in [false, true] {
+        let disk = SimDisk::new();
+        let (flusher, _errors) = threads(&disk);
+        disk.fail_from(disk.operations(), libc::EROFS, Effect::None);
+        let end = flusher.append(unit(0), UNIX_MS);
+        assert!(flusher.wait_durable(end, LONG).is_err());
+        if is_mended {
+            disk.mend();
+        }
+        let closed = flusher.close();
+        assert_eq!(closed.is_ok(), is_mended, "{closed:?}");
+        assert_eq!(flusher.durable() == end, is_mended);
+        drop(closed);
+        let found = recovered(&reopen(&disk.restart_image()).unwrap());
+        assert!(!is_mended || found == unit(0));
+    }
+}
+
+#[test]
+fn without_leave_to_go_on_an_error_is_final() {
+    let disk = SimDisk::new();
+    let (flusher, errors) = threads(&disk);
+    disk.fail_from(disk.operations(), libc::EIO, Effect::None);
+    let end = flusher.append(unit(0), UNIX_MS);
+    assert!(matches!(flusher.wait_durable(end, LONG), Err(LogError::Failing(_))));
+    flusher.go_on_after_errors(false);
+    wait_until("the next try fails", || flusher.error().is_some());
+    assert!(matches!(flusher.wait_durable(end, LONG), Err(LogError::Failed(_))));
+    assert_eq!(errors.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_segment_that_somebody_took_away_is_not_gone_on_from() {
+    let disk = SimDisk::new();
+    let (flusher, errors) = threads(&disk);
+    assert!(flusher.wait_durable(flusher.append(unit(0), UNIX_MS), LONG).unwrap());
+    disk.fail_from(disk.operations(), libc::EIO, Effect::None);
+    let end = flusher.append(unit(1), UNIX_MS);
+    assert!(flusher.wait_durable(end, LONG).is_err());
+    disk.mend();
+    disk.remove(&segment_name(1)).unwrap();
+    wait_until("it ends", || flusher.error().is_some());
+    assert!(errors.lock().unwrap()[0].contains("somebody else"), "{errors:?}");
+    assert!(flusher.durable() < end);
+}
