@@ -22,6 +22,8 @@ pub struct Simulated {
     pub child_ran: fn(i32),
     /// Is called in place of a signal that ends the child.
     pub kill_child: fn(),
+    /// Is called in place of shutting the socket of a client.
+    pub shut_client: fn(u64),
 }
 
 static SIMULATED: Mutex<Option<Simulated>> = Mutex::new(None);
@@ -90,6 +92,11 @@ pub(crate) fn run_child(work: impl FnOnce() -> i32) {
 /// Ends the child of a simulated machine; `false` where the machine is real.
 pub(crate) fn kill_child() -> bool {
     simulated(|machine| machine.kill_child).map(|kill| kill()).is_some()
+}
+
+/// Has nothing more leave for a client of a simulated machine; `false` where the machine is real.
+pub(crate) fn shut_client(client: u64) -> bool {
+    simulated(|machine| machine.shut_client).map(|shut| shut(client)).is_some()
 }
 
 /// Who takes the steps of the log's threads on a simulated machine.

@@ -13,6 +13,8 @@ pub enum Injection {
     Delay(Duration),
     /// They fail with this error, such as `EIO`, from the nth of each thread on (the first is 1).
     Fail { error: &'static str, from: u32 },
+    /// The first one of each thread fails with this error.
+    FailOnce { error: &'static str },
     /// They are as they were, but the server can fork no child, and begin no thread.
     NoFork,
     /// The same, but threads can be begun.
@@ -32,6 +34,7 @@ impl Strace {
         let (calls, effect) = match injection {
             Injection::Delay(time) => (FLUSHES, format!("delay_exit={}", time.as_micros())),
             Injection::Fail { error, from } => (FLUSHES, format!("error={error}:when={from}+")),
+            Injection::FailOnce { error } => (FLUSHES, format!("error={error}:when=1")),
             Injection::NoFork => ("clone,clone3,fork,vfork", "error=EAGAIN".to_string()),
             Injection::NoChild => ("clone,fork,vfork", "error=ENOMEM".to_string()),
         };

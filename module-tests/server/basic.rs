@@ -205,10 +205,11 @@ each_version! {
         dataset::assert_same(&dataset::read(&mut server.raw()), &before, "after kill -9");
     }
 
-    fn a_flush_that_fails_ends_the_server_before_anything_is_acknowledged(version: Version) {
+    fn with_on_error_exit_a_failed_flush_ends_the_server(version: Version) {
         for error in ["EIO", "ENOSPC"] {
-            // The first error is fatal, as with the server's own appendfsync always.
-            let mut server = ServerBuilder::with_module(version).allow_warning("").start();
+            // As with the server's own appendfsync always.
+            let builder = ServerBuilder::with_module(version).set("wbl.on-error", "exit");
+            let mut server = builder.allow_warning("").start();
             let mut client = server.raw();
             for number in 0..50 {
                 client.run(&format!("SET key:{number} v"));

@@ -25,6 +25,7 @@ mod direct;
 mod dirty;
 mod disabled_start;
 mod evictions;
+mod failing_disk;
 mod fields;
 mod first_base;
 mod former_primary;

@@ -58,7 +58,7 @@ each_version! {
     }
 
     fn a_limit_of_file_sizes_is_an_error_as_a_full_disk_is(version: Version) {
-        let builder = ServerBuilder::with_module(version).set("wbl.segment-bytes", "64kb");
+        let builder = ServerBuilder::with_module(version).set("wbl.segment-bytes", "64kb").set("wbl.on-error", "exit");
         let mut server = builder.only_own_warnings().allow_warning("no new base").allow_warning("can't be written").start();
         let mut client = server.raw();
         client.run("DEBUG POPULATE 1000 filled 500");

@@ -137,6 +137,7 @@ each_version! {
             ("io-mode", "auto"),
             ("checkpoint-min-bytes", "67108864"),
             ("checkpoint-percentage", "100"),
+            ("on-error", "retry"),
         ] {
             let reply = control.run(&format!("CONFIG GET wbl.{name}"));
             assert_eq!(reply.items()[1].text(), expected, "{name}");

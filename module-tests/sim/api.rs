@@ -262,6 +262,9 @@ pub fn module_command(client: &Rc<Client>, argv: &[Bytes]) {
         let needs = if name == "wbl.wait" { s.truth.borrow().units() } else { 0 };
         client.expected.borrow_mut().push_back(Expected::Any(needs));
     }
+    if !client.fake && name == "wbl.refused" {
+        client.expected.borrow_mut().push_back(Expected::Any(0));
+    }
     if !client.fake && name.starts_with("wbl.eval") {
         s.scripts.borrow_mut().push_back((client.id, argv[1..].to_vec()));
     }

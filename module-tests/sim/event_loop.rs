@@ -53,6 +53,10 @@ fn send(client: &Client) {
     if crate::run::power_is_lost() {
         return;
     }
+    if client.close.get() {
+        // Its socket is shut.
+        client.out.borrow_mut().clear();
+    }
     let len = client.out.borrow().len();
     if len == 0 {
         return client.handler.set(false);

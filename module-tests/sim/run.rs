@@ -112,6 +112,14 @@ fn change_child(change: impl FnOnce(&mut Child)) {
     }));
 }
 
+/// Nothing more leaves for this client, which is closed at the end of the iteration.
+fn shut_client(client: u64) {
+    server().note(|| format!("    shut: {client}"));
+    if let Some(client) = server().client(client) {
+        client.close.set(true);
+    }
+}
+
 fn log_begins(steps: Arc<dyn Steps>) {
     server().steps.replace(Some(steps));
 }
@@ -161,7 +169,7 @@ fn boot(disk: SimDisk, seed: u64, now_ms: i64) -> &'static Server {
     set_server(server);
     NOW_MS.store(now_ms as u64, Ordering::Relaxed);
     let unix_ms = || NOW_MS.load(Ordering::Relaxed);
-    machine::simulate(Simulated { disk, unix_ms, exit: exited, log_begins, child_ran, kill_child });
+    machine::simulate(Simulated { disk, unix_ms, exit: exited, log_begins, child_ran, kill_child, shut_client });
     let segment_bytes = ["4096", "8192", "1000000"][server.below(3)];
     let in_flight = ["1", "2", "4"][server.below(3)];
     let commit_mode = ["auto", "async", "inline"][server.below(3)];
@@ -246,12 +254,17 @@ fn live() {
         connect_someone();
     }
     let count = 20 + s.below(120);
+    // How many things happen while the disk fails.
+    let mut mended_after = None;
     if s.chance(35) {
         let at = s.disk.borrow().operations() + s.below(60) as u64;
         let effect = [Effect::None, Effect::Part, Effect::Full][s.below(3)];
         s.power_goes.set(s.chance(70));
         if s.power_goes.get() {
             s.disk.borrow().fail_from(at, libc::EIO, effect);
+        } else if s.chance(60) {
+            s.disk.borrow().fail_from(at, [libc::EIO, libc::ENOSPC, libc::EROFS][s.below(3)], effect);
+            mended_after = Some(1 + s.below(60));
         } else {
             s.disk.borrow().fail_at(at, [libc::EIO, libc::ENOSPC][s.below(2)], effect);
         }
@@ -263,7 +276,23 @@ fn live() {
             return;
         }
         act();
+        let fails = running().fault_at.is_some_and(|at| s.disk.borrow().operations() > at);
+        if let Some(left) = mended_after.as_mut().filter(|_| fails) {
+            *left -= 1;
+            if *left == 0 {
+                mend();
+                mended_after = None;
+            }
+        }
     }
+    if mended_after.is_some() && s.chance(60) {
+        mend();
+    }
+}
+
+fn mend() {
+    server().note(|| "the disk works again".into());
+    server().disk.borrow().mend();
 }
 
 fn connect_someone() -> Rc<Client> {
@@ -353,6 +382,9 @@ fn is_quiet(client: &Client) -> bool {
 fn quiesce() {
     let s = server();
     s.note(|| "quiesce".into());
+    if !s.power_goes.get() {
+        mend();
+    }
     s.keys_max.set(usize::MAX);
     let mut quiet_rounds = 0;
     for _ in 0..100 {
@@ -417,6 +449,9 @@ fn crash_and_recover(quiet: bool) {
         violated(&text);
     }
     let (durable, units, shown) = (truth.surely_durable(), truth.units(), truth.shown);
+    // What a segment holds that was given up does not count, though it may be durable.
+    let has_failed = running().fault_at.is_some_and(|at| before.disk.borrow().operations() > at);
+    let durable = if has_failed { durable.min(shown) } else { durable };
     let by_power = before.chance(70) || running().canary == Canary::LyingDisk;
     let image = {
         let disk = before.disk.borrow();

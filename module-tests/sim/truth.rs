@@ -54,8 +54,9 @@ impl Truth {
         }
         self.follower.data = data.clone();
         for name in disk.names() {
-            let read = disk.contents(&name).map_or(0, |bytes| bytes.len());
-            self.follower.read.insert(name, read);
+            let Some(bytes) = disk.contents(&name) else { continue };
+            // Only one without frames gets any more.
+            self.follower.read.insert(name, (bytes.len(), first_of(&bytes).unwrap_or(0)));
         }
     }
 
@@ -170,8 +171,10 @@ impl Truth {
 struct Follower {
     data: Data,
     db: usize,
-    /// How far each segment was read.
-    read: BTreeMap<String, usize>,
+    /// How far each segment was read, and the position there.
+    read: BTreeMap<String, (usize, u64)>,
+    /// The position after the last command. After an error a segment begins before the end of the one before it.
+    position: Option<u64>,
     last: String,
 }
 
@@ -183,8 +186,17 @@ fn digit(byte: u8) -> Option<usize> {
 
 /// The salt of a segment, where its header is there.
 fn salt_of(segment: &[u8]) -> Option<u64> {
+    field_of(segment, 4)
+}
+
+/// The position that a segment begins with.
+fn first_of(segment: &[u8]) -> Option<u64> {
+    field_of(segment, 3)
+}
+
+fn field_of(segment: &[u8], field: usize) -> Option<u64> {
     let header = segment.split(|byte| *byte == b'\n').next()?;
-    u64::from_str_radix(std::str::from_utf8(header).ok()?.split(' ').nth(4)?, 16).ok()
+    u64::from_str_radix(std::str::from_utf8(header).ok()?.split(' ').nth(field)?, 16).ok()
 }
 
 impl Follower {
@@ -201,20 +213,30 @@ impl Follower {
             .collect();
         names.sort();
         for (_, name) in names {
-            let read = self.read.get(&name).copied().unwrap_or(0);
+            let (read, at) = self.read.get(&name).copied().unwrap_or((0, 0));
             let Some(new) = disk.durable_from(&name, read) else { continue };
             if new.is_empty() {
                 continue;
             }
-            let Some(salt) = salt_of(&disk.durable_from(&name, 0).unwrap_or_default()) else { continue };
-            let used = self.read_bytes(&new, read, salt, &mut digests)?;
-            self.read.insert(name, read + used);
+            let whole = disk.durable_from(&name, 0).unwrap_or_default();
+            let (Some(salt), Some(first)) = (salt_of(&whole), first_of(&whole)) else { continue };
+            let mut at = if read == 0 { first } else { at };
+            let used = self.read_bytes(&new, read, salt, &mut at, &mut digests)?;
+            self.read.insert(name, (read + used, at));
         }
         Ok(digests)
     }
 
-    /// Does what the frames say that are whole; `offset` is where the bytes begin in their segment.
-    fn read_bytes(&mut self, bytes: &[u8], offset: usize, salt: u64, digests: &mut Vec<u64>) -> Result<usize, String> {
+    /// Does what the frames say that are whole; `offset` is where the bytes begin in their segment, `position` which one
+    /// they have.
+    fn read_bytes(
+        &mut self,
+        bytes: &[u8],
+        offset: usize,
+        salt: u64,
+        position: &mut u64,
+        digests: &mut Vec<u64>,
+    ) -> Result<usize, String> {
         let mut at = 0;
         if offset == 0 {
             let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return Ok(0) };
@@ -250,20 +272,29 @@ impl Follower {
                 // A part of it is durable; the rest is what was there before.
                 return Ok(at);
             }
-            self.apply(&payload[..length], digests)?;
+            self.apply(&payload[..length], *position, digests)?;
+            *position += length as u64;
             at += used;
         }
     }
 
-    fn apply(&mut self, payload: &[u8], digests: &mut Vec<u64>) -> Result<(), String> {
+    fn apply(&mut self, payload: &[u8], start: u64, digests: &mut Vec<u64>) -> Result<(), String> {
         let (mut rest, mut in_unit) = (payload, false);
+        let mut done = *self.position.get_or_insert(start);
         while !rest.is_empty() {
             let (value, used) = Resp::parse(rest).ok_or("a frame holds no command")?;
             rest = &rest[used..];
+            let end = start + (payload.len() - rest.len()) as u64;
+            let is_done = end <= done;
+            done = done.max(end);
+            self.position = Some(done);
             let Resp::Array(items) = value else { return Err("a frame holds no command".into()) };
             let argv: Vec<Bytes> =
                 items.into_iter().map(|item| if let Resp::Bulk(bytes) = item { bytes } else { Vec::new() }).collect();
             self.last = argv.iter().map(|arg| arg.escape_ascii().to_string()).collect::<Vec<_>>().join(" ");
+            if is_done && !argv[0].eq_ignore_ascii_case(b"select") {
+                continue;
+            }
             match argv[0].to_ascii_lowercase().as_slice() {
                 b"multi" => in_unit = true,
                 b"exec" => in_unit = false,

@@ -171,6 +171,11 @@ impl Clients {
         *self = Clients { records: std::mem::take(&mut self.records), ..Clients::default() };
     }
 
+    /// All of them.
+    pub fn ids(&self) -> impl Iterator<Item = ClientId> {
+        self.records.keys().copied()
+    }
+
     /// Whether it is a connected client; others are scripts' and modules' own.
     pub fn contains(&self, client: ClientId) -> bool {
         self.records.contains_key(&client)

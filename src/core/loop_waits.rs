@@ -8,6 +8,8 @@ use crate::log::Lsn;
 pub struct LoopWaits {
     newest: Option<Lsn>,
     whose: Whose,
+    /// Whose replies are written in this iteration, and what they show; `None` where that is not known.
+    written: Vec<(Option<ClientId>, Lsn)>,
     /// The client that pipelines scripts, and whose ran first in the iteration.
     scripts_of: Option<ClientId>,
 }
@@ -27,11 +29,31 @@ impl LoopWaits {
     /// The loop waits for this position with a reply of this client's; `None` where it is not known whose it is.
     pub fn add(&mut self, client: Option<ClientId>, lsn: Lsn) {
         self.newest = self.newest.max(Some(lsn));
+        self.is_written(client, lsn);
         self.whose = match (self.whose, client) {
             (Whose::Nobodys, Some(client)) => Whose::One(client),
             (Whose::One(one), Some(client)) if one == client => Whose::One(one),
             _ => Whose::Several,
         };
+    }
+
+    /// A reply is written that shows this, for which somebody waits.
+    pub fn is_written(&mut self, client: Option<ClientId>, lsn: Lsn) {
+        match self.written.last_mut() {
+            Some((last, shown)) if *last == client => *shown = lsn.max(*shown),
+            _ => self.written.push((client, lsn)),
+        }
+    }
+
+    /// Whose replies are written that show what is not durable. They are forgotten, as none of them may leave.
+    pub fn take_undurable(&mut self, durable: Lsn) -> Vec<Option<ClientId>> {
+        let written = std::mem::take(&mut self.written);
+        written.into_iter().filter(|(_, shown)| *shown > durable).map(|(client, _)| client).collect()
+    }
+
+    /// All that was waited for is durable, or was taken.
+    pub fn may_leave(&mut self) {
+        self.written.clear();
     }
 
     /// The newest position that any reply shows.

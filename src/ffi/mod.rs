@@ -76,7 +76,7 @@ pub use registration::{
     register_config, register_hooks, server_version, unregister_hooks, watch_results,
 };
 pub use signals::{exit_now, forget_file_size_limit, kill_process, stop_process, survive_file_size_limit};
-pub use socket::empty_socket_bytes;
+pub use socket::{empty_socket_bytes, shut_socket};
 
 /// Ends the server: an API function that the module was loaded with has gone, so no promise can be kept.
 fn missing_api(name: &str) -> ! {

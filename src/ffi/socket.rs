@@ -1,6 +1,13 @@
-//! What the system says of a client's socket.
+//! What the system says of a client's socket, and does with it.
 
-use libc::{SO_SNDBUF, SOL_SOCKET, TIOCOUTQ, c_int, c_void, getsockopt, ioctl, socklen_t};
+use libc::{SHUT_RDWR, SO_SNDBUF, SOL_SOCKET, TIOCOUTQ, c_int, c_void, getsockopt, ioctl, shutdown, socklen_t};
+
+/// Lets nothing more out by a socket: the server's next write fails, and it closes the client.
+pub fn shut_socket(descriptor: i32) {
+    // SAFETY: the call touches no memory; a descriptor that is none, or no connected socket, is answered with an error,
+    // and nothing leaves by that.
+    let _ = unsafe { shutdown(descriptor, SHUT_RDWR) };
+}
 
 /// How many bytes a socket takes, by its descriptor, if nothing waits in its send buffer. It takes no look at what the
 /// server does with it.

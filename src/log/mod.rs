@@ -1,8 +1,8 @@
 //! The log engine: a folder of segments and a base, a writer, its threads, recovery.
 //!
 //! It knows no server, has no statics and asks no wall clock. How the files look and in which order they change is in
-//! `docs/design.md`; "what if it crashes here" is answered step by step in `open/prepare.rs`, `write/writer.rs` and
-//! `write/checkpoint.rs`.
+//! `docs/design.md`; "what if it crashes here" is answered step by step in `open/prepare.rs`, `write/writer.rs`,
+//! `write/checkpoint.rs` and `write/go_on.rs`.
 //!
 //! The states of a folder are types: [`open`] gives an [`Opened`], which becomes a [`Prepared`] and then a
 //! [`LogWriter`], or a [`Folder`], in which another log can begin. A [`Flusher`] runs a writer; closing it gives the

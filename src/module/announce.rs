@@ -273,6 +273,11 @@ impl Module {
         let mut reads = self.note_read(self.newest_read(ctx, filter, known, db), reason);
         // It may go by the id of an EXEC's client, and is none of what that has queued.
         let client = if self.capture.is_queueing(client) { 0 } else { client };
+        if self.disk_fails() && known.writes && !flags.in_script() && !flags.in_exec() && self.has_too_much_pending() {
+            // Scripts and transactions are refused as a whole, or not at all.
+            self.announce_nothing(client);
+            return Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED));
+        }
         reads |= self.note_unblock(ctx, filter, known);
         let verdict = self.announce_running(ctx, filter, client, known, None);
         // The end asked for before may have come already, when the server made room.
@@ -298,7 +303,12 @@ impl Module {
         }
         let command = Command { kind, shows_change: shown.is_some() };
         let mut facts = Asked::new(self, ctx, client).in_filter(filter, asked, info);
-        match decide(Moment::Announced(command), &mut facts) {
+        let hold = decide(Moment::Announced(command), &mut facts);
+        if self.disk_fails() && self.would_need_disk(ctx, client, known, kind, hold) {
+            self.announce_nothing(client);
+            return Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED));
+        }
+        match hold {
             Hold::ThroughModule(wrapper) => {
                 self.announce_nothing(client);
                 return Verdict::rewrite(Rewrite::Wrap(wrappers::name_of(wrapper)));

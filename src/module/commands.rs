@@ -78,7 +78,7 @@ const ENTRIES: [Entry; 9] = [
         refusal::REFUSED,
         c"readonly no-mandatory-keys allow-stale no-monitor no-slowlog fast",
         c"write fast",
-        c"Answers a command that is refused: a write as the log cannot begin, or a setting that endangers the log. For the module's own use.",
+        c"Answers a command that is refused: a write as the log cannot begin or its disk fails, or a setting that endangers the log. For the module's own use.",
         refusal::refused,
     ),
     wrapper(

@@ -15,8 +15,9 @@ impl Module {
         self.commits.mode() == Mode::Inline && self.life.is_active()
     }
 
-    /// An iteration has ended: chooses for the next one.
+    /// An iteration has ended, and all that it has written may leave: chooses for the next one.
     pub(super) fn choose_mode(&mut self) {
+        self.iteration.waits.may_leave();
         let Iteration { waiting, writes, unheld_writes, commands, .. } = &mut self.iteration;
         let (waiting, writes, unheld, commands) = (take(waiting), take(writes), take(unheld_writes), take(commands));
         let Some(log) = self.log() else { return self.commits.turn_async() };
@@ -25,7 +26,7 @@ impl Module {
         let flushes =
             Flushes { count: statistics.syncs(), slow: statistics.slow_syncs(), average_us: statistics.sync_ewma_us() };
         // In async those wait that iterations before have left, too.
-        let (waiting, has_failed) = (waiting.max(log.waiting() as u32), log.has_failed());
+        let (waiting, has_failed) = (waiting.max(log.waiting() as u32), log.has_failed() || log.log().is_failing());
         let round = Round { waiting, writes, unheld, reads: commands.saturating_sub(writes) };
         if self.commits_inline() {
             self.dirty.clean_up_to(durable);

@@ -62,6 +62,9 @@ pub enum Setting {
     /// `wbl.checkpoint-percentage`: a checkpoint begins by itself when the log after the base has so many hundredths of
     /// the base's size; 0 for never. Default: 100.
     CheckpointPercentage,
+    /// `wbl.on-error`: after an error of the disk the log is written to another file, and that is tried until it
+    /// succeeds (retry), or the process ends (exit). Default: retry.
+    OnError,
 }
 
 /// How the log is to be written.
@@ -93,6 +96,9 @@ const ASYNC: i64 = 1;
 /// `wbl.commit-mode inline`.
 const INLINE: i64 = 2;
 
+/// `wbl.on-error retry`.
+const RETRY: i64 = 0;
+
 /// `wbl.io-mode buffered`.
 const BUFFERED: i64 = 1;
 
@@ -117,7 +123,7 @@ enum Default {
     Names { default: usize, names: &'static [&'static CStr] },
 }
 
-const ENTRIES: [Entry; 13] = [
+const ENTRIES: [Entry; 14] = [
     Entry { setting: Setting::Enabled, name: c"enabled", immutable: false, default: Default::Bool(true) },
     Entry { setting: Setting::Dir, name: c"dir", immutable: true, default: Default::Text("wbl") },
     Entry {
@@ -180,6 +186,12 @@ const ENTRIES: [Entry; 13] = [
         name: c"checkpoint-percentage",
         immutable: false,
         default: Default::Count { default: 100, min: 0, max: i32::MAX as i64 },
+    },
+    Entry {
+        setting: Setting::OnError,
+        name: c"on-error",
+        immutable: false,
+        default: Default::Names { default: 0, names: &[c"retry", c"exit"] },
     },
 ];
 
@@ -248,6 +260,11 @@ pub fn commit_mode() -> Wish {
         INLINE => Wish::Only(Mode::Inline),
         _ => Wish::Auto,
     }
+}
+
+/// Whether the log goes on after an error of the disk.
+pub fn goes_on_after_errors() -> bool {
+    value(Setting::OnError) == RETRY
 }
 
 /// How the log is to be written.

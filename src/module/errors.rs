@@ -37,6 +37,11 @@ pub fn no_log(reason: &str) -> String {
     format!("MISCONF Writes are refused as they could not be kept: {}", one_line(reason))
 }
 
+/// The command would have to wait for a disk that fails.
+pub fn disk_fails(reason: &str) -> String {
+    format!("MISCONF Errors writing to the write-behind log: {}", one_line(reason))
+}
+
 /// There is no log, as it could not begin.
 pub fn without_log(reason: &str) -> String {
     format!("{NOT_ENABLED}: {}", one_line(reason))

@@ -132,6 +132,10 @@ impl Facts for Asked<'_> {
     }
 
     fn pipelines(&mut self) -> bool {
+        if self.module.disk_fails() {
+            // The loop waits for nobody.
+            return false;
+        }
         let Module { running, clients, .. } = &mut *self.module;
         if running.client != self.client {
             return clients.is_pipelining(self.client);

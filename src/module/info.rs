@@ -84,6 +84,12 @@ impl Module {
             ("log_sync_max_us", counter(crate::log::Statistics::sync_max_us)),
             ("log_sync_ewma_us", counter(crate::log::Statistics::sync_ewma_us)),
             ("inflight_flushes", number(log.map_or(0, |log| log.in_flight() as u64))),
+            (
+                "disk_error",
+                Value::Text(log.and_then(|log| log.trouble()).map_or_else(String::new, |error| error.to_string())),
+            ),
+            ("disk_error_since_unix_ms", number(self.disk.failing_since_ms())),
+            ("disk_errors", counter(crate::log::Statistics::disk_errors)),
             ("checkpoint_in_progress", number(u64::from(self.writes_base()))),
             ("checkpoints", number(self.bases.done)),
             ("checkpoint_failures", number(self.bases.failed)),

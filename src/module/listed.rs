@@ -42,6 +42,15 @@ pub(super) fn outputs_of(ctx: Ctx<'_>, clients: &[ClientId]) -> Vec<(ClientId, O
     text.lines().filter_map(of).collect()
 }
 
+/// The descriptors of these clients' sockets, as far as they are still connected; `None` where the server does not say.
+pub(super) fn descriptors_of(ctx: Ctx<'_>, clients: &[ClientId]) -> Vec<Option<i32>> {
+    let ids: Vec<String> = clients.iter().map(ClientId::to_string).collect();
+    let args = [&b"LIST"[..], b"ID"].into_iter().chain(ids.iter().map(String::as_bytes));
+    let Some(list) = ctx.own().ask("CLIENT", args) else { return vec![None] };
+    let text = String::from_utf8_lossy(list.bytes());
+    text.lines().map(|line| field_of(line, "fd")?.parse().ok()).collect()
+}
+
 impl Output {
     /// Reads a line of CLIENT LIST. `socket` says what an empty socket takes, by its descriptor.
     fn parse(line: &str, socket: impl FnOnce(i32) -> Option<usize>) -> Output {

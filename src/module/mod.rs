@@ -16,6 +16,7 @@ mod commit;
 mod config;
 mod deferred;
 mod demands;
+mod disk;
 mod durable_reads;
 mod errors;
 mod facts;
@@ -173,6 +174,7 @@ pub(crate) struct Module {
     /// WBL.DEBUG PAUSE.
     paused: bool,
     bases: Bases,
+    disk: disk::Disk,
     own_aof: own_aof::OwnAof,
     counters: Counters,
     recovered: Option<replay::Report>,

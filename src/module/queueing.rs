@@ -97,6 +97,12 @@ impl Module {
             record.transaction = Transaction::default();
             return Verdict::rewrite(Rewrite::Refuse);
         }
+        if self.disk_fails() && self.exec_would_need_disk(ctx, client) {
+            let record = self.clients.get_mut(client);
+            record.into_iter().for_each(|record| record.transaction = Transaction::default());
+            return Verdict::rewrite(Rewrite::Refuse);
+        }
+        let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
         // Calls at the end of such a unit would end the pause before it begins, which the server asserts against.
         let mut exec = Exec { ends_late: std::mem::take(&mut record.queued_pause), ..Exec::default() };
         let db = proved.or_else(|| self.info_of(ctx, client).map(|info| info.db)).unwrap_or_default();

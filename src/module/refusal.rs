@@ -1,5 +1,6 @@
-//! Writes while the log cannot begin: each is refused, as none could be kept. So are settings that would have the
-//! server write files of its own to the log's folder.
+//! Writes while the log cannot begin: each is refused, as none could be kept. So are commands that would have to wait
+//! for a disk that fails (`disk.rs`), and settings that would have the server write files of its own to the log's
+//! folder.
 //!
 //! The filter turns such a command into one of the module that answers with the reason: also in scripts, in
 //! transactions that are queued meanwhile, and in what other modules call. Transactions that were queued before writes
@@ -58,10 +59,12 @@ pub(super) fn refused(ctx: Ctx<'_>, args: &[&[u8]]) {
 /// What a client is told.
 pub(super) fn text() -> String {
     let reason = with(|module| module.life.failure().map(String::from)).flatten();
-    match reason {
-        Some(reason) => errors::no_log(&reason),
-        // The log has begun since the command was queued.
-        None => errors::no_log("the log could not begin when the command was queued"),
+    let trouble = || with(|module| module.log().and_then(|log| log.log().trouble())).flatten();
+    match (reason, trouble()) {
+        (Some(reason), _) => errors::no_log(&reason),
+        (None, Some(trouble)) => errors::disk_fails(&trouble.to_string()),
+        // That has passed since.
+        (None, None) => errors::no_log("the log could not be written when the command came"),
     }
 }
 

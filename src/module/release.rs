@@ -6,8 +6,8 @@ use crate::core::waiters::Waiters;
 use crate::ffi::{Held, wake_event_loop};
 use crate::log::{Flusher, LogError, LogWriter, Lsn};
 use crate::machine;
-use crate::module::broken;
 use crate::module::gate::{self, GatedStorage};
+use crate::module::{broken, config};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -71,7 +71,7 @@ impl Queue {
 }
 
 impl Release {
-    /// Starts the writer threads. On the first error of the disk it wakes the event loop, which decides what that
+    /// Starts the writer threads. On an error of the disk that is final it wakes the event loop, which decides what that
     /// means.
     pub(super) fn start(writer: LogWriter<GatedStorage>) -> Result<Release, LogError> {
         let queue = Arc::new(Queue::default());
@@ -98,6 +98,7 @@ impl Release {
                 flusher
             }
         };
+        flusher.go_on_after_errors(config::goes_on_after_errors());
         Ok(Release { flusher, queue, wake, has_failed })
     }
 

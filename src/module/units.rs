@@ -213,6 +213,9 @@ impl Module {
             // They wait with the others at the end of the iteration.
             unheld.iter().for_each(|(client, _)| self.iteration.waits.add(Some(*client), newest));
         }
+        if let (Some(newest), true) = (newest, leaves_early) {
+            unheld.iter().for_each(|(client, _)| self.iteration.waits.is_written(Some(*client), newest));
+        }
         unheld.clear();
         self.unheld = unheld;
         newest.filter(|_| leaves_early)

@@ -7,7 +7,7 @@ use crate::machine;
 use crate::module::config::{Setting, value};
 use crate::module::release::Release;
 use crate::module::server::BUSY_THRESHOLD;
-use crate::module::{Module, broken, life, server, with};
+use crate::module::{Module, broken, disk, life, server, with};
 use std::time::Duration;
 
 /// How often a writer that waits for room looks again.
@@ -91,9 +91,18 @@ pub(super) fn wait_now(ctx: Ctx<'_>, lsn: Lsn) {
         How::Wait => log.log().wait_durable(lsn, None).map(drop),
     };
     if outcome.is_err() {
-        life::end_if_failed();
+        cannot_be_durable(ctx, &log);
+    }
+}
+
+/// Nothing becomes durable now that the main thread waits for. The process ends if that is for good; while the disk
+/// fails nobody gets a reply that is written already.
+fn cannot_be_durable(ctx: Ctx<'_>, log: &Release) {
+    life::end_if_failed();
+    if log.log().is_closed() {
         broken("the log closed while a reply waited for it");
     }
+    disk::cut_off(ctx, log);
 }
 
 /// The same while WBL.DEBUG PAUSE is on: the server goes on with commands that may run while it is busy, so that a
@@ -111,10 +120,7 @@ fn wait_for_resume(ctx: Ctx<'_>, log: &Release, lsn: Lsn) {
                 match log.log().wait_durable(lsn, Some(PAUSED_POLL)) {
                     Ok(true) => return,
                     Ok(false) => busy.yield_to_clients(),
-                    Err(_) => {
-                        life::end_if_failed();
-                        broken("the log closed while a reply waited for it")
-                    }
+                    Err(_) => return cannot_be_durable(ctx, log),
                 }
             }
         });

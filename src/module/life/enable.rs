@@ -14,7 +14,7 @@ use crate::log::{SeenLog, Storage};
 use crate::module::gate::GatedStorage;
 use crate::module::role::{Role, role_at_start};
 use crate::module::units::finish_unit;
-use crate::module::{config, own_aof, server, with};
+use crate::module::{config, disk, own_aof, server, with};
 
 /// Whether the setting can be changed now.
 ///
@@ -33,6 +33,8 @@ pub(in crate::module) fn check_enabled() -> Result<(), String> {
 /// Why it can't, for the client; nothing has changed then.
 pub(in crate::module) fn apply_enabled(ctx: Ctx<'_>) -> Result<(), String> {
     if !config::is_enabled() {
+        // What is not durable would be lost.
+        disk::check()?;
         return own_aof::check(ctx);
     }
     if config::is_enabled() && with(|module| module.life.state()) == Some(State::Disabled) {

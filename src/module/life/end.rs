@@ -14,13 +14,13 @@ use crate::log::Standing;
 use crate::module::points::{self, Point};
 use crate::module::release::release;
 use crate::module::units::finish_unit;
-use crate::module::{Module, gate, notify, own_aof, replace, second_server, with};
+use crate::module::{Module, disk, gate, notify, own_aof, replace, second_server, with};
 
 /// MODULE UNLOAD. `false` refuses.
 pub fn unload(ctx: Ctx<'_>) -> bool {
     let arrival = arrival::take_arrival();
     finish_unit(ctx);
-    let may_end = if arrival.is_none() { own_aof::check(ctx) } else { Ok(()) };
+    let may_end = if arrival.is_none() { disk::check().and_then(|()| own_aof::check(ctx)) } else { Ok(()) };
     if let Err(reason) = may_end.and_then(|()| commands::take_commands_back(ctx)) {
         log(Level::Warning, &format!("the module is not unloaded: {reason}"));
         return false;

@@ -29,6 +29,7 @@ use crate::ffi::{
 use crate::log::{Lsn, Standing};
 use crate::module::aof_folder::AofFolder;
 use crate::module::config::{self, Setting};
+use crate::module::disk::Disk;
 use crate::module::moving::Moving;
 use crate::module::own_aof::{self, OwnAof};
 use crate::module::role::{Role, role_at_start};
@@ -208,6 +209,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         arrival: None,
         own_aof: OwnAof::Settled,
         bases: Bases::default(),
+        disk: Disk::default(),
         counters: Counters::default(),
         recovered: None,
     })

@@ -1,0 +1,201 @@
+//! A disk that fails while the log is written (`wbl.on-error retry`). The log tries to go on in another file until that
+//! succeeds, and nothing is acknowledged meanwhile:
+//!
+//! - Replies that are held stay so, and leave when what they show is durable. Reads of what is durable are served.
+//! - Writes whose replies can be held run, and are held, until `wbl.max-pending-bytes` wait for the disk; then they are
+//!   refused. So is, from the beginning, whatever the event loop would have to wait for.
+//! - Replies that were written as the disk began to fail never leave: the sockets of their clients are shut.
+
+use crate::core::ack::{Hold, Kind, Moment, Wrapper, decide};
+use crate::core::capture::Class;
+use crate::core::leaf::ClientId;
+use crate::ffi::{Ctx, Level, log, shut_socket};
+use crate::machine;
+use crate::module::config::{self, Setting, value};
+use crate::module::facts::Asked;
+use crate::module::known::Known;
+use crate::module::release::Release;
+use crate::module::waits::unix_ms;
+use crate::module::{Module, broken, listed, with};
+
+/// How often the server's log says that the disk still fails.
+const TELL_EVERY_MS: u64 = 60_000;
+
+/// Since when the disk fails.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    failing: Option<Failing>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Failing {
+    since_ms: u64,
+    told_ms: u64,
+}
+
+impl Disk {
+    /// Wall-clock milliseconds; 0 when it does not fail.
+    pub(super) fn failing_since_ms(&self) -> u64 {
+        self.failing.map_or(0, |failing| failing.since_ms)
+    }
+
+    /// Takes in what the log says; returns a line for the server's log.
+    fn note(&mut self, trouble: Option<&str>, now_ms: u64) -> Option<(Level, String)> {
+        match (&mut self.failing, trouble) {
+            (None, None) => None,
+            (None, Some(trouble)) => {
+                self.failing = Some(Failing { since_ms: now_ms, told_ms: now_ms });
+                let text = format!(
+                    "the log can't be written: {trouble}. It is tried again; until that succeeds nothing is acknowledged, and commands that can't wait for it are refused"
+                );
+                Some((Level::Warning, text))
+            }
+            (Some(failing), Some(trouble)) => {
+                if now_ms.saturating_sub(failing.told_ms) < TELL_EVERY_MS {
+                    return None;
+                }
+                failing.told_ms = now_ms;
+                let seconds = now_ms.saturating_sub(failing.since_ms) / 1000;
+                Some((Level::Warning, format!("the log can't be written for {seconds} seconds now: {trouble}")))
+            }
+            (Some(failing), None) => {
+                let ms = now_ms.saturating_sub(failing.since_ms);
+                self.failing = None;
+                Some((Level::Notice, format!("the log is written again, after {ms} ms: all that was held is durable")))
+            }
+        }
+    }
+}
+
+/// Looks whether the disk fails, or no longer does, and says so.
+pub(super) fn watch() {
+    let line = with(|module| {
+        let log = module.life.log()?.log();
+        log.go_on_after_errors(config::goes_on_after_errors());
+        if !log.is_failing() && module.disk.failing.is_none() {
+            return None;
+        }
+        let trouble = log.trouble().map(|trouble| trouble.to_string());
+        module.disk.note(trouble.as_deref(), unix_ms())
+    });
+    if let Some(Some((level, text))) = line {
+        log(level, &text);
+    }
+}
+
+/// Whether the log may end now.
+///
+/// # Errors
+/// Its disk fails: what is not durable would be lost.
+pub(super) fn check() -> Result<(), String> {
+    let trouble = with(|module| module.log().and_then(|log| log.log().trouble())).flatten();
+    trouble.map_or(Ok(()), |trouble| Err(format!("the log can't be written: {trouble}")))
+}
+
+/// None of the replies leaves that are written, and show what is not durable.
+pub(super) fn cut_off(ctx: Ctx<'_>, release: &Release) {
+    let durable = release.log().durable();
+    let undurable = with(|module| {
+        let written = module.iteration.waits.take_undurable(durable);
+        let known: Option<Vec<ClientId>> = written.into_iter().collect();
+        // Where it is not known whose they are it may be anybody's.
+        known.unwrap_or_else(|| module.clients.ids().collect())
+    });
+    let clients = undurable.unwrap_or_default();
+    if clients.is_empty() {
+        return;
+    }
+    log(
+        Level::Warning,
+        &format!(
+            "{} clients are disconnected: their replies can't be held, and the log can't be written",
+            clients.len()
+        ),
+    );
+    if clients.iter().filter(|client| machine::shut_client(**client)).count() > 0 {
+        return;
+    }
+    for descriptor in listed::descriptors_of(ctx, &clients) {
+        match descriptor {
+            Some(descriptor) => shut_socket(descriptor),
+            None => broken("the server does not name a client's socket, by which a reply would leave too early"),
+        }
+    }
+    for client in clients {
+        ctx.close_client(client);
+    }
+}
+
+impl Module {
+    /// Whether the log's disk fails, which may pass.
+    pub(super) fn disk_fails(&self) -> bool {
+        self.life.is_active() && self.log().is_some_and(|log| log.log().is_failing())
+    }
+
+    /// Whether the command, whose reply would be kept back like this as it is announced, would have the event loop wait
+    /// for the disk, or is one write too many.
+    pub(super) fn would_need_disk(
+        &mut self,
+        ctx: Ctx<'_>,
+        client: ClientId,
+        known: Known,
+        kind: Kind,
+        hold: Hold,
+    ) -> bool {
+        match hold {
+            Hold::ThroughModule(Wrapper::Read | Wrapper::EvalRo) | Hold::Refused | Hold::Disconnect => false,
+            Hold::ThroughModule(Wrapper::Call | Wrapper::Eval) => self.has_too_much_pending(),
+            Hold::AtIterationEnd(_) | Hold::AtUnitEnd(_) => true,
+            Hold::Nothing | Hold::InEvent if !known.writes => false,
+            Hold::Nothing | Hold::InEvent => {
+                self.has_too_much_pending() || !is_held_in_event(known, kind) || {
+                    let changed = decide(Moment::Changed, &mut Asked::new(self, ctx, client));
+                    changed != Hold::InEvent
+                }
+            }
+        }
+    }
+
+    /// The same of an EXEC, which is never held.
+    pub(super) fn exec_would_need_disk(&mut self, ctx: Ctx<'_>, client: ClientId) -> bool {
+        if self.capture.has_queued_writes(client) {
+            return true;
+        }
+        let db = self.info_of(ctx, client).map_or(0, |info| info.db);
+        let Some(record) = self.clients.get(client) else { return false };
+        let shows = &record.transaction;
+        shows.queued.runs_commands() || record.queued_unblock || shows.newest_change(db, &self.dirty).is_some()
+    }
+
+    /// Whether no more writes are taken while the disk fails.
+    pub(super) fn has_too_much_pending(&self) -> bool {
+        let limit = u64::try_from(value(Setting::MaxPendingBytes)).unwrap_or(u64::MAX);
+        let pending = self.log().map_or(0, |log| log.log().pending_bytes());
+        pending.saturating_add(self.batch.len() as u64) > limit
+    }
+}
+
+/// Whether the command, if it changes anything, raises an event in which its reply can be held.
+fn is_held_in_event(known: Known, kind: Kind) -> bool {
+    let Class::Write(spec) = known.class else { return false };
+    matches!(kind, Kind::Write { .. } | Kind::AsSent { blocks: true }) && !spec.is_silent()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_fails_is_told_when_it_begins_now_and_then_and_when_it_ends() {
+        let mut disk = Disk::default();
+        assert!(disk.note(None, 1).is_none());
+        let (level, text) = disk.note(Some("EIO"), 1000).unwrap_or((Level::Debug, String::new()));
+        assert!(level == Level::Warning && text.contains("EIO"), "{text}");
+        assert_eq!(disk.failing_since_ms(), 1000);
+        assert!(disk.note(Some("EIO"), 1000 + TELL_EVERY_MS - 1).is_none());
+        assert!(disk.note(Some("EIO"), 1000 + TELL_EVERY_MS).is_some_and(|(_, text)| text.contains("60 seconds")));
+        assert!(disk.note(Some("EIO"), 1001 + TELL_EVERY_MS).is_none());
+        assert!(disk.note(None, 3000 + TELL_EVERY_MS).is_some_and(|(level, _)| level == Level::Notice));
+        assert_eq!(disk.failing_since_ms(), 0);
+    }
+}
