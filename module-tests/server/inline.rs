@@ -107,6 +107,30 @@ each_version! {
         assert!(is_reply(&client.drain(Duration::from_millis(200))), "the client got its reply");
     }
 
+    // Servers from 9.0 on do not count a large value among what waits to be sent.
+    fn a_large_value_that_is_left_takes_no_inline_reply_along(version: Version) {
+        let mut scene = Scene::of(builder(version));
+        // The socket takes it in two parts.
+        scene.control.call(&["SET", "value", &"x".repeat(350_000)]);
+        scene.prepare(&["SET n 7775"]);
+        let (mut client, mut sleeper) = (scene.server.raw(), scene.server.raw());
+        let id = client.run("CLIENT ID").integer();
+        let both = [encode(&["GET", "value"]), encode(&["INCR", "n"])].concat();
+        client.send_bytes(&both).expect("the server takes the commands");
+        wait_until("output is left", PATIENCE, || {
+            scene.control.run(&format!("CLIENT LIST ID {id}")).text().contains(" events=rw")
+        });
+        scene.freeze_by(Lever::Sync);
+        // Both the write and the room for more output are there when the sleep ends.
+        sleeper.send_text("DEBUG SLEEP 0.2");
+        client.send_text("INCR n");
+        let shown = client.drain(Duration::from_millis(500));
+        scene.thaw();
+        let is_reply = |bytes: &[u8]| bytes.windows(5).any(|bytes| bytes == b":7777");
+        assert!(!is_reply(&shown), "the reply left before it was durable");
+        assert!(is_reply(&client.drain(Duration::from_millis(200))), "the client got its reply");
+    }
+
     fn a_half_closed_client_gets_its_inline_reply(version: Version) {
         let mut server = builder(version).start();
         let mut stream = UnixStream::connect(server.socket()).expect("a connection");

@@ -166,7 +166,7 @@ impl Clients {
     /// Logging begins: only what the server is asked about then counts of what it did before.
     pub fn forget(&mut self) {
         self.records.values_mut().for_each(|client| {
-            *client = Client { shares_id: client.shares_id, ..Client::default() };
+            *client = Client { shares_id: client.shares_id, room: Room::unknown(), ..Client::default() };
         });
         *self = Clients { records: std::mem::take(&mut self.records), ..Clients::default() };
     }
@@ -234,7 +234,7 @@ impl Clients {
     /// The client's socket is empty and takes so much, and replies of so many bytes wait for it.
     pub fn note_room(&mut self, client: ClientId, socket_bytes: usize, reply_bytes: usize) {
         if let Some(record) = self.records.get_mut(&client) {
-            record.room = Room::of(socket_bytes, reply_bytes, self.sendings).or_queued(record.room);
+            record.room = Room::of(socket_bytes, reply_bytes, self.sendings).after(record.room, self.sendings);
         }
     }
 

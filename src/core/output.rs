@@ -71,11 +71,24 @@ impl Askers {
     }
 }
 
+/// Whether a reply of any size may be among those that wait for the end of the iteration. CLIENT LIST does not count it
+/// where the server keeps a reference to the value instead of its bytes (copy avoidance: `networking.c`, from 9.0 on).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Large {
+    #[default]
+    No,
+    /// The last command has one. Where its client has been blocked since, it comes in the iteration of the next command.
+    Last,
+    /// Until the end of this iteration.
+    Within(u64),
+}
+
 /// What a client's socket surely takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
     bytes: usize,
     queued: Queued,
+    large: Large,
     /// The iteration of the last reply, and what it had of them.
     iteration: u64,
     used: usize,
@@ -91,13 +104,26 @@ impl Room {
         room
     }
 
-    /// The same for a client that has been known before.
-    pub fn or_queued(self, before: Room) -> Room {
-        Room { queued: before.queued, ..self }
+    /// The same for a client that has been known before: nothing where it is not known what waits for this iteration's
+    /// end.
+    pub fn after(self, before: Room, iteration: u64) -> Room {
+        match before.large {
+            Large::Last => before,
+            Large::Within(doubtful) if doubtful == iteration => before,
+            large => Room { queued: before.queued, large, ..self },
+        }
+    }
+
+    /// That of a client of which nothing is known.
+    pub fn unknown() -> Room {
+        Room { large: Large::Last, ..Room::default() }
     }
 
     /// The client sends a command.
     pub fn reply(&mut self, size: ReplySize, iteration: u64) {
+        if self.large == Large::Last {
+            self.large = Large::Within(iteration);
+        }
         // Whether it is queued or runs is not known here.
         let replies = match (size, &mut self.queued) {
             (ReplySize::Short, Queued::Short(count)) => {
@@ -126,7 +152,7 @@ impl Room {
             }
         };
         match replies {
-            None => self.bytes = 0,
+            None => (self.bytes, self.large) = (0, Large::Last),
             Some(_) if self.bytes == 0 => {}
             Some(replies) => {
                 self.begin(iteration);
@@ -185,6 +211,23 @@ mod tests {
     }
 
     #[test]
+    fn no_room_is_noted_until_a_large_reply_is_sent() {
+        let noted = |before: Room, iteration| Room::of(20_000, 5, iteration).after(before, iteration).is_sure();
+        let mut room = Room::default();
+        assert!(noted(room, 1));
+        room.reply(ReplySize::Any, 1);
+        assert!(!noted(room, 1) && !noted(room, 2), "its client may be blocked until then");
+        room.reply(ReplySize::Short, 2);
+        assert!(!noted(room, 2), "it may have come in this iteration");
+        assert!(noted(room, 3));
+        room.reply(ReplySize::Any, 3);
+        room.reply(ReplySize::Any, 4);
+        room.reply(ReplySize::Short, 5);
+        assert!(!noted(room, 5) && noted(room, 6));
+        assert!(!noted(Room::unknown(), 1));
+    }
+
+    #[test]
     fn those_of_the_last_iteration_are_asked_about_with_the_first_of_the_next() {
         let mut askers = Askers::default();
         assert_eq!(askers.with(1), [1]);
@@ -214,13 +257,14 @@ mod tests {
         for size in [ReplySize::Multi, ReplySize::Any, ReplySize::Multi, ReplySize::Short] {
             room.reply(size, 2);
         }
-        room = Room::of(1 << 20, 0, 3).or_queued(room);
+        room = Room::of(1 << 20, 0, 3).after(room, 3);
         room.reply(ReplySize::Short, 3);
         assert!(room.is_sure());
         room.reply(ReplySize::Exec, 4);
         assert!(!room.is_sure(), "what was queued before a refused MULTI is answered, too");
-        room = Room::of(1 << 20, 0, 5).or_queued(room);
-        room.reply(ReplySize::Exec, 6);
+        room.reply(ReplySize::Short, 5);
+        room = Room::of(1 << 20, 0, 6).after(room, 6);
+        room.reply(ReplySize::Exec, 7);
         assert!(room.is_sure());
     }
 }
