@@ -128,3 +128,34 @@ fn an_import_source_sees_after_a_crash_what_it_saw_before() {
         assert_eq!(seen(&server), before, "{removal}");
     }
 }
+
+// HSETEX takes a key of this name for its word FIELDS.
+#[test]
+fn a_hash_named_fields_is_recovered() {
+    let mut server = ServerBuilder::with_module(Version::V9_1).in_memory().start();
+    let mut client = server.raw();
+    for command in [
+        "DEBUG SET-ACTIVE-EXPIRE 0",
+        "HSET fields a 1 b 2",
+        "HEXPIRE fields 1000 FIELDS 2 a b",
+        "HINCRBY fields a 1",
+        "HINCRBYFLOAT fields b 0.5",
+        "HSET source a 1",
+        "HPEXPIRE source 1 FIELDS 1 a",
+        "DEBUG SLEEP 0.003",
+        "SADD s x y",
+        // What follows the image that SPOP is logged as is an image, too: of a hash without fields.
+        "MULTI",
+        "SPOP s",
+        "COPY source Fields",
+        "EXEC",
+    ] {
+        client.run(command);
+    }
+    let state = |client: &mut RawConnection| {
+        ["HGETALL fields", "HPEXPIRETIME fields FIELDS 2 a b"].map(|command| client.run(command))
+    };
+    let before = state(&mut client);
+    server.kill9_and_restart();
+    assert_eq!(state(&mut server.raw()), before);
+}

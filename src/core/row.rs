@@ -43,9 +43,9 @@ pub enum Rule {
     CardinalityCache,
     /// INCRBYFLOAT: SET with the result, KEEPTTL.
     Float,
-    /// HINCRBYFLOAT: HSET with the result, or HSETEX PXAT of a field that expires.
+    /// HINCRBYFLOAT: HSET with the result, and HPEXPIREAT of a field that expires.
     FieldFloat,
-    /// HINCRBY: verbatim; where fields of hashes may expire, HSET or HSETEX PXAT with the result.
+    /// HINCRBY: verbatim; where fields of hashes may expire, HSET with the result, and HPEXPIREAT.
     FieldCounter,
     /// HSETNX: HSET, as the field that it found missing may have expired.
     NewField,
@@ -349,7 +349,7 @@ impl CommandSpec {
     /// `CommandSpec::logged_as`.
     pub fn logged_with_fields_as(&self) -> &'static [&'static str] {
         match self.rule {
-            Rule::FieldFloat | Rule::FieldCounter => &["hset", "hsetex"],
+            Rule::FieldFloat | Rule::FieldCounter => &["hset", "hpexpireat"],
             Rule::FieldExpiry | Rule::SetFields => &["hdel"],
             _ => &[],
         }

@@ -40,7 +40,8 @@ pub(super) fn add_image(ctx: Ctx<'_>, unit: &mut Unit, (db, key): &DbKey) {
 /// Instead it has a field that has expired, so that the key is there.
 fn add_empty_hash(own: Ctx<'_>, unit: &mut Unit, db: u32, key: &[u8]) {
     unit.command(db, &[b"DEL", key]);
-    unit.command(db, &[b"HSETEX", key, b"PXAT", b"1", b"FIELDS", b"1", b"", b""]);
+    unit.command(db, &[b"HSET", key, b"", b""]);
+    unit.command(db, &[b"HPEXPIREAT", key, b"1", b"FIELDS", b"1", b""]);
     if let Some(at) = own.key_expiry_ms(key) {
         unit.command(db, &[b"PEXPIREAT", key, at.max(1).to_string().as_bytes()]);
     }

@@ -85,9 +85,9 @@ pub(super) fn float(leaf: &Leaf, unit: &mut Unit) -> bool {
     match &event.outcome {
         Some(Outcome::Field(value, None)) => unit.command(event.db, &[b"HSET", &event.key, field, value]),
         Some(Outcome::Field(value, Some(at))) => {
-            let at = at.to_string();
-            let command = [b"HSETEX", &event.key[..], b"PXAT", at.as_bytes(), b"FIELDS", b"1", field, value];
-            unit.command(event.db, &command);
+            unit.command(event.db, &[b"HSET", &event.key, field, value]);
+            // HSETEX would take a key of that name for its word FIELDS.
+            unit.command(event.db, &[b"HPEXPIREAT", &event.key, at.to_string().as_bytes(), b"FIELDS", b"1", field]);
         }
         _ => return false,
     }

@@ -53,10 +53,14 @@ fn a_removal_leaves_the_hash_to_the_replay_as_long_as_it_is_there() {
 fn a_result_of_a_field_is_logged_where_it_may_have_expired() {
     for (command, events, logged) in [
         ("HINCRBY h f 2", vec![("hincrby", field("5", None))], "HSET h f 5"),
-        ("HINCRBY h f 2", vec![("hincrby", field("5", Some(77)))], "HSETEX h PXAT 77 FIELDS 1 f 5"),
+        ("HINCRBY h f 2", vec![("hincrby", field("5", Some(77)))], "HSET h f 5; HPEXPIREAT h 77 FIELDS 1 f"),
         ("HINCRBY h f 2", vec![("hexpired", None), ("hincrby", field("2", None))], "HSET h f 2"),
         ("HINCRBYFLOAT h f 2", vec![("hincrbyfloat", field("5.5", None))], "HSET h f 5.5"),
-        ("HINCRBYFLOAT h f 2", vec![("hincrbyfloat", field("5.5", Some(77)))], "HSETEX h PXAT 77 FIELDS 1 f 5.5"),
+        (
+            "HINCRBYFLOAT h f 2",
+            vec![("hincrbyfloat", field("5.5", Some(77)))],
+            "HSET h f 5.5; HPEXPIREAT h 77 FIELDS 1 f",
+        ),
         ("HSETNX h f v", vec![("hexpired", None), ("hset", None)], "HSET h f v"),
         ("HSET h f v g w", vec![("hexpired", None), ("hset", None)], "HSET h f v g w"),
     ] {
