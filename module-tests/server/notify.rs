@@ -105,6 +105,16 @@ each_version! {
         assert_eq!(messages(&mut listener, 1), ["__keyevent@0__:keymiss again"]);
     }
 
+    fn messages_of_a_transaction_name_the_database_of_their_key(version: Version) {
+        let server = with_events(version, "Eg");
+        let (mut client, mut listener) = (server.raw(), subscriber(&server));
+        for command in ["SET k v", "SET c v", "MULTI", "MOVE k 5", "COPY c d DB 5", "SELECT 5", "DEL k", "EXEC"] {
+            client.run(command);
+        }
+        let expected = ["0__:move_from k", "5__:move_to k", "5__:copy_to d", "5__:del k"];
+        assert_eq!(messages(&mut listener, 4), expected.map(|message| format!("__keyevent@{message}")));
+    }
+
     fn messages_are_published_while_the_log_is_switched_off(version: Version) {
         let server = with_events(version, "E$");
         let (mut client, mut listener) = (server.raw(), subscriber(&server));

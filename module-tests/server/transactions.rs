@@ -2,7 +2,7 @@
 
 use crate::harness::resp::encode;
 use crate::harness::server::info_field;
-use crate::harness::{RawConnection, Server, ServerBuilder, Version, dataset, each_version};
+use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Version, dataset, each_version, wait_until};
 use std::time::Duration;
 
 /// What a client library waits for a reply.
@@ -64,7 +64,52 @@ fn resident_bytes(server: &Server) -> usize {
     text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
+#[test]
+fn slots_flushed_in_a_transaction_are_empty_in_each_database() {
+    let builder = ServerBuilder::with_module(Version::V9_1).set("cluster-enabled", "yes").set("cluster-databases", "4");
+    let mut server = builder.in_memory().allow_warning("luster state changed").start();
+    let mut client = server.raw();
+    client.run("CLUSTER ADDSLOTSRANGE 0 16383");
+    wait_until("the node serves", PATIENCE, || !client.call(&["SET", "{a}0", "v"]).is_error());
+    for db in 0..4 {
+        client.run(&format!("SELECT {db}"));
+        client.run("MSET {a}1 v {a}2 v");
+    }
+    let slot = client.run("CLUSTER KEYSLOT {a}").integer();
+    transaction(&mut client, &[&format!("CLUSTER FLUSHSLOT {slot} SYNC"), "SET {a}3 v"]);
+    let before = dataset::read(&mut client);
+    server.kill9_and_restart();
+    let mut client = server.raw();
+    wait_until("the node serves", PATIENCE, || !client.call(&["GET", "{a}3"]).is_error());
+    dataset::assert_same(&dataset::read(&mut client), &before, "after CLUSTER FLUSHSLOT");
+}
+
 each_version! {
+    // Servers from 9.1 on take the transaction's database for that of each event.
+    fn what_a_transaction_changes_in_another_database_is_logged_there(version: Version) {
+        let mut server = ServerBuilder::with_module(version).in_memory().start();
+        for commands in [
+            &["MOVE k 5"][..],
+            &["COPY k k DB 5"],
+            &["COPY k k DB 5 REPLACE", "APPEND k x"],
+            &["COPY k other DB 5"],
+            &["SELECT 5", "GET k", "SELECT 0", "MOVE k 5"],
+            // What follows the image that SPOP is logged as is an image, too.
+            &["SPOP s", "COPY k k DB 5"],
+        ] {
+            let mut client = server.raw();
+            // An expired key stands in the way of what arrives, and goes first.
+            for command in [
+                "FLUSHALL", "DEBUG SET-ACTIVE-EXPIRE 0", "SELECT 5", "SET k old PX 1", "SET other old PX 1", "DEBUG SLEEP 0.003",
+                "SELECT 0", "SET k v", "SET other v",
+            ] {
+                client.run(command);
+            }
+            transaction(&mut client, commands);
+            assert_survives(&mut server, &format!("{commands:?}"));
+        }
+    }
+
     // What django's set_many and redis-py's pipelines send.
     fn a_transaction_of_20_000_commands_is_answered_within_a_time_out(version: Version) {
         let mut server = ServerBuilder::with_module(version).in_memory().start();

@@ -3,9 +3,8 @@
 mod fields;
 
 use crate::core::pending::GroupChange;
-use crate::core::reads;
 use crate::core::silent::{Proof, argument_keys};
-use crate::core::table::{CommandSpec, Rule, Shows};
+use crate::core::table::{CommandSpec, Rule};
 use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -349,16 +348,6 @@ impl Leaf {
             }
             _ => None,
         }
-    }
-
-    /// The database that MOVE or COPY names.
-    pub fn other_db(&self) -> Option<u32> {
-        reads::destination(self.two_databases()?, &self.args.slices())?.1
-    }
-
-    /// How COPY and MOVE are logged.
-    fn two_databases(&self) -> Option<Rule> {
-        self.spec.filter(|spec| spec.shows == Shows::TwoDatabases).map(|spec| spec.rule)
     }
 
     /// BITFIELD with OVERFLOW FAIL, which may lengthen a string without an event.

@@ -257,9 +257,6 @@ impl Queue {
         unit.functions |= self.functions;
         unit.functions_changed |= self.functions;
         self.silent_keys.iter().for_each(|key| unit.image_everywhere(key.clone()));
-        if let Phase::Whole(whole) = &self.phase {
-            whole.arrived().for_each(|key| unit.image_everywhere(key.clone()));
-        }
     }
 
     /// What to ask about an event of the EXEC.

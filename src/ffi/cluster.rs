@@ -17,9 +17,10 @@ const UNNOTICED: u32 = raw::VALKEYMODULE_OPEN_KEY_NOTOUCH
 
 /// Tells the server what it may do while the module is loaded: move slots atomically (what arrives raises events, as
 /// other commands do, and what leaves, too), and keep a replica's old dataset readable until the new one is there (on a
-/// replica the module rests).
+/// replica the module rests). A key that is opened for writing is not taken for a changed one.
 pub fn declare_options(ctx: Ctx<'_>) {
-    let mut options = raw::VALKEYMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD;
+    let mut options =
+        raw::VALKEYMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD | raw::VALKEYMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED;
     if server_version(ctx) >= SLOT_MIGRATION_SINCE {
         options |= api::WBL_OPTIONS_HANDLE_ATOMIC_SLOT_MIGRATION;
     }
@@ -92,6 +93,14 @@ impl Ctx<'_> {
                 // SAFETY: the key is open for writing; null is answered with an error.
                 !open.is_null() && unsafe { api!(ValkeyModule_DeleteKey)(open) == raw::VALKEYMODULE_OK as i32 }
             })
+            && self.signal_modified(key)
+    }
+
+    /// Has those who watch or track the key know that it has changed.
+    fn signal_modified(self, key: &[u8]) -> bool {
+        let key = OwnedString::new(key);
+        // SAFETY: the context is valid (type invariant) and the key is a live string.
+        unsafe { api!(ValkeyModule_SignalModifiedKey)(self.as_raw(), key.as_raw()) == raw::VALKEYMODULE_OK as i32 }
     }
 
     /// Tells everybody that the key was deleted from the selected database.

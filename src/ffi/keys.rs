@@ -27,6 +27,23 @@ pub enum KeyKind {
 const OK: i32 = raw::VALKEYMODULE_OK as i32;
 
 impl Ctx<'_> {
+    /// In the callback of an event of this key: the database that it happened in. Within an EXEC servers from 9.1 on
+    /// take the transaction's for the selected one (`VM_GetSelectedDb`), but open keys in the event's.
+    pub fn event_db(self, key: &[u8]) -> u32 {
+        if !self.flags().in_exec() {
+            return self.selected_db();
+        }
+        // For writing, a key is opened that is not there, too.
+        self.with_key(key, raw::VALKEYMODULE_READ | raw::VALKEYMODULE_WRITE, |open| {
+            if open.is_null() {
+                return self.selected_db();
+            }
+            // SAFETY: the key is open.
+            let db = unsafe { api!(ValkeyModule_GetDbIdFromModuleKey)(open) };
+            u32::try_from(db).unwrap_or(0)
+        })
+    }
+
     /// The type of the key's value.
     pub fn key_kind(self, key: &[u8]) -> KeyKind {
         self.with_key(key, raw::VALKEYMODULE_READ, kind)

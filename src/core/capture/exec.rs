@@ -3,7 +3,7 @@
 use crate::core::silent::SilentChanges;
 use crate::core::table::{self, Role};
 
-use super::{Capture, ClientId, DbKey, Event, EventKind, LeafEvent, Postponed, Queue, Unit};
+use super::{Capture, ClientId, DbKey, Event, LeafEvent, Postponed, Queue, Unit};
 
 /// After the count was seen to have moved it is read before EXEC, too, for so many of them.
 const READ_BEFORE: u32 = 1000;
@@ -148,13 +148,6 @@ impl Capture {
             return false;
         };
         (leaf.events, leaf.db) = (step.events, done.db);
-        // A 9.1 server does not say the database that a key arrives in, inside EXEC.
-        if let (Some(unit), Some(other)) = (self.unit.as_mut(), leaf.other_db()) {
-            for event in leaf.events.iter_mut().filter(|event| event.kind == EventKind::Arrived) {
-                event.db = other;
-                unit.touch((other, event.key.clone()));
-            }
-        }
         let silent = leaf.spec.is_some_and(|spec| spec.is_silent() && (done.changed || spec.is_unknown()));
         let unseen = leaf.events.is_empty() && (silent || leaf.is_failing_bitfield() && !done.failed);
         if unseen {
@@ -183,10 +176,6 @@ impl Capture {
             if self.executing.is_some_and(|executing| self.is_stepping(executing)) {
                 self.running_event(event, db_key);
             } else if let Some(unit) = self.unit.as_mut() {
-                if event.kind == EventKind::Arrived {
-                    // A 9.1 server does not say the key's database inside EXEC.
-                    unit.image_everywhere(db_key.1.clone());
-                }
                 unit.image(db_key);
             }
             return;

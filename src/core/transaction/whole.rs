@@ -15,7 +15,6 @@ use crate::core::rewrite;
 use crate::core::table::Rule;
 use crate::core::unit::Unit;
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 /// What is known of such an EXEC.
 #[derive(Debug)]
@@ -33,8 +32,6 @@ pub struct Whole {
     last: Option<usize>,
     /// Whether events show that nothing has failed.
     proof: Proof,
-    /// Keys that came from other databases or keys.
-    arrived: Vec<Arc<[u8]>>,
     /// One of the commands makes a key of others.
     makes_keys_of_others: bool,
 }
@@ -66,16 +63,7 @@ impl Whole {
         }
         let proof = if errors_before.is_some() { Proof::of(leaves) } else { Proof::default() };
         let makes_keys_of_others = leaves.iter().any(|leaf| leaf.depends_on_expired_keys());
-        Whole {
-            errors_before,
-            begun: false,
-            now_ms,
-            told,
-            last: None,
-            proof,
-            arrived: Vec::new(),
-            makes_keys_of_others,
-        }
+        Whole { errors_before, begun: false, now_ms, told, last: None, proof, makes_keys_of_others }
     }
 
     /// The place of the command whose own event this is.
@@ -120,11 +108,6 @@ impl Whole {
         self.errors_before.filter(|_| self.begun && !self.proof.is_complete())
     }
 
-    /// Keys that came from other databases or keys. A 9.1 server does not say their database inside EXEC.
-    pub fn arrived(&self) -> impl Iterator<Item = &Arc<[u8]>> {
-        self.arrived.iter()
-    }
-
     /// Takes an event of this name.
     pub fn event(&mut self, leaves: &mut VecDeque<Box<Leaf>>, name: &[u8], event: LeafEvent) {
         self.begun = true;
@@ -141,9 +124,6 @@ impl Whole {
         let kept = self.makes_keys_of_others && event.outcome == Some(Outcome::ExpiredKept);
         if kept || event.kind == EventKind::FieldsExpired {
             self.errors_before = None;
-        }
-        if event.kind == EventKind::Arrived {
-            self.arrived.push(event.key.clone());
         }
         if let Some(leaf) = place.and_then(|place| leaves.get_mut(place)) {
             leaf.events.push(event);
