@@ -180,8 +180,10 @@ each_version! {
     }
 }
 
+type Damage = fn(&mut Vec<u8>);
+
 /// What may become of a base before the log relies on it.
-const DAMAGES: [(&str, fn(&mut Vec<u8>)); 5] = [
+const DAMAGES: [(&str, Damage); 5] = [
     ("a byte of a value", |bytes| flip(bytes, b"needle")),
     ("a byte of the checksum", |bytes| *bytes.last_mut().unwrap() ^= 1),
     ("the end is missing", |bytes| bytes.truncate(bytes.len() - 20)),
