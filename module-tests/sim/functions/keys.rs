@@ -65,6 +65,15 @@ unsafe extern "C" fn delete_key(raw: Raw) -> c_int {
     OK
 }
 
+unsafe extern "C" fn key_db(raw: Raw) -> c_int {
+    unsafe { key(raw) }.map_or(-1, |key| key.db as c_int)
+}
+
+unsafe extern "C" fn signal_modified(raw: Raw, name: Raw) -> c_int {
+    exec::touch_watched(unsafe { ctx(raw) }.client.db.get(), unsafe { string(name) });
+    OK
+}
+
 unsafe extern "C" fn get_expire(raw: Raw) -> c_longlong {
     unsafe { key(raw) }.and_then(|key| key.with(|entry| entry?.expires_ms)).unwrap_or(-1)
 }
@@ -107,6 +116,8 @@ pub fn find(name: &str) -> Option<*const c_void> {
         "KeyType" => key_type as _,
         "ValueLength" => value_length as _,
         "DeleteKey" => delete_key as _,
+        "GetDbIdFromModuleKey" => key_db as _,
+        "SignalModifiedKey" => signal_modified as _,
         "GetAbsExpire" => get_expire as _,
         "SetAbsExpire" => set_expire as _,
         "StreamIteratorStart" => stream_start as _,
