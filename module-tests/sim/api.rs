@@ -145,6 +145,8 @@ pub struct CallReply {
     pub bytes: Rc<Vec<u8>>,
     pub elements: Rc<Vec<CallReply>>,
     pub promise: Option<Rc<Promise>>,
+    /// There is none: a pause has made the call wait, and it was not run after that.
+    pub is_missing: bool,
 }
 
 impl CallReply {
@@ -155,7 +157,7 @@ impl CallReply {
             Resp::Map(items) => (Resp::Map(Vec::new()), made(items)),
             other => (other, Vec::new()),
         };
-        CallReply { resp, bytes: Rc::new(bytes), elements: Rc::new(elements), promise: None }
+        CallReply { resp, bytes: Rc::new(bytes), elements: Rc::new(elements), promise: None, is_missing: false }
     }
 
     pub fn parse(bytes: Vec<u8>) -> CallReply {
@@ -332,7 +334,8 @@ pub fn timed_out(client: &Rc<Client>, blocked: *mut Blocked) {
     let is_its = |other: &&Rc<Client>| other.fake && other.behalf.get() == client.id;
     let waits = s.waiting.borrow().iter().find(is_its).map(|inner| exec::shown_in_vain(inner));
     let waited = || s.unblocked.borrow().iter().find(is_its).and_then(|inner| inner.timed_out.take());
-    if let Some(needs) = waits.or_else(waited) {
+    let put_off = || client.unserved.take().then_some(0);
+    if let Some(needs) = waits.or_else(waited).or_else(put_off) {
         exec::expect(client, null_for(NULL_ARRAY, client.resp3.get()).to_vec(), needs);
     }
     if let Some(timeout) = blocked.timeout {
@@ -354,7 +357,11 @@ pub fn promise_kept(client: &Rc<Client>) {
     }
     let Some(handler) = promise.handler.get() else { return };
     let bytes: Vec<u8> = client.out.borrow_mut().drain(..).collect();
-    let reply = Box::into_raw(Box::new(CallReply::parse(bytes)));
+    let is_missing = bytes.is_empty();
+    if let (true, Some(owner)) = (is_missing, server().client(client.behalf.get())) {
+        owner.unserved.set(true);
+    }
+    let reply = Box::into_raw(Box::new(CallReply { is_missing, ..CallReply::parse(bytes) }));
     let data = promise.data.get();
     // SAFETY: the module set the handler, which takes the reply over.
     Context::temporary(client.db.get())

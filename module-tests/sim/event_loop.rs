@@ -234,6 +234,10 @@ fn process_unblocked() {
             exec::process(&client, argv, true);
         }
         process_input(&client);
+        if s.io_threads && !client.handler.get() {
+            // `beforeNextClient`
+            send(&client);
+        }
     }
 }
 
@@ -263,13 +267,18 @@ pub fn before_sleep() {
     }
 }
 
+/// All clients, and those of the module's calls that wait.
+fn all_waiting() -> Vec<Rc<Client>> {
+    let mut all = clients();
+    all.extend(server().waiting.borrow().iter().filter(|client| client.fake).cloned());
+    all
+}
+
 /// `handleBlockedClientsTimeout`.
 fn handle_timeouts() {
     let s = server();
     let now = s.now_ms.get();
-    let mut all = clients();
-    all.extend(s.waiting.borrow().iter().filter(|client| client.fake).cloned());
-    for client in all {
+    for client in all_waiting() {
         let due = match &*client.waits.borrow() {
             Some(Waits::Keys { deadline_ms, .. } | Waits::Module(_, deadline_ms)) => {
                 deadline_ms.is_some_and(|at| at <= now)
@@ -296,11 +305,11 @@ pub fn timer() {
     if s.now_ms.get() < s.paused_until_ms.get() {
         return;
     }
-    for client in clients() {
-        if matches!(&*client.waits.borrow(), Some(Waits::Pause)) {
+    for client in all_waiting() {
+        let waits = matches!(&*client.waits.borrow(), Some(Waits::Pause));
+        if waits {
             s.note(|| format!("resumed: {}", client.id));
-            drop(client.waits.take());
-            s.unblocked.borrow_mut().push_back(client);
+            exec::unblock(&client, true);
         }
     }
 }

@@ -369,12 +369,15 @@ fn iterate(chance: u64) {
 /// Whether a client has all that it can get now.
 fn is_quiet(client: &Client) -> bool {
     let s = server();
-    let waits_for_data = match &*client.waits.borrow() {
-        None => client.input.borrow().is_empty(),
-        Some(Waits::Keys { .. }) => true,
-        Some(Waits::Module(..)) => s.waiting.borrow().iter().any(|other| other.behalf.get() == client.id),
-        Some(Waits::Pause) => false,
-    };
+    let waits_for_data =
+        match &*client.waits.borrow() {
+            None => client.input.borrow().is_empty(),
+            Some(Waits::Keys { .. }) => true,
+            Some(Waits::Module(..)) => s.waiting.borrow().iter().any(|other| {
+                other.behalf.get() == client.id && matches!(&*other.waits.borrow(), Some(Waits::Keys { .. }))
+            }),
+            Some(Waits::Pause) => false,
+        };
     waits_for_data && client.out.borrow().is_empty()
 }
 

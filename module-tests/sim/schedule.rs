@@ -131,7 +131,7 @@ pub fn next(clients: &[u64]) -> Vec<Argv> {
             let name = if s.chance(80) { "EVAL" } else { "EVAL_RO" };
             vec![vec![name.into(), lines.join(";").into_bytes(), b"0".to_vec()]]
         }
-        74..=77 => one(format!("BLPOP {} {} {}", key('l'), key('l'), s.below(3))),
+        74..=77 => one(format!("BLPOP {} {} {}", key('l'), key('l'), ["0", "0.02", "1"][s.below(3)])),
         78..=81 => one(format!("XREAD BLOCK {} STREAMS {} {}", [0, 30][s.below(2)], key('x'), s.now_ms.get() - 3)),
         82 | 83 => one(format!("SELECT {}", s.below(2))),
         84 if s.chance(50) => one(refused_bound().into()),

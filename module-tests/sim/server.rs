@@ -77,6 +77,8 @@ pub struct Client {
     /// The connected client that a call of the module's is done for.
     pub behalf: Cell<u64>,
     pub promise: RefCell<Option<Rc<Promise>>>,
+    /// The call that it waited in was not run, and the module is to run the command again.
+    pub unserved: Cell<bool>,
     /// It waits no longer, and its owner is to be told that nothing came, which shows this unit.
     pub timed_out: Cell<Option<UnitNumber>>,
     pub expected: RefCell<VecDeque<Expected>>,
@@ -185,6 +187,8 @@ pub struct Server {
     pub io_threads: bool,
     /// Clients mostly read and write the same key.
     pub has_hot_key: bool,
+    /// The client whose user the module has asked for last.
+    pub asked_of: Cell<u64>,
     pub scripts: RefCell<VecDeque<(u64, Argv)>>,
     pub steps: RefCell<Option<Arc<dyn Steps>>>,
     pub one_shots: RefCell<Vec<OneShot>>,
@@ -268,6 +272,7 @@ impl Server {
             is_full: Cell::new(false),
             io_threads: Random::new(seed ^ 1).chance(12),
             has_hot_key: Random::new(seed ^ 2).chance(15),
+            asked_of: Cell::new(0),
             scripts: RefCell::default(),
             steps: RefCell::default(),
             one_shots: RefCell::default(),
@@ -311,6 +316,7 @@ impl Server {
             gone: Cell::new(false),
             behalf: Cell::new(0),
             promise: RefCell::new(None),
+            unserved: Cell::new(false),
             timed_out: Cell::new(None),
             expected: RefCell::default(),
             answering: RefCell::default(),

@@ -130,7 +130,8 @@ fn pop<E: Env>(env: &E, key: &[u8], left: bool, event: &str) -> Option<Bytes> {
 
 fn blpop<E: Env>(env: &E, argv: &[Bytes]) {
     let keys = &argv[1..argv.len() - 1];
-    let Some(timeout) = number(&argv[argv.len() - 1]).filter(|timeout| *timeout >= 0) else {
+    let timeout = std::str::from_utf8(&argv[argv.len() - 1]).ok().and_then(|text| text.parse::<f64>().ok());
+    let Some(timeout) = timeout.filter(|timeout| *timeout >= 0.0) else {
         return error(env, "ERR timeout is not a float or out of range");
     };
     for key in keys {
@@ -144,7 +145,7 @@ fn blpop<E: Env>(env: &E, argv: &[Bytes]) {
         let item = pop(env, key, true, "lpop").unwrap_or_default();
         return env.reply(&resp::array(&[key.clone(), item]));
     }
-    if !env.block(keys.to_vec(), timeout * 1000) {
+    if !env.block(keys.to_vec(), (timeout * 1000.0) as i64) {
         env.reply(NULL_ARRAY);
     }
 }

@@ -41,12 +41,15 @@ pub fn serve(client: &Rc<Client>) {
     }
     enter(true);
     let argv = client.command.borrow().clone();
-    if client.fake {
-        let before = s.current.replace(client.id);
-        call(client, &argv);
-        s.current.set(before);
-    } else {
-        process(client, argv, true);
+    let may_replicate = matches!(lookup(&argv), Some(Kind::Own(command)) if command.may_replicate());
+    match client.fake {
+        true if s.is_paused(may_replicate) => postpone_call(client),
+        true => {
+            let before = s.current.replace(client.id);
+            call(client, &argv);
+            s.current.set(before);
+        }
+        false => process(client, argv, true),
     }
     if !client.is_blocked() {
         if client.fake {
@@ -59,14 +62,23 @@ pub fn serve(client: &Rc<Client>) {
     end_unit();
 }
 
+/// `blockPostponeClient`: a call of the module's waits for the end of a pause, after which it is not run.
+fn postpone_call(client: &Rc<Client>) {
+    let s = server();
+    s.note(|| format!("    postponed a call for {}", client.behalf.get()));
+    client.pending.set(true);
+    *client.waits.borrow_mut() = Some(Waits::Pause);
+    s.waiting.borrow_mut().push(Rc::clone(client));
+}
+
 /// `unblockClient`.
 pub fn unblock(client: &Rc<Client>, reprocess: bool) {
     let s = server();
     let waits = client.waits.borrow_mut().take();
     match waits {
-        Some(Waits::Keys { .. }) => s.waiting.borrow_mut().retain(|other| !Rc::ptr_eq(other, client)),
+        Some(Waits::Keys { .. } | Waits::Pause) => s.waiting.borrow_mut().retain(|other| !Rc::ptr_eq(other, client)),
         Some(Waits::Module(blocked, _)) => api::left(client, blocked),
-        Some(Waits::Pause) | None => {}
+        None => {}
     }
     if reprocess {
         s.unblocked.borrow_mut().push_back(Rc::clone(client));

@@ -81,7 +81,7 @@ unsafe extern "C" fn call(raw: Raw, name: *const c_char, flags: *const c_char, a
     let user = as_user.then(|| context.user.get().unwrap_or(context.client.user));
     let for_somebody = as_user || flags.contains('K');
     if for_somebody {
-        client.behalf.set(behalf(context, &command));
+        client.behalf.set(behalf(context, &command, flags));
     }
     let client = match user {
         Some(user) => {
@@ -163,13 +163,19 @@ fn about_commands(client: &Rc<Client>, argv: &Argv) -> CallReply {
 }
 
 /// The connected client that a call is done for.
-fn behalf(context: &Context, command: &Argv) -> u64 {
+fn behalf(context: &Context, command: &Argv, flags: &str) -> u64 {
     if !context.client.fake {
         return context.client.id;
     }
     let mut scripts = server().scripts.borrow_mut();
     match scripts.iter().position(|(_, script)| script == command) {
         Some(at) => scripts.remove(at).map_or(0, |(client, _)| client),
+        // It is run again, for the client whose user was just asked for.
+        None if flags.contains('K') => {
+            let client = server().asked_of.get();
+            server().client(client).iter().for_each(|client| client.unserved.set(false));
+            client
+        }
         None => 0,
     }
 }
@@ -187,6 +193,9 @@ unsafe extern "C" fn reply_type(raw: Raw) -> c_int {
     let reply = unsafe { reply(raw) };
     if reply.promise.is_some() {
         return raw::VALKEYMODULE_REPLY_PROMISE as c_int;
+    }
+    if reply.is_missing {
+        return raw::VALKEYMODULE_REPLY_UNKNOWN as c_int;
     }
     let kind = match reply.resp {
         Resp::Simple(_) | Resp::Bulk(_) => raw::VALKEYMODULE_REPLY_STRING,

@@ -69,6 +69,7 @@ fn user_name(user: User) -> &'static str {
 }
 
 unsafe extern "C" fn client_user(_: Raw, id: u64) -> Raw {
+    server().asked_of.set(id);
     match server().client(id) {
         Some(client) => ModuleString::make(user_name(client.user).as_bytes()).cast(),
         None => std::ptr::null_mut(),

@@ -89,6 +89,7 @@ unsafe extern "C" fn reply_map(raw: Raw, len: c_longlong) -> c_int {
 
 unsafe extern "C" fn reply_with_call(raw: Raw, reply: *const CallReply) -> c_int {
     let (client, reply) = unsafe { (&ctx(raw).client, &*reply) };
+    assert!(!reply.is_missing, "a client is answered without a byte");
     write(client, &reply.bytes);
     if matches!(reply.resp, Resp::Error(_)) {
         exec::commit_deferred(client, true);
