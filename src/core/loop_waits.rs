@@ -115,6 +115,21 @@ mod tests {
     }
 
     #[test]
+    fn whose_replies_may_not_leave_is_known_until_they_may() {
+        let mut waits = LoopWaits::default();
+        waits.add(Some(1), Lsn::new(5));
+        waits.add(Some(1), Lsn::new(3));
+        waits.is_written(Some(2), Lsn::new(6));
+        waits.add(None, Lsn::new(7));
+        assert_eq!(waits.take(), Some(Lsn::new(7)), "which says nothing of whether they leave");
+        assert_eq!(waits.take_undurable(Lsn::new(5)), [Some(2), None]);
+        assert!(waits.take_undurable(Lsn::ZERO).is_empty(), "they are cut off once");
+        waits.add(Some(3), Lsn::new(8));
+        waits.may_leave();
+        assert!(waits.take_undurable(Lsn::ZERO).is_empty());
+    }
+
+    #[test]
     fn scripts_of_one_client_may_be_waited_for_in_an_iteration() {
         let mut waits = LoopWaits::default();
         waits.add(Some(1), Lsn::new(1));
