@@ -36,6 +36,14 @@ fn log_up_to(client: &mut RawConnection, bytes: u64) {
     }
 }
 
+/// The same, and a little more: a checkpoint that begins meanwhile is the only one.
+fn log_beyond(client: &mut RawConnection, bytes: u64) {
+    log_up_to(client, bytes - 4000);
+    for _ in 0..5 {
+        client.call(&["SET", "key", &"v".repeat(1000)]);
+    }
+}
+
 /// Nothing of a checkpoint is seen in some iterations of the event loop, one of the server's timer among them.
 fn assert_none_begins(client: &mut RawConnection, done: u64) {
     let ticks = |client: &mut RawConnection| info_field(client, "server", "server_time_usec").expect("a time");
@@ -67,9 +75,7 @@ each_version! {
         // Without a base the least size counts alone.
         log_up_to(&mut client, MIN_BYTES - 4000);
         assert_none_begins(&mut client, 0);
-        for _ in 0..5 {
-            client.call(&["SET", "key", &"v".repeat(1000)]);
-        }
+        log_beyond(&mut client, MIN_BYTES);
         wait_checkpoints(&mut client, 1);
         assert!(number(&mut client, "wbl_log_bytes_since_base") < MIN_BYTES);
         // A base that is larger has the log grow as large.
@@ -84,10 +90,7 @@ each_version! {
         assert!(base_bytes > 2 * MIN_BYTES, "{base_bytes}");
         log_up_to(&mut client, base_bytes - 4000);
         assert_none_begins(&mut client, 2);
-        log_up_to(&mut client, base_bytes / 2);
-        for _ in 0..5 {
-            client.call(&["SET", "key", &"v".repeat(1000)]);
-        }
+        log_beyond(&mut client, base_bytes);
         wait_checkpoints(&mut client, 3);
         // What was logged before a restart counts.
         client.run("CONFIG SET wbl.checkpoint-percentage 0");
@@ -189,7 +192,7 @@ each_version! {
         assert_eq!(server.wbl_info("wbl_last_checkpoint_status"), "ok");
         assert_eq!(server.wbl_info("wbl_failure"), "");
         // The next one that is due begins at once.
-        log_up_to(&mut client, MIN_BYTES + 5000);
+        log_beyond(&mut client, MIN_BYTES);
         wait_checkpoints(&mut client, 2);
         let expected = dataset::read(&mut client);
         server.kill9_and_restart();
