@@ -1,6 +1,7 @@
 //! What a server knows of where its dataset comes from outlives whatever becomes of the log's folder: it gives no log
 //! up that somebody else has acknowledged, and goes on with its own.
 
+use crate::harness::cluster::free_ports;
 use crate::harness::server::info_field;
 use crate::harness::strace::{Injection, Strace};
 use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Version, each_version, paths, wait_until};
@@ -36,6 +37,30 @@ each_version! {
             server.kill9_and_restart();
             assert_eq!(server.raw().run("EXISTS before after").integer(), 2, "{mends:?}");
         }
+    }
+
+    fn a_replica_that_was_emptied_for_a_sync_that_failed_begins_no_log(version: Version) {
+        let [port] = free_ports::<1>();
+        let primary = ServerBuilder::stock(version).set("port", &port.to_string()).set("repl-diskless-sync-delay", "0");
+        let mut primary = primary.in_memory().start();
+        primary.raw().run("DEBUG POPULATE 20000");
+        let builder = module(version).set("repl-diskless-load", "flush-before-load").set("key-load-delay", "1000");
+        let builder = builder.set("loading-process-events-interval-bytes", "1024");
+        let mut server = builder.only_own_warnings().in_memory().start();
+        let mut client = server.raw();
+        client.run("SET acknowledged v");
+        client.run(&format!("REPLICAOF 127.0.0.1 {port}"));
+        let loading = |is: &str| info_field(&mut server.raw(), "persistence", "loading").as_deref() == Some(is);
+        wait_until("the replica loads", PATIENCE, || loading("1"));
+        primary.kill9();
+        wait_until("the loading has failed", PATIENCE, || loading("0"));
+        assert_eq!(client.run("DBSIZE").integer(), 0);
+        client.run("REPLICAOF NO ONE");
+        assert_eq!(server.wbl_info("wbl_state"), "failing");
+        assert!(client.call(&["SET", "refused", "v"]).is_error());
+        drop(client);
+        server.kill9_and_restart();
+        assert_eq!(server.raw().run("GET acknowledged").text(), "v");
     }
 
     fn a_log_that_another_server_went_on_with_is_not_replaced(version: Version) {

@@ -47,6 +47,11 @@ impl ContextFlags {
         self.0 & raw::VALKEYMODULE_CTX_FLAGS_REPLICA != 0
     }
 
+    /// The server is a replica that is not in sync with its primary.
+    pub fn is_unlinked_replica(self) -> bool {
+        self.is_replica() && self.0 & raw::VALKEYMODULE_CTX_FLAGS_REPLICA_IS_ONLINE == 0
+    }
+
     /// The server is loading a dataset.
     pub fn is_loading(self) -> bool {
         self.0 & raw::VALKEYMODULE_CTX_FLAGS_LOADING != 0

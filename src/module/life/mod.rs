@@ -30,7 +30,7 @@ pub use before_sleep::before_sleep;
 pub use checkpoint::child_done;
 pub use end::{shut_down, unload};
 pub use load::{dataset_changed, load, save_begins};
-pub use role::{primary_link_up, role_changed};
+pub use role::{emptied, primary_link_up, role_changed};
 
 pub(crate) use arrival::Arrival;
 pub(super) use arrival::arrived;

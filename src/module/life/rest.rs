@@ -184,6 +184,11 @@ impl Rest {
         self.mark_owed();
     }
 
+    /// Nothing is left in memory of what the folder holds.
+    pub(super) fn lose_dataset(&mut self) {
+        self.descent.set_origin(Origin::Unknown);
+    }
+
     /// Has a thread mark the log as is owed, unless one does already.
     fn mark_owed(&mut self) {
         let Some(standing) = &self.owed else { return };

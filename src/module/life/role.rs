@@ -195,6 +195,18 @@ pub fn primary_link_up() {
     });
 }
 
+/// The dataset was emptied. A replica whose link is down makes room for what its primary may never send to the end:
+/// memory comes from nowhere until the link is up.
+pub fn emptied(ctx: Ctx<'_>) {
+    if !ctx.flags().is_unlinked_replica() {
+        return;
+    }
+    with(|module| match &mut module.life {
+        Life::Replica(rest) | Life::Disabled(rest) | Life::GivenUp(Failing { rest, .. }) => rest.lose_dataset(),
+        _ => {}
+    });
+}
+
 /// A node of a cluster that is promoted before it has followed its primary raises no event of it.
 pub(super) fn notice_promotion(ctx: Ctx<'_>) {
     if ctx.flags().in_cluster() && role_at_start(ctx) == Ok(Role::Primary) {
