@@ -213,8 +213,12 @@ impl Module {
             // They wait with the others at the end of the iteration.
             unheld.iter().for_each(|(client, _)| self.iteration.waits.add(Some(*client), newest));
         }
-        if let (Some(newest), true) = (newest, leaves_early) {
-            unheld.iter().for_each(|(client, _)| self.iteration.waits.is_written(Some(*client), newest));
+        if let Some(newest) = newest {
+            // What a pause had made wait, and what other modules run, may be another client's than the one announced
+            // last.
+            let is_known = !self.pause.postponed && !self.server.other_modules;
+            let whose = |client: ClientId| is_known.then_some(client);
+            unheld.iter().for_each(|(client, _)| self.iteration.waits.is_written(whose(*client), newest));
         }
         unheld.clear();
         self.unheld = unheld;
@@ -275,8 +279,8 @@ impl Module {
         self.note_read(change, self.running.as_sent.unwrap_or(Reason::Eviction));
     }
 
-    /// The end of the unit that was asked for has come before the command has run. If no event shows what that does, and
-    /// its reply could leave before anything else does, it must not leave at all.
+    /// The end of the unit that was asked for has come before the command has run. If no event shows what that does,
+    /// and its reply could leave before anything else does, it must not leave at all.
     pub(super) fn close_unseen(&mut self, ctx: Ctx<'_>) {
         let client = self.running.client;
         if self.running.is_unseen() && self.leaves_early(ctx, &[(client, Reason::Eviction)]) {
