@@ -137,6 +137,8 @@ pub fn next(clients: &[u64]) -> Vec<Argv> {
         84 if s.chance(50) => one(refused_bound().into()),
         84 => one(["NOSUCH", "GET", "SET a", "SELECT 77", "XACK"][s.below(5)].into()),
         85 => one(["FLUSHDB", "FLUSHALL"][s.below(2)].into()),
+        // One that waits for the end of a pause may find a reader that has been served (docs/limits.md).
+        86 | 87 if s.is_paused(false) => one("PING".into()),
         86 | 87 => {
             let how = ["", " TIMEOUT", " ERROR"][s.below(3)];
             one(format!("CLIENT UNBLOCK {}{how}", clients[s.below(clients.len())]))

@@ -107,7 +107,6 @@ impl Truth {
         }
         let number = self.open();
         self.digests.push(data.digest());
-        self.by_server.push(by_server);
         let shown: Vec<String> = changed.iter().map(|(db, key)| format!("{db}:{}", key.escape_ascii())).collect();
         self.history.push_back((number, shown.join(" ")));
         if self.history.len() > 60 {
@@ -123,6 +122,8 @@ impl Truth {
             self.database_versions[db] = number;
             self.versions.insert((db, key), number);
         }
+        // So it is with keys that expire as the module asks for them.
+        self.by_server.push(by_server || !real);
         real.then_some(number)
     }
 
@@ -145,18 +146,11 @@ impl Truth {
     }
 
     /// The units up to which a unit of the log may have led that left this digest, after the unit `from`: it has at most
-    /// one command, with what the server removed before it.
+    /// one command, with what the server removed before it, or when it was asked at the unit's end what a key holds.
     fn next(&self, from: UnitNumber, digest: u64) -> Vec<UnitNumber> {
-        let mut found = Vec::new();
-        for unit in from as usize..self.digests.len() {
-            if self.digests[unit] == digest {
-                found.push(unit as u64);
-            }
-            if unit as u64 > from && !self.by_server[unit] {
-                break;
-            }
-        }
-        found
+        let later = from as usize + 1..self.digests.len();
+        let after_second = later.filter(|unit| !self.by_server[*unit]).nth(1).unwrap_or(self.digests.len());
+        (from as usize..after_second).filter(|unit| self.digests[*unit] == digest).map(|unit| unit as u64).collect()
     }
 
     /// The last unit, from `from` on, after which the dataset was this.

@@ -47,9 +47,9 @@ impl ContextFlags {
         self.0 & raw::VALKEYMODULE_CTX_FLAGS_REPLICA != 0
     }
 
-    /// The server is a replica that is not in sync with its primary.
-    pub fn is_unlinked_replica(self) -> bool {
-        self.is_replica() && self.0 & raw::VALKEYMODULE_CTX_FLAGS_REPLICA_IS_ONLINE == 0
+    /// The server is a replica in the middle of a full sync.
+    pub fn is_full_sync(self) -> bool {
+        self.0 & raw::VALKEYMODULE_CTX_FLAGS_REPLICA_IS_TRANSFERRING != 0
     }
 
     /// The server is loading a dataset.

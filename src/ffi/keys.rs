@@ -28,9 +28,12 @@ const OK: i32 = raw::VALKEYMODULE_OK as i32;
 
 impl Ctx<'_> {
     /// In the callback of an event of this key: the database that it happened in. Within an EXEC servers from 9.1 on
-    /// take the transaction's for the selected one (`VM_GetSelectedDb`), but open keys in the event's.
-    pub fn event_db(self, key: &[u8]) -> u32 {
-        if !self.flags().in_exec() {
+    /// take the transaction's for the selected one (`VM_GetSelectedDb`), but open keys in the event's. To open one costs
+    /// a look-up, which moves a hash table on that is being resized: only what may happen in another database than its
+    /// command's is asked about.
+    pub fn event_db(self, event: &[u8], key: &[u8]) -> u32 {
+        let may_be_elsewhere = matches!(event, b"copy_to" | b"move_to" | b"del" | b"expired" | b"evicted");
+        if !may_be_elsewhere || !self.flags().in_exec() {
             return self.selected_db();
         }
         // For writing, a key is opened that is not there, too.

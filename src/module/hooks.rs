@@ -117,7 +117,7 @@ fn take_in(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server: bool) 
     }
     let flags = ctx.flags();
     note_expiring_fields(ctx, kind, key);
-    let (in_exec, db) = (flags.in_exec(), ctx.event_db(key));
+    let (in_exec, db) = (flags.in_exec(), ctx.event_db(event, key));
     let before = with(|module| {
         if !module.life.logs() {
             return Err(!by_server && module.life.is_unchanged());

@@ -19,7 +19,7 @@ pub(super) fn event(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8]) {
     if !classes.publish(class) {
         return;
     }
-    let notice = Notice { db: ctx.event_db(key), event: event.to_vec(), key: key.to_vec() };
+    let notice = Notice { db: ctx.event_db(event, key), event: event.to_vec(), key: key.to_vec() };
     let now = with(|module| {
         if module.life.is_active() {
             module.notices.add(notice.clone());

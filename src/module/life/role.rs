@@ -195,10 +195,10 @@ pub fn primary_link_up() {
     });
 }
 
-/// The dataset was emptied. A replica whose link is down makes room for what its primary may never send to the end:
-/// memory comes from nowhere until the link is up.
+/// The dataset was emptied. A replica does that for what its primary may never send to the end: memory comes from
+/// nowhere until the link is up.
 pub fn emptied(ctx: Ctx<'_>) {
-    if !ctx.flags().is_unlinked_replica() {
+    if !ctx.flags().is_full_sync() {
         return;
     }
     with(|module| match &mut module.life {
