@@ -85,7 +85,11 @@ each_version! {
         waiter.send_text("WBL.WAIT");
         let mut script = server.raw();
         script.send(&["EVAL", "return redis.call('SET', KEYS[1], '1')", "1", "scripted"]);
-        for client in [&mut writer, &mut pipelining, &mut dirty_reader, &mut waiter, &mut script] {
+        // So are those that write what is not durable, and those that fail over it.
+        let (mut second, mut failing) = (server.raw(), server.raw());
+        second.send_text("SET dirty again");
+        failing.send_text("LPUSH dirty element");
+        for client in [&mut writer, &mut pipelining, &mut dirty_reader, &mut waiter, &mut script, &mut second, &mut failing] {
             client.assert_silent(&mut control, "while the disk fails");
         }
         assert_eq!(reader.run("GET clean").text(), "value");
@@ -100,7 +104,8 @@ each_version! {
         assert_eq!(writer.reply(), ok());
         assert_eq!(dirty_reader.reply(), Value::Integer(4));
         assert_eq!((pipelining.reply(), pipelining.reply()), (ok(), Value::Integer(2)));
-        assert_eq!(script.reply(), ok());
+        assert_eq!((script.reply(), second.reply()), (ok(), ok()));
+        assert!(error(&failing.reply()).starts_with("WRONGTYPE"));
         assert!(!waiter.reply().is_error());
         wait_mended(&server);
         assert_eq!(server.wbl_info("wbl_disk_error_since_unix_ms"), "0");

@@ -294,7 +294,12 @@ impl Module {
         let shown = info.and_then(|info| self.newest_read(ctx, filter, known, Some(info.db)));
         self.pause.postponed |= self.may_be_postponed(ctx, known);
         let asked = self.clients.get_mut(client).is_some_and(|client| std::mem::take(&mut client.asking));
+        let disk_fails = self.disk_fails();
         let mut kind = kind_of(filter, known, shown.is_some());
+        if let (true, Kind::Write { is_effective, .. }) = (disk_fails, &mut kind) {
+            // The loop could not wait with its error.
+            *is_effective = false;
+        }
         if let (Kind::Read, Some(_), Some(info)) = (kind, shown, info) {
             let args = (0..filter.len()).map(|index| filter.arg(index));
             if self.is_answered_by_durable(client, known.row, (info.db, ctx.unit_time_us() / 1000), args) {
@@ -304,7 +309,7 @@ impl Module {
         let command = Command { kind, shows_change: shown.is_some() };
         let mut facts = Asked::new(self, ctx, client).in_filter(filter, asked, info);
         let hold = decide(Moment::Announced(command), &mut facts);
-        if self.disk_fails() && self.would_need_disk(ctx, client, known, kind, hold) {
+        if disk_fails && self.would_need_disk(ctx, client, known, kind, hold) {
             self.announce_nothing(client);
             return Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED));
         }
