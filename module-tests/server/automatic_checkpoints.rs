@@ -118,7 +118,6 @@ each_version! {
         let base_bytes = (KEYS * value.len()) as u64 * 21 / 20;
         // The segment that is written ahead, the unused end of the one before it, and the manifest.
         let bound = 2 * base_bytes + 2 * base_bytes + 3 * SEGMENT_BYTES;
-        let mut beside_checkpoint = 0;
         for write in 0..KEYS * ROUNDS {
             client.call(&["SET", &format!("key:{}", write % KEYS), &value]);
             if write % 10 != 0 {
@@ -126,14 +125,11 @@ each_version! {
             }
             let found = folder_bytes(&server);
             assert!(found < bound, "{found} bytes for a base of {base_bytes}");
-            if number(&mut client, "wbl_checkpoint_in_progress") == 0 {
-                beside_checkpoint = 0;
-                continue;
-            }
-            // No load that overwrites the whole dataset within one checkpoint.
-            beside_checkpoint += 10;
-            if beside_checkpoint >= KEYS - 20 {
-                wait_until("the checkpoint ends", PATIENCE, || number(&mut client, "wbl_checkpoint_in_progress") == 0);
+            // No load that overwrites the whole dataset within one checkpoint, or before the next one may begin.
+            if number(&mut client, "wbl_log_bytes_since_base") > base_bytes * 3 / 2 {
+                wait_until("a checkpoint ends", PATIENCE, || {
+                    number(&mut client, "wbl_log_bytes_since_base") < base_bytes
+                });
             }
         }
         let done = number(&mut client, "wbl_checkpoints");
@@ -213,6 +209,22 @@ each_version! {
         send_signal(child, "USR1");
         wait_checkpoints(&mut client, 1);
         assert_eq!(number(&mut client, "wbl_checkpoint_failures"), 0);
+    }
+
+    fn the_servers_own_children_get_their_turn(version: Version) {
+        let server = builder(version).in_memory().start();
+        let mut client = server.raw();
+        client.run("CONFIG SET wbl.checkpoint-min-bytes 0");
+        client.run("CONFIG SET wbl.checkpoint-percentage 1");
+        let value = "v".repeat(10_000);
+        client.call(&["CONFIG", "SET", "save", "1 1"]);
+        let saved = || info_field(&mut server.raw(), "persistence", "rdb_saves").unwrap();
+        let before = saved();
+        wait_until("a save point has its save", PATIENCE, || {
+            client.call(&["SET", "key", &value]);
+            saved() != before
+        });
+        assert!(number(&mut client, "wbl_checkpoints") > 0);
     }
 
     fn only_an_active_log_gets_checkpoints_by_itself(version: Version) {

@@ -63,6 +63,7 @@ impl Logging {
         matches!(self.visible, Visible::Yes)
             && config::wants_checkpoint(statistics.bytes_since_base(), statistics.base_bytes())
             && self.may_retry(bases)
+            && bases.has_rested()
             && !self.log.log().is_failing()
     }
 }
