@@ -234,8 +234,13 @@ pub(super) fn timed_out(ctx: Ctx<'_>) {
     if let Some(Some((lsn, waiting))) = with(|module| module.log()?.withdraw(client)) {
         wait_now(ctx, lsn);
         let mut held = waiting.held;
-        held.answer_now(ctx);
         let durable = with(|module| module.log().map(|log| log.log().durable())).flatten();
+        if durable.is_some_and(|durable| durable < lsn) {
+            // The disk fails, and the server has ended the wait: nobody gets this answer.
+            ctx.close_client(client);
+            return release(held, Why::Left);
+        }
+        held.answer_now(ctx);
         release(held, durable.map_or(Why::NotActive, |durable| Why::Durable { waits_for: lsn, durable }));
     }
 }
