@@ -1,5 +1,6 @@
 //! A disk that fails while the log is written, and works again: `wbl.on-error retry`.
 
+use crate::harness::server::info_field;
 use crate::harness::strace::{Injection, Strace};
 use crate::harness::{
     PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, dataset, each_version, wait_until,
@@ -231,6 +232,52 @@ each_version! {
         }
         server.start();
         assert_eq!(server.raw().run("GET kept").text(), "held");
+    }
+
+    fn clients_that_have_gone_do_not_pile_up_while_the_disk_fails(version: Version) {
+        let server = builder(version).start();
+        let mut control = server.raw();
+        control.run("SET clean value");
+        let strace = Strace::attach(server.process_id(), FAILS);
+        let mut writer = held_writer(&server, "k");
+        let waiting = || server.wbl_info("wbl_clients_waiting_ack").parse::<usize>().unwrap();
+        let used_memory = |control: &mut RawConnection| {
+            info_field(control, "memory", "used_memory").unwrap().parse::<u64>().unwrap()
+        };
+        wait_until("the writer waits", PATIENCE, || waiting() == 1);
+        let mut before = None;
+        for round in 0..5 {
+            let mut clients: Vec<RawConnection> = (0..80).map(|_| server.raw()).collect();
+            for (number, client) in clients.iter_mut().enumerate() {
+                let key = format!("{round}:{number}");
+                match number % 4 {
+                    0 => client.send_text("STRLEN k"),
+                    1 => client.send(&["SET", &key, "v"]),
+                    2 => client.send(&["EVAL", "return redis.call('SET', KEYS[1], '1')", "1", &key]),
+                    _ => client.send_text("WBL.WAIT"),
+                }
+            }
+            wait_until("all of them wait", PATIENCE, || waiting() == 81);
+            drop(clients);
+            wait_until("nobody waits who has gone", PATIENCE, || waiting() == 1);
+            wait_until("the server has freed them", PATIENCE, || {
+                info_field(&mut control, "clients", "connected_clients").as_deref() == Some("2")
+            });
+            // The server keeps some clients of its own for later.
+            before.get_or_insert(used_memory(&mut control));
+        }
+        // For each of the 320 since it would keep 33 kB.
+        let grown = used_memory(&mut control).saturating_sub(before.unwrap_or_default());
+        assert!(grown < 2_000_000, "{grown} bytes are kept for clients that have gone");
+        writer.assert_silent(&mut control, "while the disk fails");
+
+        drop(strace);
+        assert_eq!(writer.reply(), ok());
+        wait_mended(&server);
+        assert_eq!(waiting(), 0);
+        assert_eq!(info_field(&mut control, "clients", "blocked_clients").as_deref(), Some("0"));
+        // What they wrote stands.
+        assert_eq!(control.run("DBSIZE"), Value::Integer(2 + 5 * 40));
     }
 
     fn a_full_disk_holds_writes_until_it_has_room_again(version: Version) {

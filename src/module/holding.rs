@@ -1,14 +1,24 @@
 //! How replies begin to wait: held by the server, or with the event loop.
 
 use crate::core::ack::{Hold, Moment, Reason, Why, decide};
+use crate::core::client::Clients;
 use crate::core::leaf::ClientId;
 use crate::ffi::{Ctx, Held, Level, log};
 use crate::log::Lsn;
 use crate::module::Module;
 use crate::module::config::{Setting, value};
 use crate::module::facts::Asked;
-use crate::module::release::{Waiting, release};
+use crate::module::release::{Release, Waiting, release};
 use crate::module::wrapped_run::Outcome;
+
+/// Has a held reply wait for the position, unless its client has gone: it may while its script runs long.
+pub(super) fn begin_to_wait(clients: &Clients, log: &Release, lsn: Lsn, waiting: Waiting) {
+    if clients.contains(waiting.client) {
+        log.wait(lsn, waiting);
+    } else {
+        release(waiting.held, Why::Left);
+    }
+}
 
 impl Module {
     /// Has a held reply wait for what it shows; it leaves at once where that is durable.
@@ -20,11 +30,23 @@ impl Module {
             (Some(log), Some(lsn)) => {
                 self.counters.reads_blocked += 1;
                 self.clients.held(client, lsn);
-                log.wait(lsn, Waiting { client, held });
+                begin_to_wait(&self.clients, &log, lsn, Waiting { client, held });
             }
             (Some(_), None) => release(held, Why::NothingShown),
             (None, _) => release(held, Why::NotActive),
         }
+    }
+
+    /// The client has gone, and nobody gets its reply. What the server keeps for one that is held goes with the release;
+    /// nothing bounds how many come, wait and go while the disk hangs or fails.
+    pub(super) fn remove_client(&mut self, client: ClientId) {
+        self.clients.remove(client);
+        // A writer thread that is letting it go has taken it out.
+        let waiting = self.log().and_then(|log| log.withdraw(client)).map(|(_, waiting)| waiting.held);
+        // Its script does not run any more.
+        let index = self.scripts.iter().position(|script| script.client == client);
+        let script = index.and_then(|index| self.scripts.remove(index)).map(|script| script.held);
+        waiting.into_iter().chain(script).for_each(|held| release(held, Why::Left));
     }
 
     /// Has the reply of the context's client, which is to come, wait for what it shows. Returns whether the end of the

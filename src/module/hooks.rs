@@ -315,7 +315,7 @@ pub fn client_gone(client: u64) {
         module.running.client_gone(client);
         module.capture.client_gone(client);
         module.homes.iter_mut().for_each(|homes| homes.forget(client));
-        module.clients.remove(client);
+        module.remove_client(client);
         module.iteration.gone = Some(client);
     });
 }

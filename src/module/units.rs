@@ -9,6 +9,7 @@ use crate::ffi::Ctx;
 use crate::log::Lsn;
 use crate::module::announce::is_blocked_in;
 use crate::module::facts::Asked;
+use crate::module::holding::begin_to_wait;
 use crate::module::images::{add_functions, add_image, add_images_everywhere};
 use crate::module::release::{Waiting, release};
 use crate::module::waits::wait_now;
@@ -245,7 +246,7 @@ impl Module {
                 Way::Held(held) => {
                     self.counters.writes_blocked += 1;
                     self.clients.held(client, lsn);
-                    log.wait(lsn, Waiting { client, held });
+                    begin_to_wait(&self.clients, log, lsn, Waiting { client, held });
                 }
                 Way::Loop(reason) if is_active => {
                     self.counters.waits[reason as usize] += 1;

@@ -10,6 +10,7 @@ use crate::core::ack::Why;
 use crate::ffi::{ChildResult, Ctx, Level, descriptor_path, fork_child, log, save_rdb, wake_event_loop};
 use crate::log::{LogError, NewBase};
 use crate::module::gate::GatedFile;
+use crate::module::holding::begin_to_wait;
 use crate::module::points::{self, Point};
 use crate::module::release::{Release, release};
 use crate::module::units::finish_unit;
@@ -292,7 +293,9 @@ impl Module {
         let Some(logging) = self.life.logging_mut() else { return };
         let before = std::mem::replace(&mut logging.visible, Visible::Yes);
         if let Visible::WithItsBase { waiting, .. } = before {
-            waiting.into_iter().for_each(|waiting| logging.log.wait(appended, waiting));
+            for waiting in waiting {
+                begin_to_wait(&self.clients, &logging.log, appended, waiting);
+            }
         }
         log(Level::Notice, "the log is active: replies wait for the disk");
     }
