@@ -1,6 +1,6 @@
-//! Clients that wait in vain in BLPOP etc., and what their answers show.
+//! Clients that wait in BLPOP etc. in vain or are served with an error, and what their answers show.
 
-use crate::harness::{Lever, Scene, ServerBuilder, Value, Version, each_version};
+use crate::harness::{Lever, RawConnection, Scene, ServerBuilder, Value, Version, each_version};
 use crate::leaks::WHILE;
 
 each_version! {
@@ -61,4 +61,83 @@ each_version! {
         }
         scene.end();
     }
+
+    // The server hands the error to its threads before the module sees that their wait has ended.
+    fn who_is_served_with_an_error_shows_nothing_early(version: Version) {
+        let builder = ServerBuilder::with_module(version).set("io-threads", "4").set("wbl.commit-mode", "async");
+        let mut scene = Scene::of(builder).with_lever(Lever::Sync);
+        let wrong_type = [
+            ("", "BRPOPLPUSH src dst 0", &["SET dst s", "RPUSH src v"][..]),
+            ("", "BLPOP first second 0", &["INCR first", "RPUSH second v"]),
+            ("", "BLMPOP 0 2 first second LEFT", &["ZADD first 1 v", "LPUSH second v"]),
+            ("", "BZPOPMIN first second 0", &["RPUSH first v", "ZADD second 1 v"]),
+            ("", "BLMOVE src dst LEFT LEFT 0", &["EVAL redis.call('RPUSH','src','v');redis.call('SET','dst','s') 0"]),
+            ("SET dst s", "BLMOVE src dst LEFT LEFT 0", &["RPUSH src v"]),
+            ("SET other s", "BLMOVE src dst LEFT LEFT 0", &["RENAME other dst", "RPUSH src v"]),
+        ];
+        for (number, (made, wait, changes)) in wrong_type.iter().cycle().take(4 * wrong_type.len()).enumerate() {
+            scene.prepare(&["FLUSHALL", "SET unread v"]);
+            if !made.is_empty() {
+                scene.prepare(&[made]);
+            }
+            let mut waiter = scene.server.raw();
+            serve_with_an_error(&mut scene, &mut waiter, wait, changes, number, "WRONGTYPE");
+        }
+        let rights = ["ACL SETUSER worker -blpop", "MULTI;ACL SETUSER worker -blpop;EXEC"];
+        for (number, change) in rights.iter().cycle().take(4 * rights.len()).enumerate() {
+            scene.prepare(&["FLUSHALL", "ACL SETUSER worker on nopass ~* &* +@all"]);
+            let mut waiter = scene.server.raw();
+            waiter.run("AUTH worker any");
+            let mut administrator = scene.server.raw();
+            let changes: Vec<&str> = change.split(';').collect();
+            let (last, first) = changes.split_last().expect("a command");
+            first.iter().for_each(|command| drop(administrator.run(command)));
+            waiter.send_text("BLPOP k 0");
+            scene.wait_blocked(1);
+            assert!(!administrator.run(last).is_error());
+            serve_with_an_error(&mut scene, &mut waiter, "", &["RPUSH k v"], number, "NOPERM");
+        }
+        scene.end();
+    }
+
+    // What serves a queue's workers waits for no flush but its own client's.
+    fn who_is_served_with_success_has_nobody_else_wait(version: Version) {
+        let builder = ServerBuilder::with_module(version).set("io-threads", "4").set("wbl.commit-mode", "async");
+        let mut scene = Scene::of(builder).with_lever(Lever::Sync);
+        scene.prepare(&["SET k v"]);
+        let mut workers: Vec<_> = (0..8).map(|_| scene.server.raw()).collect();
+        workers.iter_mut().for_each(|worker| worker.send_text("BLPOP queue other 0"));
+        scene.wait_blocked(8);
+        let before = scene.gauge("wbl_waits_io_threads");
+        scene.freeze();
+        let mut writers: Vec<_> = (0..8).map(|_| scene.held("RPUSH queue v")).collect();
+        assert_eq!(scene.answer("GET k"), Value::Bulk(b"v".to_vec()), "the loop does not wait");
+        scene.thaw();
+        workers.iter_mut().chain(&mut writers).for_each(|client| assert!(!client.reply().is_error()));
+        assert_eq!(scene.gauge("wbl_waits_io_threads"), before);
+        scene.end();
+    }
+}
+
+/// The client waits in this command (or does already), and is served with an error by the last of these changes.
+fn serve_with_an_error(
+    scene: &mut Scene,
+    waiter: &mut RawConnection,
+    wait: &str,
+    changes: &[&str],
+    number: usize,
+    error: &str,
+) {
+    let way = format!("{number}: {wait}, {changes:?}");
+    if !wait.is_empty() {
+        waiter.send_text(wait);
+        scene.wait_blocked(1);
+    }
+    scene.freeze();
+    let mut writers: Vec<RawConnection> = changes.iter().map(|change| scene.held(change)).collect();
+    waiter.assert_nothing(WHILE, &way);
+    scene.thaw();
+    let reply = waiter.reply();
+    assert!(format!("{reply:?}").contains(error), "{way}: {reply:?}");
+    writers.iter_mut().for_each(|writer| assert!(!writer.reply().is_error(), "{way}"));
 }

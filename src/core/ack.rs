@@ -177,6 +177,8 @@ pub enum Moment {
     MayBeServed,
     /// It waits, and has found a change that is not durable: its answer shows that when it has waited in vain.
     Waits,
+    /// It waits, and the server may serve it with an error at the end of the running unit: no event tells of that.
+    MayFail,
     /// It waited, and has ended or was served without an event: its reply is written already.
     EndedUnseen,
     /// It may be one that a pause had made wait, and that has run by now: it has passed the filter before the pause.
@@ -273,7 +275,7 @@ pub fn decide(moment: Moment, facts: &mut dyn Facts) -> Hold {
             first(NOT_AT_ITERATION_END, facts, ()).map_or(Hold::AtIterationEnd(reason), Hold::AtUnitEnd)
         }
         Moment::MayBeServed => Hold::AtIterationEnd(Reason::Blocking),
-        Moment::Waits => first(NOT_SEEN_TO_END, facts, ()).map_or(Hold::Nothing, Hold::AtUnitEnd),
+        Moment::Waits | Moment::MayFail => first(NOT_SEEN_TO_END, facts, ()).map_or(Hold::Nothing, Hold::AtUnitEnd),
         Moment::EndedUnseen => match first(NOT_ONCE_WRITTEN, facts, ()) {
             Some(_) => Hold::Disconnect,
             None => Hold::AtIterationEnd(Reason::Blocking),

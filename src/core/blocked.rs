@@ -19,6 +19,7 @@
 use crate::core::dirty::{DbKey, DirtyKeys};
 use crate::core::hash::{Map, Set};
 use crate::core::leaf::{ClientId, Leaf};
+use crate::core::pops::{Pops, Wanted};
 use crate::log::Lsn;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -87,6 +88,8 @@ pub struct Blocked {
     /// Those whose readers the server may serve yet, with the readers that waited at the last look: it serves them when
     /// a command at top level has run, and before the end of an iteration.
     unserved: Map<DbKey, Vec<ClientId>>,
+    /// Those in [`Stage::Event`] whose keys are known.
+    pub pops: Pops,
 }
 
 impl Blocked {
@@ -107,6 +110,9 @@ impl Blocked {
     pub fn wait(&mut self, client: ClientId, keys: Vec<DbKey>, deadline_ms: Option<i64>) {
         let record = self.records.entry(client).or_insert_with(|| Record::new(Stage::Event));
         if record.stage == Stage::Event {
+            if let Some(spec) = record.leaf.as_ref().and_then(|leaf| leaf.spec) {
+                self.pops.add(client, keys.clone(), Wanted::by(spec));
+            }
             record.waits_for = WaitsFor::Keys(keys);
         }
         self.set_deadline(client, deadline_ms);
@@ -338,6 +344,7 @@ impl Blocked {
     }
 
     fn unwatch(&mut self, client: ClientId) {
+        self.pops.remove(client);
         self.unknown_readers.remove(&client);
         let Some(record) = self.records.get(&client) else { return };
         for key in record.watched() {

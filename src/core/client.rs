@@ -28,6 +28,8 @@ pub struct Client {
     pub queued_pause: bool,
     /// It has queued a CLIENT UNBLOCK.
     pub queued_unblock: bool,
+    /// It has queued a change of rights.
+    pub queued_rights: bool,
     /// It has queued commands since a MULTI, before they were seen.
     pub has_unseen_queue: bool,
     /// What it has queued and what it watches.
@@ -43,7 +45,8 @@ impl Client {
     /// It queues nothing, or begins to.
     pub fn drop_queue(&mut self) {
         self.transaction.queued = ReadSet::default();
-        (self.queued_pause, self.queued_unblock, self.has_unseen_queue) = (false, false, false);
+        (self.queued_pause, self.queued_unblock, self.queued_rights) = (false, false, false);
+        self.has_unseen_queue = false;
     }
 }
 

@@ -24,6 +24,7 @@ pub mod options;
 pub mod output;
 pub mod pending;
 pub mod pipelining;
+pub mod pops;
 pub mod portion;
 pub mod reads;
 pub mod rewrite;

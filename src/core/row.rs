@@ -218,6 +218,8 @@ pub enum Quirk {
     Tracks,
     /// It ends another client's wait.
     Unblocks,
+    /// It may take rights away from users whose clients wait.
+    ChangesRights,
     /// It has clients wait.
     Pauses,
     /// It sends a message to subscribers.
@@ -228,11 +230,9 @@ pub enum Quirk {
     ResetsStatistics,
     /// The fields of a hash that it names follow the key; those of others follow FIELDS and their number (HDEL).
     FieldsAfterKey,
-    /// The server accepts it where it would refuse the module's command that runs it (RESTORE-ASKING, in a slot that
-    /// arrives).
+    /// The server may accept it where it refuses the module's command that would run it (RESTORE-ASKING).
     NeverWrapped,
-    /// When a module runs it for a key that is no string, the server keeps its error and sends it with a later call's
-    /// reply (GETSET and GETDEL defer their reply and leave it there: t_string.c of 8.1 and 9.1).
+    /// When a module runs it for a key that is no string, its error comes with a later call's reply (GETSET, GETDEL).
     LosesItsError,
 }
 

@@ -86,6 +86,8 @@ pub const SHORT_ALONE: &[&str] = &["dbsize", "ping", "time"];
 /// All rows, sorted by name.
 #[rustfmt::skip]
 pub const COMMANDS: &[CommandSpec] = &[
+    other("acl|load").quirk(Quirk::ChangesRights),
+    other("acl|setuser").quirk(Quirk::ChangesRights),
     write("append", Rule::Verbatim).event("append").notifies(Notifies::Always),
     other("asking").quirk(Quirk::Asks),
     write("bitfield", Rule::Bits).keys(Keys::First),

@@ -16,6 +16,8 @@ pub enum KeyKind {
     String,
     /// A list.
     List,
+    /// A sorted set.
+    SortedSet,
     /// A stream.
     Stream,
     /// A hash.
@@ -138,6 +140,7 @@ fn kind(open: OpenedKey) -> KeyKind {
         raw::VALKEYMODULE_KEYTYPE_EMPTY => KeyKind::None,
         raw::VALKEYMODULE_KEYTYPE_STRING => KeyKind::String,
         raw::VALKEYMODULE_KEYTYPE_LIST => KeyKind::List,
+        raw::VALKEYMODULE_KEYTYPE_ZSET => KeyKind::SortedSet,
         raw::VALKEYMODULE_KEYTYPE_STREAM => KeyKind::Stream,
         raw::VALKEYMODULE_KEYTYPE_HASH => KeyKind::Hash,
         _ => KeyKind::Other,

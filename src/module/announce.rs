@@ -243,6 +243,7 @@ impl Module {
             Quirk::MovesSlots if ctx.flags().in_cluster() => self.moving.announced(),
             Quirk::ResetsStatistics => self.capture.forget_error_replies(),
             Quirk::Tracks => self.clients.may_track(client),
+            Quirk::ChangesRights => self.capture.blocked.pops.all_may_fail(),
             _ => {}
         }
     }

@@ -64,8 +64,7 @@ impl Module {
             self.capture.blocked.suspect((db, key.into()));
         }
         if self.life.is_active() {
-            let readers = self.capture.blocked.readers_of(db, key);
-            self.wait_for_readers(ctx, readers);
+            self.wait_for_waiting(ctx, db, key);
         }
     }
 
@@ -249,6 +248,7 @@ pub fn flushed(ctx: Ctx<'_>, db: Option<u32>) {
 pub fn databases_swapped(ctx: Ctx<'_>, first: u32, second: u32) {
     watch_server_event(ctx, |module, now_ms| {
         module.capture.databases_swapped(first, second, now_ms);
+        module.capture.blocked.pops.all_may_fail();
         if module.capture.blocked.has_unknown_readers() {
             // Which streams they read is not known.
             module.request_base_now();
@@ -272,8 +272,7 @@ fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, Option<i64>
             None if module.replies.any_held() => {}
             None => module.wait_unheld(ctx),
         }
-        let readers = module.capture.blocked.all_readers();
-        module.wait_for_readers(ctx, readers);
+        module.wait_for_all_waiting(ctx);
         true
     });
     if recorded == Some(true) {

@@ -112,6 +112,9 @@ impl Module {
         self.capture.command(client, Class::Exec, Some(db), std::iter::empty());
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
         let (unblocks, debugs_scripts) = (std::mem::take(&mut record.queued_unblock), record.debugs_scripts);
+        if std::mem::take(&mut record.queued_rights) {
+            self.capture.blocked.pops.all_may_fail();
+        }
         let shows = std::mem::take(&mut record.transaction);
         let (mut shown, runs_others) = (shows.newest_change(db, &self.dirty), shows.queued.runs_commands());
         if self.server.makes_room {
@@ -198,6 +201,7 @@ impl Module {
         let quirk = known.row.quirk;
         record.queued_pause |= quirk == Quirk::Pauses;
         record.queued_unblock |= quirk == Quirk::Unblocks;
+        record.queued_rights |= quirk == Quirk::ChangesRights;
         // The count of error replies shows whether one of the commands has failed.
         let class = if quirk == Quirk::ResetsStatistics { Class::Opaque } else { known.class };
         let args = (0..filter.len()).map(|index| filter.arg(index));

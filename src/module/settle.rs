@@ -9,7 +9,8 @@
 use crate::core::dirty::DbKey;
 use crate::core::execution::{Exec, IfRun, UnitEnd, What};
 use crate::core::leaf::ClientId;
-use crate::core::table;
+use crate::core::pops::Wanted;
+use crate::core::table::{self, Rule};
 use crate::ffi::Ctx;
 use crate::module::announce::is_blocked_in;
 use crate::module::arguments::keys_in;
@@ -139,7 +140,12 @@ impl Module {
             blocked.set_deadline(client, deadline_ms);
         } else if let Some(leaf) = blocked.leaf(client) {
             let keys = keys_in(ctx, &leaf.args.slices(), info.map_or(0, |info| info.db));
+            let moves = leaf.spec.filter(|spec| spec.rule == Rule::BlockingMove);
+            let destination = moves.map(|spec| (keys.clone(), Wanted::by(spec)));
             blocked.wait(client, keys, deadline_ms);
+            if let Some((keys, wanted)) = destination {
+                self.look_at_destination(ctx, client, &keys, wanted);
+            }
         }
     }
 }

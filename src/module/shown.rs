@@ -1,10 +1,12 @@
 //! What replies show of changes that are not durable yet.
 
 use crate::core::ack::{Hold, Moment, Reason, decide};
+use crate::core::dirty::DbKey;
 use crate::core::execution::{IfRun, What};
 use crate::core::leaf::ClientId;
+use crate::core::pops::Wanted;
 use crate::core::reads::{self, Reads};
-use crate::ffi::{Ctx, Filter};
+use crate::ffi::{Ctx, Filter, KeyKind};
 use crate::log::Lsn;
 use crate::module::Module;
 use crate::module::announce::is_blocked_in;
@@ -17,6 +19,16 @@ const PAUSE_REMAINS_MS: i64 = 1000;
 
 /// An iteration of the event loop, without its sleep, takes no longer but where a single command does.
 const ITERATION_MS: i64 = 100;
+
+/// Whether the key of the selected database is missing, or has the type that is wanted.
+fn suits(ctx: Ctx<'_>, key: &[u8], wanted: Wanted) -> bool {
+    match ctx.key_kind(key) {
+        KeyKind::None => true,
+        KeyKind::List => wanted == Wanted::List,
+        KeyKind::SortedSet => wanted == Wanted::SortedSet,
+        KeyKind::String | KeyKind::Stream | KeyKind::Hash | KeyKind::Other => false,
+    }
+}
 
 impl Module {
     /// Clients whose wait has ended in this iteration, by its time or by a CLIENT UNBLOCK, and of whose answer no event
@@ -109,6 +121,47 @@ impl Module {
             if let Hold::AtIterationEnd(reason) = self.decide_on_written(ctx, reader, Moment::MayBeServed) {
                 self.wait_in_loop(reader, reason);
             }
+        }
+    }
+
+    /// The running unit changes this key, and has done so: whom the server may serve at its end without an event, be it
+    /// with an error, waits for it.
+    pub(super) fn wait_for_waiting(&mut self, ctx: Ctx<'_>, db: u32, key: &[u8]) {
+        let readers = self.capture.blocked.readers_of(db, key);
+        self.wait_for_readers(ctx, readers);
+        if self.server.io_threads {
+            let failing = self.capture.blocked.pops.changed(db, key, |wanted| suits(ctx, key, wanted));
+            self.wait_for_failing(ctx, failing);
+        }
+    }
+
+    /// The same of all keys.
+    pub(super) fn wait_for_all_waiting(&mut self, ctx: Ctx<'_>) {
+        let blocked = &self.capture.blocked;
+        let (readers, failing) = (blocked.all_readers(), blocked.pops.failing());
+        self.wait_for_readers(ctx, readers);
+        self.wait_for_failing(ctx, failing);
+    }
+
+    /// These commands may be served with an error at the end of the running unit. Where the server would send that
+    /// before it is seen, what it shows is durable before: the unit and all that came before.
+    fn wait_for_failing(&mut self, ctx: Ctx<'_>, clients: Vec<ClientId>) {
+        for client in clients {
+            if !self.is_blocked(ctx, client) {
+                // It has ended, and sent nothing since.
+                self.capture.blocked.pops.remove(client);
+            } else if let Hold::AtUnitEnd(_) = self.decide_on_written(ctx, client, Moment::MayFail) {
+                self.wait_in_loop(client, Reason::Blocking);
+            }
+        }
+    }
+
+    /// The client waits in a command that may move an element to a key, which the server has not looked at yet.
+    pub(super) fn look_at_destination(&mut self, ctx: Ctx<'_>, client: ClientId, keys: &[DbKey], wanted: Wanted) {
+        let own = ctx.own();
+        let is_wrong = |(db, key): &DbKey| own.select_db(*db) && !suits(own, key, wanted);
+        if self.server.io_threads && keys.iter().any(is_wrong) {
+            self.capture.blocked.pops.may_fail(client);
         }
     }
 

@@ -178,6 +178,7 @@ fn what_could_leave_before_the_iteration_ends_waits_at_the_units_end() {
 fn what_a_command_has_found_is_durable_before_io_threads_can_show_it() {
     assert_eq!(hold(Moment::Waits, &["has_postponed", "has_output_left"]), Hold::Nothing, "it is seen to end");
     assert_eq!(hold(Moment::Waits, &["has_io_threads"]), Hold::AtUnitEnd(Reason::IoThreads));
+    assert_eq!(hold(Moment::MayFail, &["has_io_threads"]), Hold::AtUnitEnd(Reason::IoThreads), "what serves it, too");
 }
 
 #[test]
