@@ -3,7 +3,8 @@
 use crate::harness::server::info_field;
 use crate::harness::strace::{Injection, Strace};
 use crate::harness::{
-    PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, dataset, each_version, wait_until,
+    FrozenDisk, Lever, PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, dataset, each_version,
+    wait_until,
 };
 use std::fs::{self, File};
 use std::io::Write;
@@ -278,6 +279,31 @@ each_version! {
         assert_eq!(info_field(&mut control, "clients", "blocked_clients").as_deref(), Some("0"));
         // What they wrote stands.
         assert_eq!(control.run("DBSIZE"), Value::Integer(2 + 5 * 40));
+    }
+
+    fn a_time_out_on_a_failing_disk_disconnects_nobody_else(version: Version) {
+        let server = builder(version).set("io-threads", "4").start();
+        let (mut control, mut reader) = (server.raw(), server.raw());
+        control.run("SET clean value");
+        control.run("RPUSH queue job");
+        let disk = FrozenDisk::freeze(Lever::Sync, &server, &mut control);
+        let (mut writer, mut waiter) = (server.raw(), server.raw());
+        writer.send_text("DEL queue");
+        wait_until("the writer waits", PATIENCE, || server.wbl_info("wbl_clients_waiting_ack") == "1");
+        let strace = Strace::attach(server.process_id(), FAILS);
+        // It finds what is not durable before the disk is known to fail, and shows it when its time is over.
+        waiter.send_text("BLPOP queue 2");
+        wait_until("it waits", PATIENCE, || {
+            info_field(&mut control, "clients", "blocked_clients").as_deref() == Some("2")
+        });
+        disk.thaw(&mut control);
+        assert!(waiter.try_reply().is_err(), "it was shown a change that is not durable");
+        assert!(server.log().contains("1 clients are disconnected"), "{}", server.log());
+        for client in [&mut control, &mut reader] {
+            assert_eq!(client.run("GET clean").text(), "value");
+        }
+        drop(strace);
+        assert_eq!(writer.reply(), Value::Integer(1));
     }
 
     fn a_full_disk_holds_writes_until_it_has_room_again(version: Version) {

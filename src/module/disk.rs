@@ -18,13 +18,35 @@ use crate::module::release::Release;
 use crate::module::waits::unix_ms;
 use crate::module::{Module, broken, listed, with};
 
-/// How often the server's log says that the disk still fails.
+/// How often the server's log says that the disk still fails, and how many clients are disconnected because of it.
 const TELL_EVERY_MS: u64 = 60_000;
 
 /// Since when the disk fails.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     failing: Option<Failing>,
+    cut_off: CutOff,
+}
+
+/// The clients that were disconnected.
+#[derive(Debug, Default)]
+struct CutOff {
+    /// When the server's log said so last.
+    told_ms: Option<u64>,
+    /// How many were since then.
+    untold: usize,
+}
+
+impl CutOff {
+    /// These are disconnected now; returns how many the server's log is to name.
+    fn note(&mut self, count: usize, now_ms: u64) -> Option<usize> {
+        self.untold += count;
+        if self.told_ms.is_some_and(|told_ms| now_ms.saturating_sub(told_ms) < TELL_EVERY_MS) {
+            return None;
+        }
+        self.told_ms = Some(now_ms);
+        Some(std::mem::take(&mut self.untold))
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -105,13 +127,10 @@ pub(super) fn cut_off(ctx: Ctx<'_>, release: &Release) {
     if clients.is_empty() {
         return;
     }
-    log(
-        Level::Warning,
-        &format!(
-            "{} clients are disconnected: their replies can't be held, and the log can't be written",
-            clients.len()
-        ),
-    );
+    if let Some(Some(count)) = with(|module| module.disk.cut_off.note(clients.len(), unix_ms())) {
+        let text = "clients are disconnected: their replies can't be held, and the log can't be written";
+        log(Level::Warning, &format!("{count} {text}"));
+    }
     if clients.iter().filter(|client| machine::shut_client(**client)).count() > 0 {
         return;
     }
@@ -197,5 +216,14 @@ mod tests {
         assert!(disk.note(Some("EIO"), 1001 + TELL_EVERY_MS).is_none());
         assert!(disk.note(None, 3000 + TELL_EVERY_MS).is_some_and(|(level, _)| level == Level::Notice));
         assert_eq!(disk.failing_since_ms(), 0);
+    }
+
+    #[test]
+    fn disconnected_clients_are_told_of_now_and_then() {
+        let mut cut_off = CutOff::default();
+        assert_eq!(cut_off.note(2, 1000), Some(2));
+        assert_eq!(cut_off.note(3, 1001), None);
+        assert_eq!(cut_off.note(1, 999 + TELL_EVERY_MS), None);
+        assert_eq!(cut_off.note(1, 1000 + TELL_EVERY_MS), Some(5));
     }
 }

@@ -54,7 +54,7 @@ impl Module {
             if deadline_ms <= self.soon_ms() {
                 self.replies.wait_for(client, change, Reason::Blocking);
             } else {
-                self.time_outs.add(deadline_ms, change);
+                self.time_outs.add(deadline_ms, client, change);
             }
         }
     }
@@ -66,9 +66,10 @@ impl Module {
         }
         let Some(durable) = self.log().map(|log| log.log().durable()) else { return };
         let soon_ms = self.soon_ms();
-        let shown = self.time_outs.take_until(soon_ms, durable);
-        let shown = self.undurable(shown);
-        self.wait_for_shown(None, shown, Reason::Blocking);
+        for (client, change) in self.time_outs.take_until(soon_ms, durable) {
+            let shown = self.undurable(Some(change));
+            self.wait_for_shown(Some(client), shown, Reason::Blocking);
+        }
     }
 
     /// Whatever times out before the end of the next iteration does so until then, unless that takes long.
