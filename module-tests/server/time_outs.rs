@@ -62,42 +62,9 @@ each_version! {
         scene.end();
     }
 
-    // The server hands the error to its threads before the module sees that their wait has ended.
+    // No event tells of the error, and with I/O threads it leaves before the end of the iteration.
     fn who_is_served_with_an_error_shows_nothing_early(version: Version) {
-        let builder = ServerBuilder::with_module(version).set("io-threads", "4").set("wbl.commit-mode", "async");
-        let mut scene = Scene::of(builder).with_lever(Lever::Sync);
-        let wrong_type = [
-            ("", "BRPOPLPUSH src dst 0", &["SET dst s", "RPUSH src v"][..]),
-            ("", "BLPOP first second 0", &["INCR first", "RPUSH second v"]),
-            ("", "BLMPOP 0 2 first second LEFT", &["ZADD first 1 v", "LPUSH second v"]),
-            ("", "BZPOPMIN first second 0", &["RPUSH first v", "ZADD second 1 v"]),
-            ("", "BLMOVE src dst LEFT LEFT 0", &["EVAL redis.call('RPUSH','src','v');redis.call('SET','dst','s') 0"]),
-            ("SET dst s", "BLMOVE src dst LEFT LEFT 0", &["RPUSH src v"]),
-            ("SET other s", "BLMOVE src dst LEFT LEFT 0", &["RENAME other dst", "RPUSH src v"]),
-        ];
-        for (number, (made, wait, changes)) in wrong_type.iter().cycle().take(4 * wrong_type.len()).enumerate() {
-            scene.prepare(&["FLUSHALL", "SET unread v"]);
-            if !made.is_empty() {
-                scene.prepare(&[made]);
-            }
-            let mut waiter = scene.server.raw();
-            serve_with_an_error(&mut scene, &mut waiter, wait, changes, number, "WRONGTYPE");
-        }
-        let rights = ["ACL SETUSER worker -blpop", "MULTI;ACL SETUSER worker -blpop;EXEC"];
-        for (number, change) in rights.iter().cycle().take(4 * rights.len()).enumerate() {
-            scene.prepare(&["FLUSHALL", "ACL SETUSER worker on nopass ~* &* +@all"]);
-            let mut waiter = scene.server.raw();
-            waiter.run("AUTH worker any");
-            let mut administrator = scene.server.raw();
-            let changes: Vec<&str> = change.split(';').collect();
-            let (last, first) = changes.split_last().expect("a command");
-            first.iter().for_each(|command| drop(administrator.run(command)));
-            waiter.send_text("BLPOP k 0");
-            scene.wait_blocked(1);
-            assert!(!administrator.run(last).is_error());
-            serve_with_an_error(&mut scene, &mut waiter, "", &["RPUSH k v"], number, "NOPERM");
-        }
-        scene.end();
+        ["1", "4"].into_iter().for_each(|io_threads| errors_show_nothing_early(version, io_threads));
     }
 
     // What serves a queue's workers waits for no flush but its own client's.
@@ -117,6 +84,43 @@ each_version! {
         assert_eq!(scene.gauge("wbl_waits_io_threads"), before);
         scene.end();
     }
+}
+
+fn errors_show_nothing_early(version: Version, io_threads: &str) {
+    let builder = ServerBuilder::with_module(version).set("io-threads", io_threads).set("wbl.commit-mode", "async");
+    let mut scene = Scene::of(builder).with_lever(Lever::Sync);
+    let wrong_type = [
+        ("", "BRPOPLPUSH src dst 0", &["SET dst s", "RPUSH src v"][..]),
+        ("", "BLPOP first second 0", &["INCR first", "RPUSH second v"]),
+        ("", "BLMPOP 0 2 first second LEFT", &["ZADD first 1 v", "LPUSH second v"]),
+        ("", "BZPOPMIN first second 0", &["RPUSH first v", "ZADD second 1 v"]),
+        ("", "BLMOVE src dst LEFT LEFT 0", &["EVAL redis.call('RPUSH','src','v');redis.call('SET','dst','s') 0"]),
+        ("SET dst s", "BLMOVE src dst LEFT LEFT 0", &["RPUSH src v"]),
+        ("SET other s", "BLMOVE src dst LEFT LEFT 0", &["RENAME other dst", "RPUSH src v"]),
+    ];
+    for (number, (made, wait, changes)) in wrong_type.iter().cycle().take(4 * wrong_type.len()).enumerate() {
+        scene.prepare(&["FLUSHALL", "SET unread v"]);
+        if !made.is_empty() {
+            scene.prepare(&[made]);
+        }
+        let mut waiter = scene.server.raw();
+        serve_with_an_error(&mut scene, &mut waiter, wait, changes, number, "WRONGTYPE");
+    }
+    let rights = ["ACL SETUSER worker -blpop", "MULTI;ACL SETUSER worker -blpop;EXEC"];
+    for (number, change) in rights.iter().cycle().take(4 * rights.len()).enumerate() {
+        scene.prepare(&["FLUSHALL", "ACL SETUSER worker on nopass ~* &* +@all"]);
+        let mut waiter = scene.server.raw();
+        waiter.run("AUTH worker any");
+        let mut administrator = scene.server.raw();
+        let changes: Vec<&str> = change.split(';').collect();
+        let (last, first) = changes.split_last().expect("a command");
+        first.iter().for_each(|command| drop(administrator.run(command)));
+        waiter.send_text("BLPOP k 0");
+        scene.wait_blocked(1);
+        assert!(!administrator.run(last).is_error());
+        serve_with_an_error(&mut scene, &mut waiter, "", &["RPUSH k v"], number, "NOPERM");
+    }
+    scene.end();
 }
 
 /// The client waits in this command (or does already), and is served with an error by the last of these changes.

@@ -274,8 +274,8 @@ pub fn decide(moment: Moment, facts: &mut dyn Facts) -> Hold {
         Moment::UnitEnded(reason) => {
             first(NOT_AT_ITERATION_END, facts, ()).map_or(Hold::AtIterationEnd(reason), Hold::AtUnitEnd)
         }
-        Moment::MayBeServed => Hold::AtIterationEnd(Reason::Blocking),
-        Moment::Waits | Moment::MayFail => first(NOT_SEEN_TO_END, facts, ()).map_or(Hold::Nothing, Hold::AtUnitEnd),
+        Moment::MayBeServed | Moment::MayFail => Hold::AtIterationEnd(Reason::Blocking),
+        Moment::Waits => first(NOT_SEEN_TO_END, facts, ()).map_or(Hold::Nothing, Hold::AtUnitEnd),
         Moment::EndedUnseen => match first(NOT_ONCE_WRITTEN, facts, ()) {
             Some(_) => Hold::Disconnect,
             None => Hold::AtIterationEnd(Reason::Blocking),

@@ -130,10 +130,8 @@ impl Module {
     pub(super) fn wait_for_waiting(&mut self, ctx: Ctx<'_>, db: u32, key: &[u8]) {
         let readers = self.capture.blocked.readers_of(db, key);
         self.wait_for_readers(ctx, readers);
-        if self.server.io_threads {
-            let failing = self.capture.blocked.pops.changed(db, key, |wanted| suits(ctx, key, wanted));
-            self.wait_for_failing(ctx, failing);
-        }
+        let failing = self.capture.blocked.pops.changed(db, key, |wanted| suits(ctx, key, wanted));
+        self.wait_for_failing(ctx, failing);
     }
 
     /// The same of all keys.
@@ -144,15 +142,15 @@ impl Module {
         self.wait_for_failing(ctx, failing);
     }
 
-    /// These commands may be served with an error at the end of the running unit. Where the server would send that
-    /// before it is seen, what it shows is durable before: the unit and all that came before.
+    /// These commands may be served with an error at the end of the running unit, which no event tells of: the loop
+    /// waits for the unit, and so for all that came before.
     fn wait_for_failing(&mut self, ctx: Ctx<'_>, clients: Vec<ClientId>) {
         for client in clients {
             if !self.is_blocked(ctx, client) {
                 // It has ended, and sent nothing since.
                 self.capture.blocked.pops.remove(client);
-            } else if let Hold::AtUnitEnd(_) = self.decide_on_written(ctx, client, Moment::MayFail) {
-                self.wait_in_loop(client, Reason::Blocking);
+            } else if let Hold::AtIterationEnd(reason) = self.decide_on_written(ctx, client, Moment::MayFail) {
+                self.wait_in_loop(client, reason);
             }
         }
     }
@@ -161,7 +159,7 @@ impl Module {
     pub(super) fn look_at_destination(&mut self, ctx: Ctx<'_>, client: ClientId, keys: &[DbKey], wanted: Wanted) {
         let own = ctx.own();
         let is_wrong = |(db, key): &DbKey| own.select_db(*db) && !suits(own, key, wanted);
-        if self.server.io_threads && keys.iter().any(is_wrong) {
+        if keys.iter().any(is_wrong) {
             self.capture.blocked.pops.may_fail(client);
         }
     }
