@@ -1,5 +1,6 @@
 //! All that a server holds, in a form that can be compared between servers and versions.
 
+use super::Server;
 use super::raw::RawConnection;
 use super::resp::Value;
 use std::collections::BTreeMap;
@@ -42,6 +43,13 @@ pub fn assert_same(found: &Dataset, expected: &Dataset, what: &str) {
         }
     }
     assert!(differences.is_empty(), "{what}:\n{}", differences.join("\n"));
+}
+
+/// Kills the server: what comes back is what was there. A replayed command that fails would end the start.
+pub fn assert_survives(server: &mut Server, what: &str) {
+    let before = read(&mut server.raw());
+    server.kill9_and_restart();
+    assert_same(&read(&mut server.raw()), &before, what);
 }
 
 fn key_state(connection: &mut RawConnection, key: &[u8], in_cluster: bool) -> String {

@@ -94,9 +94,7 @@ each_version! {
         assert_eq!(server.raw().run("WBL.CHECKPOINT"), Value::Simple("OK".into()));
         assert!(folder_bytes(&server) < bytes_before + 1_000_000, "old segments are still there");
         server.raw().run("SET after checkpoint");
-        let before = dataset::read(&mut server.raw());
-        server.kill9_and_restart();
-        dataset::assert_same(&dataset::read(&mut server.raw()), &before, "after kill -9");
+        dataset::assert_survives(&mut server, "after kill -9");
     }
 
     fn a_clean_folder_loads_in_a_stock_server_and_passes_valkey_check_aof(version: Version) {
@@ -200,9 +198,7 @@ each_version! {
         wait_active(&server);
         assert_eq!(server.wbl_info("wbl_enabled"), "1");
         control.run("SET after enabling");
-        let before = dataset::read(&mut control);
-        server.kill9_and_restart();
-        dataset::assert_same(&dataset::read(&mut server.raw()), &before, "after kill -9");
+        dataset::assert_survives(&mut server, "after kill -9");
     }
 
     fn with_on_error_exit_a_failed_flush_ends_the_server(version: Version) {

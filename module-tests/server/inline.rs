@@ -45,6 +45,20 @@ fn write_until(client: &mut RawConnection, wanted: &str) {
     });
 }
 
+/// Fails when the reply `:7777` to the client's INCR leaves with the output that is left, before it is durable.
+fn assert_reply_stays(scene: &mut Scene, client: &mut RawConnection) {
+    let mut sleeper = scene.server.raw();
+    scene.freeze_by(Lever::Sync);
+    // Both the write and the room for more output are there when the sleep ends.
+    sleeper.send_text("DEBUG SLEEP 0.2");
+    client.send_text("INCR n");
+    let shown = client.drain(Duration::from_millis(500));
+    scene.thaw();
+    let is_reply = |bytes: &[u8]| bytes.windows(5).any(|bytes| bytes == b":7777");
+    assert!(!is_reply(&shown), "the reply left before it was durable");
+    assert!(is_reply(&client.drain(Duration::from_millis(200))), "the client got its reply");
+}
+
 each_version! {
     fn checkpoints_end_beside_an_inline_writer(version: Version) {
         let server = builder(version).start();
@@ -90,21 +104,13 @@ each_version! {
         let mut scene = Scene::of(builder(version));
         scene.control.call(&["SET", "value", &"x".repeat(16_000)]);
         scene.prepare(&["SET n 7776"]);
-        let (mut client, mut sleeper) = (scene.server.raw(), scene.server.raw());
+        let mut client = scene.server.raw();
         let id = client.run("CLIENT ID").integer();
         wait_until("output is left", PATIENCE, || {
             client.send_text("GET value");
             scene.control.run(&format!("CLIENT LIST ID {id}")).text().contains(" events=rw")
         });
-        scene.freeze_by(Lever::Sync);
-        // Both the write and the room for more output are there when the sleep ends.
-        sleeper.send_text("DEBUG SLEEP 0.2");
-        client.send_text("INCR n");
-        let shown = client.drain(Duration::from_millis(500));
-        scene.thaw();
-        let is_reply = |bytes: &[u8]| bytes.windows(5).any(|bytes| bytes == b":7777");
-        assert!(!is_reply(&shown), "the reply left before it was durable");
-        assert!(is_reply(&client.drain(Duration::from_millis(200))), "the client got its reply");
+        assert_reply_stays(&mut scene, &mut client);
     }
 
     // Servers from 9.0 on do not count a large value among what waits to be sent.
@@ -113,22 +119,14 @@ each_version! {
         // The socket takes it in two parts.
         scene.control.call(&["SET", "value", &"x".repeat(350_000)]);
         scene.prepare(&["SET n 7775"]);
-        let (mut client, mut sleeper) = (scene.server.raw(), scene.server.raw());
+        let mut client = scene.server.raw();
         let id = client.run("CLIENT ID").integer();
         let both = [encode(&["GET", "value"]), encode(&["INCR", "n"])].concat();
         client.send_bytes(&both).expect("the server takes the commands");
         wait_until("output is left", PATIENCE, || {
             scene.control.run(&format!("CLIENT LIST ID {id}")).text().contains(" events=rw")
         });
-        scene.freeze_by(Lever::Sync);
-        // Both the write and the room for more output are there when the sleep ends.
-        sleeper.send_text("DEBUG SLEEP 0.2");
-        client.send_text("INCR n");
-        let shown = client.drain(Duration::from_millis(500));
-        scene.thaw();
-        let is_reply = |bytes: &[u8]| bytes.windows(5).any(|bytes| bytes == b":7777");
-        assert!(!is_reply(&shown), "the reply left before it was durable");
-        assert!(is_reply(&client.drain(Duration::from_millis(200))), "the client got its reply");
+        assert_reply_stays(&mut scene, &mut client);
     }
 
     fn a_half_closed_client_gets_its_inline_reply(version: Version) {

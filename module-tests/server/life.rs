@@ -160,9 +160,7 @@ each_version! {
             assert!(replies.items().iter().all(|reply| !reply.is_error()), "{replies:?}");
             let state = server.wbl_info("wbl_state");
             assert_eq!(state, if ends.contains(&disable) { "disabled" } else { "replica" }, "{ends:?}");
-            let before = dataset::read(&mut client);
-            server.kill9_and_restart();
-            dataset::assert_same(&dataset::read(&mut server.raw()), &before, &format!("{ends:?}"));
+            dataset::assert_survives(&mut server, &format!("{ends:?}"));
         }
     }
 
@@ -176,9 +174,7 @@ each_version! {
             }
             client.run("WBL.WAIT");
             assert_eq!(server.wbl_info("wbl_state"), "active");
-            let before = dataset::read(&mut client);
-            server.kill9_and_restart();
-            dataset::assert_same(&dataset::read(&mut server.raw()), &before, end);
+            dataset::assert_survives(&mut server, end);
         }
     }
 
@@ -220,9 +216,7 @@ each_version! {
         client.run("CONFIG SET wbl.enabled yes");
         client.run("SET k new");
         client.run("WBL.WAIT");
-        let expected = dataset::read(&mut client);
-        server.kill9_and_restart();
-        dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "after kill -9");
+        dataset::assert_survives(&mut server, "after kill -9");
     }
 
     fn a_transaction_from_before_writes_cannot_be_kept_is_refused(version: Version) {

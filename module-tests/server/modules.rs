@@ -87,9 +87,7 @@ each_version! {
             // Values of the module's type in the base.
             server.raw().run("WBL.CHECKPOINT");
             server.raw().run("effects.add T:copied 1");
-            let before = dataset::read(&mut server.raw());
-            server.kill9_and_restart();
-            dataset::assert_same(&dataset::read(&mut server.raw()), &before, "after a checkpoint and kill -9");
+            dataset::assert_survives(&mut server, "after a checkpoint and kill -9");
         }
     }
 
@@ -109,9 +107,7 @@ each_version! {
             for command in ["MULTI", "effects.call RPUSH T:list called", last, "EXEC"] {
                 client.run(command);
             }
-            let before = dataset::read(&mut server.raw());
-            server.kill9_and_restart();
-            dataset::assert_same(&dataset::read(&mut server.raw()), &before, "after kill -9");
+            dataset::assert_survives(&mut server, "after kill -9");
             assert_eq!(server.raw().run("LRANGE T:list 0 -1").items(), [Value::Bulk(b"called".to_vec())]);
         }
     }
@@ -136,9 +132,7 @@ each_version! {
             control.run("SCRIPT KILL");
             assert!(busy.reply().is_error());
             ["SET T:next value", "EXEC"].iter().for_each(|command| drop(client.run(command)));
-            let before = dataset::read(&mut server.raw());
-            server.kill9_and_restart();
-            dataset::assert_same(&dataset::read(&mut server.raw()), &before, "after kill -9");
+            dataset::assert_survives(&mut server, "after kill -9");
         }
     }
 
@@ -201,9 +195,7 @@ each_version! {
                 assert_eq!(client.reply().integer(), 1, "{call} inside of {user}'s XACK");
             }
             let mut server = scene.end();
-            let before = dataset::read(&mut server.raw());
-            server.kill9_and_restart();
-            dataset::assert_same(&dataset::read(&mut server.raw()), &before, &format!("loaded first: {first}"));
+            dataset::assert_survives(&mut server, &format!("loaded first: {first}"));
         }
     }
 
@@ -251,9 +243,7 @@ each_version! {
             client.assert_silent(&mut control, "released by the other module alone");
             control.run("WBL.DEBUG RESUME");
             assert_eq!(client.reply(), Value::Simple("OK".into()));
-            let before = dataset::read(&mut server.raw());
-            server.kill9_and_restart();
-            dataset::assert_same(&dataset::read(&mut server.raw()), &before, "after kill -9");
+            dataset::assert_survives(&mut server, "after kill -9");
         }
     }
 

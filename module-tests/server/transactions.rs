@@ -28,13 +28,6 @@ fn transaction(client: &mut RawConnection, commands: &[&str]) -> crate::harness:
     client.call(&["EXEC"])
 }
 
-/// Kills the server: what comes back is what was there. A replayed command that fails would end the start.
-fn assert_survives(server: &mut Server, what: &str) {
-    let before = dataset::read(&mut server.raw());
-    server.kill9_and_restart();
-    dataset::assert_same(&dataset::read(&mut server.raw()), &before, what);
-}
-
 /// A stream with a pending entry, which XACK takes away without an event.
 fn pending_entry(client: &mut RawConnection) {
     for command in ["XADD x 1-1 f v", "XGROUP CREATE x g 0", "XREADGROUP GROUP g c STREAMS x >"] {
@@ -106,7 +99,7 @@ each_version! {
                 client.run(command);
             }
             transaction(&mut client, commands);
-            assert_survives(&mut server, &format!("{commands:?}"));
+            dataset::assert_survives(&mut server, &format!("{commands:?}"));
         }
     }
 
@@ -121,7 +114,7 @@ each_version! {
             assert_eq!(replies.last().unwrap().items().len(), 20_000, "{kind}");
         }
         assert_eq!(server.wbl_info("wbl_state_images"), "0");
-        assert_survives(&mut server, "after long transactions");
+        dataset::assert_survives(&mut server, "after long transactions");
     }
 
     fn a_command_or_script_of_100_000_parts_is_answered_within_a_time_out(version: Version) {
@@ -149,7 +142,7 @@ each_version! {
             let command = [&words("HPEXPIRE h 10000001 GT FIELDS 100000")[..], &fields].concat();
             assert_eq!(client.call(&command).items().len(), 100_000);
         }
-        assert_survives(&mut server, "after long commands and scripts");
+        dataset::assert_survives(&mut server, "after long commands and scripts");
     }
 
     fn commands_that_failed_in_a_transaction_are_not_logged(version: Version) {
@@ -167,11 +160,11 @@ each_version! {
             let failed = replies.items().iter().filter(|reply| reply.is_error()).count();
             assert_eq!(failed, errors, "{replies:?}");
         }
-        assert_survives(&mut server, "after errors in transactions");
+        dataset::assert_survives(&mut server, "after errors in transactions");
         // What did nothing but was not refused is no error when it is replayed.
         let mut client = server.raw();
         transaction(&mut client, &["SETNX a 2", "SADD set a", "SADD set b", "DEL missing", "PERSIST s", "INCR counter"]);
-        assert_survives(&mut server, "after a transaction without errors");
+        dataset::assert_survives(&mut server, "after a transaction without errors");
     }
 
     fn commands_that_exec_refused_are_not_logged(version: Version) {
@@ -189,7 +182,7 @@ each_version! {
             let expected: Vec<bool> = commands.iter().map(|command| !command.contains(" b")).collect();
             assert_eq!(refused, expected, "{replies:?}");
         }
-        assert_survives(&mut server, "after EXEC refused some commands");
+        dataset::assert_survives(&mut server, "after EXEC refused some commands");
         assert_eq!(server.raw().run("EXISTS a c").integer(), 1);
     }
 
@@ -210,7 +203,7 @@ each_version! {
             assert_eq!(client.run("EXEC").items()[0].integer(), 1);
         }
         client.run("CONFIG SET maxmemory 0");
-        assert_survives(&mut server, "after evictions before EXEC");
+        dataset::assert_survives(&mut server, "after evictions before EXEC");
         let mut client = server.raw();
         assert_eq!(client.run("XPENDING x g - + 10").items().len(), 0);
     }
@@ -228,7 +221,7 @@ each_version! {
         assert!(evicted(&server) > before, "nothing was evicted");
         assert_eq!(server.wbl_info("wbl_state_images"), "0");
         client.run("CONFIG SET maxmemory 0");
-        assert_survives(&mut server, "after evictions");
+        dataset::assert_survives(&mut server, "after evictions");
     }
 
     fn a_transaction_with_a_wait_inside_is_one_unit(version: Version) {
@@ -247,7 +240,7 @@ each_version! {
             client.run("WBL.WAIT");
             assert_eq!(units() - before, 1, "{commands:?}");
         }
-        assert_survives(&mut server, "after transactions with WBL.WAIT");
+        dataset::assert_survives(&mut server, "after transactions with WBL.WAIT");
         // One that ends the log comes back whole.
         let mut client = server.raw();
         transaction(&mut client, &["SET before 1", "CONFIG SET wbl.enabled no", "SET after 1"]);
@@ -300,7 +293,7 @@ each_version! {
             let done = transaction(&mut client, &["SET a 1", "XACK x g 1-1", "INCR a"]);
             assert!(!done.is_error(), "{done:?}");
             client.run("WBL.WAIT");
-            assert_survives(&mut server, refused);
+            dataset::assert_survives(&mut server, refused);
             client = server.raw();
             client.run("XGROUP SETID x g 0");
             client.run("XREADGROUP GROUP g c STREAMS x >");
@@ -318,7 +311,7 @@ each_version! {
             ["RPUSH l b", "SET x 1", "INCR x"].iter().for_each(|command| drop(other.run(command)));
             other.call(&["EVAL", "return redis.call('RPUSH', KEYS[1], 'c')", "1", "l"]);
             other.run("WBL.WAIT");
-            assert_survives(&mut server, failing);
+            dataset::assert_survives(&mut server, failing);
             client = server.raw();
         }
     }
