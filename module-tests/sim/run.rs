@@ -253,7 +253,7 @@ fn live() {
     for _ in 0..2 + s.below(3) {
         connect_someone();
     }
-    let count = 20 + s.below(120);
+    let count = 12 + s.below(48);
     // How many things happen while the disk fails.
     let mut mended_after = None;
     if s.chance(35) {

@@ -1,5 +1,7 @@
 //! The fake server's commands: arity, flags and keys, as COMMAND says them.
 
+use std::collections::HashMap;
+
 pub struct Command {
     pub name: &'static str,
     pub arity: i64,
@@ -92,7 +94,10 @@ pub const COMMANDS: &[Command] = &[
     command("xread", -4, "readonly blocking movablekeys", NONE),
 ];
 
-/// Subcommands of those that have any.
+/// Those with subcommands.
+const CONTAINERS: [&str; 3] = ["client", "config", "xgroup"];
+
+/// Their subcommands.
 pub const SUBCOMMANDS: &[Command] = &[
     command("client|list", -2, "admin noscript", NONE),
     command("client|pause", -3, "admin noscript", NONE),
@@ -104,9 +109,20 @@ pub const SUBCOMMANDS: &[Command] = &[
     command("xgroup|create", -5, "write denyoom", (2, 2, 1)),
 ];
 
+thread_local! {
+    static BY_NAME: HashMap<&'static [u8], &'static Command> =
+        COMMANDS.iter().chain(SUBCOMMANDS).map(|command| (command.name.as_bytes(), command)).collect();
+}
+
 pub fn find(name: &[u8], subcommand: &[u8]) -> Option<&'static Command> {
-    let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-    let full = format!("{name}|{}", String::from_utf8_lossy(subcommand).to_ascii_lowercase());
-    let sub = SUBCOMMANDS.iter().find(|command| command.name == full);
-    sub.or_else(|| COMMANDS.iter().find(|command| command.name == name))
+    let mut full = name.to_ascii_lowercase();
+    BY_NAME.with(|by_name| {
+        let command = by_name.get(full.as_slice()).copied()?;
+        if !CONTAINERS.contains(&command.name) {
+            return Some(command);
+        }
+        full.push(b'|');
+        full.extend(subcommand.to_ascii_lowercase());
+        Some(by_name.get(full.as_slice()).copied().unwrap_or(command))
+    })
 }

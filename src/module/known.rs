@@ -198,8 +198,8 @@ pub(super) fn lacking(name: &str) -> String {
 /// subcommands.
 fn add_command(commands: &mut Map<Vec<u8>, Known>, entry: &Reply<'_>) {
     let (Some(name), Some(flags)) = (entry.element(0), entry.element(2)) else { return };
-    let has_flag =
-        |wanted: &[u8]| (0..flags.len()).filter_map(|index| flags.element(index)).any(|flag| flag.bytes() == wanted);
+    let flags: Vec<Reply<'_>> = (0..flags.len()).filter_map(|index| flags.element(index)).collect();
+    let has_flag = |wanted: &[u8]| flags.iter().any(|flag| flag.bytes() == wanted);
     let number = |index| entry.element(index).map_or(0, |number| number.integer());
     let lower = String::from_utf8_lossy(name.bytes()).to_ascii_lowercase();
     let movable = has_flag(b"movablekeys");
