@@ -107,9 +107,17 @@ fn removals_are_asked_about_only_where_fields_expire() {
 #[test]
 fn an_import_source_sees_after_a_crash_what_it_saw_before() {
     let builder = ServerBuilder::with_module(Version::V9_1).set("import-mode", "yes");
-    for removal in
-        ["HDEL h gone", "HGETDEL h FIELDS 1 gone", "HPEXPIRE h 0 FIELDS 1 gone", "HGETEX h PX 0 FIELDS 1 gone"]
-    {
+    for removal in [
+        "HDEL h gone",
+        "HGETDEL h FIELDS 1 gone",
+        "HPEXPIRE h 0 FIELDS 1 gone",
+        "HGETEX h PX 0 FIELDS 1 gone",
+        "HEXPIREAT h 1 FIELDS 1 gone",
+        "HPEXPIREAT h 1000 FIELDS 2 expired gone",
+        "HGETEX h EXAT 1 FIELDS 1 gone",
+        "HSETEX h EXAT 1 FIELDS 1 gone 3",
+        "EVAL return(redis.call('HPEXPIREAT','h',1000,'FIELDS',1,'gone')) 0",
+    ] {
         let mut server = builder.clone().start();
         let mut client = server.raw();
         client.run("HSET h expired 1 gone 2");

@@ -247,9 +247,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether the hash is not seen to have a field that has not expired.
-    pub fn leaves_no_field(&self) -> bool {
-        matches!(self, Outcome::RemovedFields(_, false) | Outcome::Survives(false))
+    /// Whether the hash may have fields of the command's that the server does not show: those that have expired, where
+    /// it keeps them.
+    pub fn may_miss_fields(&self) -> bool {
+        match self {
+            Outcome::RemovedFields(_, survives) | Outcome::Survives(survives) => !survives,
+            Outcome::FieldExpiries(fields) => fields.iter().any(|(_, at)| *at < -1),
+            _ => false,
+        }
     }
 }
 

@@ -133,7 +133,7 @@ fn take_in(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server: bool) 
         // To the client that brings a slot's keys no field has expired.
         _ if kind.is_of_fields() && flags.is_slot_import() => Some(Outcome::NoneExpired),
         // Who brings data in sees fields that have expired, too.
-        Some(query) => ask(ctx, &query, key).filter(|outcome| !imports || !outcome.leaves_no_field()),
+        Some(query) => ask(ctx, &query, key).filter(|outcome| !imports || !outcome.may_miss_fields()),
         None => keeps_expired(ctx, imports).then_some(Outcome::ExpiredKept),
     };
     with(|module| {
