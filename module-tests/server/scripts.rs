@@ -2,7 +2,7 @@
 
 use crate::harness::server::info_field;
 use crate::harness::{
-    Lever, PATIENCE, Scene, Server, ServerBuilder, Value, Version, each_lever, each_version, wait_until,
+    Lever, PATIENCE, Scene, Server, ServerBuilder, Value, Version, dataset, each_lever, each_version, wait_until,
 };
 
 /// Writes that no event reports, and who would see what they have changed.
@@ -123,6 +123,22 @@ each_version! {
             assert_eq!(writer.reply().integer(), round + 1);
         }
         assert!(overtaken > 0, "no pause overtook a script");
+    }
+
+    // Its client is not the one whose command came last, and whose rights say nothing of it.
+    fn what_a_paused_script_changes_unseen_is_logged_whoever_sends_next(version: Version) {
+        let mut server = ServerBuilder::with_module(version).start();
+        let [mut control, mut script, mut other] = [server.raw(), server.raw(), server.raw()];
+        for command in ["XADD s 1-1 f v", "XGROUP CREATE s g 0", "XGROUP CREATECONSUMER s g c", "ACL SETUSER pauser on nopass +client"] {
+            control.run(command);
+        }
+        other.run("AUTH pauser any");
+        control.run("CLIENT PAUSE 600000 WRITE");
+        script.send(&["EVAL", "return #redis.call('XREADGROUP', 'GROUP', 'g', 'c', 'STREAMS', 's', '>')", "0"]);
+        wait_until("the script waits", PATIENCE, || blocked_clients(&server) == "1");
+        other.run("CLIENT UNPAUSE");
+        assert_eq!(script.reply().integer(), 1);
+        dataset::assert_survives(&mut server, "the entry is pending");
     }
 
     // The server serves such a shutdown while the script runs, which no other can overtake then.

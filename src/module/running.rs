@@ -70,13 +70,18 @@ impl Module {
         }
     }
 
+    /// Whose command or script runs: that of the client announced last, unless it may be one that a pause had made wait.
+    pub(super) fn runner(&self) -> Option<ClientId> {
+        (!self.pause.postponed).then_some(self.running.client)
+    }
+
     /// A SELECT of a script: whether it runs, no event shows. One of another module counts for that call only.
     fn announce_select(&mut self, ctx: Ctx<'_>, filter: &Filter, known: Known) {
         let flags = ctx.flags();
         if !flags.in_script() {
             return;
         }
-        let accepted = filter.select_may_be_run_by(ctx, self.running.client);
+        let accepted = self.runner().is_none_or(|client| filter.select_may_be_run_by(ctx, client));
         let chosen = selected_db(ctx, filter, known).filter(|_| accepted);
         let mut db = self.script_db(ctx, flags);
         db.announce_select(chosen);
@@ -145,7 +150,8 @@ impl Module {
     /// logged. Scripts of other modules' calls may run without a user.
     fn is_refused_in_script(&self, ctx: Ctx<'_>, filter: &Filter, known: Known) -> bool {
         let flags = ctx.flags();
-        let has_rights = || filter.may_be_run_by(ctx, self.running.client, self.script_db(ctx, flags).proved());
+        let db = || self.script_db(ctx, flags).proved();
+        let has_rights = || self.runner().is_none_or(|client| filter.may_be_run_by(ctx, client, db()));
         known.refuses(filter.len()) || flags.in_script() && !self.server.other_modules && !has_rights()
     }
 

@@ -217,7 +217,7 @@ impl Module {
         if let Some(newest) = newest {
             // What a pause had made wait, and what other modules run, may be another client's than the one announced
             // last.
-            let is_known = !self.pause.postponed && !self.server.other_modules;
+            let is_known = self.runner().is_some() && !self.server.other_modules;
             let whose = |client: ClientId| is_known.then_some(client);
             unheld.iter().for_each(|(client, _)| self.iteration.waits.is_written(whose(*client), newest));
         }
