@@ -132,7 +132,8 @@ fn write_on(writer: &mut LogWriter<SimDisk>, model: &mut Model, random: &mut Ran
                 model.durable = model.units_before(durable);
             }
             // The log goes on without.
-            130.. => drop(writer.write_ahead()),
+            130..135 => drop(writer.write_ahead()),
+            135.. => drop(writer.keep_reserve(random.below(3) * 600)),
             100.. => flushes.extend(writer.begin_flush()?),
             80..86 => {
                 writer.cut()?;

@@ -59,6 +59,7 @@ impl Rig {
             35..65 => drop(self.steps.write()),
             65..85 => drop(self.steps.flush(random.below(3) as usize)),
             85..90 => drop(self.checkpoint()),
+            90..92 => self.flusher.keep_reserve(self.units as u64 % 3 * 1000),
             _ => drop(self.steps.tidy()),
         }
     }
@@ -146,7 +147,7 @@ fn live(seed: u64, first: Option<(u64, Effect)>, second: Option<(u64, Effect)>) 
 #[test]
 fn the_log_goes_on_after_an_error_at_any_operation() {
     let (mut lives, mut images) = (0_u64, 0);
-    for seed in seeds(0, 8) {
+    for seed in seeds(0, 10) {
         let (_, operations) = live(seed, None, None);
         for at in 0..operations {
             for effect in EFFECTS {

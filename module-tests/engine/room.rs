@@ -4,7 +4,7 @@ use crate::support::*;
 use std::sync::Arc;
 use std::time::Duration;
 use valkey_wbl::log::sim::{Effect, SimDisk};
-use valkey_wbl::log::{Begin, Flusher, LogError, NewBase, StorageFile, Verdict, segment_name};
+use valkey_wbl::log::{Begin, Flusher, LogError, LogWriter, NewBase, StorageFile, Verdict, segment_name};
 
 /// Files that no log names.
 const VOID: [&str; 3] = ["temp-base-7.rdb", "appendonly.aof.9.base.rdb", "temp-manifest"];
@@ -103,6 +103,82 @@ fn the_log_takes_the_room_of_what_waits_to_be_removed() {
     assert!(flusher.wait_durable(end, Some(Duration::from_secs(30))).unwrap());
     drop(in_done);
     flusher.close().unwrap();
+}
+
+/// A log of 30 units that has filled the disk, room for a base of so many bytes included, and has taken that.
+fn filled(reserve_bytes: u64) -> (SimDisk, LogWriter<SimDisk>) {
+    let disk = SimDisk::new();
+    let mut writer = writer_of(&disk);
+    write(&mut writer, 0..29);
+    writer.keep_reserve(reserve_bytes).unwrap();
+    fill(&disk);
+    assert!(!writer.is_short_of_room());
+    write(&mut writer, 29..30);
+    assert!(writer.is_short_of_room());
+    (disk, writer)
+}
+
+/// A checkpoint of a log of 30 units, most of which overwrite others; returns what stands for them.
+fn checkpoint(writer: &mut LogWriter<SimDisk>) -> Result<Vec<u8>, LogError> {
+    let data = units(20..30);
+    let lsn = writer.cut()?;
+    let name = base_of(writer, &data)?;
+    writer.install_base(&NewBase { name, lsn })?;
+    Ok(data)
+}
+
+#[test]
+fn a_checkpoint_takes_the_place_of_a_log_that_has_filled_the_disk() {
+    let (disk, mut writer) = filled(2000);
+    let data = checkpoint(&mut writer).unwrap();
+    writer.keep_reserve(1000).unwrap();
+    assert!(!writer.is_short_of_room());
+    write(&mut writer, 30..33);
+    assert!(!writer.is_short_of_room(), "there was room");
+    writer.close().unwrap();
+    assert_eq!(dataset(&reopen(&disk).unwrap()).unwrap(), [data, units(30..33)].concat());
+    assert!(!disk.names().iter().any(|name| name.starts_with("temp-")), "{:?}", disk.names());
+}
+
+#[test]
+fn a_full_disk_loses_nothing_whatever_fails() {
+    let before = units(0..30);
+    let mut failed = 0;
+    for effect in [Effect::None, Effect::Part, Effect::Full] {
+        for step in 0.. {
+            let (disk, mut writer) = filled(2000);
+            disk.fail_from(disk.operations() + step, libc::EIO, effect);
+            let outcome = checkpoint(&mut writer).and_then(|data| writer.keep_reserve(1000).map(|()| data));
+            for seed in 0..4 {
+                let image = disk.crash_image(seed);
+                // What the reserve holds is free for the start.
+                image.set_room(Some(image.used_bytes()));
+                let found = dataset(&reopen(&image).unwrap()).unwrap();
+                let is_replaced = found == units(20..30);
+                assert!(found == before || is_replaced, "{effect:?} {step} {seed}");
+                assert!(outcome.is_err() || is_replaced, "{effect:?} {step} {seed}: the log is back");
+                image.set_room(None);
+                drop(go_on(reopen(&image).unwrap(), UNIX_MS).unwrap());
+                assert!(image.contents("temp-reserve").is_none(), "{effect:?} {step} {seed}");
+                assert_eq!(dataset(&reopen(&image).unwrap()).unwrap(), found);
+            }
+            if outcome.is_ok() {
+                break;
+            }
+            failed += 1;
+        }
+    }
+    println!("{failed} failures");
+    assert!(failed > 40, "{failed} steps");
+}
+
+#[test]
+fn a_start_finds_the_room_of_the_reserve() {
+    let disk = torn();
+    disk.put("temp-reserve", &[0; 4096]);
+    fill(&disk);
+    drop(go_on(reopen(&disk).unwrap(), UNIX_MS).unwrap());
+    assert!(disk.contents("temp-reserve").is_none());
 }
 
 #[test]

@@ -97,6 +97,24 @@ fn checkpoint(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
     writer.close().map(drop)
 }
 
+/// Room is held for a base, more of it, lent to one, held again, and given up.
+fn holding_room(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
+    let mut writer = go_on(open(disk.clone(), &options())?, UNIX_MS)?;
+    writer.keep_reserve(300)?;
+    write_unit(&mut writer, 6)?;
+    *first = 1;
+    writer.keep_reserve(700)?;
+    let lsn = writer.cut()?;
+    let name = base_of(&mut writer, &units(0..7))?;
+    write_unit(&mut writer, 7)?;
+    *first = 2;
+    writer.install_base(&NewBase { name, lsn })?;
+    writer.keep_reserve(400)?;
+    writer.keep_reserve(0)?;
+    writer.keep_reserve(500)?;
+    writer.close().map(drop)
+}
+
 /// Whether a base holds units, as those of these scenes do.
 fn holds_units(base: &mut dyn Read) -> Result<(), String> {
     let mut content = Vec::new();
@@ -246,6 +264,7 @@ pub fn scenes() -> Vec<Scene> {
         scene("rotations into segments written ahead", crashed(), growing(6, 13), rotations_ahead),
         scene("rotations into segments written directly", crashed(), growing(6, 13), rotations_direct),
         scene("checkpoints", crashed(), growing(6, 8), checkpoint),
+        scene("holding room for a checkpoint", crashed(), growing(6, 8), holding_room),
         scene("a checkpoint that is refused", crashed(), growing(6, 8), refused_checkpoint),
         scene("close", crashed(), growing(6, 7), close),
         scene("restart after a close", two_segments().crash_image(1), vec![old()], restart),

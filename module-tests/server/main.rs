@@ -58,6 +58,7 @@ mod scripts;
 mod second_server;
 mod sentinel;
 mod settings;
+mod shortage;
 mod stream_readers;
 mod superseded;
 mod time_outs;

@@ -274,7 +274,8 @@ impl Module {
         let mut reads = self.note_read(self.newest_read(ctx, filter, known, db), reason);
         // It may go by the id of an EXEC's client, and is none of what that has queued.
         let client = if self.capture.is_queueing(client) { 0 } else { client };
-        if self.disk_fails() && known.writes && !flags.in_script() && !flags.in_exec() && self.has_too_much_pending() {
+        let is_alone = known.writes && !flags.in_script() && !flags.in_exec();
+        if is_alone && (self.disk_fails() && self.has_too_much_pending() || self.has_no_room_for(filter)) {
             // Scripts and transactions are refused as a whole, or not at all.
             self.announce_nothing(client);
             return Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED));
@@ -310,7 +311,10 @@ impl Module {
         let command = Command { kind, shows_change: shown.is_some() };
         let mut facts = Asked::new(self, ctx, client).in_filter(filter, asked, info);
         let hold = decide(Moment::Announced(command), &mut facts);
-        if disk_fails && self.would_need_disk(ctx, client, known, kind, hold) {
+        let may_write = known.writes || matches!(kind, Kind::Script { writes: true });
+        let is_refused = disk_fails && self.would_need_disk(ctx, client, known, kind, hold)
+            || may_write && hold != Hold::Refused && self.has_no_room_for(filter);
+        if is_refused {
             self.announce_nothing(client);
             return Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED));
         }

@@ -65,6 +65,10 @@ pub enum Setting {
     /// `wbl.on-error`: after an error of the disk the log is written to another file, and that is tried until it
     /// succeeds (retry), or the process ends (exit). Default: retry.
     OnError,
+    /// `wbl.max-log-bytes`: base and log are not to take more than this; 0 for no bound. Default: 0.
+    MaxLogBytes,
+    /// `wbl.reserve`: hold room on the disk for the next base. Default: yes.
+    Reserve,
 }
 
 /// How the log is to be written.
@@ -123,7 +127,7 @@ enum Default {
     Names { default: usize, names: &'static [&'static CStr] },
 }
 
-const ENTRIES: [Entry; 14] = [
+const ENTRIES: [Entry; 16] = [
     Entry { setting: Setting::Enabled, name: c"enabled", immutable: false, default: Default::Bool(true) },
     Entry { setting: Setting::Dir, name: c"dir", immutable: true, default: Default::Text("wbl") },
     Entry {
@@ -193,6 +197,13 @@ const ENTRIES: [Entry; 14] = [
         immutable: false,
         default: Default::Names { default: 0, names: &[c"retry", c"exit"] },
     },
+    Entry {
+        setting: Setting::MaxLogBytes,
+        name: c"max-log-bytes",
+        immutable: false,
+        default: Default::Bytes { default: 0, min: 0, max: i64::MAX },
+    },
+    Entry { setting: Setting::Reserve, name: c"reserve", immutable: false, default: Default::Bool(true) },
 ];
 
 static NUMBERS: [AtomicI64; ENTRIES.len()] = [const { AtomicI64::new(0) }; ENTRIES.len()];
@@ -276,8 +287,31 @@ pub fn io_mode() -> IoMode {
     }
 }
 
+/// What base and log may take together.
+pub fn max_log_bytes() -> Option<u64> {
+    u64::try_from(value(Setting::MaxLogBytes)).ok().filter(|bytes| *bytes > 0)
+}
+
+/// Whether room is held for the next base.
+pub fn keeps_reserve() -> bool {
+    value(Setting::Reserve) != 0
+}
+
 /// Whether a log of so many bytes after a base of so many is to get a new base by itself.
 pub fn wants_checkpoint(log_bytes: u64, base_bytes: u64) -> bool {
+    let nears_bound = max_log_bytes().is_some_and(|bound| nears_bound(log_bytes, base_bytes, bound));
+    nears_bound || has_outgrown(log_bytes, base_bytes)
+}
+
+/// Whether base and log take four fifths of what they may, and half of what the base leaves. A base that leaves next to
+/// nothing is not written again and again.
+fn nears_bound(log_bytes: u64, base_bytes: u64, bound: u64) -> bool {
+    let left = bound.saturating_sub(base_bytes);
+    let takes = base_bytes.saturating_add(log_bytes);
+    takes >= bound - bound / 5 && log_bytes >= (left / 2).max(bound / 64).max(1)
+}
+
+fn has_outgrown(log_bytes: u64, base_bytes: u64) -> bool {
     let of = |setting| u64::try_from(value(setting)).unwrap_or(0);
     let (min_bytes, percentage) = (of(Setting::CheckpointMinBytes), of(Setting::CheckpointPercentage));
     let has_grown = u128::from(log_bytes) * 100 >= u128::from(base_bytes) * u128::from(percentage);
@@ -362,5 +396,28 @@ fn set_default(index: usize, kind: &ConfigKind) {
     };
     if let Some(number) = NUMBERS.get(index) {
         number.store(value, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nears_bound;
+
+    #[test]
+    fn a_checkpoint_begins_before_the_bound_and_where_it_gains_room() {
+        for (log, base, expected) in [
+            (79, 0, false),
+            (80, 0, true),
+            (50, 29, false),
+            (30, 50, true),
+            (9, 80, false),
+            (10, 80, true),
+            (0, 100, false),
+            (1, 100, true),
+            (1, 500, true),
+        ] {
+            assert_eq!(nears_bound(log, base, 100), expected, "{log} after {base}");
+        }
+        assert!(!nears_bound(14, 2000, 1000) && nears_bound(15, 2000, 1000));
     }
 }

@@ -24,7 +24,7 @@ const TELL_EVERY_MS: u64 = 60_000;
 /// Since when the disk fails.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
-    failing: Option<Failing>,
+    failing: Spell,
     cut_off: CutOff,
 }
 
@@ -49,43 +49,77 @@ impl CutOff {
     }
 }
 
+/// A time of trouble, and when the server's log said so last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spell(Option<Failing>);
+
 #[derive(Clone, Copy, Debug)]
 struct Failing {
     since_ms: u64,
     told_ms: u64,
 }
 
-impl Disk {
-    /// Wall-clock milliseconds; 0 when it does not fail.
-    pub(super) fn failing_since_ms(&self) -> u64 {
-        self.failing.map_or(0, |failing| failing.since_ms)
+/// What the server's log is to say.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Told {
+    Begins,
+    GoesOn { seconds: u64 },
+    Ends { ms: u64 },
+}
+
+impl Spell {
+    /// Wall-clock milliseconds; 0 when there is none.
+    pub(super) fn since_ms(self) -> u64 {
+        self.0.map_or(0, |failing| failing.since_ms)
     }
 
-    /// Takes in what the log says; returns a line for the server's log.
-    fn note(&mut self, trouble: Option<&str>, now_ms: u64) -> Option<(Level, String)> {
-        match (&mut self.failing, trouble) {
-            (None, None) => None,
-            (None, Some(trouble)) => {
-                self.failing = Some(Failing { since_ms: now_ms, told_ms: now_ms });
-                let text = format!(
-                    "the log can't be written: {trouble}. It is tried again; until that succeeds nothing is acknowledged, and commands that can't wait for it are refused"
-                );
-                Some((Level::Warning, text))
+    /// Takes in whether there is trouble.
+    pub(super) fn note(&mut self, is_there: bool, now_ms: u64) -> Option<Told> {
+        match (&mut self.0, is_there) {
+            (None, false) => None,
+            (None, true) => {
+                self.0 = Some(Failing { since_ms: now_ms, told_ms: now_ms });
+                Some(Told::Begins)
             }
-            (Some(failing), Some(trouble)) => {
+            (Some(failing), true) => {
                 if now_ms.saturating_sub(failing.told_ms) < TELL_EVERY_MS {
                     return None;
                 }
                 failing.told_ms = now_ms;
-                let seconds = now_ms.saturating_sub(failing.since_ms) / 1000;
-                Some((Level::Warning, format!("the log can't be written for {seconds} seconds now: {trouble}")))
+                Some(Told::GoesOn { seconds: now_ms.saturating_sub(failing.since_ms) / 1000 })
             }
-            (Some(failing), None) => {
+            (Some(failing), false) => {
                 let ms = now_ms.saturating_sub(failing.since_ms);
-                self.failing = None;
-                Some((Level::Notice, format!("the log is written again, after {ms} ms: all that was held is durable")))
+                self.0 = None;
+                Some(Told::Ends { ms })
             }
         }
+    }
+}
+
+impl Disk {
+    /// Wall-clock milliseconds; 0 when it does not fail.
+    pub(super) fn failing_since_ms(&self) -> u64 {
+        self.failing.since_ms()
+    }
+
+    /// Takes in what the log says; returns a line for the server's log.
+    fn note(&mut self, trouble: Option<&str>, now_ms: u64) -> Option<(Level, String)> {
+        let what = trouble.unwrap_or_default();
+        Some(match self.failing.note(trouble.is_some(), now_ms)? {
+            Told::Begins => {
+                let text = format!(
+                    "the log can't be written: {what}. It is tried again; until that succeeds nothing is acknowledged, and commands that can't wait for it are refused"
+                );
+                (Level::Warning, text)
+            }
+            Told::GoesOn { seconds } => {
+                (Level::Warning, format!("the log can't be written for {seconds} seconds now: {what}"))
+            }
+            Told::Ends { ms } => {
+                (Level::Notice, format!("the log is written again, after {ms} ms: all that was held is durable"))
+            }
+        })
     }
 }
 
@@ -94,7 +128,7 @@ pub(super) fn watch() {
     let line = with(|module| {
         let log = module.life.log()?.log();
         log.go_on_after_errors(config::goes_on_after_errors());
-        if !log.is_failing() && module.disk.failing.is_none() {
+        if !log.is_failing() && module.disk.failing_since_ms() == 0 {
             return None;
         }
         let trouble = log.trouble().map(|trouble| trouble.to_string());

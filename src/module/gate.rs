@@ -299,6 +299,10 @@ impl StorageFile for GatedFile {
         either!(Opened, &mut self.0, file => StorageFile::set_len(file, bytes))
     }
 
+    fn take_room(&mut self, bytes: u64) -> io::Result<()> {
+        either!(Opened, &mut self.0, file => StorageFile::take_room(file, bytes))
+    }
+
     fn status(&self) -> io::Result<FileStatus> {
         either!(Opened, &self.0, file => StorageFile::status(file))
     }

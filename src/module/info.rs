@@ -50,6 +50,12 @@ impl Module {
         let counter = |read: fn(&crate::log::Statistics) -> u64| number(statistics.map_or(0, read));
         let is_direct = statistics.is_some_and(crate::log::Statistics::is_direct);
         let report = self.recovered.unwrap_or_default();
+        let shortage = || log.and_then(|log| log.shortage());
+        let disk_error = log.and_then(|log| log.trouble()).map(|error| error.to_string()).or_else(shortage);
+        let disk_error_since_ms = match (self.disk.failing_since_ms(), &disk_error) {
+            (0, Some(_)) => self.shortage.since_ms(),
+            (since_ms, _) => since_ms,
+        };
         let waits = Reason::ALL.iter().zip(self.counters.waits).map(|(reason, count)| (reason.field(), number(count)));
         let waits: Vec<_> = waits.collect();
         let mut fields = vec![
@@ -84,11 +90,8 @@ impl Module {
             ("log_sync_max_us", counter(crate::log::Statistics::sync_max_us)),
             ("log_sync_ewma_us", counter(crate::log::Statistics::sync_ewma_us)),
             ("inflight_flushes", number(log.map_or(0, |log| log.in_flight() as u64))),
-            (
-                "disk_error",
-                Value::Text(log.and_then(|log| log.trouble()).map_or_else(String::new, |error| error.to_string())),
-            ),
-            ("disk_error_since_unix_ms", number(self.disk.failing_since_ms())),
+            ("disk_error", Value::Text(disk_error.unwrap_or_default())),
+            ("disk_error_since_unix_ms", number(disk_error_since_ms)),
             ("disk_errors", counter(crate::log::Statistics::disk_errors)),
             ("checkpoint_in_progress", number(u64::from(self.writes_base()))),
             ("checkpoints", number(self.bases.done)),
@@ -96,6 +99,8 @@ impl Module {
             ("last_checkpoint_status", Value::Text(self.bases.status().into())),
             ("base_bytes", counter(crate::log::Statistics::base_bytes)),
             ("log_bytes_since_base", counter(crate::log::Statistics::bytes_since_base)),
+            ("write_refusal", Value::Text(self.no_room().unwrap_or_default())),
+            ("reserve_bytes", number(log.map_or(0, |log| log.reserve_bytes()))),
             ("failure", Value::Text(self.failure())),
             ("log_generation", number(self.life.generation().map_or(0, |generation| generation.counter))),
             ("log_superseded", number(u64::from(self.life.is_superseded()))),

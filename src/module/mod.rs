@@ -50,6 +50,7 @@ mod second_server;
 mod second_settings;
 mod server;
 mod settle;
+mod shortage;
 mod shown;
 mod streams;
 mod units;
@@ -175,6 +176,7 @@ pub(crate) struct Module {
     paused: bool,
     bases: Bases,
     disk: disk::Disk,
+    shortage: shortage::Shortage,
     own_aof: own_aof::OwnAof,
     counters: Counters,
     recovered: Option<replay::Report>,

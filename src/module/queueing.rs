@@ -97,7 +97,14 @@ impl Module {
             record.transaction = Transaction::default();
             return Verdict::rewrite(Rewrite::Refuse);
         }
-        if self.disk_fails() && self.exec_would_need_disk(ctx, client) {
+        let may_write = |module: &Module| {
+            let record = module.clients.get(client);
+            let runs_others = record.is_some_and(|record| record.transaction.queued.runs_commands());
+            runs_others || module.capture.has_queued_writes(client)
+        };
+        let is_refused =
+            self.disk_fails() && self.exec_would_need_disk(ctx, client) || may_write(self) && self.has_no_room(0);
+        if is_refused {
             let record = self.clients.get_mut(client);
             record.into_iter().for_each(|record| record.transaction = Transaction::default());
             return Verdict::rewrite(Rewrite::Refuse);

@@ -60,9 +60,10 @@ pub(super) fn refused(ctx: Ctx<'_>, args: &[&[u8]]) {
 pub(super) fn text() -> String {
     let reason = with(|module| module.life.failure().map(String::from)).flatten();
     let trouble = || with(|module| module.log().and_then(|log| log.log().trouble())).flatten();
-    match (reason, trouble()) {
+    let no_room = || with(|module| module.no_room_for_last()).flatten();
+    match (reason, trouble().map(|trouble| trouble.to_string()).or_else(no_room)) {
         (Some(reason), _) => errors::no_log(&reason),
-        (None, Some(trouble)) => errors::disk_fails(&trouble.to_string()),
+        (None, Some(trouble)) => errors::disk_fails(&trouble),
         // That has passed since.
         (None, None) => errors::no_log("the log could not be written when the command came"),
     }

@@ -248,6 +248,11 @@ pub(super) fn replication_offset(ctx: Ctx<'_>) -> u64 {
     ServerInfo::read(ctx, "replication").and_then(|info| info.unsigned("master_repl_offset")).unwrap_or(0)
 }
 
+/// What the dataset takes in memory, in bytes: an RDB file of it takes less.
+pub(super) fn dataset_bytes(ctx: Ctx<'_>) -> Option<u64> {
+    ServerInfo::read(ctx, "memory")?.unsigned("used_memory_dataset")
+}
+
 /// How many commands the server has answered with an error.
 pub(super) fn error_replies(ctx: Ctx<'_>) -> Option<u64> {
     ServerInfo::read(ctx, "stats")?.unsigned("total_error_replies")

@@ -7,6 +7,9 @@ pub const MANIFEST_NAME: &str = "appendonly.aof.manifest";
 /// The next manifest, until it gets its name.
 pub(crate) const NEXT_MANIFEST_NAME: &str = "temp-manifest";
 
+/// Holds the room of the next base.
+pub(crate) const RESERVE_NAME: &str = "temp-reserve";
+
 /// A mark beside the log, which no manifest names.
 pub(crate) const BEHIND_NAME: &str = "own-aof-behind";
 
@@ -67,6 +70,7 @@ pub(crate) fn own_name(name: &[u8]) -> Option<OwnName> {
     let is_temporary = name == FORMAT_1_MANIFEST_TEMPORARY
         || name == NEXT_MANIFEST_NAME
         || name == NEXT_CUT_NAME
+        || name == RESERVE_NAME
         || temporary_base_seq(name).is_some()
         || TEMPORARY_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
     if is_temporary {
@@ -116,7 +120,8 @@ mod tests {
         assert_eq!(own("appendonly.aof.12.incr.aof"), Some(OwnName::Segment(12)));
         assert_eq!(own("appendonly.aof.1.base.rdb"), Some(OwnName::Base(1)));
         assert_eq!(own(&cut_name(3, 70)), Some(OwnName::Cut(3, 70)));
-        for name in [&temporary_base_name(4), NEXT_MANIFEST_NAME, "temp-fold.socket", "temp-expiries-7"] {
+        let temporaries = [NEXT_MANIFEST_NAME, RESERVE_NAME, "temp-fold.socket", "temp-expiries-7"];
+        for name in temporaries.into_iter().chain([&*temporary_base_name(4)]) {
             assert_eq!(own(name), Some(OwnName::Temporary), "{name}");
         }
         for name in [FORMAT_1_MANIFEST_TEMPORARY, "appendonly.aof.4.base.rdb.tmp"] {

@@ -178,6 +178,19 @@ impl StorageFile for SimFile {
         outcome.finish()
     }
 
+    fn take_room(&mut self, bytes: u64) -> io::Result<()> {
+        let (mut state, outcome) = self.disk.begin()?;
+        let has = state.inode(self.inode).live.len() as u64;
+        let more = bytes.saturating_sub(has);
+        let more = if outcome.effect == Effect::Full { more } else { more / 2 };
+        let fitting = state.fitting(self.inode, has, more as usize) as u64;
+        state.inode(self.inode).write(Write::Length(has + fitting));
+        if fitting < more {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        outcome.finish()
+    }
+
     fn status(&self) -> io::Result<FileStatus> {
         let mut state = self.disk.state();
         Ok(FileStatus { bytes: state.inode(self.inode).live.len() as u64 })

@@ -7,7 +7,7 @@
 use super::parents::create_durably;
 use super::{FileStatus, Storage, StorageFile};
 use crate::log::error::LogError;
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::{Errno, ReadWriteFlags};
 use rustix::rand::GetRandomFlags;
 use std::any::Any;
@@ -258,6 +258,15 @@ impl StorageFile for File {
 
     fn set_len(&mut self, bytes: u64) -> io::Result<()> {
         File::set_len(self, bytes)
+    }
+
+    fn take_room(&mut self, bytes: u64) -> io::Result<()> {
+        loop {
+            match rustix::fs::fallocate(&*self, FallocateFlags::empty(), 0, bytes) {
+                Err(Errno::INTR) => {}
+                outcome => return Ok(outcome?),
+            }
+        }
     }
 
     fn status(&self) -> io::Result<FileStatus> {

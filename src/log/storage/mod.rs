@@ -67,6 +67,9 @@ pub trait StorageFile: Send + 'static {
     fn write_durably_at(&mut self, offset: u64, blocks: &[u8]) -> io::Result<()>;
     /// Cuts the file, or extends it with zero bytes.
     fn set_len(&mut self, bytes: u64) -> io::Result<()>;
+    /// Makes the file so many bytes long, with room for all of them. Nothing of it need be durable. An error where there
+    /// is no room, or the file system keeps none free, which may leave the file longer than it was.
+    fn take_room(&mut self, bytes: u64) -> io::Result<()>;
     /// What the file system says of the file now.
     fn status(&self) -> io::Result<FileStatus>;
 }

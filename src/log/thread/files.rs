@@ -15,6 +15,7 @@ pub(super) struct Answer {
     on_done: Option<OnDone>,
 }
 
+pub(super) type OnLent = Box<dyn FnOnce() + Send>;
 pub(super) type OnDone = Box<dyn FnOnce(Result<(), LogError>) + Send>;
 
 impl Answer {
@@ -41,6 +42,10 @@ impl Drop for Answer {
 pub(super) enum Task {
     PrepareBase(NewBase, Answer),
     WriteAhead(WantedAhead),
+    /// Has so much room held for the next base.
+    KeepReserve(u64),
+    /// Gives that room to a base which is about to be written, and says so.
+    LendReserve(OnLent),
     /// Removes files, and then reports what became of the base that took their place.
     Remove(Vec<String>, Option<(Answer, Result<(), LogError>)>),
 }
@@ -54,6 +59,8 @@ pub(super) struct Files<S: Storage> {
     pub tasks: Receiver<Task>,
     pub queue: Arc<Queue>,
     pub check_base: CheckBase,
+    /// So much stays free of what is held for the next base.
+    pub spare_bytes: u64,
     /// The log is being closed: nobody wants a base any more.
     pub is_closing: Arc<AtomicBool>,
 }
@@ -125,6 +132,16 @@ impl<S: Storage> Files<S> {
                 Ok(job) => self.ahead = Some(job),
                 Err(_) => self.ahead_slot.give(None),
             },
+            Task::KeepReserve(bytes) => {
+                // Without room for it the log goes on, and it is tried again.
+                let _ = expendable.keep_reserve(bytes, self.spare_bytes);
+                expendable.reserve.end_change();
+            }
+            Task::LendReserve(on_lent) => {
+                expendable.lend_reserve();
+                expendable.reserve.end_lending();
+                on_lent();
+            }
             Task::PrepareBase(base, answer) => {
                 let is_cancelled = || self.is_closing.load(Ordering::Acquire);
                 let job = BaseJob { storage, expendable, check: self.check_base, is_cancelled: &is_cancelled };

@@ -1,6 +1,6 @@
 //! The handle of the log's threads, for all other threads.
 
-use super::files::{Answer, Files, OnDone, Task};
+use super::files::{Answer, Files, OnDone, OnLent, Task};
 use super::published::Published;
 use super::queue::{Message, Queue};
 use super::statistics::Statistics;
@@ -109,6 +109,7 @@ impl<S: Storage> Flusher<S> {
             tasks: task_receiver,
             queue: Arc::clone(&queue),
             check_base: writer.check_base(),
+            spare_bytes: writer.segment_bytes(),
             is_closing: Arc::clone(&is_closing),
         };
         let worker = Arc::new(Worker::new(writer, Arc::clone(&queue), spares, tasks.clone(), callbacks));
@@ -232,12 +233,55 @@ impl<S: Storage> Flusher<S> {
         self.expendable.is_void(name)
     }
 
+    /// Bytes that are held for the next base.
+    pub fn reserve_bytes(&self) -> u64 {
+        self.expendable.reserve.bytes()
+    }
+
+    /// Has so many bytes held for the next base, some time, if there is room and a segment's worth more; 0 for none.
+    pub fn keep_reserve(&self, bytes: u64) {
+        if self.expendable.reserve.begin_change() {
+            self.send(Task::KeepReserve(bytes));
+        }
+    }
+
+    /// Whether a base that is written now finds all the room that is held for it. Where not it gets it some time, which
+    /// `on_lent` is told of.
+    pub fn lends_reserve(&self, on_lent: OnLent) -> bool {
+        let lends = self.expendable.reserve.begin_lending();
+        if lends == Err(true) {
+            self.send(Task::LendReserve(on_lent));
+        }
+        lends.is_ok()
+    }
+
+    /// The same at once, as soon as the disk answers.
+    pub fn lend_reserve_now(&self) {
+        self.expendable.lend_reserve();
+    }
+
+    /// Whether the log has taken the room that was held for the next base, as the disk is full. It has until as much is
+    /// held again.
+    pub fn is_short_of_room(&self) -> bool {
+        self.expendable.reserve.is_short()
+    }
+
+    /// What has failed for want of room.
+    pub fn shortage(&self) -> Option<String> {
+        if self.is_short_of_room() { self.expendable.reserve.shortage() } else { None }
+    }
+
+    fn send(&self, task: Task) {
+        if let Some(threads) = &*lock(&self.threads) {
+            // A thread that has ended drops the task.
+            let _ = threads.tasks.send(task);
+        }
+    }
+
     /// Removes the file of a base that is given up, some time.
     pub fn remove_base_file(&self, name: String) {
         self.expendable.give_up(std::slice::from_ref(&name));
-        if let Some(threads) = &*lock(&self.threads) {
-            let _ = threads.tasks.send(Task::Remove(vec![name], None));
-        }
+        self.send(Task::Remove(vec![name], None));
     }
 
     /// Makes a file the base of the log: synced, read again and checked, renamed, and then named by the manifest in the
@@ -247,11 +291,8 @@ impl<S: Storage> Flusher<S> {
     /// Where this fails the file is gone and the log goes on as before; only a failure of the last step is one of the
     /// log.
     pub fn install_base(&self, base: NewBase, on_done: OnDone) {
-        let answer = Answer::new(on_done);
-        if let Some(threads) = &*lock(&self.threads) {
-            // A thread that has ended drops the answer, which says so.
-            let _ = threads.tasks.send(Task::PrepareBase(base, answer));
-        }
+        // A thread that has ended drops the answer, which says so.
+        self.send(Task::PrepareBase(base, Answer::new(on_done)));
     }
 
     /// Whether the log goes on in another file after an error of the disk that may pass, and tries that until it
@@ -319,6 +360,8 @@ impl<S: Storage> Flusher<S> {
             }
             Work::Stepped(stepped) => stepped.close(),
         };
+        // It may have been made when the log was closed already.
+        self.expendable.drop_reserve();
         if let Some(ahead) = self.ahead_slot.take() {
             // It was written when the log was closed already.
             self.expendable.remove(&[segment_name(ahead.seq)]);

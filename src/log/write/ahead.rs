@@ -126,7 +126,7 @@ impl<F: StorageFile> AheadJob<F> {
     ) -> Result<AheadJob<F>, LogError> {
         let name = segment_name(wanted.seq);
         let file = storage.create(&name).map_err(failed(storage, "create", &name))?;
-        expendable.add_base(&name);
+        expendable.add_ahead(&name);
         Ok(AheadJob { wanted, name, file, at: 0 })
     }
 
@@ -229,7 +229,7 @@ impl<S: Storage> LogWriter<S> {
     pub(super) fn take_ahead(&mut self) -> Option<Ahead<S::File>> {
         let ahead = self.ahead.take().or_else(|| self.ahead_slot.take())?;
         let name = segment_name(ahead.seq);
-        let is_whole = self.expendable.keep_base(&name);
+        let is_whole = self.expendable.keep(&name);
         if is_whole && ahead.seq > self.current.seq {
             return Some(ahead);
         }

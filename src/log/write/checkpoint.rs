@@ -74,7 +74,7 @@ impl<S: Storage> BaseJob<'_, S> {
         if let Some(error) = error {
             return Err(failed(storage, "read", name)(error));
         }
-        if !self.expendable.keep_base(name) {
+        if !self.expendable.keep(name) {
             let no_room = failed(storage, "find room beside the log for", name);
             return Err(no_room(io::Error::from(rustix::io::Errno::NOSPC)));
         }
@@ -139,6 +139,7 @@ impl<S: Storage> LogWriter<S> {
 
     /// Creates the file of the next base; returns its name, too.
     pub fn new_base_file(&mut self) -> Result<(String, S::File), LogError> {
+        self.expendable.lend_reserve();
         let name = temporary_base_name(new_number(self.folder.next_base)?);
         self.folder.next_base += 1;
         let file = self.folder.storage.create(&name).map_err(failed(&*self.folder.storage, "create", &name))?;

@@ -24,6 +24,7 @@ impl<S: Storage> LogWriter<S> {
 
     pub(crate) fn finish(&mut self, standing: Standing) -> Result<(), LogError> {
         self.drop_ahead();
+        self.expendable.drop_reserve();
         if self.waits_for_base {
             return Ok(());
         }

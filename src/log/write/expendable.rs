@@ -1,18 +1,21 @@
-//! Files that hold room which the log may need more than they do: bases that are being written, segments written ahead
-//! that are not used yet, and files that wait to be removed.
+//! Files that hold room which the log may need more than they do: segments written ahead that are not used yet, files
+//! that wait to be removed, the reserve (`reserve.rs`), and bases that are being written. They give it in this order.
 //!
 //! Where the disk is full the log takes their room by cutting them to nothing, which works also while a child still
 //! writes one: what it writes later is cut the next time. A base is looked at once more before it gets its name, so
 //! that none is ever named that was cut.
 
+use super::reserve::Reserve;
+use crate::log::error::LogError;
 use crate::log::storage::{Storage, StorageFile};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What the log takes room from, shared by all of its threads.
 #[derive(Debug)]
-pub(crate) struct Expendable<S> {
-    storage: Arc<S>,
+pub(crate) struct Expendable<S: Storage> {
+    pub(super) storage: Arc<S>,
+    pub reserve: Reserve<S::File>,
     files: Mutex<Files>,
     /// A removal has ended.
     removal_ended: Condvar,
@@ -20,7 +23,9 @@ pub(crate) struct Expendable<S> {
 
 #[derive(Debug, Default)]
 struct Files {
-    /// Bases that are being written, and segments written ahead.
+    /// Segments written ahead.
+    ahead: BTreeSet<String>,
+    /// Bases that are being written.
     bases: BTreeSet<String>,
     /// Of no use any more, though somebody may still write to them.
     void: BTreeSet<String>,
@@ -32,7 +37,7 @@ struct Files {
 
 impl<S: Storage> Expendable<S> {
     pub fn new(storage: Arc<S>) -> Expendable<S> {
-        Expendable { storage, files: Mutex::default(), removal_ended: Condvar::new() }
+        Expendable { storage, reserve: Reserve::default(), files: Mutex::default(), removal_ended: Condvar::new() }
     }
 
     /// A base is being written.
@@ -40,10 +45,15 @@ impl<S: Storage> Expendable<S> {
         self.files().bases.insert(name.into());
     }
 
-    /// The log is going to rely on a base: it is not cut from now on. `false` when it may have been.
-    pub fn keep_base(&self, name: &str) -> bool {
+    /// A segment is written ahead.
+    pub fn add_ahead(&self, name: &str) {
+        self.files().ahead.insert(name.into());
+    }
+
+    /// The log is going to rely on a base, or a segment: it is not cut from now on. `false` when it may have been.
+    pub fn keep(&self, name: &str) -> bool {
         let mut files = self.files();
-        files.bases.remove(name);
+        files.no_longer_taken(name);
         !files.void.contains(name)
     }
 
@@ -51,7 +61,7 @@ impl<S: Storage> Expendable<S> {
     pub fn give_up(&self, names: &[String]) {
         let mut files = self.files();
         for name in names {
-            files.bases.remove(name);
+            files.no_longer_taken(name);
             files.void.insert(name.clone());
         }
     }
@@ -67,7 +77,7 @@ impl<S: Storage> Expendable<S> {
             self.files().removing += 1;
             let removed = self.storage.remove(name);
             let mut files = self.files();
-            files.bases.remove(name);
+            files.no_longer_taken(name);
             files.void.remove(name);
             files.removing -= 1;
             files.removed += u64::from(removed.is_ok());
@@ -80,28 +90,57 @@ impl<S: Storage> Expendable<S> {
         self.files().removed
     }
 
-    /// Gives up all bases that are being written, and takes the room of all void files. `true` when there is more room
-    /// than when `removed` files had been removed. Where all that could give room is being removed by another thread,
-    /// this waits until that has ended.
-    pub fn make_room(&self, removed: &mut u64) -> bool {
+    /// Makes room for the log, which has failed for want of it, by the next of the ways that there are. `true` when there
+    /// is more room than when `removed` files had been removed. Where files are being removed by another thread, this
+    /// waits until that has ended before it takes what the log would miss.
+    pub fn make_room(&self, removed: &mut u64, why: &LogError) -> bool {
+        self.take_idle_room(removed) || self.give_up_reserve(why) || self.take_bases(why)
+    }
+
+    fn take_idle_room(&self, removed: &mut u64) -> bool {
         let mut files = self.files();
-        let bases = std::mem::take(&mut files.bases);
-        files.void.extend(bases);
-        let mut made = false;
-        for name in &files.void {
-            let Ok(mut file) = self.storage.open_write(name) else { continue };
-            made |= file.status().is_ok_and(|status| status.bytes > 0) && file.set_len(0).is_ok();
-        }
+        let ahead = std::mem::take(&mut files.ahead);
+        files.void.extend(ahead);
+        let made = self.cut(files.void.iter());
         while !made && files.removed == *removed && files.removing > 0 {
             files = self.removal_ended.wait(files).unwrap_or_else(PoisonError::into_inner);
         }
-        made |= files.removed > *removed;
+        let has_removed = files.removed > *removed;
         *removed = files.removed;
+        made || has_removed
+    }
+
+    fn take_bases(&self, why: &LogError) -> bool {
+        let mut files = self.files();
+        let bases = std::mem::take(&mut files.bases);
+        let made = self.cut(bases.iter());
+        files.void.extend(bases);
+        drop(files);
+        if made {
+            self.took_base(why);
+        }
+        made
+    }
+
+    /// Cuts files to nothing; returns whether that has made room.
+    fn cut<'a>(&self, names: impl Iterator<Item = &'a String>) -> bool {
+        let mut made = false;
+        for name in names {
+            let Ok(mut file) = self.storage.open_write(name) else { continue };
+            made |= file.status().is_ok_and(|status| status.bytes > 0) && file.set_len(0).is_ok();
+        }
         made
     }
 
     fn files(&self) -> MutexGuard<'_, Files> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Files {
+    fn no_longer_taken(&mut self, name: &str) {
+        self.ahead.remove(name);
+        self.bases.remove(name);
     }
 }
 
@@ -181,13 +220,14 @@ mod tests {
         let (begun, has_begun) = channel();
         let expendable = Arc::new(Expendable::new(Arc::new(SlowRemoval::new(SimDisk::new(), begun))));
         drop(expendable.storage.create("ahead").unwrap());
-        expendable.add_base("ahead");
+        expendable.add_ahead("ahead");
         let mut removed = expendable.removed();
+        let full = LogError::io("write", "x", io::ErrorKind::StorageFull.into());
         let remover = Arc::clone(&expendable);
         let remover = std::thread::spawn(move || remover.remove(&["ahead".into()]));
         has_begun.recv().unwrap();
-        assert!(expendable.make_room(&mut removed), "the log's write has failed for good");
+        assert!(expendable.make_room(&mut removed, &full), "the log's write has failed for good");
         remover.join().unwrap();
-        assert!(!expendable.make_room(&mut removed), "room was found twice");
+        assert!(!expendable.make_room(&mut removed, &full), "room was found twice");
     }
 }

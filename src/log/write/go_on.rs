@@ -61,7 +61,8 @@ impl<S: Storage> LogWriter<S> {
         let mut removed = self.expendable.removed();
         let next = loop {
             match self.create_next(false) {
-                Err(StepError::Untouched(error)) if error.is_no_room() && self.expendable.make_room(&mut removed) => {}
+                Err(StepError::Untouched(error))
+                    if error.is_no_room() && self.expendable.make_room(&mut removed, &error) => {}
                 outcome => break outcome?,
             }
         };

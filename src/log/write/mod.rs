@@ -8,6 +8,7 @@ mod expendable;
 mod flush;
 pub(super) mod folder;
 mod go_on;
+mod reserve;
 pub(super) mod segment;
 mod writer;
 

@@ -119,6 +119,11 @@ impl<S: Storage> LogWriter<S> {
         self.folder.options.max_inflight_flushes
     }
 
+    /// How large segments get.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.folder.options.segment_bytes
+    }
+
     /// Which log is written.
     pub fn generation(&self) -> Generation {
         self.log.generation
@@ -203,8 +208,10 @@ impl<S: Storage> LogWriter<S> {
         loop {
             match self.current.append(batch.payload, batch.unix_ms, padded) {
                 // A log that waits for its base cannot do without it.
-                Err(error) if error.is_no_room() && !self.waits_for_base && self.expendable.make_room(&mut removed) => {
-                }
+                Err(error)
+                    if error.is_no_room()
+                        && !self.waits_for_base
+                        && self.expendable.make_room(&mut removed, &error) => {}
                 Err(error) if error.is_no_room() => {
                     // What was written of it holds room that the next start needs, and nobody was told of any of it.
                     let _ = self.current.cut_unused();

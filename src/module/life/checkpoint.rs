@@ -14,13 +14,17 @@ use crate::module::holding::begin_to_wait;
 use crate::module::points::{self, Point};
 use crate::module::release::{Release, release};
 use crate::module::units::finish_unit;
-use crate::module::{Module, config, room, with};
+use crate::module::{Module, config, room, shortage, with};
 use crossbeam::channel::{TryRecvError, bounded};
 use std::io::{PipeWriter, Read, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the child reports when its file is whole.
 const WRITTEN: &str = "written";
+
+/// While writes are refused for want of room a checkpoint that failed is tried again within this time.
+const URGENT_RETRY: Duration = Duration::from_secs(60);
 
 /// More than a child reports.
 const REPORT_BYTES_MAX: u64 = 64 << 10;
@@ -55,17 +59,22 @@ pub(in crate::module) fn request_checkpoint() -> bool {
 impl Logging {
     /// Whether the last failure is so long ago that a base may be begun which nobody has asked for since.
     fn may_retry(&self, bases: &Bases) -> bool {
-        bases.may_retry(self.visible.longest_retry())
+        let longest = self.visible.longest_retry();
+        // Writes are refused until there is one.
+        let is_urgent = shortage::is_out_of_room(self.log.log(), 0);
+        bases.may_retry(if is_urgent { longest.min(URGENT_RETRY) } else { longest })
     }
 
     /// Whether the log has grown so much since its base that it is to get a new one by itself.
     pub(super) fn has_outgrown_base(&self, bases: &Bases) -> bool {
-        let statistics = self.log.log().statistics();
+        let log = self.log.log();
+        let (log_bytes, base_bytes) = (log.statistics().bytes_since_base(), log.statistics().base_bytes());
+        let gains_room = log.is_short_of_room() && log_bytes > 0;
         matches!(self.visible, Visible::Yes)
-            && config::wants_checkpoint(statistics.bytes_since_base(), statistics.base_bytes())
+            && (config::wants_checkpoint(log_bytes, base_bytes) || gains_room)
             && self.may_retry(bases)
             && bases.has_rested()
-            && !self.log.log().is_failing()
+            && !log.is_failing()
     }
 }
 
@@ -89,6 +98,7 @@ pub(super) fn start_by_itself(ctx: Ctx<'_>) {
 
 /// Writes a base and puts it in place, on the main thread.
 pub(super) fn write_here(ctx: Ctx<'_>, release: &Release) -> Result<(), String> {
+    release.log().lend_reserve_now();
     let (name, file) = release.log().new_base_file().map_err(|error| error.to_string())?;
     let lsn = release.log().cut();
     if let Err(reason) = save(ctx, &file) {
@@ -124,6 +134,11 @@ pub(super) fn start(ctx: Ctx<'_>) {
         logging.is_some_and(|logging| logging.may_retry(&module.bases))
     });
     if is_due != Some(true) || ctx.flags().has_active_child() {
+        return;
+    }
+    let lends = with(|module| module.log().is_some_and(|log| log.log().lends_reserve(Box::new(wake_event_loop))));
+    if lends != Some(true) {
+        // What was asked for wakes the event loop.
         return;
     }
     finish_unit(ctx);

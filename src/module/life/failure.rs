@@ -5,11 +5,12 @@ use super::failing::fail;
 use super::state::{Failing, IfLost, Life, Visible};
 use crate::ffi::{Ctx, Level, exit_now, log};
 use crate::module::units::finish_unit;
-use crate::module::{Module, disk, with};
+use crate::module::{Module, disk, shortage, with};
 
 /// Looks whether the log has failed.
 pub(super) fn poll(ctx: Ctx<'_>) {
     disk::watch();
+    shortage::watch(ctx);
     if with(|module| module.log().is_some_and(|log| log.has_failed())) != Some(true) {
         return;
     }

@@ -33,6 +33,7 @@ use crate::module::disk::Disk;
 use crate::module::moving::Moving;
 use crate::module::own_aof::{self, OwnAof};
 use crate::module::role::{Role, role_at_start};
+use crate::module::shortage::Shortage;
 use crate::module::{
     Counters, Iteration, Module, Pause, cluster, commands, homes, listed, names, notify, points, recovery, replace,
     server, with,
@@ -210,6 +211,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         own_aof: OwnAof::Settled,
         bases: Bases::default(),
         disk: Disk::default(),
+        shortage: Shortage::default(),
         counters: Counters::default(),
         recovered: None,
     })

@@ -1,0 +1,166 @@
+//! Too little room for the log: a disk that it has filled, and `wbl.max-log-bytes`.
+
+use crate::harness::{
+    PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, dataset, each_version, process, wait_until,
+};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// No checkpoint begins by itself but for want of room.
+fn builder(version: Version) -> ServerBuilder {
+    let builder = ServerBuilder::with_module(version).set("rdbcompression", "no").set("wbl.segment-bytes", "64kb");
+    let builder = builder.set("wbl.checkpoint-percentage", "0");
+    builder.allow_warning("writes are refused").allow_warning("no new base").allow_warning("the log can't be written")
+}
+
+fn number(server: &Server, field: &str) -> u64 {
+    let text = server.wbl_info(field);
+    text.parse().unwrap_or_else(|_| panic!("{field}:{text}"))
+}
+
+fn taken(server: &Server) -> u64 {
+    number(server, "wbl_base_bytes") + number(server, "wbl_log_bytes_since_base")
+}
+
+fn assert_refused(answer: &Value, why: &str) {
+    let Value::Error(text) = answer else { panic!("it was not refused: {answer:?}") };
+    assert!(text.starts_with("MISCONF Errors writing to the write-behind log: ") && text.contains(why), "{text}");
+}
+
+/// Overwrites the same keys until a write is refused, which must be within so many; returns the answer.
+fn write_until_refused(client: &mut RawConnection, writes: usize) -> Value {
+    let value = "v".repeat(8000);
+    (0..writes)
+        .map(|number| client.call(&["SET", &format!("key:{}", number % 10), &value]))
+        .find(Value::is_error)
+        .expect("no write is refused")
+}
+
+/// A server whose log is on a file system of so many bytes; returns the folder there, too.
+fn on_small_disk(version: Version, size: &str) -> (Server, PathBuf) {
+    let mut server = builder(version).start();
+    server.raw().run("SET kept v");
+    server.stop();
+    let mount = format!(
+        "mount -t tmpfs -o size={size} none /mnt && cp -a \"$WBL\"/. /mnt && mount --bind /mnt \"$WBL\" && exec \"$0\" \"$@\""
+    );
+    let folder = server.log_folder();
+    server.reconfigure(|builder| {
+        let builder = builder.variable("WBL", folder.to_str().unwrap());
+        builder.run_by(&["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", &mount])
+    });
+    server.start();
+    let inside = PathBuf::from(format!("/proc/{}/root/{}", server.process_id(), folder.display()));
+    (server, inside)
+}
+
+each_version! {
+    fn a_checkpoint_takes_the_place_of_a_log_that_has_filled_the_disk(version: Version) {
+        let (server, folder) = on_small_disk(version, "8m");
+        let mut client = server.raw();
+        for round in 0..3 {
+            // Nobody writes anything else there.
+            let done = number(&server, "wbl_checkpoints");
+            let answer = write_until_refused(&mut client, 2000);
+            assert_refused(&answer, "No space left");
+            assert_eq!(client.run("GET kept").text(), "v");
+            assert_eq!(number(&server, "wbl_checkpoint_failures"), 0, "round {round}");
+            wait_until("a checkpoint makes room", PATIENCE, || number(&server, "wbl_checkpoints") > done);
+            wait_until("writes are taken again", PATIENCE, || server.wbl_info("wbl_write_refusal").is_empty());
+            assert_eq!(client.run(&format!("SET round {round}")), Value::Simple("OK".into()));
+            assert!(number(&server, "wbl_reserve_bytes") > 0 && folder.join("temp-reserve").exists());
+            assert!(server.wbl_info("wbl_disk_error").is_empty());
+        }
+        assert!(server.log().contains("there is room again"), "{}", server.log());
+        let expected = dataset::read(&mut client);
+        // What is there is a log, also for a server elsewhere.
+        let mut server = server;
+        let copy = server.log_folder();
+        let status = Command::new("cp").args(["-a", &format!("{}/.", folder.display())]).arg(&copy).status();
+        assert!(status.unwrap().success(), "cp");
+        server.kill9();
+        server.reconfigure(|builder| builder.run_by(&[]));
+        server.start();
+        dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "after kill -9");
+    }
+
+    fn no_room_is_held_where_none_is_wanted(version: Version) {
+        let server = builder(version).start();
+        let mut client = server.raw();
+        let reserve = server.log_folder().join("temp-reserve");
+        client.call(&["SET", "key", &"v".repeat(200_000)]);
+        wait_until("room is held", PATIENCE, || number(&server, "wbl_reserve_bytes") >= 200_000);
+        assert_eq!(fs::metadata(&reserve).unwrap().len(), number(&server, "wbl_reserve_bytes"));
+        client.run("CONFIG SET wbl.reserve no");
+        wait_until("none is held", PATIENCE, || !reserve.exists());
+        assert_eq!(number(&server, "wbl_reserve_bytes"), 0);
+        client.run("CONFIG SET wbl.reserve yes");
+        wait_until("room is held again", PATIENCE, || number(&server, "wbl_reserve_bytes") >= 200_000);
+        // It is no part of a log that is closed.
+        client.run("CONFIG SET wbl.enabled no");
+        assert!(!reserve.exists());
+    }
+
+    fn base_and_log_never_take_more_than_they_may(version: Version) {
+        const BOUND: u64 = 1 << 20;
+        let mut server = builder(version).set("wbl.debug-commands", "yes").start();
+        let mut client = server.raw();
+        client.run(&format!("CONFIG SET wbl.max-log-bytes {BOUND}"));
+        client.run("SET kept v");
+        // A checkpoint begins at four fifths, and cannot end.
+        client.run("WBL.DEBUG POINT base-child STOP");
+        let answer = write_until_refused(&mut client, 200);
+        assert_refused(&answer, "wbl.max-log-bytes");
+        assert!((BOUND - 20_000..=BOUND).contains(&taken(&server)), "{}", taken(&server));
+        wait_until("one has begun", PATIENCE, || number(&server, "wbl_checkpoint_in_progress") == 1);
+        assert!(server.wbl_info("wbl_write_refusal").is_empty(), "smaller ones are taken");
+        while !client.call(&["SET", "small", "v"]).is_error() {}
+        client.run(&format!("CONFIG SET wbl.max-log-bytes {}", taken(&server)));
+        let refusal = server.wbl_info("wbl_write_refusal");
+        assert!(refusal.contains("wbl.max-log-bytes"), "{refusal}");
+        client.run("MULTI");
+        client.run("SET kept other");
+        assert!(client.call(&["EXEC"]).is_error(), "it passes the bound");
+        assert_refused(&client.call(&["EVAL", "return redis.call('SET', KEYS[1], '1')", "1", "kept"]), "wbl.max-log-bytes");
+        assert!(client.run("STRLEN kept").integer() > 0);
+        assert!(taken(&server) <= BOUND, "{}", taken(&server));
+        client.run(&format!("CONFIG SET wbl.max-log-bytes {BOUND}"));
+        // The checkpoint makes room.
+        client.run("WBL.DEBUG POINT base-child CLEAR");
+        for child in process::children(server.process_id()) {
+            process::send_signal(child, "CONT");
+        }
+        wait_until("a checkpoint is done", PATIENCE, || number(&server, "wbl_checkpoints") == 1);
+        client.run("SET after room");
+        let expected = dataset::read(&mut client);
+        server.kill9_and_restart();
+        dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "after kill -9");
+    }
+
+    fn a_bound_may_change_at_any_time(version: Version) {
+        let mut server = builder(version).start();
+        let mut client = server.raw();
+        let value = "v".repeat(8000);
+        for key in 0..30 {
+            client.call(&["SET", &format!("key:{key}"), &value]);
+        }
+        // A base alone may be larger.
+        client.run("WBL.CHECKPOINT");
+        client.run("CONFIG SET wbl.max-log-bytes 100kb");
+        assert_refused(&client.call(&["SET", "key:0", "v"]), "wbl.max-log-bytes is 102400");
+        wait_until("INFO says so", PATIENCE, || server.wbl_info("wbl_write_refusal").contains("wbl.max-log-bytes"));
+        let done = number(&server, "wbl_checkpoints");
+        // A start brings back all the same.
+        server.kill9_and_restart();
+        let mut client = server.raw();
+        assert_eq!(client.run("DBSIZE").integer(), 30);
+        client.run("CONFIG SET wbl.max-log-bytes 100kb");
+        assert_refused(&client.call(&["SET", "key:0", "v"]), "wbl.max-log-bytes");
+        assert!(done <= 2 && number(&server, "wbl_checkpoints") <= 1, "bases are written again and again");
+        for bound in ["1mb", "0"] {
+            client.run(&format!("CONFIG SET wbl.max-log-bytes {bound}"));
+            assert_eq!(client.run("SET key:0 v"), Value::Simple("OK".into()));
+        }
+    }
+}

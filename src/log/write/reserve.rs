@@ -1,0 +1,308 @@
+//! A file that holds the room of the next base, so that a checkpoint can take the place of a log that has filled the
+//! disk.
+//!
+//! It is made as large as the next base may get, and has nothing in it. A checkpoint gets its room ("lent"). Where the
+//! disk is full the log takes it, before that of a base that is being written: with that it goes on for a while, and
+//! from then on there is a shortage, which has a checkpoint begin and writes refused, until as much is held again.
+//!
+//! What if it crashes here: the next start finds a temporary file, and removes it before anything takes room. Nobody
+//! reads it, so that nothing of it is synced.
+
+use super::expendable::Expendable;
+use super::writer::LogWriter;
+use crate::log::error::LogError;
+use crate::log::format::names::RESERVE_NAME;
+use crate::log::storage::{Storage, StorageFile, failed};
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The room that is held.
+#[derive(Debug)]
+pub(crate) struct Reserve<F> {
+    /// Whoever changes the file.
+    held: Mutex<Held<F>>,
+    /// As others see it, who don't wait for the disk.
+    bytes: AtomicU64,
+    is_short: AtomicBool,
+    shortage: Mutex<Option<String>>,
+    /// Somebody is about to change it.
+    changes: AtomicBool,
+    lends: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Held<F> {
+    file: Option<F>,
+    bytes: u64,
+    /// What a checkpoint has got of it.
+    lent: u64,
+    /// What the log has taken; 0 where it has not.
+    missing: u64,
+}
+
+impl<F> Default for Reserve<F> {
+    fn default() -> Reserve<F> {
+        Reserve {
+            held: Mutex::new(Held { file: None, bytes: 0, lent: 0, missing: 0 }),
+            bytes: AtomicU64::new(0),
+            is_short: AtomicBool::new(false),
+            shortage: Mutex::default(),
+            changes: AtomicBool::new(false),
+            lends: AtomicBool::new(false),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<F> Reserve<F> {
+    /// Bytes that are held.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// Whether the log has taken the room.
+    pub fn is_short(&self) -> bool {
+        self.is_short.load(Ordering::Acquire)
+    }
+
+    /// Why it has.
+    pub fn shortage(&self) -> Option<String> {
+        lock(&self.shortage).clone()
+    }
+
+    /// Whether it is to be changed; `false` where somebody is about to.
+    pub fn begin_change(&self) -> bool {
+        !self.changes.swap(true, Ordering::AcqRel)
+    }
+
+    pub fn end_change(&self) {
+        self.changes.store(false, Ordering::Release);
+    }
+
+    /// Whether a checkpoint may have it all now. If not, whether it is to be lent: `false` where somebody is about to.
+    pub fn begin_lending(&self) -> Result<(), bool> {
+        let is_free = self.bytes() == 0 && !self.changes.load(Ordering::Acquire);
+        if is_free { Ok(()) } else { Err(!self.lends.swap(true, Ordering::AcqRel)) }
+    }
+
+    pub fn end_lending(&self) {
+        self.lends.store(false, Ordering::Release);
+    }
+
+    fn set_bytes(&self, held: &mut Held<F>, bytes: u64) {
+        held.bytes = bytes;
+        self.bytes.store(bytes, Ordering::Release);
+    }
+
+    fn begin_shortage(&self, held: &mut Held<F>, missing: u64, why: &LogError) {
+        held.missing = missing;
+        held.lent = 0;
+        *lock(&self.shortage) = Some(why.to_string());
+        self.is_short.store(true, Ordering::Release);
+    }
+
+    fn end_shortage(&self, held: &mut Held<F>) {
+        held.missing = 0;
+        held.lent = 0;
+        *lock(&self.shortage) = None;
+        self.is_short.store(false, Ordering::Release);
+    }
+}
+
+impl<S: Storage> Expendable<S> {
+    /// Has so many bytes held, if `spare` bytes more are free; with 0 there is no such file. May take as long as the
+    /// disk does.
+    pub fn keep_reserve(&self, wanted: u64, spare: u64) -> Result<(), LogError> {
+        let mut held = lock(&self.reserve.held);
+        if wanted == 0 {
+            self.remove_reserve(&mut held);
+            return Ok(());
+        }
+        if wanted > held.bytes {
+            self.grow_reserve(&mut held, wanted, spare)?;
+        } else if wanted < held.bytes {
+            self.cut_reserve(&mut held, wanted);
+        }
+        if held.bytes >= held.missing.min(wanted) {
+            self.reserve.end_shortage(&mut held);
+        }
+        Ok(())
+    }
+
+    fn grow_reserve(&self, held: &mut Held<S::File>, wanted: u64, spare: u64) -> Result<(), LogError> {
+        let storage = &*self.storage;
+        let free = storage.free_bytes().map_err(failed(storage, "look for room for", RESERVE_NAME))?;
+        if free < (wanted - held.bytes).saturating_add(spare) {
+            return Err(failed(storage, "find room for", RESERVE_NAME)(ErrorKind::StorageFull.into()));
+        }
+        let file = match &mut held.file {
+            Some(file) => file,
+            none => {
+                // What has that name is of no use: nobody reads it.
+                let _ = storage.remove(RESERVE_NAME);
+                let created = storage.create(RESERVE_NAME).map_err(failed(storage, "create", RESERVE_NAME))?;
+                none.insert(created)
+            }
+        };
+        if let Err(error) = file.take_room(wanted) {
+            let _ = file.set_len(held.bytes);
+            return Err(failed(storage, "hold room with", RESERVE_NAME)(error));
+        }
+        self.reserve.set_bytes(held, wanted);
+        Ok(())
+    }
+
+    /// Returns whether that has made room.
+    fn cut_reserve(&self, held: &mut Held<S::File>, bytes: u64) -> bool {
+        let has_more = held.bytes > bytes;
+        let is_cut = has_more && held.file.as_mut().is_some_and(|file| file.set_len(bytes).is_ok());
+        if is_cut {
+            self.reserve.set_bytes(held, bytes);
+        }
+        is_cut
+    }
+
+    /// Gives its room to the base that a checkpoint begins.
+    pub fn lend_reserve(&self) {
+        let mut held = lock(&self.reserve.held);
+        let bytes = held.bytes;
+        if self.cut_reserve(&mut held, 0) {
+            held.lent = bytes;
+        }
+    }
+
+    /// Gives its room to the log; `false` where it has none.
+    pub(super) fn give_up_reserve(&self, why: &LogError) -> bool {
+        let mut held = lock(&self.reserve.held);
+        let bytes = held.bytes;
+        let is_cut = self.cut_reserve(&mut held, 0);
+        if is_cut {
+            self.reserve.begin_shortage(&mut held, bytes, why);
+        }
+        is_cut
+    }
+
+    /// The log has taken the room of a base, which may have got it from here.
+    pub(super) fn took_base(&self, why: &LogError) {
+        let mut held = lock(&self.reserve.held);
+        let lent = held.lent;
+        if lent > 0 {
+            self.reserve.begin_shortage(&mut held, lent, why);
+        }
+    }
+
+    /// The log is closed.
+    pub fn drop_reserve(&self) {
+        self.remove_reserve(&mut lock(&self.reserve.held));
+    }
+
+    fn remove_reserve(&self, held: &mut Held<S::File>) {
+        if let Some(mut file) = held.file.take() {
+            // It has its room by its descriptor also where somebody has taken the name away.
+            let _ = file.set_len(0);
+            let _ = self.storage.remove(RESERVE_NAME);
+        }
+        self.reserve.set_bytes(held, 0);
+        self.reserve.end_shortage(held);
+    }
+}
+
+impl<S: Storage> LogWriter<S> {
+    /// Has so many bytes held for the next base, in this thread; 0 for none.
+    pub fn keep_reserve(&mut self, bytes: u64) -> Result<(), LogError> {
+        self.expendable().keep_reserve(bytes, 0)
+    }
+
+    /// Whether the log has taken them, as the disk was full.
+    pub fn is_short_of_room(&self) -> bool {
+        self.expendable().reserve.is_short()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::sim::SimDisk;
+    use std::io;
+    use std::sync::Arc;
+
+    fn full() -> LogError {
+        LogError::io("write", "x", io::Error::from(ErrorKind::StorageFull))
+    }
+
+    fn reserve() -> (SimDisk, Expendable<SimDisk>) {
+        let disk = SimDisk::new();
+        disk.set_room(Some(1000));
+        (disk.clone(), Expendable::new(Arc::new(disk)))
+    }
+
+    #[test]
+    fn room_is_held_where_there_is_some_to_spare() {
+        let (disk, room) = reserve();
+        assert!(room.keep_reserve(800, 300).is_err() && disk.used_bytes() == 0);
+        room.keep_reserve(600, 300).unwrap();
+        assert_eq!((disk.used_bytes(), room.reserve.bytes()), (600, 600));
+        room.keep_reserve(200, 300).unwrap();
+        assert_eq!((disk.used_bytes(), room.reserve.bytes()), (200, 200));
+        room.keep_reserve(0, 300).unwrap();
+        assert!(disk.names().is_empty());
+    }
+
+    #[test]
+    fn a_failure_leaves_what_was_held() {
+        let (disk, room) = reserve();
+        room.keep_reserve(200, 0).unwrap();
+        disk.fail_at(disk.operations(), libc::EIO, crate::log::sim::Effect::Part);
+        assert!(room.keep_reserve(600, 0).is_err());
+        assert_eq!((disk.used_bytes(), room.reserve.bytes()), (200, 200));
+    }
+
+    #[test]
+    fn a_shortage_ends_when_as_much_is_held_again() {
+        let (disk, room) = reserve();
+        room.keep_reserve(600, 0).unwrap();
+        let mut removed = room.removed();
+        assert!(room.make_room(&mut removed, &full()) && room.reserve.is_short());
+        assert!(!room.make_room(&mut removed, &full()), "there was nothing more");
+        assert!(room.reserve.shortage().is_some_and(|why| why.contains("cannot write x")));
+        disk.set_room(Some(500));
+        assert!(room.keep_reserve(700, 0).is_err() && room.reserve.is_short());
+        room.keep_reserve(400, 0).unwrap();
+        assert!(!room.reserve.is_short(), "no more is wanted");
+        assert!(room.make_room(&mut removed, &full()) && room.reserve.is_short());
+        room.keep_reserve(450, 0).unwrap();
+        assert!(!room.reserve.is_short() && room.reserve.shortage().is_none());
+    }
+
+    #[test]
+    fn a_base_that_was_lent_the_room_gives_it_to_the_log() {
+        let (_, room) = reserve();
+        room.keep_reserve(600, 0).unwrap();
+        room.lend_reserve();
+        assert!(room.reserve.bytes() == 0 && !room.reserve.is_short());
+        let mut base = room.storage.create("temp-base-1.rdb").unwrap();
+        room.add_base("temp-base-1.rdb");
+        base.write_all_at(0, &[1; 500]).unwrap();
+        let mut removed = room.removed();
+        assert!(room.make_room(&mut removed, &full()) && room.reserve.is_short());
+        assert!(!room.keep("temp-base-1.rdb"));
+        room.keep_reserve(600, 0).unwrap();
+        assert!(!room.reserve.is_short());
+    }
+
+    #[test]
+    fn segments_written_ahead_give_their_room_first() {
+        let (disk, room) = reserve();
+        room.keep_reserve(600, 0).unwrap();
+        room.storage.create("ahead").unwrap().write_all_at(0, &[0; 100]).unwrap();
+        room.add_ahead("ahead");
+        let mut removed = room.removed();
+        assert!(room.make_room(&mut removed, &full()) && !room.reserve.is_short());
+        assert_eq!(disk.used_bytes(), 600);
+        assert!(room.make_room(&mut removed, &full()) && room.reserve.is_short());
+    }
+}
