@@ -191,6 +191,22 @@ impl Capture {
         opens
     }
 
+    /// Takes the client's command out, announced last, if it has raised this event, its only one, and nothing else is
+    /// under way, nor anybody waits whom it may serve. It is complete then, and logged as it was sent.
+    pub fn take_complete(&mut self, client: ClientId, event: &[u8], db: u32, key: &[u8]) -> Option<Box<Leaf>> {
+        if !self.has_nothing_open() || !self.blocked.is_empty() {
+            return None;
+        }
+        let leaf = self.current.take_if(|leaf| {
+            let ends = leaf.spec.is_some_and(|spec| spec.is_complete_with(event, leaf.args.len()));
+            ends && leaf.client == client && leaf.events.is_empty() && !leaf.wrapped
+        });
+        if leaf.is_some() {
+            self.forget_trim(db, key);
+        }
+        leaf
+    }
+
     /// An event of a command that runs by itself, or in a script.
     fn running_event(&mut self, event: Event<'_>, db_key: DbKey) {
         if let Some(leaf) = self.current.as_mut().filter(|leaf| leaf.has_raised(&event)) {
@@ -261,8 +277,12 @@ impl Capture {
 
     /// Whether nothing is left of what ran before: no command, no unit, nothing that may have run unseen.
     pub fn is_at_rest(&self) -> bool {
-        self.current.is_none()
-            && self.unit.is_none()
+        self.current.is_none() && self.has_nothing_open()
+    }
+
+    /// The same, but for the command announced last.
+    fn has_nothing_open(&self) -> bool {
+        self.unit.is_none()
             && self.executing.is_none()
             && !self.blocked.has_suspects()
             && self.postponed.is_empty()

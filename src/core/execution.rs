@@ -80,6 +80,9 @@ pub enum IfRun {
     /// Nothing more.
     #[default]
     Nothing,
+    /// It is a write whose reply waits for the end of the iteration: what that shows was not looked for. Where no event
+    /// comes it may show anything.
+    WaitsAnyway,
     /// It is a write whose effect no event reports.
     Unseen {
         /// What it may change.
@@ -169,6 +172,14 @@ impl Running {
     /// Nothing runs, or a command that is seen by its events alone.
     pub fn is_plain(&self) -> bool {
         matches!(self.what, What::Nothing | What::Command(IfRun::Nothing))
+    }
+
+    /// A command of this client's has raised an event: what its reply waits for is known by that.
+    pub fn is_seen(&mut self, client: ClientId) {
+        match &mut self.what {
+            What::Command(if_run @ IfRun::WaitsAnyway) if self.client == client => *if_run = IfRun::Nothing,
+            _ => {}
+        }
     }
 
     /// It is a write whose effect no event reports, or an EXEC with any, that has not been seen to run.

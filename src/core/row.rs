@@ -1,5 +1,7 @@
 //! The columns of the command table.
 
+mod questions;
+
 use crate::core::answer::Answer;
 
 /// How a command's effect is logged.
@@ -260,6 +262,9 @@ pub struct CommandSpec {
     /// The event that it raises for its first key when it changes something, for commands that raise no other but
     /// `del`, and `expire` with an expiry; empty for others.
     pub event: &'static str,
+    /// It raises that event when all that it changes has changed, and no other one after it, if it has no more options
+    /// than its rule leaves as they are.
+    pub ends_with_event: bool,
     /// The commands that its effect may be logged with, besides itself. DEL is not among them: what it does can be done
     /// without it.
     pub logged_as: &'static [&'static str],
@@ -287,6 +292,7 @@ impl CommandSpec {
             notifies: Notifies::WhenChanged,
             early: Early::No,
             event: "",
+            ends_with_event: false,
             logged_as: &[],
             quirk: Quirk::None,
         }
@@ -324,77 +330,16 @@ impl CommandSpec {
         CommandSpec { event, ..self }
     }
 
+    /// The same of one that ends with it.
+    pub(super) const fn only_event(self, event: &'static str) -> CommandSpec {
+        CommandSpec { ends_with_event: true, ..self.event(event) }
+    }
+
     pub(super) const fn logged_as(self, logged_as: &'static [&'static str]) -> CommandSpec {
         CommandSpec { logged_as, ..self }
     }
 
     pub(super) const fn quirk(self, quirk: Quirk) -> CommandSpec {
         CommandSpec { quirk, ..self }
-    }
-}
-
-impl CommandSpec {
-    /// It runs through the module's command where that is possible: no keyspace event reports its effect, or its reply
-    /// tells more than those.
-    pub fn is_wrapped(&self) -> bool {
-        (self.is_silent() || self.rule == Rule::RandomPop) && !self.is_unknown()
-    }
-
-    /// The table does not know it.
-    pub fn is_unknown(&self) -> bool {
-        self.keys == Keys::Told
-    }
-
-    /// The commands that its effect may be logged with on servers where fields of hashes expire, besides
-    /// `CommandSpec::logged_as`.
-    pub fn logged_with_fields_as(&self) -> &'static [&'static str] {
-        match self.rule {
-            Rule::FieldFloat | Rule::FieldCounter => &["hset", "hpexpireat"],
-            Rule::FieldExpiry | Rule::SetFields => &["hdel"],
-            _ => &[],
-        }
-    }
-
-    /// It may block its client.
-    pub fn may_block(&self) -> bool {
-        self.blocks != Blocks::No
-    }
-
-    /// No keyspace event reports its effect.
-    pub fn is_silent(&self) -> bool {
-        matches!(
-            self.rule,
-            Rule::Silent
-                | Rule::SilentImage
-                | Rule::Pending(_)
-                | Rule::Functions
-                | Rule::ByServerEvent
-                | Rule::CardinalityCache
-        )
-    }
-
-    /// Whether it can answer before its event. `args` are its arguments, with the name.
-    pub fn may_reply_early<'a>(&self, args: impl ExactSizeIterator<Item = &'a [u8]>) -> bool {
-        match self.early {
-            Early::No => false,
-            Early::Always => true,
-            Early::WithGet => args.len() > 3 && args.skip(3).any(|arg| arg.eq_ignore_ascii_case(b"GET")),
-        }
-    }
-
-    /// Whether it changes something whenever it does not fail. `args` are its arguments, with the name.
-    pub fn is_effective<'a>(&self, args: impl Iterator<Item = &'a [u8]>) -> bool {
-        let conditions: [&[u8]; 5] = [b"NX", b"XX", b"GET", b"IFEQ", b"IFNE"];
-        let is = |arg: &[u8], word: &[u8]| arg.eq_ignore_ascii_case(word);
-        match self.notifies {
-            Notifies::WhenChanged => false,
-            Notifies::Always => true,
-            Notifies::UnlessConditional => {
-                // XADD key NOMKSTREAM ..., SET key value NX ...
-                let mut args = args.skip(2);
-                !args.next().is_some_and(|arg| is(arg, b"NOMKSTREAM"))
-                    && !args.any(|arg| conditions.iter().any(|condition| is(arg, condition)))
-            }
-        }
     }
 }

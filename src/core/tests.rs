@@ -2,6 +2,7 @@
 
 mod ack;
 mod blocked;
+mod complete;
 mod exec;
 mod fields;
 mod hooks;

@@ -90,17 +90,17 @@ impl Unit {
 
     /// Adds a command in a database.
     pub fn command(&mut self, db: u32, args: &[&[u8]]) {
-        self.begin_command(db, args.len(), args.iter().map(|arg| arg.len()).sum());
-        args.iter().for_each(|arg| resp::push_arg(&mut self.commands, arg));
+        self.begin_command(db);
+        resp::push_command(&mut self.commands, args);
     }
 
     /// Adds a command as it was sent.
     pub fn command_as_sent(&mut self, db: u32, args: &Args) {
-        self.begin_command(db, args.len(), args.total_bytes());
-        args.iter().for_each(|arg| resp::push_arg(&mut self.commands, arg));
+        self.begin_command(db);
+        resp::push_args(&mut self.commands, args.len(), args.total_bytes(), args.iter());
     }
 
-    fn begin_command(&mut self, db: u32, argc: usize, bytes: usize) {
+    fn begin_command(&mut self, db: u32) {
         if self.count == 0 {
             self.first_db = db;
         } else if self.last_db != db {
@@ -108,9 +108,6 @@ impl Unit {
         }
         self.last_db = db;
         self.count += 1;
-        // With their lengths, line ends and signs.
-        self.commands.reserve(bytes + 24 * (argc + 1));
-        resp::begin_command(&mut self.commands, argc);
     }
 
     /// Adds the commands of another unit after those of this one.
@@ -233,22 +230,39 @@ impl Batch {
             return self.appended;
         }
         let before = self.payload.len();
-        let db_known = self.reader_db == Some(unit.first_db) && (!self.at_frame_start || unit.first_db == 0);
         let transaction = unit.count > 1;
-        if transaction {
-            resp::push_command(&mut self.payload, &[b"MULTI"]);
-        }
-        if !db_known {
-            push_select(&mut self.payload, unit.first_db);
-        }
+        self.begin_unit(unit.first_db, transaction);
         self.payload.extend_from_slice(&unit.commands);
         if transaction {
             resp::push_command(&mut self.payload, &[b"EXEC"]);
         }
-        self.reader_db = Some(unit.last_db);
+        self.end_unit(unit.last_db, before)
+    }
+
+    fn begin_unit(&mut self, db: u32, transaction: bool) {
+        let db_known = self.reader_db == Some(db) && (!self.at_frame_start || db == 0);
+        if transaction {
+            resp::push_command(&mut self.payload, &[b"MULTI"]);
+        }
+        if !db_known {
+            push_select(&mut self.payload, db);
+        }
+    }
+
+    /// Returns the position after the unit, which began after so many bytes.
+    fn end_unit(&mut self, db: u32, began: usize) -> Lsn {
+        self.reader_db = Some(db);
         self.at_frame_start = false;
-        self.appended = self.appended.advance((self.payload.len() - before) as u64);
+        self.appended = self.appended.advance((self.payload.len() - began) as u64);
         self.appended
+    }
+
+    /// Adds a unit of a single command as it was sent; returns the position after it.
+    pub fn push_command(&mut self, db: u32, args: &Args) -> Lsn {
+        let before = self.payload.len();
+        self.begin_unit(db, false);
+        resp::push_args(&mut self.payload, args.len(), args.total_bytes(), args.iter());
+        self.end_unit(db, before)
     }
 
     /// The position after the last unit.

@@ -4,7 +4,7 @@
 use crate::core::ack::{Command, Hold, Kind, Moment, Reason, decide};
 use crate::core::capture::Class;
 use crate::core::client::{Clients, Transaction};
-use crate::core::execution::{Running, UnitEnd};
+use crate::core::execution::{IfRun, Running, UnitEnd, What};
 use crate::core::leaf::ClientId;
 use crate::core::output::ReplySize;
 use crate::core::reads::{ReadSet, Reads};
@@ -288,13 +288,9 @@ impl Module {
 
     /// A command that a connected client wants to have run now.
     fn announce_top(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
-        // The client's database is asked for only if a key of that name is dirty in any.
-        let info = match self.newest_read(ctx, filter, known, None) {
-            None => None,
-            Some(_) => self.info_of(ctx, client),
-        };
-        let shown = info.and_then(|info| self.newest_read(ctx, filter, known, Some(info.db)));
         self.pause.postponed |= self.may_be_postponed(ctx, known);
+        let waits_anyway = self.waits_anyway(ctx, client, known);
+        let (info, shown) = if waits_anyway { (None, None) } else { self.shown_at_top(ctx, filter, known) };
         let asked = self.clients.get_mut(client).is_some_and(|client| std::mem::take(&mut client.asking));
         let disk_fails = self.disk_fails();
         let mut kind = kind_of(filter, known, shown.is_some());
@@ -351,6 +347,9 @@ impl Module {
             let mut shows = ReadSet::default();
             add_reads(&mut shows, ctx, filter, known);
             self.running.shows = Some(Box::new(Transaction::of_one(shows)));
+        }
+        if waits_anyway {
+            self.running.what = What::Command(IfRun::WaitsAnyway);
         }
         let verdict = self.announce_running(ctx, filter, client, known, Some(client));
         Verdict { watch_unit: verdict.watch_unit || reads, ..verdict }

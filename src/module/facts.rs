@@ -23,6 +23,8 @@ pub(super) struct Asked<'a> {
     has_asked: bool,
     /// It names a key that has gone from a slot that moves.
     names_gone_key: bool,
+    /// What only a command of the server's would tell is taken for the worst.
+    without_commands: bool,
     flags: Option<ContextFlags>,
     info: Option<Option<ClientInfo>>,
     rights: Option<Rights>,
@@ -38,6 +40,7 @@ impl<'a> Asked<'a> {
             filter: None,
             has_asked: false,
             names_gone_key: false,
+            without_commands: false,
             flags: None,
             info: None,
             rights: None,
@@ -47,6 +50,11 @@ impl<'a> Asked<'a> {
     /// The same, in a context whose flags are known.
     pub(super) fn with_flags(self, flags: ContextFlags) -> Asked<'a> {
         Asked { flags: Some(flags), ..self }
+    }
+
+    /// The same, where no command of the server's is called: what only that would tell is taken for the worst.
+    pub(super) fn without_commands(self) -> Asked<'a> {
+        Asked { without_commands: true, ..self }
     }
 
     /// The same about a command that its client wants to have run.
@@ -184,6 +192,9 @@ impl Facts for Asked<'_> {
         // That does not begin within an iteration but where the server yields: each client is asked about once.
         if self.module.clients.has_room(self.client) || self.module.iteration.without_output.contains(&self.client) {
             return false;
+        }
+        if self.without_commands {
+            return true;
         }
         let clients = self.module.iteration.askers.with(self.client);
         for (client, output) in listed::outputs_of(self.ctx, &clients) {

@@ -78,6 +78,7 @@ impl Module {
         // What runs inside of a command shows in that command's reply.
         let is_top = !flags.in_script() && !flags.denies_blocking() && self.clients.contains(client);
         let whose = if is_top { client } else { self.running.client };
+        self.running.is_seen(client);
         if !self.life.is_active() || self.replies.wait_for_unit(whose) {
             return;
         }
@@ -111,7 +112,7 @@ fn take_in(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server: bool) 
         return notify::fields_expired(ctx, class, event, key);
     }
     notify::event(ctx, class, event, key);
-    if recovery::is_replaying() {
+    if recovery::is_replaying() || !by_server && with(|module| module.log_complete(ctx, event, key)) == Some(true) {
         return;
     }
     let flags = ctx.flags();

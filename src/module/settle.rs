@@ -51,6 +51,7 @@ pub(super) fn settle(ctx: Ctx<'_>) {
             // A module's command that has blocked its client, whose id the server gives to others from then on.
             What::OtherModule if module.is_blocked(ctx, client) => module.note_shared_id(client),
             What::Command(IfRun::Unseen { .. }) => module.capture.not_blocked(client),
+            What::Command(IfRun::WaitsAnyway) => module.wait_for_all(client),
             What::Exec(Exec { unseen: Some(_), .. }) if !module.is_blocked(ctx, client) => {
                 module.capture.stop_stepping();
             }

@@ -1,12 +1,14 @@
 //! What replies show of changes that are not durable yet.
 
 use crate::core::ack::{Hold, Moment, Reason, decide};
+use crate::core::capture::Class;
 use crate::core::dirty::DbKey;
 use crate::core::execution::{IfRun, What};
 use crate::core::leaf::ClientId;
 use crate::core::pops::Wanted;
 use crate::core::reads::{self, Reads};
-use crate::ffi::{Ctx, Filter, KeyKind};
+use crate::core::table::Rule;
+use crate::ffi::{ClientInfo, Ctx, Filter, KeyKind};
 use crate::log::Lsn;
 use crate::module::Module;
 use crate::module::announce::is_blocked_in;
@@ -217,6 +219,43 @@ impl Module {
             self.pause.seen_ms = now_ms();
         }
         paused
+    }
+
+    /// What the reply to a command at top level may show, not durable yet, and its client where that was asked about.
+    pub(super) fn shown_at_top(
+        &self,
+        ctx: Ctx<'_>,
+        filter: &Filter,
+        known: Known,
+    ) -> (Option<ClientInfo>, Option<Lsn>) {
+        let anywhere = self.newest_read(ctx, filter, known, None);
+        // The client's database is asked for only if a key of that name is dirty in any, and not where the names alone
+        // are noted.
+        if anywhere.is_none() || self.commits_inline() {
+            return (None, anywhere);
+        }
+        let info = self.info_of(ctx, filter.client_id());
+        (info, info.and_then(|info| self.newest_read(ctx, filter, known, Some(info.db))))
+    }
+
+    /// Whether the reply to a command of this client's waits for the end of the iteration whatever it shows: it is a
+    /// write, which raises an event if it changes anything, and the main thread commits before the reply can leave.
+    pub(super) fn waits_anyway(&mut self, ctx: Ctx<'_>, client: ClientId, known: Known) -> bool {
+        let Class::Write(spec) = known.class else { return false };
+        let shows_if_silent = !spec.may_block() && !spec.is_wrapped() && spec.rule != Rule::Bits;
+        if !shows_if_silent || self.dirty.is_empty() || !self.commits_inline() || self.disk_fails() {
+            return false;
+        }
+        let moment = Moment::UnitEnded(Reason::Inline);
+        let mut facts = Asked::new(self, ctx, client).without_commands();
+        decide(moment, &mut facts) == Hold::AtIterationEnd(Reason::Inline)
+    }
+
+    /// The client's write, which waits anyway, has raised no event: it has changed nothing, and may show anything; or
+    /// the server has refused it.
+    pub(super) fn wait_for_all(&mut self, client: ClientId) {
+        let shown = self.undurable(self.dirty.any_change().max(self.dirty.functions_change()));
+        self.wait_for_shown(Some(client), shown, Reason::Inline);
     }
 
     /// The newest change, not durable yet, that the reply to the command may show. Without a database: in any.

@@ -2,7 +2,8 @@
 
 use crate::core::ack::{Hold, Moment, Reason, Why, decide};
 use crate::core::capture::Look;
-use crate::core::execution::{Reply, ScriptDb, UnitEnd, Way, What};
+use crate::core::client::Clients;
+use crate::core::execution::{IfRun, Reply, ScriptDb, UnitEnd, Way, What};
 use crate::core::leaf::ClientId;
 use crate::core::unit::Unit;
 use crate::ffi::Ctx;
@@ -13,7 +14,7 @@ use crate::module::holding::begin_to_wait;
 use crate::module::images::{add_functions, add_image, add_images_everywhere};
 use crate::module::release::{Waiting, release};
 use crate::module::waits::wait_now;
-use crate::module::{Module, server, with};
+use crate::module::{Iteration, Module, server, with};
 
 /// A batch of this size is handed to the writer thread before the iteration ends.
 const EARLY_HAND_OVER_BYTES: usize = 256 * 1024;
@@ -148,6 +149,13 @@ fn wait_if(ctx: Ctx<'_>, waits_now: Option<Option<Lsn>>) {
     }
 }
 
+/// A write of this client's waits, `is_unheld` where nothing could hold its reply.
+fn count_write(iteration: &mut Iteration, clients: &mut Clients, client: ClientId, is_unheld: bool) {
+    iteration.writes += 1;
+    iteration.unheld_writes += u32::from(is_unheld);
+    iteration.waiting += u32::from(clients.counts(client));
+}
+
 impl Module {
     /// Takes the unit out that ends now; nothing while the module runs a command: the server ends a context of its own
     /// inside of it, and the end of that is asked for when it has run.
@@ -176,6 +184,38 @@ impl Module {
         }
         let waits = self.replies.any_to_complete();
         self.capture.end_unit(|| server::error_replies(ctx)).or_else(|| waits.then(|| Unit::new(0)))
+    }
+
+    /// A command has changed this key, and its event says so. Where nothing else comes of the command, and its reply
+    /// waits for the end of the iteration whatever comes, it is logged here: its unit needs no report of its end.
+    /// Returns whether it is.
+    pub(super) fn log_complete(&mut self, ctx: Ctx<'_>, event: &[u8], key: &[u8]) -> bool {
+        let client = self.running.client;
+        let is_command = matches!(self.running.what, What::Command(IfRun::Nothing | IfRun::WaitsAnyway));
+        let is_alone = is_command && self.replies.is_empty() && self.unit_end == UnitEnd::NotAsked;
+        if !is_alone || !self.commits_inline() || !self.versions.is_empty() || ctx.client_id() != client {
+            return false;
+        }
+        let mut facts = Asked::new(self, ctx, client).without_commands();
+        let waits = Hold::AtIterationEnd(Reason::Inline);
+        if decide(Moment::Changed, &mut facts) != waits
+            || decide(Moment::UnitEnded(Reason::Inline), &mut facts) != waits
+        {
+            return false;
+        }
+        let db = ctx.selected_db();
+        let Some(leaf) = self.capture.take_complete(client, event, db, key) else { return false };
+        let lsn = self.batch.push_command(db, &leaf.args);
+        self.capture.recycle(leaf);
+        self.running.is_seen(client);
+        self.end_notices(lsn);
+        self.counters.units += 1;
+        self.dirty.mark_briefly(key, lsn);
+        count_write(&mut self.iteration, &mut self.clients, client, false);
+        self.counters.waits[Reason::Inline as usize] += 1;
+        self.iteration.waits.add(Some(client), lsn);
+        self.hand_over_early();
+        true
     }
 
     /// Gives the unit its position, after which what it changed is dirty.
@@ -238,9 +278,7 @@ impl Module {
                     Way::Loop(Reason::Inline) => matches!(self.running.what, What::Exec(_)),
                     Way::Loop(_) => true,
                 };
-                self.iteration.writes += 1;
-                self.iteration.unheld_writes += u32::from(is_unheld);
-                self.iteration.waiting += u32::from(self.clients.counts(client));
+                count_write(&mut self.iteration, &mut self.clients, client, is_unheld);
             }
             match way {
                 Way::Held(held) => {
@@ -256,10 +294,14 @@ impl Module {
                 Way::Loop(_) => {}
             }
         }
+        self.hand_over_early();
+        newest
+    }
+
+    fn hand_over_early(&mut self) {
         if self.batch.len() >= EARLY_HAND_OVER_BYTES {
             self.hand_over();
         }
-        newest
     }
 
     /// Whether any of these replies could leave before the end of the iteration.

@@ -32,7 +32,8 @@ impl Capture {
         leaf
     }
 
-    pub(super) fn recycle(&mut self, mut leaf: Box<Leaf>) {
+    /// The leaf is not needed any more: its memory is.
+    pub fn recycle(&mut self, mut leaf: Box<Leaf>) {
         const SPARE_LEAVES: usize = 16;
         const SPARE_BYTES: usize = 64 * 1024;
         if self.spare.len() < SPARE_LEAVES && leaf.args.capacity() <= SPARE_BYTES {

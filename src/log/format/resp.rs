@@ -7,23 +7,20 @@ const ARGUMENT_BYTES_MIN: usize = 6;
 
 /// Appends a whole command to `out`.
 pub fn push_command(out: &mut Vec<u8>, args: &[&[u8]]) {
-    begin_command(out, args.len());
-    for arg in args {
-        push_arg(out, arg);
-    }
+    push_args(out, args.len(), args.iter().map(|arg| arg.len()).sum(), args.iter().copied());
 }
 
-/// Appends the head of a command; exactly `argc` calls of [`push_arg`] must follow.
-pub fn begin_command(out: &mut Vec<u8>, argc: usize) {
+/// The same of a command with so many arguments, its name among them, which have so many bytes.
+pub fn push_args<'a>(out: &mut Vec<u8>, argc: usize, bytes: usize, args: impl Iterator<Item = &'a [u8]>) {
     assert!(argc > 0, "a command has at least its name");
+    // With their lengths, line ends and signs.
+    out.reserve(bytes + 24 * (argc + 1));
     push_count(out, b'*', argc);
-}
-
-/// Appends one argument of a command.
-pub fn push_arg(out: &mut Vec<u8>, arg: &[u8]) {
-    push_count(out, b'$', arg.len());
-    out.extend_from_slice(arg);
-    out.extend_from_slice(b"\r\n");
+    for arg in args {
+        push_count(out, b'$', arg.len());
+        out.extend_from_slice(arg);
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 fn push_count(out: &mut Vec<u8>, kind: u8, count: usize) {
@@ -153,8 +150,7 @@ mod tests {
         push_command(&mut out, &[b"SET", b"key", b""]);
         assert_eq!(out, b"*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$0\r\n\r\n");
         out.clear();
-        begin_command(&mut out, 1);
-        push_arg(&mut out, &[b'x'; 105]);
+        push_command(&mut out, &[&[b'x'; 105]]);
         assert!(out.starts_with(b"*1\r\n$105\r\nxxx"));
     }
 
