@@ -2,7 +2,7 @@
 //!
 //! The events of an EXEC do not show which queued command raised them. A 9.1 server reports each command that has run,
 //! in order: the events since the command before are its own. On other servers the transaction is taken as a whole
-//! (`whole.rs`).
+//! (`whole.rs`), and on all where the events alone show what each did, as those reports cost more than small commands.
 
 mod proof;
 mod whole;
@@ -192,6 +192,13 @@ impl Queue {
     /// Whether no write is queued.
     pub fn is_empty(&self) -> bool {
         self.leaves.is_empty()
+    }
+
+    /// Whether each queued write raises its only event, unless it fails.
+    pub fn shows_all(&self) -> bool {
+        let mut specs = self.leaves.iter().map(|leaf| (leaf.spec, &leaf.args));
+        !self.opaque
+            && specs.all(|(spec, args)| spec.is_some_and(|spec| spec.ends_with_event && spec.is_effective(args.iter())))
     }
 
     /// Whether the server reports the commands of its EXEC.

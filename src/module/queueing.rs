@@ -146,7 +146,8 @@ impl Module {
         }
         let reads = self.undurable(shown).is_some() || runs_others && !self.dirty.is_empty();
         // Where it has no writes, what its scripts do is seen as that of any script.
-        if !self.capture.has_queued_writes(client) || self.watch_results(ctx) {
+        let shows_all = self.capture.shows_all(client);
+        if !self.capture.has_queued_writes(client) || !shows_all && self.watch_results(ctx) {
             self.capture.exec_stepwise(client);
         } else if self.capture.exec(client, || server::error_replies(ctx), ctx.unit_time_us() / 1000) {
             exec.unseen = Some(server::runs_of(ctx, table::EXEC));

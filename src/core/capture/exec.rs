@@ -89,6 +89,11 @@ impl Capture {
         self.queues.get(&client).is_some_and(|queue| !queue.is_empty())
     }
 
+    /// Whether events show by themselves what the client's EXEC does: each queued command raises its only one, or fails.
+    pub fn shows_all(&self, client: ClientId) -> bool {
+        self.queues.get(&client).is_some_and(Queue::shows_all)
+    }
+
     /// The client's EXEC is about to run, on a server that reports when each of its commands has run.
     pub fn exec_stepwise(&mut self, client: ClientId) {
         if let Some(queue) = self.queues.get_mut(&client) {
@@ -110,8 +115,9 @@ impl Capture {
         self.executing != Some(client) && self.queues.get(&client).is_some_and(Queue::is_executing)
     }
 
-    /// The client's EXEC is about to run, on any other server; `read` reports how many error replies that has sent so
-    /// far. Returns whether it has commands that no event reports, so that the unit's end must be asked for.
+    /// The client's EXEC is about to run, and the server does not report its commands; `read` says how many error
+    /// replies it has sent so far. Returns whether it has commands that no event reports, so that the unit's end must be
+    /// asked for.
     pub fn exec(&mut self, client: ClientId, read: impl FnOnce() -> Option<u64>, now_ms: i64) -> bool {
         if let Some(queue) = self.queues.get_mut(&client) {
             queue.take_as_a_whole(self.errors.before(read), now_ms);

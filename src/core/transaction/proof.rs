@@ -1,9 +1,11 @@
 //! Whether events show that every command of an EXEC has run without an error.
 
+use crate::core::hash::Map;
 use crate::core::leaf::Leaf;
 use crate::core::table::Rule;
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use foldhash::fast::RandomState;
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
 
 /// How many more times each event must be raised for that.
 ///
@@ -12,7 +14,7 @@ use std::hash::{BuildHasher, RandomState};
 #[derive(Debug, Default)]
 pub struct Proof {
     /// By a hash of event and key. Negative where an event was raised more often.
-    missing: HashMap<u64, i64>,
+    missing: Map<u64, i64>,
     /// How many of those are not 0.
     open: usize,
     hasher: RandomState,

@@ -1,4 +1,4 @@
-//! An EXEC on a server that does not report the commands that it runs.
+//! An EXEC of which the server does not report the commands that it runs: it cannot, or is not asked to.
 //!
 //! What is known is that it has run, from any event of it, and whether one of its commands was answered with an error:
 //! from the events where each command raised its own, from the server's count of error replies elsewhere. Where none
