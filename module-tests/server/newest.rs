@@ -204,6 +204,49 @@ each_version! {
         }
     }
 
+    fn a_rewrite_of_the_aof_that_ran_when_the_log_was_left_is_older(version: Version) {
+        for leave in [Leave::Unload, Leave::Disable, Leave::Demote] {
+            let mut server = builder(version, false).start();
+            let mut client = server.raw();
+            client.run("SET older v");
+            client.run("CONFIG SET rdb-key-save-delay 300000");
+            client.run("BGREWRITEAOF");
+            let child = server.wait_child();
+            let file = server.folder().join(format!("temp-rewriteaof-{child}.aof"));
+            wait_until("the child has its file", PATIENCE, || file.exists());
+            send_signal(child, "STOP");
+            fill(&mut client, "acknowledged");
+            take_leave(&mut client, leave);
+            send_signal(child, "CONT");
+            wait_rewritten(&mut server.raw());
+            server.kill9();
+            server.reconfigure(|_| builder(version, true));
+            assert_goes_on_with(&mut server, "acknowledged", &format!("{leave:?}"));
+        }
+    }
+
+    // A start gives the AOF a file to append to, and another manifest, whatever becomes of it.
+    fn an_aof_to_which_nothing_was_appended_is_as_old_as_its_base(version: Version) {
+        let mut server = builder(version, false).start();
+        let mut client = server.raw();
+        fill(&mut client, "older");
+        client.run("BGREWRITEAOF");
+        wait_rewritten(&mut client);
+        fill(&mut client, "acknowledged");
+        drop(client);
+        server.raw().send_text("SHUTDOWN NOSAVE");
+        assert!(server.wait_exit().success());
+        server.reconfigure(|_| {
+            let stock = builder(version, true).unset("loadmodule").unset("wbl.enabled");
+            stock.unset("wbl.debug-commands").unset("wbl.commit-mode")
+        });
+        server.launch();
+        drop(server.wait_answers());
+        server.kill9();
+        server.reconfigure(|_| builder(version, true));
+        assert_goes_on_with(&mut server, "acknowledged", "nothing was appended");
+    }
+
     fn a_file_that_other_settings_have_loaded_is_not_newer(version: Version) {
         for with_aof in [true, false] {
             // What is saved first is there when the log is left, but not what a start would load then.

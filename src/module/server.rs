@@ -258,14 +258,16 @@ pub(super) fn error_replies(ctx: Ctx<'_>) -> Option<u64> {
     ServerInfo::read(ctx, "stats")?.unsigned("total_error_replies")
 }
 
-/// For how long a child has been saving the server's own RDB file, in seconds; `None` where none is. Where the server
-/// does not say, one may have just begun.
+/// For how long a child has been saving the server's own RDB file, or the base of its AOF, in seconds; `None` where
+/// none is. Where the server does not say, one may have just begun.
 pub(super) fn saves_for_s(ctx: Ctx<'_>) -> Option<u64> {
     let Some(info) = ServerInfo::read(ctx, "persistence") else { return Some(0) };
-    match info.unsigned("rdb_bgsave_in_progress") {
+    let since = |in_progress, seconds| match info.unsigned(in_progress) {
         Some(0) => None,
-        _ => Some(info.unsigned("rdb_current_bgsave_time_sec").unwrap_or(0)),
-    }
+        _ => Some(info.unsigned(seconds).unwrap_or(0)),
+    };
+    since("rdb_bgsave_in_progress", "rdb_current_bgsave_time_sec")
+        .or_else(|| since("aof_rewrite_in_progress", "aof_current_rewrite_time_sec"))
 }
 
 /// Whether the dataset has changed since the server saved it, or loaded it from its RDB file.

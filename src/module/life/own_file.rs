@@ -53,9 +53,30 @@ pub(crate) enum OwnFile {
         /// What the last of them begins with.
         prefixes: Prefixes,
         bytes: u64,
-        /// When the last of them was last written; Unix milliseconds.
+        /// When the last of those that hold anything was last written; Unix milliseconds.
         changed_ms: u64,
+        /// What it was saved as, where nothing has been appended to that.
+        saved: Option<Saved>,
     },
+}
+
+/// The base of an AOF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Saved {
+    /// When it was begun, where it says so; Unix seconds.
+    begun_s: Option<u64>,
+    /// It has had it since it was begun under another name.
+    inode: u64,
+    bytes: u64,
+    /// What it begins with.
+    prefixes: Prefixes,
+}
+
+impl Saved {
+    /// Whether it was all of the AOF that was noted. A start gives it another manifest, and a file to append to.
+    fn was_alone(self, noted: &Noted) -> bool {
+        noted.bytes == self.bytes && noted.prefix.is_some_and(|prefix| self.prefixes.has(prefix))
+    }
 }
 
 /// Which of log and own file has newer data.
@@ -105,9 +126,10 @@ impl OwnFile {
         let is_same = |noted: &Noted| match self {
             OwnFile::None | OwnFile::Unreadable => false,
             OwnFile::Rdb { bytes, crc32c, .. } => (noted.kind, noted.bytes, noted.crc32c) == (RDB, bytes, crc32c),
-            OwnFile::Aof { bytes, crc32c, prefixes, .. } => {
+            OwnFile::Aof { bytes, crc32c, prefixes, saved, .. } => {
                 let begins_so = noted.prefix.is_none_or(|prefix| prefixes.has(prefix));
-                (noted.kind, noted.crc32c) == (AOF, crc32c) && bytes <= noted.bytes && begins_so
+                let is_it = noted.crc32c == crc32c && bytes <= noted.bytes && begins_so;
+                noted.kind == AOF && (is_it || saved.is_some_and(|saved| saved.was_alone(noted)))
             }
         };
         match self {
@@ -120,7 +142,8 @@ impl OwnFile {
     /// Whether it is what was noted, or was being saved then.
     fn is_known(self, note: &Note, left: &Left) -> bool {
         let was_being_saved = match self {
-            OwnFile::Rdb { begun_s: Some(begun_s), inode, .. } => {
+            OwnFile::Rdb { begun_s: Some(begun_s), inode, .. }
+            | OwnFile::Aof { saved: Some(Saved { begun_s: Some(begun_s), inode, .. }), .. } => {
                 note.was_being_saved(begun_s, inode, left.unix_ms() / 1000)
             }
             _ => false,
@@ -144,8 +167,16 @@ impl OwnFile {
             OwnFile::Rdb { touched_ms: ms, .. } | OwnFile::Aof { changed_ms: ms, .. } if is_from_before(ms) => {
                 Newer::Log
             }
+            OwnFile::Rdb { begun_s: Some(time_s), .. }
+            | OwnFile::Aof { saved: Some(Saved { begun_s: Some(time_s), .. }), .. }
+                if time_s.saturating_add(SECOND_S) >= left_s =>
+            {
+                Newer::OwnFile
+            }
+            OwnFile::Aof { saved: Some(saved), .. } if saved.begun_s.is_some() || note.has_unfinished(saved.inode) => {
+                Newer::Unknown
+            }
             OwnFile::Aof { .. } => Newer::OwnFile,
-            OwnFile::Rdb { begun_s: Some(time_s), .. } if time_s.saturating_add(SECOND_S) >= left_s => Newer::OwnFile,
             OwnFile::Rdb { .. } | OwnFile::Unreadable => Newer::Unknown,
         }
     }
@@ -235,7 +266,14 @@ mod tests {
     }
 
     fn aof(crc32c: u32, bytes: u64, changed_s: u64) -> OwnFile {
-        OwnFile::Aof { crc32c, bytes, prefixes: prefixes(b"*2"), changed_ms: changed_s.saturating_mul(1000) }
+        let changed_ms = changed_s.saturating_mul(1000);
+        OwnFile::Aof { crc32c, bytes, prefixes: prefixes(b"*2"), changed_ms, saved: None }
+    }
+
+    /// One without anything behind its base, which was put there after the log was left.
+    fn rewritten(begun_s: Option<u64>, inode: u64) -> OwnFile {
+        let saved = Some(Saved { begun_s, inode, bytes: 90, prefixes: prefixes(b"VALKEY080") });
+        OwnFile::Aof { crc32c: 8, bytes: 0, prefixes: prefixes(b""), changed_ms: LEFT_S * 1000 + 600, saved }
     }
 
     fn prefixes(begins: &[u8]) -> Prefixes {
@@ -296,10 +334,26 @@ mod tests {
     }
 
     #[test]
+    fn an_aof_to_which_nothing_was_appended_is_as_old_as_its_base() {
+        let unfinished = format!("{}:temp:77:at:{}", noted(aof(7, 90, 1)), LEFT_S - 5);
+        let newer = |begun_s, inode| rewritten(begun_s, inode).or_log(&left(&unfinished));
+        assert_eq!(newer(Some(LEFT_S - 5), 77), Newer::Log, "a child was writing it");
+        assert_eq!(newer(Some(LEFT_S - 5), 4), Newer::Log, "a copy of that");
+        assert_eq!(newer(Some(LEFT_S - 60), 4), Newer::Unknown);
+        assert_eq!(newer(Some(LEFT_S + 1), 77), Newer::OwnFile, "the number was used again");
+        assert_eq!((newer(None, 77), newer(None, 4)), (Newer::Unknown, Newer::OwnFile), "nobody knows its time");
+        let alone = Noted { kind: AOF, bytes: 90, crc32c: 1, prefix: prefixes(b"VALKEY080").longest() };
+        let noted_alone = |bytes| note(vec![Noted { bytes, ..alone }], None).text();
+        assert_eq!(rewritten(None, 4).or_log(&left(&noted_alone(90))), Newer::Log);
+        assert_eq!(rewritten(None, 4).or_log(&left(&noted_alone(91))), Newer::OwnFile, "another one");
+    }
+
+    #[test]
     fn an_aof_that_begins_otherwise_is_another() {
         let anew = |begins: &[u8], changed_ms| {
             let prefixes = Prefixes::of(9, begins);
-            OwnFile::Aof { crc32c: 7, bytes: 30, prefixes, changed_ms }.or_log(&left(&noted(aof(7, 90, 1))))
+            OwnFile::Aof { crc32c: 7, bytes: 30, prefixes, changed_ms, saved: None }
+                .or_log(&left(&noted(aof(7, 90, 1))))
         };
         let later_ms = LEFT_S * 1000 + 600;
         assert_eq!(anew(&b"*2".repeat(8), later_ms), Newer::Log, "its end was lost");

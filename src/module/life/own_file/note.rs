@@ -21,7 +21,7 @@ pub(super) const PREFIX_BYTES_MAX: u64 = 512;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::module::life) struct Prefixes {
     crc32c: [u32; PREFIX_BYTES.len()],
-    count: usize,
+    count: u8,
 }
 
 impl Prefixes {
@@ -39,13 +39,13 @@ impl Prefixes {
 
     /// The longest that the file has.
     pub(super) fn longest(&self) -> Option<Prefix> {
-        let last = self.count.checked_sub(1)?;
+        let last = usize::from(self.count.checked_sub(1)?);
         Some(Prefix { bytes: *PREFIX_BYTES.get(last)?, crc32c: *self.crc32c.get(last)? })
     }
 
     /// Whether the file begins so.
     pub(super) fn has(&self, prefix: Prefix) -> bool {
-        let known = PREFIX_BYTES.into_iter().zip(self.crc32c).take(self.count);
+        let known = PREFIX_BYTES.into_iter().zip(self.crc32c).take(usize::from(self.count));
         known.into_iter().any(|(bytes, crc32c)| prefix == Prefix { bytes, crc32c })
     }
 }
@@ -67,7 +67,7 @@ pub(super) struct Noted {
     pub(super) prefix: Option<Prefix>,
 }
 
-/// An RDB file that was being saved.
+/// An RDB file, or the base of an AOF, that was being saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unfinished {
     pub(super) inode: u64,
@@ -150,6 +150,11 @@ impl Note {
             }
             _ => None,
         }
+    }
+
+    /// Whether a file with this inode was being saved when the log was left.
+    pub(super) fn has_unfinished(&self, inode: u64) -> bool {
+        self.unfinished.iter().any(|file| file.inode == inode)
     }
 
     /// Whether this file is one that was being saved when the log was left. It has its inode from the beginning; a copy

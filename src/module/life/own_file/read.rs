@@ -1,7 +1,7 @@
 //! The server's own files as they stand in its folder. Nothing here waits: only regular files are opened.
 
-use super::OwnFile;
 use super::note::{PREFIX_BYTES_MAX, Prefixes};
+use super::{OwnFile, Saved};
 use crate::rdb;
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read};
@@ -27,8 +27,8 @@ pub(super) struct Temporary {
     pub(super) touched_ms: u64,
 }
 
-/// The files in the server's folder that RDB files are until they are complete and that are being written, those that
-/// were touched last first: of a child, also of a server that has died, and of a full sync.
+/// The files in the server's folder that RDB files and bases of AOFs are until they are complete and that are being
+/// written, those that were touched last first: of a child, also of a server that has died, and of a full sync.
 pub(super) fn temporaries(folder: &Path, is_written: &dyn Fn(&str) -> bool) -> Vec<Temporary> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let found = entries.filter_map(Result::ok).filter(|entry| entry.file_name().to_str().is_some_and(is_written));
@@ -47,10 +47,16 @@ fn temporary(path: &Path) -> Option<Temporary> {
     Some(Temporary { inode: status.ino(), begun_s, touched_ms: unix_ms_of(status.ctime(), status.ctime_nsec()) })
 }
 
-/// Whether a file is an unfinished RDB file that somebody writes: `temp-PID.rdb` of a child, `temp-TIME.PID.rdb` of a
-/// server in a full sync. What a child leaves that was killed stays for ever.
+/// Whether a file is an unfinished one that somebody writes: `temp-PID.rdb` of a child, `temp-TIME.PID.rdb` of a server
+/// in a full sync, `temp-rewriteaof-PID.aof` and then `temp-rewriteaof-bg-PID.aof` of a child. What a child leaves that
+/// was killed stays for ever.
 pub(super) fn is_written(name: &str) -> bool {
-    let Some(rest) = name.strip_prefix("temp-").and_then(|rest| rest.strip_suffix(".rdb")) else { return false };
+    let rdb = || name.strip_prefix("temp-")?.strip_suffix(".rdb");
+    let aof = || {
+        let rest = name.strip_prefix("temp-rewriteaof-")?.strip_suffix(".aof")?;
+        Some(rest.strip_prefix("bg-").unwrap_or(rest))
+    };
+    let Some(rest) = rdb().or_else(aof) else { return false };
     let (time, process) = rest.rsplit_once('.').map_or((None, rest), |(time, process)| (Some(time), process));
     let own = std::process::id().to_string();
     // This process saves nothing now: an earlier one had its number.
@@ -113,7 +119,9 @@ pub(super) fn aof(folder: &Path, file_name: &Path, unwritten_bytes: u64) -> Resu
             let (file, status) = open(file_name)?;
             // What it begins with does not change when it grows.
             let prefixes = Prefixes::of(0, &head(&file, status.len())?);
-            Ok(grown(&head(&file, status.len().min(1))?, prefixes, &status, unwritten_bytes))
+            let crc32c = crc32c::crc32c(&head(&file, status.len().min(1))?);
+            let bytes = status.len().saturating_add(unwritten_bytes);
+            Ok(OwnFile::Aof { crc32c, prefixes, bytes, changed_ms: written_ms(&status), saved: None })
         }
         Err(other) => Err(other),
     }
@@ -122,29 +130,46 @@ pub(super) fn aof(folder: &Path, file_name: &Path, unwritten_bytes: u64) -> Resu
 fn of_manifest(folder: &Path, mut manifest: File, unwritten_bytes: u64) -> Result<OwnFile, OwnFile> {
     let mut text = String::new();
     manifest.read_to_string(&mut text).map_err(|_| OwnFile::Unreadable)?;
-    let mut names = text.lines().filter(|line| !line.starts_with('#')).map(name_in).peekable();
-    let named = |name: Option<&Option<String>>| name.and_then(Option::as_ref).map(|name| folder.join(name));
-    let (first, last) = (named(names.peek()), named(names.last().as_ref()));
-    let (Some(first), Some(last)) = (first, last) else { return Err(OwnFile::Unreadable) };
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
     // What its manifest names is there.
-    let there = |path: &Path| open(path).map_err(|_| OwnFile::Unreadable);
+    let there = |line: &&str| {
+        let name = name_in(line).ok_or(OwnFile::Unreadable)?;
+        open(&folder.join(name)).map_err(|_| OwnFile::Unreadable)
+    };
+    let (first, last) = (lines.first().ok_or(OwnFile::Unreadable)?, lines.last().ok_or(OwnFile::Unreadable)?);
     // A new AOF may have the names of the old one.
-    let (base, status) = there(&first)?;
-    let base_bytes = if first == last { 0 } else { status.len() };
-    let base = head(&base, base_bytes)?;
-    let (grows, status) = there(&last)?;
+    let (base, base_status) = there(first)?;
+    let base_bytes = if lines.len() == 1 { 0 } else { base_status.len() };
+    let (grows, status) = there(last)?;
     let prefixes = Prefixes::of(base_bytes, &head(&grows, status.len())?);
-    Ok(grown(&[text.into_bytes(), base].concat(), prefixes, &status, unwritten_bytes))
-}
-
-/// An AOF that is known by these bytes and grows in this file.
-fn grown(seen: &[u8], prefixes: Prefixes, status: &Metadata, unwritten_bytes: u64) -> OwnFile {
-    OwnFile::Aof {
-        crc32c: crc32c::crc32c(seen),
+    let appended = lines.iter().filter(|line| is_of_type(line, "i")).map(there).collect::<Result<Vec<_>, _>>()?;
+    let newest = appended.iter().map(|(_, status)| status).rfind(|status| status.len() > 0);
+    let is_saved = newest.is_none() && unwritten_bytes == 0 && is_of_type(first, "b");
+    let base_head = head(&base, base_status.len())?;
+    let saved = Saved {
+        begun_s: rdb::begun_s(&base_head),
+        inode: base_status.ino(),
+        bytes: base_status.len(),
+        prefixes: Prefixes::of(0, &base_head),
+    };
+    let seen = [text.as_bytes(), &head(&base, base_bytes)?].concat();
+    Ok(OwnFile::Aof {
+        crc32c: crc32c::crc32c(&seen),
         prefixes,
         bytes: status.len().saturating_add(unwritten_bytes),
-        changed_ms: unix_ms_of(status.mtime(), status.mtime_nsec()),
-    }
+        changed_ms: written_ms(newest.unwrap_or(if is_saved { &base_status } else { &status })),
+        saved: is_saved.then_some(saved),
+    })
+}
+
+/// When a file was last written.
+fn written_ms(status: &Metadata) -> u64 {
+    unix_ms_of(status.mtime(), status.mtime_nsec())
+}
+
+/// Whether a line of an AOF's manifest names a file of this type: `b`, a base; `i`, what was appended.
+fn is_of_type(line: &str, wanted: &str) -> bool {
+    line.split(' ').skip_while(|word| *word != "type").nth(1) == Some(wanted)
 }
 
 /// The file that a line of an AOF's manifest names. The server puts a name between quotes where it has spaces, quotes
@@ -182,7 +207,9 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let own = std::process::id();
         let living = std::os::unix::process::parent_id();
+        let rewrites = ["temp-rewriteaof-1.aof", "temp-rewriteaof-bg-1.aof"].map(String::from);
         let names = [format!("temp-{living}.rdb"), format!("temp-17.{own}.rdb"), "temp-1.rdb".into()];
+        let names = [&names[..], &rewrites].concat();
         // Of earlier processes, or no RDB files.
         let others = ["temp-4294967295.rdb", "temp-17.4294967295.rdb", "dump.rdb", "temp-1.aof", "temp-x.rdb"];
         let others = others.into_iter().map(String::from).chain([format!("temp-{own}.rdb")]);
@@ -207,5 +234,6 @@ mod tests {
         assert_eq!(name_in(r#"file "my \"a\\b.aof" seq 1 type i"#).as_deref(), Some(r#"my "a\b.aof"#));
         assert_eq!(name_in(r#"file "\x01.aof" seq 1 type i"#), None);
         assert_eq!(name_in("other"), None);
+        assert!(is_of_type("file a.1.base.rdb seq 1 type b", "b") && !is_of_type("file a seq 1 type h", "i"));
     }
 }
