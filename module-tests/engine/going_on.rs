@@ -357,3 +357,25 @@ fn a_segment_that_somebody_took_away_is_not_gone_on_from() {
     assert!(errors.lock().unwrap()[0].contains("somebody else"), "{errors:?}");
     assert!(flusher.durable() < end);
 }
+
+/// A segment for each error, until a base takes their place.
+#[test]
+fn segments_after_errors_are_counted_and_replaced() {
+    let disk = SimDisk::new();
+    let mut writer = writer_of(&disk);
+    for number in 0..20 {
+        write(&mut writer, number..number + 1);
+        disk.fail_at(disk.operations(), libc::EIO, Effect::None);
+        let (start, payload) = (writer.appended(), unit(number + 1));
+        assert!(writer.append(Batch { start, payload: &payload, unix_ms: UNIX_MS }).is_err());
+        writer.go_on().unwrap();
+        assert_eq!(writer.statistics().segments_after_errors(), number as u64 + 1);
+    }
+    assert_eq!(writer.statistics().segments(), 21);
+    let lsn = writer.cut().unwrap();
+    let name = base_of(&mut writer, &units(0..20)).unwrap();
+    writer.install_base(&NewBase { name, lsn }).unwrap();
+    assert_eq!((writer.statistics().segments(), writer.statistics().segments_after_errors()), (1, 0));
+    writer.close().unwrap();
+    assert_eq!(dataset(&reopen(&disk).unwrap()).unwrap(), units(0..20));
+}

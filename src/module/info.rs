@@ -99,6 +99,8 @@ impl Module {
             ("last_checkpoint_status", Value::Text(self.bases.status().into())),
             ("base_bytes", counter(crate::log::Statistics::base_bytes)),
             ("log_bytes_since_base", counter(crate::log::Statistics::bytes_since_base)),
+            ("segments", counter(crate::log::Statistics::segments)),
+            ("segments_after_errors", counter(crate::log::Statistics::segments_after_errors)),
             ("write_refusal", Value::Text(self.no_room().unwrap_or_default())),
             ("reserve_bytes", number(log.map_or(0, |log| log.reserve_bytes()))),
             ("failure", Value::Text(self.failure())),

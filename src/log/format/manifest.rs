@@ -285,6 +285,30 @@ mod tests {
         }
     }
 
+    /// What an error of the disk costs where nothing has taken the place of the segments of earlier ones: prints it.
+    #[test]
+    fn forty_thousand_segments_can_be_named() {
+        let segments = (0..40_000).map(|number| NamedSegment {
+            seq: number + 9_000_000,
+            first: Lsn::new(40 + number * 9_000_000_000),
+            sealed: None,
+        });
+        let manifest = Manifest {
+            beginning: Beginning::Empty(Lsn::new(40)),
+            segments: segments.collect(),
+            ..sample()
+        };
+        let disk = crate::log::sim::SimDisk::new();
+        let began = std::time::Instant::now();
+        manifest.write_next(&disk).unwrap();
+        Manifest::name_next(&disk).unwrap();
+        let took = began.elapsed();
+        let text = Manifest::read_text(&disk).unwrap();
+        assert_eq!(Manifest::parse(&text), Ok(manifest));
+        println!("{} bytes, written in {} ms", text.len(), took.as_millis());
+        assert!(text.len() < 4 << 20);
+    }
+
     #[test]
     fn the_bytes_of_a_manifest_are_fixed() {
         let text = "#WBL2 generation 2 00000000000000ff\n\

@@ -15,6 +15,8 @@ pub struct Statistics {
     bytes: AtomicU64,
     base_bytes: AtomicU64,
     bytes_since_base: AtomicU64,
+    segments: AtomicU64,
+    segments_after_errors: AtomicU64,
     syncs: AtomicU64,
     failed_rotations: AtomicU64,
     disk_errors: AtomicU64,
@@ -45,6 +47,16 @@ impl Statistics {
     /// nothing has been logged since the base.
     pub fn bytes_since_base(&self) -> u64 {
         self.bytes_since_base.load(Relaxed)
+    }
+
+    /// Segments after the base.
+    pub fn segments(&self) -> u64 {
+        self.segments.load(Relaxed)
+    }
+
+    /// Those of them that the log went on with after an error of the disk, since it was opened.
+    pub fn segments_after_errors(&self) -> u64 {
+        self.segments_after_errors.load(Relaxed)
     }
 
     /// Syncs of segments that had something to sync.
@@ -101,6 +113,12 @@ impl Statistics {
     pub(in crate::log) fn set_log(&self, base_bytes: u64, bytes_since_base: u64) {
         self.base_bytes.store(base_bytes, Relaxed);
         self.bytes_since_base.store(bytes_since_base, Relaxed);
+    }
+
+    /// The log has other segments.
+    pub(in crate::log) fn set_segments(&self, count: usize, after_errors: usize) {
+        self.segments.store(count as u64, Relaxed);
+        self.segments_after_errors.store(after_errors as u64, Relaxed);
     }
 
     pub(in crate::log) fn count_sync(&self) {

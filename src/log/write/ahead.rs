@@ -196,7 +196,7 @@ impl<S: Storage> LogWriter<S> {
     /// was itself written ahead not before it is half full.
     pub(crate) fn want_ahead(&mut self) -> Option<WantedAhead> {
         self.ahead = self.ahead.take().or_else(|| self.ahead_slot.take());
-        let bytes = self.folder.options.segment_bytes;
+        let bytes = self.segment_bytes();
         let is_wanted = self.ahead.is_none() && self.current.bytes >= self.ahead_at_bytes && bytes <= BYTES_MAX;
         if !is_wanted || self.failure().is_some() || !self.ahead_slot.want() {
             return None;
@@ -251,7 +251,7 @@ impl<S: Storage> LogWriter<S> {
     }
 
     pub(super) fn set_current(&mut self, next: Segment<S::File>) {
-        let bytes = self.folder.options.segment_bytes;
+        let bytes = self.segment_bytes();
         self.ahead_at_bytes = if next.has_unused() { bytes / 2 } else { bytes / AFTER };
         self.statistics.set_direct(next.is_direct());
         self.current = next;

@@ -221,8 +221,16 @@ impl<S: Storage> LogWriter<S> {
         self.measure();
     }
 
+    /// Tells the statistics how many segments there are. Those that an error has ended have no seal.
+    pub(super) fn count_segments(&self) {
+        let segments = &self.log.segments;
+        let open = segments.iter().filter(|segment| segment.sealed.is_none()).count();
+        self.statistics.set_segments(segments.len(), open.saturating_sub(1));
+    }
+
     /// Tells the statistics how large the base and the segments after it are.
     pub(super) fn measure(&self) {
+        self.count_segments();
         let ends = self.log.segments.iter().skip(1).map(|next| next.first).chain([self.current.end]);
         let segments = self.log.segments.iter().zip(ends).map(|(segment, end)| match segment.sealed {
             _ if end == segment.first => 0,

@@ -17,6 +17,7 @@ use crate::log::error::LogError;
 use crate::log::format::Generation;
 use crate::log::format::manifest::Manifest;
 use crate::log::lsn::Lsn;
+use crate::log::open::Options;
 use crate::log::storage::Storage;
 use crate::log::thread::Statistics;
 use std::collections::HashSet;
@@ -85,7 +86,7 @@ impl<S: Storage> LogWriter<S> {
         let writer = LogWriter {
             durable: current.end,
             flights: Flights::default(),
-            rotate_at_bytes: folder.options.segment_bytes,
+            rotate_at_bytes: segment_bytes(&folder.options, log.segments.len()),
             ahead_slot: Arc::new(AheadSlot::new()),
             ahead: None,
             ahead_at_bytes: folder.options.segment_bytes / ahead::AFTER,
@@ -119,9 +120,9 @@ impl<S: Storage> LogWriter<S> {
         self.folder.options.max_inflight_flushes
     }
 
-    /// How large segments get.
+    /// How large the next segment gets.
     pub(crate) fn segment_bytes(&self) -> u64 {
-        self.folder.options.segment_bytes
+        segment_bytes(&self.folder.options, self.log.segments.len())
     }
 
     /// Which log is written.
@@ -286,7 +287,7 @@ impl<S: Storage> LogWriter<S> {
             Ok(()) => Ok(()),
             Err(StepError::Untouched(_)) => {
                 self.statistics.count_failed_rotation();
-                self.rotate_at_bytes = self.current.bytes.saturating_add(self.folder.options.segment_bytes.max(1));
+                self.rotate_at_bytes = self.current.bytes.saturating_add(self.segment_bytes().max(1));
                 Ok(())
             }
             Err(StepError::Fatal(error)) => Err(error),
@@ -336,6 +337,7 @@ impl<S: Storage> LogWriter<S> {
         }
         self.log = log;
         self.set_current(next);
+        self.count_segments();
         Ok(())
     }
 
@@ -355,5 +357,31 @@ impl<S: Storage> LogWriter<S> {
             self.doubtful.extend(log.names().filter(|name| !known.contains(name)));
             StepError::Fatal(error)
         })
+    }
+}
+
+/// With so many segments they get twice as large, with twice as many three times, and so on: the manifest, which has a
+/// line or two for each and is written anew for each, costs no more per byte of a log that is long than of a short one.
+const SEGMENTS_OF_ONE_SIZE: u64 = 256;
+
+fn segment_bytes(options: &Options, segments: usize) -> u64 {
+    options.segment_bytes.saturating_mul(1 + segments as u64 / SEGMENTS_OF_ONE_SIZE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_never_many_segments() {
+        let options = Options::default();
+        let (mut bytes, mut segments, mut manifests) = (0_u64, 0, 0_u64);
+        while bytes < 10 << 40 {
+            bytes += segment_bytes(&options, segments);
+            segments += 1;
+            manifests += 120 * segments as u64;
+        }
+        assert!((8000..9500).contains(&segments), "{segments} segments of 10 TB");
+        assert!(manifests < bytes / 1000, "{manifests} bytes of manifests for {bytes}");
     }
 }

@@ -23,6 +23,9 @@ use std::time::Duration;
 /// What the child reports when its file is whole.
 const WRITTEN: &str = "written";
 
+/// After so many errors of the disk, each of which begins a segment, a checkpoint takes their place.
+const SEGMENTS_AFTER_ERRORS_MAX: u64 = 100;
+
 /// While writes are refused for want of room a checkpoint that failed is tried again within this time.
 const URGENT_RETRY: Duration = Duration::from_secs(60);
 
@@ -69,9 +72,10 @@ impl Logging {
     pub(super) fn has_outgrown_base(&self, bases: &Bases) -> bool {
         let log = self.log.log();
         let (log_bytes, base_bytes) = (log.statistics().bytes_since_base(), log.statistics().base_bytes());
+        let has_many_segments = log.statistics().segments_after_errors() >= SEGMENTS_AFTER_ERRORS_MAX;
         let gains_room = log.is_short_of_room() && log_bytes > 0;
         matches!(self.visible, Visible::Yes)
-            && (config::wants_checkpoint(log_bytes, base_bytes) || gains_room)
+            && (config::wants_checkpoint(log_bytes, base_bytes) || gains_room || has_many_segments)
             && self.may_retry(bases)
             && bases.has_rested()
             && !log.is_failing()
