@@ -6,6 +6,7 @@ mod harness;
 
 mod announced;
 mod automatic_checkpoints;
+mod backups;
 mod basic;
 mod beside;
 mod blocked;

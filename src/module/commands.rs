@@ -8,7 +8,7 @@ use crate::module::points::{self, Action};
 use crate::module::release::{Release, Waiting, release};
 use crate::module::units::finish_unit;
 use crate::module::waits::wait_now;
-use crate::module::{State, blocking, errors, gate, info, life, refusal, scripts, with, wrap, wrappers};
+use crate::module::{State, backup, blocking, errors, gate, info, life, refusal, scripts, with, wrap, wrappers};
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -23,9 +23,10 @@ struct Entry {
 const WAIT: &CStr = c"wbl.wait";
 const STATUS: &CStr = c"wbl.status";
 const CHECKPOINT: &CStr = c"wbl.checkpoint";
+const BACKUP: &CStr = c"wbl.backup";
 const DEBUG: &CStr = c"wbl.debug";
 
-const ENTRIES: [Entry; 9] = [
+const ENTRIES: [Entry; 10] = [
     Entry {
         name: WAIT,
         flags: CommandFlags { flags: c"readonly deny-script allow-stale fast", acl_categories: c"connection fast" },
@@ -61,6 +62,18 @@ const ENTRIES: [Entry; 9] = [
             args: &[],
         },
         run: checkpoint,
+    },
+    Entry {
+        name: BACKUP,
+        flags: CommandFlags { flags: c"readonly deny-script admin", acl_categories: c"admin dangerous slow" },
+        docs: CommandDocs {
+            summary: c"Makes a backup of the log, as a folder of hard links (START), says which there are (STATUS), or removes one (END).",
+            complexity: c"O(N) where N is the number of the log's files, by threads of its own",
+            since: c"0.1.0",
+            arity: -2,
+            args: &[(c"start", Some(c"START"), true), (c"status", Some(c"STATUS"), true), (c"end", Some(c"END"), true), (c"name", None, true)],
+        },
+        run: backup::run,
     },
     Entry {
         name: DEBUG,
@@ -158,6 +171,9 @@ pub fn blocked_reply(ctx: Ctx<'_>, args: &[&[u8]]) {
             None => ctx.reply_error(errors::NOT_ENABLED),
         }
         return;
+    }
+    if name.eq_ignore_ascii_case(BACKUP.to_bytes()) {
+        return backup::reply(ctx);
     }
     match with(|module| module.log().map(|log| log.log().durable().get())) {
         Some(Some(durable)) => ctx.reply_integer(i64::try_from(durable).unwrap_or(i64::MAX)),

@@ -17,6 +17,10 @@ pub const DEBUG_SUBCOMMAND: &str =
 pub const NO_SUCH_POINT: &str = "ERR no such point";
 /// A checkpoint is being written already.
 pub const CHECKPOINT_RUNS: &str = "ERR a checkpoint is already in progress";
+/// `WBL.BACKUP` with something that it does not know.
+pub const BACKUP_SUBCOMMAND: &str = "ERR unknown WBL.BACKUP subcommand. Try START, STATUS, END name.";
+/// A command about backups is being run already.
+pub const BACKUP_RUNS: &str = "ERR another WBL.BACKUP is in progress";
 /// `CONFIG SET` of what would have the server write its own append-only file to the log's folder.
 pub const AOF_IN_FOLDER: &str = "ERR the server's own append-only file (dir, appenddirname) would be in the folder of the log, whose files it removes";
 /// The client cannot be blocked here.
@@ -30,6 +34,11 @@ pub const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wron
 /// The checkpoint could not be written.
 pub fn checkpoint_failed(reason: &str) -> String {
     format!("ERR no checkpoint: {}", one_line(reason))
+}
+
+/// A backup could not be made, listed or removed.
+pub fn backup_failed(reason: &str) -> String {
+    format!("ERR no backup: {}", one_line(reason))
 }
 
 /// Writes are refused, as the log cannot begin.
@@ -70,6 +79,8 @@ mod tests {
             super::DEBUG_SUBCOMMAND,
             super::NO_SUCH_POINT,
             super::CHECKPOINT_RUNS,
+            super::BACKUP_SUBCOMMAND,
+            super::BACKUP_RUNS,
             super::AOF_IN_FOLDER,
             super::CANNOT_BLOCK,
             super::CALL_REFUSED,

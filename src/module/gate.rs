@@ -230,6 +230,38 @@ impl Storage for GatedStorage {
         either!(Folder, &self.0, folder => folder.sync_dir())
     }
 
+    fn create_folder(&self, name: &str) -> io::Result<GatedStorage> {
+        points::reach(Point::BackupBegins);
+        Ok(GatedStorage(match &self.0 {
+            Folder::Real(folder) => Folder::Real(folder.create_folder(name)?),
+            Folder::Simulated(disk) => Folder::Simulated(disk.create_folder(name)?),
+        }))
+    }
+
+    fn folder(&self, name: &str) -> io::Result<GatedStorage> {
+        Ok(GatedStorage(match &self.0 {
+            Folder::Real(folder) => Folder::Real(folder.folder(name)?),
+            Folder::Simulated(disk) => Folder::Simulated(disk.folder(name)?),
+        }))
+    }
+
+    fn list_folders(&self) -> io::Result<Vec<String>> {
+        either!(Folder, &self.0, folder => folder.list_folders())
+    }
+
+    fn remove_folder(&self, name: &str) -> io::Result<()> {
+        either!(Folder, &self.0, folder => folder.remove_folder(name))
+    }
+
+    fn link(&self, name: &str, into: &GatedStorage) -> io::Result<()> {
+        points::reach(Point::BackupLink);
+        match (&self.0, &into.0) {
+            (Folder::Real(folder), Folder::Real(into)) => folder.link(name, into),
+            (Folder::Simulated(disk), Folder::Simulated(into)) => disk.link(name, into),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
     fn free_bytes(&self) -> io::Result<u64> {
         either!(Folder, &self.0, folder => folder.free_bytes())
     }
@@ -301,6 +333,10 @@ impl StorageFile for GatedFile {
 
     fn take_room(&mut self, bytes: u64) -> io::Result<()> {
         either!(Opened, &mut self.0, file => StorageFile::take_room(file, bytes))
+    }
+
+    fn is_linked(&self) -> io::Result<bool> {
+        either!(Opened, &self.0, file => file.is_linked())
     }
 
     fn status(&self) -> io::Result<FileStatus> {

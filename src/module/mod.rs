@@ -7,6 +7,7 @@
 mod announce;
 mod aof_folder;
 mod arguments;
+mod backup;
 mod blocking;
 mod callbacks;
 mod census;
@@ -176,6 +177,7 @@ pub(crate) struct Module {
     paused: bool,
     bases: Bases,
     disk: disk::Disk,
+    backups: backup::Backups,
     shortage: shortage::Shortage,
     own_aof: own_aof::OwnAof,
     counters: Counters,

@@ -39,9 +39,13 @@ pub(super) enum Point {
     Renamed,
     /// A file of the folder is about to be removed.
     Remove,
+    /// The folder of a backup is about to be created.
+    BackupBegins,
+    /// A file is about to be linked into it.
+    BackupLink,
 }
 
-const NAMES: [(&str, Point); 14] = [
+const NAMES: [(&str, Point); 16] = [
     ("recovered", Point::Recovered),
     ("log-begun", Point::LogBegun),
     ("base-fork", Point::BaseFork),
@@ -56,6 +60,8 @@ const NAMES: [(&str, Point); 14] = [
     ("rename", Point::Rename),
     ("renamed", Point::Renamed),
     ("remove", Point::Remove),
+    ("backup-begins", Point::BackupBegins),
+    ("backup-link", Point::BackupLink),
 ];
 
 /// What happens at a point.

@@ -293,11 +293,7 @@ mod tests {
             first: Lsn::new(40 + number * 9_000_000_000),
             sealed: None,
         });
-        let manifest = Manifest {
-            beginning: Beginning::Empty(Lsn::new(40)),
-            segments: segments.collect(),
-            ..sample()
-        };
+        let manifest = Manifest { beginning: Beginning::Empty(Lsn::new(40)), segments: segments.collect(), ..sample() };
         let disk = crate::log::sim::SimDisk::new();
         let began = std::time::Instant::now();
         manifest.write_next(&disk).unwrap();

@@ -1,6 +1,7 @@
 //! What a crash leaves of a [`SimDisk`].
 
 use super::{Inode, NameChange, Names, Pending, Random, SimDisk, State, Write};
+use std::collections::BTreeMap;
 
 /// The unit the disk writes as a whole.
 pub(super) const SECTOR_BYTES: u64 = 512;
@@ -12,10 +13,13 @@ impl SimDisk {
         let state = self.state();
         let names = torn_names(&state, &mut random);
         let mut image = State { random: random.clone(), ..State::default() };
+        let mut images = BTreeMap::new();
         for (name, inode) in names {
-            let content = torn(&state.inodes[inode], u64::MAX, &mut random);
-            let inode = image.inodes.len();
-            image.inodes.push(Inode { live: content.clone(), durable: content, ..Inode::default() });
+            let inode = *images.entry(inode).or_insert_with(|| {
+                let content = torn(&state.inodes[inode], u64::MAX, &mut random);
+                image.inodes.push(Inode { live: content.clone(), durable: content, ..Inode::default() });
+                image.inodes.len() - 1
+            });
             image.live_names.insert(name.clone(), inode);
             image.durable_names.insert(name, inode);
         }

@@ -121,6 +121,8 @@ struct Shared {
 #[derive(Clone, Debug, Default)]
 pub struct SimDisk {
     shared: Arc<Shared>,
+    /// Of a folder in the disk's own: its name and a slash, with which the names of its files begin.
+    folder: String,
 }
 
 impl SimDisk {
@@ -130,7 +132,10 @@ impl SimDisk {
     }
 
     fn from_state(state: State) -> SimDisk {
-        SimDisk { shared: Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() }) }
+        SimDisk {
+            shared: Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() }),
+            folder: String::new(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -181,6 +186,27 @@ impl SimDisk {
         state.pause_at = None;
         state.paused = false;
         self.shared.changed.notify_all();
+    }
+
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.folder)
+    }
+
+    /// Whether a file is in this folder, and not in one of its folders.
+    fn holds(&self, full: &str) -> bool {
+        full.strip_prefix(&*self.folder).is_some_and(|name| !name.contains('/'))
+    }
+
+    /// A disk with what a folder holds, past all faults, all of it durable.
+    pub fn image_of_folder(&self, name: &str) -> SimDisk {
+        let (image, prefix) = (SimDisk::new(), self.full(&format!("{name}/")));
+        let state = self.state();
+        for (full, inode) in &state.live_names {
+            if let Some(name) = full.strip_prefix(&prefix) {
+                image.put(name, &state.inodes[*inode].live);
+            }
+        }
+        image
     }
 
     /// The content of a file, past all faults.
@@ -347,6 +373,13 @@ impl State {
 }
 
 impl NameChange {
+    /// The name that it is about; a renamed file stays in its folder.
+    fn name(&self) -> &str {
+        match self {
+            NameChange::Link { name, .. } | NameChange::Rename { to: name, .. } | NameChange::Unlink { name } => name,
+        }
+    }
+
     fn apply(&self, names: &mut Names) {
         match self {
             NameChange::Link { name, inode } => {

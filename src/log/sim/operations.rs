@@ -51,10 +51,12 @@ impl Storage for SimDisk {
     fn list(&self) -> io::Result<Vec<Vec<u8>>> {
         let (state, outcome) = self.begin()?;
         outcome.finish()?;
-        Ok(state.live_names.keys().map(|name| name.as_bytes().to_vec()).collect())
+        let here = state.live_names.keys().filter(|name| self.holds(name));
+        Ok(here.filter_map(|name| Some(name.strip_prefix(&*self.folder)?.as_bytes().to_vec())).collect())
     }
 
     fn create(&self, name: &str) -> io::Result<SimFile> {
+        let name = &self.full(name);
         self.change_names(|state| {
             if state.no_new_files {
                 return Err(io::Error::from_raw_os_error(libc::ENOSPC));
@@ -64,7 +66,7 @@ impl Storage for SimDisk {
             }
             let inode = state.inodes.len();
             state.inodes.push(Inode::default());
-            state.change_name(NameChange::Link { name: name.to_string(), inode });
+            state.change_name(NameChange::Link { name: name.clone(), inode });
             Ok(())
         })?;
         let state = self.state();
@@ -72,11 +74,11 @@ impl Storage for SimDisk {
     }
 
     fn open_write(&self, name: &str) -> io::Result<SimFile> {
-        self.open(name)
+        self.open(&self.full(name))
     }
 
     fn open_read(&self, name: &str) -> io::Result<SimFile> {
-        self.open(name)
+        self.open(&self.full(name))
     }
 
     fn reopen(&self, name: &str, file: &SimFile) -> io::Result<SimFile> {
@@ -84,7 +86,7 @@ impl Storage for SimDisk {
         if state.no_reopening {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
-        if state.inode_of(name)? != file.inode {
+        if state.inode_of(&self.full(name))? != file.inode {
             return Err(io::ErrorKind::NotFound.into());
         }
         let again = SimFile::new(self, &state, file.inode);
@@ -100,30 +102,76 @@ impl Storage for SimDisk {
     }
 
     fn status_of(&self, name: &str, file: &SimFile) -> io::Result<Option<FileStatus>> {
-        let is_same = self.state().live_names.get(name) == Some(&file.inode);
+        let is_same = self.state().live_names.get(&self.full(name)) == Some(&file.inode);
         if is_same { file.status().map(Some) } else { Ok(None) }
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (self.full(from), self.full(to));
         self.change_names(|state| {
-            let inode = state.inode_of(from)?;
-            state.change_name(NameChange::Rename { from: from.to_string(), to: to.to_string(), inode });
+            let inode = state.inode_of(&from)?;
+            state.change_name(NameChange::Rename { from, to, inode });
             Ok(())
         })
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        let name = &self.full(name);
         self.change_names(|state| {
             state.inode_of(name)?;
-            state.change_name(NameChange::Unlink { name: name.to_string() });
+            state.change_name(NameChange::Unlink { name: name.clone() });
             Ok(())
         })
     }
 
     fn sync_dir(&self) -> io::Result<()> {
         self.change_names(|state| {
-            state.durable_names = state.live_names.clone();
-            state.pending_names.clear();
+            let live = state.live_names.clone().into_iter().filter(|(name, _)| self.holds(name));
+            state.durable_names.retain(|name, _| !self.holds(name));
+            state.durable_names.extend(live);
+            state.pending_names.retain(|change| !self.holds(change.name()));
+            Ok(())
+        })
+    }
+
+    /// It is there while it holds files, and from its creation on.
+    fn create_folder(&self, name: &str) -> io::Result<SimDisk> {
+        let folder = self.folder(name)?;
+        self.change_names(|state| {
+            let is_taken = state.live_names.keys().any(|full| full.starts_with(&folder.folder));
+            if is_taken { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(()) }
+        })?;
+        Ok(folder)
+    }
+
+    fn folder(&self, name: &str) -> io::Result<SimDisk> {
+        Ok(SimDisk { folder: self.full(&format!("{name}/")), ..self.clone() })
+    }
+
+    fn list_folders(&self) -> io::Result<Vec<String>> {
+        let (state, outcome) = self.begin()?;
+        outcome.finish()?;
+        let inside = state.live_names.keys().filter_map(|name| name.strip_prefix(&*self.folder)?.split_once('/'));
+        let mut names: Vec<String> = inside.map(|(name, _)| name.to_string()).collect();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn remove_folder(&self, name: &str) -> io::Result<()> {
+        let folder = self.folder(name)?.folder;
+        self.change_names(|state| {
+            let has_files = state.live_names.keys().any(|full| full.starts_with(&folder));
+            if has_files { Err(io::ErrorKind::DirectoryNotEmpty.into()) } else { Ok(()) }
+        })
+    }
+
+    fn link(&self, name: &str, into: &SimDisk) -> io::Result<()> {
+        self.change_names(|state| {
+            let (inode, name) = (state.inode_of(&self.full(name))?, into.full(name));
+            if state.live_names.contains_key(&name) {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            state.change_name(NameChange::Link { name, inode });
             Ok(())
         })
     }
@@ -189,6 +237,10 @@ impl StorageFile for SimFile {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
         outcome.finish()
+    }
+
+    fn is_linked(&self) -> io::Result<bool> {
+        Ok(self.disk.state().live_names.values().filter(|inode| **inode == self.inode).count() > 1)
     }
 
     fn status(&self) -> io::Result<FileStatus> {

@@ -14,13 +14,14 @@ use std::any::Any;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// What earlier versions locked; they never remove it. It is locked, too, so that they keep out.
 const LOCK_NAME: &str = "LOCK";
 
 const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
+const FOLDER_MODE: Mode = Mode::from_raw_mode(0o700);
 
 /// Has a descriptor closed in every forked child, until the returned guard is dropped.
 type CloseInChildren = fn(RawFd) -> Box<dyn Any + Send + Sync>;
@@ -197,6 +198,39 @@ impl Storage for FolderStorage {
         Ok(rustix::fs::fsync(&self.directory)?)
     }
 
+    fn create_folder(&self, name: &str) -> io::Result<FolderStorage> {
+        rustix::fs::mkdirat(&self.directory, name, FOLDER_MODE)?;
+        self.sync_dir()?;
+        self.folder(name)
+    }
+
+    fn folder(&self, name: &str) -> io::Result<FolderStorage> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(&self.directory, name, flags, Mode::empty())?;
+        Ok(FolderStorage { directory, path: self.path.join(name), close_in_children: self.close_in_children })
+    }
+
+    fn list_folders(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.directory)? {
+            if let Ok(name) = entry?.file_name().to_str()
+                && let Ok(status) = rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW)
+                && FileType::from_raw_mode(status.st_mode) == FileType::Directory
+            {
+                names.push(name.to_string());
+            }
+        }
+        Ok(names)
+    }
+
+    fn remove_folder(&self, name: &str) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.directory, name, AtFlags::REMOVEDIR)?)
+    }
+
+    fn link(&self, name: &str, into: &FolderStorage) -> io::Result<()> {
+        Ok(rustix::fs::linkat(&self.directory, name, &into.directory, name, AtFlags::empty())?)
+    }
+
     fn free_bytes(&self) -> io::Result<u64> {
         let status = rustix::fs::fstatvfs(&self.directory)?;
         Ok(status.f_bavail.saturating_mul(status.f_frsize))
@@ -267,6 +301,10 @@ impl StorageFile for File {
                 outcome => return Ok(outcome?),
             }
         }
+    }
+
+    fn is_linked(&self) -> io::Result<bool> {
+        Ok(self.metadata()?.nlink() > 1)
     }
 
     fn status(&self) -> io::Result<FileStatus> {

@@ -44,6 +44,35 @@ pub trait Storage: Send + Sync + 'static {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes all creations, renames and removals durable.
     fn sync_dir(&self) -> io::Result<()>;
+    /// Creates a folder in this one, durably; an error when the name is taken.
+    fn create_folder(&self, _name: &str) -> io::Result<Self>
+    where
+        Self: Sized,
+    {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// A folder in this one.
+    fn folder(&self, _name: &str) -> io::Result<Self>
+    where
+        Self: Sized,
+    {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// The names of the folders in this one.
+    fn list_folders(&self) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+    /// Removes a folder without files.
+    fn remove_folder(&self, _name: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Gives a file its name in another folder, too; an error where the file system has no hard links.
+    fn link(&self, _name: &str, _into: &Self) -> io::Result<()>
+    where
+        Self: Sized,
+    {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Bytes that can still be written to the file system, by anybody.
     fn free_bytes(&self) -> io::Result<u64>;
     /// A number that nobody can guess.
@@ -70,6 +99,8 @@ pub trait StorageFile: Send + 'static {
     /// Makes the file so many bytes long, with room for all of them. Nothing of it need be durable. An error where there
     /// is no room, or the file system keeps none free, which may leave the file longer than it was.
     fn take_room(&mut self, bytes: u64) -> io::Result<()>;
+    /// Whether the file has more than one name.
+    fn is_linked(&self) -> io::Result<bool>;
     /// What the file system says of the file now.
     fn status(&self) -> io::Result<FileStatus>;
 }

@@ -3,8 +3,9 @@
 use super::queue::{Message, Queue};
 use crate::log::error::LogError;
 use crate::log::open::CheckBase;
-use crate::log::storage::Storage;
-use crate::log::write::{AheadJob, AheadSlot, AheadStep, BaseJob, Expendable, NewBase, WantedAhead};
+use crate::log::storage::{Storage, failed};
+use crate::log::write::{AheadJob, AheadSlot, AheadStep, Backup, BaseJob, Expendable, NewBase, WantedAhead};
+use crate::log::write::{backups, remove_backup};
 use crossbeam::channel::{Receiver, TryRecvError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ pub(super) struct Answer {
     on_done: Option<OnDone>,
 }
 
+pub(super) type OnListed = Box<dyn FnOnce(Result<Vec<Backup>, LogError>) + Send>;
 pub(super) type OnLent = Box<dyn FnOnce() + Send>;
 pub(super) type OnDone = Box<dyn FnOnce(Result<(), LogError>) + Send>;
 
@@ -44,6 +46,9 @@ pub(super) enum Task {
     WriteAhead(WantedAhead),
     /// Has so much room held for the next base.
     KeepReserve(u64),
+    /// Says which backups there are.
+    ListBackups(OnListed),
+    RemoveBackup(String, Answer),
     /// Gives that room to a base which is about to be written, and says so.
     LendReserve(OnLent),
     /// Removes files, and then reports what became of the base that took their place.
@@ -137,6 +142,8 @@ impl<S: Storage> Files<S> {
                 let _ = expendable.keep_reserve(bytes, self.spare_bytes);
                 expendable.reserve.end_change();
             }
+            Task::ListBackups(on_listed) => on_listed(backups(storage).map_err(failed(storage, "list", ""))),
+            Task::RemoveBackup(name, answer) => answer.give(remove_backup(storage, &name)),
             Task::LendReserve(on_lent) => {
                 expendable.lend_reserve();
                 expendable.reserve.end_lending();

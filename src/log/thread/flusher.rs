@@ -1,6 +1,6 @@
 //! The handle of the log's threads, for all other threads.
 
-use super::files::{Answer, Files, OnDone, OnLent, Task};
+use super::files::{Answer, Files, OnDone, OnLent, OnListed, Task};
 use super::published::Published;
 use super::queue::{Message, Queue};
 use super::statistics::Statistics;
@@ -231,6 +231,22 @@ impl<S: Storage> Flusher<S> {
     /// Whether the log has taken the room of a base that is being written: nothing will come of it.
     pub fn has_given_up(&self, name: &str) -> bool {
         self.expendable.is_void(name)
+    }
+
+    /// Makes a backup of all that was handed over, in a new folder of this name in that of the log; returns the position
+    /// up to which it goes. Waits for nothing; `on_done` is called by one of the log's threads.
+    pub fn back_up(&self, name: String, on_done: OnDone) -> Lsn {
+        self.queue.push(Message::BackUp(name, Answer::new(on_done)))
+    }
+
+    /// Removes a backup, as far as that is there.
+    pub fn remove_backup(&self, name: String, on_done: OnDone) {
+        self.send(Task::RemoveBackup(name, Answer::new(on_done)));
+    }
+
+    /// Says which backups there are.
+    pub fn list_backups(&self, on_listed: OnListed) {
+        self.send(Task::ListBackups(on_listed));
     }
 
     /// Bytes that are held for the next base.

@@ -113,6 +113,13 @@ impl<S: Storage> Log<S> {
         Ok(self.writer.durable())
     }
 
+    /// Makes a backup; returns the position up to which all is durable, too.
+    pub fn back_up(&mut self, name: &str) -> (Lsn, Result<(), LogError>) {
+        let outcome = self.writer.back_up(name).map(drop);
+        self.forget_durable();
+        (self.writer.durable(), outcome)
+    }
+
     pub fn has_failed(&self) -> bool {
         self.writer.failure().is_some()
     }

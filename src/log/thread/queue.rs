@@ -21,6 +21,8 @@ pub(super) enum Message {
     /// Begin a segment here.
     Cut,
     NameBase(PreparedBase, Answer),
+    /// Make a backup of this name.
+    BackUp(String, Answer),
     Publish,
     /// The other thread did.
     Panicked(LogError),
@@ -127,7 +129,9 @@ impl State {
                     self.in_flight == 0 || !self.room.is_full && self.in_flight < self.flushes_max()
                 }
                 // Boundaries are exact: all before them is durable.
-                Some(Message::Cut | Message::NameBase(..) | Message::Close(_)) => self.in_flight == 0,
+                Some(Message::Cut | Message::NameBase(..) | Message::BackUp(..) | Message::Close(_)) => {
+                    self.in_flight == 0
+                }
                 Some(Message::Publish | Message::Panicked(_)) => true,
             }
     }

@@ -228,6 +228,7 @@ impl<S: Storage> Worker<S> {
         match message {
             Message::Cut => self.cut(),
             Message::NameBase(base, answer) => self.name_base(base, answer),
+            Message::BackUp(name, answer) => self.back_up(&name, answer),
             Message::Publish => self.publish(self.published.flushed()),
             Message::Panicked(error) => self.report(&Arc::new(error)),
             Message::Batch(_) | Message::Close(_) => unreachable!("they are taken otherwise"),
@@ -252,6 +253,16 @@ impl<S: Storage> Worker<S> {
             log.remove_leftovers(Some((answer, outcome)));
             log.writer.failure().cloned()
         });
+        failure.into_iter().for_each(|first| self.report_failure(LogError::Failed(first)));
+    }
+
+    fn back_up(&self, name: &str, answer: Answer) {
+        let (flushed, outcome, failure) = self.with_log(|log| {
+            let (flushed, outcome) = log.back_up(name);
+            (flushed, outcome, log.writer.failure().cloned())
+        });
+        self.publish(flushed);
+        answer.give(outcome);
         failure.into_iter().for_each(|first| self.report_failure(LogError::Failed(first)));
     }
 

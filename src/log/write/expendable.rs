@@ -127,6 +127,10 @@ impl<S: Storage> Expendable<S> {
         let mut made = false;
         for name in names {
             let Ok(mut file) = self.storage.open_write(name) else { continue };
+            // A backup has it, too, and its room would not come back.
+            if !file.is_linked().is_ok_and(|is_linked| !is_linked) {
+                continue;
+            }
             made |= file.status().is_ok_and(|status| status.bytes > 0) && file.set_len(0).is_ok();
         }
         made

@@ -1,6 +1,7 @@
 //! Writing a log: segments, the manifest, bases.
 
 mod ahead;
+mod backup;
 mod checkpoint;
 mod close;
 mod direct;
@@ -13,6 +14,8 @@ pub(super) mod segment;
 mod writer;
 
 pub(super) use ahead::{AheadJob, AheadSlot, AheadStep, WantedAhead};
+pub use backup::{Backup, backup_name};
+pub(super) use backup::{backups, remove_backup};
 pub use checkpoint::NewBase;
 pub(super) use checkpoint::{BaseJob, PreparedBase};
 pub(super) use expendable::Expendable;

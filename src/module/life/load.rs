@@ -28,6 +28,7 @@ use crate::ffi::{
 };
 use crate::log::{Lsn, Standing};
 use crate::module::aof_folder::AofFolder;
+use crate::module::backup::Backups;
 use crate::module::config::{self, Setting};
 use crate::module::disk::Disk;
 use crate::module::moving::Moving;
@@ -211,6 +212,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         own_aof: OwnAof::Settled,
         bases: Bases::default(),
         disk: Disk::default(),
+        backups: Backups::default(),
         shortage: Shortage::default(),
         counters: Counters::default(),
         recovered: None,

@@ -1,0 +1,109 @@
+//! WBL.BACKUP: backups of a running server.
+
+use crate::harness::{RawConnection, Server, ServerBuilder, Value, Version, dataset, each_version};
+use std::path::{Path, PathBuf};
+
+fn builder(version: Version) -> ServerBuilder {
+    ServerBuilder::with_module(version).set("wbl.segment-bytes", "4kb").set("wbl.debug-commands", "yes")
+}
+
+/// Makes a backup; returns its folder.
+fn back_up(client: &mut RawConnection) -> PathBuf {
+    PathBuf::from(client.run("WBL.BACKUP START").text())
+}
+
+/// The states of the backups.
+fn states(client: &mut RawConnection) -> Vec<String> {
+    let answer = client.run("WBL.BACKUP STATUS");
+    answer.items().chunks(2).map(|pair| pair[1].items()[5].text().to_string()).collect()
+}
+
+fn write(client: &mut RawConnection, round: usize) {
+    for number in 0..50 {
+        client.call(&["SET", &format!("key:{}", number % 30), &format!("{round}:{}", "v".repeat(200))]);
+        client.run(&format!("RPUSH list {round}:{number}"));
+    }
+    client.run("MULTI");
+    client.run("INCR n");
+    client.run("HSET h a 1 b 2");
+    client.run("EXEC");
+}
+
+/// A server on the backup.
+fn restored(version: Version, backup: &Path) -> Server {
+    builder(version).set("wbl.dir", backup.to_str().unwrap()).start()
+}
+
+each_version! {
+    fn a_backup_is_what_there_was_and_starts(version: Version) {
+        let mut server = builder(version).start();
+        let mut client = server.raw();
+        assert_eq!(client.run("WBL.BACKUP STATUS").items().len(), 0);
+        write(&mut client, 0);
+        client.run("WBL.CHECKPOINT");
+        write(&mut client, 1);
+        let expected = dataset::read(&mut client);
+        let backup = back_up(&mut client);
+        assert_eq!(states(&mut client), ["whole"]);
+        // What comes later is not in it, and neither checkpoints nor the backup's own server change anything.
+        write(&mut client, 2);
+        client.run("WBL.CHECKPOINT");
+        let mut other = restored(version, &backup);
+        let mut of_other = other.raw();
+        dataset::assert_same(&dataset::read(&mut of_other), &expected, "in the backup");
+        write(&mut of_other, 7);
+        of_other.run("WBL.CHECKPOINT");
+        let expected = dataset::read(&mut of_other);
+        other.kill9_and_restart();
+        dataset::assert_same(&dataset::read(&mut other.raw()), &expected, "after the backup's server was killed");
+        drop(other);
+        let expected = dataset::read(&mut client);
+        server.kill9_and_restart();
+        let mut client = server.raw();
+        dataset::assert_same(&dataset::read(&mut client), &expected, "after kill -9");
+        let name = backup.file_name().unwrap().to_str().unwrap().to_string();
+        assert_eq!(client.call(&["WBL.BACKUP", "END", &name]), Value::Simple("OK".into()));
+        assert!(!backup.exists() && states(&mut client).is_empty());
+    }
+
+    fn a_crash_while_a_backup_is_made_harms_nothing(version: Version) {
+        let mut server = builder(version).start();
+        for point in ["backup-begins", "backup-link", "rename"] {
+            let mut client = server.raw();
+            write(&mut client, 0);
+            client.run("WBL.CHECKPOINT");
+            write(&mut client, 1);
+            let expected = dataset::read(&mut client);
+            server.point(point, "KILL");
+            client.send_text("WBL.BACKUP START");
+            server.wait_exit();
+            server.start();
+            let mut client = server.raw();
+            dataset::assert_same(&dataset::read(&mut client), &expected, point);
+            // What is left says that it is no backup, and can be removed.
+            let found = client.run("WBL.BACKUP STATUS");
+            assert_eq!(found.items().len(), if point == "backup-link" { 2 } else { 0 }, "{point}");
+            if let [name, state] = found.items() {
+                assert_eq!(state.items()[5].text(), "unfinished");
+                assert_eq!(client.call(&["WBL.BACKUP", "END", &name.text()]), Value::Simple("OK".into()));
+            }
+            assert_eq!(client.run("WBL.BACKUP STATUS").items().len(), 0);
+        }
+    }
+
+    fn what_is_no_backup_command_is_refused(version: Version) {
+        let server = builder(version).start();
+        let mut client = server.raw();
+        for words in [&["WBL.BACKUP", "END"][..], &["WBL.BACKUP", "MORE"], &["WBL.BACKUP", "START", "x"]] {
+            assert!(client.call(words).is_error(), "{words:?}");
+        }
+        let Value::Error(text) = client.call(&["WBL.BACKUP", "END", "../x"]) else { panic!("it was removed") };
+        assert!(text.contains("this is no name of a backup"), "{text}");
+        client.run("MULTI");
+        client.run("WBL.BACKUP START");
+        assert!(client.run("EXEC").items()[0].is_error());
+        assert_eq!(client.run("WBL.BACKUP STATUS").items().len(), 0);
+        client.run("CONFIG SET wbl.enabled no");
+        assert!(client.call(&["WBL.BACKUP", "START"]).is_error());
+    }
+}

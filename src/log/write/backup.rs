@@ -1,0 +1,136 @@
+//! Backups of a log that is written: a folder with hard links to the base and to the segments that were left, and a
+//! manifest of just these.
+//!
+//! The log is cut first, so that all up to the present position is in files that nobody writes to any more. These are
+//! linked, not copied. From then on they belong to the backup, too: the log removes its names of them as always, and
+//! never cuts them to nothing while they have another one.
+//!
+//! What if it crashes here, step by step:
+//! 1. The log is cut: see `writer.rs`.
+//! 2. A folder is created, files are linked into it, and a segment without frames is made there, durably. There is no
+//!    manifest, so that no start takes it for a log, and whoever looks for backups finds an unfinished one.
+//! 3. The manifest is written and gets its name: the backup is whole.
+//!
+//! A backup is removed in the opposite order, so that it is unfinished from the first step on. The log is touched by
+//! none of it but the cut.
+
+use super::segment::Segment;
+use super::writer::LogWriter;
+use crate::log::error::LogError;
+use crate::log::format::manifest::Manifest;
+use crate::log::format::names::MANIFEST_NAME;
+use crate::log::lsn::Lsn;
+use crate::log::storage::{Storage, StorageFile, failed};
+use std::io;
+
+const PREFIX: &str = "backup-";
+
+/// A backup, finished or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// The name of its folder, in that of the log.
+    pub name: String,
+    /// When it was begun.
+    pub unix_ms: u64,
+    /// The position up to which it goes.
+    pub end: Lsn,
+    /// Whether it is whole: nothing is missing of it.
+    pub is_whole: bool,
+}
+
+/// The name of the folder of a backup that is begun at this time, and goes up to this position.
+pub fn backup_name(unix_ms: u64, end: Lsn) -> String {
+    format!("{PREFIX}{unix_ms}-{end}")
+}
+
+/// What the name of a backup's folder says; `None` where it is no such name.
+fn said_by(name: &str) -> Option<(u64, Lsn)> {
+    let (unix_ms, end) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    let (unix_ms, end) = (unix_ms.parse().ok()?, Lsn::new(end.parse().ok()?));
+    (backup_name(unix_ms, end) == name).then_some((unix_ms, end))
+}
+
+/// The backups in a folder of a log, in their order.
+pub(crate) fn backups<S: Storage>(storage: &S) -> io::Result<Vec<Backup>> {
+    let mut found = Vec::new();
+    for name in storage.list_folders()? {
+        if let Some((unix_ms, end)) = said_by(&name) {
+            let is_whole = storage.folder(&name)?.open_read(MANIFEST_NAME).is_ok();
+            found.push(Backup { name, unix_ms, end, is_whole });
+        }
+    }
+    found.sort_by_key(|backup| backup.unix_ms);
+    Ok(found)
+}
+
+/// Removes a backup, its manifest first.
+pub(crate) fn remove_backup<S: Storage>(storage: &S, name: &str) -> Result<(), LogError> {
+    if said_by(name).is_none() {
+        return Err(LogError::Refused { why: "this is no name of a backup" });
+    }
+    let remove = || {
+        let folder = storage.folder(name)?;
+        match folder.remove(MANIFEST_NAME) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.and_then(|()| folder.sync_dir())?,
+        }
+        for file in folder.list()? {
+            folder.remove(&String::from_utf8_lossy(&file))?;
+        }
+        storage.remove_folder(name)?;
+        storage.sync_dir()
+    };
+    remove().map_err(failed(storage, "remove", name))
+}
+
+impl<S: Storage> LogWriter<S> {
+    /// Makes a backup of all that was appended, in a new folder of this name; returns the position up to which it goes.
+    ///
+    /// # Errors
+    /// The log goes on as before, but for a failure of its own, and what was made of the backup is removed.
+    pub fn back_up(&mut self, name: &str) -> Result<Lsn, LogError> {
+        if self.waits_for_base {
+            return Err(LogError::Refused { why: "the log waits for its first base" });
+        }
+        let end = self.cut()?;
+        if let Some((_, error)) = self.missing_boundary.take_if(|(missing, _)| *missing == end) {
+            return Err(error);
+        }
+        let storage = self.storage();
+        let folder = storage.create_folder(name).map_err(failed(&*storage, "create", name))?;
+        self.fill_backup(&*storage, &folder).inspect_err(|_| {
+            // What stays is an unfinished one.
+            let _ = remove_backup(&*storage, name);
+        })?;
+        Ok(end)
+    }
+
+    fn fill_backup(&self, storage: &S, folder: &S) -> Result<(), LogError> {
+        for name in self.log.names().filter(|name| *name != self.current.name) {
+            storage.link(&name, folder).map_err(failed(storage, "link", &name))?;
+        }
+        self.current.copy_head(storage, folder)?;
+        folder.sync_dir().map_err(failed(folder, "sync the folder of", MANIFEST_NAME))?;
+        let mut log = self.log.clone();
+        if let Some(last) = log.segments.last_mut() {
+            // It has no frames here, and gets none.
+            *last = self.current.named(true);
+        }
+        log.write_next(folder)?;
+        Manifest::name_next(folder)
+    }
+}
+
+impl<F: StorageFile> Segment<F> {
+    /// Writes what the segment, which has no frames, has so far to a file of its name in another folder.
+    fn copy_head<S: Storage<File = F>>(&self, storage: &S, folder: &S) -> Result<(), LogError> {
+        let name = &self.name;
+        let mut head = vec![0; self.bytes as usize];
+        let from = storage.open_read(name).map_err(failed(storage, "open", name))?;
+        let count = from.read_at(0, &mut head).map_err(failed(storage, "read", name))?;
+        head.truncate(count);
+        let mut file = folder.create(name).map_err(failed(folder, "create", name))?;
+        file.write_all_at(0, &head).map_err(failed(folder, "write", name))?;
+        file.sync_data().map_err(failed(folder, "sync", name))
+    }
+}
