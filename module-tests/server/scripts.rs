@@ -141,6 +141,27 @@ each_version! {
         dataset::assert_survives(&mut server, "the entry is pending");
     }
 
+    // The pause makes it wait before it has looked at the stream, which does not change any more.
+    fn what_a_paused_reader_is_served_with_is_logged(version: Version) {
+        let mut server = ServerBuilder::with_module(version).start();
+        let [mut control, mut reader] = [server.raw(), server.raw()];
+        for command in [
+            "XADD s 1-1 f v",
+            "XGROUP CREATE s g 0",
+            "XGROUP CREATECONSUMER s g c",
+            "ACL SETUSER bare on nopass ~* +@all -wbl.call",
+        ] {
+            control.run(command);
+        }
+        reader.run("AUTH bare any");
+        control.run("CLIENT PAUSE 600000 WRITE");
+        reader.send_text("XREADGROUP GROUP g c BLOCK 60000 STREAMS s >");
+        wait_until("the reader waits", PATIENCE, || blocked_clients(&server) == "1");
+        control.run("CLIENT UNPAUSE");
+        assert!(!reader.reply().is_error());
+        dataset::assert_survives(&mut server, "the entry is pending");
+    }
+
     // The server serves such a shutdown while the script runs, which no other can overtake then.
     fn a_shutdown_in_a_busy_script_drops_the_scripts_that_wait(version: Version) {
         let server = ServerBuilder::with_module(version).set("busy-reply-threshold", "100");

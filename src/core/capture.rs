@@ -18,6 +18,7 @@ pub use class::Class;
 pub use exec::Done;
 pub use parked::Look;
 use postponed::Postponed;
+pub use postponed::Waits;
 use unproved::Unproved;
 
 use crate::core::blocked::Blocked;

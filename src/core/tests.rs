@@ -7,7 +7,7 @@ mod exec;
 mod fields;
 mod hooks;
 
-use crate::core::capture::{Class, Look};
+use crate::core::capture::{Class, Look, Waits};
 use crate::core::leaf::{ClientId, EventKind, Outcome, Told};
 use crate::core::silent::Proof;
 use crate::core::table;
@@ -184,7 +184,7 @@ fn random_pops_become_the_removal_of_what_was_popped() {
 fn a_silent_command_that_is_not_seen_has_its_keys_imaged() {
     let mut hooks = Hooks::new();
     hooks.write(9, "XACK s g 1-0");
-    hooks.0.unseen(9, silent("XACK s g 1-0"), false, NOW_MS);
+    hooks.0.unseen(9, silent("XACK s g 1-0"), None, NOW_MS);
     assert_eq!(hooks.imaged(), ["s"]);
 }
 
@@ -197,7 +197,7 @@ fn what_runs_inside_of_a_silent_command_does_not_end_it() {
         let mut hooks = Hooks::new();
         hooks.write(9, command).write(7, "SET k v").event(7, "set", "k");
         assert_eq!(hooks.logged(), "SET k v");
-        hooks.class(7, Class::ReadOnly).0.unseen(9, silent(command), blocked, NOW_MS);
+        hooks.class(7, Class::ReadOnly).0.unseen(9, silent(command), blocked.then_some(Waits::Blocked), NOW_MS);
         assert_eq!(hooks.imaged(), if blocked { vec![] } else { vec!["s"] });
         let value = Some(Outcome::Value(b"7-0".to_vec()));
         hooks.write(2, "XADD s * f v").raise(2, false, "xadd", "s", value).logged();
@@ -218,7 +218,7 @@ fn what_runs_inside_of_a_silent_command_does_not_end_it() {
 fn a_silent_command_that_the_server_made_wait_is_imaged_when_it_has_run() {
     let mut hooks = Hooks::new();
     hooks.write(5, "XACK s g 1-0");
-    hooks.0.unseen(5, silent("XACK s g 1-0"), true, NOW_MS);
+    hooks.0.unseen(5, silent("XACK s g 1-0"), Some(Waits::Blocked), NOW_MS);
     assert_eq!(hooks.imaged(), Vec::<String>::new());
     hooks.0.resumed(NOW_MS, |_| true);
     assert_eq!(hooks.imaged(), Vec::<String>::new());
@@ -275,9 +275,9 @@ fn fields_that_expire_at_the_same_time_are_one_command() {
 fn a_bitfield_that_may_fail_is_imaged_only_where_no_event_shows_what_it_did() {
     const BITFIELD: &str = "BITFIELD b OVERFLOW FAIL SET u8 0 1";
     let mut hooks = Hooks::new();
-    hooks.write(1, BITFIELD).event(1, "setbit", "b").0.unseen(1, silent(BITFIELD), false, NOW_MS);
+    hooks.write(1, BITFIELD).event(1, "setbit", "b").0.unseen(1, silent(BITFIELD), None, NOW_MS);
     assert_eq!(hooks.logged(), BITFIELD);
-    hooks.write(1, BITFIELD).0.unseen(1, silent(BITFIELD), false, NOW_MS);
+    hooks.write(1, BITFIELD).0.unseen(1, silent(BITFIELD), None, NOW_MS);
     assert_eq!(hooks.imaged(), ["b"]);
     // In a script, of which nothing after it is known to follow from what was sent.
     hooks.silent_inside(1, BITFIELD, 5);

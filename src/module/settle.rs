@@ -6,6 +6,7 @@
 //! when the command has been seen to run: at the end of its unit, before the next command, or at the end of the
 //! iteration, whichever comes first. Of a command that was refused nothing is left by then.
 
+use crate::core::capture::Waits;
 use crate::core::dirty::DbKey;
 use crate::core::execution::{Exec, IfRun, UnitEnd, What};
 use crate::core::leaf::ClientId;
@@ -94,7 +95,9 @@ pub(super) fn settle_unseen(ctx: Ctx<'_>) -> bool {
             },
         };
         if let Some((changes, deadline_ms)) = settled {
-            module.capture.unseen(client, changes, blocked, ctx.unit_time_us() / 1000);
+            let may_be_postponed = module.pause.postponed;
+            let waits = if may_be_postponed { Waits::MayBePostponed } else { Waits::Blocked };
+            module.capture.unseen(client, changes, blocked.then_some(waits), ctx.unit_time_us() / 1000);
             module.capture.blocked.set_deadline(client, deadline_ms);
         }
         if !blocked {

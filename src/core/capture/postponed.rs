@@ -15,22 +15,37 @@ pub(super) struct Postponed {
     pub(super) released: bool,
 }
 
+/// Why a command has not run yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// Its client waits in it, if it is one that blocks.
+    Blocked,
+    /// The same, or a pause has made it wait before it has begun: it runs with what its keys hold by then.
+    MayBePostponed,
+}
+
 impl Capture {
     /// The client's command has run unseen: no event reports what it did, and the module does not run it. What it may
-    /// have changed is logged whatever that was. Or it is `blocked`, and may run later.
-    pub fn unseen(&mut self, client: ClientId, changes: SilentChanges, blocked: bool, now_ms: i64) {
+    /// have changed is logged whatever that was. Or it `waits`, and may run later.
+    pub fn unseen(&mut self, client: ClientId, changes: SilentChanges, waits: Option<Waits>, now_ms: i64) {
         let leaf = self.current.as_ref().filter(|leaf| leaf.client == client);
         if leaf.is_some_and(|leaf| leaf.is_failing_bitfield() && !leaf.events.is_empty()) {
             // Its event is enough.
             return;
         }
         let may_block = leaf.is_some_and(|leaf| leaf.spec.is_some_and(|spec| spec.may_block()));
-        match () {
-            () if blocked && may_block => self.park_current(client),
-            // Another module's command inside of it has parked it.
-            () if blocked && self.blocked.leaf(client).is_some() => {}
-            () if blocked => self.postponed.push(Postponed { client, changes, waited: true, released: false }),
-            () => {
+        match waits {
+            Some(waits) => {
+                // Another module's command inside of it may have parked it.
+                let is_parked = may_block || self.blocked.leaf(client).is_some();
+                if may_block {
+                    self.park_current(client);
+                }
+                if !is_parked || waits == Waits::MayBePostponed {
+                    self.postponed.push(Postponed { client, changes, waited: true, released: false });
+                }
+            }
+            None => {
                 if may_block {
                     self.put_current_away();
                 }

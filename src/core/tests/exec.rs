@@ -241,7 +241,7 @@ fn an_end_that_an_eviction_brings_is_not_the_end_of_what_was_announced() {
     hooks.write(9, "XACK s g 1-0");
     hooks.event(9, "evicted", "old");
     assert_eq!(hooks.evictions(), "DEL old");
-    hooks.0.unseen(9, silent("XACK s g 1-0"), false, NOW_MS);
+    hooks.0.unseen(9, silent("XACK s g 1-0"), None, NOW_MS);
     assert_eq!(hooks.end(), (String::new(), vec!["s".into()]));
     assert!(hooks.0.take_evictions().is_none());
 }
