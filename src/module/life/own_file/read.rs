@@ -152,7 +152,8 @@ fn of_manifest(folder: &Path, mut manifest: File, unwritten_bytes: u64) -> Resul
         bytes: base_status.len(),
         prefixes: Prefixes::of(0, &base_head),
     };
-    let seen = [text.as_bytes(), &head(&base, base_bytes)?].concat();
+    let noted_head = if lines.len() == 1 { &[][..] } else { &base_head };
+    let seen = [text.as_bytes(), noted_head].concat();
     Ok(OwnFile::Aof {
         crc32c: crc32c::crc32c(&seen),
         prefixes,
