@@ -107,6 +107,11 @@ impl ServerBuilder {
         self
     }
 
+    /// The same without the module and its settings.
+    pub fn without_module(self) -> ServerBuilder {
+        self.unset("loadmodule").unset("wbl.enabled").unset("wbl.debug-commands").unset("wbl.commit-mode")
+    }
+
     /// Starts the server with a `valkey.conf` of this text, which `CONFIG REWRITE` may then change.
     pub fn config_file(mut self, text: &str) -> ServerBuilder {
         self.config_file = Some(text.into());

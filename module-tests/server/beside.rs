@@ -211,7 +211,7 @@ each_version! {
                 } else {
                     drop(client);
                     server.stop();
-                    server.reconfigure(without_module);
+                    server.reconfigure(ServerBuilder::without_module);
                     server.launch();
                     client = server.wait_answers();
                 }
@@ -233,7 +233,7 @@ each_version! {
             .start();
         fill(&mut primary.raw(), "new");
         let mut server = ended(version, Ended::ByCrash);
-        server.reconfigure(|builder| without_module(builder).set_words("replicaof", &["127.0.0.1", &port.to_string()]));
+        server.reconfigure(|builder| builder.without_module().set_words("replicaof", &["127.0.0.1", &port.to_string()]));
         server.launch();
         let mut client = server.wait_answers();
         wait_until("the replica is in sync", PATIENCE, || {
@@ -250,7 +250,7 @@ each_version! {
 
     fn a_change_right_after_the_module_came_is_the_first_one(version: Version) {
         let mut server = ended(version, Ended::Cleanly);
-        server.reconfigure(without_module);
+        server.reconfigure(ServerBuilder::without_module);
         server.launch();
         let mut client = server.wait_answers();
         let commands = (0..40).map(|number| format!("SET key:{number} new"));
@@ -345,10 +345,6 @@ fn ended_of(builder: ServerBuilder, ended: Ended) -> Server {
 
 fn disable(server: &mut Server) {
     server.reconfigure(|builder| builder.set("wbl.enabled", "no"));
-}
-
-fn without_module(builder: ServerBuilder) -> ServerBuilder {
-    builder.unset("loadmodule").unset("wbl.enabled").unset("wbl.debug-commands").unset("wbl.commit-mode")
 }
 
 fn load_disabled() -> String {

@@ -119,7 +119,7 @@ each_version! {
             server.reconfigure(|builder| {
                 let builder = builder.set_words("replicaof", &["127.0.0.1", &port.to_string()]);
                 let off = |builder: ServerBuilder| {
-                    builder.unset("loadmodule").unset("wbl.enabled").unset("wbl.debug-commands").unset("wbl.commit-mode")
+                    builder.without_module()
                 };
                 if by_load { off(builder) } else { builder.set("wbl.enabled", "no") }
             });

@@ -122,7 +122,7 @@ fn builder(version: Version) -> ServerBuilder {
 
 /// Without the module, which is to be loaded at run time.
 fn without_module(builder: ServerBuilder) -> ServerBuilder {
-    let builder = builder.unset("loadmodule").unset("wbl.enabled").unset("wbl.debug-commands").unset("wbl.commit-mode");
+    let builder = builder.without_module();
     builder.set("enable-module-command", "yes")
 }
 

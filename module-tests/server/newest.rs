@@ -193,7 +193,7 @@ each_version! {
             drop(client);
             server.stop();
             fs::rename(server.folder().join("appendonlydir"), server.folder().join("away")).unwrap();
-            server.reconfigure(|builder| builder.unset("loadmodule").unset("wbl.enabled").unset("wbl.debug-commands").unset("wbl.commit-mode"));
+            server.reconfigure(ServerBuilder::without_module);
             server.launch();
             let mut client = server.wait_answers();
             fill(&mut client, "new");
@@ -236,10 +236,7 @@ each_version! {
         drop(client);
         server.raw().send_text("SHUTDOWN NOSAVE");
         assert!(server.wait_exit().success());
-        server.reconfigure(|_| {
-            let stock = builder(version, true).unset("loadmodule").unset("wbl.enabled");
-            stock.unset("wbl.debug-commands").unset("wbl.commit-mode")
-        });
+        server.reconfigure(|_| builder(version, true).without_module());
         server.launch();
         drop(server.wait_answers());
         server.kill9();
@@ -324,9 +321,7 @@ fn left(version: Version, leave: Leave, with_aof: bool) -> Server {
         assert!(server.wait_exit().success());
     }
     if leave == Leave::StartWithout {
-        server.reconfigure(|builder| {
-            builder.unset("loadmodule").unset("wbl.enabled").unset("wbl.debug-commands").unset("wbl.commit-mode")
-        });
+        server.reconfigure(ServerBuilder::without_module);
     } else {
         server.reconfigure(|builder| builder.set("wbl.enabled", "no"));
     }

@@ -62,7 +62,7 @@ each_version! {
             server.raw().call(&["FUNCTION", "LOAD", "#!lua name=l\nserver.register_function('f', function() end)"]);
             if is_clean { server.stop() } else { server.kill9() }
             server.reconfigure(|builder| {
-                builder.unset("loadmodule").unset("wbl.enabled").unset("wbl.debug-commands").unset("wbl.commit-mode")
+                builder.without_module()
             });
             server.start();
             let mut client = server.raw();
