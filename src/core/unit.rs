@@ -10,6 +10,14 @@ use std::sync::Arc;
 const SPARE_BYTES_MAX: usize = 64 * 1024;
 const SPARE_KEYS_MAX: usize = 1024;
 
+/// A place among the commands of a unit.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    bytes: usize,
+    count: usize,
+    last_db: u32,
+}
+
 /// The effects of one execution unit, as log commands.
 #[derive(Debug)]
 pub struct Unit {
@@ -110,19 +118,15 @@ impl Unit {
         self.count += 1;
     }
 
-    /// Adds the commands of another unit after those of this one.
-    pub fn append(&mut self, other: &Unit) {
-        if other.count == 0 {
-            return;
-        }
-        if self.count == 0 {
-            self.first_db = other.first_db;
-        } else if self.last_db != other.first_db {
-            push_select(&mut self.commands, other.first_db);
-        }
-        self.commands.extend_from_slice(&other.commands);
-        self.count += other.count;
-        self.last_db = other.last_db;
+    /// The end of the commands so far.
+    pub fn place(&self) -> Place {
+        Place { bytes: self.commands.len(), count: self.count, last_db: self.last_db }
+    }
+
+    /// Takes back the commands that were added since.
+    pub fn return_to(&mut self, place: Place) {
+        self.commands.truncate(place.bytes);
+        (self.count, self.last_db) = (place.count, place.last_db);
     }
 
     /// Has the key's resulting state logged at the end of the unit.

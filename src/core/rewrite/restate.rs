@@ -10,22 +10,16 @@ use crate::core::unit::Unit;
 /// Adds the command, run in `db` at the unit's time, with absolute times. `false` where its effect depends on more.
 pub fn restate(leaf: &Leaf, db: u32, unit: &mut Unit) -> bool {
     let Some(spec) = leaf.spec else { return false };
+    if is_as_sent(spec.rule) {
+        unit.command_as_sent(db, &leaf.args);
+        return true;
+    }
+    if let (Rule::Set, 3, Some(key), Some(value)) = (spec.rule, leaf.args.len(), leaf.args.get(1), leaf.args.get(2)) {
+        unit.command(db, &[b"SET", key, value]);
+        return true;
+    }
     let args = leaf.args.slices();
     let restated = match spec.rule {
-        // Those of fields while none has expired.
-        Rule::FieldCounter
-        | Rule::NewField
-        | Rule::FieldRemoval
-        | Rule::FromOthers
-        | Rule::Verbatim
-        | Rule::Trim
-        | Rule::Bits
-        | Rule::Silent
-        | Rule::CardinalityCache
-        | Rule::Copy => {
-            unit.command(db, &args);
-            return true;
-        }
         Rule::Set => set(&args, unit.now_ms),
         Rule::SetWithExpiry(time_unit) => set_with_expiry(&args, time_unit, unit.now_ms),
         Rule::Expire(time_unit, base) => expire(&args, time_unit, base, unit.now_ms),
@@ -39,6 +33,24 @@ pub fn restate(leaf: &Leaf, db: u32, unit: &mut Unit) -> bool {
         unit.command(db, &words);
     }
     true
+}
+
+/// Whether such a command has the same effect as it was sent.
+fn is_as_sent(rule: Rule) -> bool {
+    // Those of fields while none has expired.
+    matches!(
+        rule,
+        Rule::FieldCounter
+            | Rule::NewField
+            | Rule::FieldRemoval
+            | Rule::FromOthers
+            | Rule::Verbatim
+            | Rule::Trim
+            | Rule::Bits
+            | Rule::Silent
+            | Rule::CardinalityCache
+            | Rule::Copy
+    )
 }
 
 /// A command's words; none where it has no effect. `None` where it can't be restated.

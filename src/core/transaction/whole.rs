@@ -135,13 +135,13 @@ impl Whole {
     pub fn seal(&self, leaves: &VecDeque<Box<Leaf>>, db: Option<u32>, errors: Option<u64>, unit: &mut Unit) -> bool {
         let nothing_failed = self.errors_before.is_some() && (self.proof.is_complete() || self.errors_before == errors);
         let Some(db) = db.filter(|_| self.begun && nothing_failed) else { return false };
-        let mut effects = Unit::at(unit.now_ms);
+        let before = unit.place();
         let exact = leaves.iter().all(|leaf| match own_event(leaf) {
-            Some(_) => !leaf.events.is_empty() && rewrite::rewrite(leaf, &mut effects),
-            None => rewrite::restate(leaf, db, &mut effects),
+            Some(_) => !leaf.events.is_empty() && rewrite::rewrite(leaf, unit),
+            None => rewrite::restate(leaf, db, unit),
         });
-        if exact {
-            unit.append(&effects);
+        if !exact {
+            unit.return_to(before);
         }
         exact
     }
