@@ -133,6 +133,11 @@ impl Queue {
         None
     }
 
+    /// What it holds, for its memory.
+    pub fn into_leaves(self) -> impl Iterator<Item = Box<Leaf>> {
+        self.leaves.into_iter()
+    }
+
     /// Something was queued whose effect is not known.
     pub fn push_opaque(&mut self) {
         self.opaque = true;

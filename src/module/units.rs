@@ -137,8 +137,9 @@ fn complete(ctx: Ctx<'_>, mut unit: Unit) {
     let waits_now = with(|module| {
         module.counters.state_images += count;
         everywhere.iter().for_each(|key| module.versions.forget_anywhere(key));
-        let lsn = module.log_unit(&unit)?;
-        module.begin_waits(ctx, lsn)
+        let waits_now = module.log_unit(&unit).and_then(|lsn| module.begin_waits(ctx, lsn));
+        module.capture.reuse(unit);
+        waits_now
     });
     wait_if(ctx, waits_now);
 }

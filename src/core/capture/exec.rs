@@ -196,8 +196,13 @@ impl Capture {
 
     /// The queue of a client whose EXEC has ended, or never comes.
     pub(super) fn end_queue(&mut self, client: ClientId) {
-        self.queues.remove(&client);
+        self.drop_queue(client);
         self.executing = self.executing.filter(|executing| *executing != client);
+    }
+
+    fn drop_queue(&mut self, client: ClientId) {
+        let queue = self.queues.remove(&client);
+        queue.into_iter().flat_map(Queue::into_leaves).for_each(|leaf| self.recycle(leaf));
     }
 
     /// The EXEC that was announced, if there is one, has ended: its commands in their order, or images of all keys that
@@ -227,7 +232,7 @@ impl Capture {
             queue.image_unseen(unit);
         }
         if queue.has_begun() {
-            self.queues.remove(&client);
+            self.drop_queue(client);
             self.postponed.retain(|postponed| postponed.client != client);
         }
     }
