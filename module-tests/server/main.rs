@@ -65,5 +65,6 @@ mod superseded;
 mod time_outs;
 mod transactions;
 mod unload;
+mod waitaof;
 mod watch;
 mod withhold;

@@ -236,6 +236,10 @@ pub enum Quirk {
     NeverWrapped,
     /// When a module runs it for a key that is no string, its error comes with a later call's reply (GETSET, GETDEL).
     LosesItsError,
+    /// It waits until what its client wrote is durable (WAITAOF).
+    WaitsForAof,
+    /// A replica says by it how much of the stream it has (REPLCONF ACK).
+    Acknowledges,
 }
 
 /// A command's row.

@@ -11,6 +11,8 @@ pub(super) enum Answer {
     Reply(Reply<'static>),
     /// An error of the module's own.
     Error(String),
+    /// An array of two numbers.
+    Pair([i64; 2]),
 }
 
 // SAFETY: between threads only the answer as a whole moves; its reply is read and freed under the server's global lock.
@@ -21,6 +23,7 @@ impl Answer {
     pub(super) fn send(&self, ctx: Ctx<'_>) {
         match self {
             Answer::Error(text) => ctx.reply_error(text),
+            Answer::Pair(numbers) => ctx.reply_integers(numbers),
             Answer::Reply(reply) if reply.kind() == ReplyKind::Error && ctx.reply_with_error_of(reply) => {}
             Answer::Reply(reply) => ctx.reply_with(reply),
         }

@@ -55,6 +55,11 @@ impl Held {
         self.answer = Some(Answer::Error(text));
     }
 
+    /// The same with an array of two numbers.
+    pub fn set_pair(&mut self, numbers: [i64; 2]) {
+        self.answer = Some(Answer::Pair(numbers));
+    }
+
     /// Has [`super::Handlers::client_left`] called when the client leaves its wait without the module: it disconnects,
     /// or CLIENT UNBLOCK ends it.
     pub fn on_leave(&self) {

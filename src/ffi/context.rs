@@ -229,11 +229,20 @@ impl<'a> Ctx<'a> {
     /// CLIENT UNBLOCK ends the wait of one that is `interruptible`, as the server does for commands that wait for
     /// something, and leaves others alone.
     pub fn block_for_answer(self, interruptible: bool) -> Option<Held> {
-        let timeout = if interruptible { Some(super::shells::blocked_timeout as _) } else { None };
+        self.block_until_answer(if interruptible { Some(super::shells::blocked_timeout as _) } else { None }, 0)
+    }
+
+    /// The same for so long at most, 0 for no limit: then, or when CLIENT UNBLOCK ends its wait, the command's time-out
+    /// reply is asked for.
+    pub fn block_for_answer_within(self, timeout_ms: i64) -> Option<Held> {
+        self.block_until_answer(Some(super::shells::blocked_timeout as _), timeout_ms)
+    }
+
+    fn block_until_answer(self, timeout: raw::ValkeyModuleCmdFunc, timeout_ms: i64) -> Option<Held> {
         let (reply, free) = (Some(super::shells::blocked_answer as _), Some(super::shells::free_answer as _));
         // SAFETY: the context is valid (type invariant); the callbacks are shells with the server's signatures; the
         // private data, which comes with the release, is an `Answer`.
-        let blocked = unsafe { api!(ValkeyModule_BlockClient)(self.as_raw(), reply, timeout, free, 0) };
+        let blocked = unsafe { api!(ValkeyModule_BlockClient)(self.as_raw(), reply, timeout, free, timeout_ms) };
         Held::from_raw(blocked)
     }
 
@@ -334,6 +343,12 @@ impl<'a> Ctx<'a> {
     pub fn reply_array(self, len: usize) {
         // SAFETY: the context is valid (type invariant).
         unsafe { api!(ValkeyModule_ReplyWithArray)(self.as_raw(), i64::try_from(len).unwrap_or(0)) };
+    }
+
+    /// Replies with an array of numbers.
+    pub fn reply_integers(self, numbers: &[i64]) {
+        self.reply_array(numbers.len());
+        numbers.iter().for_each(|number| self.reply_integer(*number));
     }
 
     /// Replies with a null array.

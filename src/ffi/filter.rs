@@ -92,7 +92,12 @@ impl Filter {
 
     /// Whether the client's user may run the command in the client's database, and `name NAME ARG...` as well.
     pub fn rights(&self, ctx: Ctx<'_>, name: &CStr, db: Option<u32>) -> Rights {
-        let Some(user) = User::of(ctx, self.client_id()) else { return Rights::Own };
+        self.rights_of(ctx, self.client_id(), name, db)
+    }
+
+    /// The same of the user of this client.
+    pub fn rights_of(&self, ctx: Ctx<'_>, client: u64, name: &CStr, db: Option<u32>) -> Rights {
+        let Some(user) = User::of(ctx, client) else { return Rights::Own };
         let name = OwnedString::new(name.to_bytes());
         // SAFETY: the filter context is the running callback's; indices below the count have an argument.
         let arg = |index| unsafe { api!(ValkeyModule_CommandFilterArgGet)(self.raw, index) };

@@ -159,7 +159,17 @@ impl Module {
         if self.unblocks_answered(filter, known) {
             return Verdict::rewrite(Rewrite::UnblockNobody);
         }
-        self.announce(ctx, filter, known, sender)
+        let verdict = self.announce(ctx, filter, known, sender);
+        match known.row.quirk {
+            Quirk::WaitsForAof if sender != Sender::Bystander && self.answers_waitaof(ctx, filter) => {
+                Verdict { rewrite: Rewrite::Wrap(wrappers::WAITAOF), ..verdict }
+            }
+            Quirk::Acknowledges => {
+                self.aof_waits.note_acknowledged(filter);
+                verdict
+            }
+            _ => verdict,
+        }
     }
 
     /// Whether it is to end the wait of a client that has its answer and waits for the disk only; for the server's eyes

@@ -21,7 +21,7 @@ use crate::module::seal::seal;
 use crate::module::units::{ask_for_unit_end, finish_unit};
 use crate::module::waits::wait_now;
 use crate::module::wrapped_run::{Outcome, WrappedRun};
-use crate::module::{cluster, errors, with};
+use crate::module::{cluster, errors, waitaof, with};
 use std::time::{Duration, Instant};
 
 /// A client whose command waits.
@@ -247,6 +247,7 @@ pub(super) fn timed_out(ctx: Ctx<'_>) {
 
 /// The client has disconnected, or CLIENT UNBLOCK id ERROR has ended its wait.
 pub fn left(client: u64) {
+    waitaof::left(client);
     let left = with(|module| {
         module.capture.awake(client);
         module.readers.leave(client)

@@ -8,7 +8,9 @@ use crate::module::points::{self, Action};
 use crate::module::release::{Release, Waiting, release};
 use crate::module::units::finish_unit;
 use crate::module::waits::wait_now;
-use crate::module::{State, backup, blocking, errors, gate, info, life, refusal, scripts, with, wrap, wrappers};
+use crate::module::{
+    State, backup, blocking, errors, gate, info, life, refusal, scripts, waitaof, with, wrap, wrappers,
+};
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -26,7 +28,7 @@ const CHECKPOINT: &CStr = c"wbl.checkpoint";
 const BACKUP: &CStr = c"wbl.backup";
 const DEBUG: &CStr = c"wbl.debug";
 
-const ENTRIES: [Entry; 10] = [
+const ENTRIES: [Entry; 11] = [
     Entry {
         name: WAIT,
         flags: CommandFlags { flags: c"readonly deny-script allow-stale fast", acl_categories: c"connection fast" },
@@ -93,6 +95,13 @@ const ENTRIES: [Entry; 10] = [
         c"write fast",
         c"Answers a command that is refused: a write as the log cannot begin or its disk fails, or a setting that endangers the log. For the module's own use.",
         refusal::refused,
+    ),
+    wrapper(
+        wrappers::WAITAOF,
+        c"no-mandatory-keys blocking",
+        c"connection blocking slow",
+        c"Waits as WAITAOF does, for the write-behind log in the place of an append-only file. For the module's own use; rights are those of the command.",
+        waitaof::waitaof,
     ),
     wrapper(
         wrappers::CALL,
@@ -186,6 +195,8 @@ pub fn blocked_timeout(ctx: Ctx<'_>, args: &[&[u8]]) {
     let name = args.first().copied().unwrap_or_default();
     if name.eq_ignore_ascii_case(WAIT.to_bytes()) {
         ctx.reply_error(errors::WAIT_TIMEOUT);
+    } else if name.eq_ignore_ascii_case(wrappers::WAITAOF.to_bytes()) {
+        waitaof::timed_out(ctx);
     } else {
         blocking::timed_out(ctx);
     }

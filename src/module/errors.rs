@@ -28,6 +28,10 @@ pub const CANNOT_BLOCK: &str = "ERR this command is not allowed inside a transac
 /// The command that was to be run through the module is unknown or has the wrong number of arguments.
 pub const CALL_REFUSED: &str = "ERR unknown command or wrong number of arguments";
 
+/// The server's words for a WAITAOF without an append-only file.
+pub const WAITAOF_WITHOUT_LOG: &str = "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.";
+/// The server's words for a WAITAOF on a replica.
+pub const WAITAOF_ON_REPLICA: &str = "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are just local and are not propagated.";
 /// The server's words for a key of another type.
 pub const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
 
@@ -85,6 +89,8 @@ mod tests {
             super::CANNOT_BLOCK,
             super::CALL_REFUSED,
             super::WRONG_TYPE,
+            super::WAITAOF_WITHOUT_LOG,
+            super::WAITAOF_ON_REPLICA,
         ];
         for text in texts {
             let code = text.split(' ').next().unwrap_or_default();

@@ -46,7 +46,8 @@ impl Module {
         // Its script does not run any more.
         let index = self.scripts.iter().position(|script| script.client == client);
         let script = index.and_then(|index| self.scripts.remove(index)).map(|script| script.held);
-        waiting.into_iter().chain(script).for_each(|held| release(held, Why::Left));
+        let in_waitaof = self.aof_waits.remove(client);
+        waiting.into_iter().chain(script).chain(in_waitaof).for_each(|held| release(held, Why::Left));
     }
 
     /// Has the reply of the context's client, which is to come, wait for what it shows. Returns whether the end of the

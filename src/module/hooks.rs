@@ -16,7 +16,8 @@ use crate::module::units::{
 };
 use crate::module::waits::wait_now;
 use crate::module::{
-    Module, blocking, broken, durable_reads, homes, life, listed, notify, recovery, scripts, server, waiting, with,
+    Module, blocking, broken, durable_reads, homes, life, listed, notify, recovery, scripts, server, waitaof, waiting,
+    with,
 };
 
 /// No client's id.
@@ -374,6 +375,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         wait_now(ctx, lsn);
     }
     with(Module::choose_mode);
+    waitaof::poll(ctx);
     notify::publish_durable(ctx);
 }
 

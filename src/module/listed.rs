@@ -17,6 +17,20 @@ pub(super) fn clients(ctx: Ctx<'_>) -> Result<Vec<Listed>, String> {
         .collect()
 }
 
+/// Whether a client uses RESP3. Where the server does not say, it does not.
+pub(super) fn uses_resp3(ctx: Ctx<'_>, client: ClientId) -> bool {
+    let id = client.to_string();
+    let list = ctx.own().ask("CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()]);
+    list.is_some_and(|list| field_of(&String::from_utf8_lossy(list.bytes()), "resp") == Some("3"))
+}
+
+/// The replicas that are connected.
+pub(super) fn replicas(ctx: Ctx<'_>) -> Vec<ClientId> {
+    let Some(list) = ctx.own().ask("CLIENT", [&b"LIST"[..], b"TYPE", b"replica"]) else { return Vec::new() };
+    let text = String::from_utf8_lossy(list.bytes());
+    text.lines().filter_map(|line| field_of(line, "id")?.parse().ok()).collect()
+}
+
 /// A client's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Output {

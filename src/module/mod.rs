@@ -57,6 +57,7 @@ mod streams;
 mod units;
 mod unknown;
 mod verdict;
+mod waitaof;
 mod waiting;
 mod waits;
 mod wrap;
@@ -166,6 +167,8 @@ pub(crate) struct Module {
     scripts: VecDeque<scripts::Script>,
     /// Clients of blocking commands that the module runs.
     readers: Calls<blocking::Reader, Promise>,
+    /// Clients in WAITAOF.
+    aof_waits: waitaof::AofWaits,
     /// The connected clients; others are scripts' and modules' own.
     clients: Clients,
     /// Their databases, where the server does not leave them there.

@@ -28,6 +28,8 @@ pub(super) struct Facts {
     pub(super) notifies: bool,
     /// Whether it reports each command that has run.
     pub(super) reports: Reports,
+    /// It writes an append-only file of its own (`appendonly`), or is to.
+    pub(super) appends: bool,
     /// Its commands.
     pub(super) commands: Commands,
 }
@@ -57,6 +59,7 @@ impl Facts {
             busy_after_us: busy_after_us(ctx),
             notifies: may_notify(ctx),
             makes_room: makes_room(ctx),
+            appends: appends(ctx),
             reports: Reports::WhenAsked,
             commands: Commands::ask(ctx)?,
         })
@@ -170,6 +173,11 @@ pub(super) fn imports(ctx: Ctx<'_>) -> bool {
 pub(super) fn makes_room(ctx: Ctx<'_>) -> bool {
     let is_limited = setting(ctx, "maxmemory").is_none_or(|value| value != b"0");
     is_limited && setting(ctx, "maxmemory-policy").is_none_or(|value| value != b"noeviction")
+}
+
+/// Whether the server is to write an append-only file of its own. Where it does not say, it may.
+pub(super) fn appends(ctx: Ctx<'_>) -> bool {
+    setting(ctx, "appendonly").is_none_or(|value| value != b"no")
 }
 
 /// Whether a hash may have a field that expires.

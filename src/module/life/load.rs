@@ -35,6 +35,7 @@ use crate::module::moving::Moving;
 use crate::module::own_aof::{self, OwnAof};
 use crate::module::role::{Role, role_at_start};
 use crate::module::shortage::Shortage;
+use crate::module::waitaof::AofWaits;
 use crate::module::{
     Counters, Iteration, Module, Pause, cluster, commands, homes, listed, names, notify, points, recovery, replace,
     server, with,
@@ -202,6 +203,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         commits: Chooser::default(),
         scripts: VecDeque::new(),
         readers: Calls::default(),
+        aof_waits: AofWaits::default(),
         clients,
         homes: homes::of_server(ctx),
         pause: Pause::default(),

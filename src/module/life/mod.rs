@@ -63,6 +63,10 @@ pub fn config_changed(ctx: Ctx<'_>, names: &[&[u8]]) {
         let imports = server::imports(ctx);
         with(|module| module.server.imports = imports);
     }
+    if names.contains(&&b"appendonly"[..]) {
+        let appends = server::appends(ctx);
+        with(|module| module.server.appends = appends);
+    }
     if names.contains(&&b"appendonly"[..]) && with(|module| module.life.logs()) == Some(true) {
         own_aof::log_goes_on(ctx);
     }
