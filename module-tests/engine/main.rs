@@ -16,3 +16,4 @@ mod room;
 mod scenes;
 mod support;
 mod transitions;
+mod views;

@@ -24,6 +24,7 @@ pub mod server;
 pub mod shards;
 pub mod strace;
 pub mod temp;
+pub mod tool;
 pub mod trial;
 pub mod twins;
 pub mod wait;

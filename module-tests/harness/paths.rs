@@ -89,7 +89,7 @@ pub fn module() -> &'static Path {
         }
         let target = repository().join("target/module");
         let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(["build", "--release", "--quiet", "--lib", "--target-dir"])
+            .args(["build", "--release", "--quiet", "--lib", "--no-default-features", "--target-dir"])
             .arg(&target)
             .current_dir(repository())
             .status()

@@ -63,6 +63,7 @@ mod shortage;
 mod stream_readers;
 mod superseded;
 mod time_outs;
+mod tool;
 mod transactions;
 mod unload;
 mod waitaof;

@@ -17,6 +17,7 @@ pub mod hash;
 pub mod homes;
 pub mod leaf;
 pub mod leaving;
+pub mod logged;
 pub mod loop_waits;
 pub mod names;
 pub mod notices;

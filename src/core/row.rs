@@ -139,6 +139,33 @@ pub enum Keys {
     Told,
 }
 
+/// Where the keys stand in a command of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeysInLog {
+    /// It names none.
+    None,
+    /// The first argument.
+    First,
+    /// The first two.
+    FirstTwo,
+    /// The second argument (the first is a subcommand).
+    Second,
+    /// All arguments.
+    All,
+    /// All after the first (BITOP).
+    AfterFirst,
+    /// Every other argument, the first among them (MSET).
+    Pairs,
+    /// The same after their number (MSETEX).
+    CountedPairs,
+    /// As many as the first argument says, after it (LMPOP).
+    Counted,
+    /// The first, and as many as the second says, after it (ZUNIONSTORE).
+    FirstAndCounted,
+    /// The first, and what follows STORE or STOREDIST (GEORADIUS).
+    FirstAndStore,
+}
+
 /// What a command's reply shows of the dataset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shows {
@@ -253,6 +280,8 @@ pub struct CommandSpec {
     pub rule: Rule,
     /// Where its keys stand.
     pub keys: Keys,
+    /// Where they stand in the log.
+    pub keys_in_log: KeysInLog,
     /// What its reply shows.
     pub shows: Shows,
     /// What its reply is made of.
@@ -290,6 +319,7 @@ impl CommandSpec {
             role: Role::AsFlagged,
             rule: Rule::NoData,
             keys: Keys::FromEvents,
+            keys_in_log: KeysInLog::First,
             shows: Shows::Keys,
             answer: Answer::Other,
             blocks: Blocks::No,
@@ -308,6 +338,10 @@ impl CommandSpec {
 
     pub(super) const fn keys(self, keys: Keys) -> CommandSpec {
         CommandSpec { keys, ..self }
+    }
+
+    pub(super) const fn keys_in_log(self, keys_in_log: KeysInLog) -> CommandSpec {
+        CommandSpec { keys_in_log, ..self }
     }
 
     pub(super) const fn shows(self, shows: Shows) -> CommandSpec {

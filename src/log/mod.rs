@@ -26,7 +26,8 @@ pub use format::standing::{Left, Standing};
 pub use format::{FormatError, Generation, resp};
 pub use lsn::Lsn;
 pub use open::{
-    Base, BaseReader, CheckBase, Frame, Frames, Opened, Options, Prepared, SeenLog, Segment, Verdict, open,
+    Base, BaseReader, CheckBase, Frame, Frames, LogView, Opened, Options, Prepared, SeenLog, Segment, Unit,
+    UnitCommand, Verdict, Walk, open,
 };
 pub use open::{is_marked_behind, mark_behind, unmark_behind};
 pub use storage::{DirectWrites, FileStatus, FolderLock, FolderStorage, Storage, StorageFile};

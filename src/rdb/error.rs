@@ -82,6 +82,25 @@ pub enum RdbError {
     },
 }
 
+impl RdbError {
+    /// Where in the base.
+    pub fn offset(&self) -> u64 {
+        match self {
+            Self::Read { offset, .. }
+            | Self::Write { offset, .. }
+            | Self::Defer { offset, .. }
+            | Self::Newer { offset, .. }
+            | Self::Truncated { offset }
+            | Self::Version { offset, .. }
+            | Self::Unknown { offset, .. }
+            | Self::Corrupt { offset, .. }
+            | Self::Checksum { offset, .. }
+            | Self::Trailing { offset }
+            | Self::SentinelExists { offset } => *offset,
+        }
+    }
+}
+
 impl fmt::Display for RdbError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -178,6 +178,13 @@ impl Manifest {
     /// The text of the manifest on the disk, durable under its name: a process may have ended between renaming and
     /// syncing, and a loss of power would bring the manifest before it back.
     pub fn read_text<S: Storage>(storage: &S) -> Result<Vec<u8>, LogError> {
+        let text = Manifest::look_at_text(storage)?;
+        storage.sync_dir().map_err(failed(storage, "sync the folder of", MANIFEST_NAME))?;
+        Ok(text)
+    }
+
+    /// The text of the manifest that has the name now, durable or not.
+    pub fn look_at_text<S: Storage>(storage: &S) -> Result<Vec<u8>, LogError> {
         let file = storage.open_read(MANIFEST_NAME).map_err(failed(storage, "open", MANIFEST_NAME))?;
         let bytes = file.status().map_err(failed(storage, "measure", MANIFEST_NAME))?.bytes;
         if bytes > MANIFEST_BYTES_MAX {
@@ -186,7 +193,6 @@ impl Manifest {
         let mut text = vec![0; bytes as usize];
         let count = file.read_at(0, &mut text).map_err(failed(storage, "read", MANIFEST_NAME))?;
         text.truncate(count);
-        storage.sync_dir().map_err(failed(storage, "sync the folder of", MANIFEST_NAME))?;
         Ok(text)
     }
 }

@@ -18,10 +18,7 @@ pub struct BaseReader<F> {
 impl<S: Storage> Opened<S> {
     /// Opens the base, where there is one. Only what was read to the end without an error is verified.
     pub fn read_base(&self) -> Result<Option<BaseReader<S::File>>, LogError> {
-        let Some(base) = self.base() else { return Ok(None) };
-        let file = self.storage().open_read(&base.name).map_err(failed(self.storage(), "open", &base.name))?;
-        let shown = self.storage().locate(&base.name);
-        Ok(Some(BaseReader { file, shown, base, at: 0, crc32c: 0 }))
+        self.base().map(|base| BaseReader::open(self.storage(), base)).transpose()
     }
 
     /// Reads the whole base and verifies its checksum, where that is known.
@@ -42,7 +39,13 @@ impl<S: Storage> Opened<S> {
     }
 }
 
-impl<F> BaseReader<F> {
+impl<F: StorageFile> BaseReader<F> {
+    pub(super) fn open<S: Storage<File = F>>(storage: &S, base: Base) -> Result<BaseReader<F>, LogError> {
+        let file = storage.open_read(&base.name).map_err(failed(storage, "open", &base.name))?;
+        let shown = storage.locate(&base.name);
+        Ok(BaseReader { file, shown, base, at: 0, crc32c: 0 })
+    }
+
     /// The file, as people know it.
     pub fn path(&self) -> &str {
         &self.shown

@@ -3,9 +3,9 @@
 //! A crash leaves some between two steps; they are removed when writing starts. Nothing is ever removed that holds
 //! frames which no base covers: a segment like that was named by a manifest that somebody has replaced by an older one.
 
-use super::Opened;
 use super::grammar::Head;
 use super::window::Window;
+use super::{Opened, Segment};
 use crate::log::error::LogError;
 use crate::log::format::header::{HEADER_BYTES_MAX, HEADER_PREFIX};
 use crate::log::format::manifest::Manifest;
@@ -30,8 +30,8 @@ impl<S: Storage> Opened<S> {
                 Some(OwnName::Temporary) => {}
                 Some(OwnName::Cut(..)) => continue,
                 Some(OwnName::Base(_)) => bases.push(text.clone()),
-                Some(OwnName::Segment(seq)) if self.is_void(seq)? => {
-                    waits_for_base |= self.head_of_unnamed(seq)?.is_some_and(|head| head.is_pending);
+                Some(OwnName::Segment(seq)) if self.unnamed().is_void(seq)? => {
+                    waits_for_base |= self.unnamed().head_of(seq)?.is_some_and(|head| head.is_pending);
                 }
                 _ => return Err(self.without_manifest(&text)),
             }
@@ -50,8 +50,39 @@ impl<S: Storage> Opened<S> {
 
     /// Finds what a crash left beside the log.
     pub(super) fn find_leftovers(&mut self, names: &[Vec<u8>]) -> Result<(), LogError> {
-        let Some(manifest) = self.folder.manifest.clone() else { return Ok(()) };
+        let Some(manifest) = &self.folder.manifest else { return Ok(()) };
+        let unnamed = Unnamed { storage: self.storage(), log: Some(manifest), segments: &self.segments };
+        let found = unnamed.find(manifest, names)?;
+        (self.folder.leftovers, self.folder.set_aside) = (found.names, found.set_aside);
+        Ok(())
+    }
+
+    fn unnamed(&self) -> Unnamed<'_, S> {
+        Unnamed { storage: self.storage(), log: self.folder.manifest.as_ref(), segments: &self.segments }
+    }
+}
+
+/// What the manifest does not name.
+pub(super) struct Unnamed<'a, S: Storage> {
+    pub storage: &'a S,
+    pub log: Option<&'a Manifest>,
+    /// Those of the log.
+    pub segments: &'a [Segment],
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Leftovers {
+    pub names: Vec<String>,
+    /// Segments among them that are kept under another name.
+    pub set_aside: Vec<u64>,
+}
+
+impl<S: Storage> Unnamed<'_, S> {
+    /// Finds what a crash left beside the log.
+    pub fn find(&self, manifest: &Manifest, names: &[Vec<u8>]) -> Result<Leftovers, LogError> {
         let named: std::collections::HashSet<String> = manifest.names().collect();
+        let mut found = Leftovers::default();
         let mut pending = Vec::new();
         let mut begun = Vec::new();
         for name in names {
@@ -61,34 +92,34 @@ impl<S: Storage> Opened<S> {
                 continue;
             }
             if let OwnName::Segment(seq) = own {
-                self.check_unnamed(&manifest, seq)?;
-                match self.head_of_unnamed(seq)? {
+                self.check(manifest, seq)?;
+                match self.head_of(seq)? {
                     Some(head) if head.is_pending => pending.push((seq, head)),
                     Some(head) => begun.push(head.generation),
                     None => {}
                 }
             }
-            self.folder.leftovers.push(text);
+            found.names.push(text);
         }
         // A log that waits for its base is void. Beside the segment that it goes on with when its base gets its name
         // that cannot be told from a newer log which an older manifest was put over: its frames are kept.
         for (seq, head) in pending {
-            let mut window = Window::open(self.storage(), &segment_name(seq))?;
+            let mut window = Window::open(self.storage, &segment_name(seq))?;
             if begun.contains(&head.generation) && !window.is_zero_from(head.bytes)? {
-                self.folder.set_aside.push(seq);
+                found.set_aside.push(seq);
             }
         }
-        self.folder.leftovers.sort();
-        Ok(())
+        found.names.sort();
+        Ok(found)
     }
 
-    /// Refuses an unnamed segment with frames that the log needs.
-    fn check_unnamed(&self, manifest: &Manifest, seq: u64) -> Result<(), LogError> {
+    /// Refuses a segment with frames that the log needs.
+    fn check(&self, manifest: &Manifest, seq: u64) -> Result<(), LogError> {
         if self.is_void(seq)? {
             return Ok(());
         }
-        let file = self.storage().locate(&segment_name(seq));
-        let Some(head) = self.head_of_unnamed(seq)? else {
+        let file = self.storage.locate(&segment_name(seq));
+        let Some(head) = self.head_of(seq)? else {
             return Err(LogError::damaged(file, 0, "it is no segment, and the manifest does not name it"));
         };
         let is_of_this_log = match head.generation {
@@ -102,25 +133,25 @@ impl<S: Storage> Opened<S> {
         Err(LogError::damaged(file, head.bytes, "it holds frames, but the manifest does not name it"))
     }
 
-    /// Whether all frames of an unnamed segment are below the base, or void as a later segment goes on from before
-    /// them.
+    /// Whether all frames of a segment are below the base, or void as a later segment goes on from before them.
     fn is_covered(&self, manifest: &Manifest, seq: u64, first: Lsn) -> bool {
         let begins = manifest.beginning.lsn();
         self.segments.iter().any(|later| later.seq > seq && (later.first <= first || later.first <= begins))
     }
 
-    /// Whether an unnamed segment holds nothing, or what never became part of a log.
+    /// Whether a segment holds nothing, or what never became part of a log.
     fn is_void(&self, seq: u64) -> Result<bool, LogError> {
-        let mut window = Window::open(self.storage(), &segment_name(seq))?;
+        let generation = self.log.map(|log| log.generation);
+        let mut window = Window::open(self.storage, &segment_name(seq))?;
         match window.head()? {
-            Ok(head) if head.is_pending && self.generation().is_none_or(|log| head.generation != Some(log)) => Ok(true),
+            Ok(head) if head.is_pending && generation.is_none_or(|log| head.generation != Some(log)) => Ok(true),
             Ok(head) => window.is_zero_from(head.bytes),
             Err(_) => is_unfinished_header(&mut window),
         }
     }
 
-    fn head_of_unnamed(&self, seq: u64) -> Result<Option<Head>, LogError> {
-        Ok(Window::open(self.storage(), &segment_name(seq))?.head()?.ok())
+    fn head_of(&self, seq: u64) -> Result<Option<Head>, LogError> {
+        Ok(Window::open(self.storage, &segment_name(seq))?.head()?.ok())
     }
 }
 

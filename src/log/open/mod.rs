@@ -11,9 +11,12 @@ mod frames;
 mod grammar;
 mod leftovers;
 mod options;
+mod plan;
 mod prepare;
 mod scan;
 mod seen;
+mod units;
+mod view;
 mod window;
 
 pub use base::BaseReader;
@@ -21,18 +24,20 @@ pub use behind::{is_marked_behind, mark_behind, unmark_behind};
 pub use frames::{Frame, Frames};
 pub use prepare::Prepared;
 pub use seen::SeenLog;
+pub use units::{Unit, UnitCommand};
+pub use view::{LogView, Walk};
 
 use super::error::LogError;
+use super::format::Generation;
 use super::format::frame::PAYLOAD_BYTES_MAX;
-use super::format::manifest::{BaseFacts, Beginning, MANIFEST_PREFIX, Manifest, NamedSegment, Sealed};
-use super::format::names::{MANIFEST_NAME, OwnName, base_name, cut_name, segment_name};
+use super::format::manifest::{BaseFacts, Manifest};
+use super::format::names::{MANIFEST_NAME, base_name, cut_name, segment_name};
 use super::format::standing::{Left, Standing};
-use super::format::{FormatError, Generation, foreign_line};
-use super::format1;
 use super::lsn::Lsn;
-use super::storage::{Storage, StorageFile, failed};
+use super::storage::{Storage, failed};
 use super::write::folder::Folder;
 use grammar::Head;
+use plan::Plan;
 use scan::{Expected, Scan, scan_segment};
 use std::sync::Arc;
 use window::Window;
@@ -89,6 +94,12 @@ pub struct Base {
     pub bytes: u64,
     /// Checksum of the file; unknown for a base of format 1. [`Opened::read_base`] verifies it.
     pub crc32c: Option<u32>,
+}
+
+impl Base {
+    fn of(BaseFacts { seq, lsn, bytes, crc32c }: BaseFacts) -> Base {
+        Base { name: base_name(seq), lsn, bytes, crc32c }
+    }
 }
 
 /// A verified folder, locked for this program.
@@ -151,8 +162,7 @@ impl<S: Storage> Opened<S> {
 
     /// The base the segments continue, where there is one.
     pub fn base(&self) -> Option<Base> {
-        let BaseFacts { seq, lsn, bytes, crc32c } = self.folder.manifest.as_ref()?.base()?;
-        Some(Base { name: base_name(seq), lsn, bytes, crc32c })
+        self.folder.manifest.as_ref()?.base().map(Base::of)
     }
 
     /// The segments, in order.
@@ -222,85 +232,15 @@ impl<S: Storage> Opened<S> {
         let storage = Arc::clone(&self.folder.storage);
         let text = Manifest::read_text(&*storage)?;
         self.verdict = Verdict::Clean;
-        let shown = storage.locate(MANIFEST_NAME);
-        if text.starts_with(MANIFEST_PREFIX.as_bytes()) {
-            let manifest = Manifest::parse(&text).map_err(|why| LogError::damaged(shown, 0, why))?;
-            self.read_format_2(&manifest)?;
-            self.folder.manifest = Some(manifest);
-        } else if foreign_line(&text, &[]) == FormatError::UnsupportedVersion {
-            return Err(LogError::UnsupportedVersion { file: shown });
-        } else {
-            let named = format1::parse_manifest(&text);
-            let (base, segments) = named.map_err(|why| LogError::foreign(shown, why))?;
-            self.folder.manifest = Some(self.read_format_1(base, &segments)?);
+        let plan = Plan::of(&*storage, &text)?;
+        self.folder.end = plan.manifest.beginning.lsn();
+        for index in 0..plan.manifest.segments.len() {
+            let (seq, mut window, head) = plan.open_segment(&*storage, index, self.folder.end)?;
+            self.take_segment(seq, &mut window, &head, plan.expected(index))?;
         }
-        self.folder.end = self.segments.last().map_or(self.folder.end, |segment| segment.end);
+        self.folder.manifest = Some(plan.manifest);
         self.folder.log_end = self.folder.end;
         Ok(())
-    }
-
-    fn read_format_2(&mut self, manifest: &Manifest) -> Result<(), LogError> {
-        if let Some(base) = manifest.base() {
-            let (name, bytes) = (base_name(base.seq), self.base_bytes(base.seq)?);
-            if bytes != base.bytes {
-                let why = format!("the base has {bytes} bytes instead of {}", base.bytes);
-                return Err(LogError::damaged(self.storage().locate(&name), bytes.min(base.bytes), why));
-            }
-        }
-        self.folder.end = manifest.beginning.lsn();
-        for (index, named) in manifest.segments.iter().enumerate() {
-            let mut window = self.open_segment(named.seq)?;
-            let head = head_of(&mut window)?;
-            if head.generation.is_some_and(|found| found != manifest.generation) {
-                return Err(window.damaged(0, "the segment belongs to another log"));
-            }
-            if head.first != named.first {
-                return Err(window.damaged(0, "the segment has another position than the manifest says"));
-            }
-            let expected = match (named.sealed, manifest.segments.get(index + 1)) {
-                (Some(sealed), _) => Expected::Sealed(sealed),
-                (None, Some(next)) => Expected::Until(next.first),
-                (None, None) => Expected::Open,
-            };
-            self.take_segment(named.seq, &mut window, &head, expected)?;
-        }
-        Ok(())
-    }
-
-    /// Reads a log of format 1; returns the manifest as format 2 has it.
-    fn read_format_1(&mut self, base: Option<u64>, segments: &[u64]) -> Result<Manifest, LogError> {
-        // Where a segment ends is known from where the next one begins. They are not kept open: there may be more of
-        // them than a process may have open.
-        let mut heads = Vec::new();
-        for seq in segments {
-            let mut window = self.open_segment(*seq)?;
-            let head = head_of(&mut window)?;
-            if head.generation.is_some() {
-                return Err(window.damaged(0, "the segment is newer than the manifest, which was changed"));
-            }
-            heads.push(head);
-        }
-        let first = heads.first().map_or(Lsn::ZERO, |head| head.first);
-        let beginning = match base {
-            // Nothing says of what position it is.
-            Some(seq) => Beginning::Base(BaseFacts { seq, lsn: first, bytes: self.base_bytes(seq)?, crc32c: None }),
-            None => Beginning::Empty(Lsn::ZERO),
-        };
-        self.folder.end = beginning.lsn();
-        let mut named = Vec::new();
-        for (index, (seq, head)) in segments.iter().copied().zip(&heads).enumerate() {
-            let mut window = self.open_segment(seq)?;
-            if head.first != self.folder.end {
-                let why = format!("the segment has position {} instead of {}", head.first, self.folder.end);
-                return Err(window.damaged(0, why));
-            }
-            let next = heads.get(index + 1).map(|head| head.first);
-            let sealed = next.map(|end| Sealed { end, bytes: window.file_bytes() });
-            named.push(NamedSegment { seq, first: head.first, sealed });
-            self.take_segment(seq, &mut window, head, sealed.map_or(Expected::Open, Expected::Sealed))?;
-        }
-        let generation = Generation { counter: 1, random: self.folder.random()? };
-        Ok(Manifest { generation, standing: Standing::Current, beginning, segments: named })
     }
 
     /// Verifies a segment and adds it to the log.
@@ -313,16 +253,26 @@ impl<S: Storage> Opened<S> {
     ) -> Result<(), LogError> {
         let scan = scan_segment(window, head, expected)?;
         if scan.is_torn {
-            let (file, offset) = (window.shown().to_string(), scan.bytes);
-            let kept_as = self.storage().locate(&cut_name(seq, offset));
-            self.verdict = Verdict::TornTail { file, offset, bytes: scan.used_bytes - offset, kept_as };
+            self.verdict = torn_tail(self.storage(), window.shown(), seq, &scan);
         }
         self.examined_bytes += window.examined_bytes();
         self.folder.end = scan.end;
         if !matches!(expected, Expected::Sealed(_)) {
             self.unsealed.push((self.segments.len(), scan));
         }
-        self.segments.push(Segment {
+        self.segments.push(Segment::of(seq, head, &scan));
+        Ok(())
+    }
+}
+
+fn torn_tail<S: Storage>(storage: &S, file: &str, seq: u64, scan: &Scan) -> Verdict {
+    let kept_as = storage.locate(&cut_name(seq, scan.bytes));
+    Verdict::TornTail { file: file.into(), offset: scan.bytes, bytes: scan.used_bytes - scan.bytes, kept_as }
+}
+
+impl Segment {
+    fn of(seq: u64, head: &Head, scan: &Scan) -> Segment {
+        Segment {
             seq,
             name: segment_name(seq),
             first: head.first,
@@ -331,48 +281,8 @@ impl<S: Storage> Opened<S> {
             head_bytes: head.bytes,
             grammar: head.grammar,
             unix_ms: head.unix_ms,
-        });
-        Ok(())
-    }
-
-    fn open_segment(&self, seq: u64) -> Result<Window<S::File>, LogError> {
-        let name = segment_name(seq);
-        self.check_present(OwnName::Segment(seq), &name)?;
-        Window::open(self.storage(), &name)
-    }
-
-    fn base_bytes(&self, seq: u64) -> Result<u64, LogError> {
-        let name = base_name(seq);
-        self.check_present(OwnName::Base(seq), &name)?;
-        let file = self.storage().open_read(&name).map_err(failed(self.storage(), "open", &name))?;
-        Ok(file.status().map_err(failed(self.storage(), "measure", &name))?.bytes)
-    }
-
-    fn check_present(&self, own: OwnName, name: &str) -> Result<(), LogError> {
-        if self.folder.present.contains(&own) {
-            return Ok(());
         }
-        Err(LogError::damaged(self.storage().locate(name), 0, "the manifest names it, but it is missing"))
     }
-}
-
-/// The head of a named segment.
-fn head_of<F: StorageFile>(window: &mut Window<F>) -> Result<Head, LogError> {
-    match window.head()? {
-        Ok(head) => Ok(head),
-        Err(error) => Err(bad_start(window, error)?),
-    }
-}
-
-/// The error of a named segment that does not begin with a good header, which no crash of ours leaves behind.
-fn bad_start<F: StorageFile>(window: &mut Window<F>, error: FormatError) -> Result<LogError, LogError> {
-    let zero = window.is_zero_from(0)?;
-    let file = window.shown().to_string();
-    Ok(match error {
-        FormatError::UnsupportedVersion => LogError::UnsupportedVersion { file },
-        _ if zero || window.bytes_at(0, 4)?.starts_with(b"#WBL") => window.damaged(0, error.why()),
-        _ => LogError::foreign(file, "the segment does not begin with a header of this module"),
-    })
 }
 
 const _: () = assert!(PAYLOAD_BYTES_MAX < Lsn::LIMIT.get());

@@ -51,44 +51,84 @@ pub(crate) fn scan_segment<F: StorageFile>(
     head: &Head,
     expected: Expected,
 ) -> Result<Scan, LogError> {
-    let file_bytes = window.file_bytes();
-    if let Expected::Sealed(sealed) = expected
-        && sealed.bytes != file_bytes
-    {
-        let why = format!("it has {file_bytes} bytes instead of {}, which it had when it was left", sealed.bytes);
-        return Err(window.damaged(sealed.bytes.min(file_bytes), why));
+    let mut scan = SegmentScan::begin(window, head, expected)?;
+    loop {
+        if let Step::End(found) = scan.next(window)? {
+            return Ok(found);
+        }
     }
-    let (grammar, mut end, mut offset) = (head.grammar, head.first, head.bytes);
-    let (mut durable_bytes, mut is_torn) = (head.bytes, false);
-    while offset < file_bytes && !matches!(expected, Expected::Until(stop) if end == stop) {
-        let located = match window.frame_at(offset, grammar)? {
+}
+
+/// A segment that is read and verified frame by frame.
+pub(crate) struct SegmentScan {
+    grammar: Grammar,
+    expected: Expected,
+    /// The position after the frames that are good.
+    pub end: Lsn,
+    /// The offset after them.
+    pub offset: u64,
+    durable_bytes: u64,
+}
+
+/// What comes next in a segment.
+pub(crate) enum Step {
+    /// A good frame.
+    Frame(Located),
+    /// The segment's end.
+    End(Scan),
+}
+
+impl SegmentScan {
+    pub fn begin<F: StorageFile>(window: &Window<F>, head: &Head, expected: Expected) -> Result<SegmentScan, LogError> {
+        let file_bytes = window.file_bytes();
+        if let Expected::Sealed(sealed) = expected
+            && sealed.bytes != file_bytes
+        {
+            let why = format!("it has {file_bytes} bytes instead of {}, which it had when it was left", sealed.bytes);
+            return Err(window.damaged(sealed.bytes.min(file_bytes), why));
+        }
+        let Head { grammar, first, bytes, .. } = *head;
+        Ok(SegmentScan { grammar, expected, end: first, offset: bytes, durable_bytes: bytes })
+    }
+
+    /// Reads on. After an error the scan is as it was before.
+    pub fn next<F: StorageFile>(&mut self, window: &mut Window<F>) -> Result<Step, LogError> {
+        let (offset, end, expected) = (self.offset, self.end, self.expected);
+        if offset >= window.file_bytes() || matches!(expected, Expected::Until(stop) if end == stop) {
+            return self.finish(window, false).map(Step::End);
+        }
+        let located = match window.frame_at(offset, self.grammar)? {
             Ok(located) => located,
             Err(error) => {
-                is_torn = judge(window, (offset, end), grammar, expected, error)?;
-                break;
+                let is_torn = judge(window, (offset, end), self.grammar, expected, error)?;
+                return self.finish(window, is_torn).map(Step::End);
             }
         };
         if let Some(lsn) = located.lsn.filter(|lsn| *lsn != end) {
             return Err(window.damaged(offset, format!("a frame has position {lsn} instead of {end}")));
         }
         let next = end.checked_advance(located.length());
-        end = next.ok_or_else(|| window.damaged(offset, "a position is out of range"))?;
-        durable_bytes = durable_bytes.max(located.durable);
-        offset = located.end;
+        self.end = next.ok_or_else(|| window.damaged(offset, "a position is out of range"))?;
+        self.durable_bytes = self.durable_bytes.max(located.durable);
+        self.offset = located.end;
+        Ok(Step::Frame(located))
     }
-    let wanted = match expected {
-        Expected::Sealed(sealed) => Some(sealed.end),
-        Expected::Until(stop) => Some(stop),
-        Expected::Open => None,
-    };
-    if let Some(wanted) = wanted.filter(|wanted| *wanted != end) {
-        return Err(window.damaged(offset, format!("it ends at position {end} instead of {wanted}")));
+
+    fn finish<F: StorageFile>(&self, window: &mut Window<F>, is_torn: bool) -> Result<Scan, LogError> {
+        let (end, offset) = (self.end, self.offset);
+        let wanted = match self.expected {
+            Expected::Sealed(sealed) => Some(sealed.end),
+            Expected::Until(stop) => Some(stop),
+            Expected::Open => None,
+        };
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != end) {
+            return Err(window.damaged(offset, format!("it ends at position {end} instead of {wanted}")));
+        }
+        let is_sealed = matches!(self.expected, Expected::Sealed(_));
+        let durable_bytes = if is_sealed { offset } else { self.durable_bytes };
+        let used_bytes = if is_torn { window.used_end(offset)? } else { offset };
+        Ok(Scan { end, bytes: offset, file_bytes: window.file_bytes(), used_bytes, durable_bytes, is_torn })
     }
-    if matches!(expected, Expected::Sealed(_)) {
-        durable_bytes = offset;
-    }
-    let used_bytes = if is_torn { window.used_end(offset)? } else { offset };
-    Ok(Scan { end, bytes: offset, file_bytes, used_bytes, durable_bytes, is_torn })
 }
 
 /// Judges bytes at which no good frame begins: `true` for a torn tail, `false` for unused space.

@@ -1,6 +1,7 @@
 //! The few file operations the log needs.
 
 mod folder;
+mod holder;
 mod parents;
 mod probe;
 

@@ -1,0 +1,50 @@
+//! `wbl`: looks at logs of valkey-wbl, and works on them.
+//!
+//! It reads with the module's own reader (`valkey_wbl::log`). What only looks takes no lock, so that a server may have
+//! the folder; what writes to a folder refuses one that a server has.
+
+mod check;
+mod dump;
+mod failure;
+mod filter;
+mod folder;
+mod moment;
+mod progress;
+mod shown;
+
+use clap::{Parser, Subcommand};
+use failure::Failure;
+use std::process::ExitCode;
+
+/// Looks at the logs of valkey-wbl, and works on them.
+///
+/// Exit status: 0 where all went well, 1 where a log is damaged, 2 for wrong arguments, a folder without a log, and
+/// errors of the system.
+#[derive(Parser)]
+#[command(name = "wbl", version, max_term_width = 110)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Check(check::Arguments),
+    Dump(dump::Arguments),
+}
+
+impl Command {
+    fn run(&self) -> Result<ExitCode, Failure> {
+        match self {
+            Command::Check(arguments) => check::run(arguments),
+            Command::Dump(arguments) => dump::run(arguments),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command.run() {
+        Ok(status) => status,
+        Err(failure) => failure.report(),
+    }
+}
