@@ -68,6 +68,32 @@ fn folder_bytes(server: &Server) -> u64 {
 }
 
 each_version! {
+    fn a_checkpoint_begins_when_a_recovery_would_take_too_long(version: Version) {
+        let mut server = builder(version).set("wbl.max-recovery-seconds", "1").start();
+        let mut client = server.raw();
+        let value = "v".repeat(1 << 20);
+        // A log counts with 50 MB a second before one has been replayed.
+        for _ in 0..44 {
+            client.call(&["SET", "key", &value]);
+        }
+        assert_none_begins(&mut client, 0);
+        assert!((900..1000).contains(&number(&mut client, "wbl_recovery_estimate_ms")));
+        for _ in 0..6 {
+            client.call(&["SET", "key", &value]);
+        }
+        wait_checkpoints(&mut client, 1);
+        assert!(number(&mut client, "wbl_recovery_estimate_ms") < 200);
+        // What was measured counts from then on.
+        client.run("CONFIG SET wbl.max-recovery-seconds 0");
+        for _ in 0..20 {
+            client.call(&["SET", "key", &value]);
+        }
+        let assumed_ms = number(&mut client, "wbl_recovery_estimate_ms");
+        server.kill9_and_restart();
+        let mut client = server.raw();
+        assert_ne!(number(&mut client, "wbl_recovery_estimate_ms"), assumed_ms);
+    }
+
     fn the_size_of_the_log_begins_a_checkpoint(version: Version) {
         let mut server = builder(version).in_memory().start();
         let mut client = server.raw();

@@ -15,6 +15,7 @@ pub mod dirty;
 pub mod execution;
 pub mod hash;
 pub mod homes;
+pub mod lag;
 pub mod leaf;
 pub mod leaving;
 pub mod logged;

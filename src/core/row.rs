@@ -265,6 +265,8 @@ pub enum Quirk {
     LosesItsError,
     /// It waits until what its client wrote is durable (WAITAOF).
     WaitsForAof,
+    /// It tells how the reply to another command would be kept (WBL.DEBUG EXPLAIN).
+    Explains,
     /// A replica says by it how much of the stream it has (REPLCONF ACK).
     Acknowledges,
 }

@@ -232,6 +232,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     other("unwatch").role(Role::Unwatch),
     other("waitaof").quirk(Quirk::WaitsForAof),
     other("watch").role(Role::Watch).shows(Shows::Nothing),
+    other("wbl.debug").shows(Shows::Nothing).quirk(Quirk::Explains),
     write("xack", Rule::Silent).keys(Keys::First),
     write("xadd", Rule::Stream).event("xadd").notifies(Notifies::UnlessConditional).logged_as(&["xadd", "xtrim"]),
     write("xautoclaim", Rule::Pending(Pending::AutoClaim)).keys(Keys::First).logged_as(&["xclaim", "xack", "xgroup"]),

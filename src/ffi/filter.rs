@@ -26,6 +26,8 @@ const HEAD_ARGS: usize = 4;
 pub struct Filter {
     raw: *mut raw::ValkeyModuleCommandFilterCtx,
     client: u64,
+    /// How many arguments stand before the command.
+    begins: usize,
     len: usize,
     /// The first arguments, which live as long as the filter runs: nothing takes them from the command but `insert` and
     /// `replace`, which take the filter by value.
@@ -45,14 +47,22 @@ impl Filter {
         let (client, len) = unsafe {
             (api!(ValkeyModule_CommandFilterGetClientId)(raw), api!(ValkeyModule_CommandFilterArgsCount)(raw))
         };
+        Filter::of(raw, client, 0, usize::try_from(len).unwrap_or(0))
+    }
+
+    fn of(raw: *mut raw::ValkeyModuleCommandFilterCtx, client: u64, begins: usize, len: usize) -> Filter {
         let none: *const [u8] = &[];
-        let mut filter =
-            Filter { raw, client, len: usize::try_from(len).unwrap_or(0), head: [none; HEAD_ARGS], name: None };
+        let mut filter = Filter { raw, client, begins, len, head: [none; HEAD_ARGS], name: None };
         for index in 0..filter.len.min(HEAD_ARGS) {
             filter.head[index] = filter.asked_arg(index);
         }
         filter.name = names::own(filter.arg(0)).replacement();
         filter
+    }
+
+    /// The command that begins with this argument.
+    pub fn from(&self, begins: usize) -> Filter {
+        Filter::of(self.raw, self.client, self.begins + begins, self.len.saturating_sub(begins))
     }
 
     /// The client that sent it (a script's own for its commands).
@@ -78,8 +88,14 @@ impl Filter {
         }
     }
 
+    /// Where the server has the command's arguments.
+    fn indices(&self) -> std::ops::Range<c_int> {
+        let index = |index| c_int::try_from(index).unwrap_or(0);
+        index(self.begins)..index(self.begins + self.len)
+    }
+
     fn asked_arg(&self, index: usize) -> &[u8] {
-        let Ok(index) = c_int::try_from(index) else { return &[] };
+        let Ok(index) = c_int::try_from(self.begins + index) else { return &[] };
         // SAFETY: the filter context is the running callback's (`new`'s contract); an index after the end is answered
         // with null.
         let string = unsafe { api!(ValkeyModule_CommandFilterArgGet)(self.raw, index) };
@@ -101,8 +117,7 @@ impl Filter {
         let name = OwnedString::new(name.to_bytes());
         // SAFETY: the filter context is the running callback's; indices below the count have an argument.
         let arg = |index| unsafe { api!(ValkeyModule_CommandFilterArgGet)(self.raw, index) };
-        let count = i32::try_from(self.len()).unwrap_or(0);
-        let mut argv: Vec<_> = std::iter::once(name.as_raw()).chain((0..count).map(arg)).collect();
+        let mut argv: Vec<_> = std::iter::once(name.as_raw()).chain(self.indices().map(arg)).collect();
         match argv.get_mut(1..).is_some_and(|own| user.may_run(own, db)) {
             false => Rights::None,
             true if user.may_run(&mut argv, db) => Rights::Both,
@@ -114,10 +129,9 @@ impl Filter {
     /// the database is not and rights may depend on it, too.
     pub fn may_be_run_by(&self, ctx: Ctx<'_>, client: u64, db: Option<u32>) -> bool {
         let Some(user) = User::of(ctx, client) else { return true };
-        let count = i32::try_from(self.len()).unwrap_or(0);
         // SAFETY: the filter context is the running callback's; indices below the count have an argument.
         let arg = |index| unsafe { api!(ValkeyModule_CommandFilterArgGet)(self.raw, index) };
-        user.may_run(&mut (0..count).map(arg).collect::<Vec<_>>(), db)
+        user.may_run(&mut self.indices().map(arg).collect::<Vec<_>>(), db)
     }
 
     /// The same of a SELECT: what matters is the database that it names.
@@ -127,7 +141,7 @@ impl Filter {
 
     /// Replaces an argument.
     pub fn replace(self, index: usize, with: &[u8]) {
-        let Ok(index) = c_int::try_from(index) else { return };
+        let Ok(index) = c_int::try_from(self.begins + index) else { return };
         let string = OwnedString::new(with);
         // SAFETY: the filter context is valid; the server checks the index and takes over the reference when it is one,
         // so that it is not dropped here.
@@ -138,7 +152,7 @@ impl Filter {
 
     /// Inserts an argument; 0 puts it before the command's name.
     pub fn insert(self, index: usize, with: &CStr) {
-        let Ok(index) = c_int::try_from(index) else { return };
+        let Ok(index) = c_int::try_from(self.begins + index) else { return };
         let string = OwnedString::new(with.to_bytes());
         // SAFETY: the filter context is valid; the server checks the index and takes over the reference when it is one,
         // so that it is not dropped here.

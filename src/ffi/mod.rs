@@ -41,6 +41,7 @@ mod fork;
 mod handlers;
 mod info;
 mod keys;
+mod latency;
 mod load;
 mod logging;
 mod names;
@@ -64,6 +65,7 @@ pub use fork::close_in_children;
 pub use handlers::Handlers;
 pub use info::{InfoWriter, ServerInfo};
 pub use keys::KeyKind;
+pub use latency::{LatencyEvent, add_latency};
 pub use load::{
     ChildResult, check_descriptor_paths, descriptor_path, forget_child, fork_child, has_module_type, kill_child,
     load_rdb, save_rdb,

@@ -164,6 +164,10 @@ impl Module {
             Quirk::WaitsForAof if sender != Sender::Bystander && self.answers_waitaof(ctx, filter) => {
                 Verdict { rewrite: Rewrite::Wrap(wrappers::WAITAOF), ..verdict }
             }
+            Quirk::Explains => {
+                self.note_explained(ctx, filter);
+                verdict
+            }
             Quirk::Acknowledges => {
                 self.aof_waits.note_acknowledged(filter);
                 verdict

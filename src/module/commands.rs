@@ -9,7 +9,8 @@ use crate::module::release::{Release, Waiting, release};
 use crate::module::units::finish_unit;
 use crate::module::waits::wait_now;
 use crate::module::{
-    State, backup, blocking, errors, gate, info, life, refusal, scripts, waitaof, with, wrap, wrappers,
+    State, backup, blocking, errors, explain, gate, help, info, life, refusal, scripts, waitaof, watching, with, wrap,
+    wrappers,
 };
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -24,11 +25,13 @@ struct Entry {
 
 const WAIT: &CStr = c"wbl.wait";
 const STATUS: &CStr = c"wbl.status";
+const LAG: &CStr = c"wbl.lag";
+const HELP: &CStr = c"wbl.help";
 const CHECKPOINT: &CStr = c"wbl.checkpoint";
 const BACKUP: &CStr = c"wbl.backup";
 const DEBUG: &CStr = c"wbl.debug";
 
-const ENTRIES: [Entry; 11] = [
+const ENTRIES: [Entry; 13] = [
     Entry {
         name: WAIT,
         flags: CommandFlags { flags: c"readonly deny-script allow-stale fast", acl_categories: c"connection fast" },
@@ -52,6 +55,30 @@ const ENTRIES: [Entry; 11] = [
             args: &[],
         },
         run: status,
+    },
+    Entry {
+        name: LAG,
+        flags: CommandFlags { flags: c"readonly allow-stale allow-loading fast", acl_categories: c"admin fast" },
+        docs: CommandDocs {
+            summary: c"Returns how far the durable position of the log is behind the appended one, in bytes and milliseconds.",
+            complexity: c"O(1)",
+            since: c"0.1.0",
+            arity: 1,
+            args: &[],
+        },
+        run: watching::lag,
+    },
+    Entry {
+        name: HELP,
+        flags: CommandFlags { flags: c"readonly allow-stale allow-loading fast", acl_categories: c"connection fast" },
+        docs: CommandDocs {
+            summary: c"Returns which commands the module has, and what they do.",
+            complexity: c"O(1)",
+            since: c"0.1.0",
+            arity: 1,
+            args: &[],
+        },
+        run: help::help,
     },
     Entry {
         name: CHECKPOINT,
@@ -81,11 +108,11 @@ const ENTRIES: [Entry; 11] = [
         name: DEBUG,
         flags: CommandFlags { flags: c"readonly deny-script admin allow-stale allow-busy fast", acl_categories: c"admin dangerous" },
         docs: CommandDocs {
-            summary: c"Levers for tests, refused unless wbl.debug-commands is yes: PAUSE freezes the durable position, RESUME frees it; SYNC HOLD has syncs of the log wait, SYNC RELEASE lets them go on; POINT stops or kills the process at a named point of the code.",
+            summary: c"Levers for tests, refused unless wbl.debug-commands is yes: PAUSE freezes the durable position, RESUME frees it; SYNC HOLD has syncs of the log wait, SYNC RELEASE lets them go on; EXPLAIN says how the reply to a command would be kept; POINT stops or kills the process at a named point of the code.",
             complexity: c"O(1)",
             since: c"0.1.0",
             arity: -2,
-            args: &[(c"pause", Some(c"PAUSE"), true), (c"resume", Some(c"RESUME"), true), (c"sync", Some(c"SYNC"), true), (c"point", Some(c"POINT"), true)],
+            args: &[(c"explain", Some(c"EXPLAIN"), true), (c"pause", Some(c"PAUSE"), true), (c"resume", Some(c"RESUME"), true), (c"sync", Some(c"SYNC"), true), (c"point", Some(c"POINT"), true)],
         },
         run: debug,
     },
@@ -297,7 +324,7 @@ fn checkpoint(ctx: Ctx<'_>, args: &[&[u8]]) {
     }
 }
 
-/// WBL.DEBUG PAUSE | RESUME | SYNC HOLD [file] | SYNC RELEASE | POINT name STOP|KILL|CLEAR
+/// WBL.DEBUG EXPLAIN command... | PAUSE | RESUME | SYNC HOLD [file] | SYNC RELEASE | POINT name STOP|KILL|CLEAR
 fn debug(ctx: Ctx<'_>, args: &[&[u8]]) {
     if value(Setting::DebugCommands) == 0 {
         return ctx.reply_error(errors::DEBUG_REFUSED);
@@ -318,8 +345,9 @@ fn debug(ctx: Ctx<'_>, args: &[&[u8]]) {
             gate::open();
             Ok(())
         }
+        [b"EXPLAIN", _, ..] => return explain::explain(ctx),
         [b"POINT", name, action] => point(name, action),
-        [] | [b"PAUSE" | b"RESUME", ..] => return ctx.reply_error(&errors::wrong_arity("wbl.debug")),
+        [] | [b"EXPLAIN"] | [b"PAUSE" | b"RESUME", ..] => return ctx.reply_error(&errors::wrong_arity("wbl.debug")),
         _ => Err(errors::DEBUG_SUBCOMMAND),
     };
     match outcome {

@@ -69,6 +69,9 @@ pub enum Setting {
     MaxLogBytes,
     /// `wbl.reserve`: hold room on the disk for the next base. Default: yes.
     Reserve,
+    /// `wbl.max-recovery-seconds`: a checkpoint begins by itself when a recovery would take longer; 0 for no bound.
+    /// Default: 0.
+    MaxRecoverySeconds,
 }
 
 /// How the log is to be written.
@@ -127,7 +130,7 @@ enum Default {
     Names { default: usize, names: &'static [&'static CStr] },
 }
 
-const ENTRIES: [Entry; 16] = [
+const ENTRIES: [Entry; 17] = [
     Entry { setting: Setting::Enabled, name: c"enabled", immutable: false, default: Default::Bool(true) },
     Entry { setting: Setting::Dir, name: c"dir", immutable: true, default: Default::Text("wbl") },
     Entry {
@@ -204,6 +207,12 @@ const ENTRIES: [Entry; 16] = [
         default: Default::Bytes { default: 0, min: 0, max: i64::MAX },
     },
     Entry { setting: Setting::Reserve, name: c"reserve", immutable: false, default: Default::Bool(true) },
+    Entry {
+        setting: Setting::MaxRecoverySeconds,
+        name: c"max-recovery-seconds",
+        immutable: false,
+        default: Default::Count { default: 0, min: 0, max: i32::MAX as i64 },
+    },
 ];
 
 static NUMBERS: [AtomicI64; ENTRIES.len()] = [const { AtomicI64::new(0) }; ENTRIES.len()];
@@ -290,6 +299,16 @@ pub fn io_mode() -> IoMode {
 /// What base and log may take together.
 pub fn max_log_bytes() -> Option<u64> {
     u64::try_from(value(Setting::MaxLogBytes)).ok().filter(|bytes| *bytes > 0)
+}
+
+/// How long a recovery may take, in milliseconds.
+pub fn max_recovery_ms() -> Option<u64> {
+    u64::try_from(value(Setting::MaxRecoverySeconds)).ok().filter(|seconds| *seconds > 0).map(|seconds| seconds * 1000)
+}
+
+/// Whether base and log are kept within a bound by checkpoints that begin by themselves.
+pub fn bounds_log() -> bool {
+    max_log_bytes().is_some() || max_recovery_ms().is_some()
 }
 
 /// Whether room is held for the next base.

@@ -11,8 +11,9 @@ pub const IS_REPLICA: &str = "ERR the write-behind log is not active on a replic
 /// `WBL.DEBUG` without `wbl.debug-commands yes`.
 pub const DEBUG_REFUSED: &str = "ERR WBL.DEBUG command not allowed. Set wbl.debug-commands to yes in the configuration file or as a module argument, and then restart the server.";
 /// `WBL.DEBUG` with something that it does not know.
-pub const DEBUG_SUBCOMMAND: &str =
-    "ERR unknown WBL.DEBUG subcommand. Try PAUSE, RESUME, SYNC HOLD, SYNC RELEASE, POINT name STOP|KILL|CLEAR.";
+pub const DEBUG_SUBCOMMAND: &str = "ERR unknown WBL.DEBUG subcommand. Try EXPLAIN command, PAUSE, RESUME, SYNC HOLD, SYNC RELEASE, POINT name STOP|KILL|CLEAR.";
+/// `WBL.DEBUG EXPLAIN` where commands are not looked at.
+pub const NOT_EXPLAINED: &str = "ERR WBL.DEBUG EXPLAIN takes a command, while the log is not disabled";
 /// `WBL.DEBUG POINT` with a name that no point has.
 pub const NO_SUCH_POINT: &str = "ERR no such point";
 /// A checkpoint is being written already.
@@ -82,6 +83,7 @@ mod tests {
             super::DEBUG_REFUSED,
             super::DEBUG_SUBCOMMAND,
             super::NO_SUCH_POINT,
+            super::NOT_EXPLAINED,
             super::CHECKPOINT_RUNS,
             super::BACKUP_SUBCOMMAND,
             super::BACKUP_RUNS,

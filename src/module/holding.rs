@@ -24,11 +24,13 @@ impl Module {
     /// Has a held reply wait for what it shows; it leaves at once where that is durable.
     pub(super) fn hold_for(&mut self, client: ClientId, held: Held, outcome: Outcome) {
         if outcome.changed {
+            self.counters.held_by_module += 1;
             return self.replies.hold(client, held);
         }
         match (self.log().cloned(), self.undurable(outcome.shown)) {
             (Some(log), Some(lsn)) => {
                 self.counters.reads_blocked += 1;
+                self.counters.held_by_module += 1;
                 self.clients.held(client, lsn);
                 begin_to_wait(&self.clients, &log, lsn, Waiting { client, held });
             }

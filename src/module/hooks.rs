@@ -86,7 +86,10 @@ impl Module {
         let reason = match decide(Moment::Changed, &mut Asked::new(self, ctx, client).with_flags(flags)) {
             Hold::AtIterationEnd(reason) => reason,
             _ => match ctx.hold_reply() {
-                Some(held) => return self.replies.hold(client, held),
+                Some(held) => {
+                    self.counters.held_in_event += 1;
+                    return self.replies.hold(client, held);
+                }
                 None => Reason::Unblockable,
             },
         };
@@ -374,7 +377,10 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     if let Some(Some(lsn)) = wait {
         wait_now(ctx, lsn);
     }
-    with(Module::choose_mode);
+    with(|module| {
+        module.choose_mode();
+        module.note_latency();
+    });
     waitaof::poll(ctx);
     notify::publish_durable(ctx);
 }

@@ -113,6 +113,7 @@ impl Module {
             ("recovery_done_bytes", number(report.done_bytes)),
         ];
         fields.extend(waits);
+        fields.extend(self.watched());
         fields
     }
 }

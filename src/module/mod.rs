@@ -20,8 +20,10 @@ mod demands;
 mod disk;
 mod durable_reads;
 mod errors;
+mod explain;
 mod facts;
 mod gate;
+mod help;
 mod holding;
 mod homes;
 mod hooks;
@@ -45,6 +47,7 @@ mod replay;
 mod role;
 mod room;
 mod running;
+mod safety;
 mod scripts;
 mod seal;
 mod second_server;
@@ -58,8 +61,10 @@ mod units;
 mod unknown;
 mod verdict;
 mod waitaof;
+mod waited;
 mod waiting;
 mod waits;
+mod watching;
 mod wrap;
 mod wrapped_run;
 mod wrappers;
@@ -73,6 +78,7 @@ use crate::core::dirty::DirtyKeys;
 use crate::core::execution::{Replies, Running, UnitEnd};
 use crate::core::hash::Set;
 use crate::core::homes::Homes;
+use crate::core::lag::Lag;
 use crate::core::leaf::ClientId;
 use crate::core::loop_waits::LoopWaits;
 use crate::core::notices::Notices;
@@ -97,6 +103,12 @@ struct Counters {
     inline_commits: u64,
     /// Replies that the loop waited with, by the place of the reason in [`Reason::ALL`].
     waits: [u64; Reason::ALL.len()],
+    /// How long it has waited because of them.
+    waited: waited::Waited,
+    /// Replies that the server defers in the event of a change.
+    held_in_event: u64,
+    /// Replies of commands that the module runs, and holds.
+    held_by_module: u64,
     state_images: u64,
     units: u64,
     wrapped: u64,
@@ -110,6 +122,8 @@ struct Counters {
 struct Iteration {
     /// What must be durable before replies are sent.
     waits: LoopWaits,
+    /// Why the first of them waits.
+    waits_because: Option<Reason>,
     /// Clients seen to have no output that waits for the socket.
     without_output: Set<u64>,
     /// Whose output is asked about.
@@ -184,6 +198,11 @@ pub(crate) struct Module {
     shortage: shortage::Shortage,
     own_aof: own_aof::OwnAof,
     counters: Counters,
+    lag: Lag,
+    /// Units that were handed over with the batches before.
+    units_handed_over: u64,
+    /// What WBL.DEBUG EXPLAIN is to answer.
+    explained: Option<explain::Explained>,
     recovered: Option<replay::Report>,
     /// What is to be taken back if the server unloads the module at once.
     arrival: Option<life::Arrival>,

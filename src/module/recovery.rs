@@ -51,6 +51,7 @@ struct Job {
     /// Taken when the sentinel arrives.
     feeder: Option<Feeder>,
     sentinel: Vec<u8>,
+    since: Instant,
     outcome: Option<Result<Report, String>>,
 }
 
@@ -117,7 +118,7 @@ pub(crate) fn recover(ctx: Ctx<'_>, source: Source, examined: Examined) -> Resul
     let sentinel = format!("wbl:sentinel:{:x}:{:x}", unix_ms(), std::process::id()).into_bytes();
     let (reader, writer) = std::io::pipe().map_err(|error| format!("no pipe: {error}"))?;
     let feeder = start_feeder(ctx, &source, writer, sentinel.clone())?;
-    put_job(Job { source, verified, feeder: Some(feeder), sentinel, outcome: None });
+    put_job(Job { source, verified, feeder: Some(feeder), sentinel, since, outcome: None });
     let loaded = load_dataset(ctx, &descriptor_path(&reader));
     drop(reader);
     let job = take_job().ok_or("the recovery's state was lost")?;
@@ -134,6 +135,9 @@ pub(crate) fn recover(ctx: Ctx<'_>, source: Source, examined: Examined) -> Resul
                     job.source.next_lsn()
                 ),
             );
+            let base_bytes = job.source.base().map_or(0, |base| base.bytes);
+            let (base, log) = ((base_bytes, report.base_us), (report.total_bytes, report.log_us));
+            with(|module| module.bases.speed.measured(base, log));
             Ok((job.source, report))
         }
         Some(Err(reason)) => Err(reason),
@@ -216,18 +220,20 @@ pub(super) fn key_loaded(ctx: Ctx<'_>, key: &[u8]) {
     if !is_sentinel {
         return;
     }
-    let Some(Job { source, verified, feeder: Some(feeder), sentinel, .. }) = take_job() else { return };
+    let Some(Job { source, verified, feeder: Some(feeder), sentinel, since, .. }) = take_job() else { return };
     let own = ctx.own();
     own.select_db(0);
     own.delete_key(&sentinel);
     // Only the end mark follows the sentinel in the pipe, so the feeder is not waiting for the loader.
     let outcome = match feeder.join() {
         Ok(Ok((summary, _))) if summary != verified => Err("the base has changed since it was verified".into()),
-        Ok(Ok((summary, spool))) => finish_base(ctx, &summary, spool).and_then(|()| replay_log(ctx, &source, &summary)),
+        Ok(Ok((summary, spool))) => {
+            finish_base(ctx, &summary, spool).and_then(|()| replay_log(ctx, &source, &summary, since))
+        }
         Ok(Err(error)) => Err(format!("the base could not be read: {error}")),
         Err(_) => Err("the thread that reads the base has failed".into()),
     };
-    put_job(Job { source, verified, feeder: None, sentinel, outcome: Some(outcome) });
+    put_job(Job { source, verified, feeder: None, sentinel, since, outcome: Some(outcome) });
 }
 
 /// Completes the dataset of the base, all of which must be there.
@@ -239,9 +245,16 @@ fn finish_base(ctx: Ctx<'_>, summary: &Summary, spool: Spool) -> Result<(), Stri
     spool.apply(ctx)
 }
 
-fn replay_log(ctx: Ctx<'_>, opened: &Opened<GatedStorage>, summary: &Summary) -> Result<Report, String> {
-    let mut report = Report { keys: summary.keys, total_bytes: opened.log_bytes(), ..Report::default() };
-    let mut last_told = Instant::now();
+fn replay_log(
+    ctx: Ctx<'_>,
+    opened: &Opened<GatedStorage>,
+    summary: &Summary,
+    since: Instant,
+) -> Result<Report, String> {
+    let base_us = since.elapsed().as_micros() as u64;
+    let mut report = Report { keys: summary.keys, total_bytes: opened.log_bytes(), base_us, ..Report::default() };
+    let began = Instant::now();
+    let mut last_told = began;
     let mut tell = |report: &Report| {
         with(|module| module.recovered = Some(*report));
         if last_told.elapsed() >= TELL_EVERY {
@@ -252,5 +265,6 @@ fn replay_log(ctx: Ctx<'_>, opened: &Opened<GatedStorage>, summary: &Summary) ->
     REPLAYING.store(true, Ordering::Relaxed);
     let replayed = replay(ctx, opened, &mut report, &mut tell);
     REPLAYING.store(false, Ordering::Relaxed);
+    report.log_us = began.elapsed().as_micros() as u64;
     replayed.map(|()| report)
 }

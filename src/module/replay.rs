@@ -40,6 +40,9 @@ pub(crate) struct Report {
     pub(crate) total_bytes: u64,
     /// Bytes of log replayed.
     pub(crate) done_bytes: u64,
+    /// How long the base has taken to be checked and loaded, and the log to be replayed, in microseconds.
+    pub(crate) base_us: u64,
+    pub(crate) log_us: u64,
 }
 
 /// Replays the log. The server is loading, so that nothing expires and other clients are answered with -LOADING.

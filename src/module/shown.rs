@@ -14,6 +14,7 @@ use crate::module::Module;
 use crate::module::announce::is_blocked_in;
 use crate::module::facts::Asked;
 use crate::module::known::Known;
+use crate::module::waited::count_wait;
 use crate::module::waits::now_ms;
 
 /// The server looks after the end of a pause now and then: all that waited for it has run when this has passed.
@@ -194,7 +195,7 @@ impl Module {
     /// The loop waits for a change that a reply shows which is written already, this client's if that is known.
     fn wait_for_shown(&mut self, client: Option<ClientId>, shown: Option<Lsn>, reason: Reason) {
         if let Some(shown) = shown {
-            self.counters.waits[reason as usize] += 1;
+            count_wait(&mut self.counters, &mut self.iteration, reason);
             self.iteration.waits.add(client, shown);
         }
     }

@@ -13,6 +13,7 @@ use crate::module::facts::Asked;
 use crate::module::holding::begin_to_wait;
 use crate::module::images::{add_functions, add_image, add_images_everywhere};
 use crate::module::release::{Waiting, release};
+use crate::module::waited::count_wait;
 use crate::module::waits::wait_now;
 use crate::module::{Iteration, Module, server, with};
 
@@ -213,7 +214,7 @@ impl Module {
         self.counters.units += 1;
         self.dirty.mark_briefly(key, lsn);
         count_write(&mut self.iteration, &mut self.clients, client, false);
-        self.counters.waits[Reason::Inline as usize] += 1;
+        count_wait(&mut self.counters, &mut self.iteration, Reason::Inline);
         self.iteration.waits.add(Some(client), lsn);
         self.hand_over_early();
         true
@@ -288,7 +289,7 @@ impl Module {
                     begin_to_wait(&self.clients, log, lsn, Waiting { client, held });
                 }
                 Way::Loop(reason) if is_active => {
-                    self.counters.waits[reason as usize] += 1;
+                    count_wait(&mut self.counters, &mut self.iteration, reason);
                     newest = newest.max(Some(shows.unwrap_or(lsn)));
                     unheld.push((client, reason));
                 }
@@ -310,7 +311,7 @@ impl Module {
         replies.iter().any(|(client, reason)| {
             let hold = decide(Moment::UnitEnded(*reason), &mut Asked::new(self, ctx, *client));
             if let Hold::AtUnitEnd(reason) = hold {
-                self.counters.waits[reason as usize] += 1;
+                count_wait(&mut self.counters, &mut self.iteration, reason);
             }
             matches!(hold, Hold::AtUnitEnd(_))
         })

@@ -85,11 +85,13 @@ pub(super) fn wait_now(ctx: Ctx<'_>, lsn: Lsn) {
         module.counters.inline_waits += 1;
         module.counters.inline_commits += u64::from(how == How::Commit);
     });
+    let began_us = machine::monotonic_us();
     let outcome = match how {
         How::UntilResumed => return wait_for_resume(ctx, &log, lsn),
         How::Commit => log.commit(lsn),
         How::Wait => log.log().wait_durable(lsn, None).map(drop),
     };
+    with(|module| module.note_waited(machine::monotonic_us().saturating_sub(began_us)));
     if outcome.is_err() {
         cannot_be_durable(ctx, &log);
     }
@@ -171,7 +173,11 @@ impl Module {
         if self.batch.is_empty() {
             return;
         }
-        let expected = self.batch.appended();
+        let (expected, durable) = (self.batch.appended(), log.log().durable());
+        let begins = Lsn::new(expected.get().saturating_sub(self.batch.len() as u64));
+        self.lag.note(begins, machine::monotonic_us(), durable);
+        let units = self.counters.units - std::mem::replace(&mut self.units_handed_over, self.counters.units);
+        log.log().statistics().count_units(units);
         let payload = self.batch.take(log.log().take_buffer());
         let appended = match next {
             Next::Threads => log.log().append(payload, unix_ms()),

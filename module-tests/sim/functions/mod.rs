@@ -62,6 +62,8 @@ unsafe extern "C" fn log(_: Raw, _level: Raw, _format: Raw, line: *const c_char)
     crate::run::log_line(line);
 }
 
+unsafe extern "C" fn latency(_event: *const c_char, _ms: i64) {}
+
 unsafe extern "C" fn create_string(_: Raw, bytes: *const u8, len: usize) -> Raw {
     ModuleString::make(unsafe { std::slice::from_raw_parts(bytes, len) }).cast()
 }
@@ -148,6 +150,7 @@ fn find(name: &str) -> Option<*const c_void> {
         "GetApi" => get_api as _,
         "Free" => free as _,
         "Log" => log as _,
+        "LatencyAddSample" => latency as _,
         "CreateString" => create_string as _,
         "FreeString" => free_string as _,
         "StringPtrLen" => string_ptr_len as _,

@@ -21,6 +21,21 @@ macro_rules! reasons {
                 }
             }
 
+            /// The field of INFO that says how long the loop has waited because of it.
+            pub fn time_field(self) -> &'static str {
+                match self {
+                    $(Reason::$reason => concat!("wait_usec_", $name),)*
+                }
+            }
+
+            /// What it means, in a sentence.
+            pub fn text(self) -> String {
+                let lines: &[&str] = match self {
+                    $(Reason::$reason => &[$($doc),*],)*
+                };
+                lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+            }
+
             /// Its name.
             pub fn name(self) -> &'static str {
                 match self {

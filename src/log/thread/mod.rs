@@ -2,6 +2,7 @@
 
 mod files;
 mod flusher;
+mod histogram;
 mod kept;
 mod published;
 mod queue;
@@ -10,5 +11,5 @@ mod steps;
 mod worker;
 
 pub use flusher::Flusher;
-pub use statistics::{SLOW_SYNC_US, Statistics};
+pub use statistics::{Peaks, SLOW_SYNC_US, Statistics};
 pub use steps::Steps;

@@ -1,5 +1,6 @@
 //! Counters of the log.
 
+use super::histogram::Histogram;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// A sync that takes longer is slow.
@@ -25,6 +26,20 @@ pub struct Statistics {
     sync_ewma_us: AtomicU64,
     slow_syncs: AtomicU64,
     is_direct: AtomicBool,
+    units: AtomicU64,
+    sync_times: Histogram,
+    /// The longest since these were taken last.
+    write_peak_us: AtomicU64,
+    sync_peak_us: AtomicU64,
+}
+
+/// The longest write and sync since a moment, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peaks {
+    /// Of a write to the file.
+    pub write_us: u64,
+    /// Of a sync.
+    pub sync_us: u64,
 }
 
 impl Statistics {
@@ -94,6 +109,27 @@ impl Statistics {
         self.slow_syncs.load(Relaxed)
     }
 
+    /// How long syncs took.
+    pub fn sync_times(&self) -> &Histogram {
+        &self.sync_times
+    }
+
+    /// Units handed over.
+    pub fn units(&self) -> u64 {
+        self.units.load(Relaxed)
+    }
+
+    /// So many units were handed over.
+    pub fn count_units(&self, count: u64) {
+        self.units.fetch_add(count, Relaxed);
+    }
+
+    /// The longest of each since this was called last.
+    pub fn take_peaks(&self) -> Peaks {
+        let take = |peak: &AtomicU64| if peak.load(Relaxed) == 0 { 0 } else { peak.swap(0, Relaxed) };
+        Peaks { write_us: take(&self.write_peak_us), sync_us: take(&self.sync_peak_us) }
+    }
+
     /// Whether the segment that is written now is written past the page cache.
     pub fn is_direct(&self) -> bool {
         self.is_direct.load(Relaxed)
@@ -133,7 +169,13 @@ impl Statistics {
         self.disk_errors.fetch_add(1, Relaxed);
     }
 
+    pub(in crate::log) fn time_write(&self, duration_us: u64) {
+        self.write_peak_us.fetch_max(duration_us, Relaxed);
+    }
+
     pub(in crate::log) fn time_sync(&self, duration_us: u64) {
+        self.sync_times.add(duration_us);
+        self.sync_peak_us.fetch_max(duration_us, Relaxed);
         self.sync_last_us.store(duration_us, Relaxed);
         self.sync_max_us.fetch_max(duration_us, Relaxed);
         self.slow_syncs.fetch_add(u64::from(duration_us > SLOW_SYNC_US), Relaxed);
@@ -158,5 +200,8 @@ mod tests {
         assert_eq!(statistics.sync_ewma_us(), 900);
         statistics.time_sync(SLOW_SYNC_US + 1);
         assert_eq!(statistics.slow_syncs(), 1);
+        statistics.time_write(7);
+        assert_eq!(statistics.take_peaks(), Peaks { write_us: 7, sync_us: SLOW_SYNC_US + 1 });
+        assert_eq!(statistics.take_peaks(), Peaks::default());
     }
 }

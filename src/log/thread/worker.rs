@@ -161,7 +161,9 @@ impl<S: Storage> Worker<S> {
     /// Writes a group as one frame, and gives the turn away; returns whether nobody would take the next one, too.
     fn begin_commit(&self, group: &mut Vec<Handed>, is_more_wanted: bool, overlaps: bool) -> (Written<S>, bool) {
         let (written, room) = self.with_log(|log| {
+            let began = Instant::now();
             let written = log.write(group, overlaps);
+            self.statistics.time_write(began.elapsed().as_micros() as u64);
             (written, log.room(is_more_wanted))
         });
         let wants_thread = self.queue.give_turn(room);

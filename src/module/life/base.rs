@@ -1,5 +1,6 @@
 //! The base that a log has been asked for, and how far that has come.
 
+use super::speed::Speed;
 use crate::ffi::kill_child;
 use crate::log::{LogError, Lsn};
 use crate::machine;
@@ -53,11 +54,13 @@ pub(crate) struct Bases {
     failures: u32,
     /// When the last one was in place, or failed, in monotonic microseconds.
     ended_us: u64,
+    /// How quick recoveries are.
+    pub(in crate::module) speed: Speed,
 }
 
 impl Default for Bases {
     fn default() -> Bases {
-        Bases { done: 0, failed: 0, last: Ok(()), failure: None, failures: 0, ended_us: 0 }
+        Bases { done: 0, failed: 0, last: Ok(()), failure: None, failures: 0, ended_us: 0, speed: Speed::default() }
     }
 }
 

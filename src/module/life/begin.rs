@@ -82,6 +82,7 @@ pub(super) fn write(
         module.running = Running::default();
         module.batch = Batch::new(appended);
         module.bases.log_begun();
+        module.lag.clear();
         module.dirty.clear();
         module.time_outs.forget();
         module.versions.clear();

@@ -74,8 +74,9 @@ impl Logging {
         let (log_bytes, base_bytes) = (log.statistics().bytes_since_base(), log.statistics().base_bytes());
         let has_many_segments = log.statistics().segments_after_errors() >= SEGMENTS_AFTER_ERRORS_MAX;
         let gains_room = log.is_short_of_room() && log_bytes > 0;
+        let is_slow = bases.speed.is_too_slow(base_bytes, log_bytes);
         matches!(self.visible, Visible::Yes)
-            && (config::wants_checkpoint(log_bytes, base_bytes) || gains_room || has_many_segments)
+            && (config::wants_checkpoint(log_bytes, base_bytes) || gains_room || has_many_segments || is_slow)
             && self.may_retry(bases)
             && bases.has_rested()
             && !log.is_failing()

@@ -18,6 +18,7 @@ use crate::core::client::Clients;
 use crate::core::commit::Chooser;
 use crate::core::dirty::DirtyKeys;
 use crate::core::execution::{Replies, Running, UnitEnd};
+use crate::core::lag::Lag;
 use crate::core::notices::Notices;
 use crate::core::time_outs::TimeOuts;
 use crate::core::unit::Batch;
@@ -217,6 +218,9 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         backups: Backups::default(),
         shortage: Shortage::default(),
         counters: Counters::default(),
+        lag: Lag::default(),
+        units_handed_over: 0,
+        explained: None,
         recovered: None,
     })
 }

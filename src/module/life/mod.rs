@@ -22,6 +22,7 @@ mod own_file;
 mod replaced;
 mod rest;
 mod role;
+mod speed;
 mod start;
 mod state;
 mod unload;
