@@ -22,6 +22,8 @@ pub struct Simulated {
     pub child_ran: fn(i32),
     /// Is called in place of a signal that ends the child.
     pub kill_child: fn(),
+    /// Looks at what a client has sent and the server has not read.
+    pub peek: fn(u64, &mut [u8]) -> usize,
     /// Is called in place of shutting the socket of a client.
     pub shut_client: fn(u64),
 }
@@ -97,6 +99,20 @@ pub(crate) fn kill_child() -> bool {
 /// Has nothing more leave for a client of a simulated machine; `false` where the machine is real.
 pub(crate) fn shut_client(client: u64) -> bool {
     simulated(|machine| machine.shut_client).map(|shut| shut(client)).is_some()
+}
+
+/// Whether the machine is simulated.
+pub(crate) fn is_simulated() -> bool {
+    IS_SIMULATED.load(Ordering::Acquire)
+}
+
+/// Looks at what a client has sent by this socket and the server has not read. Returns how much that is, up to the
+/// length of `bytes`.
+pub(crate) fn peek(client: u64, descriptor: i32, bytes: &mut [u8]) -> usize {
+    match simulated(|machine| machine.peek) {
+        Some(peek) => peek(client, bytes),
+        None => crate::ffi::peek(descriptor, bytes),
+    }
 }
 
 /// Who takes the steps of the log's threads on a simulated machine.

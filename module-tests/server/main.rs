@@ -17,6 +17,7 @@ mod clients;
 mod cluster;
 mod cluster_failover;
 mod cluster_moving;
+mod collecting;
 mod commands;
 mod crash;
 mod data;

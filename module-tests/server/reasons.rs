@@ -2,11 +2,11 @@
 
 use crate::harness::resp::encode;
 use crate::harness::scene::split;
-use crate::harness::{Scene, Version, each_version};
+use crate::harness::{Scene, ServerBuilder, Version, each_version};
 
 each_version! {
     fn reads_of_a_client_that_pipelines_run_as_they_were_sent(version: Version) {
-        let mut scene = Scene::start(version);
+        let mut scene = Scene::of(ServerBuilder::with_module(version).set("wbl.pipelines", "wait"));
         let mut client = scene.server.raw();
         let pairs = 200;
         let pipeline: Vec<u8> = (0..pairs)

@@ -115,7 +115,7 @@ each_version! {
         let mut client = server.raw();
         let lines: Vec<String> = client.run("WBL.HELP").items().iter().map(Value::text).collect();
         assert_eq!(lines[0], "WBL.<command> [<arg> [value] [opt] ...]. Commands are:");
-        let internal = ["wbl.call", "wbl.read", "wbl.eval", "wbl.eval_ro", "wbl.refused", "wbl.waitaof"];
+        let internal = ["wbl.call", "wbl.read", "wbl.collect", "wbl.eval", "wbl.eval_ro", "wbl.refused", "wbl.waitaof"];
         let commands: Vec<String> = client.run("COMMAND LIST FILTERBY MODULE wbl").items().iter().map(Value::text).collect();
         assert!(commands.len() > 10, "{commands:?}");
         for command in commands {

@@ -112,6 +112,11 @@ fn change_child(change: impl FnOnce(&mut Child)) {
     }));
 }
 
+/// What the clients have sent is not seen before it runs.
+fn peek(_client: u64, _bytes: &mut [u8]) -> usize {
+    0
+}
+
 /// Nothing more leaves for this client, which is closed at the end of the iteration.
 fn shut_client(client: u64) {
     server().note(|| format!("    shut: {client}"));
@@ -169,7 +174,7 @@ fn boot(disk: SimDisk, seed: u64, now_ms: i64) -> &'static Server {
     set_server(server);
     NOW_MS.store(now_ms as u64, Ordering::Relaxed);
     let unix_ms = || NOW_MS.load(Ordering::Relaxed);
-    machine::simulate(Simulated { disk, unix_ms, exit: exited, log_begins, child_ran, kill_child, shut_client });
+    machine::simulate(Simulated { disk, unix_ms, exit: exited, log_begins, child_ran, kill_child, peek, shut_client });
     let segment_bytes = ["4096", "8192", "1000000"][server.below(3)];
     let in_flight = ["1", "2", "4"][server.below(3)];
     let commit_mode = ["auto", "async", "inline"][server.below(3)];

@@ -1,6 +1,7 @@
 //! What is known of each connected client: one record, made when it connects and dropped when it goes.
 
 use crate::core::dirty::{DbKey, DirtyKeys};
+use crate::core::input::Input;
 use crate::core::leaf::ClientId;
 use crate::core::output::{ReplySize, Room};
 use crate::core::pipelining::{Loop, Pipelining};
@@ -30,6 +31,14 @@ pub struct Client {
     pub queued_unblock: bool,
     /// It has queued a change of rights.
     pub queued_rights: bool,
+    /// It has sent CLIENT REPLY.
+    pub mutes: bool,
+    /// What it has sent, if it is looked at.
+    pub input: Option<Box<Input>>,
+    /// Up to this position the server runs what it has sent.
+    pub left_until: Option<u64>,
+    /// How many times in a row it has sent a single command.
+    pub singles: u32,
     /// It has queued commands since a MULTI, before they were seen.
     pub has_unseen_queue: bool,
     /// What it has queued and what it watches.
@@ -197,6 +206,11 @@ impl Clients {
     /// The same, to be changed.
     pub fn get_mut(&mut self, client: ClientId) -> Option<&mut Client> {
         self.records.get_mut(&client)
+    }
+
+    /// What a client has sent, which is looked at.
+    pub fn input(&mut self, client: ClientId) -> Option<&mut Input> {
+        self.records.get_mut(&client).map(|record| &mut **record.input.get_or_insert_default())
     }
 
     /// A client may track keys from now on.

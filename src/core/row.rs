@@ -245,6 +245,10 @@ pub enum Quirk {
     Selects,
     /// It turns client-side caching on or off.
     Tracks,
+    /// It has its client get no replies (CLIENT REPLY).
+    Mutes,
+    /// The server refuses it together with writes while it cannot save (PING).
+    FailsWithDisk,
     /// It ends another client's wait.
     Unblocks,
     /// It may take rights away from users whose clients wait.

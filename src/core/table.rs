@@ -83,6 +83,9 @@ pub const SHORT_REPLIES: &[&str] = &[
 /// Those of which that holds where they have no argument.
 pub const SHORT_ALONE: &[&str] = &["dbsize", "ping", "time"];
 
+/// Those that show no data, and are the same whoever sends them.
+pub const CLIENTLESS: &[&str] = &["echo", "ping", "time"];
+
 /// All rows, sorted by name.
 #[rustfmt::skip]
 pub const COMMANDS: &[CommandSpec] = &[
@@ -101,6 +104,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     write("bzpopmax", Rule::Pop).blocks(Blocks::TimeoutLast).logged_as(&["zpopmax"]),
     write("bzpopmin", Rule::Pop).blocks(Blocks::TimeoutLast).logged_as(&["zpopmin"]),
     other("client|pause").quirk(Quirk::Pauses),
+    other("client|reply").quirk(Quirk::Mutes),
     other("client|tracking").quirk(Quirk::Tracks),
     other("client|unblock").quirk(Quirk::Unblocks),
     other("clusterscan").shows(Shows::Keyspace),
@@ -190,6 +194,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     write("pfcount", Rule::CardinalityCache).keys(Keys::First),
     write("pfdebug", Rule::SilentImage).keys(Keys::Second),
     write("pfmerge", Rule::FromOthers).keys_in_log(KeysInLog::All),
+    other("ping").quirk(Quirk::FailsWithDisk),
     write("psetex", Rule::SetWithExpiry(TimeUnit::Milliseconds)).event("set").notifies(Notifies::Always)
         .logged_as(&["set"]),
     other("publish").quirk(Quirk::Publishes),

@@ -45,7 +45,11 @@ pub enum CallMode {
     Question,
     /// As the context's client: its user's ACL rules, its protocol, replicated, refused when out of memory.
     AsClient,
-    /// The same, but it does not run: there is an error for a reply if it would be refused before.
+    /// The same, and refused where the server takes no writes (no replicas, a disk that fails).
+    Collected,
+    /// Whether the server takes a write of anybody's.
+    DryRunWrite,
+    /// As `AsClient`, but it does not run: there is an error for a reply if it would be refused before.
     DryRunAsClient,
     /// As nobody's user, in RESP2 or RESP3, and it may block: its reply is a promise then. The server goes on
     /// using the user of a call that waits, though ACL LOAD frees it.
@@ -154,6 +158,8 @@ impl Ctx<'_> {
             CallMode::Internal => c"Ev",
             CallMode::Question => c"EWv",
             CallMode::AsClient => c"!CE0Mv",
+            CallMode::Collected => c"!CE0MSv",
+            CallMode::DryRunWrite => c"ESDv",
             CallMode::DryRunAsClient => c"!CE0MDv",
             CallMode::Waiting { resp3: false } => c"!EMKv",
             CallMode::Waiting { resp3: true } => c"!E3MKv",
@@ -232,6 +238,33 @@ impl Reply<'static> {
         }
         self.owned = false;
         Ok(Promise(self.raw))
+    }
+}
+
+/// A reply that is kept until later.
+pub struct Kept(Reply<'static>);
+
+// SAFETY: a reply is memory of the server that is only touched under its global lock, which every caller holds, on
+// whatever thread.
+unsafe impl Send for Kept {}
+
+impl Kept {
+    /// Keeps it.
+    pub fn new(reply: Reply<'static>) -> Kept {
+        Kept(reply)
+    }
+
+    /// The reply.
+    pub fn reply(&self) -> &Reply<'static> {
+        &self.0
+    }
+
+    /// How many bytes it has, as it is sent.
+    pub fn sent_bytes(&self) -> usize {
+        let mut len = 0;
+        // SAFETY: the reply is valid (type invariant) and `len` is a live integer.
+        unsafe { api!(ValkeyModule_CallReplyProto)(self.0.raw.as_ptr(), &raw mut len) };
+        len
     }
 }
 

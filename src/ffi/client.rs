@@ -1,10 +1,10 @@
 //! Clients: holding replies back, and what is known of a client.
 
 use super::answer::Answer;
-use super::call::Reply;
+use super::call::{OwnedString, Reply};
 use super::context::Ctx;
 use super::optional::find;
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
 use valkey_module::raw;
@@ -165,6 +165,31 @@ impl User {
         };
         allowed == raw::VALKEYMODULE_OK as i32
     }
+}
+
+/// Whether the client's user may run each of these commands, as the server knows them, in its database, and the
+/// module's command of this name in all of them.
+pub fn may_run_all<'a>(
+    ctx: Ctx<'_>,
+    client: u64,
+    wrapper: &CStr,
+    commands: impl Iterator<Item = (&'a [&'a [u8]], u32)>,
+) -> bool {
+    let Some(user) = User::of(ctx, client) else { return false };
+    let wrapper = OwnedString::new(wrapper.to_bytes());
+    let mut checked = None;
+    for (args, db) in commands {
+        let strings: Vec<OwnedString> = args.iter().map(|arg| OwnedString::new(arg)).collect();
+        let mut argv: Vec<_> = std::iter::once(&wrapper).chain(&strings).map(OwnedString::as_raw).collect();
+        if !argv.get_mut(1..).is_some_and(|own| user.may_run(own, Some(db))) {
+            return false;
+        }
+        if checked != Some(db) && !user.may_run(&mut argv, Some(db)) {
+            return false;
+        }
+        checked = Some(db);
+    }
+    true
 }
 
 impl Drop for User {

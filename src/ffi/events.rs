@@ -59,6 +59,9 @@ pub(super) unsafe extern "C" fn server_event(
             raw::VALKEYMODULE_EVENT_EVENTLOOP if sub == raw::VALKEYMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP => {
                 handlers().before_sleep(ctx)
             }
+            raw::VALKEYMODULE_EVENT_EVENTLOOP if sub == raw::VALKEYMODULE_SUBEVENT_EVENTLOOP_AFTER_SLEEP => {
+                handlers().after_sleep(ctx)
+            }
             raw::VALKEYMODULE_EVENT_FLUSHDB if sub == raw::VALKEYMODULE_SUBEVENT_FLUSHDB_END => {
                 // SAFETY: for this event the server passes a FlushInfo of at least version 1.
                 let info = unsafe { &*data.cast::<raw::ValkeyModuleFlushInfo>() };

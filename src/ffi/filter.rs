@@ -81,6 +81,11 @@ impl Filter {
         if let (Some(name), 0) = (&self.name, index) {
             return name;
         }
+        self.sent(index)
+    }
+
+    /// An argument as it was sent, the name of a command that the server knows by another one among them.
+    pub fn sent(&self, index: usize) -> &[u8] {
         match self.head.get(index) {
             // SAFETY: the argument, or the empty slice of before, lives while the filter runs (`head`).
             Some(arg) => unsafe { &**arg },

@@ -29,6 +29,8 @@ pub trait Handlers: Sync {
     fn unit_end(&self, ctx: Ctx<'_>);
     /// The event loop is about to send replies and to sleep.
     fn before_sleep(&self, ctx: Ctx<'_>);
+    /// The event loop has slept, and has read from no client yet.
+    fn after_sleep(&self, ctx: Ctx<'_>);
     /// A database, or all of them, was emptied.
     fn flushed(&self, ctx: Ctx<'_>, db: Option<u32>);
     /// Two databases changed places.

@@ -53,8 +53,8 @@ mod shells;
 mod signals;
 mod socket;
 
-pub use call::{CallMode, Promise, Reply, ReplyKind};
-pub use client::{ClientInfo, Held, client_info};
+pub use call::{CallMode, Kept, Promise, Reply, ReplyKind};
+pub use client::{ClientInfo, Held, client_info, may_run_all};
 pub use cluster::{NodeRole, declare_options, key_slot};
 pub use context::{ContextFlags, Ctx, wake_event_loop};
 pub(crate) use entry::entry_points;
@@ -71,14 +71,14 @@ pub use load::{
     load_rdb, save_rdb,
 };
 pub use logging::{Level, log};
-pub use names::set_names;
+pub use names::{own_name, set_names};
 pub use process::{library_file, this_library, this_program};
 pub use registration::{
     CommandDocs, CommandFlags, ConfigKind, follow_all_events, follow_events, load_configs, register_command,
     register_config, register_hooks, server_version, unregister_hooks, watch_results,
 };
 pub use signals::{exit_now, forget_file_size_limit, kill_process, stop_process, survive_file_size_limit};
-pub use socket::{empty_socket_bytes, shut_socket};
+pub use socket::{Sockets, empty_socket_bytes, peek, shut_socket};
 
 /// Ends the server: an API function that the module was loaded with has gone, so no promise can be kept.
 fn missing_api(name: &str) -> ! {

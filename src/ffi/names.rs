@@ -1,6 +1,7 @@
 //! The border between the commands' own names and those that the server knows them by.
 
 use crate::core::names::Names;
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
@@ -35,6 +36,11 @@ impl Translated {
             Translated::Nothing => Some(Box::default()),
         }
     }
+}
+
+/// The own name of the command that the server knows by this one; empty for none.
+pub fn own_name(name: &[u8]) -> Cow<'_, [u8]> {
+    own(name).replacement().map_or(Cow::Borrowed(name), |own| Cow::Owned(own.into()))
 }
 
 /// The own name of the command that the server knows by this one.

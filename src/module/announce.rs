@@ -153,13 +153,14 @@ impl Module {
                 Verdict::PASS
             };
         }
+        let is_foreseen = self.is_foreseen(filter, sender);
         let args = (0..filter.len()).map(|index| filter.arg(index));
         let size = if sender == Sender::Inner { ReplySize::Any } else { known.reply_size(args) };
         self.clients.replies(filter.client_id(), size);
         if self.unblocks_answered(filter, known) {
             return Verdict::rewrite(Rewrite::UnblockNobody);
         }
-        let verdict = self.announce(ctx, filter, known, sender);
+        let verdict = self.announce(ctx, filter, known, (sender, is_foreseen));
         match known.row.quirk {
             Quirk::WaitsForAof if sender != Sender::Bystander && self.answers_waitaof(ctx, filter) => {
                 Verdict { rewrite: Rewrite::Wrap(wrappers::WAITAOF), ..verdict }
@@ -173,6 +174,22 @@ impl Module {
                 verdict
             }
             _ => verdict,
+        }
+    }
+
+    /// Whether it is the command that was to come, of a client that is looked at.
+    fn is_foreseen(&mut self, filter: &Filter, sender: Sender) -> bool {
+        if !self.looks.is_up_to_date() {
+            return false;
+        }
+        let input = self.clients.get_mut(filter.client_id()).and_then(|record| record.input.as_mut());
+        match (input, sender) {
+            (Some(input), Sender::Client) => input.take((0..filter.len()).map(|index| filter.sent(index))),
+            (Some(input), _) => {
+                input.forget();
+                false
+            }
+            (None, _) => false,
         }
     }
 
@@ -205,7 +222,14 @@ impl Module {
         info_in(&self.clients, ctx, client)
     }
 
-    fn announce(&mut self, ctx: Ctx<'_>, filter: &Filter, known: Known, sender: Sender) -> Verdict {
+    /// `sender`, and whether the command was foreseen.
+    fn announce(
+        &mut self,
+        ctx: Ctx<'_>,
+        filter: &Filter,
+        known: Known,
+        (sender, is_foreseen): (Sender, bool),
+    ) -> Verdict {
         let client = filter.client_id();
         self.note_quirk(ctx, known, client);
         match sender {
@@ -222,6 +246,10 @@ impl Module {
         self.drop_leftovers();
         self.running = Running::command(client);
         self.iteration.commands += 1;
+        if let Some(verdict) = self.collect(ctx, filter, client, is_foreseen) {
+            self.stop_stepping(ctx);
+            return verdict;
+        }
         match known.class {
             Class::Multi | Class::EndMulti | Class::Watch => return self.announce_bounds(ctx, filter, client, known),
             Class::Exec => return self.announce_exec(ctx, client),
@@ -257,6 +285,7 @@ impl Module {
             Quirk::MovesSlots if ctx.flags().in_cluster() => self.moving.announced(),
             Quirk::ResetsStatistics => self.capture.forget_error_replies(),
             Quirk::Tracks => self.clients.may_track(client),
+            Quirk::Mutes => self.clients.get_mut(client).into_iter().for_each(|client| client.mutes = true),
             Quirk::ChangesRights => self.capture.blocked.pops.all_may_fail(),
             _ => {}
         }

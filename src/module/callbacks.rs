@@ -2,7 +2,7 @@
 
 use crate::ffi::{ChildResult, CommandResult, Ctx, Filter, Handlers, InfoWriter, LoadingPhase, Reply};
 use crate::module::config::Setting;
-use crate::module::{announce, arguments, blocking, commands, config, hooks, info, life, wrappers};
+use crate::module::{announce, arguments, blocking, commands, config, hooks, info, life, looking, wrappers};
 use std::ffi::c_int;
 
 /// The module.
@@ -43,6 +43,10 @@ impl Handlers for Callbacks {
 
     fn before_sleep(&self, ctx: Ctx<'_>) {
         hooks::before_sleep(ctx);
+    }
+
+    fn after_sleep(&self, ctx: Ctx<'_>) {
+        looking::after_sleep(ctx);
     }
 
     fn flushed(&self, ctx: Ctx<'_>, db: Option<u32>) {

@@ -9,8 +9,8 @@ use crate::module::release::{Release, Waiting, release};
 use crate::module::units::finish_unit;
 use crate::module::waits::wait_now;
 use crate::module::{
-    State, backup, blocking, errors, explain, gate, help, info, life, refusal, scripts, waitaof, watching, with, wrap,
-    wrappers,
+    State, backup, blocking, collecting, errors, explain, gate, help, info, life, refusal, scripts, waitaof, watching,
+    with, wrap, wrappers,
 };
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -31,7 +31,7 @@ const CHECKPOINT: &CStr = c"wbl.checkpoint";
 const BACKUP: &CStr = c"wbl.backup";
 const DEBUG: &CStr = c"wbl.debug";
 
-const ENTRIES: [Entry; 13] = [
+const ENTRIES: [Entry; 14] = [
     Entry {
         name: WAIT,
         flags: CommandFlags { flags: c"readonly deny-script allow-stale fast", acl_categories: c"connection fast" },
@@ -108,11 +108,11 @@ const ENTRIES: [Entry; 13] = [
         name: DEBUG,
         flags: CommandFlags { flags: c"readonly deny-script admin allow-stale allow-busy fast", acl_categories: c"admin dangerous" },
         docs: CommandDocs {
-            summary: c"Levers for tests, refused unless wbl.debug-commands is yes: PAUSE freezes the durable position, RESUME frees it; SYNC HOLD has syncs of the log wait, SYNC RELEASE lets them go on; EXPLAIN says how the reply to a command would be kept; POINT stops or kills the process at a named point of the code.",
+            summary: c"Levers for tests, refused unless wbl.debug-commands is yes: PAUSE freezes the durable position, RESUME frees it; SYNC HOLD has syncs of the log wait, SYNC RELEASE lets them go on; EXPLAIN says how the reply to a command would be kept; POINT stops or kills the process at a named point of the code; COLLECT ALL has the module run the pipelines of all clients, and single commands, too.",
             complexity: c"O(1)",
             since: c"0.1.0",
             arity: -2,
-            args: &[(c"explain", Some(c"EXPLAIN"), true), (c"pause", Some(c"PAUSE"), true), (c"resume", Some(c"RESUME"), true), (c"sync", Some(c"SYNC"), true), (c"point", Some(c"POINT"), true)],
+            args: &[(c"explain", Some(c"EXPLAIN"), true), (c"pause", Some(c"PAUSE"), true), (c"resume", Some(c"RESUME"), true), (c"sync", Some(c"SYNC"), true), (c"point", Some(c"POINT"), true), (c"collect", Some(c"COLLECT"), true)],
         },
         run: debug,
     },
@@ -135,7 +135,7 @@ const ENTRIES: [Entry; 13] = [
         c"write getkeys-api deny-script no-monitor no-slowlog",
         c"write slow",
         c"Runs a write with its reply held until it is durable. For the module's own use; rights are those of the command.",
-        wrap::call,
+        wrap::write,
     ),
     wrapper(
         wrappers::READ,
@@ -157,6 +157,13 @@ const ENTRIES: [Entry; 13] = [
         c"scripting slow",
         c"Runs a read-only script or function with its reply held until what it shows is durable. For the module's own use; rights are those of the command.",
         scripts::eval_ro,
+    ),
+    wrapper(
+        wrappers::COLLECT,
+        c"may-replicate no-mandatory-keys deny-script no-monitor no-slowlog",
+        c"write slow",
+        c"Runs a command of a pipeline and keeps its reply, until the last one is durable. For the module's own use; rights are those of the command.",
+        collecting::collect,
     ),
 ];
 
@@ -325,6 +332,7 @@ fn checkpoint(ctx: Ctx<'_>, args: &[&[u8]]) {
 }
 
 /// WBL.DEBUG EXPLAIN command... | PAUSE | RESUME | SYNC HOLD [file] | SYNC RELEASE | POINT name STOP|KILL|CLEAR
+/// | COLLECT ALL|SOME
 fn debug(ctx: Ctx<'_>, args: &[&[u8]]) {
     if value(Setting::DebugCommands) == 0 {
         return ctx.reply_error(errors::DEBUG_REFUSED);
@@ -347,6 +355,10 @@ fn debug(ctx: Ctx<'_>, args: &[&[u8]]) {
         }
         [b"EXPLAIN", _, ..] => return explain::explain(ctx),
         [b"POINT", name, action] => point(name, action),
+        [b"COLLECT", forced @ (b"ALL" | b"SOME")] => {
+            with(|module| module.looks.force(*forced == b"ALL"));
+            Ok(())
+        }
         [] | [b"EXPLAIN"] | [b"PAUSE" | b"RESUME", ..] => return ctx.reply_error(&errors::wrong_arity("wbl.debug")),
         _ => Err(errors::DEBUG_SUBCOMMAND),
     };

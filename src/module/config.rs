@@ -72,6 +72,9 @@ pub enum Setting {
     /// `wbl.max-recovery-seconds`: a checkpoint begins by itself when a recovery would take longer; 0 for no bound.
     /// Default: 0.
     MaxRecoverySeconds,
+    /// `wbl.pipelines`: the module runs pipelines for their clients while the log's threads commit (auto), or the event
+    /// loop waits for them (wait). Default: auto.
+    Pipelines,
 }
 
 /// How the log is to be written.
@@ -103,6 +106,9 @@ const ASYNC: i64 = 1;
 /// `wbl.commit-mode inline`.
 const INLINE: i64 = 2;
 
+/// `wbl.pipelines wait`.
+const WAIT: i64 = 1;
+
 /// `wbl.on-error retry`.
 const RETRY: i64 = 0;
 
@@ -130,7 +136,7 @@ enum Default {
     Names { default: usize, names: &'static [&'static CStr] },
 }
 
-const ENTRIES: [Entry; 17] = [
+const ENTRIES: [Entry; 18] = [
     Entry { setting: Setting::Enabled, name: c"enabled", immutable: false, default: Default::Bool(true) },
     Entry { setting: Setting::Dir, name: c"dir", immutable: true, default: Default::Text("wbl") },
     Entry {
@@ -213,6 +219,12 @@ const ENTRIES: [Entry; 17] = [
         immutable: false,
         default: Default::Count { default: 0, min: 0, max: i32::MAX as i64 },
     },
+    Entry {
+        setting: Setting::Pipelines,
+        name: c"pipelines",
+        immutable: false,
+        default: Default::Names { default: 0, names: &[c"auto", c"wait"] },
+    },
 ];
 
 static NUMBERS: [AtomicI64; ENTRIES.len()] = [const { AtomicI64::new(0) }; ENTRIES.len()];
@@ -280,6 +292,11 @@ pub fn commit_mode() -> Wish {
         INLINE => Wish::Only(Mode::Inline),
         _ => Wish::Auto,
     }
+}
+
+/// Whether the module runs pipelines for their clients.
+pub fn collects_pipelines() -> bool {
+    value(Setting::Pipelines) != WAIT
 }
 
 /// Whether the log goes on after an error of the disk.

@@ -11,7 +11,7 @@ pub const IS_REPLICA: &str = "ERR the write-behind log is not active on a replic
 /// `WBL.DEBUG` without `wbl.debug-commands yes`.
 pub const DEBUG_REFUSED: &str = "ERR WBL.DEBUG command not allowed. Set wbl.debug-commands to yes in the configuration file or as a module argument, and then restart the server.";
 /// `WBL.DEBUG` with something that it does not know.
-pub const DEBUG_SUBCOMMAND: &str = "ERR unknown WBL.DEBUG subcommand. Try EXPLAIN command, PAUSE, RESUME, SYNC HOLD, SYNC RELEASE, POINT name STOP|KILL|CLEAR.";
+pub const DEBUG_SUBCOMMAND: &str = "ERR unknown WBL.DEBUG subcommand. Try EXPLAIN command, PAUSE, RESUME, SYNC HOLD, SYNC RELEASE, POINT name STOP|KILL|CLEAR, COLLECT ALL|SOME.";
 /// `WBL.DEBUG EXPLAIN` where commands are not looked at.
 pub const NOT_EXPLAINED: &str = "ERR WBL.DEBUG EXPLAIN takes a command, while the log is not disabled";
 /// `WBL.DEBUG POINT` with a name that no point has.

@@ -145,10 +145,17 @@ impl Facts for Asked<'_> {
             return false;
         }
         let Module { running, clients, .. } = &mut *self.module;
-        if running.client != self.client {
-            return clients.is_pipelining(self.client);
+        let pipelines = match running.pipelines.filter(|_| running.client == self.client) {
+            Some(pipelines) => pipelines,
+            None => clients.is_pipelining(self.client),
+        };
+        if running.client == self.client {
+            running.pipelines = Some(pipelines);
         }
-        *running.pipelines.get_or_insert_with(|| clients.is_pipelining(self.client))
+        if pipelines {
+            self.module.look_from_now_on(self.client);
+        }
+        pipelines
     }
 
     fn others_run_scripts(&mut self) -> bool {

@@ -29,6 +29,8 @@ const LINES: &[&CStr] = &[
     c"    Have flushes of the log wait, as on a disk that does not answer.",
     c"WBL.DEBUG POINT <name> STOP|KILL|CLEAR",
     c"    Stop or kill the process at a named point of the code.",
+    c"WBL.DEBUG COLLECT ALL|SOME",
+    c"    Have the module run the pipelines of all clients, and single commands, too.",
     c"WBL.HELP",
     c"    Print this help.",
 ];

@@ -319,6 +319,8 @@ pub fn client_gone(client: u64) {
         module.running.client_gone(client);
         module.capture.client_gone(client);
         module.homes.iter_mut().for_each(|homes| homes.forget(client));
+        module.looks.forget(client);
+        module.collecting.take_if(|collecting| collecting.is_of(client));
         module.remove_client(client);
         module.iteration.gone = Some(client);
     });
@@ -326,6 +328,8 @@ pub fn client_gone(client: u64) {
 
 /// The event loop is about to send replies and to sleep.
 pub fn before_sleep(ctx: Ctx<'_>) {
+    // All that the server had of its client has run.
+    with(|module| module.break_off(ctx));
     // The first one comes when the server has loaded its own files, and has served nobody.
     if !follow_events(ctx) {
         broken("the server refuses to report changes");

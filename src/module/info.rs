@@ -77,6 +77,7 @@ impl Module {
             ("inline_commits", number(self.counters.inline_commits)),
             ("io_mode", Value::Text(if is_direct { "direct" } else { "buffered" }.into())),
             ("wrapped_commands", number(self.counters.wrapped)),
+            ("collected_commands", number(self.counters.collected)),
             ("wrapped_scripts", number(self.counters.scripts)),
             ("blocked_stream_readers", number(self.readers.len() as u64)),
             ("state_images", number(self.counters.state_images)),

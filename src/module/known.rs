@@ -36,6 +36,8 @@ pub(super) struct Known {
     is_short_to: usize,
     /// It may run while another client's script runs long.
     pub(super) runs_meanwhile: bool,
+    /// The module can run it for any client, and keep its reply.
+    pub(super) is_collected: bool,
 }
 
 impl Known {
@@ -48,6 +50,7 @@ impl Known {
         writes: false,
         is_short_to: 0,
         runs_meanwhile: false,
+        is_collected: false,
     };
     /// A command that neither shows nor changes data.
     pub(super) const HARMLESS: Known = Known { class: Class::ReadOnly, ..Known::UNKNOWN };
@@ -138,6 +141,7 @@ impl Commands {
         for (name, class) in classes {
             if let Some(known) = commands.get_mut(name) {
                 known.class = class;
+                known.is_collected &= can_be_collected(known, name);
             }
         }
         Ok(Commands { by_name: commands, named: Set::default() })
@@ -194,6 +198,19 @@ pub(super) fn lacking(name: &str) -> String {
     )
 }
 
+/// Whether the module can run the command for any client, and keep its reply: it does not wait, runs no others, and has
+/// to do with one database.
+fn can_be_collected(known: &Known, name: &[u8]) -> bool {
+    let row = known.row;
+    match known.class {
+        _ if row.may_block() || row.shows == Shows::TwoDatabases => false,
+        Class::Write(spec) => spec.quirk != Quirk::NeverWrapped && spec.rule != Rule::DeletedKeys,
+        Class::ReadOnly if table::CLIENTLESS.iter().any(|clientless| clientless.as_bytes() == name) => true,
+        Class::ReadOnly => !matches!(known.reads, Reads::Nothing | Reads::Script),
+        _ => false,
+    }
+}
+
 /// Adds an entry of COMMAND's reply (name, arity, flags, first key, last key, step, ..., subcommands last) and its
 /// subcommands.
 fn add_command(commands: &mut Map<Vec<u8>, Known>, entry: &Reply<'_>) {
@@ -225,6 +242,7 @@ fn add_command(commands: &mut Map<Vec<u8>, Known>, entry: &Reply<'_>) {
     };
     let reads = if own { Reads::Nothing } else { Reads::of(row, number(3), number(4), number(5), movable) };
     let known = Known {
+        is_collected: false,
         class,
         reads,
         row,
@@ -233,6 +251,9 @@ fn add_command(commands: &mut Map<Vec<u8>, Known>, entry: &Reply<'_>) {
         is_short_to,
         runs_meanwhile: has_flag(b"allow_busy"),
     };
+    let is_for_scripts = !own && !has_flag(b"module") && !has_flag(b"noscript");
+    let can_be = has_flag(b"readonly") || has_flag(b"write") || table::CLIENTLESS.contains(&lower.as_str());
+    let known = Known { is_collected: is_for_scripts && can_be && can_be_collected(&known, lower.as_bytes()), ..known };
     commands.insert(lower.into_bytes(), known);
     if let Some(subcommands) = subcommands {
         (0..subcommands.len())

@@ -56,6 +56,47 @@ pub(super) fn outputs_of(ctx: Ctx<'_>, clients: &[ClientId]) -> Vec<(ClientId, O
     text.lines().filter_map(of).collect()
 }
 
+/// What the server has received of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Received {
+    pub(super) client: ClientId,
+    pub(super) descriptor: i32,
+    /// How many bytes, in all.
+    pub(super) bytes: u64,
+    /// All of that has run.
+    pub(super) is_drained: bool,
+    /// There is nothing special about the client: it neither queues commands nor waits, it is no subscriber, and so on.
+    pub(super) is_plain: bool,
+    /// It watches keys.
+    pub(super) watches: bool,
+    /// The database that it has selected.
+    pub(super) db: u32,
+}
+
+/// What the server has received of these clients; nothing of those that have gone.
+pub(super) fn received_of(ctx: Ctx<'_>, clients: &[ClientId]) -> Vec<Received> {
+    let ids: Vec<String> = clients.iter().map(ClientId::to_string).collect();
+    let args = [&b"LIST"[..], b"ID"].into_iter().chain(ids.iter().map(String::as_bytes));
+    let Some(list) = ctx.own().ask("CLIENT", args) else { return Vec::new() };
+    String::from_utf8_lossy(list.bytes()).lines().filter_map(Received::parse).collect()
+}
+
+impl Received {
+    fn parse(line: &str) -> Option<Received> {
+        let flags = field_of(line, "flags")?;
+        let number = |name| field_of(line, name)?.trim_end().parse::<u64>().ok();
+        Some(Received {
+            client: number("id")?,
+            descriptor: field_of(line, "fd")?.parse().ok()?,
+            bytes: number("tot-net-in")?,
+            is_drained: number("qbuf")? == 0 && number("argv-mem")? == 0 && !flags.contains(['b', 'u']),
+            is_plain: flags == "N" || flags == "U",
+            watches: number("watch")? > 0,
+            db: field_of(line, "db")?.parse().ok()?,
+        })
+    }
+}
+
 /// The descriptors of these clients' sockets, as far as they are still connected; `None` where the server does not say.
 pub(super) fn descriptors_of(ctx: Ctx<'_>, clients: &[ClientId]) -> Vec<Option<i32>> {
     let ids: Vec<String> = clients.iter().map(ClientId::to_string).collect();
@@ -139,6 +180,23 @@ const GETS_MORE: &str = "OSMPtRBbAc";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_server_has_received_is_read() {
+        let line = |change: (&str, &str)| {
+            "id=7 addr= fd=9 flags=N db=3 watch=0 qbuf=0 argv-mem=0 tot-net-in=120 tot-cmds=4\n"
+                .replace(change.0, change.1)
+        };
+        let of = |change| Received::parse(&line(change));
+        let expected =
+            Received { client: 7, descriptor: 9, bytes: 120, is_drained: true, is_plain: true, watches: false, db: 3 };
+        assert_eq!(of(("", "")), Some(expected));
+        assert_eq!(of(("qbuf=0", "qbuf=1")), Some(Received { is_drained: false, ..expected }));
+        assert_eq!(of(("argv-mem=0", "argv-mem=3")), Some(Received { is_drained: false, ..expected }));
+        assert_eq!(of(("flags=N", "flags=b")), Some(Received { is_drained: false, is_plain: false, ..expected }));
+        assert_eq!(of(("watch=0", "watch=1")), Some(Received { watches: true, ..expected }));
+        assert_eq!(of(("tot-net-in=120", "")), None);
+    }
 
     #[test]
     fn an_empty_socket_has_room_for_replies_alone() {

@@ -12,6 +12,7 @@ mod blocking;
 mod callbacks;
 mod census;
 mod cluster;
+mod collecting;
 mod commands;
 mod commit;
 mod config;
@@ -32,6 +33,7 @@ mod info;
 mod known;
 mod life;
 mod listed;
+mod looking;
 mod moving;
 mod names;
 mod notify;
@@ -112,6 +114,8 @@ struct Counters {
     state_images: u64,
     units: u64,
     wrapped: u64,
+    /// Commands of pipelines that the module runs.
+    collected: u64,
     scripts: u64,
     unknown_commands: u64,
     notices_lost: u64,
@@ -183,6 +187,10 @@ pub(crate) struct Module {
     readers: Calls<blocking::Reader, Promise>,
     /// Clients in WAITAOF.
     aof_waits: waitaof::AofWaits,
+    /// Clients that are looked at before the server reads what they have sent.
+    looks: looking::Looks,
+    /// The pipeline that the module runs.
+    collecting: Option<collecting::Collecting>,
     /// The connected clients; others are scripts' and modules' own.
     clients: Clients,
     /// Their databases, where the server does not leave them there.

@@ -16,6 +16,8 @@ pub(super) struct Facts {
     pub(super) other_modules: bool,
     /// Replies can be sent by other threads at any time.
     pub(super) io_threads: bool,
+    /// It is a node of a cluster.
+    pub(super) in_cluster: bool,
     /// Its event loop sleeps no longer than this (`hz`).
     pub(super) sleeps_max_ms: i64,
     /// It keeps expired keys, and takes them for missing (`import-mode`).
@@ -54,6 +56,7 @@ impl Facts {
         Ok(Facts {
             other_modules: has_other_modules(ctx),
             io_threads: has_io_threads(ctx),
+            in_cluster: ctx.flags().in_cluster(),
             sleeps_max_ms: sleeps_max_ms(ctx),
             imports: imports(ctx),
             busy_after_us: busy_after_us(ctx),

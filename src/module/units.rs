@@ -152,7 +152,7 @@ fn wait_if(ctx: Ctx<'_>, waits_now: Option<Option<Lsn>>) {
 }
 
 /// A write of this client's waits, `is_unheld` where nothing could hold its reply.
-fn count_write(iteration: &mut Iteration, clients: &mut Clients, client: ClientId, is_unheld: bool) {
+pub(super) fn count_write(iteration: &mut Iteration, clients: &mut Clients, client: ClientId, is_unheld: bool) {
     iteration.writes += 1;
     iteration.unheld_writes += u32::from(is_unheld);
     iteration.waiting += u32::from(clients.counts(client));

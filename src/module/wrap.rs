@@ -21,7 +21,7 @@ use crate::module::{Module, blocking, durable_reads, errors, streams, with};
 const HYPERLOGLOG_HEADER_BYTES: usize = 16;
 
 /// WBL.CALL command [argument ...]
-pub fn call(ctx: Ctx<'_>, args: &[&[u8]]) {
+pub fn write(ctx: Ctx<'_>, args: &[&[u8]]) {
     run(ctx, args, |known| matches!(known.class, Class::Write(spec) if !spec.is_unknown()));
 }
 
@@ -49,48 +49,60 @@ pub(super) fn wrapped_command<'a>(
 }
 
 fn run(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
-    let Some((name, command, known)) = wrapped_command(args, allowed) else {
+    let Some((_, command, known)) = wrapped_command(args, allowed) else {
         return ctx.reply_error(errors::CALL_REFUSED);
     };
-    let rest = command.get(1..).unwrap_or_default();
-    let spec = match known.class {
-        Class::Write(spec) if !is_cached_count(ctx, spec, rest) => Some(spec),
-        _ => None,
+    let Some(Done { ran, spec, outcome, is_dirty }) = run_for_client(ctx, CallMode::AsClient, known, command) else {
+        return run_only(ctx, CallMode::AsClient, command).answer(ctx);
     };
-    let Some((run, shown)) = with(|module| module.enter(ctx, spec, known, command)).flatten() else {
-        return run_only(ctx, name, rest);
-    };
-    let reply = match spec.filter(|spec| loses_its_error(ctx, spec, rest)) {
-        Some(_) => Ran::Refused(ctx.call(CallMode::DryRunAsClient, name, rest.iter().copied())),
-        None => run_wrapped(ctx, spec, known, command),
-    };
-    let outcome = run.leave(ctx);
-    let outcome = Outcome { shown: outcome.shown.max(shown), ..outcome };
-    match reply {
+    match ran {
         Ran::Waits(promise) => blocking::block(ctx, spec, command, promise),
-        Ran::Answered(reply) => {
-            if shown.is_some() && !outcome.changed && durable_reads::serve(ctx, known.row, command, &reply) {
-                return;
-            }
-            hold(ctx, outcome);
-            ctx.reply_with(&reply);
+        Ran::Answered(reply)
+            if is_dirty && !outcome.changed && durable_reads::serve(ctx, known.row, command, &reply) =>
+        {
+            return;
         }
-        Ran::Refused(refusal) => {
+        Ran::Answered(_) | Ran::Refused(_) => {
             hold(ctx, outcome);
-            match refusal.filter(|refusal| refusal.kind() == ReplyKind::Error) {
-                Some(refusal) => ctx.reply_with(&refusal),
-                None => ctx.reply_error(errors::WRONG_TYPE),
-            }
+            ran.answer(ctx);
         }
-        Ran::NoCommand => ctx.reply_error(errors::CALL_REFUSED),
+        Ran::NoCommand => ran.answer(ctx),
     }
     if with(|module| module.capture.has_unit()) == Some(true) {
         ask_for_unit_end(ctx);
     }
 }
 
+/// A command that was run.
+pub(super) struct Done {
+    pub(super) ran: Ran,
+    /// Its row, if it may have changed data.
+    spec: Option<&'static CommandSpec>,
+    /// What its reply waits for.
+    pub(super) outcome: Outcome,
+    /// Its keys had changes that were not durable.
+    is_dirty: bool,
+}
+
+/// Runs a command for the context's client, and sees what it does. `None` where nothing is to be seen.
+pub(super) fn run_for_client(ctx: Ctx<'_>, mode: CallMode, known: Known, command: &[&[u8]]) -> Option<Done> {
+    let rest = command.get(1..).unwrap_or_default();
+    let spec = match known.class {
+        Class::Write(spec) if !is_cached_count(ctx, spec, rest) => Some(spec),
+        _ => None,
+    };
+    let (run, shown) = with(|module| module.enter(ctx, spec, known, command)).flatten()?;
+    let ran = match spec.filter(|spec| loses_its_error(ctx, spec, rest)) {
+        Some(_) => Ran::Refused(call(ctx, CallMode::DryRunAsClient, command)),
+        None => run_wrapped(ctx, mode, spec, known, command),
+    };
+    let outcome = run.leave(ctx);
+    let outcome = Outcome { shown: outcome.shown.max(shown), ..outcome };
+    Some(Done { ran, spec, outcome, is_dirty: shown.is_some() })
+}
+
 /// What came of a command.
-enum Ran {
+pub(super) enum Ran {
     /// It has an answer.
     Answered(Reply<'static>),
     /// It waits for one.
@@ -101,21 +113,40 @@ enum Ran {
     NoCommand,
 }
 
-/// Runs a command of which nothing is to be seen: nothing is logged, or it runs within another.
-fn run_only(ctx: Ctx<'_>, name: &str, args: &[&[u8]]) {
-    match ctx.call(CallMode::AsClient, name, args.iter().copied()) {
-        Some(reply) => ctx.reply_with(&reply),
-        None => ctx.reply_error(errors::CALL_REFUSED),
+impl Ran {
+    /// Answers the context's client with it.
+    fn answer(&self, ctx: Ctx<'_>) {
+        match self {
+            Ran::Answered(reply) => ctx.reply_with(reply),
+            Ran::Refused(Some(refusal)) if refusal.kind() == ReplyKind::Error => ctx.reply_with(refusal),
+            Ran::Refused(_) => ctx.reply_error(errors::WRONG_TYPE),
+            Ran::NoCommand => ctx.reply_error(errors::CALL_REFUSED),
+            Ran::Waits(_) => {}
+        }
     }
 }
 
-fn run_wrapped(ctx: Ctx<'_>, spec: Option<&'static CommandSpec>, known: Known, command: &[&[u8]]) -> Ran {
-    let Some((name, rest)) = command.split_first() else { return Ran::NoCommand };
-    let name = String::from_utf8_lossy(name);
+fn call(ctx: Ctx<'_>, mode: CallMode, command: &[&[u8]]) -> Option<Reply<'static>> {
+    let (name, rest) = command.split_first()?;
+    ctx.call(mode, &String::from_utf8_lossy(name), rest.iter().copied())
+}
+
+/// Runs a command of which nothing is to be seen: nothing is logged, or it runs within another.
+pub(super) fn run_only(ctx: Ctx<'_>, mode: CallMode, command: &[&[u8]]) -> Ran {
+    call(ctx, mode, command).map_or(Ran::NoCommand, Ran::Answered)
+}
+
+fn run_wrapped(
+    ctx: Ctx<'_>,
+    mode: CallMode,
+    spec: Option<&'static CommandSpec>,
+    known: Known,
+    command: &[&[u8]],
+) -> Ran {
     let waits = may_block(ctx, known);
-    let mode = if waits { CallMode::Waiting { resp3: ctx.flags().is_resp3() } } else { CallMode::AsClient };
+    let mode = if waits { CallMode::Waiting { resp3: ctx.flags().is_resp3() } } else { mode };
     if waits {
-        let refusal = ctx.call(CallMode::DryRunAsClient, &name, rest.iter().copied());
+        let refusal = call(ctx, CallMode::DryRunAsClient, command);
         if let Some(refusal) = refusal.filter(|refusal| refusal.kind() == ReplyKind::Error) {
             return Ran::Refused(Some(refusal));
         }
@@ -123,7 +154,7 @@ fn run_wrapped(ctx: Ctx<'_>, spec: Option<&'static CommandSpec>, known: Known, c
     let length = length_if_silent(ctx, spec, command);
     let is_claim = spec.is_some_and(|spec| spec.rule == Rule::Pending(Pending::Claim));
     let can_change = !is_claim || streams::may_claim(ctx, command);
-    let reply = ctx.call(mode, &name, rest.iter().copied());
+    let reply = call(ctx, mode, command);
     if let Some(spec) = spec {
         let unseen = length != length_if_silent(ctx, Some(spec), command);
         seal(ctx, spec, command, reply.as_ref().filter(|_| can_change), unseen);
@@ -156,7 +187,7 @@ fn length_if_silent(ctx: Ctx<'_>, spec: Option<&CommandSpec>, command: &[&[u8]])
 }
 
 /// Has the client's reply, which is to come, wait for what it shows.
-fn hold(ctx: Ctx<'_>, outcome: Outcome) {
+pub(super) fn hold(ctx: Ctx<'_>, outcome: Outcome) {
     if with(|module| module.hold_reply_for(ctx, outcome)) == Some(true) {
         ask_for_unit_end(ctx);
     }

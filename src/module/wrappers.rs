@@ -12,6 +12,8 @@ pub const READ: &CStr = c"wbl.read";
 pub const EVAL: &CStr = c"wbl.eval";
 /// Runs a script or function that may not.
 pub const EVAL_RO: &CStr = c"wbl.eval_ro";
+/// Runs a command of a pipeline, and keeps its reply.
+pub const COLLECT: &CStr = c"wbl.collect";
 
 /// Runs a WAITAOF.
 pub const WAITAOF: &CStr = c"wbl.waitaof";
@@ -28,5 +30,5 @@ pub(super) fn name_of(wrapper: Wrapper) -> &'static CStr {
 
 /// Whether the command of this name stands for another, which its arguments begin with.
 pub fn is_wrapper(name: &[u8]) -> bool {
-    [CALL, READ, EVAL, EVAL_RO, WAITAOF, REFUSED].iter().any(|own| own.to_bytes().eq_ignore_ascii_case(name))
+    [CALL, READ, EVAL, EVAL_RO, COLLECT, WAITAOF, REFUSED].iter().any(|own| own.to_bytes().eq_ignore_ascii_case(name))
 }

@@ -32,6 +32,7 @@ use crate::module::aof_folder::AofFolder;
 use crate::module::backup::Backups;
 use crate::module::config::{self, Setting};
 use crate::module::disk::Disk;
+use crate::module::looking::Looks;
 use crate::module::moving::Moving;
 use crate::module::own_aof::{self, OwnAof};
 use crate::module::role::{Role, role_at_start};
@@ -205,6 +206,8 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         scripts: VecDeque::new(),
         readers: Calls::default(),
         aof_waits: AofWaits::default(),
+        looks: Looks::default(),
+        collecting: None,
         clients,
         homes: homes::of_server(ctx),
         pause: Pause::default(),

@@ -1,0 +1,406 @@
+//! Pipelines that the module runs for their clients: they stall nobody, and their bytes are those of a stock server.
+
+use crate::harness::resp::encode;
+use crate::harness::scene::split;
+use crate::harness::server::info_field;
+use crate::harness::{
+    Lever, PATIENCE, Random, RawConnection, Scene, Server, ServerBuilder, Value, Version, each_lever, each_version,
+    wait_until,
+};
+
+/// The bytes of these commands.
+fn bytes(commands: &[&str]) -> Vec<u8> {
+    commands.iter().flat_map(|command| encode(&split(command))).collect()
+}
+
+/// The bytes of so many replies.
+fn replies(client: &mut RawConnection, count: usize) -> Vec<u8> {
+    let reply = |_| {
+        client.reply();
+        client.last_bytes().to_vec()
+    };
+    (0..count).flat_map(reply).collect()
+}
+
+/// A client whose pipelines the module runs.
+fn collected(scene: &mut Scene) -> RawConnection {
+    let mut client = scene.server.raw();
+    wait_until("the module runs the client's pipelines", PATIENCE, || {
+        let before = scene.gauge("wbl_collected_commands");
+        client.send_bytes(&bytes(&["SET warm 1"; 10])).unwrap();
+        replies(&mut client, 10);
+        scene.gauge("wbl_collected_commands") > before
+    });
+    scene.prepare(&[]);
+    client
+}
+
+/// Sends these commands so that the server reads them at once.
+fn send_at_once(server: &mut Server, client: &mut RawConnection, commands: &[&str]) {
+    server.in_one_iteration(|| client.send_bytes(&bytes(commands)).unwrap());
+}
+
+/// What a stock server answers.
+fn stock(version: Version, setup: &[&str], commands: &[&str]) -> Vec<u8> {
+    let server = ServerBuilder::stock(version).allow_warning("maxmemory").in_memory().start();
+    let mut client = server.raw();
+    setup.iter().for_each(|command| drop(client.call(&split(command))));
+    client.send_bytes(&bytes(commands)).unwrap();
+    replies(&mut client, commands.len())
+}
+
+const MIXED: &[&str] = &[
+    "SET a 1",
+    "GET a",
+    "INCR a",
+    "LPUSH l x y",
+    "GET l",
+    "SELECT 1",
+    "GET a",
+    "SET a one",
+    "SELECT 0",
+    "GET a",
+    "PING",
+    "ECHO hi",
+    "DBSIZE",
+    "XADD s 1-1 f v",
+    "XADD s 1-1 f v",
+    "XGROUP CREATE s g 0",
+    "XACK s g 1-1",
+    "SPOP none",
+    "MSET b 1 c 2",
+    "MGET a b c",
+    "SETNX b x",
+    "GETSET b new",
+    "GETDEL l",
+    "HSET h f v",
+    "HGETALL h",
+    "BITFIELD f OVERFLOW FAIL INCRBY u2 0 1",
+    "PFADD p x",
+    "PFCOUNT p",
+    "SORT l",
+    "EXPIRE a 100",
+    "PERSIST a",
+];
+
+each_lever! {
+    fn a_pipeline_is_answered_after_its_flush_and_stalls_nobody(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
+        scene.prepare(&["SET clean c"]);
+        let mut client = collected(&mut scene);
+        let mut other = scene.server.raw();
+        let waits = scene.gauge("wbl_inline_waits");
+        scene.freeze();
+        client.send_bytes(&bytes(&["SET a 1", "SET b 2", "GET clean", "SET a 3", "GET b"])).unwrap();
+        scene.assert_withheld(&mut client, "the pipeline");
+        assert_eq!(other.run("GET clean").text(), "c");
+        scene.hold(&mut other, "STRLEN a");
+        scene.thaw();
+        assert_eq!(replies(&mut client, 5), b"+OK\r\n+OK\r\n$1\r\nc\r\n+OK\r\n$1\r\n2\r\n");
+        assert_eq!(other.reply(), Value::Integer(1));
+        assert_eq!(scene.gauge("wbl_inline_waits"), waits, "the loop waited");
+        scene.end();
+    }
+
+    fn what_a_pipeline_shows_of_others_is_waited_for(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
+        scene.prepare(&["SET clean c", "SET k old"]);
+        let mut client = collected(&mut scene);
+        scene.freeze();
+        let mut writer = scene.held("SET k new");
+        client.send_bytes(&bytes(&["GET clean", "GET k", "GET clean"])).unwrap();
+        scene.assert_withheld(&mut client, "the pipeline");
+        scene.thaw();
+        assert_eq!(replies(&mut client, 3), b"$1\r\nc\r\n$3\r\nnew\r\n$1\r\nc\r\n");
+        assert_eq!(writer.reply().text(), "OK");
+        client.send_bytes(&bytes(&["GET clean", "GET k", "GET clean"])).unwrap();
+        assert_eq!(replies(&mut client, 3), b"$1\r\nc\r\n$3\r\nnew\r\n$1\r\nc\r\n");
+        scene.end();
+    }
+
+    fn all_kinds_of_commands_are_answered_in_order(version: Version, lever: Lever) {
+        let expected = stock(version, &["SET warm 1"], MIXED);
+        let mut scene = Scene::start(version).with_lever(lever);
+        let mut client = collected(&mut scene);
+        let before = scene.gauge("wbl_collected_commands");
+        scene.freeze();
+        send_at_once(&mut scene.server, &mut client, MIXED);
+        scene.assert_withheld(&mut client, "the pipeline");
+        scene.thaw();
+        let found = replies(&mut client, MIXED.len());
+        assert_eq!(found.escape_ascii().to_string(), expected.escape_ascii().to_string());
+        assert_eq!(scene.gauge("wbl_collected_commands") - before, MIXED.len() as i64);
+        scene.end();
+    }
+
+    fn a_part_of_a_command_is_waited_for_by_nobody(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
+        let mut client = collected(&mut scene);
+        let all = bytes(&["SET a 1", "SET b 2", "SET c 3"]);
+        for cut in [all.len() - 1, all.len() - 12, all.len() / 3 * 2 + 3] {
+            scene.freeze();
+            let server = &mut scene.server;
+            server.in_one_iteration(|| client.send_bytes(&all[..cut]).unwrap());
+            scene.assert_withheld(&mut client, "the pipeline");
+            scene.thaw();
+            assert_eq!(replies(&mut client, 2), b"+OK\r\n+OK\r\n");
+            client.send_bytes(&all[cut..]).unwrap();
+            assert_eq!(replies(&mut client, 1), b"+OK\r\n");
+        }
+        scene.end();
+    }
+
+    fn a_client_that_is_killed_or_closes_leaves_its_writes_behind(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
+        let mut killed = collected(&mut scene);
+        let id = killed.run("CLIENT ID").integer();
+        let mut closes = collected(&mut scene);
+        scene.freeze();
+        killed.send_bytes(&bytes(&["SET a 1", "SET b 2"])).unwrap();
+        scene.assert_withheld(&mut killed, "the pipeline");
+        closes.send_bytes(&bytes(&["SET c 3", "SET d 4"])).unwrap();
+        scene.assert_withheld(&mut closes, "the other pipeline");
+        drop(closes);
+        scene.control.run(&format!("CLIENT KILL ID {id}"));
+        scene.settle();
+        scene.thaw();
+        assert!(killed.try_reply().is_err());
+        let mut server = scene.end();
+        server.kill9_and_restart();
+        assert_eq!(server.raw().run("MGET a b c d").items().len(), 4);
+        assert!(server.raw().run("MGET a b c d").items().iter().all(|value| *value != Value::Null));
+    }
+}
+
+each_version! {
+    fn large_replies_are_not_kept_for_long(version: Version) {
+        let mut scene = Scene::start(version);
+        let large = "v".repeat(300_000);
+        scene.prepare(&[&format!("SET large {large}")]);
+        let mut client = collected(&mut scene);
+        let commands = ["SET a 1", "GET large", "GET large", "GET large", "GET large", "INCR n", "GET large", "INCR n"];
+        for round in 0..3 {
+            client.send_bytes(&bytes(&commands)).unwrap();
+            let found: Vec<Value> = commands.iter().map(|_| client.reply()).collect();
+            let of = |index: usize| found[index].clone();
+            assert!([1, 2, 3, 4, 6].iter().all(|index| of(*index).text() == large));
+            assert_eq!((of(5), of(7)), (Value::Integer(2 * round + 1), Value::Integer(2 * round + 2)));
+        }
+        scene.end();
+    }
+
+    fn a_pause_comes_between(version: Version) {
+        let mut scene = Scene::start(version);
+        let mut client = collected(&mut scene);
+        scene.freeze();
+        send_at_once(&mut scene.server, &mut client, &["SET a 2", "INCR n"]);
+        scene.assert_withheld(&mut client, "the pipeline");
+        scene.control.run("CLIENT PAUSE 100000 WRITE");
+        client.send_bytes(&bytes(&["GET a", "INCR n"])).unwrap();
+        scene.thaw();
+        assert_eq!(replies(&mut client, 3), b"+OK\r\n:1\r\n$1\r\n2\r\n");
+        scene.control.run("CLIENT UNPAUSE");
+        assert_eq!(replies(&mut client, 1), b":2\r\n");
+        scene.control.run("CLIENT PAUSE 100000 WRITE");
+        client.send_bytes(&bytes(&["GET warm", "SET a 3", "GET a", "INCR n"])).unwrap();
+        assert_eq!(client.reply().text(), "1");
+        scene.wait_blocked(1);
+        scene.control.run("CLIENT UNPAUSE");
+        assert_eq!(replies(&mut client, 3), b"+OK\r\n$1\r\n3\r\n:3\r\n");
+        scene.end();
+    }
+
+    fn what_the_server_refuses_is_answered_in_its_place(version: Version) {
+        let setups: [&[&str]; 4] = [
+            &["CONFIG SET min-replicas-to-write 1"],
+            &["CONFIG SET maxmemory 1"],
+            &["ACL SETUSER u on nopass +@all -incr ~k* ~warm", "AUTH u x"],
+            &["CLIENT NO-TOUCH ON"],
+        ];
+        let commands = ["SET k 1", "GET k", "PING", "DEL k", "INCR k", "SET other 1", "GET other", "ECHO x", "SELECT 1"];
+        for setup in setups {
+            let expected = stock(version, setup, &commands);
+            let mut scene = Scene::of(ServerBuilder::with_module(version).allow_warning("maxmemory"));
+            let mut client = collected(&mut scene);
+            setup.iter().for_each(|command| drop(client.run(command)));
+            client.send_bytes(&bytes(&commands)).unwrap();
+            let found = replies(&mut client, commands.len());
+            assert_eq!(found.escape_ascii().to_string(), expected.escape_ascii().to_string(), "{setup:?}");
+            scene.control.run("CONFIG SET maxmemory 0");
+            scene.control.run("CONFIG SET min-replicas-to-write 0");
+            scene.end();
+        }
+    }
+
+    fn the_setting_has_the_loop_wait(version: Version) {
+        let mut scene = Scene::start(version);
+        let mut client = collected(&mut scene);
+        scene.control.run("CONFIG SET wbl.pipelines wait");
+        let collected = scene.gauge("wbl_collected_commands");
+        for _ in 0..3 {
+            client.send_bytes(&bytes(&["INCR n"; 10])).unwrap();
+            replies(&mut client, 10);
+        }
+        assert_eq!(scene.gauge("wbl_collected_commands"), collected);
+        scene.control.run("CONFIG SET wbl.pipelines auto");
+        client.send_bytes(&bytes(&["INCR n"; 10])).unwrap();
+        assert!(replies(&mut client, 10).ends_with(b":40\r\n"));
+        scene.end();
+    }
+
+    fn a_client_that_wants_no_replies_gets_none(version: Version) {
+        let mut scene = Scene::start(version);
+        let mut client = collected(&mut scene);
+        client.send_bytes(&bytes(&["CLIENT REPLY SKIP", "INCR n", "INCR n", "INCR n"])).unwrap();
+        assert_eq!(replies(&mut client, 2), b":2\r\n:3\r\n");
+        let mut client = collected(&mut scene);
+        client.send_bytes(&bytes(&["CLIENT REPLY OFF", "INCR n", "INCR n"])).unwrap();
+        client.send_bytes(&bytes(&["INCR n", "INCR n", "CLIENT REPLY ON", "INCR n"])).unwrap();
+        assert_eq!(replies(&mut client, 2), b"+OK\r\n:8\r\n");
+        scene.end();
+    }
+
+    fn random_pipelines_cut_anywhere_are_answered_as_by_a_stock_server(version: Version) {
+        let mut random = Random::of_test("random pipelines");
+        let mut scene = Scene::of(ServerBuilder::with_module(version).set("databases", "3"));
+        let stock = ServerBuilder::stock(version).set("databases", "3").in_memory().start();
+        scene.control.run("WBL.DEBUG COLLECT ALL");
+        for round in 0..150 {
+            let mut clients = [scene.server.raw(), stock.raw()];
+            if random.chance(40) {
+                clients.iter_mut().for_each(|client| drop(client.run("HELLO 3")));
+            }
+            for _ in 0..random.below(10) {
+                let odd = [0, 0, 5, 20][random.below(4) as usize];
+                let commands: Vec<String> = (0..=random.below(30)).map(|_| any_command(&mut random, odd)).collect();
+                let end = format!("end-{}", random.next_u64());
+                let mut all: Vec<u8> = commands.iter().flat_map(|command| encode(&split(command))).collect();
+                all.extend(bytes(&["DISCARD", &format!("PING {end}")]));
+                let mut rest = all.as_slice();
+                let most = if random.chance(50) { rest.len() } else { 200 };
+                while !rest.is_empty() {
+                    let (head, tail) = rest.split_at(rest.len().min(1 + random.below(most as u64) as usize));
+                    clients.iter_mut().for_each(|client| client.send_bytes(head).unwrap());
+                    rest = tail;
+                }
+                let [found, expected] = clients.each_mut().map(|client| until(client, &end));
+                assert_eq!(found, expected, "round {round}: {commands:?}");
+            }
+        }
+        let collected = scene.gauge("wbl_collected_commands");
+        assert!(collected > 500, "{collected}");
+        let digests = [scene.server.raw().run("DEBUG DIGEST"), stock.raw().run("DEBUG DIGEST")];
+        assert_eq!(digests[0], digests[1]);
+        let mut server = scene.end();
+        server.kill9_and_restart();
+        assert_eq!(server.raw().run("DEBUG DIGEST"), digests[0], "after a crash");
+        assert_eq!(info_field(&mut server.raw(), "wbl", "wbl_recovery_errors").as_deref(), Some("0"));
+    }
+}
+
+/// All replies up to the one that holds this text.
+fn until(client: &mut RawConnection, end: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    loop {
+        client.reply();
+        found.push(client.last_bytes().escape_ascii().to_string());
+        if found.last().is_some_and(|reply| reply.contains(end)) {
+            return found;
+        }
+    }
+}
+
+/// A command; in so many of one hundred cases one that the module does not run for its client.
+fn any_command(random: &mut Random, odd: u64) -> String {
+    const ODD: &[&str] = &[
+        "MULTI",
+        "EXEC",
+        "DISCARD",
+        "WATCH K",
+        "UNWATCH",
+        "EVAL \"return redis.call('INCR',KEYS[1])\" 1 K",
+        "NOSUCH K",
+        "BLPOP K 0.01",
+        "XREAD COUNT 1 STREAMS K 0",
+        "CLIENT GETNAME",
+        "SUBSCRIBE c",
+        "UNSUBSCRIBE c",
+        "PUBLISH c m",
+        "CLIENT NO-TOUCH ON",
+        "CLIENT NO-TOUCH OFF",
+        "RESET",
+        "GET",
+        "COPY K L",
+        "MOVE K 1",
+        "SELECT 7",
+        "SELECT x",
+    ];
+    const PLAIN: &[&str] = &[
+        "SET K V",
+        "GET K",
+        "INCR K",
+        "APPEND K V",
+        "DEL K L",
+        "LPUSH K V V",
+        "RPOP K",
+        "LRANGE K 0 -1",
+        "SADD K V",
+        "SCARD K",
+        "HSET K f V",
+        "HINCRBY K f 2",
+        "ZADD K 1 V",
+        "ZRANGE K 0 -1 WITHSCORES",
+        "EXPIRE K 100",
+        "PERSIST K",
+        "TYPE K",
+        "EXISTS K L",
+        "RENAME K L",
+        "SETNX K V",
+        "SET K V GET",
+        "GETSET K V",
+        "GETDEL K",
+        "MSET K 1 L 2",
+        "MGET K L",
+        "STRLEN K",
+        "SETRANGE K 2 zz",
+        "SINTERSTORE K L L",
+        "PFADD K V",
+        "PFCOUNT K",
+        "BITFIELD K OVERFLOW FAIL INCRBY u2 0 1",
+        "SORT K ALPHA",
+        "LMOVE K L LEFT RIGHT",
+        "SELECT 1",
+        "SELECT 0",
+        "DBSIZE",
+        "PING",
+        "ECHO V",
+        "GETEX K PERSIST",
+        "OBJECT ENCODING K",
+        "INCRBYFLOAT K 0.5",
+        "XADD K 5-V f v",
+        "XLEN K",
+        "XTRIM K MAXLEN 1",
+        "SETEX K 100 v",
+        "LINSERT K BEFORE 1 V",
+        "ZRANGESTORE K L 0 -1",
+        "LTRIM K 0 1",
+        "SETEX K 0 v",
+        "TOUCH K",
+        "XGROUP CREATE K g 0 MKSTREAM",
+        "XACK K g 1-1",
+        "FLUSHDB",
+        "SUBSTR K 0 2",
+    ];
+    let from = if random.chance(odd) { ODD } else { PLAIN };
+    let command = from[random.below(from.len() as u64) as usize];
+    let keys = [random.below(6), random.below(6)];
+    let value = ["1", "2", "10", "a", "xyz"][random.below(5) as usize];
+    let words = command.split(' ').map(|text| match text {
+        "K" => format!("k{}", keys[0]),
+        "L" => format!("k{}", keys[1]),
+        "V" => value.into(),
+        "5-V" => format!("5-{}", random.below(9)),
+        text => text.into(),
+    });
+    words.collect::<Vec<String>>().join(" ")
+}

@@ -1,0 +1,292 @@
+//! Runs pipelines for their clients: all replies are kept until the last command, which is held and answers for all.
+//!
+//! The filter turns each command of a plan (`core/collecting.rs`) into `WBL.COLLECT command...`. When that returns
+//! without an answer the server goes on with the client's next command at once, and runs all that it has of a client in
+//! one go: a plan begins and ends within that. Should anything come in between, its answer would overtake those that
+//! are kept: the client is disconnected.
+
+use crate::core::capture::Class;
+use crate::core::collecting::{Can, Plan, Planned, Step, plan};
+use crate::core::leaf::ClientId;
+use crate::core::table::Quirk;
+use crate::ffi::{CallMode, Ctx, Filter, Kept, Reply, ReplyKind, may_run_all, own_name};
+use crate::log::Lsn;
+use crate::module::known::Known;
+use crate::module::listed::{self, Received};
+use crate::module::units::{ask_for_unit_end, count_write};
+use crate::module::verdict::{Rewrite, Verdict};
+use crate::module::wrap::{self, Done, Ran};
+use crate::module::wrapped_run::Outcome;
+use crate::module::{Module, errors, with, wrappers};
+
+/// When so many bytes of replies are kept the next command is the last one, and its client is held.
+const KEPT_BYTES_MAX: usize = 1024 * 1024;
+
+/// A client that has sent a single command so many times in a row pipelines no longer.
+const SINGLES_MAX: u32 = 64;
+
+/// A plan that is being carried out.
+pub(super) struct Collecting {
+    client: ClientId,
+    plan: Plan,
+    /// What is to be done with the command that has passed the filter, and has not begun.
+    step: Option<Step>,
+    kept: Vec<Answer>,
+    kept_bytes: usize,
+    /// Any of its commands has changed data.
+    changed: bool,
+    /// The newest change, not durable yet, that any of them shows.
+    shown: Option<Lsn>,
+}
+
+impl Collecting {
+    /// Whether it is a pipeline of this client's.
+    pub(super) fn is_of(&self, client: ClientId) -> bool {
+        self.client == client
+    }
+}
+
+/// The answer to a command.
+enum Answer {
+    Reply(Kept),
+    Error(&'static str),
+}
+
+impl Answer {
+    fn of(ran: Ran) -> Answer {
+        match ran {
+            Ran::Answered(reply) => Answer::Reply(Kept::new(reply)),
+            Ran::Refused(Some(refusal)) if refusal.kind() == ReplyKind::Error => Answer::Reply(Kept::new(refusal)),
+            Ran::Refused(_) => Answer::Error(errors::WRONG_TYPE),
+            // None of the commands of a plan waits, or is unknown.
+            Ran::Waits(_) | Ran::NoCommand => Answer::Error(errors::CALL_REFUSED),
+        }
+    }
+
+    fn sent_bytes(&self) -> usize {
+        match self {
+            Answer::Reply(reply) => reply.sent_bytes(),
+            Answer::Error(text) => text.len(),
+        }
+    }
+
+    fn send(&self, ctx: Ctx<'_>) {
+        match self {
+            Answer::Reply(reply) => ctx.reply_with(reply.reply()),
+            Answer::Error(text) => ctx.reply_error(text),
+        }
+    }
+}
+
+/// WBL.COLLECT command [argument ...]
+pub(super) fn collect(ctx: Ctx<'_>, args: &[&[u8]]) {
+    let client = ctx.client_id();
+    let step = with(|module| module.collecting.as_mut().filter(|plan| plan.client == client)?.step.take()).flatten();
+    let (Some(step), Some(command @ [_, ..])) = (step, args.get(1..)) else {
+        return ctx.reply_error(errors::CALL_REFUSED);
+    };
+    let (answer, outcome) = match step {
+        Step::Run => run(ctx, command),
+        Step::Select(db) => (select(ctx, command, db), Outcome::default()),
+    };
+    let ended = with(|module| module.keep(answer, outcome)).flatten();
+    if let Some((answers, outcome)) = ended {
+        wrap::hold(ctx, outcome);
+        answers.iter().for_each(|answer| answer.send(ctx));
+    }
+    if with(|module| module.capture.has_unit()) == Some(true) {
+        ask_for_unit_end(ctx);
+    }
+}
+
+fn run(ctx: Ctx<'_>, command: &[&[u8]]) -> (Answer, Outcome) {
+    let (name, subcommand) =
+        (command.first().copied().unwrap_or_default(), command.get(1).copied().unwrap_or_default());
+    let known = with(|module| module.server.commands.known(name, subcommand)).unwrap_or(Known::UNKNOWN);
+    if known.row.quirk == Quirk::FailsWithDisk
+        && let Some(refusal) = refusal_by_disk(ctx)
+    {
+        return (Answer::Reply(Kept::new(refusal)), Outcome::default());
+    }
+    match wrap::run_for_client(ctx, CallMode::Collected, known, command) {
+        Some(Done { ran, outcome, .. }) => (Answer::of(ran), outcome),
+        None => (Answer::of(wrap::run_only(ctx, CallMode::Collected, command)), Outcome::default()),
+    }
+}
+
+/// What the server refuses all writes with as it cannot save, if it does. So it does with a PING.
+fn refusal_by_disk(ctx: Ctx<'_>) -> Option<Reply<'static>> {
+    let refusal = ctx.own().call(CallMode::DryRunWrite, "SET", [&b""[..], b""])?;
+    (refusal.kind() == ReplyKind::Error && refusal.bytes().starts_with(b"MISCONF")).then_some(refusal)
+}
+
+/// A SELECT that a module calls would be that of the call alone.
+fn select(ctx: Ctx<'_>, command: &[&[u8]], db: u32) -> Answer {
+    let ran = wrap::run_only(ctx, CallMode::Collected, command);
+    if matches!(&ran, Ran::Answered(reply) if reply.kind() != ReplyKind::Error) {
+        ctx.select_db(db);
+    }
+    Answer::of(ran)
+}
+
+impl Module {
+    /// A command of a connected client's comes; `is_foreseen`: it is the one that was to come. If it is one of a plan,
+    /// or begins one, the module runs it.
+    pub(super) fn collect(
+        &mut self,
+        ctx: Ctx<'_>,
+        filter: &Filter,
+        client: ClientId,
+        is_foreseen: bool,
+    ) -> Option<Verdict> {
+        match &mut self.collecting {
+            Some(collecting) => {
+                let is_next = collecting.client == client && collecting.step.is_none() && is_foreseen;
+                let step = if is_next { collecting.plan.steps.pop_front() } else { None };
+                if step.is_none() {
+                    self.break_off(ctx);
+                    return None;
+                }
+                collecting.step = step;
+            }
+            None if is_foreseen => {
+                let mut plan = self.plan_for(ctx, client)?;
+                let step = plan.steps.pop_front();
+                self.collecting = Some(Collecting {
+                    client,
+                    plan,
+                    step,
+                    kept: Vec::new(),
+                    kept_bytes: 0,
+                    changed: false,
+                    shown: None,
+                });
+            }
+            None => return None,
+        }
+        // It is held for all that came before, whatever else the client sends.
+        self.running.pipelines = Some(false);
+        self.counters.collected += 1;
+        self.capture.command(filter.client_id(), Class::ReadOnly, None, std::iter::empty());
+        Some(Verdict::rewrite(Rewrite::Wrap(wrappers::COLLECT)))
+    }
+
+    /// What is to be done with the client's commands, from the one on that has just come, if the module is to run them.
+    fn plan_for(&mut self, ctx: Ctx<'_>, client: ClientId) -> Option<Plan> {
+        let is_forced = self.looks.is_forced();
+        let record = self.clients.get_mut(client)?;
+        let input = record.input.as_ref()?;
+        let (is_planned, began) = (input.position() > record.left_until, input.last());
+        if !is_planned || record.mutes || self.capture.is_queueing(client) || !self.may_collect() || self.disk_fails() {
+            return None;
+        }
+        if self.pause.postponed || self.sees_pause(ctx) {
+            return None;
+        }
+        let fresh = self.looks.take_fresh(client, began);
+        let received = fresh.or_else(|| listed::received_of(ctx, &[client]).pop())?;
+        let planned = self.plan_of(ctx, client, &received);
+        let record = self.clients.get_mut(client)?;
+        let ends = match planned {
+            Ok(plan) if plan.steps.len() > 1 || is_forced && !plan.steps.is_empty() => {
+                record.singles = 0;
+                return Some(plan);
+            }
+            Ok(_) => {
+                // Nothing of it is behind: it can be held like any other.
+                self.running.pipelines = Some(false);
+                record.singles += 1;
+                if record.singles > SINGLES_MAX {
+                    record.input = None;
+                    self.looks.forget(client);
+                }
+                return None;
+            }
+            Err(ends) => ends,
+        };
+        record.left_until = Some(ends);
+        None
+    }
+
+    /// A plan for the client's commands.
+    ///
+    /// # Errors
+    /// The position up to which the server is to run them.
+    fn plan_of(&mut self, ctx: Ctx<'_>, client: ClientId, received: &Received) -> Result<Plan, u64> {
+        let module = &*self;
+        let input = module.clients.get(client).and_then(|record| record.input.as_ref()).ok_or(0_u64)?;
+        let commands: Vec<_> = input.commands(received.bytes).collect();
+        let end = commands.last().map_or(0, |command| command.end);
+        if !received.is_plain || received.watches {
+            return Err(end);
+        }
+        let (mut writes, mut shows, mut bytes, mut databases) = (false, false, 0, Vec::new());
+        let ended = plan(commands.iter(), received.db, |args, db| {
+            let name = own_name(args.first().copied().unwrap_or_default());
+            let known = module.server.commands.known(&name, args.get(1).copied().unwrap_or_default());
+            databases.push(db);
+            writes |= known.writes;
+            bytes += args.iter().map(|arg| arg.len() as u64).sum::<u64>();
+            shows = shows || module.newest_change(ctx, args.len(), || args.iter().copied(), known, Some(db)).is_some();
+            module.can_run(ctx, known, args)
+        });
+        let plan = match ended {
+            Planned::All(plan) => plan,
+            Planned::Not(end) => return Err(end),
+        };
+        if plan.steps.len() < 2 && !module.looks.is_forced() {
+            return Ok(plan);
+        }
+        // What only reads, and shows nothing that is not durable, is answered at once.
+        let is_needed = writes || shows || module.looks.is_forced();
+        let with_databases = commands.iter().zip(&databases).map(|(command, db)| (command.args.as_slice(), *db));
+        if !is_needed
+            || writes && module.has_no_room(bytes)
+            || !may_run_all(ctx, client, wrappers::COLLECT, with_databases)
+        {
+            return Err(end);
+        }
+        Ok(plan)
+    }
+
+    fn can_run(&self, ctx: Ctx<'_>, known: Known, args: &[&[u8]]) -> Can {
+        if known.refuses(args.len()) {
+            return Can::Nothing;
+        }
+        if known.row.quirk == Quirk::Selects {
+            let text = args.get(1).and_then(|db| std::str::from_utf8(db).ok());
+            let db = text.and_then(|text| text.parse::<u32>().ok().filter(|db| db.to_string() == text));
+            return db.filter(|db| ctx.own().select_db(*db)).map_or(Can::Nothing, Can::Select);
+        }
+        if known.is_collected { Can::Run } else { Can::Nothing }
+    }
+
+    /// A command of the plan has run. Returns all answers, in order, and what they wait for, if it was the last one.
+    fn keep(&mut self, answer: Answer, outcome: Outcome) -> Option<(Vec<Answer>, Outcome)> {
+        let collecting = self.collecting.as_mut()?;
+        collecting.kept_bytes += answer.sent_bytes();
+        collecting.kept.push(answer);
+        collecting.shown = collecting.shown.max(outcome.shown);
+        if !collecting.plan.steps.is_empty() && collecting.kept_bytes < KEPT_BYTES_MAX {
+            collecting.changed |= outcome.changed;
+            if outcome.changed {
+                count_write(&mut self.iteration, &mut self.clients, collecting.client, false);
+            }
+            return None;
+        }
+        let Collecting { kept, changed, shown, .. } = self.collecting.take()?;
+        // The units of those before have ended, so that their positions are known.
+        let before = if changed { Some(self.appended()) } else { None };
+        let changed = outcome.changed || changed && self.capture.has_unit();
+        Some((kept, Outcome { changed, shown: shown.max(before) }))
+    }
+
+    /// A plan that has begun is not gone on with. What is kept can be sent no more.
+    pub(super) fn break_off(&mut self, ctx: Ctx<'_>) {
+        if let Some(collecting) = self.collecting.take()
+            && !collecting.kept.is_empty()
+        {
+            ctx.close_client(collecting.client);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Looks at what clients that pipeline have sent, before the server reads it (`core/input.rs`): after the event loop
+//! has slept. Nothing is read there between the look and what the server says of how much it has read.
+
+use crate::core::hash::Map;
+use crate::core::leaf::ClientId;
+use crate::ffi::{Ctx, Sockets};
+use crate::machine;
+use crate::module::config;
+use crate::module::listed::{self, Received};
+use crate::module::{Module, with};
+
+/// So much of what a client has sent is looked at: more than the server reads at a time.
+const LOOK_BYTES: usize = 64 * 1024;
+
+/// The server reads at least so much of a client of which it has nothing, if there is as much (`PROTO_IOBUF_LEN`).
+const READ_BYTES_MIN: usize = 16 * 1024;
+
+/// Who is looked at, and how.
+#[derive(Default)]
+pub(super) struct Looks {
+    sockets: Option<Sockets>,
+    /// The descriptors of those who are looked at.
+    descriptors: Map<ClientId, i32>,
+    /// Those who are to be looked at from the next iteration on.
+    wanted: Vec<ClientId>,
+    /// Those who were looked at in this iteration, of whom the server had nothing then, and what it reads of them at
+    /// least before their first command comes.
+    fresh: Map<ClientId, (u64, Received)>,
+    /// Memory for what is seen.
+    bytes: Vec<u8>,
+    /// All are looked at, in whatever mode the log is made durable (WBL.DEBUG COLLECT).
+    forced: bool,
+    /// Whether what is known of them is up to date: it was looked in this iteration, and in each one before.
+    is_up_to_date: bool,
+}
+
+impl Looks {
+    /// This client is to be looked at.
+    pub(super) fn want(&mut self, client: ClientId) {
+        if !self.descriptors.contains_key(&client) && !self.wanted.contains(&client) {
+            self.wanted.push(client);
+        }
+    }
+
+    /// The client has gone, or does nothing for which it needs to be looked at.
+    pub(super) fn forget(&mut self, client: ClientId) {
+        if let (Some(descriptor), Some(sockets)) = (self.descriptors.remove(&client), &self.sockets) {
+            sockets.remove(descriptor);
+        }
+    }
+
+    /// What the server has received of the client, as far as that is known without a question; `at` is where the command
+    /// begins that has come just now. Once after each look.
+    pub(super) fn take_fresh(&mut self, client: ClientId, at: Option<u64>) -> Option<Received> {
+        let (began, received) = self.fresh.remove(&client)?;
+        (Some(began) == at).then_some(received)
+    }
+
+    /// Has all clients collected, or no longer.
+    pub(super) fn force(&mut self, forced: bool) {
+        self.forced = forced;
+    }
+
+    pub(super) fn is_forced(&self) -> bool {
+        self.forced
+    }
+
+    /// Whether what is known of clients is up to date.
+    pub(super) fn is_up_to_date(&self) -> bool {
+        self.is_up_to_date
+    }
+
+    /// Those who have sent something.
+    fn with_input(&self) -> Vec<ClientId> {
+        match &self.sockets {
+            Some(sockets) => sockets.with_input(),
+            // A simulated machine has none.
+            None => self.descriptors.keys().copied().collect(),
+        }
+    }
+
+    /// Whether the client's socket is told of from now on.
+    fn add(&mut self, client: ClientId, descriptor: i32) {
+        if self.sockets.is_none() && !machine::is_simulated() {
+            self.sockets = Sockets::new();
+        }
+        let is_added = match &self.sockets {
+            Some(sockets) => sockets.add(descriptor, client),
+            None => machine::is_simulated(),
+        };
+        if is_added {
+            self.descriptors.insert(client, descriptor);
+        }
+    }
+}
+
+/// The event loop has slept, and has read from no client yet.
+pub(super) fn after_sleep(ctx: Ctx<'_>) {
+    with(|module| module.look_at_inputs(ctx));
+}
+
+impl Module {
+    /// Whether the module may run pipelines for their clients.
+    pub(super) fn may_collect(&self) -> bool {
+        let is_wanted = config::collects_pipelines() && !self.commits_inline();
+        self.life.is_active()
+            && (is_wanted || self.looks.forced)
+            && !self.server.io_threads
+            && !self.server.other_modules
+            && !self.server.in_cluster
+    }
+
+    fn look_at_inputs(&mut self, ctx: Ctx<'_>) {
+        let may_collect = self.may_collect();
+        if !may_collect && self.looks.is_up_to_date {
+            let Module { looks, clients, .. } = self;
+            looks.descriptors.keys().for_each(|client| {
+                clients.get_mut(*client).and_then(|client| client.input.as_mut()).into_iter().for_each(|input| {
+                    input.forget();
+                });
+            });
+        }
+        self.looks.is_up_to_date = may_collect;
+        self.looks.fresh.clear();
+        if !may_collect {
+            return;
+        }
+        if self.looks.forced {
+            let all: Vec<ClientId> = self.clients.ids().collect();
+            all.into_iter().for_each(|client| self.looks.want(client));
+        }
+        self.look_at_wanted(ctx);
+        if self.looks.descriptors.is_empty() {
+            return;
+        }
+        let ids = self.looks.with_input();
+        if !ids.is_empty() {
+            listed::received_of(ctx, &ids).iter().for_each(|received| self.look_at(received));
+        }
+    }
+
+    fn look_at_wanted(&mut self, ctx: Ctx<'_>) {
+        let wanted = std::mem::take(&mut self.looks.wanted);
+        if !wanted.is_empty() {
+            listed::received_of(ctx, &wanted)
+                .iter()
+                .for_each(|received| self.looks.add(received.client, received.descriptor));
+        }
+    }
+
+    fn look_at(&mut self, received: &Received) {
+        let client = received.client;
+        let Some(input) = self.clients.input(client) else { return self.looks.forget(client) };
+        if !input.is_known() && received.is_drained {
+            input.begin(received.bytes);
+        }
+        if !input.is_known() {
+            return;
+        }
+        self.looks.bytes.resize(LOOK_BYTES, 0);
+        let len = machine::peek(client, received.descriptor, &mut self.looks.bytes);
+        if let Some(input) = self.clients.input(client) {
+            input.saw(received.bytes, self.looks.bytes.get(..len).unwrap_or_default());
+            let read = len.min(READ_BYTES_MIN) as u64;
+            if received.is_drained && input.position() == Some(received.bytes) {
+                let received_then = Received { bytes: received.bytes + read, ..*received };
+                self.looks.fresh.insert(client, (received.bytes, received_then));
+            }
+        }
+    }
+
+    /// The client pipelines, or sends transactions.
+    pub(super) fn look_from_now_on(&mut self, client: ClientId) {
+        if config::collects_pipelines() || self.looks.forced {
+            self.looks.want(client);
+        }
+    }
+}
