@@ -57,6 +57,7 @@ mod replay;
 mod rights;
 mod roles;
 mod run;
+mod runbooks;
 mod scripts;
 mod second_server;
 mod sentinel;
