@@ -102,6 +102,37 @@ each_lever! {
         scene.end();
     }
 
+    fn a_transaction_is_one_unit_and_stalls_nobody(version: Version, lever: Lever) {
+        let setup = ["SET clean c", "SET warm 1"];
+        let commands = [
+            "MULTI", "SET a 1", "INCR a", "LPUSH a x", "SELECT 1", "XADD s 1-1 f v", "SPOP none", "DBSIZE", "EXEC", "GET a",
+            "SELECT 0", "MULTI", "EXEC", "MULTI", "DEL a", "DISCARD", "MULTI", "GET clean", "GET a", "EXEC",
+        ];
+        let expected = stock(version, &setup, &commands);
+        let mut scene = Scene::start(version).with_lever(lever);
+        scene.prepare(&setup);
+        let mut client = collected(&mut scene);
+        let mut other = scene.server.raw();
+        let (waits, units) = (scene.gauge("wbl_inline_waits"), scene.gauge("wbl_units"));
+        scene.freeze();
+        send_at_once(&mut scene.server, &mut client, &commands);
+        scene.assert_withheld(&mut client, "the transactions");
+        assert_eq!(other.run("GET clean").text(), "c");
+        scene.hold(&mut other, "STRLEN a");
+        scene.thaw();
+        let found = replies(&mut client, commands.len());
+        assert_eq!(found.escape_ascii().to_string(), expected.escape_ascii().to_string());
+        assert_eq!(scene.gauge("wbl_units") - units, 1);
+        assert_eq!(scene.gauge("wbl_collected_transactions"), 3);
+        assert_eq!(scene.gauge("wbl_inline_waits"), waits, "the loop waited");
+        let mut server = scene.end();
+        server.kill9_and_restart();
+        let mut client = server.raw();
+        assert_eq!(client.run("GET a").text(), "2");
+        client.run("SELECT 1");
+        assert_eq!(client.run("XLEN s"), Value::Integer(1));
+    }
+
     fn what_a_pipeline_shows_of_others_is_waited_for(version: Version, lever: Lever) {
         let mut scene = Scene::start(version).with_lever(lever);
         scene.prepare(&["SET clean c", "SET k old"]);
@@ -217,7 +248,12 @@ each_version! {
             &["ACL SETUSER u on nopass +@all -incr ~k* ~warm", "AUTH u x"],
             &["CLIENT NO-TOUCH ON"],
         ];
-        let commands = ["SET k 1", "GET k", "PING", "DEL k", "INCR k", "SET other 1", "GET other", "ECHO x", "SELECT 1"];
+        let alone = ["SET k 1", "GET k", "PING", "DEL k", "INCR k", "SET other 1", "GET other", "ECHO x", "SELECT 1"];
+        let queued = [
+            "MULTI", "SET k 1", "GET k", "EXEC", "MULTI", "GET k", "EXEC", "MULTI", "DEL k", "EXEC", "MULTI", "SET k 2",
+            "DISCARD", "GET k", "MULTI", "INCR k", "EXEC", "MULTI", "SET other 2", "EXEC",
+        ];
+        let commands = [&alone[..], &queued].concat();
         for setup in setups {
             let expected = stock(version, setup, &commands);
             let mut scene = Scene::of(ServerBuilder::with_module(version).allow_warning("maxmemory"));
@@ -236,10 +272,16 @@ each_version! {
         let mut scene = Scene::start(version);
         let mut client = collected(&mut scene);
         scene.control.run("CONFIG SET wbl.pipelines wait");
+        client.send_bytes(&bytes(&["MULTI", "SET k 1", "EXEC"])).unwrap();
+        replies(&mut client, 3);
+        assert_eq!(scene.gauge("wbl_collected_transactions"), 1);
+        scene.control.run("CONFIG SET wbl.transactions wait");
         let collected = scene.gauge("wbl_collected_commands");
         for _ in 0..3 {
             client.send_bytes(&bytes(&["INCR n"; 10])).unwrap();
             replies(&mut client, 10);
+            client.send_bytes(&bytes(&["MULTI", "SET k 1", "EXEC"])).unwrap();
+            replies(&mut client, 3);
         }
         assert_eq!(scene.gauge("wbl_collected_commands"), collected);
         scene.control.run("CONFIG SET wbl.pipelines auto");
@@ -272,7 +314,19 @@ each_version! {
             }
             for _ in 0..random.below(10) {
                 let odd = [0, 0, 5, 20][random.below(4) as usize];
-                let commands: Vec<String> = (0..=random.below(30)).map(|_| any_command(&mut random, odd)).collect();
+                let transactions = random.chance(50);
+                let mut commands = Vec::new();
+                for _ in 0..=random.below(20) {
+                    let length = if transactions && random.chance(30) { random.below(5) } else { 0 };
+                    let inside: Vec<String> = (0..length).map(|_| any_command(&mut random, odd / 2)).collect();
+                    match inside.is_empty() {
+                        true => commands.push(any_command(&mut random, odd)),
+                        false => {
+                            let end = if random.chance(80) { "EXEC" } else { "DISCARD" };
+                            commands.extend(["MULTI".into()].into_iter().chain(inside).chain([end.into()]));
+                        }
+                    }
+                }
                 let end = format!("end-{}", random.next_u64());
                 let mut all: Vec<u8> = commands.iter().flat_map(|command| encode(&split(command))).collect();
                 all.extend(bytes(&["DISCARD", &format!("PING {end}")]));
@@ -289,6 +343,8 @@ each_version! {
         }
         let collected = scene.gauge("wbl_collected_commands");
         assert!(collected > 500, "{collected}");
+        let transactions = scene.gauge("wbl_collected_transactions");
+        assert!(transactions > 20, "{transactions}");
         let digests = [scene.server.raw().run("DEBUG DIGEST"), stock.raw().run("DEBUG DIGEST")];
         assert_eq!(digests[0], digests[1]);
         let mut server = scene.end();

@@ -17,15 +17,36 @@ pub enum Can {
     Run,
     /// Choose this database.
     Select(u32),
+    /// Begin a transaction.
+    Multi,
+    /// Run one.
+    Exec,
+    /// Drop one.
+    Discard,
+}
+
+/// What is done with a command that stands by itself, or in a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// It runs.
+    Run,
+    /// It chooses this database.
+    Select(u32),
 }
 
 /// What is done with a command of a pipeline when it comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It runs.
-    Run,
-    /// It chooses this database.
-    Select(u32),
+    /// This, now.
+    Now(Act),
+    /// A transaction begins.
+    Multi,
+    /// This, when that ends.
+    Queue(Act),
+    /// Its commands run.
+    Exec,
+    /// They do not.
+    Discard,
 }
 
 /// The commands of a pipeline that are run, in their order.
@@ -44,24 +65,43 @@ pub enum Planned {
     Not(u64),
 }
 
-/// Plans what becomes of the commands. `can` says what the module can do with one that is sent in this database.
+/// Plans what becomes of the commands, up to a transaction of which the end has not come. `can` says what the module
+/// can do with one that is sent in this database.
 pub fn plan<'a>(
     commands: impl Iterator<Item = &'a Sent<'a>>,
     mut db: u32,
     mut can: impl FnMut(&[&'a [u8]], u32) -> Can,
 ) -> Planned {
-    let mut plan = Plan::default();
+    let mut steps = VecDeque::new();
+    // Where the transaction begins.
+    let mut begun: Option<usize> = None;
     for command in commands {
-        plan.steps.push_back(match can(&command.args, db) {
-            Can::Nothing => return Planned::Not(command.end),
-            Can::Run => Step::Run,
-            Can::Select(selected) => {
+        let step = |act| if begun.is_some() { Step::Queue(act) } else { Step::Now(act) };
+        let step = match (can(&command.args, db), begun) {
+            (Can::Run, _) => step(Act::Run),
+            (Can::Select(selected), _) => {
                 db = selected;
-                Step::Select(db)
+                step(Act::Select(db))
             }
-        });
+            (Can::Multi, None) => {
+                begun = Some(steps.len());
+                Step::Multi
+            }
+            // A SELECT that is dropped has chosen nothing.
+            (Can::Discard, Some(at)) if !steps.range(at..).any(|step| matches!(step, Step::Queue(Act::Select(_)))) => {
+                begun = None;
+                Step::Discard
+            }
+            (Can::Exec, Some(_)) => {
+                begun = None;
+                Step::Exec
+            }
+            (Can::Nothing | Can::Multi | Can::Exec | Can::Discard, _) => return Planned::Not(command.end),
+        };
+        steps.push_back(step);
     }
-    Planned::All(plan)
+    steps.truncate(begun.unwrap_or(steps.len()));
+    Planned::All(Plan { steps })
 }
 
 #[cfg(test)]
@@ -77,6 +117,9 @@ mod tests {
             [b"GET"] => Can::Run,
             [b"IN3"] if db == 3 => Can::Run,
             [b"SELECT"] => Can::Select(5),
+            [b"MULTI"] => Can::Multi,
+            [b"EXEC"] => Can::Exec,
+            [b"DISCARD"] => Can::Discard,
             _ => Can::Nothing,
         })
     }
@@ -84,9 +127,31 @@ mod tests {
     #[test]
     fn a_pipeline_is_run_as_a_whole_or_not_at_all() {
         let all = |steps: &[Step]| Planned::All(Plan { steps: steps.iter().copied().collect() });
-        assert_eq!(planned("GET IN3 GET"), all(&[Step::Run; 3]));
+        let (run, select) = (Step::Now(Act::Run), Step::Now(Act::Select(5)));
+        assert_eq!(planned("GET IN3 GET"), all(&[run; 3]));
         assert_eq!(planned("GET EVAL GET"), Planned::Not(2));
-        assert_eq!(planned("IN3 SELECT GET"), all(&[Step::Run, Step::Select(5), Step::Run]));
+        assert_eq!(planned("IN3 SELECT GET"), all(&[run, select, run]));
         assert_eq!(planned("SELECT GET IN3"), Planned::Not(3), "its database counts");
+    }
+
+    #[test]
+    fn a_transaction_is_run_when_all_of_it_has_come() {
+        let all = |steps: &[Step]| Planned::All(Plan { steps: steps.iter().copied().collect() });
+        let (run, queued) = (Step::Now(Act::Run), Step::Queue(Act::Run));
+        assert_eq!(planned("GET MULTI GET EXEC GET"), all(&[run, Step::Multi, queued, Step::Exec, run]));
+        assert_eq!(planned("MULTI GET DISCARD"), all(&[Step::Multi, queued, Step::Discard]));
+        assert_eq!(planned("GET MULTI GET"), all(&[run]));
+        assert_eq!(planned("MULTI GET"), all(&[]));
+        for (text, not) in [
+            ("MULTI GET MULTI EXEC", 3),
+            ("GET EXEC", 2),
+            ("DISCARD", 1),
+            ("MULTI EVAL EXEC", 2),
+            ("MULTI SELECT DISCARD GET", 3),
+        ] {
+            assert_eq!(planned(text), Planned::Not(not), "{text}");
+        }
+        let select = Step::Queue(Act::Select(5));
+        assert_eq!(planned("MULTI SELECT EXEC GET"), all(&[Step::Multi, select, Step::Exec, run]));
     }
 }

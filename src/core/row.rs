@@ -245,6 +245,8 @@ pub enum Quirk {
     Selects,
     /// It turns client-side caching on or off.
     Tracks,
+    /// It drops what is queued, and nothing else (DISCARD).
+    Discards,
     /// It has its client get no replies (CLIENT REPLY).
     Mutes,
     /// The server refuses it together with writes while it cannot save (PING).

@@ -122,7 +122,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     write("decrby", Rule::Verbatim).only_event("incrby").notifies(Notifies::Always),
     write("del", Rule::Verbatim).keys_in_log(KeysInLog::All),
     write("delifeq", Rule::Verbatim),
-    other("discard").role(Role::EndMulti),
+    other("discard").role(Role::EndMulti).quirk(Quirk::Discards),
     other("eval").shows(Shows::Script),
     other("eval_ro").shows(Shows::Script),
     other("evalsha").shows(Shows::Script),

@@ -47,6 +47,9 @@ pub enum CallMode {
     AsClient,
     /// The same, and refused where the server takes no writes (no replicas, a disk that fails).
     Collected,
+    /// The same, but it does not run, and nobody's rights are looked at: there is an error for a reply if it would be
+    /// refused before.
+    DryRunCollected,
     /// Whether the server takes a write of anybody's.
     DryRunWrite,
     /// As `AsClient`, but it does not run: there is an error for a reply if it would be refused before.
@@ -159,6 +162,7 @@ impl Ctx<'_> {
             CallMode::Question => c"EWv",
             CallMode::AsClient => c"!CE0Mv",
             CallMode::Collected => c"!CE0MSv",
+            CallMode::DryRunCollected => c"!E0MSDv",
             CallMode::DryRunWrite => c"ESDv",
             CallMode::DryRunAsClient => c"!CE0MDv",
             CallMode::Waiting { resp3: false } => c"!EMKv",

@@ -6,11 +6,12 @@
 //! are kept: the client is disconnected.
 
 use crate::core::capture::Class;
-use crate::core::collecting::{Can, Plan, Planned, Step, plan};
+use crate::core::collecting::{Act, Can, Plan, Planned, Step, plan};
 use crate::core::leaf::ClientId;
 use crate::core::table::Quirk;
 use crate::ffi::{CallMode, Ctx, Filter, Kept, Reply, ReplyKind, may_run_all, own_name};
 use crate::log::Lsn;
+use crate::module::config;
 use crate::module::known::Known;
 use crate::module::listed::{self, Received};
 use crate::module::units::{ask_for_unit_end, count_write};
@@ -18,6 +19,7 @@ use crate::module::verdict::{Rewrite, Verdict};
 use crate::module::wrap::{self, Done, Ran};
 use crate::module::wrapped_run::Outcome;
 use crate::module::{Module, errors, with, wrappers};
+use std::ffi::CStr;
 
 /// When so many bytes of replies are kept the next command is the last one, and its client is held.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
@@ -33,6 +35,8 @@ pub(super) struct Collecting {
     step: Option<Step>,
     kept: Vec<Answer>,
     kept_bytes: usize,
+    /// The transaction that has begun.
+    transaction: Option<Transaction>,
     /// Any of its commands has changed data.
     changed: bool,
     /// The newest change, not durable yet, that any of them shows.
@@ -46,10 +50,21 @@ impl Collecting {
     }
 }
 
+/// What is queued since a MULTI.
+#[derive(Default)]
+struct Transaction {
+    commands: Vec<(Act, Vec<Vec<u8>>)>,
+    /// The server would have refused one of them.
+    is_refused: bool,
+}
+
 /// The answer to a command.
 enum Answer {
     Reply(Kept),
+    Status(&'static CStr),
     Error(&'static str),
+    Refusal(String),
+    All(Vec<Answer>),
 }
 
 impl Answer {
@@ -66,14 +81,23 @@ impl Answer {
     fn sent_bytes(&self) -> usize {
         match self {
             Answer::Reply(reply) => reply.sent_bytes(),
+            Answer::Status(text) => text.count_bytes(),
             Answer::Error(text) => text.len(),
+            Answer::Refusal(text) => text.len(),
+            Answer::All(answers) => answers.iter().map(Answer::sent_bytes).sum(),
         }
     }
 
     fn send(&self, ctx: Ctx<'_>) {
         match self {
             Answer::Reply(reply) => ctx.reply_with(reply.reply()),
+            Answer::Status(text) => ctx.reply_simple(text),
             Answer::Error(text) => ctx.reply_error(text),
+            Answer::Refusal(text) => ctx.reply_error(text),
+            Answer::All(answers) => {
+                ctx.reply_array(answers.len());
+                answers.iter().for_each(|answer| answer.send(ctx));
+            }
         }
     }
 }
@@ -86,8 +110,17 @@ pub(super) fn collect(ctx: Ctx<'_>, args: &[&[u8]]) {
         return ctx.reply_error(errors::CALL_REFUSED);
     };
     let (answer, outcome) = match step {
-        Step::Run => run(ctx, command),
-        Step::Select(db) => (select(ctx, command, db), Outcome::default()),
+        Step::Now(act) => perform(ctx, act, command),
+        Step::Multi => {
+            with_transaction(|transaction| *transaction = Some(Transaction::default()));
+            (Answer::Status(c"OK"), Outcome::default())
+        }
+        Step::Queue(act) => (queue(ctx, act, command), Outcome::default()),
+        Step::Exec => exec(ctx),
+        Step::Discard => {
+            with_transaction(|transaction| *transaction = None);
+            (Answer::Status(c"OK"), Outcome::default())
+        }
     };
     let ended = with(|module| module.keep(answer, outcome)).flatten();
     if let Some((answers, outcome)) = ended {
@@ -96,6 +129,59 @@ pub(super) fn collect(ctx: Ctx<'_>, args: &[&[u8]]) {
     }
     if with(|module| module.capture.has_unit()) == Some(true) {
         ask_for_unit_end(ctx);
+    }
+}
+
+fn with_transaction<T>(body: impl FnOnce(&mut Option<Transaction>) -> T) -> Option<T> {
+    with(|module| module.collecting.as_mut().map(|collecting| body(&mut collecting.transaction))).flatten()
+}
+
+/// Queues a command, as the server does.
+fn queue(ctx: Ctx<'_>, act: Act, command: &[&[u8]]) -> Answer {
+    let refusal = refusal_of(ctx, command);
+    with_transaction(|transaction| {
+        let transaction = transaction.get_or_insert_default();
+        transaction.is_refused |= refusal.is_some();
+        transaction.commands.push((act, command.iter().map(|arg| arg.to_vec()).collect()));
+    });
+    refusal.map_or(Answer::Status(c"QUEUED"), |refusal| Answer::Reply(Kept::new(refusal)))
+}
+
+/// Runs what is queued, as one unit: the server reports the end of it when all of this command has run.
+fn exec(ctx: Ctx<'_>) -> (Answer, Outcome) {
+    let transaction = with_transaction(Option::take).flatten().unwrap_or_default();
+    if transaction.is_refused {
+        return (Answer::Error(errors::EXEC_ABORTED), Outcome::default());
+    }
+    with(|module| module.counters.collected_transactions += 1);
+    let commands = || transaction.commands.iter().map(|(act, args)| (*act, args.iter().map(Vec::as_slice).collect()));
+    let refusal = commands().find_map(|(_, command): (Act, Vec<&[u8]>)| refusal_of(ctx, &command));
+    if let Some(refusal) = refusal {
+        let text = errors::exec_aborted_by(&String::from_utf8_lossy(refusal.bytes()));
+        return (Answer::Refusal(text), Outcome::default());
+    }
+    let mut all = Outcome::default();
+    let answers = commands().map(|(act, command): (Act, Vec<&[u8]>)| {
+        let (answer, outcome) = perform(ctx, act, &command);
+        all = Outcome { changed: all.changed | outcome.changed, shown: all.shown.max(outcome.shown) };
+        answer
+    });
+    let answers = answers.collect();
+    (Answer::All(answers), all)
+}
+
+/// What the server would refuse the command with before it runs.
+fn refusal_of(ctx: Ctx<'_>, command: &[&[u8]]) -> Option<Reply<'static>> {
+    match wrap::run_only(ctx, CallMode::DryRunCollected, command) {
+        Ran::Answered(reply) if reply.kind() == ReplyKind::Error => Some(reply),
+        _ => None,
+    }
+}
+
+fn perform(ctx: Ctx<'_>, act: Act, command: &[&[u8]]) -> (Answer, Outcome) {
+    match act {
+        Act::Run => run(ctx, command),
+        Act::Select(db) => (select(ctx, command, db), Outcome::default()),
     }
 }
 
@@ -158,6 +244,7 @@ impl Module {
                     step,
                     kept: Vec::new(),
                     kept_bytes: 0,
+                    transaction: None,
                     changed: false,
                     shown: None,
                 });
@@ -221,6 +308,7 @@ impl Module {
             return Err(end);
         }
         let (mut writes, mut shows, mut bytes, mut databases) = (false, false, 0, Vec::new());
+        let mut in_multi = false;
         let ended = plan(commands.iter(), received.db, |args, db| {
             let name = own_name(args.first().copied().unwrap_or_default());
             let known = module.server.commands.known(&name, args.get(1).copied().unwrap_or_default());
@@ -228,7 +316,9 @@ impl Module {
             writes |= known.writes;
             bytes += args.iter().map(|arg| arg.len() as u64).sum::<u64>();
             shows = shows || module.newest_change(ctx, args.len(), || args.iter().copied(), known, Some(db)).is_some();
-            module.can_run(ctx, known, args)
+            let can = module.can_run(ctx, known, args, in_multi);
+            in_multi = in_multi && !matches!(can, Can::Exec | Can::Discard) || can == Can::Multi;
+            can
         });
         let plan = match ended {
             Planned::All(plan) => plan,
@@ -249,16 +339,24 @@ impl Module {
         Ok(plan)
     }
 
-    fn can_run(&self, ctx: Ctx<'_>, known: Known, args: &[&[u8]]) -> Can {
-        if known.refuses(args.len()) {
-            return Can::Nothing;
+    fn can_run(&self, ctx: Ctx<'_>, known: Known, args: &[&[u8]], in_multi: bool) -> Can {
+        let is_forced = self.looks.is_forced();
+        let transactions = config::collects_transactions() || is_forced;
+        match known.class {
+            _ if known.refuses(args.len()) => return Can::Nothing,
+            Class::Multi if transactions && !in_multi => return Can::Multi,
+            Class::Exec if in_multi => return Can::Exec,
+            Class::EndMulti if in_multi && known.row.quirk == Quirk::Discards => return Can::Discard,
+            _ if !in_multi && !config::collects_pipelines() && !is_forced => return Can::Nothing,
+            _ => {}
         }
         if known.row.quirk == Quirk::Selects {
             let text = args.get(1).and_then(|db| std::str::from_utf8(db).ok());
             let db = text.and_then(|text| text.parse::<u32>().ok().filter(|db| db.to_string() == text));
             return db.filter(|db| ctx.own().select_db(*db)).map_or(Can::Nothing, Can::Select);
         }
-        if known.is_collected { Can::Run } else { Can::Nothing }
+        let is_collected = if in_multi { known.is_collected_queued } else { known.is_collected };
+        if is_collected { Can::Run } else { Can::Nothing }
     }
 
     /// A command of the plan has run. Returns all answers, in order, and what they wait for, if it was the last one.
@@ -267,7 +365,8 @@ impl Module {
         collecting.kept_bytes += answer.sent_bytes();
         collecting.kept.push(answer);
         collecting.shown = collecting.shown.max(outcome.shown);
-        if !collecting.plan.steps.is_empty() && collecting.kept_bytes < KEPT_BYTES_MAX {
+        let may_end = collecting.kept_bytes >= KEPT_BYTES_MAX && collecting.transaction.is_none();
+        if !collecting.plan.steps.is_empty() && !may_end {
             collecting.changed |= outcome.changed;
             if outcome.changed {
                 count_write(&mut self.iteration, &mut self.clients, collecting.client, false);

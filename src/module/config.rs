@@ -75,6 +75,8 @@ pub enum Setting {
     /// `wbl.pipelines`: the module runs pipelines for their clients while the log's threads commit (auto), or the event
     /// loop waits for them (wait). Default: auto.
     Pipelines,
+    /// `wbl.transactions`: the same for transactions that come as a whole. Default: auto.
+    Transactions,
 }
 
 /// How the log is to be written.
@@ -136,7 +138,7 @@ enum Default {
     Names { default: usize, names: &'static [&'static CStr] },
 }
 
-const ENTRIES: [Entry; 18] = [
+const ENTRIES: [Entry; 19] = [
     Entry { setting: Setting::Enabled, name: c"enabled", immutable: false, default: Default::Bool(true) },
     Entry { setting: Setting::Dir, name: c"dir", immutable: true, default: Default::Text("wbl") },
     Entry {
@@ -225,6 +227,12 @@ const ENTRIES: [Entry; 18] = [
         immutable: false,
         default: Default::Names { default: 0, names: &[c"auto", c"wait"] },
     },
+    Entry {
+        setting: Setting::Transactions,
+        name: c"transactions",
+        immutable: false,
+        default: Default::Names { default: 0, names: &[c"auto", c"wait"] },
+    },
 ];
 
 static NUMBERS: [AtomicI64; ENTRIES.len()] = [const { AtomicI64::new(0) }; ENTRIES.len()];
@@ -297,6 +305,11 @@ pub fn commit_mode() -> Wish {
 /// Whether the module runs pipelines for their clients.
 pub fn collects_pipelines() -> bool {
     value(Setting::Pipelines) != WAIT
+}
+
+/// The same of their transactions.
+pub fn collects_transactions() -> bool {
+    value(Setting::Transactions) != WAIT
 }
 
 /// Whether the log goes on after an error of the disk.

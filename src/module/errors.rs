@@ -33,6 +33,14 @@ pub const CALL_REFUSED: &str = "ERR unknown command or wrong number of arguments
 pub const WAITAOF_WITHOUT_LOG: &str = "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.";
 /// The server's words for a WAITAOF on a replica.
 pub const WAITAOF_ON_REPLICA: &str = "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are just local and are not propagated.";
+/// The server's words for an EXEC of which it has refused a command.
+pub const EXEC_ABORTED: &str = "EXECABORT Transaction discarded because of previous errors.";
+
+/// The same for one that it refuses as such.
+pub fn exec_aborted_by(refusal: &str) -> String {
+    format!("EXECABORT Transaction discarded because of: {refusal}")
+}
+
 /// The server's words for a key of another type.
 pub const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
 

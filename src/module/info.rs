@@ -78,6 +78,7 @@ impl Module {
             ("io_mode", Value::Text(if is_direct { "direct" } else { "buffered" }.into())),
             ("wrapped_commands", number(self.counters.wrapped)),
             ("collected_commands", number(self.counters.collected)),
+            ("collected_transactions", number(self.counters.collected_transactions)),
             ("wrapped_scripts", number(self.counters.scripts)),
             ("blocked_stream_readers", number(self.readers.len() as u64)),
             ("state_images", number(self.counters.state_images)),

@@ -38,6 +38,8 @@ pub(super) struct Known {
     pub(super) runs_meanwhile: bool,
     /// The module can run it for any client, and keep its reply.
     pub(super) is_collected: bool,
+    /// The same in a transaction.
+    pub(super) is_collected_queued: bool,
 }
 
 impl Known {
@@ -51,6 +53,7 @@ impl Known {
         is_short_to: 0,
         runs_meanwhile: false,
         is_collected: false,
+        is_collected_queued: false,
     };
     /// A command that neither shows nor changes data.
     pub(super) const HARMLESS: Known = Known { class: Class::ReadOnly, ..Known::UNKNOWN };
@@ -142,6 +145,7 @@ impl Commands {
             if let Some(known) = commands.get_mut(name) {
                 known.class = class;
                 known.is_collected &= can_be_collected(known, name);
+                known.is_collected_queued &= known.is_collected && !row_empties(known);
             }
         }
         Ok(Commands { by_name: commands, named: Set::default() })
@@ -211,6 +215,11 @@ fn can_be_collected(known: &Known, name: &[u8]) -> bool {
     }
 }
 
+/// Whether it empties or swaps databases, after which the unit's other changes are elsewhere.
+fn row_empties(known: &Known) -> bool {
+    matches!(known.class, Class::Write(spec) if matches!(spec.rule, Rule::ByServerEvent | Rule::Functions))
+}
+
 /// Adds an entry of COMMAND's reply (name, arity, flags, first key, last key, step, ..., subcommands last) and its
 /// subcommands.
 fn add_command(commands: &mut Map<Vec<u8>, Known>, entry: &Reply<'_>) {
@@ -243,6 +252,7 @@ fn add_command(commands: &mut Map<Vec<u8>, Known>, entry: &Reply<'_>) {
     let reads = if own { Reads::Nothing } else { Reads::of(row, number(3), number(4), number(5), movable) };
     let known = Known {
         is_collected: false,
+        is_collected_queued: false,
         class,
         reads,
         row,
@@ -253,7 +263,10 @@ fn add_command(commands: &mut Map<Vec<u8>, Known>, entry: &Reply<'_>) {
     };
     let is_for_scripts = !own && !has_flag(b"module") && !has_flag(b"noscript");
     let can_be = has_flag(b"readonly") || has_flag(b"write") || table::CLIENTLESS.contains(&lower.as_str());
-    let known = Known { is_collected: is_for_scripts && can_be && can_be_collected(&known, lower.as_bytes()), ..known };
+    let is_collected = is_for_scripts && can_be && can_be_collected(&known, lower.as_bytes());
+    // The server refuses a PING when it is queued, too.
+    let is_collected_queued = is_collected && row.quirk != Quirk::FailsWithDisk;
+    let known = Known { is_collected, is_collected_queued, ..known };
     commands.insert(lower.into_bytes(), known);
     if let Some(subcommands) = subcommands {
         (0..subcommands.len())

@@ -102,7 +102,7 @@ pub(super) fn after_sleep(ctx: Ctx<'_>) {
 impl Module {
     /// Whether the module may run pipelines for their clients.
     pub(super) fn may_collect(&self) -> bool {
-        let is_wanted = config::collects_pipelines() && !self.commits_inline();
+        let is_wanted = (config::collects_pipelines() || config::collects_transactions()) && !self.commits_inline();
         self.life.is_active()
             && (is_wanted || self.looks.forced)
             && !self.server.io_threads
@@ -123,6 +123,7 @@ impl Module {
         self.looks.is_up_to_date = may_collect;
         self.looks.fresh.clear();
         if !may_collect {
+            self.looks.wanted.clear();
             return;
         }
         if self.looks.forced {
@@ -171,7 +172,7 @@ impl Module {
 
     /// The client pipelines, or sends transactions.
     pub(super) fn look_from_now_on(&mut self, client: ClientId) {
-        if config::collects_pipelines() || self.looks.forced {
+        if self.looks.is_up_to_date {
             self.looks.want(client);
         }
     }

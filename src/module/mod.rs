@@ -116,6 +116,8 @@ struct Counters {
     wrapped: u64,
     /// Commands of pipelines that the module runs.
     collected: u64,
+    /// Transactions among them.
+    collected_transactions: u64,
     scripts: u64,
     unknown_commands: u64,
     notices_lost: u64,

@@ -53,6 +53,9 @@ impl Module {
     pub(super) fn note_bounds(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) {
         let is_queueing = self.is_queueing(ctx, client);
         let begins = known.class == Class::Multi && !is_queueing;
+        if begins {
+            self.look_from_now_on(client);
+        }
         let class = if begins { Class::Multi } else { Class::ReadOnly };
         self.capture.command(client, class, None, std::iter::empty());
         if known.class != Class::Watch || is_queueing || known.refuses(filter.len()) {
