@@ -28,12 +28,21 @@ impl System {
     }
 }
 
-/// A program of clients: what valkey-benchmark sends.
+/// What the clients of a load are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// Those of valkey-benchmark, which send this command; `;` stands between the words of several.
+    Benchmark(&'static [&'static str]),
+    /// Producers and a worker of a BullMQ queue, see `node/bullmq.js`.
+    Queue,
+}
+
+/// A program of clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     /// Its row.
     pub title: &'static str,
-    /// Connections.
+    /// Connections, or producers of a queue.
     pub clients: u32,
     /// Commands (or sequences of them) that a client sends before it waits.
     pub pipeline: u32,
@@ -41,13 +50,23 @@ pub struct Load {
     pub value_bytes: u32,
     /// Different keys.
     pub keys: u32,
-    /// The words of the command; `;` stands between several.
-    pub command: &'static [&'static str],
+    /// What they run.
+    pub program: Program,
 }
 
 impl Load {
     const fn new(title: &'static str, clients: u32, command: &'static [&'static str]) -> Load {
-        Load { title, clients, pipeline: 1, value_bytes: 64, keys: 100_000, command }
+        let program = Program::Benchmark(command);
+        Load { title, clients, pipeline: 1, value_bytes: 64, keys: 100_000, program }
+    }
+
+    const fn queue(title: &'static str, producers: u32) -> Load {
+        Load { program: Program::Queue, ..Load::new(title, producers, &[]) }
+    }
+
+    /// Whether it sends this command.
+    pub fn sends(&self, word: &str) -> bool {
+        matches!(self.program, Program::Benchmark(words) if words.contains(&word))
     }
 
     const fn pipeline(self, pipeline: u32) -> Load {
@@ -210,6 +229,7 @@ pub const CELLS: &[Cell] = &[
         .keys(25),
         Load::new("beside XADD, 8 clients", 8, &["XADD", "jobs", "MAXLEN", "~", "10000", "*", "field", "__data__"]),
     ]),
+    Cell::new(&[Load::queue("BullMQ, 30 producers and 50 jobs at a time", 30)]),
     Cell::new(&[Load::new("GET, 50 clients, and nothing else; to none", 50, GET)]).to_none(System::Module).quick(),
     Cell::new(&[Load::new("SET, 50 clients, wbl.enabled no; to none", 50, SET)]).to_none(System::Disabled).quick(),
 ];

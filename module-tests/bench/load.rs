@@ -1,6 +1,7 @@
-//! Running loads with valkey-benchmark, and what it reports.
+//! Running loads, and what their programs report.
 
-use super::cells::{Load, System};
+use super::cells::{Load, Program, System};
+use crate::harness::paths::repository;
 use crate::harness::server::info_field;
 use crate::harness::{RawConnection, Server, ServerBuilder, Version};
 use std::process::{Command, Stdio};
@@ -79,7 +80,7 @@ impl Subject {
         let mut control = self.connect();
         control.run("FLUSHALL");
         control.run("XGROUP CREATE jobs group $ MKSTREAM");
-        if loads.iter().any(|load| load.command.contains(&"GET")) {
+        if loads.iter().any(|load| load.sends("GET")) {
             let keys = loads[0].keys;
             let fill =
                 ["-c", "50", "-P", "64", "-d", "64", "-n", &keys.to_string(), "-r", &keys.to_string(), "--sequential"]
@@ -93,11 +94,16 @@ impl Subject {
     pub fn run(&self, loads: &[Load], seconds: u32) -> Vec<Measure> {
         let (began_us, wrote) = (self.processor_time_us(), self.writes_and_flushes());
         let children = loads.iter().map(|load| self.spawn(load, seconds)).collect::<Vec<_>>();
-        let outputs = children.into_iter().map(|child| child.wait_with_output().expect("valkey-benchmark ends"));
+        let outputs = children.into_iter().map(|child| child.wait_with_output().expect("the clients end"));
         let mut measures: Vec<Measure> = outputs
-            .map(|output| {
-                assert!(output.status.success(), "valkey-benchmark: {}", String::from_utf8_lossy(&output.stderr));
-                parse(&String::from_utf8_lossy(&output.stdout))
+            .zip(loads)
+            .map(|(output, load)| {
+                assert!(output.status.success(), "{}: {}", load.title, String::from_utf8_lossy(&output.stderr));
+                let text = String::from_utf8_lossy(&output.stdout);
+                match load.program {
+                    Program::Benchmark(_) => parse(&text),
+                    Program::Queue => parse_queue(&text),
+                }
             })
             .collect();
         let requests: f64 = measures.iter().map(|measure| measure.per_second * f64::from(seconds)).sum();
@@ -119,6 +125,15 @@ impl Subject {
 
     /// Begins a load in the background.
     pub fn spawn(&self, load: &Load, seconds: u32) -> std::process::Child {
+        let mut command = match load.program {
+            Program::Benchmark(words) => self.benchmark_for(load, words, seconds),
+            Program::Queue => self.queue(load.clients, seconds),
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("the clients start")
+    }
+
+    fn benchmark_for(&self, load: &Load, words: &[&str], seconds: u32) -> Command {
         let options = [
             ("-c", load.clients.to_string()),
             ("-P", load.pipeline.to_string()),
@@ -128,9 +143,15 @@ impl Subject {
             ("--precision", "3".to_string()),
         ];
         let options: Vec<String> = options.into_iter().flat_map(|(name, value)| [name.to_string(), value]).collect();
-        let mut command = self.benchmark(&options, load.command);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().expect("valkey-benchmark starts")
+        self.benchmark(&options, words)
+    }
+
+    fn queue(&self, producers: u32, seconds: u32) -> Command {
+        // Where scripts/bench has put it with its packages.
+        let mut command = Command::new("node");
+        command.arg(repository().join("target/bench-node/bullmq.js")).arg(self.server.socket());
+        command.args([producers.to_string(), seconds.to_string()]);
+        command
     }
 
     fn benchmark(&self, options: &[String], words: &[&str]) -> Command {
@@ -168,6 +189,23 @@ fn on_slow_disk(builder: ServerBuilder, effect: &str) -> ServerBuilder {
     let words =
         ["strace", "-f", "--seccomp-bpf", "-e", "trace=fdatasync,fsync,pwritev2", "-e", "signal=none", "-e", &inject];
     builder.run_by(&[&words[..], &["-o", "/dev/null"]].concat())
+}
+
+/// Reads what `bullmq.js` prints.
+fn parse_queue(output: &str) -> Measure {
+    let number = |name: &str| -> f64 {
+        let (_, rest) = output.split_once(&format!("\"{name}\":")).expect("a field of its report");
+        let end = rest.find([',', '}']).expect("the end of a number");
+        rest[..end].parse().expect("a number")
+    };
+    Measure {
+        per_second: number("per_second"),
+        p50_ms: number("p50_ms"),
+        p99_ms: number("p99_ms"),
+        p99_9_ms: number("p99_9_ms"),
+        cpu_us: 0.0,
+        writes_per_flush: None,
+    }
 }
 
 /// Reads what valkey-benchmark prints.
