@@ -3,7 +3,7 @@
 
 use crate::harness::{
     Cluster, Lever, PATIENCE, RawConnection, Scene, Server, ServerBuilder, Value, Version, dataset, each_version,
-    paths, wait_until,
+    paths, resp::encode, wait_until,
 };
 
 /// Changes through the key API: the command, and the key that it changes.
@@ -41,6 +41,28 @@ const ECHOES: &[&str] = &[
     "INCR later:T:number",
     "SADD echo:T:set a b c d",
     "SPOP echo:T:set 2",
+];
+
+/// Commands with keys at whose prefix (@) the module does more.
+const AT_A_PREFIX: &[&str] = &[
+    "SET @a 1",
+    "INCR @n",
+    "INCRBY @n 3",
+    "APPEND @s text",
+    "MULTI",
+    "SET @b 81",
+    "SET other:@b 2",
+    "EXEC",
+    "MULTI",
+    "SET @c 1 EX 1000",
+    "INCR @d",
+    "GETSET @e 3",
+    "EXEC",
+    "EVAL redis.call('SET',KEYS[1],'v')redis.call('INCR',KEYS[2]) 2 @f @g",
+    "effects.call SET @h v",
+    "effects.thread SET @i v",
+    "effects.timer SET @timer v",
+    "EXPIRE @a 1000",
 ];
 
 /// What the module calls inside of a write that no event reports, and whose write that is.
@@ -199,6 +221,66 @@ each_version! {
         }
     }
 
+    fn what_another_module_makes_of_a_command_or_adds_to_it_is_recovered(version: Version) {
+        for first in [true, false] {
+            let mut server = builder(version, first).start();
+            let mut client = server.raw();
+            for prefix in ["mapped:", "beside:", "again:", "undone:"] {
+                for command in AT_A_PREFIX {
+                    client.run(&command.replace('@', prefix));
+                }
+            }
+            assert_eq!(client.run("GET to:n"), bulk("4"), "the filter has not changed it");
+            wait_until("the timers have run", PATIENCE, || {
+                client.run("EXISTS beside:timer again:timer mapped:timer").integer() == 3
+            });
+            dataset::assert_survives(&mut server, &format!("loaded first: {first}"));
+        }
+    }
+
+    fn what_another_module_makes_of_a_command_is_dirty(version: Version) {
+        for first in [true, false] {
+            let mut scene = Scene::of(builder(version, first)).with_lever(Lever::Sync);
+            scene.prepare(&["SET mapped:key old"]);
+            scene.freeze();
+            let mut writer = scene.held("SET mapped:key new");
+            let (mut reader, mut other) = (scene.held("GET mapped:key"), scene.held("GET to:key"));
+            scene.thaw();
+            assert_eq!(writer.reply(), Value::Simple("OK".into()));
+            [&mut reader, &mut other].into_iter().for_each(|client| assert_eq!(client.reply(), bulk("new")));
+        }
+    }
+
+    fn what_another_module_reads_unseen_for_an_answer_waits(version: Version) {
+        for first in [true, false] {
+            let mut scene = Scene::of(builder(version, first)).with_lever(Lever::Sync);
+            scene.prepare(&["SET T:key old", "SET T:other value"]);
+            let mut readers = [scene.server.raw(), scene.server.raw()];
+            // One has a command behind it that blocks it again.
+            readers[0].send_text("effects.later T:key");
+            readers[1].send_bytes(&[encode(&["effects.later", "T:key"]), encode(&["BLPOP", "T:none", "0"])].concat()).unwrap();
+            scene.wait_blocked(2);
+            scene.freeze();
+            let mut writer = scene.held("SET T:key new");
+            let mut other = scene.server.raw();
+            other.send_text("effects.free T:other");
+            for reader in &mut readers {
+                scene.assert_withheld(reader, "an answer made when the change was not durable");
+            }
+            scene.thaw();
+            writer.reply();
+            assert_eq!(other.reply().integer(), 2);
+            readers.iter_mut().for_each(|reader| assert_eq!(reader.reply(), bulk("new")));
+
+            scene.freeze();
+            let mut writer = scene.held("SET T:key newer");
+            let mut reader = scene.held("effects.peek T:key");
+            scene.thaw();
+            writer.reply();
+            assert_eq!(reader.reply(), bulk("newer"), "a key that the server is not told of");
+        }
+    }
+
     fn keys_that_another_module_writes_are_dirty(version: Version) {
         let server = builder(version, true).start();
         let (mut control, mut client) = (server.raw(), server.raw());
@@ -238,8 +320,8 @@ each_version! {
             control.run("WBL.DEBUG PAUSE");
             client.send_text("SET held:key 2");
             client.assert_silent(&mut control, "SET held:key while paused");
-            control.send_text("effects.release");
-            control.reply();
+            // Without a key it would wait for everything.
+            control.run("effects.free T:clean");
             client.assert_silent(&mut control, "released by the other module alone");
             control.run("WBL.DEBUG RESUME");
             assert_eq!(client.reply(), Value::Simple("OK".into()));
@@ -257,6 +339,10 @@ each_version! {
         cluster.kill9_and_restart();
         dataset::assert_same(&dataset::read(&mut cluster.nodes[0].raw()), &before, "after kill -9");
     }
+}
+
+fn bulk(text: &str) -> Value {
+    Value::Bulk(text.into())
 }
 
 fn builder(version: Version, first: bool) -> ServerBuilder {

@@ -14,11 +14,20 @@
  *   effects.inside COMMAND...         runs a command before the next XACK does, from within the command filter
  *   effects.block COMMAND...          runs a command at once; answers on effects.release
  *   effects.release                   releases all clients that the module holds
+ *   effects.free KEY                  the same; KEY is not looked at
+ *   effects.peek KEY                  reads a string through the key API, without a word of its key to the server
+ *   effects.later KEY                 reads a string through the key API; answers on effects.release, with what it
+ *                                     holds then
  *
  * Changes of keys with these prefixes do more:
  *   echo:     SADD echoes KEY, from within the event's callback
  *   later:    SADD echoes KEY, when the unit has ended
  *   held:     the client is held until effects.release
+ *   beside:   writes 7 to the string low:KEY through the key API, from within the event's callback
+ *   again:    writes the string 7 to the key itself through the key API, from within the event's callback
+ *   undone:   DEL KEY, when the unit has ended
+ *
+ * Keys that are a command's first argument and begin with mapped: become keys that begin with to:.
  *
  * Settings:
  *   effects.text-bytes-max            values of the module's own type with a longer text are not loaded
@@ -27,6 +36,7 @@
 #include "valkeymodule.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -250,7 +260,19 @@ static int inside(ValkeyModuleCtx *ctx, ValkeyModuleString **argv, int argc) {
     return ValkeyModule_ReplyWithSimpleString(ctx, "OK");
 }
 
+static void map_key(ValkeyModuleCommandFilterCtx *filter) {
+    char name[64];
+    size_t length;
+    if (ValkeyModule_CommandFilterArgsCount(filter) < 2) return;
+    const ValkeyModuleString *key = ValkeyModule_CommandFilterArgGet(filter, 1);
+    const char *old = ValkeyModule_StringPtrLen((ValkeyModuleString *)key, &length);
+    if (length >= sizeof(name) || strncmp(old, "mapped:", 7) != 0) return;
+    snprintf(name, sizeof(name), "to:%s", old + 7);
+    ValkeyModule_CommandFilterArgReplace(filter, 1, ValkeyModule_CreateString(NULL, name, strlen(name)));
+}
+
 static void on_command(ValkeyModuleCommandFilterCtx *filter) {
+    map_key(filter);
     ValkeyModuleString *name = (ValkeyModuleString *)ValkeyModule_CommandFilterArgGet(filter, 0);
     Work *work = work_inside;
     if (!work || strcasecmp(ValkeyModule_StringPtrLen(name, NULL), "xack") != 0) return;
@@ -302,6 +324,27 @@ static int block(ValkeyModuleCtx *ctx, ValkeyModuleString **argv, int argc) {
     return VALKEYMODULE_OK;
 }
 
+static int peek(ValkeyModuleCtx *ctx, ValkeyModuleString **argv, int argc) {
+    if (argc != 2) return ValkeyModule_WrongArity(ctx);
+    ValkeyModuleKey *key = ValkeyModule_OpenKey(ctx, argv[1], VALKEYMODULE_READ);
+    size_t length;
+    const char *value = key ? ValkeyModule_StringDMA(key, &length, VALKEYMODULE_READ) : NULL;
+    if (value) {
+        ValkeyModule_ReplyWithStringBuffer(ctx, value, length);
+    } else {
+        ValkeyModule_ReplyWithNull(ctx);
+    }
+    if (key) ValkeyModule_CloseKey(key);
+    return VALKEYMODULE_OK;
+}
+
+static int later(ValkeyModuleCtx *ctx, ValkeyModuleString **argv, int argc) {
+    VALKEYMODULE_NOT_USED(argv);
+    if (argc != 2) return ValkeyModule_WrongArity(ctx);
+    hold(ValkeyModule_BlockClient(ctx, peek, NULL, NULL, 0));
+    return VALKEYMODULE_OK;
+}
+
 static int release(ValkeyModuleCtx *ctx, ValkeyModuleString **argv, int argc) {
     VALKEYMODULE_NOT_USED(argv);
     VALKEYMODULE_NOT_USED(argc);
@@ -321,13 +364,31 @@ static void echo_later(ValkeyModuleCtx *ctx, void *data) {
     echo_key(ctx, data);
 }
 
+static void undo_later(ValkeyModuleCtx *ctx, void *data) {
+    ValkeyModuleCallReply *reply = ValkeyModule_Call(ctx, "DEL", "!s", data);
+    if (reply) ValkeyModule_FreeCallReply(reply);
+}
+
+/* Writes a string, and is told of it itself. */
+static void write_low(ValkeyModuleCtx *ctx, ValkeyModuleString *name) {
+    static int writes;
+    if (writes) return;
+    writes = 1;
+    ValkeyModuleString *value = ValkeyModule_CreateString(ctx, "7", 1);
+    ValkeyModuleKey *key = open_key(ctx, name);
+    ValkeyModule_StringSet(key, value);
+    ValkeyModule_CloseKey(key);
+    ValkeyModule_NotifyKeyspaceEvent(ctx, VALKEYMODULE_NOTIFY_STRING, "set", name);
+    ValkeyModule_FreeString(ctx, value);
+    writes = 0;
+}
+
 static void free_key(void *data) {
     ValkeyModule_FreeString(NULL, data);
 }
 
 static int on_event(ValkeyModuleCtx *ctx, int class, const char *event, ValkeyModuleString *key) {
     VALKEYMODULE_NOT_USED(class);
-    VALKEYMODULE_NOT_USED(event);
     const char *name = ValkeyModule_StringPtrLen(key, NULL);
     if (ValkeyModule_GetContextFlags(ctx) & VALKEYMODULE_CTX_FLAGS_LOADING) return VALKEYMODULE_OK;
     if (strncmp(name, "echo:", 5) == 0) {
@@ -335,6 +396,15 @@ static int on_event(ValkeyModuleCtx *ctx, int class, const char *event, ValkeyMo
     } else if (strncmp(name, "later:", 6) == 0) {
         ValkeyModuleString *copy = ValkeyModule_CreateStringFromString(NULL, key);
         ValkeyModule_AddPostNotificationJob(ctx, echo_later, copy, free_key);
+    } else if (strncmp(name, "undone:", 7) == 0 && strcmp(event, "del") != 0) {
+        ValkeyModuleString *copy = ValkeyModule_CreateStringFromString(NULL, key);
+        ValkeyModule_AddPostNotificationJob(ctx, undo_later, copy, free_key);
+    } else if (strncmp(name, "beside:", 7) == 0) {
+        ValkeyModuleString *low = ValkeyModule_CreateStringPrintf(ctx, "low:%s", name);
+        write_low(ctx, low);
+        ValkeyModule_FreeString(ctx, low);
+    } else if (strncmp(name, "again:", 6) == 0) {
+        write_low(ctx, key);
     } else if (strncmp(name, "held:", 5) == 0) {
         if (!(ValkeyModule_GetContextFlags(ctx) & VALKEYMODULE_CTX_FLAGS_DENY_BLOCKING))
             hold(ValkeyModule_BlockClient(ctx, NULL, NULL, NULL, 0));
@@ -415,6 +485,9 @@ int ValkeyModule_OnLoad(ValkeyModuleCtx *ctx, ValkeyModuleString **argv, int arg
         {"effects.inside", inside, "write", 0},
         {"effects.block", block, "write", 0},
         {"effects.release", release, "readonly allow-busy", 0},
+        {"effects.free", release, "readonly allow-busy", 1},
+        {"effects.peek", peek, "readonly", 0},
+        {"effects.later", later, "readonly", 0},
     };
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         int key = commands[i].key;

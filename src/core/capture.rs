@@ -172,6 +172,7 @@ impl Capture {
         if !event.removed_by_server && !event.in_exec {
             self.find_leaf(event.client);
         }
+        let exec_has_begun = self.exec_has_begun();
         let unit = match &mut self.unit {
             Some(unit) => unit,
             none => none
@@ -184,6 +185,9 @@ impl Capture {
         }
         if event.removed_by_server {
             unit.command(event.db, &[b"DEL", event.key]);
+        } else if !event.in_exec && exec_has_begun {
+            // Another module's, after an EXEC, whose commands are logged at the end of the unit.
+            unit.image(db_key);
         } else if event.in_exec {
             self.exec_event(event, db_key);
         } else {
@@ -200,7 +204,7 @@ impl Capture {
         }
         let leaf = self.current.take_if(|leaf| {
             let ends = leaf.spec.is_some_and(|spec| spec.is_complete_with(event, leaf.args.len()));
-            ends && leaf.client == client && leaf.events.is_empty() && !leaf.wrapped
+            ends && leaf.client == client && leaf.args.get(1) == Some(key) && leaf.events.is_empty() && !leaf.wrapped
         });
         if leaf.is_some() {
             self.forget_trim(db, key);
@@ -362,7 +366,7 @@ impl Capture {
             debug_assert!(false, "an event opens the unit before its leaf is sealed");
             return;
         };
-        let exact = !unseen && !unit.has_images() && rewrite(&leaf, unit);
+        let exact = !unseen && !unit.has_images() && !leaf.is_told_twice() && rewrite(&leaf, unit);
         if !exact {
             leaf.events.iter().for_each(|event| unit.image((event.db, event.key.clone())));
             if let (Some(spec), Some(db)) = (leaf.spec, leaf.db)

@@ -156,6 +156,8 @@ pub struct Clients {
     event_loop: Loop,
     /// How often the server has sent replies.
     sendings: u64,
+    /// Clients that another module has blocked, and may have answered since.
+    blocked_by_modules: Vec<ClientId>,
 }
 
 impl Clients {
@@ -196,6 +198,23 @@ impl Clients {
     /// Whether it is a connected client whose id the server gives to others, too.
     pub fn shares_id(&self, client: ClientId) -> bool {
         self.records.get(&client).is_some_and(|client| client.shares_id)
+    }
+
+    /// Another module has blocked the client.
+    pub fn blocked_by_module(&mut self, client: ClientId) {
+        if !self.is_blocked_by_module(client) {
+            self.blocked_by_modules.push(client);
+        }
+    }
+
+    /// Whether another module has, and was not seen to have answered.
+    pub fn is_blocked_by_module(&self, client: ClientId) -> bool {
+        self.blocked_by_modules.contains(&client)
+    }
+
+    /// Takes out all of those.
+    pub fn take_blocked_by_modules(&mut self) -> Vec<ClientId> {
+        std::mem::take(&mut self.blocked_by_modules)
     }
 
     /// A client's record.

@@ -300,7 +300,7 @@ pub struct Leaf {
     /// It runs inside the module's own command: all events are its, whichever client the server names, and it is known
     /// to have run.
     pub wrapped: bool,
-    /// Its arguments, to be found by their content; filled at the first event of a wrapped command.
+    /// Its arguments, to be found by their content; filled when it is first needed.
     pub found: Found,
     /// What proves whether it has run, if it may have changed data unseen unless it raises an event.
     pub proof: Option<Proof>,
@@ -311,7 +311,13 @@ pub struct Leaf {
 pub struct Found(OnceCell<(RandomState, HashSet<u64>)>);
 
 impl Found {
+    /// Arguments of commands with fewer are compared one by one.
+    const MANY: usize = 32;
+
     fn contains(&self, args: &Args, wanted: &[u8]) -> bool {
+        if args.len() < Found::MANY {
+            return args.iter().skip(1).any(|arg| arg == wanted);
+        }
         let (hasher, hashes) = self.0.get_or_init(|| {
             let hasher = RandomState::new();
             let hashes = args.slices().iter().skip(1).map(|arg| hasher.hash_one(arg)).collect();
@@ -322,10 +328,25 @@ impl Found {
 }
 
 impl Leaf {
-    /// Whether the event is its own. Inside the module's own command the server names other clients; what other modules
-    /// do there is known by its key.
+    /// Whether the event is its own. What other modules do within it goes by its client's id, and inside the module's own
+    /// command the server names other clients: the key tells.
     pub fn has_raised(&self, event: &Event<'_>) -> bool {
-        if self.wrapped { self.found.contains(&self.args, event.key) } else { self.client == event.client }
+        (self.wrapped || self.client == event.client) && self.names(event.key)
+    }
+
+    /// Whether this may be a key of its own: those of nearly all commands are among their arguments.
+    pub fn names(&self, key: &[u8]) -> bool {
+        self.args.get(1) == Some(key)
+            || self.found.contains(&self.args, key)
+            || self.spec.is_some_and(|spec| spec.rule == Rule::DeletedKeys)
+    }
+
+    /// Whether a command that raises its event once for a key has been told of twice: another module has written that
+    /// key, too.
+    pub fn is_told_twice(&self) -> bool {
+        let raises_one = self.spec.is_some_and(|spec| !spec.event.is_empty());
+        let [first, others @ ..] = self.events.as_slice() else { return false };
+        raises_one && others.iter().any(|event| event.kind == first.kind)
     }
 
     /// What must be asked about the key of an event of this kind.

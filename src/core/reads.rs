@@ -36,6 +36,8 @@ pub enum Reads {
     Functions,
     /// Whatever the commands that it runs read, and the function library.
     Script,
+    /// Anything: another module's command that names no key.
+    Anything,
 }
 
 impl Reads {

@@ -2,6 +2,7 @@
 
 use super::context::Ctx;
 use super::names;
+use super::shells::OK;
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -110,17 +111,50 @@ thread_local! {
     static RAW_ARGUMENTS: Cell<Vec<*mut raw::ValkeyModuleString>> = const { Cell::new(Vec::new()) };
 }
 
-/// For the filter shell: whether this pass is that of a call of the module itself, which the filter then ignores.
+/// For the filter shell: whether this pass is that of a call of the module itself, which the filter then ignores. What
+/// other modules' filters have made of its arguments is taken back: they have seen the command before, when its client
+/// sent it.
 ///
 /// It also gives up the module's references to the arguments. The server does not compact shared strings
 /// (`tryObjectEncoding`, object.c), so a replayed `SET k 1` would otherwise be stored as a string and not as an
 /// integer.
-pub(super) fn take_own_call() -> bool {
+///
+/// # Safety
+/// `filter` is the context of the filter callback that runs now.
+pub(super) unsafe fn take_own_call(filter: *mut raw::ValkeyModuleCommandFilterCtx) -> bool {
     let own = OWN_CALL.replace(false);
     if own {
-        ARGUMENTS.with_borrow_mut(Vec::clear);
+        // SAFETY: as above.
+        ARGUMENTS.with_borrow_mut(|arguments| unsafe { restore(filter, arguments) });
     }
     own
+}
+
+/// Has the command run with these arguments behind its name.
+///
+/// # Safety
+/// `filter` is the context of the filter callback that runs now.
+unsafe fn restore(filter: *mut raw::ValkeyModuleCommandFilterCtx, arguments: &mut Vec<OwnedString>) {
+    let wanted = arguments.len();
+    for (position, argument) in (1..).zip(arguments.drain(..)) {
+        // SAFETY: the filter context is valid (caller). The server answers an index after the end with null, and takes
+        // over the reference to a string that it takes, so that it is not dropped here.
+        let taken = unsafe {
+            match api!(ValkeyModule_CommandFilterArgGet)(filter, position) {
+                present if present == argument.as_raw() => continue,
+                present if present.is_null() => {
+                    api!(ValkeyModule_CommandFilterArgInsert)(filter, position, argument.as_raw())
+                }
+                _ => api!(ValkeyModule_CommandFilterArgReplace)(filter, position, argument.as_raw()),
+            }
+        };
+        if taken == OK {
+            std::mem::forget(argument);
+        }
+    }
+    let Ok(first_surplus) = i32::try_from(wanted + 1) else { return };
+    // SAFETY: as above; an index after the end is answered with an error.
+    while unsafe { api!(ValkeyModule_CommandFilterArgDelete)(filter, first_surplus) } == OK {}
 }
 
 impl Ctx<'_> {
@@ -183,7 +217,9 @@ impl Ctx<'_> {
                 raw_args.len(),
             )
         };
-        take_own_call();
+        // Where the server knows no such command no filter has seen it.
+        OWN_CALL.set(false);
+        ARGUMENTS.with_borrow_mut(Vec::clear);
         RAW_ARGUMENTS.set(raw_args);
         NonNull::new(reply).map(|raw| Reply { raw, owned: true, outer: PhantomData })
     }

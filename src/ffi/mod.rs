@@ -74,8 +74,8 @@ pub use logging::{Level, log};
 pub use names::{own_name, set_names};
 pub use process::{library_file, this_library, this_program};
 pub use registration::{
-    CommandDocs, CommandFlags, ConfigKind, follow_all_events, follow_events, load_configs, register_command,
-    register_config, register_hooks, server_version, unregister_hooks, watch_results,
+    CommandDocs, CommandFlags, ConfigKind, filter_last, follow_all_events, follow_events, load_configs,
+    register_command, register_config, register_hooks, server_version, unregister_hooks, watch_results,
 };
 pub use signals::{exit_now, forget_file_size_limit, kill_process, stop_process, survive_file_size_limit};
 pub use socket::{Sockets, empty_socket_bytes, peek, shut_socket};

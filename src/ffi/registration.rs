@@ -270,17 +270,33 @@ const SERVER_EVENTS: [u64; 12] = [
 /// one.
 pub fn register_hooks(ctx: Ctx<'_>) -> bool {
     FOLLOWS.store(false, Ordering::Relaxed);
-    let ok = raw::VALKEYMODULE_OK as i32;
-    // SAFETY: the context is valid (type invariant); callbacks have the server's signatures and live as long as the
+    // SAFETY: the context is valid (type invariant); the callback has the server's signature and lives as long as the
     // module.
-    unsafe {
-        let filter = api!(ValkeyModule_RegisterCommandFilter)(ctx.as_raw(), Some(shells::filter as _), 0);
-        FILTER.set(NonNull::new(filter));
-        if filter.is_null() || api!(ValkeyModule_RegisterInfoFunc)(ctx.as_raw(), Some(shells::info as _)) != ok {
-            return false;
-        }
+    let informs = unsafe { api!(ValkeyModule_RegisterInfoFunc)(ctx.as_raw(), Some(shells::info as _)) };
+    let informs = informs == raw::VALKEYMODULE_OK as i32;
+    informs && register_filter(ctx) && SERVER_EVENTS.iter().all(|id| subscribe_server_event(ctx, *id))
+}
+
+fn register_filter(ctx: Ctx<'_>) -> bool {
+    // SAFETY: the context is valid (type invariant); the callback has the server's signature and lives as long as the
+    // module.
+    let filter = unsafe { api!(ValkeyModule_RegisterCommandFilter)(ctx.as_raw(), Some(shells::filter as _), 0) };
+    FILTER.set(NonNull::new(filter));
+    !filter.is_null()
+}
+
+fn unregister_filter(ctx: Ctx<'_>) {
+    if let Some(filter) = FILTER.take() {
+        // SAFETY: the filter was registered by this module and is taken back once.
+        unsafe { api!(ValkeyModule_UnregisterCommandFilter)(ctx.as_raw(), filter.as_ptr()) };
     }
-    SERVER_EVENTS.iter().all(|id| subscribe_server_event(ctx, *id))
+}
+
+/// Puts the command filter behind those of all other modules: the server calls them in the order in which they were
+/// registered. Not to be called while commands are filtered. `false` when the server refused it.
+pub fn filter_last(ctx: Ctx<'_>) -> bool {
+    unregister_filter(ctx);
+    register_filter(ctx)
 }
 
 /// Has the events of keys told; once is enough. `false` when the server refuses it.
@@ -328,10 +344,7 @@ static WANTS_ALL: AtomicBool = AtomicBool::new(false);
 pub fn unregister_hooks(ctx: Ctx<'_>) {
     FOLLOWS.store(false, Ordering::Relaxed);
     WANTS_ALL.store(false, Ordering::Relaxed);
-    if let Some(filter) = FILTER.take() {
-        // SAFETY: the filter was registered by this module and is taken back once.
-        unsafe { api!(ValkeyModule_UnregisterCommandFilter)(ctx.as_raw(), filter.as_ptr()) };
-    }
+    unregister_filter(ctx);
 }
 
 fn subscribe_server_event(ctx: Ctx<'_>, id: u64) -> bool {

@@ -51,7 +51,8 @@ pub(super) unsafe fn arguments<'a>(argv: *mut *mut raw::ValkeyModuleString, argc
 
 pub(super) unsafe extern "C" fn filter(raw: *mut raw::ValkeyModuleCommandFilterCtx) {
     guard("the command filter", || {
-        if !take_own_call()
+        // SAFETY: the server passes the context of this callback.
+        if unsafe { !take_own_call(raw) }
             && let Some(ctx) = detached()
         {
             // SAFETY: the server passes the context of this callback.

@@ -50,6 +50,11 @@ fn filter_slowly(ctx: Ctx<'_>, filter: Filter) {
     finish_deferred(ctx);
     let sender = sender_of(ctx, &filter);
     if sender == Sender::Client {
+        with(|module| {
+            if module.clients.is_blocked_by_module(filter.client_id()) {
+                module.wait_for_module_answer(filter.client_id());
+            }
+        });
         if with(Module::drop_refused) == Some(true) {
             // The end would be reported within the next call, whoever makes that.
             commands::call_for_nothing(ctx);

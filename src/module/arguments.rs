@@ -44,6 +44,10 @@ pub(super) fn add_reads(set: &mut ReadSet, ctx: Ctx<'_>, filter: &Filter, known:
     match known.reads {
         Reads::Keyspace | Reads::Sort => set.keyspace(),
         Reads::Functions => set.functions(),
+        Reads::Anything => {
+            set.functions();
+            set.anything();
+        }
         Reads::Script => {
             set.functions();
             set.runs_others();

@@ -82,6 +82,9 @@ impl Module {
         if listed.blocked && waits_for_streams {
             self.capture.blocked.wait_for_anything(listed.id);
         }
+        if listed.blocked && self.server.other_modules {
+            self.clients.blocked_by_module(listed.id);
+        }
     }
 }
 

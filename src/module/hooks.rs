@@ -4,7 +4,7 @@ use crate::core::ack::{Hold, Moment, Reason, decide};
 use crate::core::capture::Done;
 use crate::core::execution::{ScriptDb, UnitEnd};
 use crate::core::leaf::{Event, EventKind, Outcome};
-use crate::ffi::{CommandResult, ContextFlags, Ctx, KeyKind, LoadingPhase, follow_events, server_version};
+use crate::ffi::{CommandResult, ContextFlags, Ctx, KeyKind, LoadingPhase, filter_last, follow_events, server_version};
 use crate::module::announce::is_blocked_in;
 use crate::module::facts::Asked;
 use crate::module::known::Commands;
@@ -296,6 +296,10 @@ pub fn loading(ctx: Ctx<'_>, phase: LoadingPhase) {
 
 /// A module was loaded or unloaded.
 pub fn modules_changed(ctx: Ctx<'_>) {
+    // What other modules make of a command is what runs.
+    if !filter_last(ctx) {
+        broken("the server refuses to filter commands");
+    }
     let (other_modules, commands) = (server::has_other_modules(ctx), Commands::ask(ctx));
     with(|module| {
         module.server.other_modules = other_modules;
@@ -357,6 +361,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     life::before_sleep(ctx);
     let wait = with(|module| {
         module.wait_for_timed_out(ctx);
+        module.wait_for_modules_answers(ctx);
         module.wait_for_soon_shown();
         module.wait_for_resumed(ctx, true);
         let waits_for = module.iteration.waits.end_iteration();

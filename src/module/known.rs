@@ -249,7 +249,11 @@ fn add_command(commands: &mut Map<Vec<u8>, Known>, entry: &Reply<'_>) {
         name if table::SHORT_ALONE.contains(&name) => 1,
         _ => 0,
     };
-    let reads = if own { Reads::Nothing } else { Reads::of(row, number(3), number(4), number(5), movable) };
+    let reads = match Reads::of(row, number(3), number(4), number(5), movable) {
+        _ if own => Reads::Nothing,
+        Reads::Nothing if has_flag(b"module") => Reads::Anything,
+        reads => reads,
+    };
     let known = Known {
         is_collected: false,
         is_collected_queued: false,

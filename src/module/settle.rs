@@ -50,7 +50,7 @@ pub(super) fn settle(ctx: Ctx<'_>) {
         let client = module.running.client;
         match module.running.settle() {
             // A module's command that has blocked its client, whose id the server gives to others from then on.
-            What::OtherModule if module.is_blocked(ctx, client) => module.note_shared_id(client),
+            What::OtherModule if module.is_blocked(ctx, client) => module.note_blocked_by_module(client),
             What::Command(IfRun::Unseen { .. }) => module.capture.not_blocked(client),
             What::Command(IfRun::WaitsAnyway) => module.wait_for_all(client),
             What::Exec(Exec { unseen: Some(_), .. }) if !module.is_blocked(ctx, client) => {
@@ -124,9 +124,10 @@ impl Module {
         is_blocked_in(&self.clients, ctx, client)
     }
 
-    /// Another module has blocked the client.
-    pub(super) fn note_shared_id(&mut self, client: ClientId) {
+    /// Another module has blocked the client, and will answer it.
+    pub(super) fn note_blocked_by_module(&mut self, client: ClientId) {
         self.clients.get_mut(client).into_iter().for_each(|client| client.shares_id = true);
+        self.clients.blocked_by_module(client);
     }
 
     /// The client of a command that the server may have made wait.

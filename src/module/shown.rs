@@ -206,7 +206,7 @@ impl Module {
         if self.pause.postponed {
             self.pause.postponed =
                 !at_end || self.sees_pause(ctx) || now_ms() < self.pause.seen_ms.saturating_add(PAUSE_REMAINS_MS);
-            let shown = self.undurable(self.dirty.any_change().max(self.dirty.functions_change()));
+            let shown = self.undurable(self.newest_of_all());
             if let Hold::AtIterationEnd(reason) = self.decide_on_written(ctx, self.running.client, Moment::Resumed) {
                 self.wait_for_shown(None, shown, reason);
             }
@@ -255,8 +255,27 @@ impl Module {
     /// The client's write, which waits anyway, has raised no event: it has changed nothing, and may show anything; or
     /// the server has refused it.
     pub(super) fn wait_for_all(&mut self, client: ClientId) {
-        let shown = self.undurable(self.dirty.any_change().max(self.dirty.functions_change()));
+        let shown = self.undurable(self.newest_of_all());
         self.wait_for_shown(Some(client), shown, Reason::Inline);
+    }
+
+    /// Other modules answer clients that they have blocked when they like, and with what they read then: nothing tells
+    /// of that. Where one of these waits no longer its answer is written, and the loop waits for all that it may show.
+    pub(super) fn wait_for_modules_answers(&mut self, ctx: Ctx<'_>) {
+        let (waiting, answered): (Vec<_>, Vec<_>) =
+            self.clients.take_blocked_by_modules().into_iter().partition(|client| self.is_blocked(ctx, *client));
+        waiting.into_iter().for_each(|client| self.clients.blocked_by_module(client));
+        answered.into_iter().for_each(|client| self.wait_for_module_answer(client));
+    }
+
+    /// The same of a client that has sent another command since.
+    pub(super) fn wait_for_module_answer(&mut self, client: ClientId) {
+        let shown = self.undurable(self.newest_of_all());
+        self.wait_for_shown(Some(client), shown, Reason::OtherModule);
+    }
+
+    fn newest_of_all(&self) -> Option<Lsn> {
+        self.dirty.any_change().max(self.dirty.functions_change())
     }
 
     /// The newest change, not durable yet, that the reply to the command may show. Without a database: in any.
@@ -310,6 +329,7 @@ impl Module {
             }
             Reads::Keyspace => keyspace(),
             Reads::Functions | Reads::Script => self.dirty.functions_change(),
+            Reads::Anything => self.newest_of_all(),
         };
         self.undurable(newest)
     }

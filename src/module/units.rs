@@ -175,7 +175,7 @@ impl Module {
             let is_modules = matches!(self.running.what, What::OtherModule);
             self.running.end();
             if is_modules && self.is_blocked(ctx, self.running.client) {
-                self.note_shared_id(self.running.client);
+                self.note_blocked_by_module(self.running.client);
             }
         }
         if self.replies.any_to_complete() {
@@ -185,7 +185,10 @@ impl Module {
             self.wait_for_found(ctx, found);
         }
         let waits = self.replies.any_to_complete();
-        self.capture.end_unit(|| server::error_replies(ctx)).or_else(|| waits.then(|| Unit::new(0)))
+        // Within what changes a key other modules may change it again, which an EXEC's events show only where each of its
+        // commands raises its own.
+        let errors = || if self.server.other_modules { None } else { server::error_replies(ctx) };
+        self.capture.end_unit(errors).or_else(|| waits.then(|| Unit::new(0)))
     }
 
     /// A command has changed this key, and its event says so. Where nothing else comes of the command, and its reply

@@ -56,6 +56,7 @@ pub(super) fn now_ms() -> i64 {
 pub(super) fn wait_before_yield(ctx: Ctx<'_>, protected: Option<ClientId>) {
     let waits_for = with(|module| {
         module.wait_for_timed_out(ctx);
+        module.wait_for_modules_answers(ctx);
         module.wait_for_resumed(ctx, false);
         // Whoever is written to meanwhile may have output left afterwards.
         module.server_sends_to_others(protected);

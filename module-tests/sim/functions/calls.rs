@@ -27,6 +27,15 @@ unsafe extern "C" fn filter_replace(filtering: Raw, at: c_int, string: Raw) -> c
     OK
 }
 
+unsafe extern "C" fn filter_delete(filtering: Raw, at: c_int) -> c_int {
+    let argv = unsafe { &mut (*filtering.cast::<Filtering>()).argv };
+    if at as usize >= argv.len() {
+        return ERR;
+    }
+    unsafe { ModuleString::free(argv.remove(at as usize)) };
+    OK
+}
+
 unsafe extern "C" fn command_keys(_: Raw, argv: *mut Raw, argc: c_int, count: *mut c_int) -> *mut c_int {
     let argv = unsafe { argv_of(argv, argc as usize) };
     unsafe { *count = 0 };
@@ -257,6 +266,7 @@ pub fn find(name: &str) -> Option<*const c_void> {
         "CommandFilterArgGet" => filter_get as _,
         "CommandFilterArgInsert" => filter_insert as _,
         "CommandFilterArgReplace" => filter_replace as _,
+        "CommandFilterArgDelete" => filter_delete as _,
         "GetCommandKeys" => command_keys as _,
         "Call" => call as _,
         "FreeCallReply" => reply_free as _,

@@ -153,7 +153,13 @@ impl Capture {
             }
             return false;
         };
-        (leaf.events, leaf.db) = (step.events, done.db);
+        let (own, others) = step.events.into_iter().partition(|event| leaf.names(&event.key));
+        (leaf.events, leaf.db) = (own, done.db);
+        if let Some(unit) = self.unit.as_mut() {
+            // Another module's, within it.
+            let others: Vec<LeafEvent> = others;
+            others.into_iter().for_each(|event| unit.image((event.db, event.key)));
+        }
         let silent = leaf.spec.is_some_and(|spec| spec.is_silent() && (done.changed || spec.is_unknown()));
         let unseen = leaf.events.is_empty() && (silent || leaf.is_failing_bitfield() && !done.failed);
         if unseen {
@@ -192,6 +198,11 @@ impl Capture {
             queue
                 .event(event.name, LeafEvent { kind: event.kind, db: event.db, key: db_key.1, outcome: event.outcome });
         }
+    }
+
+    /// Whether an EXEC is seen to run, or has run, whose commands are logged at the end of the unit.
+    pub(super) fn exec_has_begun(&self) -> bool {
+        self.executing.and_then(|client| self.queues.get(&client)).is_some_and(Queue::has_begun)
     }
 
     /// The queue of a client whose EXEC has ended, or never comes.

@@ -20,6 +20,7 @@ pub struct Proof {
     hasher: RandomState,
     /// Each command is known to raise its own event.
     possible: bool,
+    exceeded: bool,
 }
 
 /// Options of SET that give the key an expiry, so that it raises `expire`, too.
@@ -50,18 +51,29 @@ impl Proof {
         true
     }
 
-    /// An event was raised. `del` shows nothing: a list that becomes empty raises it, too.
-    pub fn event(&mut self, event: &[u8], key: &[u8]) {
-        if self.possible && event != b"del" {
-            self.count(event, key, -1);
+    /// An event was raised. Returns whether it was to be. `del` shows nothing: a list that becomes empty raises it, too.
+    pub fn event(&mut self, event: &[u8], key: &[u8]) -> bool {
+        if !self.possible || event == b"del" {
+            return false;
         }
+        let before = self.count(event, key, -1);
+        self.exceeded |= before == Some(0);
+        before.is_some_and(|before| before > 0)
     }
 
-    fn count(&mut self, event: &[u8], key: &[u8], more: i64) {
-        let missing = self.missing.entry(self.hasher.hash_one((event, key))).or_default();
-        let was_open = *missing != 0;
-        *missing += more;
-        self.open = self.open + usize::from(*missing != 0) - usize::from(was_open);
+    /// Returns how many were missing before, if that was counted.
+    fn count(&mut self, event: &[u8], key: &[u8], more: i64) -> Option<i64> {
+        let hash = self.hasher.hash_one((event, key));
+        let before = self.missing.get(&hash).copied();
+        let missing = before.unwrap_or(0) + more;
+        self.missing.insert(hash, missing);
+        self.open = self.open + usize::from(missing != 0) - usize::from(before.is_some_and(|before| before != 0));
+        before
+    }
+
+    /// Whether an event was raised more often than the commands do: another module has written the key, too.
+    pub fn is_exceeded(&self) -> bool {
+        self.exceeded
     }
 
     /// Whether it is proved.

@@ -10,11 +10,14 @@
 //! Everything else is logged as the resulting state of the keys that changed.
 
 use super::proof::Proof;
+use crate::core::hash::Set;
 use crate::core::leaf::{EventKind, Leaf, LeafEvent, MayExpire, Outcome, Query};
 use crate::core::rewrite;
 use crate::core::table::Rule;
 use crate::core::unit::Unit;
+use foldhash::fast::RandomState;
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
 
 /// What is known of such an EXEC.
 #[derive(Debug)]
@@ -34,6 +37,9 @@ pub struct Whole {
     proof: Proof,
     /// One of the commands makes a key of others.
     makes_keys_of_others: bool,
+    /// The arguments of all commands, by their hashes; made when they are first needed.
+    names: Option<Set<u64>>,
+    hasher: RandomState,
 }
 
 /// The event that shows what the command did. It is raised once, unless the command fails.
@@ -63,7 +69,17 @@ impl Whole {
         }
         let proof = if errors_before.is_some() { Proof::of(leaves) } else { Proof::default() };
         let makes_keys_of_others = leaves.iter().any(|leaf| leaf.depends_on_expired_keys());
-        Whole { errors_before, begun: false, now_ms, told, last: None, proof, makes_keys_of_others }
+        Whole {
+            errors_before,
+            begun: false,
+            now_ms,
+            told,
+            last: None,
+            proof,
+            makes_keys_of_others,
+            names: None,
+            hasher: RandomState::default(),
+        }
     }
 
     /// The place of the command whose own event this is.
@@ -108,10 +124,23 @@ impl Whole {
         self.errors_before.filter(|_| self.begun && !self.proof.is_complete())
     }
 
+    /// Whether one of the commands names this key.
+    fn is_named(&mut self, leaves: &VecDeque<Box<Leaf>>, key: &[u8]) -> bool {
+        let names = self.names.get_or_insert_with(|| {
+            let args = leaves.iter().flat_map(|leaf| (1..leaf.args.len()).filter_map(|index| leaf.args.get(index)));
+            args.map(|arg| self.hasher.hash_one(arg)).collect()
+        });
+        names.contains(&self.hasher.hash_one(key))
+            || leaves.iter().any(|leaf| leaf.spec.is_some_and(|spec| spec.rule == Rule::DeletedKeys))
+    }
+
     /// Takes an event of this name.
     pub fn event(&mut self, leaves: &mut VecDeque<Box<Leaf>>, name: &[u8], event: LeafEvent) {
         self.begun = true;
-        self.proof.event(name, &event.key);
+        if !self.proof.event(name, &event.key) && !self.is_named(leaves, &event.key) {
+            // Another module's, within one of the commands.
+            self.errors_before = None;
+        }
         let own = self.place_of(event.kind, &event.key);
         if own.is_some()
             && let Some(places) = self.told.get_mut(&(event.kind, (*event.key).into()))
@@ -133,7 +162,9 @@ impl Whole {
     /// Adds all effects to the unit, in order; none of them (`false`) when one cannot be known exactly. `errors` is how
     /// many error replies the server has sent by now.
     pub fn seal(&self, leaves: &VecDeque<Box<Leaf>>, db: Option<u32>, errors: Option<u64>, unit: &mut Unit) -> bool {
-        let nothing_failed = self.errors_before.is_some() && (self.proof.is_complete() || self.errors_before == errors);
+        let nothing_failed = self.errors_before.is_some()
+            && !self.proof.is_exceeded()
+            && (self.proof.is_complete() || self.errors_before == errors);
         let Some(db) = db.filter(|_| self.begun && nothing_failed) else { return false };
         let before = unit.place();
         let exact = leaves.iter().all(|leaf| match own_event(leaf) {
