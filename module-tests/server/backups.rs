@@ -34,6 +34,15 @@ fn restored(version: Version, backup: &Path) -> Server {
     builder(version).set("wbl.dir", backup.to_str().unwrap()).start()
 }
 
+fn is_error_with(answer: &Value, text: &str) -> bool {
+    matches!(answer, Value::Error(error) if error.contains(text))
+}
+
+/// One backup is made or removed at a time.
+fn is_answer_to_two(answer: &Value) -> bool {
+    is_error_with(answer, "another WBL.BACKUP is in progress")
+}
+
 each_version! {
     fn a_backup_is_what_there_was_and_starts(version: Version) {
         let mut server = builder(version).start();
@@ -88,6 +97,28 @@ each_version! {
                 assert_eq!(client.call(&["WBL.BACKUP", "END", &name.text()]), Value::Simple("OK".into()));
             }
             assert_eq!(client.run("WBL.BACKUP STATUS").items().len(), 0);
+        }
+    }
+
+    fn everybody_gets_the_answer_to_what_he_has_asked(version: Version) {
+        const ROUNDS: usize = 300;
+        let server = builder(version).start();
+        let mut client = server.raw();
+        client.run("SET k v");
+        let ask = |words: &'static [&'static str], is_own: fn(&Value) -> bool| {
+            let mut client = server.raw();
+            std::thread::spawn(move || {
+                let answers = (0..ROUNDS).map(|_| client.call(words)).filter(|answer| !is_answer_to_two(answer));
+                answers.filter(|answer| !is_own(answer)).collect::<Vec<_>>()
+            })
+        };
+        let threads = [
+            ask(&["WBL.BACKUP", "STATUS"], |answer| matches!(answer, Value::Array(_) | Value::Map(_))),
+            ask(&["WBL.BACKUP", "END", "backup-1-1"], |answer| is_error_with(answer, "backup-1-1")),
+            ask(&["WBL.BACKUP", "END", "backup-x"], |answer| is_error_with(answer, "no name of a backup")),
+        ];
+        for thread in threads {
+            assert_eq!(thread.join().unwrap(), []);
         }
     }
 

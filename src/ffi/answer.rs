@@ -13,6 +13,8 @@ pub(super) enum Answer {
     Error(String),
     /// An array of two numbers.
     Pair([i64; 2]),
+    /// What the module writes.
+    Written(Box<dyn Fn(Ctx<'_>) + Send>),
 }
 
 // SAFETY: between threads only the answer as a whole moves; its reply is read and freed under the server's global lock.
@@ -24,6 +26,7 @@ impl Answer {
         match self {
             Answer::Error(text) => ctx.reply_error(text),
             Answer::Pair(numbers) => ctx.reply_integers(numbers),
+            Answer::Written(write) => write(ctx),
             Answer::Reply(reply) if reply.kind() == ReplyKind::Error && ctx.reply_with_error_of(reply) => {}
             Answer::Reply(reply) => ctx.reply_with(reply),
         }

@@ -60,6 +60,11 @@ impl Held {
         self.answer = Some(Answer::Pair(numbers));
     }
 
+    /// The same with what `write` replies, on the main thread.
+    pub fn set_written(&mut self, write: impl Fn(Ctx<'_>) + Send + 'static) {
+        self.answer = Some(Answer::Written(Box::new(write)));
+    }
+
     /// Has [`super::Handlers::client_left`] called when the client leaves its wait without the module: it disconnects,
     /// or CLIENT UNBLOCK ends it.
     pub fn on_leave(&self) {

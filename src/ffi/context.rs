@@ -216,7 +216,8 @@ impl<'a> Ctx<'a> {
     }
 
     /// In a command of the module: blocks its client; when released (or after `timeout_ms`, 0 for none) the command's
-    /// blocked reply is asked for.
+    /// blocked reply is asked for, which is of the state of then. What has come of the command itself must not be looked
+    /// for there: others may have run meanwhile. For that there is [`Ctx::block_for_answer`].
     pub fn block_command(self, timeout_ms: i64) -> Option<Held> {
         let (reply, timeout) = (Some(super::shells::blocked_reply as _), Some(super::shells::blocked_timeout as _));
         // SAFETY: the context is valid (type invariant); the callbacks are shells with the server's signature, and
@@ -225,7 +226,8 @@ impl<'a> Ctx<'a> {
         Held::from_raw(blocked)
     }
 
-    /// In a command of the module: blocks its client without a limit; what it gets is told with [`Held::set_answer`].
+    /// In a command of the module: blocks its client without a limit; what it gets is told with [`Held::set_answer`],
+    /// and belongs to it alone.
     /// CLIENT UNBLOCK ends the wait of one that is `interruptible`, as the server does for commands that wait for
     /// something, and leaves others alone.
     pub fn block_for_answer(self, interruptible: bool) -> Option<Held> {

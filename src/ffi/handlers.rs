@@ -62,7 +62,7 @@ pub trait Handlers: Sync {
     /// The indices of the keys of a command whose keys the server's API does not report.
     fn untold_keys(&self, name: &[u8], first: &[u8], len: usize) -> Vec<usize>;
     /// The reply of a command whose wait is over ([`Ctx::block_command`]).
-    fn blocked_reply(&self, ctx: Ctx<'_>, args: &[&[u8]]);
+    fn blocked_reply(&self, ctx: Ctx<'_>);
     /// The reply of a command whose wait took too long.
     fn blocked_timeout(&self, ctx: Ctx<'_>, args: &[&[u8]]);
     /// A blocked client has left its wait ([`super::Held::on_leave`]).

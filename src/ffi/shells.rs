@@ -137,14 +137,13 @@ pub(super) unsafe extern "C" fn command(
 
 pub(super) unsafe extern "C" fn blocked_reply(
     ctx: *mut raw::ValkeyModuleCtx,
-    argv: *mut *mut raw::ValkeyModuleString,
-    argc: c_int,
+    _argv: *mut *mut raw::ValkeyModuleString,
+    _argc: c_int,
 ) -> c_int {
     guard("a blocked command's reply", || {
-        // SAFETY: the server passes a valid context and the command's arguments for the time of the callback.
+        // SAFETY: the server passes a valid context for the time of the callback.
         if let Some(ctx) = unsafe { Ctx::from_raw(ctx) } {
-            // SAFETY: as above.
-            handlers().blocked_reply(ctx, &unsafe { arguments(argv, argc) });
+            handlers().blocked_reply(ctx);
         }
     });
     OK

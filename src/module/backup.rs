@@ -2,49 +2,54 @@
 //! that; whoever has asked is answered when it is done.
 
 use crate::core::ack::Why;
-use crate::ffi::{Ctx, Level, log};
-use crate::log::{Backup, Storage, backup_name};
+use crate::ffi::{Ctx, Held, Level, log};
+use crate::log::{Backup, LogError, Storage, backup_name};
 use crate::module::release::{Release, release};
 use crate::module::units::finish_unit;
 use crate::module::waits::unix_ms;
 use crate::module::{State, errors, refusal, with};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What has been asked for last.
+/// Whether one is being made or removed.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Backups(Arc<Mutex<Asked>>);
+pub(super) struct Backups(Arc<AtomicBool>);
 
-#[derive(Debug, Default)]
-enum Asked {
-    #[default]
-    Nothing,
-    UnderWay,
-    /// Whoever has asked gets this.
-    Answered(Answer),
-}
-
+/// Until this is dropped no other backup is made or removed.
 #[derive(Debug)]
-enum Answer {
-    /// Where it is.
-    Made(String),
-    Removed,
-    Listed(Vec<Backup>),
-    Failed(String),
+struct Turn(Arc<AtomicBool>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 impl Backups {
-    fn asked(&self) -> MutexGuard<'_, Asked> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// `None` where one is being made or removed.
+    fn begin(&self) -> Option<Turn> {
+        (!self.0.swap(true, Ordering::AcqRel)).then(|| Turn(Arc::clone(&self.0)))
     }
+}
 
-    /// `false` where something is under way.
-    fn begin(&self) -> bool {
-        let mut asked = self.asked();
-        let is_free = !matches!(*asked, Asked::UnderWay);
-        if is_free {
-            *asked = Asked::UnderWay;
+/// Whoever has asked, and gets the answer.
+struct Asker {
+    held: Held,
+    /// Of those who make one, or remove it.
+    turn: Option<Turn>,
+}
+
+impl Asker {
+    /// Any thread.
+    fn answer(self, outcome: Result<impl Fn(Ctx<'_>) + Send + 'static, LogError>) {
+        let Asker { mut held, turn } = self;
+        // Whoever has the answer may ask for the next one.
+        drop(turn);
+        match outcome {
+            Ok(write) => held.set_written(write),
+            Err(error) => held.set_error(errors::backup_failed(&error.to_string())),
         }
-        is_free
+        release(held, Why::Own);
     }
 }
 
@@ -71,61 +76,45 @@ pub(super) fn run(ctx: Ctx<'_>, args: &[&[u8]]) {
         Some((module.log().cloned()?, module.backups.clone()))
     });
     let Some(Some((open, backups))) = opened else { return ctx.reply_error(errors::NOT_ENABLED) };
-    if !backups.begin() {
+    let what = words.first().copied().unwrap_or_default();
+    let turn = if what == b"STATUS" { None } else { backups.begin() };
+    if what != b"STATUS" && turn.is_none() {
         return ctx.reply_error(errors::BACKUP_RUNS);
     }
-    let Some(held) = ctx.block_command(0) else {
-        *backups.asked() = Asked::Nothing;
-        return ctx.reply_error(errors::CANNOT_BLOCK);
-    };
-    let answer = move |answer: Answer| {
-        *backups.asked() = Asked::Answered(answer);
-        release(held, Why::Own);
-    };
-    begin(&open, words.first().copied().unwrap_or_default(), args.get(2).copied().unwrap_or_default(), answer);
+    let Some(held) = ctx.block_for_answer(true) else { return ctx.reply_error(errors::CANNOT_BLOCK) };
+    begin(&open, what, args.get(2).copied().unwrap_or_default(), Asker { held, turn });
 }
 
-fn begin(open: &Arc<Release>, what: &[u8], name: &[u8], answer: impl FnOnce(Answer) + Send + 'static) {
+fn begin(open: &Arc<Release>, what: &[u8], name: &[u8], asker: Asker) {
     let log_of = open.log();
     match what {
         b"START" => {
             let name = backup_name(unix_ms(), log_of.appended());
             let place = log_of.storage().locate(&name);
-            let on_done = move |outcome: Result<(), crate::log::LogError>| match outcome {
-                Ok(()) => {
+            let on_done = move |outcome: Result<(), LogError>| {
+                if outcome.is_ok() {
                     log(Level::Notice, &format!("a backup is made: {place}"));
-                    answer(Answer::Made(place));
                 }
-                Err(error) => answer(Answer::Failed(error.to_string())),
+                asker.answer(outcome.map(|()| move |ctx: Ctx<'_>| ctx.reply_bulk(place.as_bytes())));
             };
             log_of.back_up(name, Box::new(on_done));
         }
         b"END" => {
             let name = String::from_utf8_lossy(name).into_owned();
-            let on_done = move |outcome: Result<(), crate::log::LogError>| {
-                answer(outcome.map_or_else(|error| Answer::Failed(error.to_string()), |()| Answer::Removed));
+            let on_done = move |outcome: Result<(), LogError>| {
+                asker.answer(outcome.map(|()| |ctx: Ctx<'_>| ctx.reply_simple(c"OK")));
             };
             log_of.remove_backup(name, Box::new(on_done));
         }
-        _ => log_of.list_backups(Box::new(move |listed| {
-            answer(listed.map_or_else(|error| Answer::Failed(error.to_string()), Answer::Listed));
+        _ => log_of.list_backups(Box::new(move |listed: Result<Vec<Backup>, LogError>| {
+            asker.answer(listed.map(|backups| move |ctx: Ctx<'_>| reply_listed(ctx, &backups)));
         })),
     }
 }
 
-/// The answer of what was asked for last.
-pub(super) fn reply(ctx: Ctx<'_>) {
-    let asked = with(|module| std::mem::take(&mut *module.backups.asked()));
-    match asked {
-        Some(Asked::Answered(Answer::Made(place))) => ctx.reply_bulk(place.as_bytes()),
-        Some(Asked::Answered(Answer::Removed)) => ctx.reply_simple(c"OK"),
-        Some(Asked::Answered(Answer::Failed(reason))) => ctx.reply_error(&errors::backup_failed(&reason)),
-        Some(Asked::Answered(Answer::Listed(backups))) => {
-            ctx.reply_map(backups.len());
-            backups.iter().for_each(|backup| reply_backup(ctx, backup));
-        }
-        _ => ctx.reply_error(errors::NOT_ENABLED),
-    }
+fn reply_listed(ctx: Ctx<'_>, backups: &[Backup]) {
+    ctx.reply_map(backups.len());
+    backups.iter().for_each(|backup| reply_backup(ctx, backup));
 }
 
 fn reply_backup(ctx: Ctx<'_>, backup: &Backup) {

@@ -110,8 +110,8 @@ impl Handlers for Callbacks {
         arguments::untold_keys(name, first, len)
     }
 
-    fn blocked_reply(&self, ctx: Ctx<'_>, args: &[&[u8]]) {
-        commands::blocked_reply(ctx, args);
+    fn blocked_reply(&self, ctx: Ctx<'_>) {
+        commands::blocked_reply(ctx);
     }
 
     fn blocked_timeout(&self, ctx: Ctx<'_>, args: &[&[u8]]) {

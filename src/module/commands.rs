@@ -204,20 +204,8 @@ pub fn run(ctx: Ctx<'_>, args: &[&[u8]]) {
     }
 }
 
-/// The reply of a command whose wait is over.
-pub fn blocked_reply(ctx: Ctx<'_>, args: &[&[u8]]) {
-    let name = args.first().copied().unwrap_or_default();
-    if name.eq_ignore_ascii_case(CHECKPOINT.to_bytes()) {
-        match with(|module| module.bases.last.clone()) {
-            Some(Ok(())) => ctx.reply_simple(c"OK"),
-            Some(Err(reason)) => ctx.reply_error(&errors::checkpoint_failed(&reason)),
-            None => ctx.reply_error(errors::NOT_ENABLED),
-        }
-        return;
-    }
-    if name.eq_ignore_ascii_case(BACKUP.to_bytes()) {
-        return backup::reply(ctx);
-    }
+/// The reply of a WBL.WAIT that is over.
+pub fn blocked_reply(ctx: Ctx<'_>) {
     match with(|module| module.log().map(|log| log.log().durable().get())) {
         Some(Some(durable)) => ctx.reply_integer(i64::try_from(durable).unwrap_or(i64::MAX)),
         _ => ctx.reply_error(&refusal::no_log_text()),
@@ -321,9 +309,10 @@ fn checkpoint(ctx: Ctx<'_>, args: &[&[u8]]) {
     if !life::request_checkpoint() {
         return ctx.reply_error(errors::CHECKPOINT_RUNS);
     }
-    match ctx.block_command(0) {
+    match ctx.block_for_answer(true) {
         Some(held) => {
-            if let Some(Err(held)) = with(|module| module.wait_for_checkpoint(held)) {
+            if let Some(Err(mut held)) = with(|module| module.wait_for_checkpoint(held)) {
+                held.set_error(refusal::no_log_text());
                 release(held, Why::Own);
             }
         }

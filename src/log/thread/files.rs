@@ -11,28 +11,27 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Gets what became of a base, exactly once.
-pub(super) struct Answer {
-    on_done: Option<OnDone>,
+/// Gets what became of what was asked for, exactly once.
+pub(super) struct Answer<T = ()> {
+    on_done: Option<OnDone<T>>,
 }
 
-pub(super) type OnListed = Box<dyn FnOnce(Result<Vec<Backup>, LogError>) + Send>;
 pub(super) type OnLent = Box<dyn FnOnce() + Send>;
-pub(super) type OnDone = Box<dyn FnOnce(Result<(), LogError>) + Send>;
+pub(super) type OnDone<T = ()> = Box<dyn FnOnce(Result<T, LogError>) + Send>;
 
-impl Answer {
-    pub fn new(on_done: OnDone) -> Answer {
+impl<T> Answer<T> {
+    pub fn new(on_done: OnDone<T>) -> Answer<T> {
         Answer { on_done: Some(on_done) }
     }
 
-    pub fn give(mut self, outcome: Result<(), LogError>) {
+    pub fn give(mut self, outcome: Result<T, LogError>) {
         if let Some(on_done) = self.on_done.take() {
             on_done(outcome);
         }
     }
 }
 
-impl Drop for Answer {
+impl<T> Drop for Answer<T> {
     /// Whoever was to answer has ended.
     fn drop(&mut self) {
         if let Some(on_done) = self.on_done.take() {
@@ -47,7 +46,7 @@ pub(super) enum Task {
     /// Has so much room held for the next base.
     KeepReserve(u64),
     /// Says which backups there are.
-    ListBackups(OnListed),
+    ListBackups(Answer<Vec<Backup>>),
     RemoveBackup(String, Answer),
     /// Gives that room to a base which is about to be written, and says so.
     LendReserve(OnLent),
@@ -142,7 +141,7 @@ impl<S: Storage> Files<S> {
                 let _ = expendable.keep_reserve(bytes, self.spare_bytes);
                 expendable.reserve.end_change();
             }
-            Task::ListBackups(on_listed) => on_listed(backups(storage).map_err(failed(storage, "list", ""))),
+            Task::ListBackups(answer) => answer.give(backups(storage).map_err(failed(storage, "list", ""))),
             Task::RemoveBackup(name, answer) => answer.give(remove_backup(storage, &name)),
             Task::LendReserve(on_lent) => {
                 expendable.lend_reserve();

@@ -1,6 +1,6 @@
 //! The handle of the log's threads, for all other threads.
 
-use super::files::{Answer, Files, OnDone, OnLent, OnListed, Task};
+use super::files::{Answer, Files, OnDone, OnLent, Task};
 use super::published::Published;
 use super::queue::{Message, Queue};
 use super::statistics::Statistics;
@@ -12,7 +12,7 @@ use crate::log::format::names::{base_name, new_number, segment_name, temporary_b
 use crate::log::format::standing::Standing;
 use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, failed};
-use crate::log::write::{AheadSlot, Expendable, Folder, LogWriter, NewBase};
+use crate::log::write::{AheadSlot, Backup, Expendable, Folder, LogWriter, NewBase};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -245,8 +245,8 @@ impl<S: Storage> Flusher<S> {
     }
 
     /// Says which backups there are.
-    pub fn list_backups(&self, on_listed: OnListed) {
-        self.send(Task::ListBackups(on_listed));
+    pub fn list_backups(&self, on_listed: OnDone<Vec<Backup>>) {
+        self.send(Task::ListBackups(Answer::new(on_listed)));
     }
 
     /// Bytes that are held for the next base.

@@ -1,10 +1,12 @@
 //! The base that a log has been asked for, and how far that has come.
 
 use super::speed::Speed;
-use crate::ffi::kill_child;
+use crate::core::ack::Why;
+use crate::ffi::{Held, kill_child};
 use crate::log::{LogError, Lsn};
 use crate::machine;
-use crate::module::release::Release;
+use crate::module::errors;
+use crate::module::release::{Release, release};
 use crossbeam::channel::Receiver;
 use std::io::PipeReader;
 use std::time::Duration;
@@ -42,12 +44,10 @@ pub(super) struct Child {
 }
 
 /// The bases that have been written since the module was loaded.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Bases {
     pub(in crate::module) done: u64,
     pub(in crate::module) failed: u64,
-    /// What became of the last one, for whoever has asked for it.
-    pub(in crate::module) last: Result<(), String>,
     /// Why the log has no newer one, if that has failed.
     failure: Option<String>,
     /// How often in a row that has failed.
@@ -56,12 +56,6 @@ pub(crate) struct Bases {
     ended_us: u64,
     /// How quick recoveries are.
     pub(in crate::module) speed: Speed,
-}
-
-impl Default for Bases {
-    fn default() -> Bases {
-        Bases { done: 0, failed: 0, last: Ok(()), failure: None, failures: 0, ended_us: 0, speed: Speed::default() }
-    }
 }
 
 impl Bases {
@@ -78,13 +72,7 @@ impl Bases {
             }
         }
         self.ended_us = machine::monotonic_us();
-        self.failure = outcome.as_ref().err().cloned();
-        self.last = outcome;
-    }
-
-    /// The log is closed, and whoever waits for a base gets none.
-    pub(super) fn log_closed(&mut self) {
-        self.last = Err("the log was closed".into());
+        self.failure = outcome.err();
     }
 
     /// Another log begins.
@@ -146,6 +134,17 @@ impl Base {
             kill_child(child.pid);
             release.log().remove_base_file(child.name);
         }
+    }
+}
+
+/// Answers those who have asked for a base.
+pub(super) fn answer(asked: Vec<Held>, outcome: &Result<(), String>) {
+    for mut held in asked {
+        match outcome {
+            Ok(()) => held.set_written(|ctx| ctx.reply_simple(c"OK")),
+            Err(reason) => held.set_error(errors::checkpoint_failed(reason)),
+        }
+        release(held, Why::Own);
     }
 }
 

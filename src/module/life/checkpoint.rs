@@ -4,15 +4,14 @@
 //! the log's own threads make the file durable, check it and name it in the manifest, and wake the event loop when that
 //! is done.
 
-use super::base::{Base, Bases, Child};
+use super::base::{Base, Bases, Child, answer};
 use super::state::{Logging, Visible};
-use crate::core::ack::Why;
 use crate::ffi::{ChildResult, Ctx, Level, descriptor_path, fork_child, log, save_rdb, wake_event_loop};
 use crate::log::{LogError, NewBase};
 use crate::module::gate::GatedFile;
 use crate::module::holding::begin_to_wait;
 use crate::module::points::{self, Point};
-use crate::module::release::{Release, release};
+use crate::module::release::Release;
 use crate::module::units::finish_unit;
 use crate::module::{Module, config, room, shortage, with};
 use crossbeam::channel::{TryRecvError, bounded};
@@ -288,7 +287,7 @@ pub(super) fn ended(outcome: Result<(), String>) {
     }
     let asked = with(|module| {
         let ok = outcome.is_ok();
-        module.bases.ended(outcome);
+        module.bases.ended(outcome.clone());
         let logging = module.life.logging_mut()?;
         logging.base = Base::Idle;
         let asked = std::mem::take(&mut logging.asked);
@@ -299,7 +298,7 @@ pub(super) fn ended(outcome: Result<(), String>) {
         }
         Some(asked)
     });
-    asked.flatten().into_iter().flatten().for_each(|held| release(held, Why::Own));
+    answer(asked.flatten().unwrap_or_default(), &outcome);
 }
 
 impl Module {

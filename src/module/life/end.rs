@@ -96,11 +96,8 @@ fn stop_log_beside(ctx: Ctx<'_>, child: Child) -> Option<Rest> {
     points::reach(Point::LogClosed);
     logging.log.release_closed();
     notify::publish_all(ctx);
-    with(|module| {
-        module.drop_replies();
-        module.bases.log_closed();
-    });
-    logging.asked.into_iter().for_each(|held| release(held, Why::Own));
+    with(|module| module.drop_replies());
+    base::answer(logging.asked, &Err("the log was closed".into()));
     let origin = match logging.visible {
         Visible::WithItsBase { waiting, descent, .. } => {
             waiting.into_iter().for_each(|waiting| release(waiting.held, Why::Own));

@@ -1,16 +1,14 @@
 //! A dataset that is replaced from outside: a new log begins.
 
-use super::base::Base;
+use super::base::{Base, answer};
 use super::begin::begin_log;
 use super::checkpoint::{ended, write_here};
 use super::end::stop_log;
 use super::failing::fail;
 use super::rest::{NoLog, Rest};
 use super::state::{IfLost, Visible};
-use crate::core::ack::Why;
 use crate::ffi::{Ctx, LoadingPhase};
 use crate::log::Begin;
-use crate::module::release::release;
 use crate::module::with;
 
 /// The whole dataset is being replaced from outside (DEBUG RELOAD, another module): no unit reports how.
@@ -61,12 +59,13 @@ pub(super) fn begin_anew(ctx: Ctx<'_>) -> Result<(), NoLog> {
         let written = release.ok_or_else(|| "there is no log".into()).and_then(|release| write_here(ctx, &release));
         written.map_err(|reason| (reason, stop_log(ctx).unwrap_or_else(Rest::unopened)))
     });
-    match &outcome {
+    let written = outcome.as_ref().map(drop).map_err(|(reason, _)| reason.clone());
+    match &written {
         Ok(()) => ended(Ok(())),
-        Err((reason, _)) => {
-            with(|module| module.bases.ended(Err(reason.clone())));
+        Err(_) => {
+            with(|module| module.bases.ended(written.clone()));
         }
     }
-    asked.into_iter().for_each(|held| release(held, Why::Own));
+    answer(asked, &written);
     outcome
 }
