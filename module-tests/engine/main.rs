@@ -12,6 +12,7 @@ mod fuzz;
 mod going_on;
 mod overlap;
 mod recovery;
+mod repairs;
 mod room;
 mod scenes;
 mod support;

@@ -67,6 +67,7 @@ mod stream_readers;
 mod superseded;
 mod time_outs;
 mod tool;
+mod tool_writes;
 mod transactions;
 mod unload;
 mod waitaof;

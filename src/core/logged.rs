@@ -1,6 +1,6 @@
 //! What the commands of a log name, for those who read one.
 
-use super::table::{CommandSpec, KeysInLog, find};
+use super::table::{CommandSpec, Kept, KeysInLog, find};
 
 /// The longest name of the table's, with its subcommand.
 const NAME_BYTES_MAX: usize = 64;
@@ -55,6 +55,44 @@ pub fn keys(args: &[&[u8]]) -> Vec<usize> {
     }
 }
 
+/// What a base keeps of the bytes of a command of the log.
+pub fn kept(args: &[&[u8]]) -> Kept {
+    spec_of(args).map_or(Kept::All, |spec| spec.kept)
+}
+
+/// The other database that a command of the log changes a key in (MOVE).
+pub fn moves_to(args: &[&[u8]]) -> Option<u32> {
+    let is_move = spec_of(args).is_some_and(|spec| spec.name == "move");
+    std::str::from_utf8(args.get(2).filter(|_| is_move)?).ok()?.parse().ok()
+}
+
+/// Which databases a command of the log empties or exchanges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Databases {
+    /// None.
+    Untouched,
+    /// FLUSHALL.
+    AllEmptied,
+    /// FLUSHDB: the one that it runs in.
+    OneEmptied,
+    /// SWAPDB.
+    Swapped(u32, u32),
+}
+
+/// What a command of the log does to whole databases.
+pub fn databases(args: &[&[u8]]) -> Databases {
+    let number = |index: usize| std::str::from_utf8(args.get(index)?).ok()?.parse().ok();
+    match spec_of(args).map(|spec| spec.name) {
+        Some("flushall") => Databases::AllEmptied,
+        Some("flushdb") => Databases::OneEmptied,
+        Some("swapdb") => match (number(1), number(2)) {
+            (Some(first), Some(second)) => Databases::Swapped(first, second),
+            _ => Databases::Untouched,
+        },
+        _ => Databases::Untouched,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +128,15 @@ mod tests {
         ] {
             assert_eq!(named(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn whole_databases_are_told() {
+        assert_eq!(databases(&[b"flushdb"]), Databases::OneEmptied);
+        assert_eq!(databases(&[b"FLUSHALL"]), Databases::AllEmptied);
+        assert_eq!(databases(&[b"SWAPDB", b"1", b"12"]), Databases::Swapped(1, 12));
+        assert_eq!(databases(&[b"SET", b"1", b"12"]), Databases::Untouched);
+        assert_eq!([moves_to(&[b"MOVE", b"k", b"3"]), moves_to(&[b"SET", b"k", b"3"])], [Some(3), None]);
+        assert_eq!([kept(&[b"SET", b"k", b"v"]), kept(&[b"BF.ADD", b"k", b"v"])], [Kept::Instead, Kept::All]);
     }
 }

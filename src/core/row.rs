@@ -1,8 +1,10 @@
 //! The columns of the command table.
 
+mod in_log;
 mod questions;
 
 use crate::core::answer::Answer;
+pub use in_log::{Kept, KeysInLog};
 
 /// How a command's effect is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,33 +141,6 @@ pub enum Keys {
     Told,
 }
 
-/// Where the keys stand in a command of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeysInLog {
-    /// It names none.
-    None,
-    /// The first argument.
-    First,
-    /// The first two.
-    FirstTwo,
-    /// The second argument (the first is a subcommand).
-    Second,
-    /// All arguments.
-    All,
-    /// All after the first (BITOP).
-    AfterFirst,
-    /// Every other argument, the first among them (MSET).
-    Pairs,
-    /// The same after their number (MSETEX).
-    CountedPairs,
-    /// As many as the first argument says, after it (LMPOP).
-    Counted,
-    /// The first, and as many as the second says, after it (ZUNIONSTORE).
-    FirstAndCounted,
-    /// The first, and what follows STORE or STOREDIST (GEORADIUS).
-    FirstAndStore,
-}
-
 /// What a command's reply shows of the dataset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shows {
@@ -290,6 +265,8 @@ pub struct CommandSpec {
     pub keys: Keys,
     /// Where they stand in the log.
     pub keys_in_log: KeysInLog,
+    /// What a base keeps of it.
+    pub kept: Kept,
     /// What its reply shows.
     pub shows: Shows,
     /// What its reply is made of.
@@ -328,6 +305,7 @@ impl CommandSpec {
             rule: Rule::NoData,
             keys: Keys::FromEvents,
             keys_in_log: KeysInLog::First,
+            kept: Kept::All,
             shows: Shows::Keys,
             answer: Answer::Other,
             blocks: Blocks::No,
@@ -350,6 +328,10 @@ impl CommandSpec {
 
     pub(super) const fn keys_in_log(self, keys_in_log: KeysInLog) -> CommandSpec {
         CommandSpec { keys_in_log, ..self }
+    }
+
+    pub(super) const fn kept(self, kept: Kept) -> CommandSpec {
+        CommandSpec { kept, ..self }
     }
 
     pub(super) const fn shows(self, shows: Shows) -> CommandSpec {

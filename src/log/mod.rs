@@ -2,7 +2,7 @@
 //!
 //! It knows no server, has no statics and asks no wall clock. How the files look and in which order they change is in
 //! `docs/design.md`; "what if it crashes here" is answered step by step in `open/prepare.rs`, `write/writer.rs`,
-//! `write/checkpoint.rs` and `write/go_on.rs`.
+//! `write/checkpoint.rs`, `write/go_on.rs` and `open/repair.rs`.
 //!
 //! The states of a folder are types: [`open`] gives an [`Opened`], which becomes a [`Prepared`] and then a
 //! [`LogWriter`], or a [`Folder`], in which another log can begin. A [`Flusher`] runs a writer; closing it gives the
@@ -26,8 +26,8 @@ pub use format::standing::{Left, Standing};
 pub use format::{FormatError, Generation, resp};
 pub use lsn::Lsn;
 pub use open::{
-    Base, BaseReader, CheckBase, Frame, Frames, LogView, Opened, Options, Prepared, SeenLog, Segment, Unit,
-    UnitCommand, Verdict, Walk, open,
+    Base, BaseReader, CheckBase, Damage, Frame, Frames, Gone, LogView, Opened, Options, Prepared, SeenLog, Segment,
+    Unit, UnitCommand, Verdict, Walk, open,
 };
 pub use open::{is_marked_behind, mark_behind, unmark_behind};
 pub use storage::{DirectWrites, FileStatus, FolderLock, FolderStorage, Storage, StorageFile};

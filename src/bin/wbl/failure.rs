@@ -26,6 +26,11 @@ impl Failure {
         Failure::Text(text.into())
     }
 
+    /// For `map_err`: what was tried.
+    pub fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Failure {
+        |error| Failure::Io(what.into(), error)
+    }
+
     /// Of writing the output.
     pub fn output(error: io::Error) -> Failure {
         match error.kind() {

@@ -3,14 +3,21 @@
 //! It reads with the module's own reader (`valkey_wbl::log`). What only looks takes no lock, so that a server may have
 //! the folder; what writes to a folder refuses one that a server has.
 
+mod bench_disk;
 mod check;
+mod compact;
 mod dump;
+mod export;
 mod failure;
 mod filter;
 mod folder;
+mod history;
 mod moment;
 mod progress;
+mod repair;
 mod shown;
+mod stat;
+mod written;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;
@@ -31,6 +38,12 @@ struct Arguments {
 enum Command {
     Check(check::Arguments),
     Dump(dump::Arguments),
+    History(history::Arguments),
+    Stat(stat::Arguments),
+    Export(export::Arguments),
+    Repair(repair::Arguments),
+    Compact(compact::Arguments),
+    BenchDisk(bench_disk::Arguments),
 }
 
 impl Command {
@@ -38,6 +51,12 @@ impl Command {
         match self {
             Command::Check(arguments) => check::run(arguments),
             Command::Dump(arguments) => dump::run(arguments),
+            Command::History(arguments) => history::run(arguments),
+            Command::Stat(arguments) => stat::run(arguments),
+            Command::Export(arguments) => export::run(arguments),
+            Command::Repair(arguments) => repair::run(arguments),
+            Command::Compact(arguments) => compact::run(arguments),
+            Command::BenchDisk(arguments) => bench_disk::run(arguments),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Moments in a log, as people write them: a time or a position.
 
+use std::fmt;
 use std::str::FromStr;
 use valkey_wbl::log::Lsn;
 
@@ -23,6 +24,31 @@ impl FromStr for Moment {
             "neither a position (digits) nor a time (2026-11-27T04:05:49Z, 2026-11-27 06:05:49.250+02:00, @1795752349)"
                 .to_string()
         })
+    }
+}
+
+/// From a position up to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub start: Lsn,
+    pub end: Lsn,
+}
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Span, String> {
+        let ends = text.split_once("..").and_then(|(start, end)| Some((position(start)?, position(end)?)));
+        match ends {
+            Some((start, end)) if start < end => Ok(Span { start, end }),
+            _ => Err("not of the form POSITION..POSITION, the smaller one first, as `wbl dump` shows it".into()),
+        }
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}..{}", self.start, self.end)
     }
 }
 
@@ -142,6 +168,14 @@ mod tests {
             ["", "-1", "2026-11-27", "2026-02-29T00:00:00Z", "2026-11-27T24:00:00Z", "@x", "now", "2026-1-1T00:00Z"]
         {
             assert!(of(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn spans_go_forward() {
+        assert_eq!("5..17".parse(), Ok(Span { start: Lsn::new(5), end: Lsn::new(17) }));
+        for text in ["17..5", "5..5", "5", "5..", "..5", "a..b"] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
         }
     }
 }

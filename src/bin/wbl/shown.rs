@@ -1,6 +1,7 @@
 //! Commands as people and programs read them.
 
 use serde_json::{Value, json};
+use valkey_wbl::core::logged::{self, Databases};
 
 /// What is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -20,8 +21,13 @@ pub struct Shown<'c> {
 impl Shown<'_> {
     /// The arguments; for those that are left out how many bytes they have.
     fn parts(&self) -> Vec<Result<&[u8], usize>> {
-        let Some(redaction) = self.redaction else { return self.args.iter().map(|arg| Ok(*arg)).collect() };
-        let keys = valkey_wbl::core::logged::keys(self.args);
+        let all_shown = || self.args.iter().map(|arg| Ok(*arg)).collect();
+        let Some(redaction) = self.redaction else { return all_shown() };
+        // The numbers of databases are nobody's data.
+        if logged::databases(self.args) != Databases::Untouched {
+            return all_shown();
+        }
+        let keys = logged::keys(self.args);
         let has_subcommand = keys.first() == Some(&2);
         let is_shown = |index: usize| match redaction {
             _ if index == 0 => true,
@@ -62,7 +68,13 @@ pub fn bytes_json(bytes: &[u8]) -> Value {
     }
 }
 
-/// Appends a word as it is, or between quotes where it would not be one.
+/// A word as it is, or between quotes where it would not be one.
+pub fn word(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    push_word(&mut text, bytes);
+    text
+}
+
 fn push_word(line: &mut String, bytes: &[u8]) {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\' | b'<');
     if !bytes.is_empty() && bytes.iter().copied().all(is_plain) {

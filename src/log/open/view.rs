@@ -4,6 +4,7 @@
 //! A server that writes goes on in the last segment, begins others, and removes what a checkpoint has replaced. A view
 //! is of the log as its manifest was; [`LogView::has_changed`] says whether that still has its name.
 
+use super::grammar::Head;
 use super::leftovers::Unnamed;
 use super::plan::Plan;
 use super::scan::{Scan, SegmentScan, Step};
@@ -92,6 +93,16 @@ impl<S: Storage> LogView<S> {
         self.base().map(|base| BaseReader::open(&self.storage, base)).transpose()
     }
 
+    pub(super) fn manifest(&self) -> &Manifest {
+        &self.plan.manifest
+    }
+
+    /// Opens a segment, whatever is wrong with those before it.
+    pub(super) fn open_segment(&self, index: usize) -> Result<(Window<S::File>, Head), LogError> {
+        let first = self.plan.manifest.segments.get(index).map_or(Lsn::ZERO, |segment| segment.first);
+        self.plan.open_segment(&self.storage, index, first).map(|(_, window, head)| (window, head))
+    }
+
     /// How many segments the manifest names.
     pub fn segment_count(&self) -> usize {
         self.plan.manifest.segments.len()
@@ -161,7 +172,7 @@ pub struct Walk<'v, S: Storage> {
 struct Current<F> {
     seq: u64,
     window: Window<F>,
-    head: super::grammar::Head,
+    head: Head,
     scan: SegmentScan,
     unix_ms: u64,
     db: u32,
@@ -246,6 +257,14 @@ impl<S: Storage> Walk<'_, S> {
     /// The position up to which the log is good, as far as it was read.
     pub fn good_end(&self) -> Lsn {
         self.good.end
+    }
+
+    /// The segment that was read last, by its index, and up to which position it is good where it was opened.
+    pub(super) fn reached(&self) -> (usize, Option<Lsn>) {
+        match &self.current {
+            Some(_) => (self.next_index - 1, Some(self.good.end)),
+            None => (self.next_index, None),
+        }
     }
 
     /// Bytes of the segments read so far.
