@@ -6,6 +6,7 @@ use crate::harness::{
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// No checkpoint begins by itself but for want of room.
 fn builder(version: Version) -> ServerBuilder {
@@ -21,6 +22,12 @@ fn number(server: &Server, field: &str) -> u64 {
 
 fn taken(server: &Server) -> u64 {
     number(server, "wbl_base_bytes") + number(server, "wbl_log_bytes_since_base")
+}
+
+/// Makes what base and log may take just what they do, after a checkpoint, and a little more.
+fn fill_bound(server: &Server, client: &mut RawConnection) {
+    client.run("WBL.CHECKPOINT");
+    client.run(&format!("CONFIG SET wbl.max-log-bytes {}", taken(server) + 5000));
 }
 
 fn assert_refused(answer: &Value, why: &str) {
@@ -162,5 +169,82 @@ each_version! {
             client.run(&format!("CONFIG SET wbl.max-log-bytes {bound}"));
             assert_eq!(client.run("SET key:0 v"), Value::Simple("OK".into()));
         }
+    }
+
+    fn a_dataset_that_has_filled_the_bound_and_gone_makes_room(version: Version) {
+        let server = builder(version).start();
+        let mut client = server.raw();
+        for how in ["expiry", "DEL", "FLUSHALL"] {
+            client.run("CONFIG SET wbl.max-log-bytes 0");
+            let expiry: &[&str] = if how == "expiry" { &["PX", "1500"] } else { &[] };
+            for key in 0..30 {
+                client.call(&[&["SET", &format!("key:{key}"), &"v".repeat(8000)], expiry].concat());
+            }
+            // Next to nothing may be added.
+            fill_bound(&server, &mut client);
+            let refused = client.call(&["SET", "more", &"v".repeat(8000)]);
+            assert_refused(&refused, "wbl.max-log-bytes");
+            match how {
+                "expiry" => {}
+                "DEL" => (0..30).for_each(|key| assert_eq!(client.run(&format!("DEL key:{key}")).integer(), 1)),
+                _ => assert_eq!(client.run("FLUSHALL"), Value::Simple("OK".into())),
+            }
+            wait_until("all keys have gone", PATIENCE, || client.run("DBSIZE").integer() == 0);
+            wait_until("a large write is taken", PATIENCE, || {
+                !client.call(&["SET", "large", &"v".repeat(100_000)]).is_error()
+            });
+            client.run("DEL large");
+        }
+    }
+
+    fn checkpoints_that_make_no_room_do_not_follow_one_another(version: Version) {
+        let server = builder(version).start();
+        let mut client = server.raw();
+        for key in 0..30 {
+            client.call(&["SET", &format!("key:{key}"), &"v".repeat(8000)]);
+        }
+        fill_bound(&server, &mut client);
+        let done = number(&server, "wbl_checkpoints");
+        let began = Instant::now();
+        let mut refused = 0;
+        while began.elapsed() < Duration::from_millis(2500) {
+            refused += usize::from(client.call(&["SET", "key:0", &"v".repeat(8000)]).is_error());
+            // Something is always new in the log, and next to nothing.
+            if number(&server, "wbl_log_bytes_since_base") == 0 {
+                client.run("EXPIRE key:1 1000");
+            }
+        }
+        let checkpoints = number(&server, "wbl_checkpoints") - done;
+        assert!(refused > 0 && (1..=3).contains(&checkpoints), "{checkpoints} after {refused} refusals");
+        client.run("CONFIG SET wbl.max-log-bytes 1mb");
+        assert_eq!(client.run("SET key:0 v"), Value::Simple("OK".into()));
+    }
+
+    fn a_base_that_is_larger_than_the_bound_is_named_and_may_be_made_smaller(version: Version) {
+        let server = builder(version).set("wbl.debug-commands", "yes").start();
+        let mut client = server.raw();
+        for key in 0..30 {
+            client.call(&["SET", &format!("key:{key}"), &"v".repeat(8000)]);
+        }
+        client.run("WBL.CHECKPOINT");
+        client.run("CONFIG SET wbl.max-log-bytes 100kb");
+        assert_refused(&client.call(&["SET", "key:0", "v"]), "delete keys, or raise wbl.max-log-bytes");
+        // Deletions are bounded, too.
+        client.run("WBL.DEBUG POINT base-child STOP");
+        let mut grown = 0;
+        while !client.call(&["EXPIRE", "key:29", "1000"]).is_error() {
+            grown = number(&server, "wbl_log_bytes_since_base");
+            assert!(grown < 100_000, "{grown}");
+        }
+        assert!(grown > 50_000, "{grown}");
+        client.run("WBL.DEBUG POINT base-child CLEAR");
+        for child in process::children(server.process_id()) {
+            process::send_signal(child, "CONT");
+        }
+        for key in 0..30 {
+            wait_until("it is deleted", PATIENCE, || !client.call(&["DEL", &format!("key:{key}")]).is_error());
+        }
+        wait_until("writes are taken again", PATIENCE, || !client.call(&["SET", "key:0", "v"]).is_error());
+        assert!(taken(&server) < 100 << 10);
     }
 }

@@ -323,7 +323,7 @@ impl Module {
         // It may go by the id of an EXEC's client, and is none of what that has queued.
         let client = if self.capture.is_queueing(client) { 0 } else { client };
         let is_alone = known.writes && !flags.in_script() && !flags.in_exec();
-        if is_alone && (self.disk_fails() && self.has_too_much_pending() || self.has_no_room_for(filter)) {
+        if is_alone && (self.disk_fails() && self.has_too_much_pending() || self.has_no_room_for(filter, known)) {
             // Scripts and transactions are refused as a whole, or not at all.
             self.announce_nothing(client);
             return Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED));
@@ -357,7 +357,7 @@ impl Module {
         let hold = decide(Moment::Announced(command), &mut facts);
         let may_write = known.writes || matches!(kind, Kind::Script { writes: true });
         let is_refused = disk_fails && self.would_need_disk(ctx, client, known, kind, hold)
-            || may_write && hold != Hold::Refused && self.has_no_room_for(filter);
+            || may_write && hold != Hold::Refused && self.has_no_room_for(filter, known);
         if is_refused {
             self.announce_nothing(client);
             return Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED));

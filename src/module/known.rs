@@ -31,6 +31,8 @@ pub(super) struct Known {
     pub(super) arity: i64,
     /// The server marks it as a write.
     pub(super) writes: bool,
+    /// A write that the server takes also without memory left, as it takes none.
+    pub(super) frees: bool,
     /// With so many arguments or fewer, its name among them, its reply is short: one of [`table::SHORT_REPLIES`], or of
     /// [`table::SHORT_ALONE`].
     is_short_to: usize,
@@ -50,6 +52,7 @@ impl Known {
         row: &table::NONE,
         arity: 0,
         writes: false,
+        frees: false,
         is_short_to: 0,
         runs_meanwhile: false,
         is_collected: false,
@@ -262,6 +265,7 @@ fn add_command(commands: &mut Map<Vec<u8>, Known>, entry: &Reply<'_>) {
         row,
         arity: number(1),
         writes: has_flag(b"write"),
+        frees: has_flag(b"write") && !has_flag(b"denyoom") && !has_flag(b"module"),
         is_short_to,
         runs_meanwhile: has_flag(b"allow_busy"),
     };

@@ -9,6 +9,7 @@ use crate::log::Flusher;
 use crate::machine;
 use crate::module::disk::{Spell, Told};
 use crate::module::gate::GatedStorage;
+use crate::module::known::Known;
 use crate::module::waits::unix_ms;
 use crate::module::{Module, config, server, with};
 
@@ -22,6 +23,10 @@ const MARGIN_BYTES: u64 = 64 << 10;
 /// bytes, at most.
 const FRAME_BYTES: u64 = 4096 + 64;
 const ARGUMENT_BYTES: u64 = 16;
+
+/// By this part writes that free memory may pass the bound, and by so many bytes in any case.
+const FREEING_PART: u64 = 16;
+const FREEING_BYTES_MIN: u64 = 64 << 10;
 
 /// How often room is looked for that there was none for, or less is kept.
 const CHANGE_EVERY_US: u64 = 1_000_000;
@@ -66,7 +71,11 @@ fn reason(log: &Flusher<GatedStorage>, waiting: u64) -> Option<String> {
 fn bound_text(log: &Flusher<GatedStorage>, bound: u64) -> String {
     let statistics = log.statistics();
     let (base, since) = (statistics.base_bytes(), statistics.bytes_since_base());
-    format!("wbl.max-log-bytes is {bound}, the base takes {base} and the log after it {since}")
+    let takes = format!("wbl.max-log-bytes is {bound}, the base takes {base} and the log after it {since}");
+    if base.saturating_add(FRAME_BYTES) <= bound {
+        return takes;
+    }
+    format!("{takes}: what the dataset takes is more than the bound; delete keys, or raise wbl.max-log-bytes")
 }
 
 /// What base and log take, with all that waits to be written.
@@ -85,6 +94,21 @@ pub(super) fn is_out_of_room(log: &Flusher<GatedStorage>, more: u64) -> bool {
     log.is_short_of_room() || config::max_log_bytes().is_some_and(|bound| passes(log, bound, more))
 }
 
+/// The same of a write that the server takes also without memory left, such as a deletion: these may pass the bound, or
+/// a base that is larger, by a part.
+fn is_out_of_room_to_free(log: &Flusher<GatedStorage>, more: u64) -> bool {
+    let passes_by_far = |bound: u64| {
+        let may_take = bound.max(log.statistics().base_bytes());
+        passes(log, may_take.saturating_add((bound / FREEING_PART).max(FREEING_BYTES_MIN)), more)
+    };
+    log.is_short_of_room() || config::max_log_bytes().is_some_and(passes_by_far)
+}
+
+/// Whether there would be room for so many bytes if base and log took nothing.
+pub(super) fn may_ever_fit(bytes: u64) -> bool {
+    config::max_log_bytes().is_none_or(|bound| bytes.saturating_add(FRAME_BYTES) <= bound)
+}
+
 /// Says when writes are refused, and when no longer, and has room held for the next base.
 pub(super) fn watch(ctx: Ctx<'_>) {
     let line = with(|module| {
@@ -97,6 +121,11 @@ pub(super) fn watch(ctx: Ctx<'_>) {
     });
     if let Some(Some((level, text))) = line {
         log(level, &text);
+    }
+    let looks = with(|module| module.bases.relief.looks());
+    if looks == Some(true) {
+        let memory = server::dataset_bytes(ctx);
+        with(|module| module.bases.relief.look(memory));
     }
     with(|module| module.keep_reserve(ctx));
 }
@@ -116,15 +145,24 @@ impl Module {
 
     /// Whether there is no room for a write. Of a bound it is not the last one that passes it, as far as its arguments
     /// tell.
-    pub(super) fn has_no_room_for(&self, filter: &Filter) -> bool {
+    pub(super) fn has_no_room_for(&mut self, filter: &Filter, known: Known) -> bool {
         let has_bound = config::max_log_bytes().is_some();
         let arguments =
             |filter: &Filter| (0..filter.len()).map(|index| filter.arg(index).len() as u64 + ARGUMENT_BYTES).sum();
-        self.has_no_room(if has_bound { arguments(filter) } else { 0 })
+        let bytes: u64 = if has_bound { arguments(filter) } else { 0 };
+        let is_refused = self.lacks_room(bytes, if known.frees { is_out_of_room_to_free } else { is_out_of_room });
+        if is_refused {
+            self.bases.relief.refused(bytes);
+        }
+        is_refused
     }
 
     /// Whether there is no room for so many bytes.
     pub(super) fn has_no_room(&self, more: u64) -> bool {
+        self.lacks_room(more, is_out_of_room)
+    }
+
+    fn lacks_room(&self, more: u64, is_out_of_room: impl Fn(&Flusher<GatedStorage>, u64) -> bool) -> bool {
         let log = self.log().filter(|_| self.life.is_active());
         log.is_some_and(|log| is_out_of_room(log.log(), more.saturating_add(self.batch.len() as u64)))
     }

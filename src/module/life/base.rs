@@ -1,5 +1,6 @@
 //! The base that a log has been asked for, and how far that has come.
 
+use super::relief::Relief;
 use super::speed::Speed;
 use crate::core::ack::Why;
 use crate::ffi::{Held, kill_child};
@@ -56,6 +57,8 @@ pub(crate) struct Bases {
     ended_us: u64,
     /// How quick recoveries are.
     pub(in crate::module) speed: Speed,
+    /// Those for want of room.
+    pub(in crate::module) relief: Relief,
 }
 
 impl Bases {
@@ -79,6 +82,7 @@ impl Bases {
     pub(super) fn log_begun(&mut self) {
         self.failure = None;
         self.failures = 0;
+        self.relief = Relief::default();
     }
 
     /// Whether the last one is in place, or has failed.
@@ -100,6 +104,11 @@ impl Bases {
     /// Whether the server's own children have had their turn since the last one.
     pub(super) fn has_rested(&self) -> bool {
         self.has_rested_for(REST)
+    }
+
+    /// Whether the last base for want of room was so long ago that another one may be begun for that.
+    pub(super) fn may_relieve(&self) -> bool {
+        self.has_rested_for(self.relief.put_off())
     }
 
     fn has_rested_for(&self, delay: Duration) -> bool {

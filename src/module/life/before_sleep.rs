@@ -4,7 +4,7 @@ use super::base::Base;
 use super::failing::fatal;
 use super::opening::open_folder;
 use super::own_file::OwnFile;
-use super::state::Life;
+use super::state::{Life, Logging};
 use super::{checkpoint, enable, failure, replaced, role, start};
 use crate::ffi::Ctx;
 use crate::module::{own_aof, server, with};
@@ -27,6 +27,9 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     role::rest_after_transaction(ctx);
     let work = with(|module| {
         module.arrival = None;
+        if let Life::Logging(Logging { base: Base::Idle, log, .. }) = &module.life {
+            module.bases.relief.settle(log.log());
+        }
         match &module.life {
             Life::Starting(_) => Work::Start,
             Life::Disabled(_) | Life::GivenUp(_) | Life::Failing(_) | Life::Replica(_) => Work::Rest,

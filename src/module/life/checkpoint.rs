@@ -5,6 +5,7 @@
 //! is done.
 
 use super::base::{Base, Bases, Child, answer};
+use super::relief;
 use super::state::{Logging, Visible};
 use crate::ffi::{ChildResult, Ctx, Level, descriptor_path, fork_child, log, save_rdb, wake_event_loop};
 use crate::log::{LogError, NewBase};
@@ -13,20 +14,16 @@ use crate::module::holding::begin_to_wait;
 use crate::module::points::{self, Point};
 use crate::module::release::Release;
 use crate::module::units::finish_unit;
-use crate::module::{Module, config, room, shortage, with};
+use crate::module::{Module, config, room, server, with};
 use crossbeam::channel::{TryRecvError, bounded};
 use std::io::{PipeWriter, Read, Write};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What the child reports when its file is whole.
 const WRITTEN: &str = "written";
 
 /// After so many errors of the disk, each of which begins a segment, a checkpoint takes their place.
 const SEGMENTS_AFTER_ERRORS_MAX: u64 = 100;
-
-/// While writes are refused for want of room a checkpoint that failed is tried again within this time.
-const URGENT_RETRY: Duration = Duration::from_secs(60);
 
 /// More than a child reports.
 const REPORT_BYTES_MAX: u64 = 64 << 10;
@@ -63,8 +60,8 @@ impl Logging {
     fn may_retry(&self, bases: &Bases) -> bool {
         let longest = self.visible.longest_retry();
         // Writes are refused until there is one.
-        let is_urgent = shortage::is_out_of_room(self.log.log(), 0);
-        bases.may_retry(if is_urgent { longest.min(URGENT_RETRY) } else { longest })
+        let is_urgent = bases.relief.is_wanted(self.log.log());
+        bases.may_retry(if is_urgent { longest.min(relief::PUT_OFF_MAX) } else { longest })
     }
 
     /// Whether the log has grown so much since its base that it is to get a new one by itself.
@@ -72,7 +69,7 @@ impl Logging {
         let log = self.log.log();
         let (log_bytes, base_bytes) = (log.statistics().bytes_since_base(), log.statistics().base_bytes());
         let has_many_segments = log.statistics().segments_after_errors() >= SEGMENTS_AFTER_ERRORS_MAX;
-        let gains_room = log.is_short_of_room() && log_bytes > 0;
+        let gains_room = bases.relief.may_help(log) && bases.may_relieve();
         let is_slow = bases.speed.is_too_slow(base_bytes, log_bytes);
         matches!(self.visible, Visible::Yes)
             && (config::wants_checkpoint(log_bytes, base_bytes) || gains_room || has_many_segments || is_slow)
@@ -153,7 +150,9 @@ pub(super) fn start(ctx: Ctx<'_>) {
     let Some(Some(release)) = release else { return };
     match try_start(ctx, &release) {
         Ok(child) => {
+            let memory = server::dataset_bytes(ctx);
             with(|module| {
+                module.bases.relief.begin(release.log(), memory);
                 if let Some(logging) = module.life.logging_mut() {
                     logging.base = Base::Child(child);
                 }

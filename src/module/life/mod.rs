@@ -19,6 +19,7 @@ mod load;
 mod marking;
 mod opening;
 mod own_file;
+mod relief;
 mod replaced;
 mod rest;
 mod role;
