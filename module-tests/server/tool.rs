@@ -154,4 +154,39 @@ each_version! {
         stop.store(true, Ordering::Relaxed);
         writers.into_iter().for_each(|writer| writer.join().unwrap());
     }
+
+    fn the_exit_status_says_whether_a_log_is_damaged_or_there_is_none_to_judge(version: Version) {
+        let mut server = ServerBuilder::with_module(version).start();
+        write(&mut server.raw());
+        server.stop();
+        let (log, segment) = (server.log_folder(), last_segment(&server));
+        let manifest = log.join("appendonly.aof.manifest");
+        let whole = [&manifest, &segment].map(|file| (file.clone(), fs::read(file).unwrap()));
+        let status = |damage: &dyn Fn()| {
+            damage();
+            let json = check(&server);
+            assert_eq!(json.status == 1, json.out.contains(r#""verdict":"damaged""#), "{}{}", json.out, json.errors);
+            let text = wbl("check", &log, &[]);
+            assert_eq!(text.status, json.status);
+            whole.iter().for_each(|(file, bytes)| fs::write(file, bytes).unwrap());
+            (json.status, wbl("check", &log, &[]).status)
+        };
+        let write_over = |file: &PathBuf, text: &str| {
+            let file = fs::OpenOptions::new().write(true).open(file).unwrap();
+            file.write_all_at(text.as_bytes(), 0).unwrap();
+        };
+        // The manifest is the module's: whatever has become of what it names, the log is damaged.
+        assert_eq!(status(&|| write_over(&segment, "nothing known")), (1, 0));
+        assert_eq!(status(&|| write_over(&segment, "#WBL2 ?")), (1, 0));
+        assert_eq!(status(&|| write_over(&segment, &"\0".repeat(4096))), (1, 0));
+        assert_eq!(status(&|| fs::write(&segment, "").unwrap()), (1, 0));
+        assert_eq!(status(&|| fs::remove_file(&segment).unwrap()), (1, 0));
+        assert_eq!(status(&|| fs::write(&manifest, &whole[0].1[..20]).unwrap()), (1, 0));
+        // There is none to judge.
+        assert_eq!(status(&|| write_over(&segment, "#WBL9 ")), (2, 0));
+        assert_eq!(status(&|| write_over(&manifest, "#WBL9 ")), (2, 0));
+        assert_eq!(status(&|| write_over(&manifest, "nothing known")), (2, 0));
+        assert_eq!(status(&|| fs::write(&manifest, "").unwrap()), (2, 0));
+        assert_eq!(status(&|| fs::remove_file(&manifest).unwrap()), (2, 0));
+    }
 }

@@ -18,7 +18,8 @@ use valkey_wbl::rdb::{self, RdbError, Summary};
 /// It reads all that a start would read, and finds what a start would find. A server may be writing to the folder. An
 /// end that a crash has left unfinished is no damage: nobody was told of it, and a start cuts it and keeps it aside.
 ///
-/// Exit status: 0 for a good log, 1 for a damaged one, 2 where there is none or it can't be read.
+/// Exit status: 0 for a good log. 1 for a damaged one: its manifest is this module's, and not all is as that says. 2
+/// where there is nothing to judge: no folder, no manifest of this module, a later version, an error of the system.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The log's folder (wbl.dir), or a backup's.

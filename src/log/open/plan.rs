@@ -49,7 +49,11 @@ impl Plan {
             return Err(LogError::Refused { why: "there is no such segment" });
         };
         let mut window = open_named(storage, named.seq)?;
-        let head = head_of(&mut window)?;
+        // The manifest is one of this module, so that whatever the file has become, the log is damaged.
+        let head = head_of(&mut window).map_err(|error| match error {
+            LogError::ForeignFolder { why, .. } => window.damaged(0, why),
+            error => error,
+        })?;
         if head.generation.is_some_and(|found| found != self.manifest.generation) {
             return Err(window.damaged(0, "the segment belongs to another log"));
         }

@@ -64,8 +64,7 @@ impl<S: Storage> Damage<S> {
         let (index, limit) = walk.reached();
         match read {
             Ok(()) => Ok(None),
-            // The manifest names it, so that a segment which is not one any more is damage, too.
-            Err(error @ (LogError::Damaged { .. } | LogError::ForeignFolder { .. })) => {
+            Err(error @ LogError::Damaged { .. }) => {
                 let (bytes, end) = good_beginning(&view, index, limit)?;
                 Ok(Some(Damage { view, _lock: lock, error, index, bytes, end }))
             }
@@ -172,7 +171,7 @@ fn good_beginning<S: Storage>(view: &LogView<S>, index: usize, limit: Option<Lsn
     let opened = match view.open_segment(index) {
         Ok(opened) => opened,
         // Nothing of it is to be relied on.
-        Err(LogError::Damaged { .. } | LogError::ForeignFolder { .. }) => return Ok((0, begins)),
+        Err(LogError::Damaged { .. }) => return Ok((0, begins)),
         Err(error) => return Err(error),
     };
     let (mut window, head) = opened;
