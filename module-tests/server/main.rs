@@ -27,6 +27,7 @@ mod direct;
 mod dirty;
 mod disabled_start;
 mod evictions;
+mod exporter;
 mod failing_disk;
 mod fields;
 mod first_base;

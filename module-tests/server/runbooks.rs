@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
-const ALERTS: &str = include_str!("../../docs/alerts.yml");
 
 /// Where a Debian system has its files.
 const PLACES: [&str; 5] =
@@ -262,17 +261,5 @@ each_version! {
         fs::copy(paths::module(), system.path("/libvalkey_wbl.so")).expect("the module");
         system.follow("Upgrade and downgrade");
         assert_eq!(system.run("valkey-cli get k"), "v");
-    }
-
-    fn alert_rules_name_fields_of_info_and_runbooks(version: Version) {
-        let server = crate::harness::ServerBuilder::with_module(version).start();
-        let info = server.raw().run("INFO wbl").text();
-        let fields = ALERTS.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| word.starts_with("wbl_"));
-        assert!(fields.clone().count() > 10);
-        fields.for_each(|field| assert!(info.contains(&format!("{field}:")), "INFO has no {field}"));
-        for runbook in ALERTS.lines().filter_map(|line| line.trim().strip_prefix("runbook: docs/operations.md, ")) {
-            let heading = format!("## {}\n", runbook.trim_matches('"'));
-            assert!(OPERATIONS.contains(&heading), "no runbook {runbook}");
-        }
     }
 }

@@ -42,6 +42,7 @@ impl Module {
             ("flush_p50_usec", Value::Number(quantile(500))),
             ("flush_p99_usec", Value::Number(quantile(990))),
             ("flush_max_usec", Value::Number(statistics.map_or(0, |of| of.sync_max_us()))),
+            ("flush_total_usec", Value::Number(statistics.map_or(0, |of| of.sync_times().total_us()))),
             ("flush_usec_histogram", Value::Text(statistics.map_or(String::new(), |of| of.sync_times().text()))),
             ("writes_per_flush", Value::Text(format!("{per_flush:.2}"))),
             ("recovery_estimate_ms", Value::Number(estimate_ms)),

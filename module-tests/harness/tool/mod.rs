@@ -1,5 +1,7 @@
 //! The `wbl` tool, as people run it.
 
+pub mod exporter;
+
 use std::path::Path;
 use std::process::Command;
 

@@ -8,6 +8,7 @@ mod check;
 mod compact;
 mod dump;
 mod export;
+mod exporter;
 mod failure;
 mod filter;
 mod folder;
@@ -25,9 +26,9 @@ use std::process::ExitCode;
 
 /// Looks at the logs of valkey-wbl, and works on them.
 ///
-/// Exit status: 0 where all went well; 1 where a manifest of this module is there, and the log that it names is damaged;
-/// 2 where nothing can be said of a log: wrong arguments, no folder, no manifest of this module in it, a log of a later
-/// version, errors of the system.
+/// Exit status: 0 where all went well. 1 where a manifest of this module is there, and the log that it names is
+/// damaged. 2 where nothing can be said of a log: wrong arguments, no folder, no manifest of this module in it, a log
+/// of a later version, errors of the system.
 #[derive(Parser)]
 #[command(name = "wbl", version, max_term_width = 110)]
 struct Arguments {
@@ -45,6 +46,7 @@ enum Command {
     Repair(repair::Arguments),
     Compact(compact::Arguments),
     BenchDisk(bench_disk::Arguments),
+    Exporter(exporter::Arguments),
 }
 
 impl Command {
@@ -58,6 +60,7 @@ impl Command {
             Command::Repair(arguments) => repair::run(arguments),
             Command::Compact(arguments) => compact::run(arguments),
             Command::BenchDisk(arguments) => bench_disk::run(arguments),
+            Command::Exporter(arguments) => exporter::run(arguments),
         }
     }
 }

@@ -7,11 +7,14 @@ const BUCKETS: usize = 128;
 
 /// Durations in microseconds. Any thread may add one, and any may look.
 #[derive(Debug)]
-pub struct Histogram([AtomicU64; BUCKETS]);
+pub struct Histogram {
+    counts: [AtomicU64; BUCKETS],
+    total_us: AtomicU64,
+}
 
 impl Default for Histogram {
     fn default() -> Histogram {
-        Histogram([const { AtomicU64::new(0) }; BUCKETS])
+        Histogram { counts: [const { AtomicU64::new(0) }; BUCKETS], total_us: AtomicU64::new(0) }
     }
 }
 
@@ -35,13 +38,19 @@ fn end_of(bucket: usize) -> u64 {
 
 impl Histogram {
     pub(in crate::log) fn add(&self, us: u64) {
-        if let Some(count) = self.0.get(bucket_of(us)) {
+        if let Some(count) = self.counts.get(bucket_of(us)) {
             count.fetch_add(1, Relaxed);
         }
+        self.total_us.fetch_add(us, Relaxed);
     }
 
     fn counts(&self) -> impl Iterator<Item = (usize, u64)> {
-        self.0.iter().map(|count| count.load(Relaxed)).enumerate().filter(|(_, count)| *count > 0)
+        self.counts.iter().map(|count| count.load(Relaxed)).enumerate().filter(|(_, count)| *count > 0)
+    }
+
+    /// All of them together, in microseconds.
+    pub fn total_us(&self) -> u64 {
+        self.total_us.load(Relaxed)
     }
 
     /// So many of a thousand took no longer than this, in microseconds: the end of a bucket. 0 where there are none.
@@ -101,6 +110,7 @@ mod tests {
         assert_eq!((histogram.quantile_us(500), histogram.text().as_str()), (0, ""));
         (0..98).for_each(|_| histogram.add(300));
         (0..2).for_each(|_| histogram.add(2000));
+        assert_eq!(histogram.total_us(), 98 * 300 + 2 * 2000);
         assert_eq!(histogram.quantile_us(500), 320);
         assert_eq!(histogram.quantile_us(990), 2048);
         assert_eq!(histogram.text(), "512=98,1024=98,2048=100");
