@@ -168,6 +168,16 @@ impl Commands {
         self.by_name.get(&lower[..len]).copied().unwrap_or(Known::HARMLESS)
     }
 
+    /// The names of the writes that the table does not know.
+    pub(super) fn unknown_writes(&self) -> Vec<String> {
+        let is_unknown = |known: &Known| matches!(known.class, Class::Write(spec) if spec.is_unknown());
+        let names = self.by_name.iter().filter(|(_, known)| is_unknown(known)).map(|(name, _)| name);
+        let mut names: Vec<String> =
+            names.map(|name| String::from_utf8_lossy(name).to_ascii_uppercase().replace('|', " ")).collect();
+        names.sort();
+        names
+    }
+
     /// A write was announced that the table does not know: names it once in the server's log.
     pub(super) fn tell_unknown(&mut self, name: &[u8], subcommand: &[u8]) {
         let mut full = name.to_ascii_lowercase();

@@ -11,7 +11,7 @@ use super::own_file::{Child, OwnFile, OwnFiles, left_now};
 use super::rest::Rest;
 use super::start::begin_or_recover;
 use super::state::{Found, IfLost, Life};
-use super::{role, unload};
+use super::{newer, role, unload};
 use crate::core::calls::Calls;
 use crate::core::capture::Capture;
 use crate::core::client::Clients;
@@ -98,6 +98,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
     check_descriptor_paths()
         .map_err(|error| format!("it reads and writes bases through /proc/self/fd, which does not work: {error}"))?;
     replace(Some(new_module(ctx, folder)?));
+    newer::warn(ctx);
     points::set_from_environment();
     notify::setting_changed(ctx);
     if !config::is_enabled() {

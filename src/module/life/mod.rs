@@ -17,6 +17,7 @@ mod failing;
 mod failure;
 mod load;
 mod marking;
+mod newer;
 mod opening;
 mod own_file;
 mod relief;
