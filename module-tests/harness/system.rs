@@ -16,8 +16,7 @@ const PLACES: [&str; 5] =
     ["/etc/valkey", "/var/lib/valkey", "/var/log/valkey", "/var/backups", "/usr/lib/valkey/modules"];
 
 /// Stands in for systemd: CONF and PID are those of the server.
-const SYSTEMCTL: &str = r#"#!/bin/bash
-start() {
+const SYSTEMCTL: &str = r#"start() {
     valkey-server "$CONF" || return 1
     for _ in $(seq 100); do
         valkey-cli ping 2>/dev/null | grep -q PONG && return 0
@@ -45,21 +44,15 @@ impl System {
     pub fn new(version: Version) -> System {
         let system = System { root: TempDir::new(), version, ports: free_ports() };
         PLACES.iter().for_each(|place| fs::create_dir_all(system.path(place)).expect("a folder"));
-        fs::create_dir(system.path("/bin")).expect("a folder");
         fs::copy(paths::module(), system.module()).expect("the module");
         let programs = version.server().parent().expect("a folder").to_path_buf();
         let [port, _] = system.ports;
         let cli = programs.join("valkey-cli");
-        let own = |name: &str, text: String| {
-            let path = system.path("/bin").join(name);
-            fs::write(&path, text).expect("a program");
-            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a program");
-        };
         let cli = cli.display();
-        own("valkey-cli", format!("#!/bin/bash\n[ \"$1\" = -p ] || set -- -p {port} \"$@\"\nexec {cli} \"$@\"\n"));
-        own("valkey-server", format!("#!/bin/bash\nexec {} \"$@\"\n", version.server().display()));
-        own("systemctl", SYSTEMCTL.into());
-        own("wbl", format!("#!/bin/bash\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_wbl")));
+        system.program("bin/valkey-cli", &format!("[ \"$1\" = -p ] || set -- -p {port} \"$@\"\nexec {cli} \"$@\""));
+        system.program("bin/valkey-server", &format!("exec {} \"$@\"", version.server().display()));
+        system.program("bin/systemctl", SYSTEMCTL);
+        system.program("bin/wbl", &format!("exec {} \"$@\"", env!("CARGO_BIN_EXE_wbl")));
         system
     }
 
@@ -69,6 +62,14 @@ impl System {
         system.configure_log(lines);
         system.run("systemctl start valkey-server && valkey-cli set k v");
         system
+    }
+
+    /// Writes a program for bash, at a path below the root.
+    pub fn program(&self, name: &str, text: &str) {
+        let path = self.root.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(&path, format!("#!/bin/bash\n{text}\n")).expect("a program");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a program");
     }
 
     /// Where the system has this path.
@@ -110,6 +111,7 @@ impl System {
         let path = format!("{}:{}", self.path("/bin").display(), std::env::var("PATH").unwrap_or_default());
         let mut command = Command::new("bash");
         command.args(["-c", script]).current_dir(self.root.path()).env("PATH", path);
+        command.env("WBL_MODULE", paths::module()).env("WBL_TOOL", env!("CARGO_BIN_EXE_wbl"));
         command.env("CONF", self.path("/etc/valkey/valkey.conf")).env("PID", self.path("/etc/valkey/pid"));
         command.output().expect("bash runs")
     }

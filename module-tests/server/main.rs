@@ -45,6 +45,7 @@ mod newest;
 mod notify;
 mod outside;
 mod own_aof;
+mod packages;
 mod paused_readers;
 mod pipelined_scripts;
 mod pipelines;
