@@ -29,6 +29,8 @@ pub fn steps(text: &'static str, heading: &str) -> Vec<Step> {
 
 /// The headings with commands below them.
 pub fn headings(text: &'static str) -> Vec<&'static str> {
-    let sections = text.split("\n## ").filter(|section| section.contains("```\n"));
-    sections.filter_map(|section| section.lines().next()).collect()
+    // Every other fence opens a block.
+    let fences = |section: &'static str| section.lines().filter_map(|line| line.trim_start().strip_prefix("```"));
+    let has_commands = |section: &&'static str| fences(section).step_by(2).any(str::is_empty);
+    text.split("\n## ").filter(has_commands).filter_map(|section| section.lines().next()).collect()
 }

@@ -41,6 +41,7 @@ mod life;
 mod linearizability;
 mod matrix;
 mod modules;
+mod newcomer;
 mod newest;
 mod notify;
 mod outside;

@@ -1,5 +1,6 @@
 //! README's tables of settings and INFO fields are those of the code.
 
+use crate::harness::printed::headings;
 use crate::harness::{RawConnection, ServerBuilder, Version, each_version};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,6 +42,15 @@ fn bounds(text: &str) -> (Vec<String>, Vec<String>) {
         "letters" => (vec!["?".into()], vec!["KEA".into(), String::new()]),
         "a path" => (vec![], vec![]),
         names => (vec!["neither".into()], names.split(", ").map(String::from).collect()),
+    }
+}
+
+#[test]
+fn every_command_is_followed_by_a_test() {
+    for heading in headings(README) {
+        let call = format!("README, {heading:?}");
+        let tests = [include_str!("newcomer.rs"), include_str!("packages.rs")];
+        assert!(tests.iter().any(|test| test.contains(&call)), "no test follows '{heading}'");
     }
 }
 

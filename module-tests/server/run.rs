@@ -12,7 +12,7 @@ struct Run {
 }
 
 /// Builds what `scripts/run` would build otherwise, which no deadline is meant for.
-fn build() {
+pub fn build() {
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["build", "--release", "--quiet", "--lib", "--no-default-features", "--target-dir", "target"])
         .current_dir(paths::repository())
