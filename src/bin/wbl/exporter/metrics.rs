@@ -102,7 +102,9 @@ fn add(families: &mut Families, info: &str, name: &str, value: &str) {
         }
         Kind::Word(words) => {
             let known = words.iter().copied().filter(|word| *word != value);
-            families.add(name, "gauge", help, &label("value", value), 1);
+            if !value.is_empty() {
+                families.add(name, "gauge", help, &label("value", value), 1);
+            }
             known.for_each(|word| families.add(name, "gauge", help, &label("value", word), 0));
         }
         Kind::YesNo => families.add(name, "gauge", help, "", u8::from(value == "yes")),
@@ -163,8 +165,9 @@ mod tests {
 
     #[test]
     fn texts_become_numbers_and_labels() {
-        let page =
-            of("role:master\r\nwbl_state:active\r\nwbl_safe:no\r\nwbl_failure:disk \"x\"\r\nwbl_disk_error:\r\n");
+        let page = of(
+            "role:master\r\nwbl_state:active\r\nwbl_safe:no\r\nwbl_failure:disk \"x\"\r\nwbl_disk_error:\r\nwbl_io_mode:\r\n",
+        );
         for line in [
             "wbl_server_info{role=\"master\",version=\"\"} 1",
             "wbl_state{value=\"active\"} 1",
@@ -172,10 +175,11 @@ mod tests {
             "wbl_safe 0",
             "wbl_failure 1",
             "wbl_disk_error 0",
+            "wbl_io_mode{value=\"direct\"} 0",
         ] {
             assert!(page.lines().any(|found| found == line), "{line}: {page}");
         }
-        assert!(!page.contains("disk \"x"));
+        assert!(!page.contains("disk \"x") && !page.contains("{value=\"\"}"), "{page}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub enum Kind {
     Counter,
     /// Counters whose names begin so: one metric, with the rest as its label `reason`.
     ByReason(&'static str),
-    /// One of these words: a metric that is 1 with the word as its label `value`, and 0 with each other one.
+    /// One of these words, or none: a metric that is 1 with the word as its label `value`, and 0 with each other one.
     Word(&'static [&'static str]),
     /// 1 for yes.
     YesNo,
@@ -50,6 +50,7 @@ const ROWS: &[Row] = &[
     of("wbl_safe_why", Left, ""),
     of("wbl_safe_advice", Left, ""),
     of("wbl_state", Word(STATES), "What the module does."),
+    of("wbl_replica_log", Word(&["none", "baselining", "written"]), "On a replica: its own log."),
     of("wbl_enabled", Gauge, "The setting wbl.enabled."),
     of("wbl_failure", IsThere, "1 when there is no log, or the last base could not be written; INFO says why."),
     of("wbl_disk_error", IsThere, "1 while the log's disk fails, or the log has filled it; INFO says how."),
