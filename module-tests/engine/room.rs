@@ -141,6 +141,29 @@ fn a_checkpoint_takes_the_place_of_a_log_that_has_filled_the_disk() {
 }
 
 #[test]
+fn a_log_that_outgrows_the_disk_leaves_a_base_the_room_that_it_was_lent() {
+    let disk = SimDisk::new();
+    let mut writer = writer_of(&disk);
+    write(&mut writer, 0..29);
+    writer.keep_reserve(2000).unwrap();
+    disk.set_room(Some(disk.used_bytes() + 500));
+    let (_, mut file) = writer.new_base_file().unwrap();
+    file.write_all_at(0, &[b'x'; 1000]).unwrap();
+    write(&mut writer, 29..31);
+    assert!(!writer.is_short_of_room(), "there was room");
+    for number in 31.. {
+        if writer.is_short_of_room() {
+            break;
+        }
+        write(&mut writer, number..number + 1);
+    }
+    // It would be held in vain if the base had to be as small as it is.
+    file.write_all_at(1000, &[b'x'; 900]).unwrap();
+    assert!(writer.is_short_of_room());
+    writer.close().unwrap();
+}
+
+#[test]
 fn a_full_disk_loses_nothing_whatever_fails() {
     let before = units(0..30);
     let mut failed = 0;

@@ -92,6 +92,30 @@ each_version! {
         dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "after kill -9");
     }
 
+    fn a_log_that_grows_faster_than_a_base_leaves_it_its_room(version: Version) {
+        let (server, _) = on_small_disk(version, "12m");
+        let mut client = server.raw();
+        let value = "v".repeat(100_000);
+        for key in 0..30 {
+            client.call(&["SET", &format!("key:{key}"), &value]);
+        }
+        client.run("WBL.CHECKPOINT");
+        wait_until("room is held", PATIENCE, || number(&server, "wbl_reserve_bytes") > 3_000_000);
+        // In microseconds, of each key.
+        client.run("CONFIG SET rdb-key-save-delay 30000");
+        let mut other = server.raw();
+        other.send(&["WBL.CHECKPOINT"]);
+        wait_until("a base is written", PATIENCE, || number(&server, "wbl_checkpoint_in_progress") == 1);
+        let answer = (0..300).map(|key| client.call(&["SET", &format!("key:{}", key % 30), &value]));
+        let refused = answer.into_iter().find(Value::is_error).expect("no write is refused");
+        assert_refused(&refused, "No space left");
+        assert_eq!(number(&server, "wbl_checkpoint_in_progress"), 1, "it has ended before");
+        assert_eq!(other.reply(), Value::Simple("OK".into()));
+        client.run("CONFIG SET rdb-key-save-delay 0");
+        wait_until("writes are taken again", PATIENCE, || !client.call(&["SET", "after", "v"]).is_error());
+        assert_eq!(number(&server, "wbl_checkpoint_failures"), 0);
+    }
+
     fn no_room_is_held_where_none_is_wanted(version: Version) {
         let server = builder(version).start();
         let mut client = server.raw();

@@ -62,7 +62,7 @@ impl Shortage {
 /// Why no more writes are taken, beside `waiting` bytes that the log has not got yet.
 fn reason(log: &Flusher<GatedStorage>, waiting: u64) -> Option<String> {
     if let Some(shortage) = log.shortage() {
-        return Some(format!("{shortage}; the log has taken the room that was held for a checkpoint"));
+        return Some(shortage);
     }
     let bound = config::max_log_bytes()?;
     passes(log, bound, waiting).then(|| bound_text(log, bound))

@@ -3,7 +3,8 @@
 //! A flush of bytes that overwrite others is quicker than one of bytes that make a file longer, as the file system has
 //! nothing to note. So the next segment is filled with zeros, off the way of the frames, before it is needed.
 //!
-//! It never takes the room that the log and others need more: a segment's worth of the file system stays free.
+//! It never takes the room that the log and others need more: a segment's worth of the file system stays free, beside
+//! what a base that is being written may need.
 //!
 //! What if it crashes here: a file of zeros that no manifest names is a segment without frames, which the next start
 //! removes. Once it has its header it is what any new segment is, and the zeros after its frames are unused space.
@@ -142,7 +143,7 @@ impl<F: StorageFile> AheadJob<F> {
             if expendable.is_void(&self.name) {
                 return Err(LogError::Closed);
             }
-            self.write_piece(storage)?;
+            self.write_piece(storage, expendable.owed_to_base())?;
             if self.at < bytes {
                 return Ok(None);
             }
@@ -171,10 +172,10 @@ impl<F: StorageFile> AheadJob<F> {
         Ok((storage.reopen(&self.name, &self.file)?, None))
     }
 
-    fn write_piece<S: Storage<File = F>>(&mut self, storage: &S) -> Result<(), LogError> {
+    fn write_piece<S: Storage<File = F>>(&mut self, storage: &S, owed: u64) -> Result<(), LogError> {
         let (name, rest) = (&self.name, self.wanted.bytes - self.at);
         let free_bytes = storage.free_bytes().map_err(failed(storage, "look for room for", name))?;
-        if free_bytes < rest.saturating_add(self.wanted.bytes) {
+        if free_bytes < rest.saturating_add(self.wanted.bytes).saturating_add(owed) {
             return Err(failed(storage, "write ahead", name)(ErrorKind::StorageFull.into()));
         }
         let zeros = vec![0; rest.min(PIECE_BYTES) as usize];

@@ -50,10 +50,21 @@ impl<S: Storage> Expendable<S> {
         self.files().ahead.insert(name.into());
     }
 
+    /// What the base that is being written, or is about to be, may still need of the room that it was lent.
+    pub(super) fn owed_to_base(&self) -> u64 {
+        let lent = self.reserve.lent();
+        if lent == 0 {
+            return 0;
+        }
+        let bases = self.files().bases.clone();
+        let bytes = |name: &String| Some(self.storage.open_read(name).ok()?.status().ok()?.bytes);
+        lent.saturating_sub(bases.iter().filter_map(bytes).sum())
+    }
+
     /// The log is going to rely on a base, or a segment: it is not cut from now on. `false` when it may have been.
     pub fn keep(&self, name: &str) -> bool {
         let mut files = self.files();
-        files.no_longer_taken(name);
+        self.no_longer_taken(&mut files, name);
         !files.void.contains(name)
     }
 
@@ -61,7 +72,7 @@ impl<S: Storage> Expendable<S> {
     pub fn give_up(&self, names: &[String]) {
         let mut files = self.files();
         for name in names {
-            files.no_longer_taken(name);
+            self.no_longer_taken(&mut files, name);
             files.void.insert(name.clone());
         }
     }
@@ -77,7 +88,7 @@ impl<S: Storage> Expendable<S> {
             self.files().removing += 1;
             let removed = self.storage.remove(name);
             let mut files = self.files();
-            files.no_longer_taken(name);
+            self.no_longer_taken(&mut files, name);
             files.void.remove(name);
             files.removing -= 1;
             files.removed += u64::from(removed.is_ok());
@@ -136,15 +147,15 @@ impl<S: Storage> Expendable<S> {
         made
     }
 
+    fn no_longer_taken(&self, files: &mut Files, name: &str) {
+        files.ahead.remove(name);
+        if files.bases.remove(name) && files.bases.is_empty() {
+            self.reserve.end_loan();
+        }
+    }
+
     fn files(&self) -> MutexGuard<'_, Files> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Files {
-    fn no_longer_taken(&mut self, name: &str) {
-        self.ahead.remove(name);
-        self.bases.remove(name);
     }
 }
 

@@ -1,9 +1,11 @@
 //! A file that holds the room of the next base, so that a checkpoint can take the place of a log that has filled the
 //! disk.
 //!
-//! It is made as large as the next base may get, and has nothing in it. A checkpoint gets its room ("lent"). Where the
-//! disk is full the log takes it, before that of a base that is being written: with that it goes on for a while, and
-//! from then on there is a shortage, which has a checkpoint begin and writes refused, until as much is held again.
+//! It is made as large as the next base may get, and has nothing in it. A checkpoint gets its room ("lent"), and while
+//! its base is written the log looks how much of that is still owed to it. Where the disk is full the log takes what is
+//! held, before the room of a base that is being written: with that it goes on for a while. From then on, or when less
+//! is free than is owed, there is a shortage, which has a checkpoint begin and writes refused, until as much is held
+//! again.
 //!
 //! What if it crashes here: the next start finds a temporary file, and removes it before anything takes room. Nobody
 //! reads it, so that nothing of it is synced.
@@ -13,7 +15,7 @@ use super::writer::LogWriter;
 use crate::log::error::LogError;
 use crate::log::format::names::RESERVE_NAME;
 use crate::log::storage::{Storage, StorageFile, failed};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -29,14 +31,19 @@ pub(crate) struct Reserve<F> {
     /// Somebody is about to change it.
     changes: AtomicBool,
     lends: AtomicBool,
+    /// What the base that is being written, or is about to be, has got of it.
+    lent: AtomicU64,
+    /// By so much the log has grown since somebody looked whether that is still there.
+    grown: AtomicU64,
 }
+
+/// The log may grow by this part of what was lent before somebody looks.
+const LOOK_PART: u64 = 64;
 
 #[derive(Debug)]
 struct Held<F> {
     file: Option<F>,
     bytes: u64,
-    /// What a checkpoint has got of it.
-    lent: u64,
     /// What the log has taken; 0 where it has not.
     missing: u64,
 }
@@ -44,14 +51,23 @@ struct Held<F> {
 impl<F> Default for Reserve<F> {
     fn default() -> Reserve<F> {
         Reserve {
-            held: Mutex::new(Held { file: None, bytes: 0, lent: 0, missing: 0 }),
+            held: Mutex::new(Held { file: None, bytes: 0, missing: 0 }),
             bytes: AtomicU64::new(0),
             is_short: AtomicBool::new(false),
             shortage: Mutex::default(),
             changes: AtomicBool::new(false),
             lends: AtomicBool::new(false),
+            lent: AtomicU64::new(0),
+            grown: AtomicU64::new(0),
         }
     }
+}
+
+/// What the log has done where there is a shortage.
+const TAKEN: &str = "the log has taken the room that was held for a checkpoint";
+
+fn no_space() -> io::Error {
+    io::Error::from(rustix::io::Errno::NOSPC)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -98,16 +114,34 @@ impl<F> Reserve<F> {
         self.bytes.store(bytes, Ordering::Release);
     }
 
-    fn begin_shortage(&self, held: &mut Held<F>, missing: u64, why: &LogError) {
+    /// What a base has got, and may still need all of.
+    pub(super) fn lent(&self) -> u64 {
+        self.lent.load(Ordering::Acquire)
+    }
+
+    /// No base has it any more.
+    pub(super) fn end_loan(&self) {
+        self.lent.store(0, Ordering::Release);
+    }
+
+    /// The log has grown; returns whether somebody is to look what it has left of what was lent.
+    fn grow_log(&self, bytes: u64) -> bool {
+        let lent = self.lent();
+        let is_due = lent > 0 && self.grown.fetch_add(bytes, Ordering::Relaxed) + bytes >= lent / LOOK_PART;
+        if is_due {
+            self.grown.store(0, Ordering::Relaxed);
+        }
+        is_due
+    }
+
+    fn begin_shortage(&self, held: &mut Held<F>, missing: u64, why: String) {
         held.missing = missing;
-        held.lent = 0;
-        *lock(&self.shortage) = Some(why.to_string());
+        *lock(&self.shortage) = Some(why);
         self.is_short.store(true, Ordering::Release);
     }
 
     fn end_shortage(&self, held: &mut Held<F>) {
         held.missing = 0;
-        held.lent = 0;
         *lock(&self.shortage) = None;
         self.is_short.store(false, Ordering::Release);
     }
@@ -171,7 +205,7 @@ impl<S: Storage> Expendable<S> {
         let mut held = lock(&self.reserve.held);
         let bytes = held.bytes;
         if self.cut_reserve(&mut held, 0) {
-            held.lent = bytes;
+            self.reserve.lent.store(bytes, Ordering::Release);
         }
     }
 
@@ -181,7 +215,7 @@ impl<S: Storage> Expendable<S> {
         let bytes = held.bytes;
         let is_cut = self.cut_reserve(&mut held, 0);
         if is_cut {
-            self.reserve.begin_shortage(&mut held, bytes, why);
+            self.reserve.begin_shortage(&mut held, bytes, format!("{why}; {TAKEN}"));
         }
         is_cut
     }
@@ -189,9 +223,23 @@ impl<S: Storage> Expendable<S> {
     /// The log has taken the room of a base, which may have got it from here.
     pub(super) fn took_base(&self, why: &LogError) {
         let mut held = lock(&self.reserve.held);
-        let lent = held.lent;
+        let lent = self.reserve.lent.swap(0, Ordering::AcqRel);
         if lent > 0 {
-            self.reserve.begin_shortage(&mut held, lent, why);
+            self.reserve.begin_shortage(&mut held, lent, format!("{why}; {TAKEN}"));
+        }
+    }
+
+    /// The log has grown by so much. Where less is free than is owed to the base that is being written there is a
+    /// shortage, as there is where the log takes what is held.
+    pub(super) fn log_has_grown(&self, bytes: u64) {
+        if !self.reserve.grow_log(bytes) || self.reserve.is_short() {
+            return;
+        }
+        let (lent, owed) = (self.reserve.lent(), self.owed_to_base());
+        if owed > 0 && self.storage.free_bytes().is_ok_and(|free| free < owed) {
+            let no_room = failed(&*self.storage, "find room beside the log for", "a new base")(no_space());
+            let mut held = lock(&self.reserve.held);
+            self.reserve.begin_shortage(&mut held, lent, format!("{no_room}; {TAKEN}"));
         }
     }
 
@@ -227,7 +275,6 @@ impl<S: Storage> LogWriter<S> {
 mod tests {
     use super::*;
     use crate::log::sim::SimDisk;
-    use std::io;
     use std::sync::Arc;
 
     fn full() -> LogError {
@@ -285,8 +332,10 @@ mod tests {
         room.lend_reserve();
         assert!(room.reserve.bytes() == 0 && !room.reserve.is_short());
         let mut base = room.storage.create("temp-base-1.rdb").unwrap();
+        assert_eq!(room.owed_to_base(), 600);
         room.add_base("temp-base-1.rdb");
         base.write_all_at(0, &[1; 500]).unwrap();
+        assert_eq!(room.owed_to_base(), 100);
         let mut removed = room.removed();
         assert!(room.make_room(&mut removed, &full()) && room.reserve.is_short());
         assert!(!room.keep("temp-base-1.rdb"));

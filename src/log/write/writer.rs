@@ -199,6 +199,7 @@ impl<S: Storage> LogWriter<S> {
             assert!(!is_beside || !writer.current.has_open_block(), "two flushes would write the same block");
             let frame_bytes = writer.append_frame(batch, overlaps || is_beside)?;
             writer.statistics.count_frame(frame_bytes);
+            writer.expendable.log_has_grown(frame_bytes);
             Ok(writer.appended())
         })
     }
