@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use valkey_wbl::log::sim::{Effect, Random, SimDisk, seeds};
 use valkey_wbl::log::{
-    Batch, Flusher, LogError, Lsn, NewBase, Options, Steps, Storage, StorageFile, Verdict, open, segment_name,
+    Batch, Flusher, LogError, Lsn, NewBase, Options, Steps, Storage, StorageFile, Verdict, WantedReserve, open,
+    segment_name,
 };
 
 const EFFECTS: [Effect; 3] = [Effect::None, Effect::Part, Effect::Full];
@@ -59,7 +60,7 @@ impl Rig {
             35..65 => drop(self.steps.write()),
             65..85 => drop(self.steps.flush(random.below(3) as usize)),
             85..90 => drop(self.checkpoint()),
-            90..92 => self.flusher.keep_reserve(self.units as u64 % 3 * 1000),
+            90..92 => self.flusher.keep_reserve(WantedReserve::exactly(self.units as u64 % 3 * 1000)),
             _ => drop(self.steps.tidy()),
         }
     }

@@ -46,8 +46,13 @@ fn write_until_refused(client: &mut RawConnection, writes: usize) -> Value {
 
 /// A server whose log is on a file system of so many bytes; returns the folder there, too.
 fn on_small_disk(version: Version, size: &str) -> (Server, PathBuf) {
-    let mut server = builder(version).start();
+    let server = builder(version).start();
     server.raw().run("SET kept v");
+    moved_to_small_disk(server, size)
+}
+
+/// The same with what a server has.
+fn moved_to_small_disk(mut server: Server, size: &str) -> (Server, PathBuf) {
     server.stop();
     let mount = format!(
         "mount -t tmpfs -o size={size} none /mnt && cp -a \"$WBL\"/. /mnt && mount --bind /mnt \"$WBL\" && exec \"$0\" \"$@\""
@@ -114,6 +119,38 @@ each_version! {
         client.run("CONFIG SET rdb-key-save-delay 0");
         wait_until("writes are taken again", PATIENCE, || !client.call(&["SET", "after", "v"]).is_error());
         assert_eq!(number(&server, "wbl_checkpoint_failures"), 0);
+    }
+
+    fn a_start_with_too_little_room_for_a_base_takes_no_writes(version: Version) {
+        let server = builder(version).allow_warning("Write error").start();
+        let mut client = server.raw();
+        let value = "v".repeat(100_000);
+        for key in 0..30 {
+            client.call(&["SET", &format!("key:{key}"), &value]);
+        }
+        client.run("WBL.CHECKPOINT");
+        // As a server that is killed in a shortage leaves it: base and log, and less room than the next base takes.
+        for key in 0..20 {
+            client.call(&["SET", &format!("key:{key}"), &value]);
+        }
+        let expected = dataset::read(&mut client);
+        let (server, folder) = moved_to_small_disk(server, "7m");
+        wait_until("there is a shortage", PATIENCE, || server.wbl_info("wbl_write_refusal").contains("No space left"));
+        let mut client = server.raw();
+        assert_refused(&client.call(&["SET", "key:0", "v"]), "find room beside the log for a new base");
+        dataset::assert_same(&dataset::read(&mut client), &expected, "on the small disk");
+        wait_until("a checkpoint is tried", PATIENCE, || number(&server, "wbl_checkpoint_failures") > 0);
+        assert!(server.wbl_info("wbl_write_refusal").contains("No space left"));
+        // Only a base of less finds room.
+        fs::remove_file(folder.join("temp-reserve")).unwrap();
+        client.run("CONFIG SET wbl.reserve no");
+        wait_until("writes are taken", PATIENCE, || !client.call(&["DEL", "key:0"]).is_error());
+        for key in 1..20 {
+            client.run(&format!("DEL key:{key}"));
+        }
+        client.run("CONFIG SET wbl.reserve yes");
+        wait_until("room is held", PATIENCE, || number(&server, "wbl_reserve_bytes") > 1_000_000);
+        wait_until("writes are taken again", PATIENCE, || !client.call(&["SET", "after", "v"]).is_error());
     }
 
     fn no_room_is_held_where_none_is_wanted(version: Version) {

@@ -5,7 +5,7 @@
 //! For that room is held on the disk for the next base (`log/write/reserve.rs`), which this sees to.
 
 use crate::ffi::{Ctx, Filter, Level, log};
-use crate::log::Flusher;
+use crate::log::{Flusher, WantedReserve};
 use crate::machine;
 use crate::module::disk::{Spell, Told};
 use crate::module::gate::GatedStorage;
@@ -192,7 +192,7 @@ impl Module {
         let in_memory = server::dataset_bytes(ctx).map_or(u64::MAX, |bytes| bytes.saturating_add(MARGIN_BYTES));
         let wanted = wanted.min(in_memory);
         if let Some(log) = self.log().filter(|_| is_short || !is_enough(has, wanted)) {
-            log.log().keep_reserve(with_growth(wanted));
+            log.log().keep_reserve(WantedReserve { least: wanted, most: with_growth(wanted) });
         }
     }
 }

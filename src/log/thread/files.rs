@@ -4,7 +4,9 @@ use super::queue::{Message, Queue};
 use crate::log::error::LogError;
 use crate::log::open::CheckBase;
 use crate::log::storage::{Storage, failed};
-use crate::log::write::{AheadJob, AheadSlot, AheadStep, Backup, BaseJob, Expendable, NewBase, WantedAhead};
+use crate::log::write::{
+    AheadJob, AheadSlot, AheadStep, Backup, BaseJob, Expendable, NewBase, WantedAhead, WantedReserve,
+};
 use crate::log::write::{backups, remove_backup};
 use crossbeam::channel::{Receiver, TryRecvError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,7 +46,7 @@ pub(super) enum Task {
     PrepareBase(NewBase, Answer),
     WriteAhead(WantedAhead),
     /// Has so much room held for the next base.
-    KeepReserve(u64),
+    KeepReserve(WantedReserve),
     /// Says which backups there are.
     ListBackups(Answer<Vec<Backup>>),
     RemoveBackup(String, Answer),
@@ -63,8 +65,6 @@ pub(super) struct Files<S: Storage> {
     pub tasks: Receiver<Task>,
     pub queue: Arc<Queue>,
     pub check_base: CheckBase,
-    /// So much stays free of what is held for the next base.
-    pub spare_bytes: u64,
     /// The log is being closed: nobody wants a base any more.
     pub is_closing: Arc<AtomicBool>,
 }
@@ -136,9 +136,9 @@ impl<S: Storage> Files<S> {
                 Ok(job) => self.ahead = Some(job),
                 Err(_) => self.ahead_slot.give(None),
             },
-            Task::KeepReserve(bytes) => {
-                // Without room for it the log goes on, and it is tried again.
-                let _ = expendable.keep_reserve(bytes, self.spare_bytes);
+            Task::KeepReserve(wanted) => {
+                // Where that fails the log goes on without, and it is tried again.
+                let _ = expendable.keep_reserve(wanted);
                 expendable.reserve.end_change();
             }
             Task::ListBackups(answer) => answer.give(backups(storage).map_err(failed(storage, "list", ""))),

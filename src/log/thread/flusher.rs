@@ -12,7 +12,7 @@ use crate::log::format::names::{base_name, new_number, segment_name, temporary_b
 use crate::log::format::standing::Standing;
 use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, failed};
-use crate::log::write::{AheadSlot, Backup, Expendable, Folder, LogWriter, NewBase};
+use crate::log::write::{AheadSlot, Backup, Expendable, Folder, LogWriter, NewBase, WantedReserve};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -109,7 +109,6 @@ impl<S: Storage> Flusher<S> {
             tasks: task_receiver,
             queue: Arc::clone(&queue),
             check_base: writer.check_base(),
-            spare_bytes: writer.segment_bytes(),
             is_closing: Arc::clone(&is_closing),
         };
         let worker = Arc::new(Worker::new(writer, Arc::clone(&queue), spares, tasks.clone(), callbacks));
@@ -254,10 +253,10 @@ impl<S: Storage> Flusher<S> {
         self.expendable.reserve.bytes()
     }
 
-    /// Has so many bytes held for the next base, some time, if there is room and a segment's worth more; 0 for none.
-    pub fn keep_reserve(&self, bytes: u64) {
+    /// Has so much held for the next base, some time, or what there is room for.
+    pub fn keep_reserve(&self, wanted: WantedReserve) {
         if self.expendable.reserve.begin_change() {
-            self.send(Task::KeepReserve(bytes));
+            self.send(Task::KeepReserve(wanted));
         }
     }
 

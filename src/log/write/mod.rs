@@ -21,4 +21,5 @@ pub(super) use checkpoint::{BaseJob, PreparedBase};
 pub(super) use expendable::Expendable;
 pub use flush::Flush;
 pub use folder::{Begin, Folder, LogState, NotBegun};
+pub use reserve::WantedReserve;
 pub use writer::{Batch, LogWriter};

@@ -15,7 +15,7 @@ use super::writer::LogWriter;
 use crate::log::error::LogError;
 use crate::log::format::names::RESERVE_NAME;
 use crate::log::storage::{Storage, StorageFile, failed};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -48,6 +48,33 @@ struct Held<F> {
     missing: u64,
 }
 
+/// How much room is to be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WantedReserve {
+    /// A base may take so much: without that there is a shortage.
+    pub least: u64,
+    /// So much is held where it is free, so that it need not be made larger all the time. 0: nothing is.
+    pub most: u64,
+}
+
+/// Where there is too little room, this part of it is not held: the log needs some for what it still writes.
+const LEFT_PART: u64 = 16;
+
+impl WantedReserve {
+    /// Nothing.
+    pub const NONE: WantedReserve = WantedReserve { least: 0, most: 0 };
+
+    /// Just so much.
+    pub fn exactly(bytes: u64) -> WantedReserve {
+        WantedReserve { least: bytes, most: bytes }
+    }
+
+    /// How much is held, where so much is now and so much is free.
+    fn of(self, held: u64, free: u64) -> u64 {
+        self.most.min(held.saturating_add(free - free / LEFT_PART))
+    }
+}
+
 impl<F> Default for Reserve<F> {
     fn default() -> Reserve<F> {
         Reserve {
@@ -66,8 +93,8 @@ impl<F> Default for Reserve<F> {
 /// What the log has done where there is a shortage.
 const TAKEN: &str = "the log has taken the room that was held for a checkpoint";
 
-fn no_space() -> io::Error {
-    io::Error::from(rustix::io::Errno::NOSPC)
+fn no_room_for_base() -> LogError {
+    LogError::io("find room beside the log for", "a new base", io::Error::from(rustix::io::Errno::NOSPC))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -148,30 +175,36 @@ impl<F> Reserve<F> {
 }
 
 impl<S: Storage> Expendable<S> {
-    /// Has so many bytes held, if `spare` bytes more are free; with 0 there is no such file. May take as long as the
-    /// disk does.
-    pub fn keep_reserve(&self, wanted: u64, spare: u64) -> Result<(), LogError> {
+    /// Has so much room held; without any there is no such file. Where less is free nearly all of that is held, and if
+    /// it is not enough for a base there is a shortage. May take as long as the disk does.
+    pub fn keep_reserve(&self, wanted: WantedReserve) -> Result<(), LogError> {
         let mut held = lock(&self.reserve.held);
-        if wanted == 0 {
+        if wanted.most == 0 {
             self.remove_reserve(&mut held);
             return Ok(());
         }
-        if wanted > held.bytes {
-            self.grow_reserve(&mut held, wanted, spare)?;
-        } else if wanted < held.bytes {
-            self.cut_reserve(&mut held, wanted);
+        if wanted.most > held.bytes {
+            self.grow_reserve(&mut held, wanted)?;
+        } else if wanted.most < held.bytes {
+            self.cut_reserve(&mut held, wanted.most);
         }
-        if held.bytes >= held.missing.min(wanted) {
+        let enough = if held.missing > 0 { held.missing.min(wanted.least) } else { wanted.least };
+        if held.bytes >= enough {
             self.reserve.end_shortage(&mut held);
+        } else if !self.reserve.is_short() {
+            let WantedReserve { least, .. } = wanted;
+            let why = format!("{}: {} of {least} bytes are there", no_room_for_base(), held.bytes);
+            self.reserve.begin_shortage(&mut held, least, why);
         }
         Ok(())
     }
 
-    fn grow_reserve(&self, held: &mut Held<S::File>, wanted: u64, spare: u64) -> Result<(), LogError> {
+    fn grow_reserve(&self, held: &mut Held<S::File>, wanted: WantedReserve) -> Result<(), LogError> {
         let storage = &*self.storage;
         let free = storage.free_bytes().map_err(failed(storage, "look for room for", RESERVE_NAME))?;
-        if free < (wanted - held.bytes).saturating_add(spare) {
-            return Err(failed(storage, "find room for", RESERVE_NAME)(ErrorKind::StorageFull.into()));
+        let bytes = wanted.of(held.bytes, free);
+        if bytes <= held.bytes {
+            return Ok(());
         }
         let file = match &mut held.file {
             Some(file) => file,
@@ -182,11 +215,16 @@ impl<S: Storage> Expendable<S> {
                 none.insert(created)
             }
         };
-        if let Err(error) = file.take_room(wanted) {
-            let _ = file.set_len(held.bytes);
-            return Err(failed(storage, "hold room with", RESERVE_NAME)(error));
+        match file.take_room(bytes).map_err(failed(storage, "hold room with", RESERVE_NAME)) {
+            Ok(()) => self.reserve.set_bytes(held, bytes),
+            Err(error) => {
+                let _ = file.set_len(held.bytes);
+                // Somebody else was quicker. Where the file system can't do it at all, none is held.
+                if !error.is_no_room() {
+                    return Err(error);
+                }
+            }
         }
-        self.reserve.set_bytes(held, wanted);
         Ok(())
     }
 
@@ -237,9 +275,8 @@ impl<S: Storage> Expendable<S> {
         }
         let (lent, owed) = (self.reserve.lent(), self.owed_to_base());
         if owed > 0 && self.storage.free_bytes().is_ok_and(|free| free < owed) {
-            let no_room = failed(&*self.storage, "find room beside the log for", "a new base")(no_space());
             let mut held = lock(&self.reserve.held);
-            self.reserve.begin_shortage(&mut held, lent, format!("{no_room}; {TAKEN}"));
+            self.reserve.begin_shortage(&mut held, lent, format!("{}; {TAKEN}", no_room_for_base()));
         }
     }
 
@@ -262,7 +299,7 @@ impl<S: Storage> Expendable<S> {
 impl<S: Storage> LogWriter<S> {
     /// Has so many bytes held for the next base, in this thread; 0 for none.
     pub fn keep_reserve(&mut self, bytes: u64) -> Result<(), LogError> {
-        self.expendable().keep_reserve(bytes, 0)
+        self.expendable().keep_reserve(WantedReserve::exactly(bytes))
     }
 
     /// Whether the log has taken them, as the disk was full.
@@ -275,6 +312,7 @@ impl<S: Storage> LogWriter<S> {
 mod tests {
     use super::*;
     use crate::log::sim::SimDisk;
+    use std::io::ErrorKind;
     use std::sync::Arc;
 
     fn full() -> LogError {
@@ -287,48 +325,69 @@ mod tests {
         (disk.clone(), Expendable::new(Arc::new(disk)))
     }
 
+    fn exactly(bytes: u64) -> WantedReserve {
+        WantedReserve::exactly(bytes)
+    }
+
     #[test]
-    fn room_is_held_where_there_is_some_to_spare() {
+    fn so_much_room_is_held_as_there_is() {
         let (disk, room) = reserve();
-        assert!(room.keep_reserve(800, 300).is_err() && disk.used_bytes() == 0);
-        room.keep_reserve(600, 300).unwrap();
+        room.keep_reserve(exactly(600)).unwrap();
         assert_eq!((disk.used_bytes(), room.reserve.bytes()), (600, 600));
-        room.keep_reserve(200, 300).unwrap();
+        room.keep_reserve(WantedReserve { least: 800, most: 1100 }).unwrap();
+        assert_eq!((disk.used_bytes(), room.reserve.bytes(), room.reserve.is_short()), (975, 975, false));
+        room.keep_reserve(exactly(200)).unwrap();
         assert_eq!((disk.used_bytes(), room.reserve.bytes()), (200, 200));
-        room.keep_reserve(0, 300).unwrap();
+        room.keep_reserve(WantedReserve::NONE).unwrap();
         assert!(disk.names().is_empty());
+    }
+
+    #[test]
+    fn too_little_room_is_a_shortage_from_the_beginning() {
+        let (disk, room) = reserve();
+        room.keep_reserve(exactly(1100)).unwrap();
+        assert!(room.reserve.is_short());
+        assert!(room.reserve.shortage().is_some_and(|why| why.contains("938 of 1100 bytes")));
+        disk.set_room(Some(1200));
+        room.keep_reserve(exactly(1100)).unwrap();
+        assert_eq!((room.reserve.bytes(), room.reserve.is_short()), (1100, false));
+        room.keep_reserve(exactly(5000)).unwrap();
+        assert!(room.reserve.is_short());
+        room.keep_reserve(WantedReserve::NONE).unwrap();
+        assert!(!room.reserve.is_short());
     }
 
     #[test]
     fn a_failure_leaves_what_was_held() {
         let (disk, room) = reserve();
-        room.keep_reserve(200, 0).unwrap();
+        room.keep_reserve(exactly(200)).unwrap();
         disk.fail_at(disk.operations(), libc::EIO, crate::log::sim::Effect::Part);
-        assert!(room.keep_reserve(600, 0).is_err());
+        assert!(room.keep_reserve(exactly(600)).is_err());
         assert_eq!((disk.used_bytes(), room.reserve.bytes()), (200, 200));
     }
 
     #[test]
     fn a_shortage_ends_when_as_much_is_held_again() {
         let (disk, room) = reserve();
-        room.keep_reserve(600, 0).unwrap();
+        room.keep_reserve(exactly(600)).unwrap();
         let mut removed = room.removed();
         assert!(room.make_room(&mut removed, &full()) && room.reserve.is_short());
         assert!(!room.make_room(&mut removed, &full()), "there was nothing more");
         assert!(room.reserve.shortage().is_some_and(|why| why.contains("cannot write x")));
         disk.set_room(Some(500));
-        assert!(room.keep_reserve(700, 0).is_err() && room.reserve.is_short());
-        room.keep_reserve(400, 0).unwrap();
+        room.keep_reserve(exactly(700)).unwrap();
+        assert!(room.reserve.is_short());
+        room.keep_reserve(exactly(400)).unwrap();
         assert!(!room.reserve.is_short(), "no more is wanted");
         assert!(room.make_room(&mut removed, &full()) && room.reserve.is_short());
-        room.keep_reserve(450, 0).unwrap();
+        room.keep_reserve(exactly(450)).unwrap();
         assert!(!room.reserve.is_short() && room.reserve.shortage().is_none());
     }
 
     #[test]
     fn a_base_that_was_lent_the_room_gives_it_to_the_log() {
         let (_, room) = reserve();
-        room.keep_reserve(600, 0).unwrap();
+        room.keep_reserve(exactly(600)).unwrap();
         room.lend_reserve();
         assert!(room.reserve.bytes() == 0 && !room.reserve.is_short());
         let mut base = room.storage.create("temp-base-1.rdb").unwrap();
@@ -339,14 +398,14 @@ mod tests {
         let mut removed = room.removed();
         assert!(room.make_room(&mut removed, &full()) && room.reserve.is_short());
         assert!(!room.keep("temp-base-1.rdb"));
-        room.keep_reserve(600, 0).unwrap();
+        room.keep_reserve(exactly(600)).unwrap();
         assert!(!room.reserve.is_short());
     }
 
     #[test]
     fn segments_written_ahead_give_their_room_first() {
         let (disk, room) = reserve();
-        room.keep_reserve(600, 0).unwrap();
+        room.keep_reserve(exactly(600)).unwrap();
         room.storage.create("ahead").unwrap().write_all_at(0, &[0; 100]).unwrap();
         room.add_ahead("ahead");
         let mut removed = room.removed();
