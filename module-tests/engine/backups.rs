@@ -4,10 +4,6 @@ use crate::support::*;
 use valkey_wbl::log::sim::{Effect, SimDisk};
 use valkey_wbl::log::{Backup, Flusher, LogError, LogWriter, Lsn, NewBase, Storage, Verdict, backup_name};
 
-fn name_of(writer: &LogWriter<SimDisk>) -> String {
-    backup_name(UNIX_MS, writer.appended())
-}
-
 /// A log with a base of three units, segments of three and one, and a unit in the present one.
 fn with_base() -> (SimDisk, LogWriter<SimDisk>) {
     let disk = SimDisk::new();
@@ -43,10 +39,11 @@ fn check(disk: &SimDisk, name: &str, expected: usize) {
 #[test]
 fn a_backup_holds_all_up_to_its_position() {
     let (disk, mut writer) = with_base();
-    let name = name_of(&writer);
-    let before = disk.used_bytes();
-    assert_eq!(writer.back_up(&name).unwrap(), writer.appended());
-    assert!(disk.written_bytes() < 10_000 && before > 0);
+    let Backup { name, end, .. } = writer.back_up(UNIX_MS).unwrap();
+    assert_eq!((end, &name), (writer.appended(), &backup_name(UNIX_MS, end)));
+    assert!(disk.written_bytes() < 10_000);
+    // There is another one of the same moment.
+    assert_eq!(writer.back_up(UNIX_MS).unwrap().unix_ms, UNIX_MS + 1);
     write(&mut writer, 8..10);
     check(&disk, &name, 8);
     // One of a log without a base, or without anything.
@@ -54,8 +51,7 @@ fn a_backup_holds_all_up_to_its_position() {
         let disk = SimDisk::new();
         let mut writer = writer_of(&disk);
         write(&mut writer, 0..count);
-        let name = name_of(&writer);
-        writer.back_up(&name).unwrap();
+        let name = writer.back_up(UNIX_MS).unwrap().name;
         check(&disk, &name, count);
     }
 }
@@ -63,8 +59,7 @@ fn a_backup_holds_all_up_to_its_position() {
 #[test]
 fn a_backup_outlives_checkpoints_and_a_full_disk() {
     let (disk, mut writer) = with_base();
-    let name = name_of(&writer);
-    writer.back_up(&name).unwrap();
+    let name = writer.back_up(UNIX_MS).unwrap().name;
     write(&mut writer, 8..10);
     let lsn = writer.cut().unwrap();
     let base = base_of(&mut writer, &units(0..10)).unwrap();
@@ -88,7 +83,7 @@ fn a_backup_outlives_checkpoints_and_a_full_disk() {
     assert_eq!(dataset(&reopen(&disk).unwrap()).unwrap(), units(0..11));
 }
 
-/// One operation fails, or the power goes at it: the log is unharmed, and the backup is whole or known not to be.
+/// One operation fails, or the power goes at it: the log is unharmed, and what has the name of a backup is whole.
 #[test]
 fn a_crash_at_any_operation_of_a_backup_harms_nothing() {
     let (mut points, mut whole) = (0, 0);
@@ -97,28 +92,27 @@ fn a_crash_at_any_operation_of_a_backup_harms_nothing() {
     {
         for step in 0.. {
             let (disk, mut writer) = with_base();
-            let (name, at) = (name_of(&writer), disk.operations() + step);
+            let at = disk.operations() + step;
             if forever {
                 disk.fail_from(at, libc::EIO, effect)
             } else {
                 disk.fail_at(at, libc::EIO, effect)
             }
-            let outcome = writer.back_up(&name);
+            let outcome = writer.back_up(UNIX_MS);
             for seed in 0..6 {
                 let image = if seed == 0 { disk.restart_image() } else { disk.crash_image(seed) };
                 let case = format!("{forever} {effect:?} {step} {seed}");
                 assert_eq!(dataset(&reopen(&image).unwrap()).unwrap(), units(0..8), "{case}");
                 let mut again = go_on(reopen(&image).unwrap(), UNIX_MS).unwrap();
                 write(&mut again, 8..9);
-                let found = listed(&image, again);
+                let found = listed(again);
                 assert!(found.len() <= 1 && outcome.is_err() | (found.len() == 1), "{case}: {found:?}");
                 for backup in found {
-                    assert!(outcome.is_err() || backup.is_whole, "{case}: {backup:?}");
-                    if backup.is_whole {
-                        check(&image, &backup.name, 8);
-                        whole += 1;
-                    }
+                    assert!(backup.is_whole, "{case}: {backup:?}");
+                    check(&image, &backup.name, 8);
+                    whole += 1;
                 }
+                assert!(image.list_folders().unwrap().iter().all(|name| name.starts_with("backup-")), "{case}");
                 assert_eq!(dataset(&reopen(&image).unwrap()).unwrap(), units(0..9), "{case}");
                 points += 1;
             }
@@ -131,16 +125,44 @@ fn a_crash_at_any_operation_of_a_backup_harms_nothing() {
     assert!(points > 300 && whole > 20, "{points} {whole}");
 }
 
-/// The backups that there are, each of which is removed after.
-fn listed(disk: &SimDisk, writer: LogWriter<SimDisk>) -> Vec<Backup> {
-    let kept = disk.clone();
+#[test]
+fn a_crash_at_any_operation_of_a_removal_leaves_a_whole_backup_or_none() {
+    let (mut points, mut whole) = (0, 0);
+    for effect in [Effect::None, Effect::Part, Effect::Full] {
+        for step in 0.. {
+            let (disk, mut writer) = with_base();
+            let name = writer.back_up(UNIX_MS).unwrap().name;
+            let flusher = Flusher::start(writer, Box::new(|_| {}), Box::new(|_| {})).unwrap();
+            // Whatever the thread has to do besides is done.
+            list(&flusher);
+            disk.fail_from(disk.operations() + step, libc::EIO, effect);
+            let outcome = remove(&flusher, &name);
+            for seed in 0..6 {
+                let image = if seed == 0 { disk.restart_image() } else { disk.crash_image(seed) };
+                let again = go_on(reopen(&image).unwrap(), UNIX_MS).unwrap();
+                let (found, case) = (listed(again), format!("{effect:?} {step} {seed}"));
+                assert!(outcome.is_err() || found.is_empty(), "{case}");
+                for backup in found {
+                    assert!(backup.is_whole, "{case}");
+                    check(&image, &backup.name, 8);
+                    whole += 1;
+                }
+                assert!(image.list_folders().unwrap().iter().all(|name| name.starts_with("backup-")), "{case}");
+                points += 1;
+            }
+            if outcome.is_ok() {
+                break;
+            }
+        }
+    }
+    println!("{points} images, {whole} of them with a whole backup");
+    assert!(points > 100 && whole > 20, "{points} {whole}");
+}
+
+/// The backups that there are.
+fn listed(writer: LogWriter<SimDisk>) -> Vec<Backup> {
     let flusher = Flusher::start(writer, Box::new(|_| {}), Box::new(|_| {})).unwrap();
     let found = list(&flusher);
-    // An unfinished one can be removed; the others are looked at first.
-    for backup in found.iter().filter(|backup| !backup.is_whole) {
-        remove(&flusher, &backup.name).unwrap();
-        assert!(kept.image_of_folder(&backup.name).names().is_empty());
-    }
     flusher.close().unwrap();
     found
 }
@@ -161,12 +183,12 @@ fn remove(flusher: &Flusher<SimDisk>, name: &str) -> Result<(), LogError> {
 fn backups_are_listed_and_removed() {
     let (disk, writer) = with_base();
     let flusher = Flusher::start(writer, Box::new(|_| {}), Box::new(|_| {})).unwrap();
-    let name = backup_name(UNIX_MS, flusher.appended());
     let (sender, outcome) = std::sync::mpsc::channel();
-    let end = flusher.back_up(name.clone(), Box::new(move |outcome| sender.send(outcome).unwrap()));
-    outcome.recv().unwrap().unwrap();
-    let expected = Backup { name: name.clone(), unix_ms: UNIX_MS, end, is_whole: true };
-    assert_eq!((list(&flusher), end), (vec![expected], Lsn::new(units(0..8).len() as u64)));
+    let end = flusher.back_up(UNIX_MS, Box::new(move |outcome| sender.send(outcome).unwrap()));
+    let made: Backup = outcome.recv().unwrap().unwrap();
+    let name = backup_name(UNIX_MS, end);
+    assert_eq!(made, Backup { name: name.clone(), unix_ms: UNIX_MS, end, is_whole: true });
+    assert_eq!((list(&flusher), end), (vec![made], Lsn::new(units(0..8).len() as u64)));
     for other in ["backup-x", "..", "backup-1-2/..", "appendonly.aof.manifest"] {
         assert!(matches!(remove(&flusher, other), Err(LogError::Refused { .. })), "{other}");
     }

@@ -3,7 +3,7 @@
 
 use crate::core::ack::Why;
 use crate::ffi::{Ctx, Held, Level, log};
-use crate::log::{Backup, LogError, Storage, backup_name};
+use crate::log::{Backup, LogError, Storage};
 use crate::module::release::{Release, release};
 use crate::module::units::finish_unit;
 use crate::module::waits::unix_ms;
@@ -89,15 +89,16 @@ fn begin(open: &Arc<Release>, what: &[u8], name: &[u8], asker: Asker) {
     let log_of = open.log();
     match what {
         b"START" => {
-            let name = backup_name(unix_ms(), log_of.appended());
-            let place = log_of.storage().locate(&name);
-            let on_done = move |outcome: Result<(), LogError>| {
-                if outcome.is_ok() {
+            // It ends with a slash.
+            let folder = log_of.storage().locate("");
+            let on_done = move |outcome: Result<Backup, LogError>| {
+                let place = outcome.map(|backup| format!("{folder}{}", backup.name));
+                if let Ok(place) = &place {
                     log(Level::Notice, &format!("a backup is made: {place}"));
                 }
-                asker.answer(outcome.map(|()| move |ctx: Ctx<'_>| ctx.reply_bulk(place.as_bytes())));
+                asker.answer(place.map(|place| move |ctx: Ctx<'_>| ctx.reply_bulk(place.as_bytes())));
             };
-            log_of.back_up(name, Box::new(on_done));
+            log_of.back_up(unix_ms(), Box::new(on_done));
         }
         b"END" => {
             let name = String::from_utf8_lossy(name).into_owned();

@@ -249,6 +249,11 @@ impl Storage for GatedStorage {
         either!(Folder, &self.0, folder => folder.list_folders())
     }
 
+    fn rename_folder(&self, from: &str, to: &str) -> io::Result<()> {
+        points::reach(Point::BackupRename);
+        either!(Folder, &self.0, folder => folder.rename_folder(from, to))
+    }
+
     fn remove_folder(&self, name: &str) -> io::Result<()> {
         either!(Folder, &self.0, folder => folder.remove_folder(name))
     }

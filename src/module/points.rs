@@ -43,9 +43,11 @@ pub(super) enum Point {
     BackupBegins,
     /// A file is about to be linked into it.
     BackupLink,
+    /// It is about to get its name, or to lose it.
+    BackupRename,
 }
 
-const NAMES: [(&str, Point); 16] = [
+const NAMES: [(&str, Point); 17] = [
     ("recovered", Point::Recovered),
     ("log-begun", Point::LogBegun),
     ("base-fork", Point::BaseFork),
@@ -62,6 +64,7 @@ const NAMES: [(&str, Point); 16] = [
     ("remove", Point::Remove),
     ("backup-begins", Point::BackupBegins),
     ("backup-link", Point::BackupLink),
+    ("backup-rename", Point::BackupRename),
 ];
 
 /// What happens at a point.

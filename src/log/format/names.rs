@@ -10,6 +10,9 @@ pub(crate) const NEXT_MANIFEST_NAME: &str = "temp-manifest";
 /// Holds the room of the next base.
 pub(crate) const RESERVE_NAME: &str = "temp-reserve";
 
+/// The folder of a backup that is not whole yet, or no longer.
+pub(crate) const TEMPORARY_BACKUP_NAME: &str = "temp-backup";
+
 /// A mark beside the log, which no manifest names.
 pub(crate) const BEHIND_NAME: &str = "own-aof-behind";
 

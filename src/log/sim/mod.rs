@@ -78,9 +78,23 @@ struct Pending {
 
 #[derive(Clone, Debug)]
 enum NameChange {
-    Link { name: String, inode: usize },
-    Rename { from: String, to: String, inode: usize },
-    Unlink { name: String },
+    Link {
+        name: String,
+        inode: usize,
+    },
+    Rename {
+        from: String,
+        to: String,
+        inode: usize,
+    },
+    Unlink {
+        name: String,
+    },
+    /// Of a folder with all that is in it.
+    RenameFolder {
+        from: String,
+        to: String,
+    },
 }
 
 type Names = BTreeMap<String, usize>;
@@ -377,6 +391,7 @@ impl NameChange {
     fn name(&self) -> &str {
         match self {
             NameChange::Link { name, .. } | NameChange::Rename { to: name, .. } | NameChange::Unlink { name } => name,
+            NameChange::RenameFolder { to, .. } => to,
         }
     }
 
@@ -393,6 +408,12 @@ impl NameChange {
             }
             NameChange::Unlink { name } => {
                 names.remove(name);
+            }
+            NameChange::RenameFolder { from, to } => {
+                let inside = |name: &String| Some(format!("{to}/{}", name.strip_prefix(from)?.strip_prefix('/')?));
+                let moved: Names = names.iter().filter_map(|(name, inode)| Some((inside(name)?, *inode))).collect();
+                names.retain(|name, _| inside(name).is_none());
+                names.extend(moved);
             }
         }
     }

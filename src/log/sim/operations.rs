@@ -126,6 +126,10 @@ impl Storage for SimDisk {
 
     fn sync_dir(&self) -> io::Result<()> {
         self.change_names(|state| {
+            let is_folders = |change: &&NameChange| matches!(change, NameChange::RenameFolder { .. });
+            let State { pending_names, durable_names, .. } = state;
+            let folders = pending_names.iter().filter(is_folders).filter(|change| self.holds(change.name()));
+            folders.for_each(|change| change.apply(durable_names));
             let live = state.live_names.clone().into_iter().filter(|(name, _)| self.holds(name));
             state.durable_names.retain(|name, _| !self.holds(name));
             state.durable_names.extend(live);
@@ -155,6 +159,21 @@ impl Storage for SimDisk {
         let mut names: Vec<String> = inside.map(|(name, _)| name.to_string()).collect();
         names.dedup();
         Ok(names)
+    }
+
+    fn rename_folder(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (self.full(from), self.full(to));
+        self.change_names(|state| {
+            let has_files = |name: &str| state.live_names.keys().any(|full| full.starts_with(&format!("{name}/")));
+            match (has_files(&from), has_files(&to)) {
+                (false, _) => Err(io::ErrorKind::NotFound.into()),
+                (true, true) => Err(io::ErrorKind::DirectoryNotEmpty.into()),
+                (true, false) => {
+                    state.change_name(NameChange::RenameFolder { from, to });
+                    Ok(())
+                }
+            }
+        })
     }
 
     fn remove_folder(&self, name: &str) -> io::Result<()> {

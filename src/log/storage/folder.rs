@@ -223,6 +223,10 @@ impl Storage for FolderStorage {
         Ok(names)
     }
 
+    fn rename_folder(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.directory, from, &self.directory, to)?)
+    }
+
     fn remove_folder(&self, name: &str) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(&self.directory, name, AtFlags::REMOVEDIR)?)
     }

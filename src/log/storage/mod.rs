@@ -63,6 +63,10 @@ pub trait Storage: Send + Sync + 'static {
     fn list_folders(&self) -> io::Result<Vec<String>> {
         Ok(Vec::new())
     }
+    /// Renames a folder in this one, in one step; an error when a folder with files has the new name.
+    fn rename_folder(&self, _from: &str, _to: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Removes a folder without files.
     fn remove_folder(&self, _name: &str) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())

@@ -232,10 +232,10 @@ impl<S: Storage> Flusher<S> {
         self.expendable.is_void(name)
     }
 
-    /// Makes a backup of all that was handed over, in a new folder of this name in that of the log; returns the position
-    /// up to which it goes. Waits for nothing; `on_done` is called by one of the log's threads.
-    pub fn back_up(&self, name: String, on_done: OnDone) -> Lsn {
-        self.queue.push(Message::BackUp(name, Answer::new(on_done)))
+    /// Makes a backup of all that was handed over, in a new folder in that of the log, which is named for this time;
+    /// returns the position up to which it goes. Waits for nothing; `on_done` is called by one of the log's threads.
+    pub fn back_up(&self, unix_ms: u64, on_done: OnDone<Backup>) -> Lsn {
+        self.queue.push(Message::BackUp(unix_ms, Answer::new(on_done)))
     }
 
     /// Removes a backup, as far as that is there.

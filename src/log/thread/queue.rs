@@ -8,7 +8,7 @@ use super::files::Answer;
 use crate::log::error::LogError;
 use crate::log::format::standing::Standing;
 use crate::log::lsn::Lsn;
-use crate::log::write::PreparedBase;
+use crate::log::write::{Backup, PreparedBase};
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ pub(super) enum Message {
     Cut,
     NameBase(PreparedBase, Answer),
     /// Make a backup of this name.
-    BackUp(String, Answer),
+    BackUp(u64, Answer<Backup>),
     Publish,
     /// The other thread did.
     Panicked(LogError),

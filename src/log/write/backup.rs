@@ -7,18 +7,18 @@
 //!
 //! What if it crashes here, step by step:
 //! 1. The log is cut: see `writer.rs`.
-//! 2. A folder is created, files are linked into it, and a segment without frames is made there, durably. There is no
-//!    manifest, so that no start takes it for a log, and whoever looks for backups finds an unfinished one.
-//! 3. The manifest is written and gets its name: the backup is whole.
+//! 2. A folder with a temporary name is created, files are linked into it, and a segment without frames and the
+//!    manifest are made there, all of it durably: the next start of the log removes it.
+//! 3. The folder gets its name: the backup is whole.
 //!
-//! A backup is removed in the opposite order, so that it is unfinished from the first step on. The log is touched by
-//! none of it but the cut.
+//! To be removed a backup gets the temporary name back first, so that what has the name of a backup is always whole.
+//! The log is touched by none of it but the cut.
 
 use super::segment::Segment;
 use super::writer::LogWriter;
 use crate::log::error::LogError;
 use crate::log::format::manifest::Manifest;
-use crate::log::format::names::MANIFEST_NAME;
+use crate::log::format::names::{MANIFEST_NAME, TEMPORARY_BACKUP_NAME};
 use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, StorageFile, failed};
 use std::io;
@@ -34,7 +34,7 @@ pub struct Backup {
     pub unix_ms: u64,
     /// The position up to which it goes.
     pub end: Lsn,
-    /// Whether it is whole: nothing is missing of it.
+    /// Whether it is whole: nothing is missing of it. Earlier versions left unfinished ones.
     pub is_whole: bool,
 }
 
@@ -63,32 +63,46 @@ pub(crate) fn backups<S: Storage>(storage: &S) -> io::Result<Vec<Backup>> {
     Ok(found)
 }
 
-/// Removes a backup, its manifest first.
+/// Removes a backup.
 pub(crate) fn remove_backup<S: Storage>(storage: &S, name: &str) -> Result<(), LogError> {
     if said_by(name).is_none() {
         return Err(LogError::Refused { why: "this is no name of a backup" });
     }
     let remove = || {
-        let folder = storage.folder(name)?;
-        match folder.remove(MANIFEST_NAME) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            removed => removed.and_then(|()| folder.sync_dir())?,
-        }
-        for file in folder.list()? {
-            folder.remove(&String::from_utf8_lossy(&file))?;
-        }
-        storage.remove_folder(name)?;
-        storage.sync_dir()
+        remove_unfinished_backup(storage)?;
+        storage.rename_folder(name, TEMPORARY_BACKUP_NAME)?;
+        storage.sync_dir()?;
+        remove_unfinished_backup(storage)
     };
     remove().map_err(failed(storage, "remove", name))
 }
 
+/// Removes what a crash, or an error, has left of one that was being made or removed.
+pub(super) fn remove_unfinished_backup<S: Storage>(storage: &S) -> io::Result<()> {
+    if !storage.list_folders()?.iter().any(|name| name == TEMPORARY_BACKUP_NAME) {
+        return Ok(());
+    }
+    let folder = storage.folder(TEMPORARY_BACKUP_NAME)?;
+    for file in folder.list()? {
+        folder.remove(&String::from_utf8_lossy(&file))?;
+    }
+    storage.remove_folder(TEMPORARY_BACKUP_NAME)?;
+    storage.sync_dir()
+}
+
+/// The name of a backup that is begun at this time, or a little later where that is taken.
+fn free_name<S: Storage>(storage: &S, unix_ms: u64, end: Lsn) -> io::Result<(u64, String)> {
+    let taken = storage.list_folders()?;
+    let mut times = (unix_ms..).map(|unix_ms| (unix_ms, backup_name(unix_ms, end)));
+    times.find(|(_, name)| !taken.contains(name)).ok_or_else(|| io::ErrorKind::AlreadyExists.into())
+}
+
 impl<S: Storage> LogWriter<S> {
-    /// Makes a backup of all that was appended, in a new folder of this name; returns the position up to which it goes.
+    /// Makes a backup of all that was appended, in a new folder that is named for this time.
     ///
     /// # Errors
     /// The log goes on as before, but for a failure of its own, and what was made of the backup is removed.
-    pub fn back_up(&mut self, name: &str) -> Result<Lsn, LogError> {
+    pub fn back_up(&mut self, unix_ms: u64) -> Result<Backup, LogError> {
         if self.waits_for_base {
             return Err(LogError::Refused { why: "the log waits for its first base" });
         }
@@ -96,13 +110,26 @@ impl<S: Storage> LogWriter<S> {
         if let Some((_, error)) = self.missing_boundary.take_if(|(missing, _)| *missing == end) {
             return Err(error);
         }
-        let storage = self.storage();
-        let folder = storage.create_folder(name).map_err(failed(&*storage, "create", name))?;
-        self.fill_backup(&*storage, &folder).inspect_err(|_| {
-            // What stays is an unfinished one.
-            let _ = remove_backup(&*storage, name);
+        let storage = &*self.storage();
+        let name = TEMPORARY_BACKUP_NAME;
+        remove_unfinished_backup(storage).map_err(failed(storage, "remove", name))?;
+        let (unix_ms, name) = free_name(storage, unix_ms, end).map_err(failed(storage, "find a name for", name))?;
+        self.make_backup(storage, &name).inspect_err(|_| {
+            // What stays has no name of a backup, and is removed by the next one, or by a start.
+            let _ = remove_unfinished_backup(storage);
         })?;
-        Ok(end)
+        Ok(Backup { name, unix_ms, end, is_whole: true })
+    }
+
+    fn make_backup(&self, storage: &S, name: &str) -> Result<(), LogError> {
+        let temporary = TEMPORARY_BACKUP_NAME;
+        let folder = storage.create_folder(temporary).map_err(failed(storage, "create", temporary))?;
+        self.fill_backup(storage, &folder)?;
+        storage.rename_folder(temporary, name).map_err(failed(storage, "rename", temporary))?;
+        storage.sync_dir().map_err(failed(storage, "sync the folder of", name)).inspect_err(|_| {
+            // Nobody is told of it, so that nobody has it.
+            let _ = storage.rename_folder(name, temporary);
+        })
     }
 
     fn fill_backup(&self, storage: &S, folder: &S) -> Result<(), LogError> {
