@@ -1,6 +1,8 @@
 //! WBL.BACKUP: backups of a running server.
 
-use crate::harness::{RawConnection, Server, ServerBuilder, Value, Version, dataset, each_version};
+use crate::harness::{
+    PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, dataset, each_version, wait_until,
+};
 use std::path::{Path, PathBuf};
 
 fn builder(version: Version) -> ServerBuilder {
@@ -124,6 +126,21 @@ each_version! {
             }
             assert_eq!(folders(&server), [""; 0], "{point}");
         }
+    }
+
+    fn backups_of_little_data_do_not_pile_up_segments(version: Version) {
+        let mut server = builder(version).set("wbl.checkpoint-percentage", "0").start();
+        let mut client = server.raw();
+        for round in 1..=110 {
+            assert_eq!(client.run("INCR n").integer(), round);
+            let backup = back_up(&mut client);
+            let name = backup.file_name().unwrap().to_str().unwrap();
+            assert_eq!(client.call(&["WBL.BACKUP", "END", name]), Value::Simple("OK".into()));
+        }
+        let segments = || server.wbl_info("wbl_segments").parse::<u64>().unwrap();
+        wait_until("a checkpoint takes their place", PATIENCE, || segments() < 20);
+        server.kill9_and_restart();
+        assert_eq!(server.raw().run("GET n").text(), "110");
     }
 
     fn everybody_gets_the_answer_to_what_he_has_asked(version: Version) {

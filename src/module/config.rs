@@ -326,6 +326,11 @@ pub fn io_mode() -> IoMode {
     }
 }
 
+/// At this size a segment is left.
+pub fn segment_bytes() -> u64 {
+    u64::try_from(value(Setting::SegmentBytes)).unwrap_or(0)
+}
+
 /// What base and log may take together.
 pub fn max_log_bytes() -> Option<u64> {
     u64::try_from(value(Setting::MaxLogBytes)).ok().filter(|bytes| *bytes > 0)

@@ -8,7 +8,7 @@ use super::base::{Base, Bases, Child, answer};
 use super::relief;
 use super::state::{Logging, Visible};
 use crate::ffi::{ChildResult, Ctx, Level, descriptor_path, fork_child, log, save_rdb, wake_event_loop};
-use crate::log::{LogError, NewBase};
+use crate::log::{LogError, NewBase, Statistics};
 use crate::module::gate::GatedFile;
 use crate::module::holding::begin_to_wait;
 use crate::module::points::{self, Point};
@@ -22,8 +22,9 @@ use std::sync::Arc;
 /// What the child reports when its file is whole.
 const WRITTEN: &str = "written";
 
-/// After so many errors of the disk, each of which begins a segment, a checkpoint takes their place.
-const SEGMENTS_AFTER_ERRORS_MAX: u64 = 100;
+/// A checkpoint takes the place of so many segments that errors of the disk have begun, or that are more than the log
+/// would fill: each start and each backup begins one.
+const SPARE_SEGMENTS_MAX: u64 = 100;
 
 /// More than a child reports.
 const REPORT_BYTES_MAX: u64 = 64 << 10;
@@ -68,7 +69,7 @@ impl Logging {
     pub(super) fn has_outgrown_base(&self, bases: &Bases) -> bool {
         let log = self.log.log();
         let (log_bytes, base_bytes) = (log.statistics().bytes_since_base(), log.statistics().base_bytes());
-        let has_many_segments = log.statistics().segments_after_errors() >= SEGMENTS_AFTER_ERRORS_MAX;
+        let has_many_segments = has_many_segments(log.statistics(), log_bytes);
         let gains_room = bases.relief.may_help(log) && bases.may_relieve();
         let is_slow = bases.speed.is_too_slow(base_bytes, log_bytes);
         matches!(self.visible, Visible::Yes)
@@ -77,6 +78,12 @@ impl Logging {
             && bases.has_rested()
             && !log.is_failing()
     }
+}
+
+fn has_many_segments(statistics: &Statistics, log_bytes: u64) -> bool {
+    let filled = log_bytes / config::segment_bytes().max(1);
+    let spare = statistics.segments().saturating_sub(filled);
+    spare.max(statistics.segments_after_errors()) >= SPARE_SEGMENTS_MAX
 }
 
 /// The log has outgrown its base: begins a new one, as WBL.CHECKPOINT does, unless another child runs.
