@@ -173,6 +173,36 @@ each_version! {
         assert_eq!(control.run("GET key").text(), "value");
     }
 
+    fn config_rewrite_finds_the_same_folder_after_a_change_of_dir(version: Version) {
+        for dir in ["wbl.dir other\n", ""] {
+            let mut server = ServerBuilder::with_module(version)
+                .unset("wbl.enabled")
+                .unset("wbl.debug-commands")
+                .set("enable-protected-configs", "yes")
+                .config_file(&format!("wbl.enabled yes\n{dir}"))
+                .start();
+            let name = if dir.is_empty() { "wbl" } else { "other" };
+            let elsewhere = server.folder().join("elsewhere");
+            fs::create_dir(&elsewhere).unwrap();
+            let mut control = server.raw();
+            control.run("SET key value");
+            assert_eq!(control.run("CONFIG GET wbl.dir").items()[1].text(), name);
+            control.run(&format!("CONFIG SET dir {}", elsewhere.display()));
+            let folder = server.folder().join(name).display().to_string();
+            assert_eq!(control.run("CONFIG GET wbl.dir").items()[1].text(), folder);
+            control.run("CONFIG REWRITE");
+            server.kill9();
+            // The harness names another in the command line, before this.
+            server.builder = server.builder.clone().unset("loadmodule").set("dir", elsewhere.to_str().unwrap());
+            server.start();
+            let mut control = server.raw();
+            assert_eq!(control.run("GET key").text(), "value");
+            assert!(!elsewhere.join(name).exists());
+            control.run(&format!("CONFIG SET dir {}", server.folder().display()));
+            assert_eq!(control.run("CONFIG GET wbl.dir").items()[1].text(), folder, "an absolute path is one");
+        }
+    }
+
     fn settings_are_taken_as_arguments_of_loadmodule_in_both_forms(version: Version) {
         let module = crate::harness::paths::module().to_str().unwrap();
         let forms: [&[&str]; 2] = [

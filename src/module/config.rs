@@ -7,6 +7,7 @@ use crate::core::notices::EventClasses;
 use crate::ffi::{ConfigKind, Ctx, load_configs, register_config};
 use crate::log::Options;
 use std::ffi::CStr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
@@ -237,6 +238,8 @@ const ENTRIES: [Entry; 19] = [
 
 static NUMBERS: [AtomicI64; ENTRIES.len()] = [const { AtomicI64::new(0) }; ENTRIES.len()];
 static DIR: RwLock<String> = RwLock::new(String::new());
+/// The folder that `wbl.dir` has led to since the module was loaded.
+static FOLDER: RwLock<Option<PathBuf>> = RwLock::new(None);
 
 /// The value of a setting that is no text: a number, 0 or 1, or the index of a name.
 pub fn number(index: usize) -> i64 {
@@ -253,7 +256,21 @@ pub fn text(index: usize) -> String {
     if index == Setting::NotifyKeyspaceEvents as usize {
         return EventClasses::from_bits(u32::try_from(number(index)).unwrap_or(0)).letters();
     }
-    DIR.read().unwrap_or_else(PoisonError::into_inner).clone()
+    let dir = DIR.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let folder = FOLDER.read().unwrap_or_else(PoisonError::into_inner);
+    folder.as_deref().and_then(|folder| path_elsewhere(&dir, folder)).unwrap_or(dir)
+}
+
+/// The folder of the log, an absolute path. `wbl.dir` leads there, however the server's `dir` changes: CONFIG REWRITE
+/// writes both, and the next start must find it.
+pub fn set_folder(folder: &Path) {
+    *FOLDER.write().unwrap_or_else(PoisonError::into_inner) = Some(folder.to_path_buf());
+}
+
+/// The folder's path, where this relative one leads elsewhere by now.
+fn path_elsewhere(dir: &str, folder: &Path) -> Option<String> {
+    let here = std::env::current_dir().ok()?;
+    if here.join(dir) == folder { None } else { folder.to_str().map(String::from) }
 }
 
 /// All settings, by name without `wbl.`, with their values as the configuration takes them.

@@ -94,6 +94,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
     if folder.is_relative() {
         folder = std::env::current_dir().map_err(|error| format!("no current folder: {error}"))?.join(folder);
     }
+    config::set_folder(&folder);
     server::check_rdb_version(ctx)?;
     check_descriptor_paths()
         .map_err(|error| format!("it reads and writes bases through /proc/self/fd, which does not work: {error}"))?;
