@@ -78,6 +78,27 @@ fn a_segment_written_ahead_and_never_used_is_a_leftover() {
     assert!(disk.contents(&segment_name(2)).is_none());
 }
 
+/// A file system may leave anything in what was not synced.
+#[test]
+fn what_is_left_of_a_segment_written_ahead_is_kept_aside_whatever_it_holds() {
+    for (at, bytes) in [(0, &b"*1\r\n$4\r\nPING\r\n"[..]), (5, b"x"), (3000, b"#WBL2"), (4095, b"\0x")] {
+        let disk = SimDisk::new();
+        let mut writer = writer(&disk);
+        write(&mut writer, 0..1);
+        writer.write_ahead().unwrap();
+        drop(writer);
+        edit(&disk, &segment_name(2), |zeros| {
+            zeros.resize(zeros.len().max(at + bytes.len()), 0);
+            zeros[at..at + bytes.len()].copy_from_slice(bytes);
+        });
+        let kept = disk.contents(&segment_name(2)).unwrap();
+        let mut writer = go_on(reopen(&disk).unwrap(), UNIX_MS).unwrap();
+        write(&mut writer, 1..3);
+        writer.close().unwrap();
+        assert_eq!((disk.contents("cut-2-0.bin"), recovered(&reopen(&disk).unwrap())), (Some(kept), units(0..3)));
+    }
+}
+
 /// What holds up the thread that writes it holds up no frame, and neither does its failure.
 #[test]
 fn the_log_goes_on_without_a_segment_that_cannot_be_written_ahead() {

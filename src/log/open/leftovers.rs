@@ -92,11 +92,19 @@ impl<S: Storage> Unnamed<'_, S> {
                 continue;
             }
             if let OwnName::Segment(seq) = own {
-                self.check(manifest, seq)?;
                 match self.head_of(seq)? {
-                    Some(head) if head.is_pending => pending.push((seq, head)),
-                    Some(head) => begun.push(head.generation),
+                    // A segment has its header durably before a manifest names it, and gets frames after that: what a
+                    // crash has left of one that was written ahead.
+                    None if !self.is_void(seq)? => found.set_aside.push(seq),
                     None => {}
+                    Some(head) => {
+                        self.check(manifest, seq, head)?;
+                        if head.is_pending {
+                            pending.push((seq, head));
+                        } else {
+                            begun.push(head.generation);
+                        }
+                    }
                 }
             }
             found.names.push(text);
@@ -114,14 +122,11 @@ impl<S: Storage> Unnamed<'_, S> {
     }
 
     /// Refuses a segment with frames that the log needs.
-    fn check(&self, manifest: &Manifest, seq: u64) -> Result<(), LogError> {
+    fn check(&self, manifest: &Manifest, seq: u64, head: Head) -> Result<(), LogError> {
         if self.is_void(seq)? {
             return Ok(());
         }
         let file = self.storage.locate(&segment_name(seq));
-        let Some(head) = self.head_of(seq)? else {
-            return Err(LogError::damaged(file, 0, "it is no segment, and the manifest does not name it"));
-        };
         let is_of_this_log = match head.generation {
             Some(generation) if generation.counter < manifest.generation.counter => return Ok(()),
             Some(generation) => generation == manifest.generation,
