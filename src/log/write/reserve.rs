@@ -93,6 +93,12 @@ impl<F> Default for Reserve<F> {
 /// What the log has done where there is a shortage.
 const TAKEN: &str = "the log has taken the room that was held for a checkpoint";
 
+/// Whether the file system can't do that at all.
+fn is_unsupported(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Unsupported
+        || rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::OPNOTSUPP)
+}
+
 fn no_room_for_base() -> LogError {
     LogError::io("find room beside the log for", "a new base", io::Error::from(rustix::io::Errno::NOSPC))
 }
@@ -215,15 +221,19 @@ impl<S: Storage> Expendable<S> {
                 none.insert(created)
             }
         };
-        match file.take_room(bytes).map_err(failed(storage, "hold room with", RESERVE_NAME)) {
+        let taken = file.take_room(bytes);
+        if taken.is_err() {
+            let _ = file.set_len(held.bytes);
+        }
+        if taken.as_ref().is_err_and(is_unsupported) {
+            // None can be held, so that none is missed.
+            self.reserve.end_shortage(held);
+        }
+        match taken.map_err(failed(storage, "hold room with", RESERVE_NAME)) {
             Ok(()) => self.reserve.set_bytes(held, bytes),
-            Err(error) => {
-                let _ = file.set_len(held.bytes);
-                // Somebody else was quicker. Where the file system can't do it at all, none is held.
-                if !error.is_no_room() {
-                    return Err(error);
-                }
-            }
+            // Somebody else was quicker.
+            Err(error) if error.is_no_room() => {}
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -355,6 +365,18 @@ mod tests {
         assert!(room.reserve.is_short());
         room.keep_reserve(WantedReserve::NONE).unwrap();
         assert!(!room.reserve.is_short());
+    }
+
+    #[test]
+    fn where_no_room_can_be_held_there_is_no_shortage_of_it() {
+        let (disk, room) = reserve();
+        disk.set_room(Some(0));
+        room.keep_reserve(exactly(600)).unwrap();
+        assert!(room.reserve.is_short(), "nothing is free, whatever the file system can do");
+        disk.set_room(Some(1000));
+        // What has the name is removed first, and the file created.
+        disk.fail_at(disk.operations() + 2, libc::EOPNOTSUPP, crate::log::sim::Effect::None);
+        assert!(room.keep_reserve(exactly(600)).is_err() && !room.reserve.is_short());
     }
 
     #[test]
