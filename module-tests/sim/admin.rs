@@ -123,9 +123,11 @@ fn line(client: &Client) -> String {
     let command = client.command.borrow();
     let name = command.first().map_or("NULL".into(), |name| String::from_utf8_lossy(name).to_ascii_lowercase());
     let (db, watch, sub) = (client.db.get(), client.watched.borrow().len(), client.channels.get());
+    let (read, rest) = (client.read_bytes.get(), client.read_bytes.get() - client.run_bytes.get());
     format!(
-        "id={} flags={flags} db={db} sub={sub} psub=0 multi={multi} watch={watch} events={events} cmd={name} user=default\n",
-        client.id
+        "id={} fd={} flags={flags} db={db} sub={sub} psub=0 multi={multi} watch={watch} qbuf={rest} argv-mem=0 \
+         events={events} cmd={name} user=default tot-net-in={read}\n",
+        client.id, client.id
     )
 }
 

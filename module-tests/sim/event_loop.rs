@@ -41,8 +41,9 @@ pub fn clients() -> Vec<Rc<Client>> {
 
 /// `processInputBuffer`.
 pub fn process_input(client: &Rc<Client>) {
+    client.read();
     while !client.is_blocked() && !client.close.get() && !client.gone.get() {
-        let Some(argv) = client.input.borrow_mut().pop_front() else { break };
+        let Some(argv) = client.take_input() else { break };
         exec::process(client, argv, false);
     }
 }
@@ -202,7 +203,8 @@ pub fn process_while_blocked(owner: u64) {
         // One whose command has waited and is still to run is read from no further (`pending_command`).
         let is_read = !client.is_blocked() && !client.pending.get() && client.queue.borrow().is_none();
         if s.chance(30) && is_read {
-            let next = client.input.borrow_mut().pop_front();
+            client.read();
+            let next = client.take_input();
             if let Some(argv) = next {
                 exec::process(&client, argv, false);
             }
@@ -265,6 +267,12 @@ pub fn before_sleep() {
             disconnect(&client);
         }
     }
+}
+
+/// The event loop has slept.
+pub fn after_sleep() {
+    let after = raw::VALKEYMODULE_SUBEVENT_EVENTLOOP_AFTER_SLEEP;
+    api::server_event(raw::VALKEYMODULE_EVENT_EVENTLOOP, after, std::ptr::null_mut(), None);
 }
 
 /// All clients, and those of the module's calls that wait.

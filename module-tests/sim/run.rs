@@ -1,7 +1,7 @@
 //! One schedule: a life of the server, a crash, and what is there afterwards.
 
 use crate::api::{Context, Strings};
-use crate::event_loop::{before_sleep, clients, connect, disconnect, file_events, process_input, timer};
+use crate::event_loop::{after_sleep, before_sleep, clients, connect, disconnect, file_events, process_input, timer};
 use crate::server::{Canary, Child, Client, Server, User, Waits, server, set_server, violated};
 use crate::truth::Truth;
 use crate::workers::{ENDED, FAILED, REPORT_BYTES, Report};
@@ -112,9 +112,16 @@ fn change_child(change: impl FnOnce(&mut Child)) {
     }));
 }
 
-/// What the clients have sent is not seen before it runs.
-fn peek(_client: u64, _bytes: &mut [u8]) -> usize {
-    0
+/// What a client has sent and the server has not read.
+fn peek(client: u64, bytes: &mut [u8]) -> usize {
+    let Some(client) = server().client(client) else { return 0 };
+    let sent = client.sent();
+    let read =
+        usize::try_from(client.read_bytes.get() - client.run_bytes.get()).expect("the server reads before it runs");
+    let unread = &sent[read..];
+    let len = unread.len().min(bytes.len());
+    bytes[..len].copy_from_slice(&unread[..len]);
+    len
 }
 
 /// Nothing more leaves for this client, which is closed at the end of the iteration.
@@ -180,6 +187,8 @@ fn boot(disk: SimDisk, seed: u64, now_ms: i64) -> &'static Server {
     let commit_mode = ["auto", "async", "inline"][server.below(3)];
     let io_mode = ["buffered", "direct"][Random::new(seed).below(2) as usize];
     let checkpoint_bytes = ["64mb", "16kb", "0"][Random::new(seed ^ 0xba5e).below(3) as usize];
+    let [pipelines, transactions] =
+        [0xba7c, 0x7a75].map(|other| ["auto", "auto", "wait"][Random::new(seed ^ other).below(3) as usize]);
     server.note(|| format!("settings: {segment_bytes} {in_flight} {commit_mode} {io_mode} {checkpoint_bytes}"));
     let words = [
         ["segment-bytes", segment_bytes],
@@ -188,6 +197,8 @@ fn boot(disk: SimDisk, seed: u64, now_ms: i64) -> &'static Server {
         ["io-mode", io_mode],
         ["checkpoint-min-bytes", checkpoint_bytes],
         ["debug-commands", "yes"],
+        ["pipelines", pipelines],
+        ["transactions", transactions],
     ]
     .concat();
     let mut args = Strings::new(&words.iter().map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>());
@@ -363,6 +374,7 @@ fn tidy() {
 
 /// One round of the event loop.
 fn iterate(chance: u64) {
+    after_sleep();
     file_events(chance);
     server().one_shots.borrow_mut().clear();
     timer();

@@ -53,6 +53,13 @@ pub struct Client {
     pub user: User,
     /// What it has sent and the server has not looked at.
     pub input: RefCell<VecDeque<Argv>>,
+    /// The bytes of what it has sent that has run, and of all that the server has read.
+    pub run_bytes: Cell<u64>,
+    pub read_bytes: Cell<u64>,
+    /// How many commands of a transaction the module keeps for it.
+    pub collected: Cell<Option<usize>>,
+    /// The server would have refused one of those.
+    pub refused_one: Cell<bool>,
     /// The command that it waits in, after the filter.
     pub command: RefCell<Argv>,
     /// The command runs again when the wait is over.
@@ -89,6 +96,23 @@ pub struct Client {
 }
 
 impl Client {
+    /// The bytes of what it has sent and that has not run.
+    pub fn sent(&self) -> Vec<u8> {
+        self.input.borrow().iter().flat_map(|argv| crate::resp::array(argv)).collect()
+    }
+
+    /// The server reads all that it has sent.
+    pub fn read(&self) {
+        self.read_bytes.set(self.run_bytes.get() + self.sent().len() as u64);
+    }
+
+    /// The next command that it has sent, which runs now.
+    pub fn take_input(&self) -> Option<Argv> {
+        let argv = self.input.borrow_mut().pop_front()?;
+        self.run_bytes.set(self.run_bytes.get() + crate::resp::array(&argv).len() as u64);
+        Some(argv)
+    }
+
     pub fn is_blocked(&self) -> bool {
         self.waits.borrow().is_some()
     }
@@ -298,6 +322,10 @@ impl Server {
             db: Cell::new(0),
             user,
             input: RefCell::default(),
+            run_bytes: Cell::new(0),
+            read_bytes: Cell::new(0),
+            collected: Cell::new(None),
+            refused_one: Cell::new(false),
             command: RefCell::default(),
             pending: Cell::new(false),
             out: RefCell::default(),

@@ -222,6 +222,10 @@ pub enum Quirk {
     Tracks,
     /// It drops what is queued, and nothing else (DISCARD).
     Discards,
+    /// It may remove any keys that have expired, each by itself (SCAN).
+    ExpiresAny,
+    /// It may answer with any number of elements, however few there are (HRANDFIELD with a negative count).
+    Repeats,
     /// It has its client get no replies (CLIENT REPLY).
     Mutes,
     /// The server refuses it together with writes while it cannot save (PING).

@@ -221,6 +221,8 @@ fn can_be_collected(known: &Known, name: &[u8]) -> bool {
     let row = known.row;
     match known.class {
         _ if row.may_block() || row.shows == Shows::TwoDatabases => false,
+        // Of a call's reply no limit of the client's output is looked at; and replicas would get what it removes as one.
+        _ if matches!(row.quirk, Quirk::Repeats | Quirk::ExpiresAny) => false,
         Class::Write(spec) => spec.quirk != Quirk::NeverWrapped && spec.rule != Rule::DeletedKeys,
         Class::ReadOnly if table::CLIENTLESS.iter().any(|clientless| clientless.as_bytes() == name) => true,
         Class::ReadOnly => !matches!(known.reads, Reads::Nothing | Reads::Script),

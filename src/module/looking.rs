@@ -5,7 +5,7 @@ use crate::core::hash::Map;
 use crate::core::leaf::ClientId;
 use crate::ffi::{Ctx, Sockets};
 use crate::machine;
-use crate::module::config;
+use crate::module::config::{self, Setting, value};
 use crate::module::listed::{self, Received};
 use crate::module::{Module, with};
 
@@ -34,7 +34,16 @@ pub(super) struct Looks {
     is_up_to_date: bool,
 }
 
+/// For tests that cannot send the command: `all`.
+const VARIABLE: &str = "WBL_DEBUG_COLLECT";
+
 impl Looks {
+    /// Nobody is looked at yet.
+    pub(super) fn at_start() -> Looks {
+        let is_forced = value(Setting::DebugCommands) != 0 && std::env::var(VARIABLE).is_ok_and(|text| text == "all");
+        Looks { forced: is_forced, ..Looks::default() }
+    }
+
     /// This client is to be looked at.
     pub(super) fn want(&mut self, client: ClientId) {
         if !self.descriptors.contains_key(&client) && !self.wanted.contains(&client) {

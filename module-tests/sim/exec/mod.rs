@@ -241,12 +241,47 @@ fn run(client: &Rc<Client>, argv: &[Bytes]) {
         }
         "eval" | "eval_ro" => script(client, argv),
         "client" | "config" | "command" | "module" => admin::run(client, argv),
+        "wbl.collect" => collect(client, argv),
         name if name.starts_with("wbl.") => api::module_command(client, argv),
         _ => {
             let known = commands::run(&Live { client: Rc::clone(client) }, argv);
             assert!(known, "a command of the table is not simulated: {name}");
         }
     }
+}
+
+/// The module runs a command of a pipeline, or of a transaction that the server does not know of. What a stock server
+/// would answer for that is said here; for what the module calls it is said there.
+fn collect(client: &Rc<Client>, argv: &[Bytes]) {
+    let is = |name: &str| argv[1].eq_ignore_ascii_case(name.as_bytes());
+    let say = |bytes: &[u8]| client.answering.borrow_mut().extend(bytes);
+    match client.collected.get() {
+        None if is("multi") => {
+            client.collected.set(Some(0));
+            client.refused_one.set(false);
+            say(OK);
+        }
+        None => {}
+        Some(_) if is("discard") => {
+            client.collected.set(None);
+            say(OK);
+        }
+        Some(count) if is("exec") => {
+            client.collected.set(None);
+            match client.refused_one.get() {
+                true => say(&resp::error("EXECABORT Transaction discarded because of previous errors.")),
+                false => say(&resp::header(count)),
+            }
+        }
+        Some(count) => {
+            client.collected.set(Some(count + 1));
+            let command = table::find(&argv[1], argv.get(2).map_or(b"", |arg| arg));
+            let is_refused = server().is_full.get() && command.is_some_and(|command| command.has("denyoom"));
+            client.refused_one.set(client.refused_one.get() || is_refused);
+            if is_refused { say(&resp::error(OOM)) } else { say(QUEUED) }
+        }
+    }
+    api::module_command(client, argv);
 }
 
 /// To the only channel.

@@ -122,7 +122,7 @@ unsafe extern "C" fn call(raw: Raw, name: *const c_char, flags: *const c_char, a
     }
     if flags.contains('D') {
         // What may wait is only looked at: before it runs, and before it is answered.
-        if !filtered[0].to_ascii_lowercase().starts_with(b"xread") {
+        if for_somebody && !filtered[0].to_ascii_lowercase().starts_with(b"xread") {
             answer_owner(&resp::error(WRONG_TYPE));
         }
         return Box::into_raw(Box::new(CallReply::new(Resp::Null, Vec::new()))).cast();
@@ -227,6 +227,12 @@ unsafe extern "C" fn reply_bytes(raw: Raw, len: *mut usize) -> *const u8 {
     }
 }
 
+unsafe extern "C" fn reply_proto(raw: Raw, len: *mut usize) -> *const u8 {
+    let bytes = &unsafe { reply(raw) }.bytes;
+    unsafe { *len = bytes.len() };
+    bytes.as_ptr()
+}
+
 unsafe extern "C" fn reply_number(raw: Raw) -> c_longlong {
     match unsafe { reply(raw) }.resp {
         Resp::Int(value) => value,
@@ -271,6 +277,7 @@ pub fn find(name: &str) -> Option<*const c_void> {
         "Call" => call as _,
         "FreeCallReply" => reply_free as _,
         "CallReplyType" => reply_type as _,
+        "CallReplyProto" => reply_proto as _,
         "CallReplyStringPtr" => reply_bytes as _,
         "CallReplyInteger" => reply_number as _,
         "CallReplyLength" => reply_len as _,

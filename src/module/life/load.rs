@@ -208,7 +208,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         scripts: VecDeque::new(),
         readers: Calls::default(),
         aof_waits: AofWaits::default(),
-        looks: Looks::default(),
+        looks: Looks::at_start(),
         collecting: None,
         clients,
         homes: homes::of_server(ctx),
