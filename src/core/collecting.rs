@@ -49,6 +49,13 @@ pub enum Step {
     Discard,
 }
 
+impl Step {
+    /// Whether nothing runs yet.
+    pub fn only_queues(self) -> bool {
+        matches!(self, Step::Multi | Step::Queue(_) | Step::Discard)
+    }
+}
+
 /// The commands of a pipeline that are run, in their order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {

@@ -79,7 +79,8 @@ pub struct Round {
     pub waiting: u32,
     /// Writes whose replies wait.
     pub writes: u32,
-    /// Those of them that cannot be held, so that the main thread waits for them either way.
+    /// Those of them that the main thread waits for either way, as they cannot be held, or that the module runs itself to
+    /// hold them, which costs more than a held reply.
     pub unheld: u32,
     /// Commands that wait for nothing.
     pub reads: u32,
@@ -192,7 +193,7 @@ impl Chooser {
         if self.reads * flush_us > readers_us {
             return false;
         }
-        // A client that pipelines is waited for either way, and a single one holds nobody up.
+        // A client that pipelines is waited for either way, or costs more, and a single one holds nobody up.
         let waits_anyway = waiting < 1.5 || self.writes > 1.5 * waiting || self.unheld > 0.5 * self.writes;
         let hand_over_us = HAND_OVER_US + HAND_OVER_EACH_US * waiting;
         waits_anyway || flush_us <= hand_over_us * if is_inline { HYSTERESIS } else { 1.0 }

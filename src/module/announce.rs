@@ -250,21 +250,26 @@ impl Module {
         self.capture.awake(client);
         self.drop_leftovers();
         self.running = Running::command(client);
-        self.iteration.commands += 1;
         if let Some(verdict) = self.collect(ctx, filter, client, is_foreseen) {
             self.stop_stepping(ctx);
             return verdict;
         }
         match known.class {
             Class::Multi | Class::EndMulti | Class::Watch => return self.announce_bounds(ctx, filter, client, known),
-            Class::Exec => return self.announce_exec(ctx, client),
+            Class::Exec => {
+                self.iteration.commands += 1;
+                return self.announce_exec(ctx, client);
+            }
             _ => {}
         }
         self.stop_stepping(ctx);
         match known.class {
             _ if self.is_queueing(ctx, client) => self.announce_queued(ctx, filter, client, known),
             Class::Unwatch => self.announce_bounds(ctx, filter, client, known),
-            _ => self.announce_top(ctx, filter, client, known),
+            _ => {
+                self.iteration.commands += 1;
+                self.announce_top(ctx, filter, client, known)
+            }
         }
     }
 

@@ -251,6 +251,9 @@ impl Module {
             }
             None => return None,
         }
+        let is_queued =
+            self.collecting.as_ref().is_some_and(|collecting| collecting.step.is_some_and(Step::only_queues));
+        self.iteration.commands += u32::from(!is_queued);
         // It is held for all that came before, whatever else the client sends.
         self.running.pipelines = Some(false);
         self.counters.collected += 1;
@@ -369,10 +372,12 @@ impl Module {
         if !collecting.plan.steps.is_empty() && !may_end {
             collecting.changed |= outcome.changed;
             if outcome.changed {
-                count_write(&mut self.iteration, &mut self.clients, collecting.client, false);
+                count_write(&mut self.iteration, &mut self.clients, collecting.client, true);
             }
             return None;
         }
+        // Its reply is what is counted as a write.
+        self.iteration.unheld_writes += u32::from(outcome.changed);
         let Collecting { kept, changed, shown, .. } = self.collecting.take()?;
         // The units of those before have ended, so that their positions are known.
         let before = if changed { Some(self.appended()) } else { None };

@@ -144,11 +144,11 @@ struct Iteration {
     gone: Option<u64>,
     /// Writes whose replies wait.
     writes: u32,
-    /// Those of them that cannot be held.
+    /// Those of them that cannot be held, or that the module has run to hold them.
     unheld_writes: u32,
     /// Clients that have sent these.
     waiting: u32,
-    /// Clients' commands.
+    /// Clients' commands, without those that are queued.
     commands: u32,
 }
 
