@@ -108,6 +108,11 @@ impl Input {
         }
     }
 
+    /// Whether all that was seen has come as a command.
+    pub fn has_run_all(&self) -> bool {
+        self.next == self.bytes.len()
+    }
+
     /// Where the command begins that came last.
     pub fn last(&self) -> Option<u64> {
         self.at.map(|at| at + self.last as u64)

@@ -31,6 +31,8 @@ const SINGLES_MAX: u32 = 64;
 pub(super) struct Collecting {
     client: ClientId,
     plan: Plan,
+    /// What the server had received of the client.
+    received: Received,
     /// What is to be done with the command that has passed the filter, and has not begun.
     step: Option<Step>,
     kept: Vec<Answer>,
@@ -122,7 +124,7 @@ pub(super) fn collect(ctx: Ctx<'_>, args: &[&[u8]]) {
             (Answer::Status(c"OK"), Outcome::default())
         }
     };
-    let ended = with(|module| module.keep(answer, outcome)).flatten();
+    let ended = with(|module| module.keep(answer, outcome, ctx.selected_db())).flatten();
     if let Some((answers, outcome)) = ended {
         wrap::hold(ctx, outcome);
         answers.iter().for_each(|answer| answer.send(ctx));
@@ -155,7 +157,9 @@ fn exec(ctx: Ctx<'_>) -> (Answer, Outcome) {
     }
     with(|module| module.counters.collected_transactions += 1);
     let commands = || transaction.commands.iter().map(|(act, args)| (*act, args.iter().map(Vec::as_slice).collect()));
-    let refusal = commands().find_map(|(_, command): (Act, Vec<&[u8]>)| refusal_of(ctx, &command));
+    // Nothing has run since they were queued. But they take memory: the server would refuse all if it now refuses a write.
+    let write = commands().find(|(_, command): &(Act, Vec<&[u8]>)| known_of(command).writes);
+    let refusal = write.and_then(|(_, command)| refusal_of(ctx, &command));
     if let Some(refusal) = refusal {
         let text = errors::exec_aborted_by(&String::from_utf8_lossy(refusal.bytes()));
         return (Answer::Refusal(text), Outcome::default());
@@ -168,6 +172,12 @@ fn exec(ctx: Ctx<'_>) -> (Answer, Outcome) {
     });
     let answers = answers.collect();
     (Answer::All(answers), all)
+}
+
+fn known_of(command: &[&[u8]]) -> Known {
+    let (name, subcommand) =
+        (command.first().copied().unwrap_or_default(), command.get(1).copied().unwrap_or_default());
+    with(|module| module.server.commands.known(name, subcommand)).unwrap_or(Known::UNKNOWN)
 }
 
 /// What the server would refuse the command with before it runs.
@@ -186,9 +196,7 @@ fn perform(ctx: Ctx<'_>, act: Act, command: &[&[u8]]) -> (Answer, Outcome) {
 }
 
 fn run(ctx: Ctx<'_>, command: &[&[u8]]) -> (Answer, Outcome) {
-    let (name, subcommand) =
-        (command.first().copied().unwrap_or_default(), command.get(1).copied().unwrap_or_default());
-    let known = with(|module| module.server.commands.known(name, subcommand)).unwrap_or(Known::UNKNOWN);
+    let known = known_of(command);
     if known.row.quirk == Quirk::FailsWithDisk
         && let Some(refusal) = refusal_by_disk(ctx)
     {
@@ -236,11 +244,12 @@ impl Module {
                 collecting.step = step;
             }
             None if is_foreseen => {
-                let mut plan = self.plan_for(ctx, client)?;
+                let (mut plan, received) = self.plan_for(ctx, client)?;
                 let step = plan.steps.pop_front();
                 self.collecting = Some(Collecting {
                     client,
                     plan,
+                    received,
                     step,
                     kept: Vec::new(),
                     kept_bytes: 0,
@@ -262,7 +271,7 @@ impl Module {
     }
 
     /// What is to be done with the client's commands, from the one on that has just come, if the module is to run them.
-    fn plan_for(&mut self, ctx: Ctx<'_>, client: ClientId) -> Option<Plan> {
+    fn plan_for(&mut self, ctx: Ctx<'_>, client: ClientId) -> Option<(Plan, Received)> {
         let is_forced = self.looks.is_forced();
         let record = self.clients.get_mut(client)?;
         let input = record.input.as_ref()?;
@@ -280,7 +289,7 @@ impl Module {
         let ends = match planned {
             Ok(plan) if plan.steps.len() > 1 || is_forced && !plan.steps.is_empty() => {
                 record.singles = 0;
-                return Some(plan);
+                return Some((plan, received));
             }
             Ok(_) => {
                 // Nothing of it is behind: it can be held like any other.
@@ -327,6 +336,9 @@ impl Module {
             Planned::All(plan) => plan,
             Planned::Not(end) => return Err(end),
         };
+        if plan.steps.len() == commands.len() && plan.steps.iter().all(|step| *step == Step::Now(Act::Run)) {
+            module.looks.stands(client, end, *received);
+        }
         if plan.steps.len() < 2 && !module.looks.is_forced() {
             return Ok(plan);
         }
@@ -362,8 +374,9 @@ impl Module {
         if is_collected { Can::Run } else { Can::Nothing }
     }
 
-    /// A command of the plan has run. Returns all answers, in order, and what they wait for, if it was the last one.
-    fn keep(&mut self, answer: Answer, outcome: Outcome) -> Option<(Vec<Answer>, Outcome)> {
+    /// A command of the plan has run; its client is in this database now. Returns all answers, in order, and what they
+    /// wait for, if it was the last one.
+    fn keep(&mut self, answer: Answer, outcome: Outcome, db: u32) -> Option<(Vec<Answer>, Outcome)> {
         let collecting = self.collecting.as_mut()?;
         collecting.kept_bytes += answer.sent_bytes();
         collecting.kept.push(answer);
@@ -378,7 +391,10 @@ impl Module {
         }
         // Its reply is what is counted as a write.
         self.iteration.unheld_writes += u32::from(outcome.changed);
-        let Collecting { kept, changed, shown, .. } = self.collecting.take()?;
+        let Collecting { client, received, kept, changed, shown, .. } = self.collecting.take()?;
+        if let Some(at) = self.clients.input(client).and_then(|input| input.position()) {
+            self.looks.stands(client, at, Received { db, ..received });
+        }
         // The units of those before have ended, so that their positions are known.
         let before = if changed { Some(self.appended()) } else { None };
         let changed = outcome.changed || changed && self.capture.has_unit();

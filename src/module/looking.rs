@@ -8,6 +8,7 @@ use crate::machine;
 use crate::module::config::{self, Setting, value};
 use crate::module::listed::{self, Received};
 use crate::module::{Module, with};
+use std::cell::Cell;
 
 /// So much of what a client has sent is looked at: more than the server reads at a time.
 const LOOK_BYTES: usize = 64 * 1024;
@@ -19,19 +20,27 @@ const READ_BYTES_MIN: usize = 16 * 1024;
 #[derive(Default)]
 pub(super) struct Looks {
     sockets: Option<Sockets>,
-    /// The descriptors of those who are looked at.
-    descriptors: Map<ClientId, i32>,
+    /// Those who are looked at.
+    looked: Map<ClientId, Looked>,
     /// Those who are to be looked at from the next iteration on.
     wanted: Vec<ClientId>,
-    /// Those who were looked at in this iteration, of whom the server had nothing then, and what it reads of them at
-    /// least before their first command comes.
-    fresh: Map<ClientId, (u64, Received)>,
     /// Memory for what is seen.
     bytes: Vec<u8>,
     /// All are looked at, in whatever mode the log is made durable (WBL.DEBUG COLLECT).
     forced: bool,
     /// Whether what is known of them is up to date: it was looked in this iteration, and in each one before.
     is_up_to_date: bool,
+}
+
+/// One who is looked at.
+struct Looked {
+    descriptor: i32,
+    /// What the server said when it was asked last, if that holds when the client's commands up to its position have
+    /// run: those that the module may run leave alone whatever is special about a client.
+    standing: Cell<Option<Received>>,
+    /// The server had nothing of the client in this iteration, and reads at least that before the next command comes,
+    /// which begins at this position.
+    fresh: Option<(u64, Received)>,
 }
 
 /// For tests that cannot send the command: `all`.
@@ -46,23 +55,30 @@ impl Looks {
 
     /// This client is to be looked at.
     pub(super) fn want(&mut self, client: ClientId) {
-        if !self.descriptors.contains_key(&client) && !self.wanted.contains(&client) {
+        if !self.looked.contains_key(&client) && !self.wanted.contains(&client) {
             self.wanted.push(client);
         }
     }
 
     /// The client has gone, or does nothing for which it needs to be looked at.
     pub(super) fn forget(&mut self, client: ClientId) {
-        if let (Some(descriptor), Some(sockets)) = (self.descriptors.remove(&client), &self.sockets) {
-            sockets.remove(descriptor);
+        if let (Some(looked), Some(sockets)) = (self.looked.remove(&client), &self.sockets) {
+            sockets.remove(looked.descriptor);
         }
     }
 
     /// What the server has received of the client, as far as that is known without a question; `at` is where the command
     /// begins that has come just now. Once after each look.
     pub(super) fn take_fresh(&mut self, client: ClientId, at: Option<u64>) -> Option<Received> {
-        let (began, received) = self.fresh.remove(&client)?;
+        let (began, received) = self.looked.get_mut(&client)?.fresh.take()?;
         (Some(began) == at).then_some(received)
+    }
+
+    /// What the server said of the client holds when its commands up to this position have run, too.
+    pub(super) fn stands(&self, client: ClientId, at: u64, received: Received) {
+        if let Some(looked) = self.looked.get(&client) {
+            looked.standing.set(Some(Received { bytes: at, is_drained: true, ..received }));
+        }
     }
 
     /// Has all clients collected, or no longer.
@@ -84,7 +100,7 @@ impl Looks {
         match &self.sockets {
             Some(sockets) => sockets.with_input(),
             // A simulated machine has none.
-            None => self.descriptors.keys().copied().collect(),
+            None => self.looked.keys().copied().collect(),
         }
     }
 
@@ -98,7 +114,7 @@ impl Looks {
             None => machine::is_simulated(),
         };
         if is_added {
-            self.descriptors.insert(client, descriptor);
+            self.looked.insert(client, Looked { descriptor, standing: Cell::new(None), fresh: None });
         }
     }
 }
@@ -123,14 +139,14 @@ impl Module {
         let may_collect = self.may_collect();
         if !may_collect && self.looks.is_up_to_date {
             let Module { looks, clients, .. } = self;
-            looks.descriptors.keys().for_each(|client| {
+            looks.looked.keys().for_each(|client| {
                 clients.get_mut(*client).and_then(|client| client.input.as_mut()).into_iter().for_each(|input| {
                     input.forget();
                 });
             });
         }
         self.looks.is_up_to_date = may_collect;
-        self.looks.fresh.clear();
+        self.looks.looked.values_mut().for_each(|looked| looked.fresh = None);
         if !may_collect {
             self.looks.wanted.clear();
             return;
@@ -140,13 +156,28 @@ impl Module {
             all.into_iter().for_each(|client| self.looks.want(client));
         }
         self.look_at_wanted(ctx);
-        if self.looks.descriptors.is_empty() {
+        if self.looks.looked.is_empty() {
             return;
         }
-        let ids = self.looks.with_input();
-        if !ids.is_empty() {
-            listed::received_of(ctx, &ids).iter().for_each(|received| self.look_at(received));
+        let mut unknown = self.looks.with_input();
+        unknown.retain(|client| match self.standing(*client) {
+            Some(received) => {
+                self.look_at(&received);
+                false
+            }
+            None => true,
+        });
+        if !unknown.is_empty() {
+            listed::received_of(ctx, &unknown).iter().for_each(|received| self.look_at(received));
         }
+    }
+
+    /// What the server has received of the client, if that is known without a question: nothing that had been seen and
+    /// has not run.
+    fn standing(&mut self, client: ClientId) -> Option<Received> {
+        let standing = self.looks.looked.get(&client)?.standing.get()?;
+        let input = self.clients.input(client)?;
+        (input.has_run_all() && input.position() == Some(standing.bytes)).then_some(standing)
     }
 
     fn look_at_wanted(&mut self, ctx: Ctx<'_>) {
@@ -174,7 +205,9 @@ impl Module {
             let read = len.min(READ_BYTES_MIN) as u64;
             if received.is_drained && input.position() == Some(received.bytes) {
                 let received_then = Received { bytes: received.bytes + read, ..*received };
-                self.looks.fresh.insert(client, (received.bytes, received_then));
+                if let Some(looked) = self.looks.looked.get_mut(&client) {
+                    looked.fresh = Some((received.bytes, received_then));
+                }
             }
         }
     }
