@@ -307,7 +307,7 @@ each_version! {
         let mut scene = Scene::of(ServerBuilder::with_module(version).set("databases", "3"));
         let stock = ServerBuilder::stock(version).set("databases", "3").in_memory().start();
         scene.control.run("WBL.DEBUG COLLECT ALL");
-        for round in 0..150 {
+        for round in 0..250 {
             let mut clients = [scene.server.raw(), stock.raw()];
             if random.chance(40) {
                 clients.iter_mut().for_each(|client| drop(client.run("HELLO 3")));
