@@ -52,7 +52,8 @@ fn filter_slowly(ctx: Ctx<'_>, filter: Filter) {
     if sender == Sender::Client {
         with(|module| {
             if module.clients.is_blocked_by_module(filter.client_id()) {
-                module.wait_for_module_answer(filter.client_id());
+                // Its answer is written, as it has sent another command since.
+                module.wait_for_all(filter.client_id(), Reason::OtherModule);
             }
         });
         if with(Module::drop_refused) == Some(true) {

@@ -6,6 +6,7 @@
 //! when the command has been seen to run: at the end of its unit, before the next command, or at the end of the
 //! iteration, whichever comes first. Of a command that was refused nothing is left by then.
 
+use crate::core::ack::Reason;
 use crate::core::capture::Waits;
 use crate::core::dirty::DbKey;
 use crate::core::execution::{Exec, IfRun, UnitEnd, What};
@@ -52,7 +53,8 @@ pub(super) fn settle(ctx: Ctx<'_>) {
             // A module's command that has blocked its client, whose id the server gives to others from then on.
             What::OtherModule if module.is_blocked(ctx, client) => module.note_blocked_by_module(client),
             What::Command(IfRun::Unseen { .. }) => module.capture.not_blocked(client),
-            What::Command(IfRun::WaitsAnyway) => module.wait_for_all(client),
+            // It has raised no event: it has changed nothing, and may show anything; or the server has refused it.
+            What::Command(IfRun::WaitsAnyway) => module.wait_for_all(client, Reason::Inline),
             What::Exec(Exec { unseen: Some(_), .. }) if !module.is_blocked(ctx, client) => {
                 module.capture.stop_stepping();
             }

@@ -252,11 +252,10 @@ impl Module {
         decide(moment, &mut facts) == Hold::AtIterationEnd(Reason::Inline)
     }
 
-    /// The client's write, which waits anyway, has raised no event: it has changed nothing, and may show anything; or
-    /// the server has refused it.
-    pub(super) fn wait_for_all(&mut self, client: ClientId) {
+    /// The client's reply is written, and may show anything that is not durable yet: the loop waits for all of that.
+    pub(super) fn wait_for_all(&mut self, client: ClientId, reason: Reason) {
         let shown = self.undurable(self.newest_of_all());
-        self.wait_for_shown(Some(client), shown, Reason::Inline);
+        self.wait_for_shown(Some(client), shown, reason);
     }
 
     /// Other modules answer clients that they have blocked when they like, and with what they read then: nothing tells
@@ -265,13 +264,7 @@ impl Module {
         let (waiting, answered): (Vec<_>, Vec<_>) =
             self.clients.take_blocked_by_modules().into_iter().partition(|client| self.is_blocked(ctx, *client));
         waiting.into_iter().for_each(|client| self.clients.blocked_by_module(client));
-        answered.into_iter().for_each(|client| self.wait_for_module_answer(client));
-    }
-
-    /// The same of a client that has sent another command since.
-    pub(super) fn wait_for_module_answer(&mut self, client: ClientId) {
-        let shown = self.undurable(self.newest_of_all());
-        self.wait_for_shown(Some(client), shown, Reason::OtherModule);
+        answered.into_iter().for_each(|client| self.wait_for_all(client, Reason::OtherModule));
     }
 
     fn newest_of_all(&self) -> Option<Lsn> {
