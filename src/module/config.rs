@@ -237,9 +237,14 @@ const ENTRIES: [Entry; 19] = [
 ];
 
 static NUMBERS: [AtomicI64; ENTRIES.len()] = [const { AtomicI64::new(0) }; ENTRIES.len()];
-static DIR: RwLock<String> = RwLock::new(String::new());
-/// The folder that `wbl.dir` has led to since the module was loaded.
-static FOLDER: RwLock<Option<PathBuf>> = RwLock::new(None);
+static DIR: RwLock<Dir> = RwLock::new(Dir { value: String::new(), folder: None });
+
+/// `wbl.dir`.
+struct Dir {
+    value: String,
+    /// Where it leads to, once the module is loaded with this value.
+    folder: Option<PathBuf>,
+}
 
 /// The value of a setting that is no text: a number, 0 or 1, or the index of a name.
 pub fn number(index: usize) -> i64 {
@@ -256,15 +261,18 @@ pub fn text(index: usize) -> String {
     if index == Setting::NotifyKeyspaceEvents as usize {
         return EventClasses::from_bits(u32::try_from(number(index)).unwrap_or(0)).letters();
     }
-    let dir = DIR.read().unwrap_or_else(PoisonError::into_inner).clone();
-    let folder = FOLDER.read().unwrap_or_else(PoisonError::into_inner);
-    folder.as_deref().and_then(|folder| path_elsewhere(&dir, folder)).unwrap_or(dir)
+    let Dir { value, folder } = &*DIR.read().unwrap_or_else(PoisonError::into_inner);
+    folder.as_deref().and_then(|folder| path_elsewhere(value, folder)).unwrap_or_else(|| value.clone())
+}
+
+fn set_dir(value: String) {
+    *DIR.write().unwrap_or_else(PoisonError::into_inner) = Dir { value, folder: None };
 }
 
 /// The folder of the log, an absolute path. `wbl.dir` leads there, however the server's `dir` changes: CONFIG REWRITE
 /// writes both, and the next start must find it.
 pub fn set_folder(folder: &Path) {
-    *FOLDER.write().unwrap_or_else(PoisonError::into_inner) = Some(folder.to_path_buf());
+    DIR.write().unwrap_or_else(PoisonError::into_inner).folder = Some(folder.to_path_buf());
 }
 
 /// The folder's path, where this relative one leads elsewhere by now.
@@ -411,7 +419,7 @@ pub fn set_text(index: usize, value: String) -> Result<(), String> {
     if value.is_empty() || value.contains('\0') {
         return Err("wbl.dir must name a folder".into());
     }
-    *DIR.write().unwrap_or_else(PoisonError::into_inner) = value;
+    set_dir(value);
     Ok(())
 }
 
@@ -461,7 +469,7 @@ fn set_default(index: usize, kind: &ConfigKind) {
             EventClasses::parse(value).map_or(0, |classes| i64::from(classes.bits()))
         }
         ConfigKind::Text(value) => {
-            *DIR.write().unwrap_or_else(PoisonError::into_inner) = value.clone();
+            set_dir(value.clone());
             0
         }
     };
