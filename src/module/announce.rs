@@ -35,7 +35,8 @@ pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
         module.note_home(ctx, &filter);
         let client = filter.client_id();
         let is_connection = module.clients.contains(client) && !module.clients.shares_id(client);
-        let quick = module.is_quiet() && !module.moving.may_move && is_connection;
+        let is_alone = module.is_quiet() && !module.moving.may_move && !module.iteration.lets_others_in;
+        let quick = is_alone && is_connection;
         quick.then(|| module.verdict(ctx, &filter, Sender::Client))
     });
     match quick {
