@@ -303,7 +303,7 @@ each_version! {
     }
 
     fn a_full_disk_holds_writes_until_it_has_room_again(version: Version) {
-        let mut server = builder(version).set("wbl.segment-bytes", "64kb").start();
+        let mut server = builder(version).set("wbl.segment-bytes", "64kb").allow_warning("writes are refused until there is room").start();
         server.raw().run("SET kept v");
         server.stop();
         let on_small_disk = "mount -t tmpfs -o size=1m none /mnt && cp -a \"$WBL\"/. /mnt && mount --bind /mnt \"$WBL\" && exec \"$0\" \"$@\"";
