@@ -282,7 +282,11 @@ impl Module {
             // Whatever becomes of these, the server is asked at the client's next command.
             Class::Exec | Class::EndMulti | Class::Unwatch => self.capture.prove_queueing(client, None),
             _ if self.is_queueing(ctx, client) => return self.announce_queued(ctx, filter, client, known),
-            // Another module's. A SELECT is that client's own, and no other one shows or changes data.
+            // Another module's. A SELECT is that client's own, and no other one shows or changes data. While the main
+            // thread waits for a RESUME it cannot wait for this one's changes as well: the server lets nobody in then.
+            _ if known.runs_meanwhile && known.runs_others() && self.iteration.lets_others_in => {
+                return Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED));
+            }
             _ if known.runs_meanwhile && known.runs_others() => {
                 return self.announce_nested(ctx, filter, client, known);
             }
