@@ -131,6 +131,21 @@ fn a_segments_worth_of_the_disk_stays_free() {
 
 /// Somebody waits for a base, and nobody for the zeros.
 #[test]
+fn in_a_shortage_no_segment_takes_the_room_of_the_next_base() {
+    let disk = SimDisk::new();
+    let mut writer = writer(&disk);
+    write(&mut writer, 0..1);
+    disk.set_room(Some(disk.used_bytes() + 20_000));
+    writer.keep_reserve(1_000_000).unwrap();
+    assert!(writer.is_short_of_room());
+    disk.set_room(Some(disk.used_bytes() + 20_000));
+    assert!(writer.write_ahead().is_err());
+    assert!(disk.contents(&segment_name(2)).is_none());
+    writer.keep_reserve(0).unwrap();
+    writer.write_ahead().unwrap();
+}
+
+#[test]
 fn a_base_goes_before_the_next_piece_of_a_segment_written_ahead() {
     const SEGMENT_BYTES: u64 = 1 << 20;
     let disk = SimDisk::new();

@@ -4,7 +4,7 @@
 //! nothing to note. So the next segment is filled with zeros, off the way of the frames, before it is needed.
 //!
 //! It never takes the room that the log and others need more: a segment's worth of the file system stays free, beside
-//! what a base that is being written may need.
+//! what a base that is being written may need; and it takes none while there is a shortage.
 //!
 //! What if it crashes here: a file of zeros that no manifest names is a segment without frames, which the next start
 //! removes. Once it has its header it is what any new segment is, and the zeros after its frames are unused space.
@@ -142,6 +142,9 @@ impl<F: StorageFile> AheadJob<F> {
         let mut done = || {
             if expendable.is_void(&self.name) {
                 return Err(LogError::Closed);
+            }
+            if expendable.is_short_of_room() {
+                return Err(failed(storage, "write ahead", &self.name)(ErrorKind::StorageFull.into()));
             }
             self.write_piece(storage, expendable.owed_to_base())?;
             if self.at < bytes {

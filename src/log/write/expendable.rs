@@ -50,6 +50,11 @@ impl<S: Storage> Expendable<S> {
         self.files().ahead.insert(name.into());
     }
 
+    /// Whether what is free belongs to the next base.
+    pub(super) fn is_short_of_room(&self) -> bool {
+        self.reserve.is_short()
+    }
+
     /// What the base that is being written, or is about to be, may still need of the room that it was lent.
     pub(super) fn owed_to_base(&self) -> u64 {
         let lent = self.reserve.lent();
