@@ -75,6 +75,11 @@ pub enum LogError {
     Closed,
 }
 
+/// Whether there was no room on the disk.
+pub(crate) fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 impl LogError {
     /// Makes the error of a refused operation.
     pub fn io(operation: &'static str, file: impl Into<String>, source: io::Error) -> LogError {
@@ -83,8 +88,7 @@ impl LogError {
 
     /// Whether there was no room on the disk.
     pub(crate) fn is_no_room(&self) -> bool {
-        let full = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        matches!(self, LogError::Io { source, .. } if full(source.kind()))
+        matches!(self, LogError::Io { source, .. } if is_no_room(source))
     }
 
     pub(crate) fn damaged(file: impl Into<String>, offset: u64, why: impl Into<String>) -> LogError {

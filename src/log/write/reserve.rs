@@ -12,7 +12,7 @@
 
 use super::expendable::Expendable;
 use super::writer::LogWriter;
-use crate::log::error::LogError;
+use crate::log::error::{LogError, is_no_room};
 use crate::log::format::names::RESERVE_NAME;
 use crate::log::storage::{Storage, StorageFile, failed};
 use std::io;
@@ -97,6 +97,13 @@ const TAKEN: &str = "the log has taken the room that was held for a checkpoint";
 fn is_unsupported(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported
         || rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::OPNOTSUPP)
+}
+
+/// Makes the file longer, to so many bytes, or leaves it as it is.
+fn take(file: &mut impl StorageFile, held: u64, bytes: u64) -> io::Result<()> {
+    file.take_room(bytes).inspect_err(|_| {
+        let _ = file.set_len(held);
+    })
 }
 
 fn no_room_for_base() -> LogError {
@@ -221,9 +228,12 @@ impl<S: Storage> Expendable<S> {
                 none.insert(created)
             }
         };
-        let taken = file.take_room(bytes);
-        if taken.is_err() {
-            let _ = file.set_len(held.bytes);
+        let mut bytes = bytes;
+        let mut taken = take(file, held.bytes, bytes);
+        if taken.as_ref().is_err_and(is_no_room) && (held.bytes + 1..bytes).contains(&wanted.least) {
+            // A quota may leave less than is free.
+            bytes = wanted.least;
+            taken = take(file, held.bytes, bytes);
         }
         if taken.as_ref().is_err_and(is_unsupported) {
             // None can be held, so that none is missed.
@@ -365,6 +375,15 @@ mod tests {
         assert!(room.reserve.is_short());
         room.keep_reserve(WantedReserve::NONE).unwrap();
         assert!(!room.reserve.is_short());
+    }
+
+    #[test]
+    fn a_quota_that_the_file_system_does_not_show_leaves_room_for_a_base() {
+        let (disk, room) = reserve();
+        // What has the name is removed first, and the file created.
+        disk.fail_at(disk.operations() + 2, libc::EDQUOT, crate::log::sim::Effect::None);
+        room.keep_reserve(WantedReserve { least: 600, most: 700 }).unwrap();
+        assert_eq!((room.reserve.bytes(), room.reserve.is_short()), (600, false));
     }
 
     #[test]
