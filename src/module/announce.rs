@@ -107,14 +107,16 @@ enum Sender {
 fn sender_of(ctx: Ctx<'_>, filter: &Filter) -> Sender {
     let client = filter.client_id();
     let flags = ctx.flags();
-    let (is_connection, inside, lets_others_in) = with(|module| {
+    let (is_connection, inside, is_let_in) = with(|module| {
         let is_known = module.clients.contains(client);
         let is_connection = is_known && !module.clients.shares_id(client);
-        (is_connection, module.running.is_wrapped() || !is_known, module.iteration.lets_others_in)
+        // Nothing runs then whose commands could come under its id, nor can the end of a unit be waited for.
+        let is_let_in = is_known && module.iteration.lets_others_in;
+        (is_connection, module.running.is_wrapped() || !is_known, is_let_in)
     })
     .unwrap_or((false, true, false));
     match () {
-        () if (flags.in_script() || lets_others_in) && is_connection => Sender::Bystander,
+        () if is_let_in || flags.in_script() && is_connection => Sender::Bystander,
         // The commands of an EXEC have passed the filter before.
         () if inside || flags.in_script() || flags.in_exec() || belongs_to_running(ctx, client) => Sender::Inner,
         () => Sender::Client,
