@@ -75,10 +75,16 @@ fn filter_slowly(ctx: Ctx<'_>, filter: Filter) {
 }
 
 fn perform(ctx: Ctx<'_>, filter: Filter, verdict: Verdict) {
-    match verdict.lets_out {
-        LetsOut::Nothing => {}
-        LetsOut::Others => wait_before_yield(ctx, Some(filter.client_id())),
-        LetsOut::All => wait_before_yield(ctx, None),
+    let protected = match verdict.lets_out {
+        LetsOut::Others => Some(filter.client_id()),
+        LetsOut::Nothing | LetsOut::All => None,
+    };
+    if verdict.lets_out != LetsOut::Nothing {
+        if with(|module| module.iteration.lets_others_in && module.iteration.waits.newest().is_some()) == Some(true) {
+            // While the main thread waits for a RESUME it cannot wait for more: the server would let nobody in.
+            return filter.insert(0, refusal::REFUSED);
+        }
+        wait_before_yield(ctx, protected);
     }
     if verdict.watch_unit {
         ask_for_unit_end(ctx);
@@ -284,11 +290,7 @@ impl Module {
             // Whatever becomes of these, the server is asked at the client's next command.
             Class::Exec | Class::EndMulti | Class::Unwatch => self.capture.prove_queueing(client, None),
             _ if self.is_queueing(ctx, client) => return self.announce_queued(ctx, filter, client, known),
-            // Another module's. A SELECT is that client's own, and no other one shows or changes data. While the main
-            // thread waits for a RESUME it cannot wait for this one's changes as well: the server lets nobody in then.
-            _ if known.runs_meanwhile && known.runs_others() && self.iteration.lets_others_in => {
-                return Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED));
-            }
+            // Another module's. A SELECT is that client's own, and no other one shows or changes data.
             _ if known.runs_meanwhile && known.runs_others() => {
                 return self.announce_nested(ctx, filter, client, known);
             }
