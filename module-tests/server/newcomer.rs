@@ -70,11 +70,14 @@ each_version! {
 
     fn a_newcomer_installs_trusts_watches_and_leaves_it(version: Version) {
         let system = System::new(version);
+        let crash_and_start = || {
+            system.run("kill -9 $(cat $PID); while kill -0 $(cat $PID) 2>/dev/null; do sleep 0.02; done");
+            system.run("systemctl start valkey-server");
+        };
         system.configure("enable-module-command local");
         packages::install(&system);
         system.run("valkey-cli wbl.wait && valkey-cli set k v && valkey-cli lpush list a b");
-        system.run("kill -9 $(cat $PID); while kill -0 $(cat $PID) 2>/dev/null; do sleep 0.02; done");
-        system.run("systemctl start valkey-server");
+        crash_and_start();
         let data = "valkey-cli get k; valkey-cli lrange list 0 -1";
         assert_eq!(system.run(data), "v\nb\na");
         for runbook in ["Are data safe now?", "Watch it with Prometheus", "Look at a log", "Backup"] {
@@ -86,8 +89,7 @@ each_version! {
         assert_eq!(system.run(data), "v\nb\na");
         system.follow(OPERATIONS, "Back to the append-only file");
         assert_eq!(system.run(&format!("{data}; valkey-cli module list | grep -c wbl; true")), "v\nb\na\n0");
-        system.run("kill -9 $(cat $PID); while kill -0 $(cat $PID) 2>/dev/null; do sleep 0.02; done");
-        system.run("systemctl start valkey-server");
+        crash_and_start();
         assert_eq!(system.run(data), "v\nb\na");
     }
 }
