@@ -2,7 +2,7 @@
 
 use crate::ffi::{Level, log};
 use crate::log::{DirectWrites, LogError, Options, open};
-use crate::module::config::{IoMode, Setting, io_mode, value};
+use crate::module::config::{self, IoMode, Setting, io_mode, value};
 use crate::module::gate::GatedStorage;
 use crate::module::with;
 use crate::rdb;
@@ -22,7 +22,7 @@ const LOCK_POLL: Duration = Duration::from_millis(50);
 /// Opens, locks and verifies the folder; nothing in it changes.
 pub(super) fn open_folder(patience: Duration) -> Result<OpenedFolder, String> {
     let Some(folder) = with(|module| module.folder.clone()) else { return Err("the module is not loaded".into()) };
-    let segment_bytes = u64::try_from(value(Setting::SegmentBytes)).unwrap_or(u64::MAX);
+    let segment_bytes = config::segment_bytes();
     // 0 leaves it to the log.
     let max_inflight_flushes = usize::try_from(value(Setting::MaxInflightFlushes)).ok().filter(|count| *count > 0);
     let options = Options { segment_bytes, max_inflight_flushes, direct_block_bytes: None, check_base };
