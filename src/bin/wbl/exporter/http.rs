@@ -1,5 +1,6 @@
 //! As much of HTTP as a scrape needs: one request on a connection, without a body.
 
+use super::server::left;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -45,17 +46,11 @@ fn answer_to(method: &str, path: &str, metrics: impl FnOnce() -> String) -> Answ
     }
 }
 
-/// The time that is left; an error where there is none.
-fn left(deadline: Instant) -> io::Result<Option<Duration>> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
-}
-
 /// The first line of a request, once all of its head is there.
 fn read(client: &mut TcpStream, deadline: Instant) -> io::Result<String> {
     let (mut head, mut piece) = (Vec::new(), [0; 1024]);
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
-        client.set_read_timeout(left(deadline)?)?;
+        client.set_read_timeout(Some(left(deadline)?))?;
         let count = client.read(&mut piece)?;
         if count == 0 || head.len() + count > REQUEST_BYTES {
             return Ok(String::new());
@@ -68,7 +63,7 @@ fn read(client: &mut TcpStream, deadline: Instant) -> io::Result<String> {
 
 fn write(client: &mut TcpStream, deadline: Instant, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        client.set_write_timeout(left(deadline)?)?;
+        client.set_write_timeout(Some(left(deadline)?))?;
         match client.write(bytes)? {
             0 => return Err(io::ErrorKind::WriteZero.into()),
             count => bytes = bytes.get(count..).unwrap_or_default(),

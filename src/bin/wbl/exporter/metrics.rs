@@ -68,14 +68,20 @@ fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {
 }
 
 fn label(name: &str, value: &str) -> String {
-    let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    format!("{{{name}=\"{value}\"}}")
+    labels(&[(name, value)])
+}
+
+fn labels(labels: &[(&str, &str)]) -> String {
+    let one = |(name, value): &(&str, &str)| {
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        format!("{name}=\"{value}\"")
+    };
+    format!("{{{}}}", labels.iter().map(one).collect::<Vec<_>>().join(","))
 }
 
 fn add_server(families: &mut Families, info: &str) {
     let of = |name| field(info, name).unwrap_or_default();
-    let labels =
-        label("role", of("role")).replace('}', ",") + label("version", of("valkey_version")).trim_start_matches('{');
+    let labels = labels(&[("role", of("role")), ("version", of("valkey_version"))]);
     families.add("wbl_server_info", "gauge", "1, with the server's role and version.", &labels, 1);
     if let Ok(seconds) = of("uptime_in_seconds").parse::<u64>() {
         families.add("wbl_server_uptime_seconds", "gauge", "How long the server has run.", "", seconds);

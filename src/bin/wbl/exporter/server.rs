@@ -8,6 +8,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use valkey_wbl::log::resp::push_command;
 
 /// No answer to INFO is longer.
 const ANSWER_BYTES: usize = 1 << 20;
@@ -118,7 +119,8 @@ fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-fn left(deadline: Instant) -> io::Result<Duration> {
+/// The time that is left; an error where there is none.
+pub fn left(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(timed_out()) } else { Ok(left) }
 }
@@ -133,12 +135,11 @@ fn invalid(why: impl Into<String>) -> io::Error {
 
 /// Sends a command and returns the text of its answer.
 fn ask(wire: &mut dyn Wire, deadline: Instant, words: &[&str]) -> io::Result<String> {
-    let mut command = format!("*{}\r\n", words.len());
-    for word in words {
-        command += &format!("${}\r\n{word}\r\n", word.len());
-    }
+    let args: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+    let mut command = Vec::new();
+    push_command(&mut command, &args);
     wire.set_timeouts(Some(left(deadline)?))?;
-    wire.write_all(command.as_bytes()).map_err(in_time)?;
+    wire.write_all(&command).map_err(in_time)?;
     let mut answer = Answer { wire, deadline, bytes: Vec::new() };
     let line = answer.line()?;
     match line.split_at_checked(1) {
