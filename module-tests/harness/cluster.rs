@@ -1,8 +1,8 @@
 //! Two servers that share the slots of a cluster.
 
+use super::ports::free_ports;
 use super::raw::RawConnection;
 use super::{PATIENCE, Server, ServerBuilder, wait_until};
-use std::net::TcpListener;
 
 /// The slots of the first and of the second node.
 const RANGES: [(u16, u16); 2] = [(8192, 16383), (0, 8191)];
@@ -104,17 +104,4 @@ impl Cluster {
         self.nodes.iter_mut().for_each(Server::start);
         self.wait_up();
     }
-}
-
-/// Ports that nobody listens on.
-pub fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
-    free_ports_list(COUNT).try_into().expect("as many as asked for")
-}
-
-/// The same where the number is known at run time only.
-pub fn free_ports_list(count: usize) -> Vec<u16> {
-    // All are bound before the first is given up, so that none comes twice.
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("an address").port()).collect()
 }

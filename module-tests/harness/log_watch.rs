@@ -11,6 +11,10 @@ const ALWAYS_ALLOWED: &[&str] = &[
     "Missing implement of connection type tls",
     // What MODULE UNLOAD says of held replies.
     "the module has blocked clients",
+    // Of a child that the server itself has ended with SIGUSR1, as nobody needs its dump any more.
+    "terminated by signal 10",
+    // A child's last words, when the test has killed its parent.
+    "Child failed reporting info to parent, exiting. Broken pipe",
     // What any start says that leaves a log where it is.
     "is not brought back, as wbl.enabled is no",
     "User requested shutdown",

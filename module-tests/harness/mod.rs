@@ -14,6 +14,7 @@ pub mod log_watch;
 pub mod names;
 pub mod paths;
 pub mod points;
+pub mod ports;
 pub mod printed;
 pub mod process;
 pub mod raw;

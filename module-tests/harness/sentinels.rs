@@ -1,6 +1,6 @@
 //! A primary with replicas that Sentinels watch.
 
-use super::cluster::free_ports_list;
+use super::ports::free_ports_list;
 use super::raw::RawConnection;
 use super::temp::TempDir;
 use super::{PATIENCE, Server, ServerBuilder, Version, wait_for, wait_until};

@@ -1,6 +1,6 @@
 //! A cluster of primaries with a replica each.
 
-use super::cluster::free_ports_list;
+use super::ports::free_ports_list;
 use super::raw::RawConnection;
 use super::server::info_field;
 use super::{PATIENCE, Server, ServerBuilder, wait_until};

@@ -1,8 +1,8 @@
 //! A system as Debian has it, below a folder of its own: paths, programs, a server that `systemctl` starts.
 
 use super::Version;
-use super::cluster::free_ports;
 use super::paths;
+use super::ports::free_ports;
 use super::printed;
 use super::process::send_signal;
 use super::temp::TempDir;

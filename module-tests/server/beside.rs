@@ -133,7 +133,7 @@ each_version! {
     }
 
     fn a_server_that_never_serves_marks_nothing(version: Version) {
-        let [port] = crate::harness::cluster::free_ports::<1>();
+        let [port] = crate::harness::ports::free_ports::<1>();
         for ended_so in [Ended::Cleanly, Ended::ByCrash] {
             let mut server = ended(version, ended_so);
             disable(&mut server);
@@ -225,7 +225,7 @@ each_version! {
     }
 
     fn a_disabled_module_on_a_replica_in_sync_supersedes(version: Version) {
-        let [port] = crate::harness::cluster::free_ports::<1>();
+        let [port] = crate::harness::ports::free_ports::<1>();
         let primary = ServerBuilder::stock(version)
             .set("port", &port.to_string())
             .set("repl-diskless-sync-delay", "0")

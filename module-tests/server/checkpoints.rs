@@ -17,8 +17,7 @@ each_version! {
         let start = || {
             let builder = ServerBuilder::stock(version).set("enable-module-command", "yes");
             let builder = builder.variable(VARIABLE, "base-child:stop").allow_warning(warning);
-            // Of the child, whose parent may have stopped listening.
-            let server = builder.allow_warning("Child failed reporting info to parent").start();
+            let server = builder.start();
             server.raw().run("SET k v");
             server.raw().run(&format!("MODULE LOADEX {} CONFIG wbl.debug-commands yes", paths::module().display()));
             server

@@ -1,7 +1,7 @@
 //! What a server knows of where its dataset comes from outlives whatever becomes of the log's folder: it gives no log
 //! up that somebody else has acknowledged, and goes on with its own.
 
-use crate::harness::cluster::free_ports;
+use crate::harness::ports::free_ports;
 use crate::harness::server::info_field;
 use crate::harness::strace::{Injection, Strace};
 use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Version, each_version, paths, wait_until};
@@ -109,7 +109,7 @@ each_version! {
     }
 
     fn a_replica_in_sync_before_the_module_came_supersedes_an_old_log(version: Version) {
-        let [port] = crate::harness::cluster::free_ports::<1>();
+        let [port] = crate::harness::ports::free_ports::<1>();
         let primary = ServerBuilder::stock(version).set("port", &port.to_string()).set("repl-diskless-sync-delay", "0").in_memory().start();
         for by_load in [true, false] {
             let mut server = module(version).set("enable-module-command", "yes").allow_warning("is not loaded").allow_warning("Module not loaded").start();
@@ -141,7 +141,7 @@ each_version! {
     }
 
     fn a_superseded_log_is_brought_back_when_that_is_asked_for(version: Version) {
-        let [port] = crate::harness::cluster::free_ports::<1>();
+        let [port] = crate::harness::ports::free_ports::<1>();
         let primary = ServerBuilder::stock(version).set("port", &port.to_string()).set("repl-diskless-sync-delay", "0").in_memory().start();
         let mut server = module(version).allow_warning("superseded").start();
         let mut client = server.raw();

@@ -1,6 +1,6 @@
 //! Servers that were a primary, and follow another one or nobody.
 
-use crate::harness::cluster::free_ports;
+use crate::harness::ports::free_ports;
 use crate::harness::server::info_field;
 use crate::harness::{PATIENCE, ServerBuilder, Version, dataset, each_version, wait_until};
 use crate::life::module;

@@ -1,8 +1,8 @@
 //! Clients stay in their own databases, whatever the log does: most servers before 9.1.1 leave them in the database
 //! that an event names, as soon as a module listens.
 
-use crate::harness::cluster::free_ports;
 use crate::harness::dataset::{self, Dataset};
+use crate::harness::ports::free_ports;
 use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, each_version, wait_until};
 use valkey_wbl::log::sim::Random;
 

@@ -5,9 +5,9 @@
 //! whole state from before, as the log or the server's own files had it, or the whole state from after; and the latter
 //! once WBL.WAIT has said so.
 
-use crate::harness::cluster::free_ports;
 use crate::harness::labels::{self, label};
 use crate::harness::points::VARIABLE;
+use crate::harness::ports::free_ports;
 use crate::harness::process::send_signal;
 use crate::harness::server::info_field;
 use crate::harness::{

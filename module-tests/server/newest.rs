@@ -296,7 +296,6 @@ pub(super) fn builder(version: Version, with_aof: bool) -> ServerBuilder {
         "has saved its own data",
         "Error condition on socket for SYNC",
         "Background saving terminated by signal",
-        "Child failed reporting info to parent",
         "There is a child saving an .rdb. Killing it!",
     ] {
         builder = builder.allow_warning(text);

@@ -174,7 +174,7 @@ each_version! {
     }
 
     fn a_promoted_replicas_log_outlives_the_rewrite_after_the_sync(version: Version) {
-        let [port] = crate::harness::cluster::free_ports::<1>();
+        let [port] = crate::harness::ports::free_ports::<1>();
         let primary = ServerBuilder::stock(version).set("port", &port.to_string()).start();
         primary.raw().run("SET before v");
         let builder = with_module_and_aof(version).set("rdb-key-save-delay", "3000000");

@@ -1,7 +1,7 @@
 //! What a server cannot do again as it was done ends its start with one line that names the place; with
 //! `wbl.on-replay-error skip` it is counted.
 
-use crate::harness::cluster::free_ports;
+use crate::harness::ports::free_ports;
 use crate::harness::resp::encode;
 use crate::harness::{PATIENCE, Server, ServerBuilder, Value, Version, each_version, paths, wait_until};
 use std::fs;

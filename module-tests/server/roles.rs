@@ -60,7 +60,7 @@ each_version! {
     }
 
     fn a_replica_that_becomes_a_primary_keeps_what_it_got_and_what_it_is_told(version: Version) {
-        let [port] = crate::harness::cluster::free_ports::<1>();
+        let [port] = crate::harness::ports::free_ports::<1>();
         let primary = ServerBuilder::stock(version).set("port", &port.to_string()).in_memory().start();
         primary.raw().run("SET of-primary v");
         // The server loads the file of the primary's dataset at its next start, before the log.

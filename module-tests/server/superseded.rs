@@ -1,7 +1,7 @@
 //! A log that was superseded by a primary's dataset may be all that there is: as after a planned failover whose nodes
 //! both die before the new primary has a log. Nothing but newer data takes its place.
 
-use crate::harness::cluster::free_ports;
+use crate::harness::ports::free_ports;
 use crate::harness::server::info_field;
 use crate::harness::{PATIENCE, Server, ServerBuilder, Shards, Version, each_version, wait_until};
 use crate::newest::manifest;

@@ -1,6 +1,6 @@
 //! WAITAOF on a server whose only log is the module's.
 
-use crate::harness::cluster::free_ports;
+use crate::harness::ports::free_ports;
 use crate::harness::{
     Lever, PATIENCE, RawConnection, Scene, Server, ServerBuilder, Value, Version, each_version, wait_until,
 };
