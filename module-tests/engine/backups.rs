@@ -188,10 +188,15 @@ fn backups_are_listed_and_removed() {
     let made: Backup = outcome.recv().unwrap().unwrap();
     let name = backup_name(UNIX_MS, end);
     assert_eq!(made, Backup { name: name.clone(), unix_ms: UNIX_MS, end, is_whole: true });
-    assert_eq!((list(&flusher), end), (vec![made], Lsn::new(units(0..8).len() as u64)));
+    assert_eq!((list(&flusher), end), (vec![made.clone()], Lsn::new(units(0..8).len() as u64)));
     for other in ["backup-x", "..", "backup-1-2/..", "appendonly.aof.manifest"] {
         assert!(matches!(remove(&flusher, other), Err(LogError::Refused { .. })), "{other}");
     }
+    let foreign = disk.folder(&name).unwrap().create_folder("foreign").unwrap();
+    drop(foreign.create("file").unwrap());
+    assert!(matches!(remove(&flusher, &name), Err(LogError::Refused { .. })));
+    assert_eq!(list(&flusher), std::slice::from_ref(&made));
+    foreign.remove("file").unwrap();
     remove(&flusher, &name).unwrap();
     assert!(list(&flusher).is_empty() && disk.folder(&name).unwrap().list().unwrap().is_empty());
     flusher.close().unwrap();

@@ -63,10 +63,14 @@ pub(crate) fn backups<S: Storage>(storage: &S) -> io::Result<Vec<Backup>> {
     Ok(found)
 }
 
-/// Removes a backup.
+/// Removes a backup, unless there is something in it that no backup has.
 pub(crate) fn remove_backup<S: Storage>(storage: &S, name: &str) -> Result<(), LogError> {
     if said_by(name).is_none() {
         return Err(LogError::Refused { why: "this is no name of a backup" });
+    }
+    let folder = storage.folder(name).map_err(failed(storage, "remove", name))?;
+    if !folder.list_folders().map_err(failed(storage, "remove", name))?.is_empty() {
+        return Err(LogError::Refused { why: "there is a folder in the backup, which is no part of it" });
     }
     let remove = || {
         remove_unfinished_backup(storage)?;
