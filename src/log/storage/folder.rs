@@ -214,6 +214,7 @@ impl Storage for FolderStorage {
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.directory)? {
             if let Ok(name) = entry?.file_name().to_str()
+                && !matches!(name, "." | "..")
                 && let Ok(status) = rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW)
                 && FileType::from_raw_mode(status.st_mode) == FileType::Directory
             {
