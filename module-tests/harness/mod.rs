@@ -7,6 +7,7 @@ pub mod crash;
 pub mod dataset;
 pub mod differential;
 pub mod dirty;
+pub mod group;
 pub mod history;
 pub mod labels;
 pub mod lever;

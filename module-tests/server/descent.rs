@@ -12,6 +12,8 @@ const NOWHERE: &str = "REPLICAOF 127.0.0.1 1";
 
 fn module(version: Version) -> ServerBuilder {
     let builder = ServerBuilder::with_module(version).allow_warning("Error condition on socket for SYNC");
+    // What is asked here is asked of a log that rests while the server is a replica.
+    let builder = builder.set("wbl.replica-log", "no");
     let builder = builder.allow_warning("the log can't begin").allow_warning("takes the place of the data");
     builder.allow_warning("Restoring previous settings")
 }
@@ -119,7 +121,7 @@ each_version! {
             server.reconfigure(|builder| {
                 let builder = builder.set_words("replicaof", &["127.0.0.1", &port.to_string()]);
                 let off = |builder: ServerBuilder| {
-                    builder.without_module()
+                    builder.without_module().unset("wbl.replica-log")
                 };
                 if by_load { off(builder) } else { builder.set("wbl.enabled", "no") }
             });
@@ -129,7 +131,7 @@ each_version! {
             if by_load {
                 // The primary has no data, which is a dataset, too: the old log is not of it.
                 assert!(client.call(&["MODULE", "LOAD", path]).is_error());
-                client.run(&format!("MODULE LOADEX {path} CONFIG wbl.on-existing-log replace"));
+                client.run(&format!("MODULE LOADEX {path} CONFIG wbl.on-existing-log replace CONFIG wbl.replica-log no"));
             }
             wait_until("the old log is superseded", PATIENCE, || server.wbl_info("wbl_log_superseded") == "1");
             wait_until("that is noted", PATIENCE, || {

@@ -112,7 +112,7 @@ each_version! {
     }
 
     fn a_disk_that_fails_after_a_promotion_leaves_reads_and_refuses_writes(version: Version) {
-        let mut server = module(version).allow_warning("the log can't begin").start();
+        let mut server = module(version).set("wbl.replica-log", "no").allow_warning("the log can't begin").start();
         let mut client = server.raw();
         client.run("SET k v");
         client.run(NOWHERE);

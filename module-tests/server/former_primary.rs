@@ -64,7 +64,7 @@ each_version! {
         let [port] = free_ports::<1>();
         let primary = ServerBuilder::stock(version).set("port", &port.to_string()).start();
         primary.raw().run("SET of-the-primary v");
-        let builder = module(version).allow_warning("superseded").allow_warning("SYNC");
+        let builder = module(version).set("wbl.replica-log", "no").allow_warning("superseded").allow_warning("SYNC");
         let mut server = builder.allow_warning("the log can't be brought back").start();
         let mut client = server.raw();
         client.run("SET before v");
@@ -109,7 +109,8 @@ each_version! {
 
     fn a_partial_sync_supersedes_the_log_too(version: Version) {
         let [port, other_port] = free_ports::<2>();
-        let builder = module(version).allow_warning("superseded").allow_warning("Failed to read response");
+        let builder = module(version).set("wbl.replica-log", "no");
+        let builder = builder.allow_warning("superseded").allow_warning("Failed to read response");
         // On a busy machine the handshake may take longer than the servers wait for.
         let builder = builder.allow_warning("Primary did not respond to command during SYNC handshake");
         let server = builder.set("port", &port.to_string()).start();

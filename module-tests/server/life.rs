@@ -180,7 +180,8 @@ each_version! {
 
     fn a_promotion_without_a_usable_folder_serves_reads_and_refuses_writes(version: Version) {
         let builder = module(version).allow_warning("the log can't begin").allow_warning("Restoring previous settings");
-        let mut server = builder.start();
+        // A log that goes on needs no folder that can be used.
+        let mut server = builder.set("wbl.replica-log", "no").start();
         let mut client = server.raw();
         client.run("SET k v");
         client.run(NOWHERE);
@@ -220,7 +221,7 @@ each_version! {
     }
 
     fn a_transaction_from_before_writes_cannot_be_kept_is_refused(version: Version) {
-        let server = module(version).allow_warning("the log can't begin").start();
+        let server = module(version).set("wbl.replica-log", "no").allow_warning("the log can't begin").start();
         let (mut client, mut writer) = (server.raw(), server.raw());
         client.run("SET k v");
         client.run("CONFIG SET replica-read-only no");

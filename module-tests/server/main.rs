@@ -57,6 +57,8 @@ mod reasons;
 mod refusals;
 mod renamed;
 mod replay;
+mod replica_crashes;
+mod replica_log;
 mod rights;
 mod roles;
 mod run;

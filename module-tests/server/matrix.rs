@@ -189,7 +189,8 @@ fn disable(version: Version) -> Stage {
 }
 
 fn demotion_and_back(version: Version) -> Stage {
-    let server = builder(version).start();
+    // A log on a replica just goes on.
+    let server = builder(version).set("wbl.replica-log", "no").start();
     let mut client = server.raw();
     fill(&mut client, "old");
     client.run("REPLICAOF 127.0.0.1 1");
@@ -213,7 +214,8 @@ fn full_sync(version: Version) -> Stage {
     let primary =
         without_module(builder(version)).set("port", &port.to_string()).set("repl-diskless-sync-delay", "0").start();
     fill(&mut primary.raw(), "primary");
-    let server = builder(version).start();
+    // What becomes of a log that rests; `replica_crashes` has the log of a replica.
+    let server = builder(version).set("wbl.replica-log", "no").start();
     fill(&mut server.raw(), "old");
     let mut stage = stage(server, &format!("REPLICAOF 127.0.0.1 {port}"), &["old", "primary"], "primary", &[]);
     stage._others.push(primary);

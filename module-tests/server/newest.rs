@@ -338,6 +338,7 @@ fn take_leave(client: &mut RawConnection, leave: Leave) {
         Leave::Unload => drop(client.run("MODULE UNLOAD wbl")),
         Leave::Disable => drop(client.run("CONFIG SET wbl.enabled no")),
         Leave::Demote => {
+            client.run("CONFIG SET wbl.replica-log no");
             client.run("CONFIG SET replica-read-only no");
             client.run("REPLICAOF 127.0.0.1 1");
         }

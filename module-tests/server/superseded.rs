@@ -1,5 +1,6 @@
 //! A log that was superseded by a primary's dataset may be all that there is: as after a planned failover whose nodes
-//! both die before the new primary has a log. Nothing but newer data takes its place.
+//! both die before the new primary has a log, where replicas have none (`wbl.replica-log no`). Nothing but newer data
+//! takes its place.
 
 use crate::harness::ports::free_ports;
 use crate::harness::server::info_field;
@@ -96,7 +97,7 @@ each_version! {
     }
 
     fn a_cluster_has_a_superseded_log_back_from_a_restart(version: Version) {
-        let builder = ServerBuilder::with_module(version).in_memory().only_own_warnings();
+        let builder = ServerBuilder::with_module(version).in_memory().only_own_warnings().set("wbl.replica-log", "no");
         let builder = ["superseded", "the log can't begin", "brings no log back", "takes the place of the data"]
             .into_iter()
             .fold(builder, ServerBuilder::allow_warning);
@@ -199,7 +200,7 @@ fn assert_comes_back(server: &mut Server) {
 
 fn builder(version: Version) -> ServerBuilder {
     let builder = ServerBuilder::with_module(version).in_memory().only_own_warnings();
-    let builder = builder.set("repl-diskless-sync-delay", "0");
+    let builder = builder.set("repl-diskless-sync-delay", "0").set("wbl.replica-log", "no");
     ["superseded", "the log can't begin", "takes the place of the data", "the log can't be brought back"]
         .into_iter()
         .fold(builder, ServerBuilder::allow_warning)

@@ -199,6 +199,21 @@ impl Unit {
         self.events > 0 && self.events == self.evictions && self.count <= self.evictions
     }
 
+    /// The commands, with their databases.
+    pub fn commands(&self) -> Vec<(u32, Vec<Vec<u8>>)> {
+        let mut db = self.first_db;
+        let mut commands = Vec::new();
+        for command in resp::Commands::new(&self.commands).map_while(Result::ok) {
+            match command.args.as_slice() {
+                [b"SELECT", selected] => {
+                    db = str::from_utf8(selected).ok().and_then(|db| db.parse().ok()).unwrap_or(db)
+                }
+                args => commands.push((db, args.iter().map(|arg| arg.to_vec()).collect())),
+            }
+        }
+        commands
+    }
+
     /// Whether there is nothing to log.
     pub fn is_empty(&self) -> bool {
         self.count == 0

@@ -90,8 +90,8 @@ pub(super) unsafe extern "C" fn server_event(
                 // `num_changes` NUL-terminated names.
                 handlers().config_changed(ctx, &unsafe { changed_settings(&*data.cast()) });
             }
-            raw::VALKEYMODULE_EVENT_PRIMARY_LINK_CHANGE if sub == raw::VALKEYMODULE_SUBEVENT_PRIMARY_LINK_UP => {
-                handlers().primary_link_up();
+            raw::VALKEYMODULE_EVENT_PRIMARY_LINK_CHANGE => {
+                handlers().primary_link_changed(sub == raw::VALKEYMODULE_SUBEVENT_PRIMARY_LINK_UP);
             }
             raw::VALKEYMODULE_EVENT_PERSISTENCE if is_own_save(sub) => handlers().save_begins(),
             raw::VALKEYMODULE_EVENT_FORK_CHILD if sub == raw::VALKEYMODULE_SUBEVENT_FORK_CHILD_BORN => {

@@ -49,8 +49,8 @@ pub trait Handlers: Sync {
     fn config_changed(&self, ctx: Ctx<'_>, names: &[&[u8]]);
     /// The server begins to save its own file, or has forked a child that may.
     fn save_begins(&self);
-    /// The link to the primary is up.
-    fn primary_link_up(&self);
+    /// The link to the primary is up, or down.
+    fn primary_link_changed(&self, is_up: bool);
     /// The server became a replica or a primary.
     fn role_changed(&self, ctx: Ctx<'_>, is_replica: bool);
     /// The server shuts down.

@@ -18,7 +18,7 @@ use crate::module::settle::{belongs_to_running, settle};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects};
 use crate::module::verdict::{LetsOut, Rewrite, Verdict};
 use crate::module::waits::wait_before_yield;
-use crate::module::{Module, commands, listed, refusal, with, wrappers};
+use crate::module::{Module, commands, following, listed, refusal, with, wrappers};
 use std::ffi::CStr;
 
 /// An id that no client has.
@@ -33,6 +33,9 @@ pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
     // Nearly always nothing of the command before is left, and a connected client sends this one.
     let quick = with(|module| {
         module.note_home(ctx, &filter);
+        if module.life.follows() {
+            return None;
+        }
         let client = filter.client_id();
         let is_connection = module.clients.contains(client) && !module.clients.shares_id(client);
         let is_alone = module.is_quiet() && !module.moving.may_move && !module.iteration.lets_others_in;
@@ -41,8 +44,18 @@ pub fn command_filter(ctx: Ctx<'_>, filter: Filter) {
     });
     match quick {
         Some(Some(verdict)) => perform(ctx, filter, verdict),
+        Some(None) if with(|module| module.life.follows()) == Some(true) => filter_as_replica(ctx, filter),
         Some(None) => filter_slowly(ctx, filter),
         None => {}
+    }
+}
+
+/// The same on a replica that logs.
+fn filter_as_replica(ctx: Ctx<'_>, filter: Filter) {
+    if !following::announce(ctx, &filter)
+        && let Some(verdict) = with(|module| module.verdict(ctx, &filter, Sender::Client))
+    {
+        perform(ctx, filter, verdict);
     }
 }
 
@@ -160,6 +173,9 @@ impl Module {
         let known = self.server.commands.known(filter.arg(0), filter.arg(1));
         if known.row.quirk == Quirk::Configures && self.endangers_folder(filter) {
             return Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED));
+        }
+        if self.life.follows() {
+            return Verdict::PASS;
         }
         if !self.life.logs() {
             return if self.life.refuses_writes() {

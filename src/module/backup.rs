@@ -7,7 +7,7 @@ use crate::log::{Backup, LogError, Storage};
 use crate::module::release::{Release, release};
 use crate::module::units::finish_unit;
 use crate::module::waits::unix_ms;
-use crate::module::{State, errors, refusal, with};
+use crate::module::{State, errors, following, refusal, with};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -63,13 +63,15 @@ pub(super) fn run(ctx: Ctx<'_>, args: &[&[u8]]) {
     }
     match with(|module| module.life.state()).unwrap_or(State::Disabled) {
         State::Active | State::Baselining => {}
-        State::Replica => return ctx.reply_error(errors::IS_REPLICA),
+        State::Replica if with(|module| module.life.logs()) == Some(true) => {}
+        State::Replica => return ctx.reply_error(errors::NO_REPLICA_LOG),
         State::Failing => return ctx.reply_error(&refusal::text()),
         _ => return ctx.reply_error(&refusal::no_log_text()),
     }
     if !ctx.flags().can_block() {
         return ctx.reply_error(errors::CANNOT_BLOCK);
     }
+    following::settle(ctx);
     finish_unit(ctx);
     let opened = with(|module| {
         module.hand_over();

@@ -86,8 +86,8 @@ impl Handlers for Callbacks {
         life::save_begins();
     }
 
-    fn primary_link_up(&self) {
-        life::primary_link_up();
+    fn primary_link_changed(&self, is_up: bool) {
+        life::primary_link_changed(is_up);
     }
 
     fn role_changed(&self, ctx: Ctx<'_>, is_replica: bool) {

@@ -299,7 +299,8 @@ fn checkpoint(ctx: Ctx<'_>, args: &[&[u8]]) {
     let flags = ctx.flags();
     match state {
         State::Active | State::Baselining => {}
-        State::Replica => return ctx.reply_error(errors::IS_REPLICA),
+        State::Replica if with(|module| module.life.logs()) == Some(true) => {}
+        State::Replica => return ctx.reply_error(errors::NO_REPLICA_LOG),
         State::Failing => return ctx.reply_error(&refusal::text()),
         _ => return ctx.reply_error(&refusal::no_log_text()),
     }

@@ -70,6 +70,8 @@ pub enum Setting {
     MaxLogBytes,
     /// `wbl.reserve`: hold room on the disk for the next base. Default: yes.
     Reserve,
+    /// `wbl.replica-log`: log on replicas, too. Default: yes.
+    ReplicaLog,
     /// `wbl.max-recovery-seconds`: a checkpoint begins by itself when a recovery would take longer; 0 for no bound.
     /// Default: 0.
     MaxRecoverySeconds,
@@ -139,7 +141,7 @@ enum Default {
     Names { default: usize, names: &'static [&'static CStr] },
 }
 
-const ENTRIES: [Entry; 19] = [
+const ENTRIES: [Entry; 20] = [
     Entry { setting: Setting::Enabled, name: c"enabled", immutable: false, default: Default::Bool(true) },
     Entry { setting: Setting::Dir, name: c"dir", immutable: true, default: Default::Text("wbl") },
     Entry {
@@ -216,6 +218,7 @@ const ENTRIES: [Entry; 19] = [
         default: Default::Bytes { default: 0, min: 0, max: i64::MAX },
     },
     Entry { setting: Setting::Reserve, name: c"reserve", immutable: false, default: Default::Bool(true) },
+    Entry { setting: Setting::ReplicaLog, name: c"replica-log", immutable: false, default: Default::Bool(true) },
     Entry {
         setting: Setting::MaxRecoverySeconds,
         name: c"max-recovery-seconds",
@@ -369,6 +372,11 @@ pub fn max_recovery_ms() -> Option<u64> {
 /// Whether base and log are kept within a bound by checkpoints that begin by themselves.
 pub fn bounds_log() -> bool {
     max_log_bytes().is_some() || max_recovery_ms().is_some()
+}
+
+/// Whether replicas log.
+pub fn logs_replicas() -> bool {
+    value(Setting::ReplicaLog) != 0
 }
 
 /// Whether room is held for the next base.

@@ -16,8 +16,8 @@ use crate::module::units::{
 };
 use crate::module::waits::wait_now;
 use crate::module::{
-    Module, blocking, broken, durable_reads, homes, life, listed, notify, recovery, scripts, server, waitaof, waiting,
-    with,
+    Module, blocking, broken, durable_reads, following, homes, life, listed, notify, recovery, scripts, server,
+    waitaof, waiting, with,
 };
 
 /// No client's id.
@@ -120,8 +120,11 @@ fn take_in(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server: bool) 
         return;
     }
     let flags = ctx.flags();
-    note_expiring_fields(ctx, kind, key);
     let (in_exec, db) = (flags.in_exec(), ctx.event_db(event, key));
+    if with(|module| module.follow_event(ctx.client_id(), by_server, db, key)) == Some(true) {
+        return;
+    }
+    note_expiring_fields(ctx, kind, key);
     let before = with(|module| {
         if !module.life.logs() {
             return Err(!by_server && module.life.is_unchanged());
@@ -267,7 +270,7 @@ fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, Option<i64>
         life::dataset_changed(ctx);
     }
     let recorded = with(|module| {
-        if !module.life.logs() || loading || module.is_dataset_replaced() {
+        if !module.life.logs() || loading || module.is_dataset_replaced() || module.follow_server_event() {
             return false;
         }
         let now_ms = module.unit_time_ms(ctx);
@@ -358,6 +361,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         finish_unit(ctx);
     }
     durable_reads::keep(ctx);
+    following::settle(ctx);
     life::before_sleep(ctx);
     let wait = with(|module| {
         module.wait_for_timed_out(ctx);

@@ -33,7 +33,7 @@ pub fn write(ctx: Ctx<'_>, writer: &mut InfoWriter<'_>) {
 impl Module {
     /// Why there is no log, or no new base.
     fn failure(&self) -> String {
-        let base = || self.bases.failure().filter(|_| self.life.logs());
+        let base = || self.bases.failure().filter(|_| self.life.logs() || !self.life.replica_log().is_empty());
         let failure = self.life.failure().or_else(base);
         failure.unwrap_or_default().to_string()
     }
@@ -60,6 +60,7 @@ impl Module {
         let waits: Vec<_> = waits.collect();
         let mut fields = vec![
             ("state", Value::Text(self.life.state().name().into())),
+            ("replica_log", Value::Text(self.life.replica_log().into())),
             ("enabled", number(u64::from(value(Setting::Enabled) != 0))),
             ("read_blocked_count", number(self.counters.reads_blocked)),
             ("reads_from_durable", number(self.counters.reads_from_durable)),

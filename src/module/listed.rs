@@ -31,6 +31,30 @@ pub(super) fn replicas(ctx: Ctx<'_>) -> Vec<ClientId> {
     text.lines().filter_map(|line| field_of(line, "id")?.parse().ok()).collect()
 }
 
+/// The client by which the primary sends its commands.
+pub(super) struct PrimaryClient {
+    pub(super) client: ClientId,
+    pub(super) db: u32,
+    /// A transaction has begun.
+    pub(super) is_queueing: bool,
+    /// A command of it waits.
+    pub(super) is_blocked: bool,
+}
+
+/// The primary's client, where the server has one.
+pub(super) fn primary(ctx: Ctx<'_>) -> Option<PrimaryClient> {
+    let list = ctx.own().ask("CLIENT", [&b"LIST"[..], b"TYPE", b"primary"])?;
+    let text = String::from_utf8_lossy(list.bytes());
+    let line = text.lines().next()?;
+    let flags = field_of(line, "flags")?;
+    Some(PrimaryClient {
+        client: field_of(line, "id")?.parse().ok()?,
+        db: field_of(line, "db")?.parse().ok()?,
+        is_queueing: flags.contains('x'),
+        is_blocked: flags.contains('b'),
+    })
+}
+
 /// A client's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Output {

@@ -23,6 +23,7 @@ mod durable_reads;
 mod errors;
 mod explain;
 mod facts;
+mod following;
 mod gate;
 mod help;
 mod holding;

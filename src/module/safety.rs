@@ -50,17 +50,50 @@ impl Module {
                 format!("the log was given up: {failure}"),
                 "mend that, then CONFIG SET wbl.enabled no and CONFIG SET wbl.enabled yes",
             ),
-            State::Replica => Safety::new(
-                false,
-                "a replica does not log: what it has is in its primary's log",
-                "look at the primary; start the primary first after a power loss",
-            ),
+            State::Replica => self.safety_of_replica(),
             State::Failing => Safety::new(
                 false,
                 format!("writes are refused, as there is no log: {failure}"),
                 "mend that, then CONFIG SET wbl.enabled no and CONFIG SET wbl.enabled yes",
             ),
             State::Closed => Safety::new(true, "the log is closed, with all that was acknowledged", ""),
+        }
+    }
+
+    /// The same on a replica: whether a start would bring back what it has.
+    fn safety_of_replica(&self) -> Safety {
+        let trouble = || self.log()?.log().trouble();
+        if !config::logs_replicas() {
+            return Safety::new(
+                false,
+                "wbl.replica-log is no: what the replica has is in its primary's log",
+                "look at the primary; start the primary first after a power loss",
+            );
+        }
+        match (self.life.replica_log(), self.bases.failure()) {
+            ("written", _) => match trouble() {
+                None => Safety::new(true, "the replica logs what its primary sends", ""),
+                Some(trouble) => Safety::new(
+                    false,
+                    format!("the replica's disk fails, so that its log stays behind what its primary sends: {trouble}"),
+                    "mend the disk; the log goes on by itself, without a restart",
+                ),
+            },
+            (_, Some(reason)) => Safety::new(
+                false,
+                format!("the replica has no log of what is in memory ({reason}); what it has is in its primary's log"),
+                "mend that; it is tried again by itself",
+            ),
+            ("baselining", None) => Safety::new(
+                false,
+                "the replica's first base is being written; until it is there a start finds the log from before",
+                "wait for wbl_replica_log:written",
+            ),
+            _ => Safety::new(
+                false,
+                "the replica waits for its primary's data; its log begins with them",
+                "look at the primary, and at the link to it (INFO replication)",
+            ),
         }
     }
 

@@ -269,6 +269,16 @@ pub(super) fn error_replies(ctx: Ctx<'_>) -> Option<u64> {
     ServerInfo::read(ctx, "stats")?.unsigned("total_error_replies")
 }
 
+/// How many commands of its primary's the server has refused, or of its replicas'; `None` when it does not say.
+pub(super) fn refused_of_primary(ctx: Ctx<'_>) -> Option<u64> {
+    ServerInfo::read(ctx, "stats")?.unsigned("unexpected_error_replies")
+}
+
+/// Whether clients may write on a replica. Where the server does not say, they may.
+pub(super) fn is_writable_replica(ctx: Ctx<'_>) -> bool {
+    setting(ctx, "replica-read-only").is_none_or(|value| value != b"yes")
+}
+
 /// For how long a child has been saving the server's own RDB file, or the base of its AOF, in seconds; `None` where
 /// none is. Where the server does not say, one may have just begun.
 pub(super) fn saves_for_s(ctx: Ctx<'_>) -> Option<u64> {

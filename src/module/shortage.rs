@@ -170,7 +170,7 @@ impl Module {
     /// Has the room held that the next base may take: no more than base and log, as what is logged takes less in a base,
     /// and no more than the dataset in memory.
     fn keep_reserve(&mut self, ctx: Ctx<'_>) {
-        if !self.life.is_active() || self.writes_base() {
+        if !self.life.is_visible() || self.writes_base() {
             return;
         }
         let Some(log) = self.log().map(|log| log.log()).filter(|log| !log.is_failing()) else { return };

@@ -18,7 +18,7 @@ use crate::module::waits::wait_now;
 use crate::module::{Iteration, Module, server, with};
 
 /// A batch of this size is handed to the writer thread before the iteration ends.
-const EARLY_HAND_OVER_BYTES: usize = 256 * 1024;
+pub(super) const EARLY_HAND_OVER_BYTES: usize = 256 * 1024;
 
 /// Has the running unit's end told.
 pub(super) fn ask_for_unit_end(ctx: Ctx<'_>) {
@@ -126,7 +126,8 @@ pub(super) fn finish_suspects(ctx: Ctx<'_>, all: bool) {
     }
 }
 
-fn complete(ctx: Ctx<'_>, mut unit: Unit) {
+/// Logs a unit, with the images that it is to have.
+pub(super) fn complete(ctx: Ctx<'_>, mut unit: Unit) {
     let images = unit.take_images();
     let everywhere = unit.take_images_everywhere();
     let count = (images.len() + everywhere.len()) as u64;

@@ -130,7 +130,7 @@ impl Module {
 
     /// What a WAITAOF that comes now waits for; `None` where it is the server's.
     fn wanted(&self, ctx: Ctx<'_>, replicas: u64) -> Option<Wanted> {
-        if !self.life.logs() || self.server.appends {
+        if !self.life.logs() || self.life.follows() || self.server.appends {
             return None;
         }
         // Nobody counts replicas that none has told of.
@@ -148,7 +148,7 @@ impl Module {
     /// Takes out those whose wait is over, with their answers.
     fn take_served(&mut self, ctx: Ctx<'_>) -> Vec<Held> {
         let has_changed = std::mem::take(&mut self.aof_waits.has_changed);
-        let logs = self.life.logs();
+        let logs = self.life.logs() && !self.life.follows();
         let mut served = Vec::new();
         for (client, mut held, wanted) in std::mem::take(&mut self.aof_waits.waiting) {
             let may_be_served = wanted.replicas == 0 || has_changed || !logs;

@@ -187,7 +187,7 @@ impl Module {
         if appended != expected {
             broken("the log's position is not the one that was promised to waiters");
         }
-        if next == Next::Caller {
+        if next == Next::Caller || self.life.follows() {
             return;
         }
         let limit = u64::try_from(value(Setting::MaxPendingBytes)).unwrap_or(u64::MAX);

@@ -5,7 +5,7 @@ use super::failing::fatal;
 use super::opening::open_folder;
 use super::own_file::OwnFile;
 use super::state::{Life, Logging};
-use super::{checkpoint, enable, failure, replaced, role, start};
+use super::{checkpoint, enable, failure, follow, replaced, role, start};
 use crate::ffi::Ctx;
 use crate::module::{own_aof, server, with};
 use std::time::Duration;
@@ -24,7 +24,8 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     failure::poll(ctx);
     own_aof::poll(ctx);
     enable::disable_if_unwanted(ctx);
-    role::rest_after_transaction(ctx);
+    role::follow_as_replica(ctx);
+    follow::watch_pending(ctx);
     let work = with(|module| {
         module.arrival = None;
         if let Life::Logging(Logging { base: Base::Idle, log, .. }) = &module.life {
@@ -52,8 +53,10 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         }
         Work::Rest => {
             poll_rest(ctx);
+            role::begin_when_free(ctx);
             if with(|module| matches!(module.life, Life::Replica(_))) == Some(true) {
                 role::notice_promotion(ctx);
+                follow::begin(ctx);
             }
         }
         Work::Base => {

@@ -9,17 +9,33 @@ use crate::core::unit::Batch;
 use crate::ffi::{Ctx, Level, log};
 use crate::log::{Begin, LogState, LogWriter, NotBegun};
 use crate::module::census::Listed;
+use crate::module::following::Following;
 use crate::module::gate::GatedStorage;
 use crate::module::known::Commands;
 use crate::module::points::{self, Point};
 use crate::module::release::Release;
 use crate::module::waits::unix_ms;
-use crate::module::{listed, own_aof, server, with};
+use crate::module::{Module, listed, own_aof, server, with};
 use std::sync::Arc;
 
 /// Begins a new log in place of what the folder holds, if that may be. It begins with the dataset in memory;
 /// `with_what` says how where that is known.
 pub(super) fn begin_log(ctx: Ctx<'_>, rest: Rest, with_what: Option<Begin>, if_lost: IfLost) -> Result<(), NoLog> {
+    begin_log_of(ctx, rest, with_what, if_lost, None)
+}
+
+/// The same of a replica, which logs what its primary sends.
+pub(super) fn begin_replica_log(ctx: Ctx<'_>, rest: Rest) -> Result<(), NoLog> {
+    begin_log_of(ctx, rest, None, IfLost::ServesOn, Some(Box::new(Following::begin(ctx))))
+}
+
+fn begin_log_of(
+    ctx: Ctx<'_>,
+    rest: Rest,
+    with_what: Option<Begin>,
+    if_lost: IfLost,
+    following: Option<Box<Following>>,
+) -> Result<(), NoLog> {
     let rest = rest.opened()?;
     let begin = match rest.may_begin(server::has_data(ctx)) {
         Ok(begin) => with_what.unwrap_or(begin),
@@ -35,9 +51,9 @@ pub(super) fn begin_log(ctx: Ctx<'_>, rest: Rest, with_what: Option<Begin>, if_l
     match folder.begin(begin, unix_ms()) {
         Ok(writer) if begin == Begin::WaitsForBase => {
             let descent = descent.or_own(writer.generation());
-            write(ctx, writer, known, Visible::with_its_base(descent, if_lost))
+            write(ctx, writer, known, Visible::with_its_base(descent, if_lost), following)
         }
-        Ok(writer) => write(ctx, writer, known, Visible::Yes),
+        Ok(writer) => write(ctx, writer, known, Visible::Yes, following),
         Err(not_begun) => {
             let NotBegun { folder, error } = *not_begun;
             Err((error.to_string(), Rest::new(folder, descent.origin())))
@@ -65,6 +81,7 @@ pub(super) fn write(
     writer: LogWriter<GatedStorage>,
     known: Known,
     visible: Visible,
+    following: Option<Box<Following>>,
 ) -> Result<(), NoLog> {
     own_aof::log_goes_on(ctx);
     let appended = writer.appended();
@@ -75,19 +92,10 @@ pub(super) fn write(
     let release = Release::start(writer).map_err(|error| (error.to_string(), Rest::lost(descent)))?;
     let waits_for_base = matches!(visible, Visible::WithItsBase { .. });
     with(|module| {
-        module.capture.clear();
-        if known.fields_expire {
-            module.capture.fields_expire();
-        }
-        module.running = Running::default();
         module.batch = Batch::new(appended);
         module.bases.log_begun();
         module.lag.clear();
-        module.dirty.clear();
-        module.time_outs.forget();
-        module.versions.clear();
-        module.take_clients_in(ctx, &known.clients);
-        module.server.commands = known.commands;
+        module.begin_capture(ctx, known);
         if module.paused {
             release.log().pause();
         }
@@ -96,8 +104,9 @@ pub(super) fn write(
             visible,
             base: if waits_for_base { Base::Wanted } else { Base::Idle },
             asked: Vec::new(),
+            following,
         });
-        if !waits_for_base {
+        if !waits_for_base && !module.life.follows() {
             module.became_visible();
         }
     });
@@ -106,4 +115,25 @@ pub(super) fn write(
         points::reach(Point::LogBegun);
     }
     Ok(())
+}
+
+impl Module {
+    /// What clients do is captured from now on.
+    pub(super) fn begin_capture(&mut self, ctx: Ctx<'_>, known: Known) {
+        self.forget_captured();
+        if known.fields_expire {
+            self.capture.fields_expire();
+        }
+        self.take_clients_in(ctx, &known.clients);
+        self.server.commands = known.commands;
+    }
+
+    /// Nothing is noted any more of what clients have done.
+    pub(super) fn forget_captured(&mut self) {
+        self.capture.clear();
+        self.running = Running::default();
+        self.dirty.clear();
+        self.time_outs.forget();
+        self.versions.clear();
+    }
 }

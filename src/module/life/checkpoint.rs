@@ -299,6 +299,7 @@ pub(super) fn ended(outcome: Result<(), String>) {
         let asked = std::mem::take(&mut logging.asked);
         match &logging.visible {
             Visible::WithItsBase { .. } if !ok => logging.base = Base::Wanted,
+            Visible::WithItsBase { .. } if logging.following.is_some() => logging.visible = Visible::Yes,
             Visible::WithItsBase { .. } => module.became_visible(),
             Visible::Yes => {}
         }

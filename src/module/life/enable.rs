@@ -14,7 +14,7 @@ use crate::log::{SeenLog, Storage};
 use crate::module::gate::GatedStorage;
 use crate::module::role::{Role, role_at_start};
 use crate::module::units::finish_unit;
-use crate::module::{config, disk, own_aof, server, with};
+use crate::module::{config, disk, following, own_aof, server, with};
 
 /// Whether the setting can be changed now.
 ///
@@ -51,15 +51,16 @@ pub(super) fn disable_if_unwanted(ctx: Ctx<'_>) {
     if config::is_enabled() || flags.in_exec() || flags.in_script() {
         return;
     }
-    match with(|module| (module.life.state(), module.life.failure().is_some())) {
-        Some((State::Baselining | State::Active, _)) => {
+    following::settle(ctx);
+    match with(|module| (module.life.state(), module.life.failure().is_some(), module.life.logs())) {
+        Some((_, _, true)) => {
             finish_unit(ctx);
             if let Some(rest) = end::stop(ctx) {
                 with(|module| module.life = Life::Disabled(rest));
             }
             log(Level::Notice, "disabled: everything logged so far is durable, replies don't wait any more");
         }
-        Some((State::Replica | State::Failing, _) | (State::Disabled, true)) => {
+        Some((State::Replica | State::Failing, _, _) | (State::Disabled, true, _)) => {
             with(|module| {
                 if let Some(rest) = module.life.take_rest() {
                     module.life = Life::Disabled(rest);

@@ -1,6 +1,7 @@
 //! How a log ends: shutdown, unload, and on the way to another state.
 
-use super::descent::Descent;
+use super::closing::Closing;
+use super::descent::{Descent, Origin};
 use super::failing::fatal;
 use super::opening::LogFolder;
 use super::own_file::{Child, left_now};
@@ -8,17 +9,17 @@ use super::rest::Rest;
 use super::state::{Life, Logging, Visible};
 use super::{arrival, base, unload as commands};
 use crate::core::ack::Why;
-use crate::core::execution::Running;
 use crate::ffi::{Ctx, Level, forget_child, forget_file_size_limit, log, unregister_hooks};
 use crate::log::Standing;
 use crate::module::points::{self, Point};
 use crate::module::release::release;
 use crate::module::units::finish_unit;
-use crate::module::{Module, disk, gate, notify, own_aof, replace, second_server, with};
+use crate::module::{Module, disk, following, gate, notify, own_aof, replace, second_server, with};
 
 /// MODULE UNLOAD. `false` refuses.
 pub fn unload(ctx: Ctx<'_>) -> bool {
     let arrival = arrival::take_arrival();
+    following::settle(ctx);
     finish_unit(ctx);
     let may_end = if arrival.is_none() { disk::check().and_then(|()| own_aof::check(ctx)) } else { Ok(()) };
     if let Err(reason) = may_end.and_then(|()| commands::take_commands_back(ctx)) {
@@ -42,6 +43,7 @@ pub fn unload(ctx: Ctx<'_>) -> bool {
 /// The server shuts down, and nothing can refuse that any more.
 pub fn shut_down(ctx: Ctx<'_>) {
     second_server::end();
+    following::settle(ctx);
     finish_unit(ctx);
     if with(|module| module.life.logs()) == Some(true) {
         close(ctx, Child::Killed);
@@ -114,16 +116,12 @@ fn stop_log_beside(ctx: Ctx<'_>, child: Child) -> Option<Rest> {
 }
 
 /// Takes the log out of the state, with all that was executed handed over. Nothing is noted for it any more.
-fn take_logging(module: &mut Module) -> Option<Logging> {
+pub(super) fn take_logging(module: &mut Module) -> Option<Logging> {
     module.hand_over();
     if !module.life.logs() {
         return None;
     }
-    module.capture.clear();
-    module.running = Running::default();
-    module.dirty.clear();
-    module.time_outs.forget();
-    module.versions.clear();
+    module.forget_captured();
     module.iteration.waits.take();
     match module.life.change() {
         Life::Logging(logging) => Some(logging),
@@ -150,6 +148,10 @@ fn close_files(logging: &Logging, standing: &Standing) -> Result<LogFolder, Desc
         (Err(error), Visible::WithItsBase { descent, .. }) => {
             log(Level::Warning, &format!("a log that nobody relies on could not be closed: {error}"));
             Err(descent.clone())
+        }
+        (Err(error), Visible::Yes) if logging.following.is_some() => {
+            log(Level::Warning, &format!("the replica's log could not be closed, and ends before that: {error}"));
+            Err(Closing::descent(&logging.log, Origin::Folder))
         }
         (Err(error), Visible::Yes) => {
             fatal("the log could not be closed, and nothing can be acknowledged any more", &error.to_string())

@@ -19,6 +19,17 @@ pub(super) fn fail(ctx: Ctx<'_>, reason: String, rest: Rest) {
             "the log can't begin: {reason}. Writes are refused; when that is mended, set wbl.enabled to no and to yes again"
         ),
     );
-    with(|module| module.life = Life::Failing(Failing::new(reason, rest)));
+    refuse(ctx, Failing::new(reason, rest));
+}
+
+/// The same for as long as a thread has the folder.
+pub(super) fn fail_until_free(ctx: Ctx<'_>, rest: Rest) {
+    let failing = Failing::until_free(rest);
+    log(Level::Notice, &format!("the log can't begin yet: {}. Writes are refused until then", failing.reason));
+    refuse(ctx, failing);
+}
+
+fn refuse(ctx: Ctx<'_>, failing: Failing) {
+    with(|module| module.life = Life::Failing(failing));
     refusal::begin(ctx);
 }

@@ -2,6 +2,7 @@
 
 use super::end;
 use super::failing::fail;
+use super::follow;
 use super::state::{Failing, IfLost, Life, Visible};
 use crate::ffi::{Ctx, Level, exit_now, log};
 use crate::module::units::finish_unit;
@@ -34,6 +35,7 @@ impl Module {
         let logging = self.life.logging()?;
         let error = logging.log.log().error()?;
         let if_lost = match logging.visible {
+            _ if logging.following.is_some() => Some(IfLost::ServesOn),
             Visible::WithItsBase { if_lost, .. } => Some(if_lost),
             Visible::Yes => None,
         };
@@ -52,6 +54,9 @@ fn end_process(error: &str) -> ! {
 /// No start would find the log, so that nobody relies on it. Its files are removed: they may be what the disk has no
 /// room for.
 fn give_up(ctx: Ctx<'_>, error: &str, if_lost: IfLost) {
+    if with(|module| module.life.follows()) == Some(true) {
+        return follow::give_up(ctx, error);
+    }
     finish_unit(ctx);
     // The last step of naming it may have failed, so that a start finds it after all: what is there now is looked at.
     let Some(rest) = end::stop(ctx) else { return };

@@ -176,7 +176,7 @@ fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
             "the folder holds a log, and the server has an append-only file of its own on, which would take the MODULE LOAD for a change of the dataset once the log is brought back in it: load the module with loadmodule, or turn the file off (CONFIG SET appendonly no) until the module is loaded".into(),
         );
     }
-    let begun = begin_or_recover(ctx, opened, Origin::Unknown);
+    let begun = begin_or_recover(ctx, opened, Origin::Unknown, Role::Primary);
     if begun.is_err() && server::has_data(ctx) {
         // Half of a recovery is no dataset; the server had none before.
         recovery::empty_dataset(ctx)?;

@@ -10,11 +10,13 @@ mod begin;
 pub(super) mod behind;
 mod beside;
 mod checkpoint;
+mod closing;
 mod descent;
 mod enable;
 mod end;
 mod failing;
 mod failure;
+mod follow;
 mod load;
 mod marking;
 mod newer;
@@ -32,8 +34,9 @@ mod unload;
 pub use before_sleep::before_sleep;
 pub use checkpoint::child_done;
 pub use end::{shut_down, unload};
+pub use follow::lose_primary;
 pub use load::{dataset_changed, load, save_begins};
-pub use role::{emptied, primary_link_up, role_changed};
+pub use role::{emptied, primary_link_changed, role_changed};
 
 pub(crate) use arrival::Arrival;
 pub(super) use arrival::arrived;
@@ -61,6 +64,9 @@ pub fn config_changed(ctx: Ctx<'_>, names: &[&[u8]]) {
     if names.contains(&server::BUSY_THRESHOLD.as_bytes()) || names.contains(&&b"lua-time-limit"[..]) {
         let busy_after_us = server::busy_after_us(ctx);
         with(|module| module.server.busy_after_us = busy_after_us);
+    }
+    if names.contains(&&b"replica-read-only"[..]) || names.contains(&&b"slave-read-only"[..]) {
+        follow::setting_changed(ctx);
     }
     if names.contains(&&b"import-mode"[..]) {
         let imports = server::imports(ctx);

@@ -5,6 +5,7 @@ use super::begin::begin_log;
 use super::checkpoint::{ended, write_here};
 use super::end::stop_log;
 use super::failing::fail;
+use super::follow;
 use super::rest::{NoLog, Rest};
 use super::state::{IfLost, Visible};
 use crate::ffi::{Ctx, LoadingPhase};
@@ -13,6 +14,14 @@ use crate::module::with;
 
 /// The whole dataset is being replaced from outside (DEBUG RELOAD, another module): no unit reports how.
 pub(in crate::module) fn dataset_loading(ctx: Ctx<'_>, phase: LoadingPhase) {
+    if with(|module| module.life.follows()) == Some(true) {
+        return match phase {
+            LoadingPhase::Started => follow::stop_base(),
+            LoadingPhase::Ended => follow::replaced(ctx),
+            // What was there before stays.
+            LoadingPhase::Failed => {}
+        };
+    }
     if with(|module| module.life.logs()) != Some(true) {
         return;
     }

@@ -1,6 +1,7 @@
 //! A locked folder while nothing is logged, and the one question before a log begins in it.
 
 use super::beside::Beside;
+use super::closing::{Closed, Closing};
 use super::descent::{Descent, Origin, holds_another, superseded};
 use super::marking::{Marking, tell_unmarked};
 use super::opening::{LogFolder, OpenedFolder, open_folder};
@@ -8,6 +9,8 @@ use super::own_file::{Child, OwnFile, left_now, was_saving, without_child};
 use crate::ffi::{Ctx, Level, log};
 use crate::log::{Begin, Generation, Standing};
 use crate::module::config;
+use crate::module::release::Release;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Why a log has not begun, and the folder.
@@ -41,12 +44,23 @@ enum Place {
     },
     /// A thread marks its log.
     Marking(Box<Marking>),
+    /// A thread closes its log.
+    Closing(Box<Closing>),
     /// It is not open: it was not needed yet, or could not be opened again. It is tried when a log is to begin, and
     /// after this time where its log is to be marked.
     Away { open_at: Option<Instant> },
 }
 
 impl Place {
+    /// Whether a thread is still at work; `None` where none was.
+    fn is_busy(&self) -> Option<bool> {
+        match self {
+            Place::Marking(marking) => Some(!marking.is_finished()),
+            Place::Closing(closing) => Some(!closing.is_finished()),
+            Place::Here { .. } | Place::Away { .. } => None,
+        }
+    }
+
     fn here(folder: Box<LogFolder>) -> Place {
         Place::Here { folder, mark_at: None, is_stale: false }
     }
@@ -66,6 +80,17 @@ impl Rest {
     /// The module was loaded, and not enabled.
     pub(super) fn beside(log: Beside) -> Rest {
         Rest { beside: Some(Box::new(log)), ..Rest::unopened() }
+    }
+
+    /// The folder of a replica's log that is left: memory goes on without it.
+    pub(super) fn closing(log: Arc<Release>, standing: Standing, origin: Origin) -> Rest {
+        let descent = Closing::descent(&log, origin);
+        let child_at = looks_after_child(&standing);
+        let place = match Closing::begin(log, standing) {
+            Some(closing) => Place::Closing(Box::new(closing)),
+            None => Place::Away { open_at: None },
+        };
+        Rest { place, child_at, ..Rest::away(descent) }
     }
 
     fn away(descent: Descent) -> Rest {
@@ -130,7 +155,7 @@ impl Rest {
     fn folder(&self) -> Option<&LogFolder> {
         match &self.place {
             Place::Here { folder, .. } => Some(folder),
-            Place::Marking(_) | Place::Away { .. } => None,
+            Place::Marking(_) | Place::Closing(_) | Place::Away { .. } => None,
         }
     }
 
@@ -184,6 +209,22 @@ impl Rest {
         self.mark_owed();
     }
 
+    /// The dataset in memory takes the place of what the folder holds, as soon as a log of it can begin.
+    pub(super) fn replaces_log(&mut self) {
+        self.descent.set_origin(Origin::Folder);
+    }
+
+    /// Whether a log of what is in memory may take the place of what the folder holds, as far as memory goes. What is
+    /// done to the folder is over by now.
+    pub(super) fn may_follow(&self) -> bool {
+        !self.is_busy() && self.descent.origin() == Origin::Folder
+    }
+
+    /// Whether a thread has the folder, whose disk may not answer.
+    pub(super) fn is_busy(&self) -> bool {
+        self.place.is_busy() == Some(true)
+    }
+
     /// Nothing is left in memory of what the folder holds.
     pub(super) fn lose_dataset(&mut self) {
         self.descent.set_origin(Origin::Unknown);
@@ -219,21 +260,30 @@ impl Rest {
         if let Some(beside) = &mut self.beside {
             beside.poll();
         }
-        if let Place::Marking(marking) = &self.place
-            && marking.is_finished()
-        {
+        if self.place.is_busy() == Some(false) {
             self.end_marking();
         }
         self.mark_owed();
     }
 
-    /// Takes the folder back from the thread that marks its log, if one does; waits for that.
+    /// Takes the folder back from the thread that closes or marks its log, if one does; waits for that.
     fn end_marking(&mut self) {
-        if !matches!(self.place, Place::Marking(_)) {
-            return;
-        }
         let away = Place::Away { open_at: None };
-        let Place::Marking(marking) = std::mem::replace(&mut self.place, away) else { return };
+        let marking = match std::mem::replace(&mut self.place, away) {
+            Place::Marking(marking) => marking,
+            Place::Closing(closing) => {
+                if let Some(Closed { folder, owed }) = closing.join() {
+                    *self.descent = Descent::of(&folder, self.descent.origin());
+                    self.place = Place::here(Box::new(folder));
+                    self.owed = self.owed.take().or(owed);
+                }
+                return;
+            }
+            place => {
+                self.place = place;
+                return;
+            }
+        };
         let (standing, is_stale) = (marking.standing.clone(), marking.is_stale);
         // A thread that has panicked has lost it.
         let Some((folder, marked)) = marking.join() else { return };
@@ -278,7 +328,7 @@ impl Rest {
         self.end_marking();
         match self.place {
             Place::Here { folder, .. } => Ok(*folder),
-            Place::Marking(_) | Place::Away { .. } => Err(self),
+            Place::Marking(_) | Place::Closing(_) | Place::Away { .. } => Err(self),
         }
     }
 

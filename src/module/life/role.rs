@@ -2,18 +2,19 @@
 
 use super::begin::begin_log;
 use super::descent::Origin;
-use super::end;
-use super::failing::fail;
+use super::failing::{fail, fail_until_free};
 use super::opening::OpenedFolder;
 use super::own_file::{OwnFile, origin_beside};
 use super::rest::{NoLog, Rest};
-use super::state::{Failing, IfLost, Life, State};
+use super::start::begin_or_recover;
+use super::state::{Failing, IfLost, Life, State, Until};
+use super::{end, follow};
 use crate::core::ack::Why;
 use crate::ffi::{CallMode, Ctx, Level, ReplyKind, ServerInfo, log};
-use crate::module::points::{self, Point};
+use crate::module::following::Following;
 use crate::module::release::release;
 use crate::module::role::{Role, role_at_start};
-use crate::module::{config, listed, recovery, server, with};
+use crate::module::{config, listed, server, with};
 
 /// Whose replica the server is; a node of a cluster may not say yet.
 struct Primary {
@@ -49,25 +50,10 @@ pub(super) fn start_as_replica(ctx: Ctx<'_>, opened: OpenedFolder, own: OwnFile)
         rest(Rest::new(opened.into_folder(), Origin::Unknown).left_behind(ctx));
         return Ok(());
     }
-    if server::has_data(ctx) {
-        log(
-            Level::Warning,
-            "the log's folder holds a state: it takes the place of the data that the server loaded by itself",
-        );
-    }
-    let examined = recovery::examine(ctx, &opened)?;
-    // Readers see what is recovered.
-    opened.make_durable().map_err(|error| error.to_string())?;
-    let (source, report) = recovery::recover(ctx, recovery::Source::Opened(Box::new(opened)), examined)?;
-    points::reach(Point::Recovered);
-    with(|module| module.recovered = Some(report));
+    begin_or_recover(ctx, opened, Origin::Folder, Role::Replica)?;
     // The server begins a history of its own for what it holds now, so that its primary sends a whole dataset.
     if !replicate(ctx, &primary.host, &primary.port) {
         return Err(format!("the server does not become a replica of {} {} again", primary.host, primary.port));
-    }
-    match source {
-        recovery::Source::Opened(opened) => rest(Rest::new(opened.into_folder(), Origin::Folder).left_behind(ctx)),
-        recovery::Source::Prepared(_) => return Err("the recovery's state was lost".into()),
     }
     Ok(())
 }
@@ -91,8 +77,10 @@ pub(super) fn rest_as_replica(ctx: Ctx<'_>, rest: Rest) -> Result<(), NoLog> {
         }
     }
     let mut rest = rest.left_behind(ctx);
-    if follows {
-        rest.supersede();
+    match follows {
+        true if config::logs_replicas() => rest.replaces_log(),
+        true => rest.supersede(),
+        false => {}
     }
     with(|module| module.life = Life::Replica(rest));
     Ok(())
@@ -108,9 +96,17 @@ fn replicate(ctx: Ctx<'_>, host: &str, port: &str) -> bool {
 
 /// The server became a replica or a primary.
 pub fn role_changed(ctx: Ctx<'_>, is_replica: bool) {
-    match (with(|module| module.life.state()), is_replica) {
-        (Some(State::Baselining | State::Active), true) => demote(ctx),
-        (Some(State::Failing | State::Disabled), true) => {
+    let (logs, follows, state) = with(|module| (module.life.logs(), module.life.follows(), module.life.state()))
+        .unwrap_or((false, false, State::Closed));
+    match (state, is_replica) {
+        _ if logs && follows != is_replica => {
+            if is_replica {
+                demote(ctx);
+            } else {
+                follow::lead(ctx);
+            }
+        }
+        (State::Failing | State::Disabled, true) => {
             with(|module| {
                 if module.life.failure().is_some()
                     && let Some(rest) = module.life.take_rest()
@@ -119,19 +115,20 @@ pub fn role_changed(ctx: Ctx<'_>, is_replica: bool) {
                 }
             });
         }
-        (Some(State::Replica), false) => promote(ctx),
+        (State::Replica, false) if !logs => begin_as_primary(ctx),
         _ => {}
     }
 }
 
-/// A transaction that demotes the server is still logged, all of it: the log rests after that.
+/// What was executed is logged, all of it, also a transaction or a script that demotes the server: the log goes on as a
+/// replica's at the end of the iteration.
 fn demote(ctx: Ctx<'_>) {
     close_waiting(ctx);
     let flags = ctx.flags();
     if flags.in_exec() && !flags.in_script() {
         return;
     }
-    // What runs is not logged any more.
+    // It was executed as a primary's, and the new primary has no part in it.
     let shown = with(|module| {
         module.settle_inside(ctx);
         module.shown_unlogged()
@@ -139,24 +136,33 @@ fn demote(ctx: Ctx<'_>) {
     shown.into_iter().flatten().for_each(|client| {
         ctx.close_client(client);
     });
-    rest_demoted(ctx);
-}
-
-/// The event loop is about to sleep: a log that is still written by a server that is a replica by now rests.
-pub(super) fn rest_after_transaction(ctx: Ctx<'_>) {
-    if with(|module| module.life.logs()) == Some(true) && ctx.flags().is_replica() {
+    if !config::logs_replicas() {
         rest_demoted(ctx);
     }
 }
 
+/// No log is wanted on replicas: it rests until the server is a primary again.
 fn rest_demoted(ctx: Ctx<'_>) {
     let Some(rest) = end::stop(ctx) else { return };
     with(|module| module.life = Life::Replica(rest));
     log(Level::Notice, "the server is a replica now: the log rests until it is a primary again");
 }
 
+/// The event loop is about to sleep, and all that was executed is logged: the log of a server that is a replica by now
+/// goes on as that.
+pub(super) fn follow_as_replica(ctx: Ctx<'_>) {
+    let state = with(|module| (module.life.logs(), module.life.follows()));
+    let wanted = config::logs_replicas();
+    match state {
+        Some((true, false)) if ctx.flags().is_replica() && wanted => follow::follow(ctx),
+        Some((true, false)) if ctx.flags().is_replica() => rest_demoted(ctx),
+        Some((true, true)) if !wanted => follow::rest_unwanted(ctx),
+        _ => {}
+    }
+}
+
 /// The server has ended the wait of all clients.
-fn close_waiting(ctx: Ctx<'_>) {
+pub(super) fn close_waiting(ctx: Ctx<'_>) {
     let log_open = with(|module| module.log().cloned()).flatten();
     // Their writes are not acknowledged: the new primary's dataset is what counts.
     with(|module| module.notices.take_all());
@@ -172,24 +178,47 @@ fn close_waiting(ctx: Ctx<'_>) {
     }
 }
 
-/// A new log begins; the one before, if it is not superseded, stands until the base of the new one is in place.
-fn promote(ctx: Ctx<'_>) {
+/// A new log begins on a server that has none of what is in memory; the one before, if it is not superseded, stands
+/// until the base of the new one is in place.
+pub(super) fn begin_as_primary(ctx: Ctx<'_>) {
     let Some(Some(rest)) = with(|module| module.life.take_rest()) else { return };
     if !config::is_enabled() {
         with(|module| module.life = Life::Disabled(rest));
         return;
+    }
+    if rest.is_busy() {
+        return fail_until_free(ctx, rest);
     }
     if let Err((reason, rest)) = begin_log(ctx, rest, None, IfLost::RefusesWrites) {
         fail(ctx, reason, rest);
     }
 }
 
-/// The server has its primary's dataset, whole or by what it lacked, and follows it from here on. No later start may
-/// fall back to the log from before.
-pub fn primary_link_up() {
+/// The same where a thread had the folder when the server became a primary, and is done.
+pub(super) fn begin_when_free(ctx: Ctx<'_>) {
+    let is_free = with(|module| match &module.life {
+        Life::Failing(failing) => failing.until == Until::FolderIsFree && !failing.rest.is_busy(),
+        _ => false,
+    });
+    if is_free == Some(true) {
+        begin_as_primary(ctx);
+    }
+}
+
+/// The server has its primary's dataset, whole or by what it lacked, and follows it from here on; or no longer does.
+///
+/// The dataset gets a log, and until that has its base the one before stands. Where none is to begin no later start may
+/// fall back to it.
+pub fn primary_link_changed(is_up: bool) {
     with(|module| match &mut module.life {
-        Life::Replica(rest) | Life::Disabled(rest) | Life::GivenUp(Failing { rest, .. }) => {
-            rest.supersede();
+        Life::Replica(rest) if is_up && config::logs_replicas() => {
+            rest.replaces_log();
+            module.bases.retry_now();
+        }
+        Life::Replica(rest) if is_up => rest.supersede(),
+        Life::Disabled(rest) | Life::GivenUp(Failing { rest, .. }) if is_up => rest.supersede(),
+        Life::Logging(_) if !is_up => {
+            module.life.following_mut().into_iter().for_each(Following::link_down);
         }
         _ => {}
     });
@@ -201,6 +230,7 @@ pub fn emptied(ctx: Ctx<'_>) {
     if !ctx.flags().is_full_sync() {
         return;
     }
+    follow::emptied(ctx);
     with(|module| match &mut module.life {
         Life::Replica(rest) | Life::Disabled(rest) | Life::GivenUp(Failing { rest, .. }) => rest.lose_dataset(),
         _ => {}

@@ -21,7 +21,7 @@ pub(super) fn start(ctx: Ctx<'_>, found: Found) {
         Role::Primary => {
             let opened = newest(ctx, found, Role::Primary)?;
             let origin = origin_beside(&opened, own);
-            begin_or_recover(ctx, opened, origin)
+            begin_or_recover(ctx, opened, origin, Role::Primary)
         }
         // What such a node has is its dump.
         Role::Replica if ctx.flags().in_cluster() => {
@@ -75,8 +75,9 @@ fn newest(ctx: Ctx<'_>, found: Found, role: Role) -> Result<OpenedFolder, String
 }
 
 /// Begins a log on a server that is to recover what the folder holds, or has nothing to lose. `origin`: of what it has
-/// beside a log that is superseded.
-pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder, origin: Origin) -> Result<(), String> {
+/// beside a log that is superseded. `role`: what the server is to be afterwards; a replica serves also where its log
+/// can't go on.
+pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder, origin: Origin, role: Role) -> Result<(), String> {
     if opened.is_empty() || opened.is_superseded() {
         let is_superseded = opened.is_superseded();
         begin_log(ctx, Rest::new(opened.into_folder(), origin), None, IfLost::ServesOn)
@@ -99,7 +100,10 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder, origin: Origi
     let (opened, skipped) = fold(ctx, opened)?;
     let examined = recovery::examine(ctx, &opened)?;
     // Whether the folder can be written to is found before what it holds is loaded.
-    let prepared = opened.prepare(unix_ms()).map_err(|error| error.to_string())?;
+    let prepared = match opened.prepare(unix_ms()) {
+        Err(error) if role == Role::Replica => return recover_alone(ctx, error.to_string()),
+        prepared => prepared.map_err(|error| error.to_string())?,
+    };
     if prepared.given_up_bytes() > 0 {
         log(
             Level::Warning,
@@ -116,7 +120,7 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder, origin: Origi
     with(|module| module.recovered = Some(report));
     let recovery::Source::Prepared(prepared) = source else { return Err("the recovery's state was lost".into()) };
     let writer = prepared.start().map_err(|error| error.to_string())?;
-    write(ctx, writer, Known::ask(ctx)?, Visible::Yes).map_err(|(reason, _)| reason)?;
+    write(ctx, writer, Known::ask(ctx)?, Visible::Yes, None).map_err(|(reason, _)| reason)?;
     if role_at_start(ctx)? == Role::Replica {
         // The role has changed while the log was replayed.
         role::role_changed(ctx, true);
@@ -134,6 +138,23 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder, origin: Origi
         replaced::begin_anew(ctx)
             .map_err(|(reason, _)| format!("commands of the log were skipped, and it can't begin anew: {reason}"))?;
     }
+    Ok(())
+}
+
+/// Brings back what the folder of a replica holds, which can't be written to.
+fn recover_alone(ctx: Ctx<'_>, reason: String) -> Result<(), String> {
+    log(Level::Warning, &format!("the replica's log can't go on: {reason}. What it holds is brought back, and served"));
+    let opened = open_folder(LOCK_PATIENCE)?;
+    let examined = recovery::examine(ctx, &opened)?;
+    let (source, report) = recovery::recover(ctx, recovery::Source::Opened(Box::new(opened)), examined)?;
+    points::reach(Point::Recovered);
+    let recovery::Source::Opened(opened) = source else { return Err("the recovery's state was lost".into()) };
+    let rest = Rest::new(opened.into_folder(), Origin::Folder).left_behind(ctx);
+    with(|module| {
+        module.recovered = Some(report);
+        module.life = Life::Replica(rest);
+        module.bases.ended(Err(reason));
+    });
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use super::rest::Rest;
 use crate::ffi::Held;
 use crate::log::Generation;
 use crate::module::Module;
+use crate::module::following::Following;
 use crate::module::release::{Release, Waiting};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub(crate) enum Life {
     Disabled(Rest),
     /// A log failed before anything was promised of it: the server serves without one.
     GivenUp(Failing),
-    /// The server is a replica: its primary's log is the one that counts.
+    /// The server is a replica, and has no log of what is in memory.
     Replica(Rest),
     /// The log cannot begin: writes are refused, as none could be kept.
     Failing(Failing),
@@ -46,6 +47,8 @@ pub(crate) struct Logging {
     pub(super) base: Base,
     /// Who asked for a checkpoint.
     pub(super) asked: Vec<Held>,
+    /// The server is a replica: what its primary sends is logged, and nobody waits for that.
+    pub(super) following: Option<Box<Following>>,
 }
 
 /// Whether a start would find the log.
@@ -72,6 +75,14 @@ impl Visible {
         }
     }
 
+    /// Takes out those who wait for the base.
+    pub(super) fn take_waiting(&mut self) -> Vec<Waiting> {
+        match self {
+            Visible::WithItsBase { waiting, .. } => std::mem::take(waiting),
+            Visible::Yes => Vec::new(),
+        }
+    }
+
     pub(super) fn with_its_base(descent: Descent, if_lost: IfLost) -> Visible {
         Visible::WithItsBase { waiting: Vec::new(), descent, if_lost }
     }
@@ -90,11 +101,27 @@ pub(crate) enum IfLost {
 pub(crate) struct Failing {
     pub(super) reason: String,
     pub(super) rest: Rest,
+    pub(super) until: Until,
+}
+
+/// When a log is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// Somebody asks for it.
+    Asked,
+    /// A thread is done with the folder.
+    FolderIsFree,
 }
 
 impl Failing {
     pub(super) fn new(reason: String, rest: Rest) -> Failing {
-        Failing { reason, rest: rest.stale() }
+        Failing { reason, rest: rest.stale(), until: Until::Asked }
+    }
+
+    /// A thread has the folder, whose disk may not answer: nobody waits for it.
+    pub(super) fn until_free(rest: Rest) -> Failing {
+        let reason = "the log that the server had as a replica is being closed, and the disk has not answered yet";
+        Failing { reason: reason.into(), rest, until: Until::FolderIsFree }
     }
 }
 
@@ -133,6 +160,7 @@ impl Life {
         match self {
             Life::Starting(_) => State::Starting,
             Life::Changing => State::Recovering,
+            Life::Logging(Logging { following: Some(_), .. }) => State::Replica,
             Life::Logging(Logging { visible: Visible::WithItsBase { .. }, .. }) => State::Baselining,
             Life::Logging(_) => State::Active,
             Life::Disabled(_) | Life::GivenUp(_) => State::Disabled,
@@ -154,7 +182,32 @@ impl Life {
 
     /// Changes are captured, and replies wait for them.
     pub(crate) fn is_active(&self) -> bool {
+        matches!(self, Life::Logging(Logging { visible: Visible::Yes, following: None, .. }))
+    }
+
+    /// A start would find the log that is written.
+    pub(crate) fn is_visible(&self) -> bool {
         matches!(self, Life::Logging(Logging { visible: Visible::Yes, .. }))
+    }
+
+    /// What a primary sends is logged.
+    pub(crate) fn follows(&self) -> bool {
+        matches!(self, Life::Logging(Logging { following: Some(_), .. }))
+    }
+
+    /// What is known of that.
+    pub(in crate::module) fn following_mut(&mut self) -> Option<&mut Following> {
+        self.logging_mut()?.following.as_deref_mut()
+    }
+
+    /// How much of it a start would bring back.
+    pub(crate) fn replica_log(&self) -> &'static str {
+        match self {
+            Life::Logging(Logging { following: Some(_), visible: Visible::Yes, .. }) => "written",
+            Life::Logging(Logging { following: Some(_), .. }) => "baselining",
+            Life::Replica(_) => "none",
+            _ => "",
+        }
     }
 
     /// There is a log that a start would bring back, or that is to become one, and the module goes on with it.

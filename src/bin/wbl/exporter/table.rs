@@ -50,6 +50,7 @@ const ROWS: &[Row] = &[
     of("wbl_safe_why", Left, ""),
     of("wbl_safe_advice", Left, ""),
     of("wbl_state", Word(STATES), "What the module does."),
+    of("wbl_replica_log", Word(&["written", "baselining", "none"]), "What a replica's log holds; all 0 on a primary."),
     of("wbl_enabled", Gauge, "The setting wbl.enabled."),
     of("wbl_failure", IsThere, "1 when there is no log, or the last base could not be written; INFO says why."),
     of("wbl_disk_error", IsThere, "1 while the log's disk fails, or the log has filled it; INFO says how."),

@@ -1,0 +1,259 @@
+//! A replica's log: what its primary sends is logged when it has run, and nobody waits for that.
+//!
+//! See [`Followed`]. No unit's end is reported on a replica: what was announced has run when the next command comes,
+//! or at the end of the iteration.
+
+use crate::core::capture::Class;
+use crate::core::exact::{as_any_client, is_exact};
+use crate::core::followed::{Followed, Sealed, Sent, Whose};
+use crate::core::reads::Reads;
+use crate::core::table::{Quirk, Role, Rule};
+use crate::core::unit::{Batch, Unit};
+use crate::ffi::{Ctx, Filter, Level, log};
+use crate::log::Lsn;
+use crate::module::known::Known;
+use crate::module::units::{EARLY_HAND_OVER_BYTES, complete};
+use crate::module::{Module, life, listed, server, with};
+use std::sync::Arc;
+
+/// The log of a server that follows a primary.
+#[derive(Debug)]
+pub(crate) struct Following {
+    followed: Followed,
+    /// How many commands of the primary's the server had refused when that was looked at.
+    errors: Option<u64>,
+    /// That count may have been set back.
+    may_be_reset: bool,
+    /// Something was logged since.
+    has_logged: bool,
+    /// Other clients may write.
+    is_writable: bool,
+}
+
+impl Following {
+    /// The log follows from here on. What the primary has sent before is not in it.
+    pub(super) fn begin(ctx: Ctx<'_>) -> Following {
+        let mut followed = Followed::default();
+        if let Some(primary) = listed::primary(ctx) {
+            followed.meet(primary.client, primary.db);
+        }
+        Following {
+            followed,
+            errors: server::refused_of_primary(ctx),
+            may_be_reset: false,
+            has_logged: false,
+            is_writable: server::is_writable_replica(ctx),
+        }
+    }
+
+    /// Whether other clients may write.
+    pub(super) fn set_writable(&mut self, is_writable: bool) {
+        self.is_writable = is_writable;
+    }
+
+    /// The link to the primary is down.
+    pub(super) fn link_down(&mut self) {
+        self.followed.link_down();
+    }
+}
+
+/// What is to be done with a command that a replica's filter sees.
+enum Seen {
+    Primary,
+    Other { may_write: bool, resets: bool },
+}
+
+/// A command is about to run on a replica that logs. Returns whether it is the primary's.
+pub(super) fn announce(ctx: Ctx<'_>, filter: &Filter) -> bool {
+    let seen = with(|module| module.whose(ctx, filter)).flatten();
+    match seen {
+        None => false,
+        Some(Seen::Other { may_write: false, resets: false }) => false,
+        Some(Seen::Other { resets: true, .. }) => {
+            settle(ctx);
+            with(|module| module.life.following_mut().map(|following| following.may_be_reset = true));
+            false
+        }
+        Some(Seen::Other { .. }) => {
+            if !ctx.flags().in_script() && !ctx.flags().in_exec() {
+                seal(ctx);
+            }
+            with(|module| module.note_untold(ctx, filter));
+            false
+        }
+        Some(Seen::Primary) => {
+            seal(ctx);
+            if with(|module| module.batch.len() >= EARLY_HAND_OVER_BYTES) == Some(true) && settle(ctx) {
+                with(Module::hand_over);
+            }
+            let may_wait = ctx.writes_are_paused();
+            with(|module| module.announce_followed(filter, may_wait));
+            true
+        }
+    }
+}
+
+/// Logs what has run.
+pub(super) fn seal(ctx: Ctx<'_>) {
+    let sealed = with(|module| {
+        let following = module.life.following_mut()?;
+        if following.followed.is_quiet() {
+            return None;
+        }
+        let primary = following.followed.primary().filter(|_| following.followed.may_wait());
+        let waits = primary.is_some_and(|primary| listed::client_info(ctx, primary).is_some_and(|info| info.blocked));
+        following.has_logged = true;
+        let sealed = following.followed.take(waits);
+        if let Some(unit) = &sealed.unit {
+            module.batch.push(unit);
+            module.counters.units += u64::from(!unit.is_empty());
+        }
+        Some(sealed)
+    });
+    if let Some(Some(sealed)) = sealed
+        && let Some(unit) = images_of(ctx, sealed)
+    {
+        complete(ctx, unit);
+    }
+}
+
+/// What is logged as the state that it has come to.
+fn images_of(ctx: Ctx<'_>, sealed: Sealed) -> Option<Unit> {
+    let Sealed { keys_of, strays, .. } = sealed;
+    if keys_of.is_empty() && strays.is_empty() {
+        return None;
+    }
+    let mut unit = Unit::new(ctx.unit_time_us() / 1000);
+    for (db, args) in keys_of {
+        for index in ctx.command_keys(args.iter().map(Vec::as_slice)) {
+            if let Some(key) = args.get(index) {
+                unit.image((db, Arc::from(key.as_slice())));
+            }
+        }
+    }
+    strays.keys.into_iter().for_each(|key| unit.image(key));
+    strays.everywhere.into_iter().for_each(|key| unit.image_everywhere(key));
+    unit.functions = strays.functions;
+    Some(unit)
+}
+
+/// The same; then looks whether the server has refused any of the primary's commands. Those must not be in the log,
+/// which is left then. Returns whether all is well.
+pub(super) fn settle(ctx: Ctx<'_>) -> bool {
+    seal(ctx);
+    let lost = with(|module| {
+        let following = module.life.following_mut()?;
+        if following.has_logged && following.followed.lost().is_none() {
+            following.has_logged = false;
+            let now = server::refused_of_primary(ctx);
+            let is_reset = std::mem::take(&mut following.may_be_reset) && now == Some(0);
+            if now.is_none() || now != following.errors && !is_reset {
+                following.followed.lose("a command of the primary's has failed here");
+            }
+            following.errors = now;
+        }
+        following.followed.lost()
+    });
+    let Some(Some(why)) = lost else { return true };
+    log(Level::Warning, &format!("the log can't follow the primary: {why}. It begins anew, with a base"));
+    life::lose_primary(ctx, why);
+    false
+}
+
+impl Module {
+    fn whose(&mut self, ctx: Ctx<'_>, filter: &Filter) -> Option<Seen> {
+        let client = filter.client_id();
+        let known = self.server.commands.known(filter.arg(0), filter.arg(1));
+        let is_connection = self.clients.contains(client);
+        let following = self.life.following_mut()?;
+        let mut whose = following.followed.whose(client);
+        if whose == Whose::Unknown && is_connection {
+            whose = Whose::Other;
+        }
+        if whose == Whose::Unknown {
+            let flags = ctx.flags();
+            whose = Whose::Other;
+            if !flags.in_script() && !flags.in_exec() {
+                // What the question does to other modules' filters is none of the primary's.
+                following.followed.note_stranger(client);
+                if let Some(primary) = listed::primary(ctx).filter(|primary| primary.client == client) {
+                    if primary.is_queueing {
+                        following.followed.lose("a transaction had begun before the log");
+                    }
+                    following.followed.meet(client, primary.db);
+                    whose = Whose::Primary;
+                }
+            }
+        }
+        let may_write = following.is_writable && may_write(known);
+        let resets = known.row.quirk == Quirk::ResetsStatistics;
+        Some(if whose == Whose::Primary { Seen::Primary } else { Seen::Other { may_write, resets } })
+    }
+
+    fn announce_followed(&mut self, filter: &Filter, may_wait: bool) {
+        let known = self.server.commands.known(filter.arg(0), filter.arg(1));
+        let args: Vec<&[u8]> = (0..filter.len()).map(|index| filter.arg(index)).collect();
+        let sent = sent(known, &args);
+        let plain = as_any_client(known.row.rule, &args);
+        let args = plain.as_deref().unwrap_or(&args);
+        let Some(following) = self.life.following_mut() else { return };
+        following.followed.announce(sent, args, may_wait);
+    }
+
+    /// Another client's command may change keys without an event.
+    fn note_untold(&mut self, ctx: Ctx<'_>, filter: &Filter) {
+        let known = self.server.commands.known(filter.arg(0), filter.arg(1));
+        let args = || (0..filter.len()).map(|index| filter.arg(index));
+        let keys: Vec<Arc<[u8]>> =
+            ctx.command_keys(args()).into_iter().map(|index| Arc::from(filter.arg(index))).collect();
+        let Some(following) = self.life.following_mut() else { return };
+        let strays = following.followed.strays();
+        strays.functions |= known.row.rule == Rule::Functions;
+        strays.everywhere.extend(keys);
+    }
+
+    /// A key has changed on a replica that logs; returns whether it is one.
+    pub(super) fn follow_event(&mut self, client: u64, by_server: bool, db: u32, key: &[u8]) -> bool {
+        let Some(following) = self.life.following_mut() else { return false };
+        if by_server || !following.followed.covers(Some(client)) {
+            following.followed.strays().keys.insert((db, Arc::from(key)));
+        }
+        true
+    }
+
+    /// Whole databases have changed on a replica that logs; returns whether it is one.
+    pub(super) fn follow_server_event(&mut self) -> bool {
+        let Some(following) = self.life.following_mut() else { return false };
+        if !following.followed.covers(None) {
+            following.followed.lose("whole databases have changed, and not by the primary's command");
+        }
+        true
+    }
+
+    /// The log is left: what has not been looked at is not in it.
+    pub(super) fn drop_unsettled(&mut self) {
+        let Some(log) = self.log() else { return };
+        let appended: Lsn = log.log().appended();
+        self.batch = Batch::new(appended);
+    }
+}
+
+fn may_write(known: Known) -> bool {
+    known.writes || known.row.role == Role::Write
+}
+
+/// What a command of the primary's is.
+fn sent(known: Known, args: &[&[u8]]) -> Sent {
+    match known.class {
+        Class::Multi => Sent::Multi,
+        Class::Exec => Sent::Exec,
+        Class::EndMulti => Sent::Discard,
+        _ if known.row.quirk == Quirk::Selects => {
+            Sent::Select(args.get(1).and_then(|db| str::from_utf8(db).ok()?.parse().ok()))
+        }
+        _ if known.reads == Reads::Script => Sent::Inexact,
+        _ if may_write(known) && is_exact(known.row.rule, args) => Sent::Exact,
+        _ if may_write(known) => Sent::Inexact,
+        _ => Sent::Nothing,
+    }
+}
