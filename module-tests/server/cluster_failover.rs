@@ -347,9 +347,11 @@ fn start_and_stop_second_server(node: &mut Server) -> u32 {
         node.kill9();
     }
     node.launch();
-    let second = wait_for("a second server", PATIENCE, || {
+    let socket = node.log_folder().join("temp-fold.socket");
+    let second = wait_for("a second server that has its module", PATIENCE, || {
         node.assert_running();
-        process::children(node.process_id()).first().copied()
+        // It listens after that.
+        process::children(node.process_id()).first().copied().filter(|_| socket.exists())
     });
     process::send_signal(second, "STOP");
     second

@@ -50,6 +50,7 @@ mod packages;
 mod paused_readers;
 mod pipelined_scripts;
 mod pipelines;
+mod process_checkpoints;
 mod random_commands;
 mod readme;
 mod reads;

@@ -2,32 +2,38 @@
 
 use std::ffi::{CStr, OsStr, c_int, c_void};
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// A command that runs this very program, and ends when the thread that starts it does. It gets the folder's
-/// descriptor, by the same number; as long as the command lives, the path that is returned leads to the folder in both
-/// processes.
-pub fn this_program(folder: File) -> (Command, PathBuf) {
-    let mut command = Command::new("/proc/self/exe");
-    let parent = std::process::id();
-    let path = super::descriptor_path(&folder);
-    let prepare = move || {
-        // SAFETY: plain system calls without pointers; the descriptor is open, as the closure has it.
-        let (inherited, status, still) = unsafe {
-            let inherited = libc::fcntl(folder.as_raw_fd(), libc::F_SETFD, 0);
-            (inherited, libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), libc::getppid())
-        };
-        // A parent that died before the first call sends no signal.
-        let ok = inherited == 0 && status == 0 && u32::try_from(still) == Ok(parent);
-        if ok { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-    };
-    // SAFETY: between fork and exec only those system calls are made, which are safe there; nothing is allocated.
-    unsafe { command.pre_exec(prepare) };
-    (command, path)
+/// A command that runs this very program. It gets the folder's descriptor, by the same number: as long as the folder is
+/// open here, the path that is returned leads to it in both processes.
+///
+/// # Errors
+/// The descriptor can't be handed on.
+pub fn this_program(folder: &File) -> io::Result<(Command, PathBuf)> {
+    rustix::io::fcntl_setfd(folder, rustix::io::FdFlags::empty())?;
+    // The command has nothing to do between fork and exec, so that the system need not copy this process for it.
+    Ok((Command::new("/proc/self/exe"), super::descriptor_path(folder)))
+}
+
+/// Has this process end when the thread that has started it does.
+///
+/// # Errors
+/// It was not this process that has started it, or that has ended already.
+pub fn end_with_parent(parent: u32) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    // A parent that died before sends no signal.
+    if std::os::unix::process::parent_id() == parent { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
+/// Gives this process less of the processor where others want it.
+pub fn be_nice() {
+    /// As `nice` has it by default.
+    const BY: i32 = 10;
+    // A system that does not allow it has the process as it is.
+    let _ = rustix::process::nice(BY);
 }
 
 /// The file that this module was loaded from; `None` where the system does not say.

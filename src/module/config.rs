@@ -80,6 +80,20 @@ pub enum Setting {
     Pipelines,
     /// `wbl.transactions`: the same for transactions that come as a whole. Default: auto.
     Transactions,
+    /// `wbl.checkpoint-method`: who writes a new base, a forked child (fork), a second server that makes it of the log
+    /// (process), or that where a fork takes long and there is memory for it (auto). Default: auto.
+    CheckpointMethod,
+}
+
+/// Who writes a new base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckpointMethod {
+    /// A forked child.
+    Fork,
+    /// A second server, which reads the log.
+    Process,
+    /// Whichever is better.
+    Auto,
 }
 
 /// How the log is to be written.
@@ -122,6 +136,12 @@ const BUFFERED: i64 = 1;
 
 /// `wbl.io-mode direct`.
 const DIRECT: i64 = 2;
+
+/// `wbl.checkpoint-method fork`.
+const FORK: i64 = 1;
+
+/// `wbl.checkpoint-method process`.
+const PROCESS: i64 = 2;
 
 const MEGABYTE: i64 = 1024 * 1024;
 
@@ -237,6 +257,12 @@ const ENTRIES: [Entry; 20] = [
         immutable: false,
         default: Default::Names { default: 0, names: &[c"auto", c"wait"] },
     },
+    Entry {
+        setting: Setting::CheckpointMethod,
+        name: c"checkpoint-method",
+        immutable: false,
+        default: Default::Names { default: 0, names: &[c"auto", c"fork", c"process"] },
+    },
 ];
 
 static NUMBERS: [AtomicI64; ENTRIES.len()] = [const { AtomicI64::new(0) }; ENTRIES.len()];
@@ -351,6 +377,15 @@ pub fn io_mode() -> IoMode {
         BUFFERED => IoMode::Buffered,
         DIRECT => IoMode::Direct,
         _ => IoMode::Auto,
+    }
+}
+
+/// Who writes a new base.
+pub fn checkpoint_method() -> CheckpointMethod {
+    match value(Setting::CheckpointMethod) {
+        FORK => CheckpointMethod::Fork,
+        PROCESS => CheckpointMethod::Process,
+        _ => CheckpointMethod::Auto,
     }
 }
 

@@ -1,11 +1,19 @@
-//! A second server, outside of the cluster, that turns a node's log into a base.
+//! A second server that turns a log into a base.
 //!
-//! It is the same program with the same modules. It recovers the folder, writes a base of what it has then, and exits.
-//! The node waits for it as a server that loads (`waiting`), and shows its progress; it ends with the node, however
-//! that ends.
+//! It is the same program with the same modules, outside of a cluster. It recovers a folder, writes a base of what it
+//! has then, and exits. It ends with this server, however that ends.
+//!
+//! - A node of a cluster has one at its start, which puts the base into the log's own folder. The node waits for it as a
+//!   server that loads (`waiting`), and shows its progress.
+//! - A checkpoint has one in place of a forked child (`wbl.checkpoint-method process`). It reads a copy of the log that
+//!   was cut for it, and writes the base where the child would. The server goes on meanwhile.
 
-use crate::ffi::{CallMode, Ctx, Level, library_file, log, this_library, this_program};
+use crate::ffi::{
+    CallMode, Ctx, Level, be_nice, end_with_parent, library_file, log, this_library, this_program, wake_event_loop,
+};
+use crate::log::Lsn;
 use crate::module::cluster::{database_count, text};
+use crate::module::release::Release;
 use crate::module::replay::Report;
 use crate::module::server::{STRING_BYTES, STRING_BYTES_MAX};
 use crate::module::waiting::while_loading;
@@ -16,11 +24,16 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Set for the second server: recover, write a base, and exit.
+use crossbeam::channel::{Receiver, bounded};
+
+/// Set for the second server: the process id of the first.
 const FOLD: &str = "WBL_FOLD";
+
+/// Set for one that writes the base of a checkpoint: the path of its file.
+const BASE: &str = "WBL_FOLD_BASE";
 
 /// The second server listens there, as a server must listen somewhere; `temp-` marks it as a leftover if it stays. It
 /// is named by the folder's descriptor, as the folder's own path may be too long for a socket's.
@@ -37,14 +50,31 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 const ASK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Settings of the module that the second server has values of its own for.
-const OWN_SETTINGS: [&str; 4] = ["enabled", "dir", "on-existing-log", "notify-keyspace-events"];
+const OWN_SETTINGS: [&str; 5] = ["enabled", "dir", "on-existing-log", "on-replay-error", "notify-keyspace-events"];
 
-/// The running second server. Whoever takes it out ends it, or has seen its end.
-static SECOND: Mutex<Option<Second>> = Mutex::new(None);
+static SECOND: Mutex<Second> = Mutex::new(Second { turn: 0, running: None });
 
+/// The second server.
 struct Second {
+    /// Counts those that were given up: none is started any more that is of an earlier turn.
+    turn: u64,
+    /// Whoever takes it out ends it, or has seen its end.
+    running: Option<Running>,
+}
+
+struct Running {
     child: Child,
     socket: PathBuf,
+}
+
+/// A second server that is to be started.
+struct Launch {
+    turn: u64,
+    command: Command,
+    socket: PathBuf,
+    settings: String,
+    /// The folder that the socket's path leads through.
+    _folder: File,
 }
 
 /// Its progress, bytes of the log.
@@ -54,6 +84,26 @@ static TOTAL_BYTES: AtomicU64 = AtomicU64::new(0);
 /// Whether this is the second server.
 pub(super) fn is_folding() -> bool {
     std::env::var_os(FOLD).is_some()
+}
+
+/// Of the second server: the file of the base that it is to write, if that is for a checkpoint.
+pub(super) fn checkpoint_base() -> Option<PathBuf> {
+    std::env::var_os(BASE).map(PathBuf::from)
+}
+
+/// Of the second server, when its module is loaded: it is to end with the first, and leaves the processor to others
+/// where nobody waits for it.
+///
+/// # Errors
+/// The first has ended already.
+pub(super) fn join_first() -> Result<(), String> {
+    let Some(first) = std::env::var_os(FOLD) else { return Ok(()) };
+    let first = first.to_str().and_then(|id| id.parse().ok()).ok_or_else(|| format!("{FOLD} is no process id"))?;
+    end_with_parent(first).map_err(|error| format!("the server that this one was to work for has gone: {error}"))?;
+    if checkpoint_base().is_some() {
+        be_nice();
+    }
+    Ok(())
 }
 
 /// Of the second server: tells the first how many commands of the log were skipped.
@@ -90,51 +140,105 @@ pub(super) fn fold(ctx: Ctx<'_>, folder: &Path) -> Result<u64, String> {
             "a node of a cluster can't replay a log: a second server, outside of the cluster, makes a base of it, for which there must be room beside the log{free}"
         ),
     );
-    let opened = File::open(folder).map_err(|error| format!("{} can't be opened: {error}", folder.display()))?;
-    let (mut command, by_descriptor) = this_program(opened);
-    let socket = by_descriptor.join(SOCKET);
-    let settings = set_up(ctx, &mut command, folder, &socket)?;
+    let mut launch = prepare(ctx, folder)?;
+    launch.set("wbl.dir", &utf8(folder)?);
+    launch.set("wbl.on-replay-error", if config::skips_replay_errors() { "skip" } else { "refuse" });
     take_skipped(folder);
-    let status = while_loading(ctx, "wbl-second", show_progress, move || run(command, socket, &settings))??;
-    if status.success() {
-        Ok(take_skipped(folder))
-    } else {
-        Err(format!("the second server failed: {status}; its log says why"))
-    }
+    while_loading(ctx, "wbl-second", show_progress, move || run(launch))??;
+    Ok(take_skipped(folder))
 }
 
-/// Ends the second server, if one runs: this server ends.
+/// Has a second server write the base of a checkpoint to this file of the log's folder. Returns the position of the
+/// base, and what becomes of it; the event loop is woken then.
+///
+/// # Errors
+/// It could not be begun.
+pub(super) fn write_base(
+    ctx: Ctx<'_>,
+    folder: &Path,
+    release: &Arc<Release>,
+    name: &str,
+) -> Result<(Lsn, Receiver<Result<(), String>>), String> {
+    let mut launch = prepare(ctx, folder)?;
+    // Whatever has succeeded here succeeds there, or it is no base of this dataset.
+    launch.set("wbl.on-replay-error", "refuse");
+    let file = launch.socket.with_file_name(name);
+    launch.command.env(BASE, file);
+    let (shared_sender, shared) = bounded(1);
+    let (sender, outcome) = bounded(1);
+    let (folder, of_log, base) = (folder.to_path_buf(), Arc::clone(release), name.to_string());
+    let work = move || {
+        let source = match shared.recv() {
+            Ok(Ok(shared)) => Ok(shared),
+            Ok(Err(error)) => Err(crate::log::LogError::to_string(&error)),
+            Err(_) => Err("the log was closed".into()),
+        };
+        let written = source.and_then(|shared| {
+            launch.set("wbl.dir", &utf8(&folder.join(shared))?);
+            run(launch)
+        });
+        of_log.log().remove_shared(base);
+        // Whoever has given up does not listen.
+        let _ = sender.send(written);
+        wake_event_loop();
+    };
+    let thread = std::thread::Builder::new().name("wbl-second".into()).spawn(work);
+    thread.map_err(|error| format!("no thread for a second server: {error}"))?;
+    // Whoever has given up does not listen.
+    let lsn = release.log().share(name, Box::new(move |outcome| drop(shared_sender.send(outcome))));
+    Ok((lsn, outcome))
+}
+
+/// Ends the second server, if one runs or is about to.
 pub(super) fn end() {
-    let mut place = second();
-    if let Some(second) = place.as_mut() {
+    let mut second = second();
+    second.turn += 1;
+    if let Some(mut running) = second.running.take() {
         // It may have ended by itself.
-        let _ = second.child.kill();
-        let _ = second.child.wait();
-        second.remove_socket();
+        let _ = running.child.kill();
+        let _ = running.child.wait();
+        running.remove_socket();
     }
-    *place = None;
 }
 
-impl Second {
+impl Running {
     /// A server that ends by `exit`, or is killed, leaves it.
     fn remove_socket(&self) {
         let _ = std::fs::remove_file(&self.socket);
     }
 }
 
-fn second() -> MutexGuard<'static, Option<Second>> {
+impl Launch {
+    /// A setting.
+    fn set(&mut self, name: &str, value: &str) {
+        set(&mut self.command, name, value);
+    }
+}
+
+fn set(command: &mut Command, name: &str, value: &str) {
+    command.arg(format!("--{name}")).arg(value);
+}
+
+fn utf8(path: &Path) -> Result<String, String> {
+    path.to_str().map(String::from).ok_or_else(|| "the folder's name is not UTF-8".into())
+}
+
+fn second() -> MutexGuard<'static, Second> {
     SECOND.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How the second server is started; returns the settings that it reads from its input, where no list of processes
-/// shows them. It works in the same folder as the first: what settings of modules name relative to that is found there,
-/// and nowhere else.
-fn set_up(ctx: Ctx<'_>, command: &mut Command, folder: &Path, socket: &Path) -> Result<String, String> {
-    command.env(FOLD, "1").stdin(Stdio::piped()).arg("-");
+/// How the second server is started, of which the log's folder knows that it is there. It works in the same folder as
+/// the first: what settings of modules name relative to that is found there, and nowhere else. It reads most settings
+/// from its input, where no list of processes shows them.
+fn prepare(ctx: Ctx<'_>, folder: &Path) -> Result<Launch, String> {
+    let turn = second().turn;
+    let opened = File::open(folder).map_err(|error| format!("{} can't be opened: {error}", folder.display()))?;
+    let (mut command, by_descriptor) =
+        this_program(&opened).map_err(|error| format!("a second server can't be started: {error}"))?;
+    let socket = by_descriptor.join(SOCKET);
+    command.env(FOLD, std::process::id().to_string()).stdin(Stdio::piped()).arg("-");
     let here = std::env::current_dir().map_err(|error| format!("no current folder: {error}"))?;
-    let mut set = |name: &str, value: &str| {
-        command.arg(format!("--{name}")).arg(value);
-    };
+    let mut set = |name: &str, value: &str| set(&mut command, name, value);
     for (name, value) in [
         ("port", "0"),
         ("unixsocket", &socket.to_string_lossy()),
@@ -152,9 +256,7 @@ fn set_up(ctx: Ctx<'_>, command: &mut Command, folder: &Path, socket: &Path) -> 
     ] {
         set(name, value);
     }
-    let text = |path: &Path| path.to_str().map(String::from).ok_or("the folder's name is not UTF-8");
-    set("dir", &text(&here)?);
-    set("wbl.dir", &text(folder)?);
+    set("dir", &utf8(&here)?);
     for (name, value) in config::values().filter(|(name, _)| !OWN_SETTINGS.contains(&name.as_str())) {
         set(&format!("wbl.{name}"), &value);
     }
@@ -167,7 +269,8 @@ fn set_up(ctx: Ctx<'_>, command: &mut Command, folder: &Path, socket: &Path) -> 
     for module in modules.iter().filter(|module| !module.words.is_empty()) {
         command.arg("--loadmodule").args(&module.words);
     }
-    Ok(second_settings::shared(ctx, |name| modules.iter().any(|module| module.name == name)))
+    let settings = second_settings::shared(ctx, |name| modules.iter().any(|module| module.name == name));
+    Ok(Launch { turn, command, socket, settings, _folder: opened })
 }
 
 fn log_file(ctx: Ctx<'_>) -> Option<String> {
@@ -215,37 +318,50 @@ fn modules(ctx: Ctx<'_>) -> Result<Vec<Module>, String> {
     Ok(modules)
 }
 
-/// Runs the second server to its end. On a thread of its own.
-fn run(mut command: Command, socket: PathBuf, settings: &str) -> Result<ExitStatus, String> {
-    let mut child = command.spawn().map_err(|error| format!("a second server can't be started: {error}"))?;
-    let input = child.stdin.take();
-    *second() = Some(Second { child, socket: socket.clone() });
-    let written = input.map_or(Ok(()), |mut input| input.write_all(settings.as_bytes()));
+/// Runs the second server to its end. On a thread of its own, with which it ends.
+fn run(mut launch: Launch) -> Result<(), String> {
+    let gone = || "the second server was given up".to_string();
+    let input = {
+        let mut second = second();
+        if second.turn != launch.turn {
+            return Err(gone());
+        }
+        let child = launch.command.spawn();
+        let mut child = child.map_err(|error| format!("a second server can't be started: {error}"))?;
+        let input = child.stdin.take();
+        second.running = Some(Running { child, socket: launch.socket.clone() });
+        input
+    };
+    let written = input.map_or(Ok(()), |mut input| input.write_all(launch.settings.as_bytes()));
     let mut asked = Instant::now();
     loop {
-        {
-            let mut place = second();
-            let Some(running) = place.as_mut() else { return Err("the server is being shut down".into()) };
-            match running.child.try_wait() {
-                Ok(None) => {}
-                Ok(Some(status)) => {
-                    running.remove_socket();
-                    *place = None;
-                    // One that has failed says itself why.
-                    if let (true, Err(error)) = (status.success(), written) {
-                        return Err(format!("the second server has not got its settings: {error}"));
-                    }
-                    return Ok(status);
-                }
-                Err(error) => return Err(format!("the second server can't be waited for: {error}")),
+        match ended(launch.turn).ok_or_else(gone)? {
+            None => {}
+            // One that has failed says itself why.
+            Some(status) if !status.success() => {
+                return Err(format!("the second server failed: {status}; its log says why"));
             }
+            Some(_) => return written.map_err(|error| format!("the second server has not got its settings: {error}")),
         }
         if asked.elapsed() >= ASK_EVERY {
-            ask_progress(&socket);
+            ask_progress(&launch.socket);
             asked = Instant::now();
         }
         std::thread::sleep(POLL);
     }
+}
+
+/// How the second server of this turn has ended, where it has; `None` when it was given up.
+fn ended(turn: u64) -> Option<Option<ExitStatus>> {
+    let mut second = second();
+    if second.turn != turn {
+        return None;
+    }
+    let status = second.running.as_mut()?.child.try_wait().ok()?;
+    if status.is_some() {
+        second.running.take()?.remove_socket();
+    }
+    Some(status)
 }
 
 /// Asks the second server how far it is. A missing answer only leaves the progress as it was.

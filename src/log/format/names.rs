@@ -13,6 +13,9 @@ pub(crate) const RESERVE_NAME: &str = "temp-reserve";
 /// The folder of a backup that is not whole yet, or no longer.
 pub(crate) const TEMPORARY_BACKUP_NAME: &str = "temp-backup";
 
+/// The folder of a copy that another process makes a base of; the number is the base's.
+const SHARED_PREFIX: &str = "temp-shared-";
+
 /// A mark beside the log, which no manifest names.
 pub(crate) const BEHIND_NAME: &str = "own-aof-behind";
 
@@ -45,6 +48,16 @@ pub fn base_name(seq: u64) -> String {
 /// The name of a base until it is whole.
 pub(crate) fn temporary_base_name(seq: u64) -> String {
     format!("{TEMPORARY_BASE_PREFIX}{seq}{TEMPORARY_BASE_SUFFIX}")
+}
+
+/// The name of the folder with the copy of the log that this base is made of.
+pub(crate) fn shared_name(base: &str) -> Option<String> {
+    Some(format!("{SHARED_PREFIX}{}", temporary_base_seq(base)?))
+}
+
+/// Whether a folder of this name is one that a crash has left.
+pub(crate) fn is_temporary_folder(name: &str) -> bool {
+    name == TEMPORARY_BACKUP_NAME || name.strip_prefix(SHARED_PREFIX).and_then(number).is_some()
 }
 
 /// The number in the name of a base that is not whole yet.
@@ -149,6 +162,12 @@ mod tests {
             MANIFEST_NAME,
         ] {
             assert_eq!(own(name), None, "{name}");
+        }
+        let shared = shared_name(&temporary_base_name(4)).unwrap();
+        for (name, expected) in
+            [(&*shared, true), (TEMPORARY_BACKUP_NAME, true), ("temp-shared-", false), ("wbl", false)]
+        {
+            assert_eq!((is_temporary_folder(name), own(name)), (expected, None), "{name}");
         }
         assert_eq!(own_name(b"temp-\xff"), None);
         assert_eq!(temporary_base_seq(&temporary_base_name(4)), Some(4));

@@ -7,7 +7,7 @@ use crate::log::storage::{Storage, failed};
 use crate::log::write::{
     AheadJob, AheadSlot, AheadStep, Backup, BaseJob, Expendable, NewBase, WantedAhead, WantedReserve,
 };
-use crate::log::write::{backups, remove_backup};
+use crate::log::write::{backups, remove_backup, remove_shared};
 use crossbeam::channel::{Receiver, TryRecvError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -50,6 +50,8 @@ pub(super) enum Task {
     /// Says which backups there are.
     ListBackups(Answer<Vec<Backup>>),
     RemoveBackup(String, Answer),
+    /// Removes the copy that belongs to this base.
+    RemoveShared(String),
     /// Gives that room to a base which is about to be written, and says so.
     LendReserve(OnLent),
     /// Removes files, and then reports what became of the base that took their place.
@@ -143,6 +145,7 @@ impl<S: Storage> Files<S> {
             }
             Task::ListBackups(answer) => answer.give(backups(storage).map_err(failed(storage, "list", ""))),
             Task::RemoveBackup(name, answer) => answer.give(remove_backup(storage, &name)),
+            Task::RemoveShared(base) => remove_shared(storage, &base),
             Task::LendReserve(on_lent) => {
                 expendable.lend_reserve();
                 expendable.reserve.end_lending();

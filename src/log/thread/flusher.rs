@@ -238,6 +238,18 @@ impl<S: Storage> Flusher<S> {
         self.queue.push(Message::BackUp(unix_ms, Answer::new(on_done)))
     }
 
+    /// Makes a copy of all that was handed over, in a folder that belongs to the file of a new base, for another process
+    /// to make the base of; returns the position up to which it goes. Waits for nothing; `on_done` gets the folder's
+    /// name, from one of the log's threads.
+    pub fn share(&self, base: &str, on_done: OnDone<String>) -> Lsn {
+        self.queue.push(Message::Share(base.into(), Answer::new(on_done)))
+    }
+
+    /// Removes the copy that belongs to this base, some time.
+    pub fn remove_shared(&self, base: String) {
+        self.send(Task::RemoveShared(base));
+    }
+
     /// Removes a backup, as far as that is there.
     pub fn remove_backup(&self, name: String, on_done: OnDone) {
         self.send(Task::RemoveBackup(name, Answer::new(on_done)));

@@ -5,7 +5,7 @@ use super::queue::{FRAME_BYTES_MAX, Handed, Room};
 use crate::log::error::LogError;
 use crate::log::lsn::Lsn;
 use crate::log::storage::Storage;
-use crate::log::write::{Backup, Batch, Flush, LogWriter};
+use crate::log::write::{Batch, Flush, LogWriter};
 use crossbeam::channel::Sender;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -113,9 +113,9 @@ impl<S: Storage> Log<S> {
         Ok(self.writer.durable())
     }
 
-    /// Makes a backup; returns the position up to which all is durable, too.
-    pub fn back_up(&mut self, unix_ms: u64) -> (Lsn, Result<Backup, LogError>) {
-        let outcome = self.writer.back_up(unix_ms);
+    /// Makes a copy of the log; returns the position up to which all is durable, too.
+    pub fn copy<T>(&mut self, copy: impl FnOnce(&mut LogWriter<S>) -> T) -> (Lsn, T) {
+        let outcome = copy(&mut self.writer);
         self.forget_durable();
         (self.writer.durable(), outcome)
     }

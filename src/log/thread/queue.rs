@@ -23,6 +23,8 @@ pub(super) enum Message {
     NameBase(PreparedBase, Answer),
     /// Make a backup of this name.
     BackUp(u64, Answer<Backup>),
+    /// Make a copy that belongs to this base; answers with its name.
+    Share(String, Answer<String>),
     Publish,
     /// The other thread did.
     Panicked(LogError),
@@ -129,9 +131,9 @@ impl State {
                     self.in_flight == 0 || !self.room.is_full && self.in_flight < self.flushes_max()
                 }
                 // Boundaries are exact: all before them is durable.
-                Some(Message::Cut | Message::NameBase(..) | Message::BackUp(..) | Message::Close(_)) => {
-                    self.in_flight == 0
-                }
+                Some(
+                    Message::Cut | Message::NameBase(..) | Message::BackUp(..) | Message::Share(..) | Message::Close(_),
+                ) => self.in_flight == 0,
                 Some(Message::Publish | Message::Panicked(_)) => true,
             }
     }

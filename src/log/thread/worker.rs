@@ -12,7 +12,7 @@ use crate::log::error::LogError;
 use crate::log::format::standing::Standing;
 use crate::log::lsn::Lsn;
 use crate::log::storage::Storage;
-use crate::log::write::{Backup, Folder, LogWriter, PreparedBase};
+use crate::log::write::{Folder, LogWriter, PreparedBase};
 use crossbeam::channel::Sender;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -230,7 +230,8 @@ impl<S: Storage> Worker<S> {
         match message {
             Message::Cut => self.cut(),
             Message::NameBase(base, answer) => self.name_base(base, answer),
-            Message::BackUp(unix_ms, answer) => self.back_up(unix_ms, answer),
+            Message::BackUp(unix_ms, answer) => self.copy(answer, |writer| writer.back_up(unix_ms)),
+            Message::Share(base, answer) => self.copy(answer, |writer| writer.share(&base)),
             Message::Publish => self.publish(self.published.flushed()),
             Message::Panicked(error) => self.report(&Arc::new(error)),
             Message::Batch(_) | Message::Close(_) => unreachable!("they are taken otherwise"),
@@ -258,9 +259,9 @@ impl<S: Storage> Worker<S> {
         failure.into_iter().for_each(|first| self.report_failure(LogError::Failed(first)));
     }
 
-    fn back_up(&self, unix_ms: u64, answer: Answer<Backup>) {
+    fn copy<T>(&self, answer: Answer<T>, copy: impl FnOnce(&mut LogWriter<S>) -> Result<T, LogError>) {
         let (flushed, outcome, failure) = self.with_log(|log| {
-            let (flushed, outcome) = log.back_up(unix_ms);
+            let (flushed, outcome) = log.copy(copy);
             (flushed, outcome, log.writer.failure().cloned())
         });
         self.publish(flushed);

@@ -13,12 +13,15 @@
 //!
 //! To be removed a backup gets the temporary name back first, so that what has the name of a backup is always whole.
 //! The log is touched by none of it but the cut.
+//!
+//! Another process that is to make a base of the log reads a copy of that kind, too. It has a temporary name for as long
+//! as it lives.
 
 use super::segment::Segment;
 use super::writer::LogWriter;
 use crate::log::error::LogError;
 use crate::log::format::manifest::Manifest;
-use crate::log::format::names::{MANIFEST_NAME, TEMPORARY_BACKUP_NAME};
+use crate::log::format::names::{MANIFEST_NAME, TEMPORARY_BACKUP_NAME, is_temporary_folder, shared_name};
 use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, StorageFile, failed};
 use std::io;
@@ -73,25 +76,38 @@ pub(crate) fn remove_backup<S: Storage>(storage: &S, name: &str) -> Result<(), L
         return Err(LogError::Refused { why: "there is a folder in the backup, which is no part of it" });
     }
     let remove = || {
-        remove_unfinished_backup(storage)?;
+        remove_folder(storage, TEMPORARY_BACKUP_NAME)?;
         storage.rename_folder(name, TEMPORARY_BACKUP_NAME)?;
         storage.sync_dir()?;
-        remove_unfinished_backup(storage)
+        remove_folder(storage, TEMPORARY_BACKUP_NAME)
     };
     remove().map_err(failed(storage, "remove", name))
 }
 
-/// Removes what a crash, or an error, has left of one that was being made or removed.
-pub(super) fn remove_unfinished_backup<S: Storage>(storage: &S) -> io::Result<()> {
-    if !storage.list_folders()?.iter().any(|name| name == TEMPORARY_BACKUP_NAME) {
+/// Removes what a crash, or an error, has left of copies that were being made, read or removed.
+pub(super) fn remove_temporary_folders<S: Storage>(storage: &S) -> io::Result<()> {
+    let names = storage.list_folders()?.into_iter().filter(|name| is_temporary_folder(name));
+    names.into_iter().try_for_each(|name| remove_folder(storage, &name))
+}
+
+/// Removes a folder of files, where there is one.
+fn remove_folder<S: Storage>(storage: &S, name: &str) -> io::Result<()> {
+    if !storage.list_folders()?.iter().any(|found| found == name) {
         return Ok(());
     }
-    let folder = storage.folder(TEMPORARY_BACKUP_NAME)?;
+    let folder = storage.folder(name)?;
     for file in folder.list()? {
         folder.remove(&String::from_utf8_lossy(&file))?;
     }
-    storage.remove_folder(TEMPORARY_BACKUP_NAME)?;
+    storage.remove_folder(name)?;
     storage.sync_dir()
+}
+
+/// Removes the copy that a base was to be made of; the next start does where that fails.
+pub(crate) fn remove_shared<S: Storage>(storage: &S, base: &str) {
+    if let Some(name) = shared_name(base) {
+        let _ = remove_folder(storage, &name);
+    }
 }
 
 /// The name of a backup that is begun at this time, or a little later where that is taken.
@@ -107,32 +123,56 @@ impl<S: Storage> LogWriter<S> {
     /// # Errors
     /// The log goes on as before, but for a failure of its own, and what was made of the backup is removed.
     pub fn back_up(&mut self, unix_ms: u64) -> Result<Backup, LogError> {
-        if self.waits_for_base {
-            return Err(LogError::Refused { why: "the log waits for its first base" });
-        }
-        let end = self.cut()?;
-        if let Some((_, error)) = self.missing_boundary.take_if(|(missing, _)| *missing == end) {
-            return Err(error);
-        }
+        let temporary = TEMPORARY_BACKUP_NAME;
+        let end = self.cut_for_copy()?;
         let storage = &*self.storage();
-        let name = TEMPORARY_BACKUP_NAME;
-        remove_unfinished_backup(storage).map_err(failed(storage, "remove", name))?;
-        let (unix_ms, name) = free_name(storage, unix_ms, end).map_err(failed(storage, "find a name for", name))?;
-        self.make_backup(storage, &name).inspect_err(|_| {
-            // What stays has no name of a backup, and is removed by the next one, or by a start.
-            let _ = remove_unfinished_backup(storage);
+        let (unix_ms, name) =
+            free_name(storage, unix_ms, end).map_err(failed(storage, "find a name for", temporary))?;
+        self.copy_to(temporary, |storage| {
+            storage.rename_folder(temporary, &name).map_err(failed(storage, "rename", temporary))?;
+            storage.sync_dir().map_err(failed(storage, "sync the folder of", &name)).inspect_err(|_| {
+                // Nobody is told of it, so that nobody has it.
+                let _ = storage.rename_folder(&name, temporary);
+            })
         })?;
         Ok(Backup { name, unix_ms, end, is_whole: true })
     }
 
-    fn make_backup(&self, storage: &S, name: &str) -> Result<(), LogError> {
-        let temporary = TEMPORARY_BACKUP_NAME;
-        let folder = storage.create_folder(temporary).map_err(failed(storage, "create", temporary))?;
-        self.fill_backup(storage, &folder)?;
-        storage.rename_folder(temporary, name).map_err(failed(storage, "rename", temporary))?;
-        storage.sync_dir().map_err(failed(storage, "sync the folder of", name)).inspect_err(|_| {
-            // Nobody is told of it, so that nobody has it.
-            let _ = storage.rename_folder(name, temporary);
+    /// Makes a copy of all that was appended, in a folder that belongs to the file of a new base; returns its name.
+    ///
+    /// # Errors
+    /// The log goes on as before, but for a failure of its own, and what was made of the copy is removed.
+    pub fn share(&mut self, base: &str) -> Result<String, LogError> {
+        let name = shared_name(base).ok_or(LogError::Refused { why: "the name is not one of a temporary base" })?;
+        self.cut_for_copy()?;
+        self.copy_to(&name, |_| Ok(()))?;
+        Ok(name)
+    }
+
+    /// Leaves the current segment, so that nobody writes to what is copied; returns the position.
+    fn cut_for_copy(&mut self) -> Result<Lsn, LogError> {
+        if self.waits_for_base {
+            return Err(LogError::Refused { why: "the log waits for its first base" });
+        }
+        let end = self.cut()?;
+        match self.missing_boundary.take_if(|(missing, _)| *missing == end) {
+            Some((_, error)) => Err(error),
+            None => Ok(end),
+        }
+    }
+
+    /// Makes a copy in a folder of this temporary name.
+    fn copy_to(&self, name: &str, finish: impl FnOnce(&S) -> Result<(), LogError>) -> Result<(), LogError> {
+        let storage = &*self.storage();
+        remove_folder(storage, name).map_err(failed(storage, "remove", name))?;
+        let copy = || {
+            let folder = storage.create_folder(name).map_err(failed(storage, "create", name))?;
+            self.fill_backup(storage, &folder)?;
+            finish(storage)
+        };
+        copy().inspect_err(|_| {
+            // What stays has no name of a backup, and is removed by the next one, or by a start.
+            let _ = remove_folder(storage, name);
         })
     }
 

@@ -1,6 +1,6 @@
 //! A folder between two logs: locked, known, nothing being written.
 
-use super::backup::remove_unfinished_backup;
+use super::backup::remove_temporary_folders;
 use super::checkpoint::remove_files;
 use super::segment::{NewSegment, Segment};
 use super::writer::LogWriter;
@@ -195,7 +195,7 @@ impl<S: Storage> Folder<S> {
     /// nothing names is known for what it is.
     pub fn remove_leftovers(&mut self) {
         // It may hold the room of files that the log has no more. Where that fails it stays for the next start.
-        let _ = remove_unfinished_backup(&*self.storage);
+        let _ = remove_temporary_folders(&*self.storage);
         if !self.are_set_aside() {
             // They stay for the next start.
             return;

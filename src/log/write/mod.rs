@@ -15,7 +15,7 @@ mod writer;
 
 pub(super) use ahead::{AheadJob, AheadSlot, AheadStep, WantedAhead};
 pub use backup::{Backup, backup_name};
-pub(super) use backup::{backups, remove_backup};
+pub(super) use backup::{backups, remove_backup, remove_shared};
 pub use checkpoint::NewBase;
 pub(super) use checkpoint::{BaseJob, PreparedBase};
 pub(super) use expendable::Expendable;

@@ -6,8 +6,8 @@ use crate::core::ack::Why;
 use crate::ffi::{Held, kill_child};
 use crate::log::{LogError, Lsn};
 use crate::machine;
-use crate::module::errors;
 use crate::module::release::{Release, release};
+use crate::module::{errors, second_server};
 use crossbeam::channel::Receiver;
 use std::io::PipeReader;
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub(super) enum Base {
     Wanted,
     /// A child writes it.
     Child(Child),
+    /// Another process writes it.
+    Process(Process),
     /// The log's threads put it in place.
     Installing(Receiver<Result<(), LogError>>),
     /// The dataset is being replaced from outside.
@@ -42,6 +44,14 @@ pub(super) struct Child {
     /// The position whose dataset it gets.
     pub(super) lsn: Lsn,
     pub(super) report: PipeReader,
+}
+
+pub(super) struct Process {
+    /// The file's name.
+    pub(super) name: String,
+    /// The position whose dataset it gets.
+    pub(super) lsn: Lsn,
+    pub(super) outcome: Receiver<Result<(), String>>,
 }
 
 /// The bases that have been written since the module was loaded.
@@ -122,6 +132,11 @@ impl Bases {
         }
     }
 
+    /// Whether the last one has failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
     /// Why the log has no newer one, if that has failed.
     pub(in crate::module) fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
@@ -139,10 +154,18 @@ impl Base {
 
     /// Gives up what is under way.
     pub(super) fn stop(self, release: &Release) {
-        if let Base::Child(child) = self {
-            kill_child(child.pid);
-            release.log().remove_base_file(child.name);
-        }
+        let name = match self {
+            Base::Child(child) => {
+                kill_child(child.pid);
+                child.name
+            }
+            Base::Process(process) => {
+                second_server::end();
+                process.name
+            }
+            _ => return,
+        };
+        release.log().remove_base_file(name);
     }
 }
 

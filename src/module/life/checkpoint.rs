@@ -1,12 +1,13 @@
 //! Checkpoints, which write new bases: the RDB files that the log continues.
 //!
-//! A forked child writes a base. The main thread waits for none of it: the log is cut where the child's dataset ends,
+//! A forked child writes a base, or a second server does, which makes it of a copy of the log. The main thread waits for none of it: the log is cut where the child's dataset ends,
 //! the log's own threads make the file durable, check it and name it in the manifest, and wake the event loop when that
 //! is done.
 
-use super::base::{Base, Bases, Child, answer};
-use super::relief;
+use super::base::{Base, Bases, Child, Process, answer};
+use super::method::Method;
 use super::state::{Logging, Visible};
+use super::{method, relief};
 use crate::ffi::{ChildResult, Ctx, Level, descriptor_path, fork_child, log, save_rdb, wake_event_loop};
 use crate::log::{LogError, NewBase, Statistics};
 use crate::module::gate::GatedFile;
@@ -14,7 +15,7 @@ use crate::module::holding::begin_to_wait;
 use crate::module::points::{self, Point};
 use crate::module::release::Release;
 use crate::module::units::finish_unit;
-use crate::module::{Module, config, room, server, with};
+use crate::module::{Module, config, room, second_server, server, with};
 use crossbeam::channel::{TryRecvError, bounded};
 use std::io::{PipeWriter, Read, Write};
 use std::sync::Arc;
@@ -155,13 +156,17 @@ pub(super) fn start(ctx: Ctx<'_>) {
         module.log().cloned()
     });
     let Some(Some(release)) = release else { return };
-    match try_start(ctx, &release) {
-        Ok(child) => {
+    let started = match method::choose(ctx) {
+        Method::Fork => fork(ctx, &release).map(Base::Child),
+        Method::Process => start_process(ctx, &release).map(Base::Process),
+    };
+    match started {
+        Ok(base) => {
             let memory = server::dataset_bytes(ctx);
             with(|module| {
                 module.bases.relief.begin(release.log(), memory);
                 if let Some(logging) = module.life.logging_mut() {
-                    logging.base = Base::Child(child);
+                    logging.base = base;
                 }
             });
         }
@@ -169,7 +174,22 @@ pub(super) fn start(ctx: Ctx<'_>) {
     }
 }
 
-fn try_start(ctx: Ctx<'_>, release: &Arc<Release>) -> Result<Child, String> {
+fn start_process(ctx: Ctx<'_>, release: &Arc<Release>) -> Result<Process, String> {
+    let (name, _) = release.log().new_base_file().map_err(|error| error.to_string())?;
+    let folder = with(|module| module.folder.clone()).unwrap_or_default();
+    match second_server::write_base(ctx, &folder, release, &name) {
+        Ok((lsn, outcome)) => {
+            log(Level::Notice, "a second server writes a new base");
+            Ok(Process { name, lsn, outcome })
+        }
+        Err(reason) => {
+            release.log().remove_base_file(name);
+            Err(reason)
+        }
+    }
+}
+
+fn fork(ctx: Ctx<'_>, release: &Arc<Release>) -> Result<Child, String> {
     let (name, file) = release.log().new_base_file().map_err(|error| error.to_string())?;
     points::reach(Point::BaseFork);
     let forked = std::io::pipe().map_err(|error| format!("no pipe: {error}")).and_then(|(report, to_parent)| {
@@ -256,14 +276,24 @@ pub(super) fn poll(ctx: Ctx<'_>) {
                 Err(TryRecvError::Empty) => None,
                 Err(TryRecvError::Disconnected) => Some(Poll::Installed(Err("the log was closed".into()))),
             },
-            Base::Child(child) if logging.log.log().has_given_up(&child.name) => Some(Poll::NoRoom),
+            Base::Child(Child { name, .. }) | Base::Process(Process { name, .. })
+                if logging.log.log().has_given_up(name) =>
+            {
+                Some(Poll::NoRoom)
+            }
             Base::Child(_) => Some(Poll::ChildRuns),
+            Base::Process(process) => match process.outcome.try_recv() {
+                Ok(outcome) => Some(Poll::Written(outcome)),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Disconnected) => Some(Poll::Written(Err("its thread has ended".into()))),
+            },
             _ => None,
         }
     });
     match outcome.flatten() {
-        Some(Poll::NoRoom) => give_up_child(),
+        Some(Poll::NoRoom) => give_up(),
         Some(Poll::Installed(outcome)) => ended(outcome),
+        Some(Poll::Written(outcome)) => process_done(outcome),
         Some(Poll::ChildRuns) if !ctx.flags().has_active_child() => child_done(ctx, ChildResult::Killed(libc::SIGUSR1)),
         _ => {}
     }
@@ -271,12 +301,39 @@ pub(super) fn poll(ctx: Ctx<'_>) {
 
 enum Poll {
     NoRoom,
+    /// Another process has ended.
+    Written(Result<(), String>),
     Installed(Result<(), String>),
     ChildRuns,
 }
 
-/// The log has taken the room of the base that a child writes.
-fn give_up_child() {
+/// The second server has ended.
+fn process_done(outcome: Result<(), String>) {
+    let taken = with(|module| {
+        let logging = module.life.logging_mut()?;
+        match std::mem::replace(&mut logging.base, Base::Idle) {
+            Base::Process(process) => Some((process, Arc::clone(&logging.log))),
+            other => {
+                logging.base = other;
+                None
+            }
+        }
+    });
+    let Some(Some((process, release))) = taken else { return };
+    match outcome {
+        Ok(()) => {
+            points::reach(Point::BaseWritten);
+            install(&release, NewBase { name: process.name, lsn: process.lsn });
+        }
+        Err(reason) => {
+            release.log().remove_base_file(process.name);
+            ended(Err(reason));
+        }
+    }
+}
+
+/// The log has taken the room of the base that is being written.
+fn give_up() {
     with(|module| {
         let Some(logging) = module.life.logging_mut() else { return };
         let base = std::mem::replace(&mut logging.base, Base::Idle);

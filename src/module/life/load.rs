@@ -40,7 +40,7 @@ use crate::module::shortage::Shortage;
 use crate::module::waitaof::AofWaits;
 use crate::module::{
     Counters, Iteration, Module, Pause, cluster, commands, homes, listed, names, notify, points, recovery, replace,
-    server, with,
+    second_server, server, with,
 };
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -108,6 +108,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         return Ok(());
     }
     cluster::check(ctx)?;
+    second_server::join_first()?;
     // Whatever the server is: that a folder cannot be used is found now, and not when a replica is to take over.
     let opened = open_folder(if ctx.flags().is_starting() { LOCK_PATIENCE } else { Duration::ZERO })?;
     if ctx.flags().is_starting() {

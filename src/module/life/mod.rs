@@ -19,6 +19,7 @@ mod failure;
 mod follow;
 mod load;
 mod marking;
+mod method;
 mod newer;
 mod opening;
 mod own_file;

@@ -8,11 +8,12 @@ use super::own_file::{Newer, origin_beside};
 use super::rest::Rest;
 use super::state::{Found, IfLost, Life, Visible};
 use super::{end, replaced, role};
-use crate::ffi::{Ctx, Level, ServerInfo, exit_now, log};
+use crate::ffi::{Ctx, Level, ServerInfo, exit_now, log, save_rdb};
 use crate::module::points::{self, Point};
 use crate::module::role::{Role, role_at_start};
 use crate::module::waits::unix_ms;
-use crate::module::{cluster, config, recovery, second_server, server, with};
+use crate::module::{cluster, config, recovery, room, second_server, server, with};
+use std::path::Path;
 
 /// The server is about to serve its first client. What the folder holds takes the place of what the server has loaded.
 pub(super) fn start(ctx: Ctx<'_>, found: Found) {
@@ -118,6 +119,10 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder, origin: Origi
     let is_exact = report.errors == 0;
     report.errors += skipped;
     with(|module| module.recovered = Some(report));
+    if let Some(base) = second_server::checkpoint_base() {
+        write_base(ctx, &base)?;
+        exit_now(0);
+    }
     let recovery::Source::Prepared(prepared) = source else { return Err("the recovery's state was lost".into()) };
     let writer = prepared.start().map_err(|error| error.to_string())?;
     write(ctx, writer, Known::ask(ctx)?, Visible::Yes, None).map_err(|(reason, _)| reason)?;
@@ -156,6 +161,12 @@ fn recover_alone(ctx: Ctx<'_>, reason: String) -> Result<(), String> {
         module.bases.ended(Err(reason));
     });
     Ok(())
+}
+
+/// Writes the base of the first server's checkpoint: the folder, which is a copy, has done its work.
+fn write_base(ctx: Ctx<'_>, base: &Path) -> Result<(), String> {
+    points::reach(Point::BaseChild);
+    if save_rdb(ctx, base) { Ok(()) } else { Err(format!("no base: {}", room::written_and_free(base))) }
 }
 
 /// The second server has no base: what that takes.
