@@ -43,6 +43,7 @@ mod matrix;
 mod modules;
 mod newcomer;
 mod newest;
+mod newest_child;
 mod notify;
 mod outside;
 mod own_aof;

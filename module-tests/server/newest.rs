@@ -390,7 +390,14 @@ fn copy_anew(path: &Path) {
 }
 
 fn unix_s(client: &mut RawConnection) -> u64 {
-    client.run("TIME").items()[0].text().parse().unwrap()
+    unix_ms(client) / 1000
+}
+
+/// The server's clock.
+pub(super) fn unix_ms(client: &mut RawConnection) -> u64 {
+    let time = client.run("TIME");
+    let number = |at: usize| time.items()[at].text().parse::<u64>().unwrap();
+    number(0) * 1000 + number(1) / 1000
 }
 
 /// The times of files, in whole seconds, are clearly later ones from here on.

@@ -93,10 +93,11 @@ pub(super) unsafe extern "C" fn server_event(
             raw::VALKEYMODULE_EVENT_PRIMARY_LINK_CHANGE => {
                 handlers().primary_link_changed(sub == raw::VALKEYMODULE_SUBEVENT_PRIMARY_LINK_UP);
             }
-            raw::VALKEYMODULE_EVENT_PERSISTENCE if is_own_save(sub) => handlers().save_begins(),
+            raw::VALKEYMODULE_EVENT_PERSISTENCE if is_own_save(sub) => handlers().save_begins(ctx),
             raw::VALKEYMODULE_EVENT_FORK_CHILD if sub == raw::VALKEYMODULE_SUBEVENT_FORK_CHILD_BORN => {
-                handlers().save_begins();
+                handlers().save_begins(ctx);
             }
+            raw::VALKEYMODULE_EVENT_FORK_CHILD => handlers().child_gone(ctx),
             raw::VALKEYMODULE_EVENT_SHUTDOWN => handlers().shut_down(ctx),
             raw::VALKEYMODULE_EVENT_REPLICATION_ROLE_CHANGED => {
                 handlers().role_changed(ctx, sub == raw::VALKEYMODULE_EVENT_REPLROLECHANGED_NOW_REPLICA);

@@ -48,7 +48,9 @@ pub trait Handlers: Sync {
     /// Settings of the server changed.
     fn config_changed(&self, ctx: Ctx<'_>, names: &[&[u8]]);
     /// The server begins to save its own file, or has forked a child that may.
-    fn save_begins(&self);
+    fn save_begins(&self, ctx: Ctx<'_>);
+    /// A child of the server's, whoever has forked it, has ended.
+    fn child_gone(&self, ctx: Ctx<'_>);
     /// The link to the primary is up, or down.
     fn primary_link_changed(&self, is_up: bool);
     /// The server became a replica or a primary.

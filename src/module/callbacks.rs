@@ -82,8 +82,12 @@ impl Handlers for Callbacks {
         life::config_changed(ctx, names);
     }
 
-    fn save_begins(&self) {
-        life::save_begins();
+    fn save_begins(&self, ctx: Ctx<'_>) {
+        life::save_begins(ctx);
+    }
+
+    fn child_gone(&self, ctx: Ctx<'_>) {
+        life::settle_child(ctx);
     }
 
     fn primary_link_changed(&self, is_up: bool) {

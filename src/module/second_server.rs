@@ -3,8 +3,8 @@
 //! It is the same program with the same modules, outside of a cluster. It recovers a folder, writes a base of what it
 //! has then, and exits. It ends with this server, however that ends.
 //!
-//! - A node of a cluster has one at its start, which puts the base into the log's own folder. The node waits for it as a
-//!   server that loads (`waiting`), and shows its progress.
+//! - A node of a cluster has one at its start, which puts the base into the log's own folder. The node waits for it as
+//!   a server that loads (`waiting`), and shows its progress.
 //! - A checkpoint has one in place of a forked child (`wbl.checkpoint-method process`). It reads a copy of the log that
 //!   was cut for it, and writes the base where the child would. The server goes on meanwhile.
 

@@ -52,7 +52,7 @@ impl Standing {
     }
 
     /// What it becomes. A superseded log stays that, and keeps when it was left, which a later time may replace.
-    pub(crate) fn followed_by(&self, next: Standing) -> Standing {
+    pub fn followed_by(&self, next: Standing) -> Standing {
         match (self, next) {
             (Standing::Superseded(Some(_)), Standing::Left(left)) => Standing::Superseded(Some(left)),
             (Standing::Superseded(_), _) => self.clone(),

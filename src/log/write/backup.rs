@@ -14,8 +14,8 @@
 //! To be removed a backup gets the temporary name back first, so that what has the name of a backup is always whole.
 //! The log is touched by none of it but the cut.
 //!
-//! Another process that is to make a base of the log reads a copy of that kind, too. It has a temporary name for as long
-//! as it lives.
+//! Another process that is to make a base of the log reads a copy of that kind, too. That has a temporary name for as
+//! long as it lives.
 
 use super::segment::Segment;
 use super::writer::LogWriter;

@@ -50,7 +50,7 @@ pub(super) fn take_back(ctx: Ctx<'_>, arrival: &Arrival) {
             }
         }
         (Ok(_), _) => {}
-        (Err(rest), _) => rest.end(false, || left_now(ctx, Child::GoesOn)),
+        (Err(rest), _) => rest.end(false, || left_now(ctx, Child::Unwatched)),
     }
 }
 

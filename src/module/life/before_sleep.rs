@@ -3,11 +3,10 @@
 use super::base::Base;
 use super::failing::fatal;
 use super::opening::open_folder;
-use super::own_file::OwnFile;
 use super::state::{Life, Logging};
 use super::{checkpoint, enable, failure, follow, replaced, role, start};
 use crate::ffi::Ctx;
-use crate::module::{own_aof, server, with};
+use crate::module::{own_aof, with};
 use std::time::Duration;
 
 enum Work {
@@ -52,7 +51,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
             }
         }
         Work::Rest => {
-            poll_rest(ctx);
+            poll_rest();
             role::begin_when_free(ctx);
             if with(|module| matches!(module.life, Life::Replica(_))) == Some(true) {
                 role::notice_promotion(ctx);
@@ -72,20 +71,15 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     }
 }
 
-/// Looks after marks, and after a file that a child was saving when the log was left.
-fn poll_rest(ctx: Ctx<'_>) {
-    let polled = with(|module| {
+/// Looks after marks.
+fn poll_rest() {
+    let is_missed = with(|module| {
         let rest = module.life.resting_mut()?;
         rest.poll();
-        Some((rest.is_missed(), rest.looks_for_child()))
+        Some(rest.is_missed())
     });
-    let Some(Some((is_missed, looks_for_child))) = polled else { return };
-    if is_missed {
+    if is_missed.flatten() == Some(true) {
         let opened = open_folder(Duration::ZERO);
         with(|module| module.life.resting_mut().map(|rest| rest.take_in(opened)));
-    }
-    if looks_for_child && server::saves_for_s(ctx).is_none() {
-        let own = OwnFile::look(ctx);
-        with(|module| module.life.resting_mut().map(|rest| rest.child_ended(own)));
     }
 }

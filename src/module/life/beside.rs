@@ -235,6 +235,7 @@ impl Rest {
     /// The server begins to save its own file.
     pub(super) fn save_begins(&mut self) {
         self.beside.iter_mut().for_each(|beside| beside.save_begins());
+        self.mark_before_save();
     }
 
     /// What is owed to a log that nobody had opened is marked by the handle that there is now.

@@ -1,8 +1,8 @@
 //! Checkpoints, which write new bases: the RDB files that the log continues.
 //!
-//! A forked child writes a base, or a second server does, which makes it of a copy of the log. The main thread waits for none of it: the log is cut where the child's dataset ends,
-//! the log's own threads make the file durable, check it and name it in the manifest, and wake the event loop when that
-//! is done.
+//! A forked child writes a base, or a second server does, which makes it of a copy of the log. The main thread waits
+//! for none of it: the log is cut where the base's dataset ends, the log's own threads make the file durable, check it
+//! and name it in the manifest, and wake the event loop when that is done.
 
 use super::base::{Base, Bases, Child, Process, answer};
 use super::method::Method;

@@ -28,7 +28,7 @@ pub fn unload(ctx: Ctx<'_>) -> bool {
     }
     match &arrival {
         Some(arrival) => arrival::take_back(ctx, arrival),
-        None => close(ctx, Child::GoesOn),
+        None => close(ctx, Child::Unwatched),
     }
     // Its end is not to be told to code that is gone.
     forget_child();

@@ -133,13 +133,13 @@ fn stay_beside(ctx: Ctx<'_>) -> Result<(), String> {
     // What it has gone on with before the module came it may have saved, or a child of its does.
     let has_gone_on = is_running && server::has_data(ctx) && server::has_unsaved_changes(ctx);
     let own = if has_gone_on { None } else { Some(OwnFiles::look(ctx)) };
-    let mut beside = Beside::new(&folder, own, left_now(ctx, Child::GoesOn));
+    let mut beside = Beside::new(&folder, own, left_now(ctx, Child::Unwatched));
     if is_running {
         // It serves already: clients may have sent changes in this iteration of the event loop.
         beside.mark_now(if server::follows_primary(ctx) {
             Standing::Superseded(None)
         } else if has_gone_on {
-            left_now(ctx, Child::GoesOn)
+            left_now(ctx, Child::Unwatched)
         } else {
             Standing::Current
         });
@@ -150,13 +150,22 @@ fn stay_beside(ctx: Ctx<'_>) -> Result<(), String> {
 
 /// The server changes for the first time what it had loaded beside a log, and goes on without the log by that.
 pub fn dataset_changed(ctx: Ctx<'_>) {
-    let standing = left_now(ctx, Child::GoesOn);
+    let standing = left_now(ctx, Child::Unwatched);
     with(|module| module.life.resting_mut().map(|rest| rest.leave(standing)));
 }
 
-/// The server begins to save its own file, or forks a child that may.
-pub fn save_begins() {
+/// The server begins to save its own file, or has forked a child that may.
+pub fn save_begins(ctx: Ctx<'_>) {
+    settle_child(ctx);
     with(|module| module.life.resting_mut().map(Rest::save_begins));
+}
+
+/// A child of the server's has ended.
+pub fn settle_child(ctx: Ctx<'_>) {
+    if with(|module| module.life.resting_mut().is_some_and(|rest| rest.has_child())) == Some(true) {
+        let own = OwnFiles::look(ctx);
+        with(|module| module.life.resting_mut().map(|rest| rest.settle_child(own)));
+    }
 }
 
 /// MODULE LOAD.

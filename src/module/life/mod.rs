@@ -36,7 +36,7 @@ pub use before_sleep::before_sleep;
 pub use checkpoint::child_done;
 pub use end::{shut_down, unload};
 pub use follow::lose_primary;
-pub use load::{dataset_changed, load, save_begins};
+pub use load::{dataset_changed, load, save_begins, settle_child};
 pub use role::{emptied, primary_link_changed, role_changed};
 
 pub(crate) use arrival::Arrival;

@@ -139,16 +139,27 @@ impl OwnFile {
         }
     }
 
+    /// When it was begun, and its inode, where it says both, and nothing has been added since.
+    fn begun(self) -> Option<(u64, u64)> {
+        match self {
+            OwnFile::Rdb { begun_s: Some(begun_s), inode, .. }
+            | OwnFile::Aof { saved: Some(Saved { begun_s: Some(begun_s), inode, .. }), .. } => Some((begun_s, inode)),
+            _ => None,
+        }
+    }
+
     /// Whether it is what was noted, or was being saved then.
     fn is_known(self, note: &Note, left: &Left) -> bool {
-        let was_being_saved = match self {
-            OwnFile::Rdb { begun_s: Some(begun_s), inode, .. }
-            | OwnFile::Aof { saved: Some(Saved { begun_s: Some(begun_s), inode, .. }), .. } => {
-                note.was_being_saved(begun_s, inode, left.unix_ms() / 1000)
-            }
-            _ => false,
-        };
-        was_being_saved || self.is_noted(note)
+        let left_s = left.unix_ms() / 1000;
+        let was_unfinished = |(begun_s, inode)| note.was_unfinished(begun_s, inode, left_s);
+        self.is_noted(note)
+            || self.begun().is_some_and(was_unfinished)
+            || !note.is_unwatched && self.may_have_come(note, left)
+    }
+
+    /// Whether it may be what a child was saving then that had no file.
+    fn may_have_come(self, note: &Note, left: &Left) -> bool {
+        self.begun().is_some_and(|(begun_s, _)| note.may_have_come(begun_s, left.unix_ms() / 1000))
     }
 
     /// Whether the file or the log that was left has newer data.
@@ -156,6 +167,9 @@ impl OwnFile {
         let note = Note::parse(left.note());
         if self.is_known(&note, left) {
             return Newer::Log;
+        }
+        if self.may_have_come(&note, left) {
+            return Newer::Unknown;
         }
         let (left_ms, left_s) = (left.unix_ms(), left.unix_ms() / 1000);
         let is_from_before = |ms: u64| ms.saturating_add(CLOCK_LAG_MS) < left_ms;
@@ -193,8 +207,10 @@ pub(super) fn origin_beside(folder: &OpenedFolder, own: OwnFile) -> Origin {
 /// What has become of a child that saves the server's own file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Child {
-    /// It goes on.
+    /// It goes on, and the mark is renewed when it has ended.
     GoesOn,
+    /// It goes on, and nobody sees its end.
+    Unwatched,
     /// The shutdown has killed it, and removed its file.
     Killed,
 }
@@ -206,34 +222,35 @@ pub(super) fn left_now(ctx: Ctx<'_>, child: Child) -> Standing {
     let own = OwnFiles::look(ctx).all();
     let files = own.into_iter().filter_map(OwnFile::noted).collect();
     let mut temporaries = read::temporaries(Path::new("."), &read::is_written);
-    let saves_for_s = if child == Child::GoesOn { server::saves_for_s(ctx) } else { None };
+    let saves_for_s = if child == Child::Killed { None } else { server::saves_for_s(ctx) };
     let begun_s = saves_for_s.map(|for_s| (unix_ms / 1000).saturating_sub(for_s));
     // A child that has been forked just now has no file yet; the files that there are have been left by others.
     let has_file = |begun_s: u64| temporaries.first().is_some_and(|file| file.touched_ms / 1000 + SECOND_S >= begun_s);
     let saving_since_s = begun_s.filter(|begun_s| !has_file(*begun_s));
     temporaries.truncate(TEMPORARIES_MAX);
     let unfinished = temporaries.iter().map(|file| Unfinished { inode: file.inode, begun_s: file.begun_s }).collect();
-    let note = Note { files, is_unreadable: own.contains(&OwnFile::Unreadable), unfinished, saving_since_s }.text();
+    let is_unreadable = own.contains(&OwnFile::Unreadable);
+    let is_unwatched = child == Child::Unwatched && saving_since_s.is_some();
+    let note = Note { files, is_unreadable, unfinished, saving_since_s, is_unwatched }.text();
     Left::new(unix_ms, &note).map_or(Standing::Current, Standing::Left)
 }
 
-/// The mark of a log, now that the file is there that a child was saving when the log was left. `None` where none was,
-/// or the file is another.
-pub(super) fn without_child(left: &Left, own: OwnFile) -> Option<Standing> {
-    let OwnFile::Rdb { begun_s: Some(begun_s), inode, .. } = own else { return None };
-    let note = Note::parse(left.note());
-    let is_the_childs = note.was_being_saved(begun_s, inode, left.unix_ms() / 1000);
-    let others = note.files.iter().copied().filter(|noted| noted.kind != RDB);
-    let files = own.noted().into_iter().chain(others).collect();
-    let note = Note { files, is_unreadable: note.is_unreadable, unfinished: Vec::new(), saving_since_s: None };
-    let noted = || Left::new(left.unix_ms(), &note.text()).map(Standing::Left);
-    if is_the_childs { noted() } else { None }
+/// The mark of a log that was left beside a child, now that the child has ended or something else is about to be saved,
+/// and nothing else has been since the log was left: `own` holds nothing newer than the log but what was appended to an
+/// AOF. What comes from now on is not the child's.
+pub(super) fn without_child(left: &Left, own: OwnFiles) -> Standing {
+    let before = Note::parse(left.note());
+    let is_as_saved = |file: &OwnFile| !matches!(file, OwnFile::Aof { saved: None, .. });
+    let mut files: Vec<Noted> = own.all().into_iter().filter(is_as_saved).filter_map(OwnFile::noted).collect();
+    let gone: Vec<Noted> = before.files.iter().copied().filter(|noted| !files.contains(noted)).collect();
+    files.extend(gone);
+    let note = Note { files, unfinished: Vec::new(), saving_since_s: None, ..before };
+    Left::new(left.unix_ms(), &note.text()).map_or_else(|| Standing::Left(left.clone()), Standing::Left)
 }
 
-/// Whether a child was saving a file when the log was left.
+/// Whether a child was saving a file when the log was left, of which the mark says nothing more.
 pub(super) fn was_saving(left: &Left) -> bool {
-    let note = Note::parse(left.note());
-    note.saving_since_s.is_some() || !note.unfinished.is_empty()
+    Note::parse(left.note()).has_child()
 }
 
 /// A name among the server's settings; `None` when it does not say.
@@ -257,7 +274,7 @@ mod tests {
     }
 
     fn note(files: Vec<Noted>, saving_since_s: Option<u64>) -> Note {
-        Note { files, is_unreadable: false, unfinished: Vec::new(), saving_since_s }
+        Note { files, saving_since_s, ..Note::default() }
     }
 
     /// A file that was put there after the log was left.
@@ -317,8 +334,11 @@ mod tests {
         let note = format!("{}:saving:{}", noted(rdb(7, 1)), LEFT_S - 5);
         for begun_s in LEFT_S - 6..=LEFT_S - 4 {
             assert_eq!(rdb(8, begun_s).or_log(&left(&note)), Newer::Log);
-            let marked = without_child(&left(&note), rdb(8, begun_s));
-            assert_eq!(marked, Some(Standing::Left(left(&noted(rdb(8, begun_s))))));
+            let both = [rdb(8, begun_s), rdb(7, 1)].into_iter().filter_map(OwnFile::noted).collect();
+            assert_eq!(
+                renewed(&note, rdb(8, begun_s), OwnFile::None),
+                left(&Note { files: both, ..Note::default() }.text())
+            );
         }
         let renamed = format!("{}:temp:4:temp:5", noted(rdb(7, 1)));
         assert_eq!(rdb(8, LEFT_S - 60).or_log(&left(&renamed)), Newer::Log, "whoever was saving it");
@@ -326,11 +346,38 @@ mod tests {
         assert!(was_saving(&left(&renamed)));
         assert_eq!(rdb(8, LEFT_S - 7).or_log(&left(&note)), Newer::Unknown);
         assert_eq!(rdb(8, LEFT_S).or_log(&left(&note)), Newer::OwnFile);
-        assert_eq!(without_child(&left(&note), rdb(8, LEFT_S)), None);
         let began_just_now = format!("none:saving:{LEFT_S}");
         assert_eq!(rdb(8, LEFT_S).or_log(&left(&began_just_now)), Newer::Log);
         assert_eq!(rdb(8, LEFT_S + 1).or_log(&left(&began_just_now)), Newer::OwnFile);
         assert!(was_saving(&left(&note)) && !was_saving(&left("none")));
+        // Where nobody sees its end it may be a later one.
+        let unwatched = left(&format!("{began_just_now}:unwatched"));
+        assert_eq!(rdb(8, LEFT_S).or_log(&unwatched), Newer::Unknown);
+        assert_eq!(rdb(8, LEFT_S + 1).or_log(&unwatched), Newer::OwnFile);
+    }
+
+    #[test]
+    fn what_is_saved_after_a_child_has_ended_is_newer_in_the_same_second() {
+        for note in [format!("none:saving:{LEFT_S}"), format!("none:temp:5:at:{LEFT_S}")] {
+            let renewed = renewed(&note, rdb(8, LEFT_S), OwnFile::None);
+            assert!(!was_saving(&renewed), "{note}");
+            assert_eq!(rdb(8, LEFT_S).or_log(&renewed), Newer::Log, "{note}");
+            assert_eq!(rdb(9, LEFT_S).or_log(&renewed), Newer::OwnFile, "{note}");
+        }
+        // What was appended to an AOF meanwhile may be newer than the log.
+        let renewed = |aof| renewed(&format!("none:saving:{LEFT_S}"), OwnFile::None, aof);
+        let appended = aof(8, 90, LEFT_S + 1);
+        assert_eq!(appended.or_log(&renewed(appended)), Newer::OwnFile);
+        let alone = rewritten(Some(LEFT_S), 6);
+        assert_eq!(alone.or_log(&renewed(alone)), Newer::Log);
+    }
+
+    /// What a mark becomes when a child has ended, beside these files.
+    fn renewed(note: &str, rdb: OwnFile, aof: OwnFile) -> Left {
+        match without_child(&left(note), OwnFiles { rdb, aof, loads_aof: false }) {
+            Standing::Left(left) => left,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -434,7 +481,7 @@ mod tests {
     fn both_kinds_of_files_are_known() {
         let files = [rdb(7, 1), aof(8, 90, 1)].into_iter().filter_map(OwnFile::noted).collect();
         let both = left(&note(files, Some(LEFT_S)).text());
-        let Some(Standing::Left(without)) = without_child(&both, rdb(9, LEFT_S)) else { panic!("the child's file") };
+        let without = renewed(both.note(), rdb(9, LEFT_S), aof(8, 90, 1));
         for (left, rdb) in [(&both, rdb(7, LEFT_S + 9)), (&without, rdb(9, LEFT_S))] {
             assert_eq!(rdb.or_log(left), Newer::Log);
             assert_eq!(aof(8, 90, LEFT_S + 9).or_log(left), Newer::Log);

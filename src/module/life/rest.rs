@@ -5,7 +5,7 @@ use super::closing::{Closed, Closing};
 use super::descent::{Descent, Origin, holds_another, superseded};
 use super::marking::{Marking, tell_unmarked};
 use super::opening::{LogFolder, OpenedFolder, open_folder};
-use super::own_file::{Child, OwnFile, left_now, was_saving, without_child};
+use super::own_file::{Child, OwnFile, OwnFiles, left_now, was_saving, without_child};
 use crate::ffi::{Ctx, Level, log};
 use crate::log::{Begin, Generation, Standing};
 use crate::module::config;
@@ -19,17 +19,14 @@ pub(super) type NoLog = (String, Rest);
 /// A failed mark is tried again after this time.
 const MARK_RETRY: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether a child still saves a file.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-
 /// The folder while nobody writes to it: locked, as far as it could be opened.
 pub(crate) struct Rest {
     place: Place,
     descent: Box<Descent>,
     /// The log is to be marked so, as soon as that is possible.
     pub(super) owed: Option<Standing>,
-    /// A child was saving a file when the log was left: when it is looked next whether it still does.
-    child_at: Option<Instant>,
+    /// A child was saving a file when the log was left, and has not ended.
+    has_child: bool,
     /// The log that the server was started beside.
     pub(super) beside: Option<Box<Beside>>,
 }
@@ -69,7 +66,7 @@ impl Place {
 impl Rest {
     pub(super) fn new(folder: LogFolder, origin: Origin) -> Rest {
         let descent = Box::new(Descent::of(&folder, origin));
-        Rest { place: Place::here(Box::new(folder)), descent, owed: None, child_at: None, beside: None }
+        Rest { place: Place::here(Box::new(folder)), descent, owed: None, has_child: false, beside: None }
     }
 
     /// The folder has not been opened.
@@ -85,12 +82,12 @@ impl Rest {
     /// The folder of a replica's log that is left: memory goes on without it.
     pub(super) fn closing(log: Arc<Release>, standing: Standing, origin: Origin) -> Rest {
         let descent = Closing::descent(&log, origin);
-        let child_at = looks_after_child(&standing);
+        let has_child = has_child(&standing);
         let place = match Closing::begin(log, standing) {
             Some(closing) => Place::Closing(Box::new(closing)),
             None => Place::Away { open_at: None },
         };
-        Rest { place, child_at, ..Rest::away(descent) }
+        Rest { place, has_child, ..Rest::away(descent) }
     }
 
     fn away(descent: Descent) -> Rest {
@@ -98,7 +95,7 @@ impl Rest {
             place: Place::Away { open_at: None },
             descent: Box::new(descent),
             owed: None,
-            child_at: None,
+            has_child: false,
             beside: None,
         }
     }
@@ -112,7 +109,7 @@ impl Rest {
     /// owed.
     pub(super) fn after(folder: LogFolder, standing: Standing) -> Rest {
         let owed = folder.seal_error().map(|_| standing.clone());
-        Rest { owed, child_at: looks_after_child(&standing), ..Rest::new(folder, Origin::Folder) }
+        Rest { owed, has_child: has_child(&standing), ..Rest::new(folder, Origin::Folder) }
     }
 
     /// From here on memory goes on without the log, of which no start knew that until now.
@@ -121,7 +118,7 @@ impl Rest {
         self.beside = None;
         if self.owed.is_none() && self.folder().is_some_and(is_newest) {
             let standing = left_now(ctx, Child::GoesOn);
-            self.child_at = looks_after_child(&standing);
+            self.has_child = has_child(&standing);
             self.owed = Some(standing);
         }
         self
@@ -302,21 +299,41 @@ impl Rest {
         self.place = Place::Here { folder, mark_at, is_stale };
     }
 
-    /// Whether it is time to look if a child is still saving a file that it began before the log was left.
-    pub(super) fn looks_for_child(&mut self) -> bool {
-        let is_due = self.child_at.is_some_and(|at| Instant::now() >= at) && self.owed.is_none();
-        if is_due {
-            self.child_at = Some(Instant::now() + LOOK_EVERY);
-        }
-        is_due
+    /// Whether a child was saving a file when the log was left, whose end has not been seen.
+    pub(super) fn has_child(&self) -> bool {
+        self.has_child
     }
 
-    /// No child saves a file any more; this is the one that is there.
-    pub(super) fn child_ended(&mut self, own: OwnFile) {
-        self.child_at = None;
-        let left = self.folder().and_then(LogFolder::left);
-        if let Some(standing) = left.and_then(|left| without_child(left, own)) {
-            self.owed = Some(standing);
+    /// That child has ended, or something else is about to be saved. `own`: the files that there are now.
+    pub(super) fn settle_child(&mut self, own: OwnFiles) {
+        self.has_child = false;
+        let standing = self.owed.as_ref().or_else(|| match &self.place {
+            Place::Here { folder, .. } => folder.standing(),
+            Place::Marking(marking) => Some(&marking.standing),
+            Place::Closing(closing) => Some(&closing.standing),
+            Place::Away { .. } => None,
+        });
+        if let Some(standing @ (Standing::Left(left) | Standing::Superseded(Some(left)))) = standing {
+            self.owed = Some(standing.followed_by(without_child(left, own)));
+        }
+    }
+
+    /// The server begins to save its own file, and what the log is marked with would not tell that from what was saved
+    /// before: what is owed is marked at once, as far as the folder is open. Nobody waits for a replica's log that is
+    /// being closed.
+    pub(super) fn mark_before_save(&mut self) {
+        if self.owed.is_none() || matches!(self.place, Place::Closing(_)) {
+            return;
+        }
+        self.end_marking();
+        if let (Place::Here { folder, mark_at, .. }, Some(standing)) = (&mut self.place, &self.owed) {
+            match folder.mark(standing.clone()) {
+                Ok(()) => self.owed = None,
+                Err(error) => {
+                    *mark_at = Some(Instant::now() + MARK_RETRY);
+                    tell_unmarked(&error);
+                }
+            }
         }
     }
 
@@ -437,12 +454,9 @@ impl Rest {
     }
 }
 
-/// When it is looked first whether a child has ended that was saving a file when the log was left.
-fn looks_after_child(standing: &Standing) -> Option<Instant> {
-    match standing {
-        Standing::Left(left) if was_saving(left) => Some(Instant::now()),
-        _ => None,
-    }
+/// Whether a child was saving a file when the log was left.
+fn has_child(standing: &Standing) -> bool {
+    matches!(standing, Standing::Left(left) if was_saving(left))
 }
 
 /// Whether no start would look for anything newer than the log.

@@ -65,7 +65,7 @@ fn newest(ctx: Ctx<'_>, found: Found, role: Role) -> Result<OpenedFolder, String
         Some(Newer::Unknown) if role == Role::Replica => {}
         Some(Newer::Unknown) if !config::replaces_existing_log() => {
             return Err(
-                "the server's own data file was changed since it went on without the log, but it is older than that by its own time, so that nobody knows which of the two is newer: move that file away or set wbl.on-existing-log to keep to bring the log back, or set it to replace to go on with what the file holds".into(),
+                "the server's own data file was changed since it went on without the log, but by its own time it is older than that, or may be what a child was saving then, so that nobody knows which of the two is newer: move that file away or set wbl.on-existing-log to keep to bring the log back, or set it to replace to go on with what the file holds".into(),
             );
         }
         Some(Newer::Unknown | Newer::OwnFile) => {

@@ -1,7 +1,8 @@
 //! What is noted of the server's own files when a log is left, as one word of its manifest:
 //!
 //! ```text
-//! rdb:<bytes>:<crc32c> aof:<bytes>:<crc32c>:head:<bytes>:<crc32c> unreadable none temp:<inode>:at:<s> saving:<s>
+//! rdb:<bytes>:<crc32c> aof:<bytes>:<crc32c>:head:<bytes>:<crc32c> unreadable none temp:<inode>:at:<s>
+//! saving:<s> unwatched
 //! ```
 //!
 //! with colons between all of them.
@@ -83,8 +84,10 @@ pub(super) struct Note {
     pub(super) is_unreadable: bool,
     /// Files that were being saved: by a child, or by one whose server has died.
     pub(super) unfinished: Vec<Unfinished>,
-    /// Since when a child was saving one that had no file yet; Unix seconds.
+    /// Since when a child was saving one that had no file under another name; Unix seconds.
     pub(super) saving_since_s: Option<u64>,
+    /// Nobody renews the note when that child has ended.
+    pub(super) is_unwatched: bool,
 }
 
 impl Note {
@@ -104,6 +107,7 @@ impl Note {
             words.extend(file.begun_s.map(|begun_s| format!("at:{begun_s}")));
         }
         words.extend(self.saving_since_s.map(|since_s| format!("saving:{since_s}")));
+        words.extend(self.is_unwatched.then(|| "unwatched".into()));
         words.join(":")
     }
 
@@ -123,6 +127,10 @@ impl Note {
         match words {
             ["unreadable", rest @ ..] => {
                 self.is_unreadable = true;
+                Some(rest)
+            }
+            ["unwatched", rest @ ..] => {
+                self.is_unwatched = true;
                 Some(rest)
             }
             ["temp", inode, rest @ ..] => {
@@ -157,14 +165,25 @@ impl Note {
         self.unfinished.iter().any(|file| file.inode == inode)
     }
 
-    /// Whether this file is one that was being saved when the log was left. It has its inode from the beginning; a copy
-    /// is known by its time, as is one that had no file yet. What was begun in the second in which the log was left may
-    /// be newer than the log. Server and child look at the clock one after the other.
-    pub(super) fn was_being_saved(&self, begun_s: u64, inode: u64, left_s: u64) -> bool {
-        let near = |since_s: u64| since_s.saturating_sub(1) <= begun_s && begun_s <= since_s.saturating_add(1);
+    /// Whether this file is one of those that were being saved when the log was left. It has its inode from the
+    /// beginning; a copy is known by its time. What was begun in the second in which the log was left may be newer than
+    /// the log.
+    pub(super) fn was_unfinished(&self, begun_s: u64, inode: u64, left_s: u64) -> bool {
         let begun_then = |at_s: u64| begun_s < left_s && (at_s..=at_s.saturating_add(1)).contains(&begun_s);
-        let is_unfinished = |file: &Unfinished| file.inode == inode || file.begun_s.is_some_and(begun_then);
-        begun_s <= left_s && (self.unfinished.iter().any(is_unfinished) || self.saving_since_s.is_some_and(near))
+        let is_it = |file: &Unfinished| file.inode == inode || file.begun_s.is_some_and(begun_then);
+        begun_s <= left_s && self.unfinished.iter().any(is_it)
+    }
+
+    /// Whether this file may be the one that a child without a file was saving when the log was left. Server and child
+    /// look at the clock one after the other.
+    pub(super) fn may_have_come(&self, begun_s: u64, left_s: u64) -> bool {
+        let near = |since_s: u64| since_s.saturating_sub(1) <= begun_s && begun_s <= since_s.saturating_add(1);
+        begun_s <= left_s && self.saving_since_s.is_some_and(near)
+    }
+
+    /// Whether a child was saving a file when the log was left, of which nothing more is known.
+    pub(super) fn has_child(&self) -> bool {
+        self.saving_since_s.is_some() || !self.unfinished.is_empty()
     }
 }
 
@@ -182,6 +201,7 @@ mod tests {
             is_unreadable: true,
             unfinished: vec![Unfinished { inode: 3, begun_s: None }, Unfinished { inode: 4, begun_s: Some(5) }],
             saving_since_s: Some(6),
+            is_unwatched: true,
         };
         assert_eq!(Note::parse(&note.text()), note);
         assert_eq!(Note::parse("none"), Note::default());
