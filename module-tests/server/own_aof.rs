@@ -186,6 +186,8 @@ each_version! {
         wait_until("the primary's data are there", PATIENCE, || is_there(&mut client));
         client.run("REPLICAOF NO ONE");
         drop(client);
+        // When the folder is free of the log that the server had as a replica.
+        wait_until("a log begins", PATIENCE, || server.wbl_info("wbl_state") == "baselining");
         end_log_with_own_file(&mut server, false, "baselining");
     }
 
