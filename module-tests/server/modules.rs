@@ -329,6 +329,34 @@ each_version! {
         }
     }
 
+    // The first one's next command would have to wait for the other one's answer, from within the server's filter.
+    fn two_clients_of_another_module_are_answered_amid_a_pause(version: Version) {
+        let server = builder(version, false).start();
+        let (mut control, mut first, mut second) = (server.raw(), server.raw(), server.raw());
+        let (mut writer, mut freeing) = (server.raw(), server.raw());
+        ["SET T:key 1", "SET T:clean 1", "WBL.WAIT"].iter().for_each(|command| drop(control.run(command)));
+        for client in [&mut first, &mut second] {
+            client.send_text("effects.block GET T:key");
+            client.assert_silent(&mut control, "effects.block");
+        }
+        first.send_text("effects.string T:own 1");
+        first.assert_silent(&mut control, "it waits behind that");
+        control.run("WBL.DEBUG PAUSE");
+        writer.send_text("SET T:key 2");
+        writer.assert_silent(&mut control, "SET while paused");
+        freeing.send_text("effects.free T:clean");
+        wait_until("the server waits for a RESUME", PATIENCE, || control.call(&["GET", "T:clean"]).is_error());
+        control.run("WBL.DEBUG RESUME");
+        for client in [&mut first, &mut second] {
+            assert_eq!(client.reply(), Value::Simple("DONE".into()));
+        }
+        let own = format!("{:?}", first.reply());
+        assert!(own == "+OK" || own.starts_with("-BUSY"), "{own}");
+        assert_eq!(writer.reply(), Value::Simple("OK".into()));
+        freeing.reply();
+        assert_eq!(control.run("GET T:key").text(), "2");
+    }
+
     fn a_node_of_a_cluster_recovers_values_of_another_module(version: Version) {
         let builder = builder(version, false).allow_warning("Changing databases number").allow_warning("luster state");
         let mut cluster = Cluster::start(&builder);

@@ -17,7 +17,7 @@ use crate::module::moving::wait_for_gone_keys;
 use crate::module::settle::{belongs_to_running, settle};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects};
 use crate::module::verdict::{LetsOut, Rewrite, Verdict};
-use crate::module::waits::wait_before_yield;
+use crate::module::waits::wait_in_filter;
 use crate::module::{Module, commands, following, listed, refusal, with, wrappers};
 use std::ffi::CStr;
 
@@ -92,12 +92,8 @@ fn perform(ctx: Ctx<'_>, filter: Filter, verdict: Verdict) {
         LetsOut::Others => Some(filter.client_id()),
         LetsOut::Nothing | LetsOut::All => None,
     };
-    if verdict.lets_out != LetsOut::Nothing {
-        if with(|module| module.iteration.lets_others_in && module.iteration.waits.newest().is_some()) == Some(true) {
-            // While the main thread waits for a RESUME it cannot wait for more: the server would let nobody in.
-            return filter.insert(0, refusal::REFUSED);
-        }
-        wait_before_yield(ctx, protected);
+    if verdict.lets_out != LetsOut::Nothing && !wait_in_filter(ctx, protected) {
+        return filter.insert(0, refusal::REFUSED);
     }
     if verdict.watch_unit {
         ask_for_unit_end(ctx);

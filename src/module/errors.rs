@@ -24,6 +24,8 @@ pub const CHECKPOINT_RUNS: &str = "ERR a checkpoint is already in progress";
 pub const BACKUP_SUBCOMMAND: &str = "ERR unknown WBL.BACKUP subcommand. Try START, STATUS, END name.";
 /// A command about backups is being run already.
 pub const BACKUP_RUNS: &str = "ERR another WBL.BACKUP is in progress";
+/// A command that would have to be preceded by a wait that cannot be made in the filter.
+pub const PAUSED: &str = "BUSY WBL.DEBUG PAUSE is on, and the command would have to wait for the RESUME";
 /// `CONFIG SET` of what would have the server write its own append-only file to the log's folder.
 pub const AOF_IN_FOLDER: &str = "ERR the server's own append-only file (dir, appenddirname) would be in the folder of the log, whose files it removes";
 /// The client cannot be blocked here.
@@ -98,6 +100,7 @@ mod tests {
             super::BACKUP_SUBCOMMAND,
             super::BACKUP_RUNS,
             super::AOF_IN_FOLDER,
+            super::PAUSED,
             super::CANNOT_BLOCK,
             super::CALL_REFUSED,
             super::WRONG_TYPE,

@@ -64,6 +64,7 @@ pub(super) fn text() -> String {
     match (reason, trouble().map(|trouble| trouble.to_string()).or_else(no_room)) {
         (Some(reason), _) => errors::no_log(&reason),
         (None, Some(trouble)) => errors::disk_fails(&trouble),
+        (None, None) if with(|module| module.paused) == Some(true) => errors::PAUSED.into(),
         // That has passed since.
         (None, None) => errors::no_log("the log could not be written when the command came"),
     }

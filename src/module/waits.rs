@@ -54,7 +54,32 @@ pub(super) fn now_ms() -> i64 {
 /// scripts that wait there. While a client's own script runs the server protects that client, whose earlier replies
 /// stay where they are: where no others wait, `protected` need not wait either.
 pub(super) fn wait_before_yield(ctx: Ctx<'_>, protected: Option<ClientId>) {
-    let waits_for = with(|module| {
+    if let Some(lsn) = what_to_wait_for(ctx, protected) {
+        wait_now(ctx, lsn);
+    }
+}
+
+/// The same in the command filter; `false` where that can't wait, so that the command must not run. That is while
+/// WBL.DEBUG PAUSE is on: the wait for its end lets other clients in, and the server, which does not know then that it
+/// is about to execute a command, takes the end of theirs for its own end of being busy, and ends itself.
+pub(super) fn wait_in_filter(ctx: Ctx<'_>, protected: Option<ClientId>) -> bool {
+    let Some(lsn) = what_to_wait_for(ctx, protected) else { return true };
+    let is_refused = with(|module| {
+        let is_refused = module.how_to_wait() == How::UntilResumed && module.undurable(Some(lsn)).is_some();
+        if is_refused {
+            module.iteration.waits.add(None, lsn);
+        }
+        is_refused
+    });
+    if is_refused == Some(true) {
+        return false;
+    }
+    wait_now(ctx, lsn);
+    true
+}
+
+fn what_to_wait_for(ctx: Ctx<'_>, protected: Option<ClientId>) -> Option<Lsn> {
+    with(|module| {
         module.wait_for_timed_out(ctx);
         module.wait_for_modules_answers(ctx);
         module.wait_for_resumed(ctx, false);
@@ -64,10 +89,8 @@ pub(super) fn wait_before_yield(ctx: Ctx<'_>, protected: Option<ClientId>) {
         let waits = &mut module.iteration.waits;
         let with_others = protected.map_or(waits.newest(), |client| waits.newest_with_others(client));
         with_others.and_then(|_| waits.take())
-    });
-    if let Some(Some(lsn)) = waits_for {
-        wait_now(ctx, lsn);
-    }
+    })
+    .flatten()
 }
 
 /// Waits on the main thread until the position is durable.
@@ -112,7 +135,8 @@ fn cannot_be_durable(ctx: Ctx<'_>, log: &Release) {
 /// RESUME can end the wait.
 ///
 /// The client whose unit waits is protected by the server meanwhile, and as long as the pause lasts every unheld unit
-/// waits at its own end, so that no other unheld reply is under way.
+/// waits at its own end, so that no other unheld reply is under way, but for the answers of other modules to clients that
+/// they have blocked, which leave then.
 fn wait_for_resume(ctx: Ctx<'_>, log: &Release, lsn: Lsn) {
     let own = ctx.own();
     // The server looks at other clients only after this time.
