@@ -24,7 +24,7 @@ fn settings(client: &mut RawConnection) -> BTreeMap<String, String> {
 
 /// A number with a unit, as the server reads it.
 fn bytes(text: &str) -> Option<i64> {
-    let units = [("kb", 1 << 10), ("mb", 1 << 20), ("gb", 1 << 30), ("tb", 1 << 40), ("", 1)];
+    let units = [("kb", 1 << 10), ("mb", 1 << 20), ("gb", 1 << 30), ("", 1)];
     units.iter().find_map(|(unit, factor)| Some(text.strip_suffix(unit)?.parse::<i64>().ok()? * factor))
 }
 

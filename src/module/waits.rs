@@ -135,8 +135,8 @@ fn cannot_be_durable(ctx: Ctx<'_>, log: &Release) {
 /// RESUME can end the wait.
 ///
 /// The client whose unit waits is protected by the server meanwhile, and as long as the pause lasts every unheld unit
-/// waits at its own end, so that no other unheld reply is under way, but for the answers of other modules to clients that
-/// they have blocked, which leave then.
+/// waits at its own end, so that no other unheld reply is under way, but for the answers of other modules to clients
+/// that they have blocked, which leave then.
 fn wait_for_resume(ctx: Ctx<'_>, log: &Release, lsn: Lsn) {
     let own = ctx.own();
     // The server looks at other clients only after this time.
