@@ -3,7 +3,10 @@
 
 use crate::harness::group::{Group, builder, replica_of, wait_durable, wait_in_sync};
 use crate::harness::ports::free_ports;
-use crate::harness::{PATIENCE, Server, Version, dataset, each_version, wait_until};
+use crate::harness::{
+    Injection, PATIENCE, Server, ServerBuilder, Strace, Value, Version, dataset, each_version, wait_until,
+};
+use std::time::Duration;
 
 each_version! {
     fn replicas_that_start_first_after_a_power_loss_have_all_that_they_confirmed(version: Version) {
@@ -218,6 +221,27 @@ each_version! {
         group.nodes.iter_mut().for_each(Server::kill9);
         group.nodes[1].start();
         dataset::assert_same(&dataset::read(&mut group.nodes[1].raw()), &expected, "the replica's own log");
+    }
+
+    // The log that it had is being closed then.
+    fn a_promotion_right_after_a_reload_refuses_nothing(version: Version) {
+        let builder = ServerBuilder::with_module(version).allow_warning("Error condition on socket for SYNC");
+        let mut server = builder.allow_warning("takes the place of the data").start();
+        let mut client = server.raw();
+        client.run("SET before v");
+        client.run("REPLICAOF 127.0.0.1 1");
+        wait_until("it is a replica", PATIENCE, || server.wbl_info("wbl_state") == "replica");
+        let strace = Strace::attach(server.process_id(), Injection::Delay(Duration::from_millis(20)));
+        let commands = [&["DEBUG", "RELOAD"][..], &["REPLICAOF", "NO", "ONE"], &["SET", "after", "v"]];
+        let packet: Vec<u8> = commands.iter().flat_map(|command| client.encoded(command)).collect();
+        client.send_bytes(&packet).unwrap();
+        for command in commands {
+            assert_eq!(client.reply(), Value::Simple("OK".into()), "{command:?}");
+        }
+        drop(strace);
+        // Nothing is promised before the new log has its base.
+        client.run("WBL.WAIT");
+        dataset::assert_survives(&mut server, "after kill -9");
     }
 
     fn without_the_setting_a_replica_has_no_log(version: Version) {

@@ -16,6 +16,10 @@ use std::time::{Duration, Instant};
 /// Why a log has not begun, and the folder.
 pub(super) type NoLog = (String, Rest);
 
+/// For so long the main thread waits for a thread that has the folder, as the server has become a primary.
+const FREE_PATIENCE: Duration = Duration::from_millis(250);
+const FREE_POLL: Duration = Duration::from_millis(1);
+
 /// A failed mark is tried again after this time.
 const MARK_RETRY: Duration = Duration::from_secs(5);
 
@@ -220,6 +224,14 @@ impl Rest {
     /// Whether a thread has the folder, whose disk may not answer.
     pub(super) fn is_busy(&self) -> bool {
         self.place.is_busy() == Some(true)
+    }
+
+    /// Waits until no thread has the folder any more, but for no longer than is bearable where the disk does not answer.
+    pub(super) fn wait_until_free(&self) {
+        let until = Instant::now() + FREE_PATIENCE;
+        while self.is_busy() && Instant::now() < until {
+            std::thread::sleep(FREE_POLL);
+        }
     }
 
     /// Nothing is left in memory of what the folder holds.

@@ -186,6 +186,8 @@ pub(super) fn begin_as_primary(ctx: Ctx<'_>) {
         with(|module| module.life = Life::Disabled(rest));
         return;
     }
+    // A disk that answers is done with it in milliseconds, and no write is refused.
+    rest.wait_until_free();
     if rest.is_busy() {
         return fail_until_free(ctx, rest);
     }
