@@ -144,7 +144,10 @@ pub(super) fn fold(ctx: Ctx<'_>, folder: &Path) -> Result<u64, String> {
     launch.set("wbl.dir", &utf8(folder)?);
     launch.set("wbl.on-replay-error", if config::skips_replay_errors() { "skip" } else { "refuse" });
     take_skipped(folder);
-    while_loading(ctx, "wbl-second", show_progress, move || run(launch))??;
+    while_loading(ctx, "wbl-second", show_progress, move || {
+        let socket = launch.socket.clone();
+        run(launch, || ask_progress(&socket))
+    })??;
     Ok(take_skipped(folder))
 }
 
@@ -175,7 +178,7 @@ pub(super) fn write_base(
         };
         let written = source.and_then(|shared| {
             launch.set("wbl.dir", &utf8(&folder.join(shared))?);
-            run(launch)
+            run(launch, || {})
         });
         of_log.log().remove_shared(base);
         // Whoever has given up does not listen.
@@ -318,8 +321,9 @@ fn modules(ctx: Ctx<'_>) -> Result<Vec<Module>, String> {
     Ok(modules)
 }
 
-/// Runs the second server to its end. On a thread of its own, with which it ends.
-fn run(mut launch: Launch) -> Result<(), String> {
+/// Runs the second server to its end, and does something now and then meanwhile. On a thread of its own, with which it
+/// ends.
+fn run(mut launch: Launch, mut meanwhile: impl FnMut()) -> Result<(), String> {
     let gone = || "the second server was given up".to_string();
     let input = {
         let mut second = second();
@@ -344,7 +348,7 @@ fn run(mut launch: Launch) -> Result<(), String> {
             Some(_) => return written.map_err(|error| format!("the second server has not got its settings: {error}")),
         }
         if asked.elapsed() >= ASK_EVERY {
-            ask_progress(&launch.socket);
+            meanwhile();
             asked = Instant::now();
         }
         std::thread::sleep(POLL);

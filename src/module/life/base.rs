@@ -4,7 +4,7 @@ use super::relief::Relief;
 use super::speed::Speed;
 use crate::core::ack::Why;
 use crate::ffi::{Held, kill_child};
-use crate::log::{LogError, Lsn};
+use crate::log::{LogError, NewBase};
 use crate::machine;
 use crate::module::release::{Release, release};
 use crate::module::{errors, second_server};
@@ -39,18 +39,12 @@ pub(super) enum Base {
 
 pub(super) struct Child {
     pub(super) pid: i32,
-    /// The file's name.
-    pub(super) name: String,
-    /// The position whose dataset it gets.
-    pub(super) lsn: Lsn,
+    pub(super) base: NewBase,
     pub(super) report: PipeReader,
 }
 
 pub(super) struct Process {
-    /// The file's name.
-    pub(super) name: String,
-    /// The position whose dataset it gets.
-    pub(super) lsn: Lsn,
+    pub(super) base: NewBase,
     pub(super) outcome: Receiver<Result<(), String>>,
 }
 
@@ -154,18 +148,18 @@ impl Base {
 
     /// Gives up what is under way.
     pub(super) fn stop(self, release: &Release) {
-        let name = match self {
+        let base = match self {
             Base::Child(child) => {
                 kill_child(child.pid);
-                child.name
+                child.base
             }
             Base::Process(process) => {
                 second_server::end();
-                process.name
+                process.base
             }
             _ => return,
         };
-        release.log().remove_base_file(name);
+        release.log().remove_base_file(base.name);
     }
 }
 

@@ -18,6 +18,7 @@ use crate::module::units::finish_unit;
 use crate::module::{Module, config, room, second_server, server, with};
 use crossbeam::channel::{TryRecvError, bounded};
 use std::io::{PipeWriter, Read, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 /// What the child reports when its file is whole.
@@ -110,7 +111,7 @@ pub(super) fn write_here(ctx: Ctx<'_>, release: &Release) -> Result<(), String> 
     release.log().lend_reserve_now();
     let (name, file) = release.log().new_base_file().map_err(|error| error.to_string())?;
     let lsn = release.log().cut();
-    if let Err(reason) = save(ctx, &file) {
+    if let Err(reason) = save(ctx, &descriptor_path(&file)) {
         release.log().remove_base_file(name);
         return Err(reason);
     }
@@ -127,11 +128,10 @@ pub(super) fn write_here(ctx: Ctx<'_>, release: &Release) -> Result<(), String> 
     }
 }
 
-/// Writes the dataset to a file.
-fn save(ctx: Ctx<'_>, file: &GatedFile) -> Result<(), String> {
-    let path = descriptor_path(file);
-    if !save_rdb(ctx, &path) {
-        return Err(format!("the server could not save its dataset: {}", room::written_and_free(&path)));
+/// Writes the dataset to the file of this path.
+pub(super) fn save(ctx: Ctx<'_>, path: &Path) -> Result<(), String> {
+    if !save_rdb(ctx, path) {
+        return Err(format!("the server could not save its dataset: {}", room::written_and_free(path)));
     }
     Ok(())
 }
@@ -180,7 +180,7 @@ fn start_process(ctx: Ctx<'_>, release: &Arc<Release>) -> Result<Process, String
     match second_server::write_base(ctx, &folder, release, &name) {
         Ok((lsn, outcome)) => {
             log(Level::Notice, "a second server writes a new base");
-            Ok(Process { name, lsn, outcome })
+            Ok(Process { base: NewBase { name, lsn }, outcome })
         }
         Err(reason) => {
             release.log().remove_base_file(name);
@@ -200,7 +200,7 @@ fn fork(ctx: Ctx<'_>, release: &Arc<Release>) -> Result<Child, String> {
         // Nothing has happened since the fork, so this is where the child's dataset ends.
         Ok((pid, report)) => {
             points::forked();
-            Ok(Child { pid, name, lsn: release.log().cut(), report })
+            Ok(Child { pid, base: NewBase { name, lsn: release.log().cut() }, report })
         }
         Err(reason) => {
             release.log().remove_base_file(name);
@@ -212,7 +212,7 @@ fn fork(ctx: Ctx<'_>, release: &Arc<Release>) -> Result<Child, String> {
 /// The child's work; returns its exit status.
 fn write_in_child(ctx: Ctx<'_>, file: &GatedFile, mut to_parent: PipeWriter) -> i32 {
     points::reach(Point::BaseChild);
-    let saved = save(ctx, file);
+    let saved = save(ctx, &descriptor_path(file));
     points::reach(Point::BaseChildWritten);
     let report = saved.as_ref().map_or_else(String::as_str, |()| WRITTEN);
     // A parent that has gone has no use for it, nor for the file.
@@ -221,30 +221,62 @@ fn write_in_child(ctx: Ctx<'_>, file: &GatedFile, mut to_parent: PipeWriter) -> 
 
 /// The child that writes the base has ended.
 pub fn child_done(_ctx: Ctx<'_>, result: ChildResult) {
-    let taken = with(|module| {
-        let logging = module.life.logging_mut()?;
-        match std::mem::replace(&mut logging.base, Base::Idle) {
-            Base::Child(child) => Some((child, Arc::clone(&logging.log))),
-            other => {
-                logging.base = other;
-                None
-            }
-        }
+    let taken = take_base(|base| match base {
+        Base::Child(child) => Ok(child),
+        other => Err(other),
     });
-    let Some(Some((child, release))) = taken else { return };
+    let Some((child, release)) = taken else { return };
     let mut report = String::new();
     if let ChildResult::Exited(_) = result {
         // All of it is there. A report that cannot be read is none.
         let _ = child.report.take(REPORT_BYTES_MAX).read_to_string(&mut report);
     }
-    if result == ChildResult::Exited(0) && report == WRITTEN {
-        points::reach(Point::BaseWritten);
-        return install(&release, NewBase { name: child.name, lsn: child.lsn });
+    let outcome = match report {
+        report if result == ChildResult::Exited(0) && report == WRITTEN => Ok(()),
+        report if !report.is_empty() && report != WRITTEN => Err(report),
+        _ => Err(format!("the child that writes it ended: {result:?}")),
+    };
+    written(&release, child.base, outcome);
+}
+
+/// The second server has ended.
+fn process_done(outcome: Result<(), String>) {
+    let taken = take_base(|base| match base {
+        Base::Process(process) => Ok(process),
+        other => Err(other),
+    });
+    if let Some((process, release)) = taken {
+        written(&release, process.base, outcome);
     }
-    release.log().remove_base_file(child.name);
-    let is_reason = !report.is_empty() && report != WRITTEN;
-    let reason = if is_reason { report } else { format!("the child that writes it ended: {result:?}") };
-    ended(Err(reason));
+}
+
+/// Takes out the base that is being written, if it is that one, and the log.
+fn take_base<T>(pick: impl FnOnce(Base) -> Result<T, Base>) -> Option<(T, Arc<Release>)> {
+    let taken = with(|module| {
+        let logging = module.life.logging_mut()?;
+        match pick(std::mem::replace(&mut logging.base, Base::Idle)) {
+            Ok(base) => Some((base, Arc::clone(&logging.log))),
+            Err(other) => {
+                logging.base = other;
+                None
+            }
+        }
+    });
+    taken.flatten()
+}
+
+/// Whoever was to write the base has ended.
+fn written(release: &Release, base: NewBase, outcome: Result<(), String>) {
+    match outcome {
+        Ok(()) => {
+            points::reach(Point::BaseWritten);
+            install(release, base);
+        }
+        Err(reason) => {
+            release.log().remove_base_file(base.name);
+            ended(Err(reason));
+        }
+    }
 }
 
 fn install(release: &Release, base: NewBase) {
@@ -276,8 +308,8 @@ pub(super) fn poll(ctx: Ctx<'_>) {
                 Err(TryRecvError::Empty) => None,
                 Err(TryRecvError::Disconnected) => Some(Poll::Installed(Err("the log was closed".into()))),
             },
-            Base::Child(Child { name, .. }) | Base::Process(Process { name, .. })
-                if logging.log.log().has_given_up(name) =>
+            Base::Child(Child { base, .. }) | Base::Process(Process { base, .. })
+                if logging.log.log().has_given_up(&base.name) =>
             {
                 Some(Poll::NoRoom)
             }
@@ -305,31 +337,6 @@ enum Poll {
     Written(Result<(), String>),
     Installed(Result<(), String>),
     ChildRuns,
-}
-
-/// The second server has ended.
-fn process_done(outcome: Result<(), String>) {
-    let taken = with(|module| {
-        let logging = module.life.logging_mut()?;
-        match std::mem::replace(&mut logging.base, Base::Idle) {
-            Base::Process(process) => Some((process, Arc::clone(&logging.log))),
-            other => {
-                logging.base = other;
-                None
-            }
-        }
-    });
-    let Some(Some((process, release))) = taken else { return };
-    match outcome {
-        Ok(()) => {
-            points::reach(Point::BaseWritten);
-            install(&release, NewBase { name: process.name, lsn: process.lsn });
-        }
-        Err(reason) => {
-            release.log().remove_base_file(process.name);
-            ended(Err(reason));
-        }
-    }
 }
 
 /// The log has taken the room of the base that is being written.

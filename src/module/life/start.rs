@@ -7,13 +7,12 @@ use super::opening::{LOCK_PATIENCE, OpenedFolder, open_folder};
 use super::own_file::{Newer, origin_beside};
 use super::rest::Rest;
 use super::state::{Found, IfLost, Life, Visible};
-use super::{end, replaced, role};
-use crate::ffi::{Ctx, Level, ServerInfo, exit_now, log, save_rdb};
+use super::{checkpoint, end, replaced, role};
+use crate::ffi::{Ctx, Level, ServerInfo, exit_now, log};
 use crate::module::points::{self, Point};
 use crate::module::role::{Role, role_at_start};
 use crate::module::waits::unix_ms;
-use crate::module::{cluster, config, recovery, room, second_server, server, with};
-use std::path::Path;
+use crate::module::{cluster, config, recovery, second_server, server, with};
 
 /// The server is about to serve its first client. What the folder holds takes the place of what the server has loaded.
 pub(super) fn start(ctx: Ctx<'_>, found: Found) {
@@ -120,7 +119,9 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder, origin: Origi
     report.errors += skipped;
     with(|module| module.recovered = Some(report));
     if let Some(base) = second_server::checkpoint_base() {
-        write_base(ctx, &base)?;
+        // The folder, which is a copy, has done its work.
+        points::reach(Point::BaseChild);
+        checkpoint::save(ctx, &base)?;
         exit_now(0);
     }
     let recovery::Source::Prepared(prepared) = source else { return Err("the recovery's state was lost".into()) };
@@ -161,12 +162,6 @@ fn recover_alone(ctx: Ctx<'_>, reason: String) -> Result<(), String> {
         module.bases.ended(Err(reason));
     });
     Ok(())
-}
-
-/// Writes the base of the first server's checkpoint: the folder, which is a copy, has done its work.
-fn write_base(ctx: Ctx<'_>, base: &Path) -> Result<(), String> {
-    points::reach(Point::BaseChild);
-    if save_rdb(ctx, base) { Ok(()) } else { Err(format!("no base: {}", room::written_and_free(base))) }
 }
 
 /// The second server has no base: what that takes.
