@@ -27,6 +27,7 @@ impl Terminal<'_> {
         bash.args(["-c", &format!("exec {command}")]).current_dir(paths::repository());
         bash.env("VALKEY_SERVER", self.system.path("/bin/server")).env("VALKEY_WBL_DATA", self.system.path("/data"));
         bash.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&said).expect("a file"));
+        run::with_module(&mut bash);
         self.process = Some(bash.spawn().expect("bash starts"));
         let id = wait_for("scripts/run says its process id", PATIENCE, || {
             let said = fs::read_to_string(&said).expect("what it says");
@@ -52,7 +53,6 @@ impl Drop for Terminal<'_> {
 
 each_version! {
     fn a_crash_is_tried_as_readme_says(version: Version) {
-        run::build();
         let system = System::new(version);
         let mut terminal = Terminal { system: &system, process: None };
         let mut id = String::new();

@@ -11,19 +11,20 @@ struct Run {
     socket: PathBuf,
 }
 
-/// Builds what `scripts/run` would build otherwise, which no deadline is meant for.
-pub fn build() {
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--release", "--quiet", "--lib", "--no-default-features", "--target-dir", "target"])
-        .current_dir(paths::repository())
-        .status()
-        .expect("cargo starts");
-    assert!(status.success(), "the module does not build");
+/// Has `scripts/run` find the module that the tests use: it builds in the same place, where nothing is left to do,
+/// or takes one that somebody has built otherwise.
+pub fn with_module(command: &mut Command) -> &mut Command {
+    let (module, target) = (paths::module(), paths::repository().join("target/module"));
+    if module == target.join("release/libvalkey_wbl.so") {
+        command.env_remove("WBL_MODULE").env("CARGO_TARGET_DIR", target)
+    } else {
+        command.env("WBL_MODULE", module)
+    }
 }
 
 impl Run {
     fn start(version: Version, folder: &Path, config: &Path) -> Run {
-        let server = Command::new(paths::repository().join("scripts/run"))
+        let server = with_module(&mut Command::new(paths::repository().join("scripts/run")))
             .arg(config)
             .env("VALKEY_SERVER", version.server())
             .env("VALKEY_WBL_DATA", folder)
@@ -55,7 +56,6 @@ impl Drop for Run {
 
 each_version! {
     fn a_rewritten_configuration_file_starts_again(version: Version) {
-        build();
         let folder = TempDir::new();
         let config = folder.path().join("my server.conf");
         let text = format!("port 0\nunixsocket {}\n", folder.path().join("socket").display());
