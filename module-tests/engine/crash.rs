@@ -8,7 +8,9 @@
 use crate::support::{UNIX_MS, errno, go_on};
 use valkey_wbl::log::resp::{Commands, push_command};
 use valkey_wbl::log::sim::{Effect, Random, SimDisk, SimFile, seeds};
-use valkey_wbl::log::{Batch, Flush, LogError, LogWriter, Lsn, NewBase, Opened, Options, StorageFile, Verdict, open};
+use valkey_wbl::log::{
+    Batch, Flush, LogError, LogWriter, Lsn, NewBase, Opened, Options, StorageFile, Verdict, kept_logs, open,
+};
 
 const NEVER: u64 = u64::MAX;
 
@@ -114,6 +116,7 @@ fn live(disk: &SimDisk, model: &mut Model, options: &Options, random: &mut Rando
 
 fn write_on(writer: &mut LogWriter<SimDisk>, model: &mut Model, random: &mut Random) -> Result<(), LogError> {
     let mut checkpoint = None;
+    writer.keep_history(random.chance(50));
     let mut flushes = Vec::new();
     for _ in 0..random.below(16) {
         let choice = random.below(140);
@@ -133,6 +136,7 @@ fn write_on(writer: &mut LogWriter<SimDisk>, model: &mut Model, random: &mut Ran
             }
             // The log goes on without.
             130..135 => drop(writer.write_ahead()),
+            138.. => writer.trim_history(UNIX_MS + 700 * random.below(4)),
             135.. => drop(writer.keep_reserve(random.below(3) * 600)),
             100.. => flushes.extend(writer.begin_flush()?),
             80..86 => {
@@ -219,6 +223,13 @@ fn check_image(disk: &SimDisk, model: &Model, options: &Options) {
         Err(error) => panic!("{error}"),
     };
     model.verify(disk, &opened).unwrap();
+    for kept in kept_logs(disk).unwrap() {
+        // It holds nothing that was not durable.
+        let (folder, model) = (disk.image_of_folder(&kept.name), Model { durable: 0, ..model.clone() });
+        let opened = open(folder.clone(), options).unwrap();
+        let count = model.verify(&folder, &opened).unwrap();
+        assert_eq!((opened.verdict(), model.lsn(count)), (&Verdict::Clean, kept.end.get()));
+    }
 }
 
 #[test]

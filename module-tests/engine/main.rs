@@ -10,6 +10,7 @@ mod flusher;
 mod folder;
 mod fuzz;
 mod going_on;
+mod history;
 mod overlap;
 mod recovery;
 mod repairs;

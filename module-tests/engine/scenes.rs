@@ -97,6 +97,23 @@ fn checkpoint(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
     writer.close().map(drop)
 }
 
+/// The same, with what the bases take the place of kept, and given up.
+fn kept_checkpoints(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
+    let mut writer = go_on(open(disk.clone(), &options())?, UNIX_MS)?;
+    writer.keep_history(true);
+    for round in 0..3 {
+        let lsn = writer.cut()?;
+        let name = base_of(&mut writer, &units(0..6 + round))?;
+        write_unit(&mut writer, 6 + round)?;
+        *first = round + 1;
+        writer.install_base(&NewBase { name, lsn })?;
+        if round == 1 {
+            writer.trim_history(UNIX_MS + 1);
+        }
+    }
+    writer.close().map(drop)
+}
+
 /// Room is held for a base, more of it, lent to one, held again, and given up.
 fn holding_room(disk: &SimDisk, first: &mut usize) -> Result<(), LogError> {
     let mut writer = go_on(open(disk.clone(), &options())?, UNIX_MS)?;
@@ -264,6 +281,7 @@ pub fn scenes() -> Vec<Scene> {
         scene("rotations into segments written ahead", crashed(), growing(6, 13), rotations_ahead),
         scene("rotations into segments written directly", crashed(), growing(6, 13), rotations_direct),
         scene("checkpoints", crashed(), growing(6, 8), checkpoint),
+        scene("checkpoints, with history", crashed(), growing(6, 9), kept_checkpoints),
         scene("holding room for a checkpoint", crashed(), growing(6, 8), holding_room),
         scene("a checkpoint that is refused", crashed(), growing(6, 8), refused_checkpoint),
         scene("close", crashed(), growing(6, 7), close),

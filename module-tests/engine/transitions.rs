@@ -85,6 +85,7 @@ impl Scene {
     /// Checks what a start finds, and that it can go on from there, with another crash on the way.
     fn check(&self, disk: &SimDisk, first: usize, case: &str, random: &mut Random) {
         let found = state_of(disk);
+        crate::history::check_kept(disk);
         let allowed = &self.states[first..];
         assert!(allowed.contains(&found), "{case}: another state than {first} and later ones: {found:?}");
         let stopping = disk.restart_image();

@@ -36,6 +36,7 @@ mod harness_checks;
 mod homes;
 mod hot_keys;
 mod inline;
+mod keep_history;
 mod leaks;
 mod life;
 mod linearizability;

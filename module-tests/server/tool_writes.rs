@@ -22,7 +22,7 @@ fn write(client: &mut RawConnection, round: usize) {
 }
 
 /// Exports, to a folder beside the log's.
-fn export(server: &Server, name: &str, options: &[&str]) -> (PathBuf, Ran) {
+pub fn export(server: &Server, name: &str, options: &[&str]) -> (PathBuf, Ran) {
     let out = server.folder().join(name);
     let mut all = vec![out.to_str().unwrap()];
     all.extend(options);
@@ -30,7 +30,7 @@ fn export(server: &Server, name: &str, options: &[&str]) -> (PathBuf, Ran) {
 }
 
 /// What a stock server makes of a folder, on a copy of it.
-fn loaded_by_stock(version: Version, folder: &Path) -> dataset::Dataset {
+pub fn loaded_by_stock(version: Version, folder: &Path) -> dataset::Dataset {
     let builder = ServerBuilder::stock(version).set("appendonly", "yes").set("appenddirname", "log");
     let mut server = builder.prepare();
     crate::harness::temp::copy_folder(folder, &server.folder().join("log"));
@@ -39,7 +39,7 @@ fn loaded_by_stock(version: Version, folder: &Path) -> dataset::Dataset {
 }
 
 /// The same of a server with the module.
-fn loaded_by_module(version: Version, folder: &Path) -> dataset::Dataset {
+pub fn loaded_by_module(version: Version, folder: &Path) -> dataset::Dataset {
     let mut server = builder(version).set("wbl.dir", folder.to_str().unwrap()).start();
     let found = dataset::read(&mut server.raw());
     server.stop();
@@ -47,13 +47,13 @@ fn loaded_by_module(version: Version, folder: &Path) -> dataset::Dataset {
 }
 
 /// The positions of the only unit with a command of this name.
-fn unit_of(server: &Server, command: &str) -> String {
+pub fn unit_of(server: &Server, command: &str) -> String {
     let lines = wbl("dump", &server.log_folder(), &["--command", command]).good();
     let [line] = lines.lines().collect::<Vec<_>>()[..] else { panic!("{lines}") };
     line.split(' ').next().unwrap().into()
 }
 
-fn unix_s() -> u64 {
+pub fn unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 

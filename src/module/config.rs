@@ -83,6 +83,9 @@ pub enum Setting {
     /// `wbl.checkpoint-method`: who writes a new base, a forked child (fork), a second server that makes it of the log
     /// (process), or that where a fork takes long and there is memory for it (auto). Default: auto.
     CheckpointMethod,
+    /// `wbl.keep-history-seconds`: what a base has taken the place of is kept until what it holds is so old; 0 for not at
+    /// all. Default: 0.
+    KeepHistorySeconds,
 }
 
 /// Who writes a new base.
@@ -161,7 +164,7 @@ enum Default {
     Names { default: usize, names: &'static [&'static CStr] },
 }
 
-const ENTRIES: [Entry; 21] = [
+const ENTRIES: [Entry; 22] = [
     Entry { setting: Setting::Enabled, name: c"enabled", immutable: false, default: Default::Bool(true) },
     Entry { setting: Setting::Dir, name: c"dir", immutable: true, default: Default::Text("wbl") },
     Entry {
@@ -262,6 +265,12 @@ const ENTRIES: [Entry; 21] = [
         name: c"checkpoint-method",
         immutable: false,
         default: Default::Names { default: 0, names: &[c"auto", c"fork", c"process"] },
+    },
+    Entry {
+        setting: Setting::KeepHistorySeconds,
+        name: c"keep-history-seconds",
+        immutable: false,
+        default: Default::Count { default: 0, min: 0, max: i32::MAX as i64 },
     },
 ];
 
@@ -402,6 +411,11 @@ pub fn max_log_bytes() -> Option<u64> {
 /// How long a recovery may take, in milliseconds.
 pub fn max_recovery_ms() -> Option<u64> {
     u64::try_from(value(Setting::MaxRecoverySeconds)).ok().filter(|seconds| *seconds > 0).map(|seconds| seconds * 1000)
+}
+
+/// For how long what bases take the place of is kept; 0 for not at all.
+pub fn keep_history_seconds() -> u64 {
+    u64::try_from(value(Setting::KeepHistorySeconds)).unwrap_or(0)
 }
 
 /// Whether base and log are kept within a bound by checkpoints that begin by themselves.

@@ -106,6 +106,8 @@ impl Module {
             ("segments_after_errors", counter(crate::log::Statistics::segments_after_errors)),
             ("write_refusal", Value::Text(self.no_room().unwrap_or_default())),
             ("reserve_bytes", number(log.map_or(0, |log| log.reserve_bytes()))),
+            ("history_bytes", number(log.map_or(0, |log| log.history_extent().0))),
+            ("history_since_unix_ms", number(log.map_or(0, |log| log.history_extent().1))),
             ("failure", Value::Text(self.failure())),
             ("log_generation", number(self.life.generation().map_or(0, |generation| generation.counter))),
             ("log_superseded", number(u64::from(self.life.is_superseded()))),

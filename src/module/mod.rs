@@ -26,6 +26,7 @@ mod facts;
 mod following;
 mod gate;
 mod help;
+mod history;
 mod holding;
 mod homes;
 mod hooks;
@@ -207,6 +208,7 @@ pub(crate) struct Module {
     disk: disk::Disk,
     backups: backup::Backups,
     shortage: shortage::Shortage,
+    history: history::History,
     own_aof: own_aof::OwnAof,
     counters: Counters,
     lag: Lag,

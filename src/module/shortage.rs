@@ -79,7 +79,7 @@ fn bound_text(log: &Flusher<GatedStorage>, bound: u64) -> String {
 }
 
 /// What base and log take, with all that waits to be written.
-fn taken(log: &Flusher<GatedStorage>) -> u64 {
+pub(super) fn taken(log: &Flusher<GatedStorage>) -> u64 {
     let statistics = log.statistics();
     let written = statistics.base_bytes().saturating_add(statistics.bytes_since_base());
     written.saturating_add(log.pending_bytes())

@@ -1,8 +1,8 @@
 //! `wbl compact`: base and segments become one base, made by a server's program.
 
+use crate::chain::with_chain_once;
 use crate::export::{Selection, export};
 use crate::failure::Failure;
-use crate::folder::with_view_once;
 use crate::shown::size;
 use crate::written::NewLog;
 use std::fs::{self, File};
@@ -42,7 +42,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let Arguments { folder, out, server, selection, arguments: more } = arguments;
     let scratch = Scratch::create(out)?;
-    with_view_once(folder, |view| export(view, selection, &scratch.0.join("log")))?;
+    with_chain_once(folder, |chain| export(chain, selection, &scratch.0.join("log")))?;
     Server::start(server, &scratch.0, more)?.save()?;
     let base = scratch.0.join(BASE);
     let file = File::open(&base).map_err(Failure::io(format!("cannot open {}", base.display())))?;

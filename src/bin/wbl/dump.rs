@@ -1,8 +1,8 @@
 //! `wbl dump`: the commands of a log, one a line.
 
+use crate::chain::{Chain, with_chain_once};
 use crate::failure::Failure;
 use crate::filter::Filter;
-use crate::folder::{View, with_view_once};
 use crate::moment::time;
 use crate::shown::{Redaction, Shown};
 use serde_json::json;
@@ -15,7 +15,8 @@ use valkey_wbl::log::{Unit, UnitCommand};
 /// Prints the commands of a log: positions of their unit, time (UTC), database, command.
 ///
 /// A unit is what was executed as a whole: a command, a transaction or a script with all its effects. The time is that
-/// at which it was handed to the disk, to a second. A server may be writing to the folder.
+/// at which it was handed to the disk, to a second. What `wbl.keep-history-seconds` has kept comes first. A server may
+/// be writing to the folder.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The log's folder (wbl.dir), or a backup's.
@@ -32,15 +33,15 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    let dumped = with_view_once(&arguments.folder, |view| arguments.dump(view, &mut out));
+    let dumped = with_chain_once(&arguments.folder, |chain| arguments.dump(chain, &mut out));
     // What was good before damage is shown all the same.
     out.flush().map_err(Failure::output)?;
     dumped.map(|()| ExitCode::SUCCESS)
 }
 
 impl Arguments {
-    fn dump(&self, view: &View, out: &mut impl Write) -> Result<(), Failure> {
-        view.walk().each_unit(|unit| {
+    fn dump(&self, chain: &Chain, out: &mut impl Write) -> Result<(), Failure> {
+        chain.each_unit(0, |unit| {
             if self.filter.is_over(unit) {
                 return Ok(ControlFlow::Break(()));
             }

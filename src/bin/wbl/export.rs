@@ -1,8 +1,9 @@
 //! `wbl export`: a log anew, up to a moment, without what is to be left out.
 
+use crate::chain::{Chain, with_chain_once};
 use crate::failure::Failure;
 use crate::filter::is_until;
-use crate::folder::{View, with_view_once};
+use crate::folder::View;
 use crate::moment::{Moment, Span, time};
 use crate::progress::Progress;
 use crate::shown::{Shown, size};
@@ -22,7 +23,8 @@ const HEAD_BYTES: usize = 4096;
 /// Writes a log anew, as a folder that a stock server loads (appenddirname), and the module, too (wbl.dir).
 ///
 /// Whole units only. The folder that is read stays as it is; a server may be writing there. A damaged log can be
-/// exported up to the position that `wbl check` calls its end.
+/// exported up to the position that `wbl check` calls its end. What `wbl.keep-history-seconds` has kept of the time
+/// before the log's base is gone back to where a moment, or a unit to be left out, is in it.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The log's folder (wbl.dir), or a backup's.
@@ -63,11 +65,11 @@ pub struct Outcome {
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let Arguments { folder, out, selection, dry_run } = arguments;
-    let outcome = with_view_once(folder, |view| {
+    let outcome = with_chain_once(folder, |chain| {
         if *dry_run {
-            return selection.go_through(view, &mut |_| Ok(()));
+            return selection.go_through(chain, &mut |_| Ok(()));
         }
-        export(view, selection, out)
+        export(chain, selection, out)
     })?;
     let text = outcome.text(*dry_run, out);
     io::stdout().write_all(text.as_bytes()).map_err(Failure::output)?;
@@ -75,10 +77,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 }
 
 /// Makes a new folder with what is selected of a log.
-pub fn export(view: &View, selection: &Selection, out: &Path) -> Result<Outcome, Failure> {
-    selection.check_base(view)?;
-    let mut log = NewLog::create(out, view.read_base()?)?;
-    let outcome = selection.go_through(view, &mut |unit| log.push(unit))?;
+pub fn export(chain: &Chain, selection: &Selection, out: &Path) -> Result<Outcome, Failure> {
+    let first = chain.part(selection.first(chain)?)?;
+    let mut log = NewLog::create(out, first.read_base()?)?;
+    let outcome = selection.go_through(chain, &mut |unit| log.push(unit))?;
     log.finish()?;
     Ok(outcome)
 }
@@ -87,15 +89,16 @@ impl Selection {
     /// Hands over each unit that is wanted.
     fn go_through(
         &self,
-        view: &View,
+        chain: &Chain,
         take: &mut dyn FnMut(&Unit<'_>) -> Result<(), Failure>,
     ) -> Result<Outcome, Failure> {
-        self.check_base(view)?;
-        let progress = Progress::of_bytes("log", view.segment_bytes());
+        let first = self.first(chain)?;
+        let view = chain.part(first)?;
+        let progress = Progress::of_bytes("log", chain.bytes_from(first));
         let mut found = vec![false; self.skip.len()];
         let mut outcome = Outcome { end: view.begins(), ..Outcome::default() };
         outcome.base = view.base().map(|base| format!("{} ({})", base.name, size(base.bytes)));
-        view.walk().each_unit(|unit| {
+        chain.each_unit(first, |unit| {
             if self.until.is_some_and(|until| !is_until(unit, until)) {
                 outcome.stopped_at = Some((unit.start, unit.unix_ms));
                 return Ok(ControlFlow::Break(()));
@@ -115,6 +118,13 @@ impl Selection {
             Some((span, _)) => Err(Failure::text(format!("no unit of the log has positions within {span}"))),
             None => Ok(outcome),
         }
+    }
+
+    /// The part whose base is the one to begin with.
+    fn first(&self, chain: &Chain) -> Result<usize, Failure> {
+        let first = chain.part_for(self.until, &self.skip);
+        self.check_base(chain.part(first)?)?;
+        Ok(first)
     }
 
     fn skips(&self, unit: &Unit<'_>, found: &mut [bool]) -> Result<bool, Failure> {
@@ -144,7 +154,7 @@ impl Selection {
         }
         let when = begun_s(view)?.map_or(String::new(), |begun_s| format!(", of {}", time(begun_s * 1000)));
         Err(Failure::text(format!(
-            "the log begins with a base of position {}{when}: what was before is in an older backup only",
+            "the log begins with a base of position {}{when}: what was before is in an older backup, or history, only",
             view.begins()
         )))
     }

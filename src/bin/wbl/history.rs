@@ -1,7 +1,7 @@
 //! `wbl history`: what happened to one key.
 
+use crate::chain::with_chain_once;
 use crate::failure::Failure;
-use crate::folder::with_view_once;
 use crate::moment::time;
 use crate::shown::{Redaction, Shown, bytes_json};
 use serde_json::json;
@@ -15,8 +15,8 @@ use valkey_wbl::log::{Unit, UnitCommand};
 /// Prints every change of one key, with its time.
 ///
 /// That is every command that names the key, and what empties or exchanges its database. What the module has logged as
-/// the key's resulting state is a RESTORE or DEL; an expired or evicted key is a DEL. The log begins with its base,
-/// which may have the key, too.
+/// the key's resulting state is a RESTORE or DEL; an expired or evicted key is a DEL. What `wbl.keep-history-seconds`
+/// has kept comes first. It begins with a base, which may have the key, too.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The log's folder (wbl.dir), or a backup's.
@@ -36,11 +36,11 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
-    let printed = with_view_once(&arguments.folder, |view| {
-        if let Some(base) = view.base().filter(|_| !arguments.json) {
+    let printed = with_chain_once(&arguments.folder, |chain| {
+        if let Some(base) = chain.part(0)?.base().filter(|_| !arguments.json) {
             writeln!(out, "the base is of position {}", base.lsn).map_err(Failure::output)?;
         }
-        view.walk().each_unit(|unit| {
+        chain.each_unit(0, |unit| {
             for command in unit.commands().filter(|command| arguments.is_change(command)) {
                 writeln!(out, "{}", arguments.line(unit, &command)).map_err(Failure::output)?;
             }

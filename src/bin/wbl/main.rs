@@ -4,6 +4,7 @@
 //! the folder; what writes to a folder refuses one that a server has.
 
 mod bench_disk;
+mod chain;
 mod check;
 mod compact;
 mod dump;

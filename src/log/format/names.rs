@@ -1,6 +1,7 @@
 //! The names of our files.
 
 use crate::log::error::LogError;
+use crate::log::lsn::Lsn;
 
 /// The file that names the base and the segments, replaced as a whole by a rename.
 pub const MANIFEST_NAME: &str = "appendonly.aof.manifest";
@@ -15,6 +16,11 @@ pub(crate) const TEMPORARY_BACKUP_NAME: &str = "temp-backup";
 
 /// The folder of a copy that another process makes a base of; the number is the base's.
 const SHARED_PREFIX: &str = "temp-shared-";
+
+/// The folder of what a base takes the place of, until that is whole.
+pub(crate) const NEW_HISTORY_NAME: &str = "temp-history-new";
+/// The same, being given up.
+pub(crate) const OLD_HISTORY_NAME: &str = "temp-history-old";
 
 /// A mark beside the log, which no manifest names.
 pub(crate) const BEHIND_NAME: &str = "own-aof-behind";
@@ -57,7 +63,8 @@ pub(crate) fn shared_name(base: &str) -> Option<String> {
 
 /// Whether a folder of this name is one that a crash has left.
 pub(crate) fn is_temporary_folder(name: &str) -> bool {
-    name == TEMPORARY_BACKUP_NAME || name.strip_prefix(SHARED_PREFIX).and_then(number).is_some()
+    [TEMPORARY_BACKUP_NAME, NEW_HISTORY_NAME, OLD_HISTORY_NAME].contains(&name)
+        || name.strip_prefix(SHARED_PREFIX).and_then(number).is_some()
 }
 
 /// The number in the name of a base that is not whole yet.
@@ -68,6 +75,18 @@ pub(crate) fn temporary_base_seq(name: &str) -> Option<u64> {
 /// The name under which the end of a segment is kept that was cut from an offset on.
 pub(crate) fn cut_name(seq: u64, offset: u64) -> String {
     format!("{CUT_PREFIX}{seq}-{offset}{CUT_SUFFIX}")
+}
+
+/// The name of a folder that holds what there was at a time, up to a position.
+pub(crate) fn stamped_name(prefix: &str, unix_ms: u64, end: Lsn) -> String {
+    format!("{prefix}{unix_ms}-{end}")
+}
+
+/// What such a name says; `None` where it is none.
+pub(crate) fn stamp_of(prefix: &str, name: &str) -> Option<(u64, Lsn)> {
+    let (unix_ms, end) = name.strip_prefix(prefix)?.split_once('-')?;
+    let (unix_ms, end) = (unix_ms.parse().ok()?, Lsn::new(end.parse().ok()?));
+    (stamped_name(prefix, unix_ms, end) == name).then_some((unix_ms, end))
 }
 
 /// What a file name of ours stands for.
@@ -164,9 +183,13 @@ mod tests {
             assert_eq!(own(name), None, "{name}");
         }
         let shared = shared_name(&temporary_base_name(4)).unwrap();
-        for (name, expected) in
-            [(&*shared, true), (TEMPORARY_BACKUP_NAME, true), ("temp-shared-", false), ("wbl", false)]
-        {
+        for (name, expected) in [
+            (&*shared, true),
+            (TEMPORARY_BACKUP_NAME, true),
+            (OLD_HISTORY_NAME, true),
+            ("temp-shared-", false),
+            ("wbl", false),
+        ] {
             assert_eq!((is_temporary_folder(name), own(name)), (expected, None), "{name}");
         }
         assert_eq!(own_name(b"temp-\xff"), None);

@@ -15,6 +15,7 @@ use crate::log::error::LogError;
 use crate::log::format::manifest::create_anew;
 use crate::log::format::names::{NEXT_CUT_NAME, OwnName, cut_name};
 use crate::log::storage::{Storage, StorageFile, failed};
+use crate::log::write::remove_oldest_kept;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -90,6 +91,7 @@ impl<S: Storage> Opened<S> {
         }
         match self.copy_aside(torn, torn.range.clone()) {
             Ok(()) => Ok(Some(cut_name(torn.seq, torn.range.start))),
+            Err(error) if error.is_no_room() && remove_oldest_kept(self.storage()) => self.keep_aside(torn),
             Err(error) if error.is_no_room() => {
                 self.remove_cuts(|seq| torn.older.contains(&seq))?;
                 self.move_aside(torn)?;

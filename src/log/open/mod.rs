@@ -272,6 +272,23 @@ fn torn_tail<S: Storage>(storage: &S, file: &str, seq: u64, scan: &Scan) -> Verd
     Verdict::TornTail { file: file.into(), offset: scan.bytes, bytes: scan.used_bytes - scan.bytes, kept_as }
 }
 
+/// The header of a segment.
+pub(super) struct SegmentHead {
+    /// Its bytes.
+    pub bytes: u64,
+    /// When the segment was begun, by the last unit before it.
+    pub unix_ms: u64,
+}
+
+/// Reads the header of a segment.
+pub(super) fn segment_head<S: Storage>(storage: &S, name: &str) -> Result<SegmentHead, LogError> {
+    let mut window = Window::open(storage, name)?;
+    match window.head()? {
+        Ok(Head { bytes, unix_ms, .. }) => Ok(SegmentHead { bytes, unix_ms }),
+        Err(error) => Err(window.damaged(0, error.to_string())),
+    }
+}
+
 impl Segment {
     fn of(seq: u64, head: &Head, scan: &Scan) -> Segment {
         Segment {

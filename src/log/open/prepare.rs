@@ -27,8 +27,8 @@ use crate::log::format::names::{NEXT_MANIFEST_NAME, segment_name};
 use crate::log::format::standing::Standing;
 use crate::log::open::scan::Scan;
 use crate::log::storage::{Storage, StorageFile, failed};
-use crate::log::write::LogWriter;
 use crate::log::write::segment::{self, NewSegment};
+use crate::log::write::{LogWriter, remove_oldest_kept};
 use std::ops::Deref;
 
 pub(super) const COPY_BYTES: usize = 1 << 20;
@@ -66,7 +66,9 @@ impl<S: Storage> Opened<S> {
         let mut torn = self.torn_end()?;
         let (segment, log) = loop {
             match self.prepare_next(old.clone(), unix_ms) {
-                Err(error) if error.is_no_room() && self.make_room(torn.as_mut())? => {}
+                Err(error)
+                    if error.is_no_room()
+                        && (remove_oldest_kept(self.storage()) || self.make_room(torn.as_mut())?) => {}
                 outcome => break outcome?,
             }
         };

@@ -50,6 +50,8 @@ pub(super) enum Task {
     /// Says which backups there are.
     ListBackups(Answer<Vec<Backup>>),
     RemoveBackup(String, Answer),
+    /// Gives up what was kept of before, as far as it is older than this time or takes more bytes.
+    TrimHistory(u64, u64),
     /// Removes the copy that belongs to this base.
     RemoveShared(String),
     /// Gives that room to a base which is about to be written, and says so.
@@ -145,6 +147,7 @@ impl<S: Storage> Files<S> {
             }
             Task::ListBackups(answer) => answer.give(backups(storage).map_err(failed(storage, "list", ""))),
             Task::RemoveBackup(name, answer) => answer.give(remove_backup(storage, &name)),
+            Task::TrimHistory(since_unix_ms, bytes_max) => expendable.trim_history(since_unix_ms, bytes_max),
             Task::RemoveShared(base) => remove_shared(storage, &base),
             Task::LendReserve(on_lent) => {
                 expendable.lend_reserve();

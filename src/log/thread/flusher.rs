@@ -260,6 +260,26 @@ impl<S: Storage> Flusher<S> {
         self.send(Task::ListBackups(Answer::new(on_listed)));
     }
 
+    /// Has what bases take the place of kept from now on, or not.
+    pub fn keep_history(&self, keeps: bool) {
+        self.expendable.history.set_keeps(keeps);
+    }
+
+    /// Gives up what is kept of before, some time, as far as it is older than this time or takes more bytes.
+    pub fn trim_history(&self, since_unix_ms: u64, bytes_max: u64) {
+        self.send(Task::TrimHistory(since_unix_ms, bytes_max));
+    }
+
+    /// Bytes that are kept of before, and the first moment that they have; zeros where nothing is.
+    pub fn history_extent(&self) -> (u64, u64) {
+        self.expendable.history.extent()
+    }
+
+    /// Why something was not kept that was to be, once.
+    pub fn take_history_failure(&self) -> Option<String> {
+        self.expendable.history.take_failure()
+    }
+
     /// Bytes that are held for the next base.
     pub fn reserve_bytes(&self) -> u64 {
         self.expendable.reserve.bytes()

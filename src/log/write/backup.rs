@@ -17,11 +17,13 @@
 //! Another process that is to make a base of the log reads a copy of that kind, too. That has a temporary name for as
 //! long as it lives.
 
-use super::segment::Segment;
 use super::writer::LogWriter;
 use crate::log::error::LogError;
 use crate::log::format::manifest::Manifest;
-use crate::log::format::names::{MANIFEST_NAME, TEMPORARY_BACKUP_NAME, is_temporary_folder, shared_name};
+use crate::log::format::names::{
+    MANIFEST_NAME, TEMPORARY_BACKUP_NAME, base_name, is_temporary_folder, segment_name, shared_name, stamp_of,
+    stamped_name,
+};
 use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, StorageFile, failed};
 use std::io;
@@ -43,14 +45,12 @@ pub struct Backup {
 
 /// The name of the folder of a backup that is begun at this time, and goes up to this position.
 pub fn backup_name(unix_ms: u64, end: Lsn) -> String {
-    format!("{PREFIX}{unix_ms}-{end}")
+    stamped_name(PREFIX, unix_ms, end)
 }
 
 /// What the name of a backup's folder says; `None` where it is no such name.
 fn said_by(name: &str) -> Option<(u64, Lsn)> {
-    let (unix_ms, end) = name.strip_prefix(PREFIX)?.split_once('-')?;
-    let (unix_ms, end) = (unix_ms.parse().ok()?, Lsn::new(end.parse().ok()?));
-    (backup_name(unix_ms, end) == name).then_some((unix_ms, end))
+    stamp_of(PREFIX, name)
 }
 
 /// The backups in a folder of a log, in their order.
@@ -91,7 +91,7 @@ pub(super) fn remove_temporary_folders<S: Storage>(storage: &S) -> io::Result<()
 }
 
 /// Removes a folder of files, where there is one.
-fn remove_folder<S: Storage>(storage: &S, name: &str) -> io::Result<()> {
+pub(super) fn remove_folder<S: Storage>(storage: &S, name: &str) -> io::Result<()> {
     if !storage.list_folders()?.iter().any(|found| found == name) {
         return Ok(());
     }
@@ -177,31 +177,38 @@ impl<S: Storage> LogWriter<S> {
     }
 
     fn fill_backup(&self, storage: &S, folder: &S) -> Result<(), LogError> {
-        for name in self.log.names().filter(|name| *name != self.current.name) {
-            storage.link(&name, folder).map_err(failed(storage, "link", &name))?;
-        }
-        self.current.copy_head(storage, folder)?;
-        folder.sync_dir().map_err(failed(folder, "sync the folder of", MANIFEST_NAME))?;
         let mut log = self.log.clone();
         if let Some(last) = log.segments.last_mut() {
             // It has no frames here, and gets none.
             *last = self.current.named(true);
         }
-        log.write_next(folder)?;
-        Manifest::name_next(folder)
+        fill_copy(storage, folder, &log)
     }
 }
 
-impl<F: StorageFile> Segment<F> {
-    /// Writes what the segment, which has no frames, has so far to a file of its name in another folder.
-    fn copy_head<S: Storage<File = F>>(&self, storage: &S, folder: &S) -> Result<(), LogError> {
-        let name = &self.name;
-        let mut head = vec![0; self.bytes as usize];
-        let from = storage.open_read(name).map_err(failed(storage, "open", name))?;
-        let count = from.read_at(0, &mut head).map_err(failed(storage, "read", name))?;
-        head.truncate(count);
-        let mut file = folder.create(name).map_err(failed(folder, "create", name))?;
-        file.write_all_at(0, &head).map_err(failed(folder, "write", name))?;
-        file.sync_data().map_err(failed(folder, "sync", name))
+/// Makes a folder a copy of a log, durably: with hard links, but for the last segment, which has no more than a header
+/// there.
+pub(super) fn fill_copy<S: Storage>(storage: &S, folder: &S, log: &Manifest) -> Result<(), LogError> {
+    let last = log.segments.last();
+    let linked = log.segments.iter().filter(|segment| Some(*segment) != last).map(|segment| segment_name(segment.seq));
+    for name in log.base().map(|base| base_name(base.seq)).into_iter().chain(linked) {
+        storage.link(&name, folder).map_err(failed(storage, "link", &name))?;
     }
+    if let Some((name, sealed)) = last.and_then(|last| Some((segment_name(last.seq), last.sealed?))) {
+        copy_head(storage, folder, &name, sealed.bytes)?;
+    }
+    folder.sync_dir().map_err(failed(folder, "sync the folder of", MANIFEST_NAME))?;
+    log.write_next(folder)?;
+    Manifest::name_next(folder)
+}
+
+/// Writes the first bytes of a file to one of its name in another folder.
+fn copy_head<S: Storage>(storage: &S, folder: &S, name: &str, bytes: u64) -> Result<(), LogError> {
+    let mut head = vec![0; bytes as usize];
+    let from = storage.open_read(name).map_err(failed(storage, "open", name))?;
+    let count = from.read_at(0, &mut head).map_err(failed(storage, "read", name))?;
+    head.truncate(count);
+    let mut file = folder.create(name).map_err(failed(folder, "create", name))?;
+    file.write_all_at(0, &head).map_err(failed(folder, "write", name))?;
+    file.sync_data().map_err(failed(folder, "sync", name))
 }

@@ -185,6 +185,7 @@ impl<S: Storage> LogWriter<S> {
             return Err(StepError::Untouched(missing.map_or(refused, |(_, error)| error)));
         }
         self.sync_current().map_err(StepError::Fatal)?;
+        self.keep_replaced(base.lsn);
         let old: Vec<String> = self.folder.manifest.iter().chain([&self.log]).flat_map(Manifest::names).collect();
         let mut log = Manifest { beginning: Beginning::Base(base), ..self.log.clone() };
         log.segments.retain(|segment| segment.first >= base.lsn);

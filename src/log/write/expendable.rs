@@ -1,10 +1,12 @@
-//! Files that hold room which the log may need more than they do: segments written ahead that are not used yet, files
+//! Files that hold room which the log may need more than they do: those of earlier bases (`history.rs`), segments
+//! written ahead that are not used yet, files
 //! that wait to be removed, the reserve (`reserve.rs`), and bases that are being written. They give it in this order.
 //!
 //! Where the disk is full the log takes their room by cutting them to nothing, which works also while a child still
 //! writes one: what it writes later is cut the next time. A base is looked at once more before it gets its name, so
 //! that none is ever named that was cut.
 
+use super::history::History;
 use super::reserve::Reserve;
 use crate::log::error::LogError;
 use crate::log::storage::{Storage, StorageFile};
@@ -16,6 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 pub(crate) struct Expendable<S: Storage> {
     pub(super) storage: Arc<S>,
     pub reserve: Reserve<S::File>,
+    pub history: History,
     files: Mutex<Files>,
     /// A removal has ended.
     removal_ended: Condvar,
@@ -37,7 +40,13 @@ struct Files {
 
 impl<S: Storage> Expendable<S> {
     pub fn new(storage: Arc<S>) -> Expendable<S> {
-        Expendable { storage, reserve: Reserve::default(), files: Mutex::default(), removal_ended: Condvar::new() }
+        Expendable {
+            storage,
+            reserve: Reserve::default(),
+            history: History::default(),
+            files: Mutex::default(),
+            removal_ended: Condvar::new(),
+        }
     }
 
     /// A base is being written.
@@ -101,6 +110,12 @@ impl<S: Storage> Expendable<S> {
         }
     }
 
+    /// What was kept of before has gone.
+    pub(super) fn count_removal(&self) {
+        self.files().removed += 1;
+        self.removal_ended.notify_all();
+    }
+
     /// How many files were removed so far.
     pub fn removed(&self) -> u64 {
         self.files().removed
@@ -110,7 +125,7 @@ impl<S: Storage> Expendable<S> {
     /// is more room than when `removed` files had been removed. Where files are being removed by another thread, this
     /// waits until that has ended before it takes what the log would miss.
     pub fn make_room(&self, removed: &mut u64, why: &LogError) -> bool {
-        self.take_idle_room(removed) || self.give_up_reserve(why) || self.take_bases(why)
+        self.give_up_history() || self.take_idle_room(removed) || self.give_up_reserve(why) || self.take_bases(why)
     }
 
     fn take_idle_room(&self, removed: &mut u64) -> bool {

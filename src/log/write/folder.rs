@@ -2,6 +2,7 @@
 
 use super::backup::remove_temporary_folders;
 use super::checkpoint::remove_files;
+use super::history::remove_oldest;
 use super::segment::{NewSegment, Segment};
 use super::writer::LogWriter;
 use crate::log::error::LogError;
@@ -246,7 +247,11 @@ impl<S: Storage> Folder<S> {
     /// The folder comes back: what it held is unchanged, unless the last step failed, after which a start finds the old
     /// log or the new, empty one.
     pub fn begin(mut self, begin: Begin, unix_ms: u64) -> Result<LogWriter<S>, Box<NotBegun<S>>> {
-        match self.try_begin(begin, unix_ms) {
+        let mut begun = self.try_begin(begin, unix_ms);
+        while begun.as_ref().is_err_and(LogError::is_no_room) && remove_oldest(&*self.storage) {
+            begun = self.try_begin(begin, unix_ms);
+        }
+        match begun {
             Ok((current, log)) => Ok(LogWriter::new(self, current, log, begin == Begin::WaitsForBase, unix_ms)),
             Err(error) => Err(Box::new(NotBegun { folder: self, error })),
         }

@@ -198,6 +198,9 @@ impl<S: Storage> Expendable<S> {
         }
         if wanted.most > held.bytes {
             self.grow_reserve(&mut held, wanted)?;
+            while held.bytes < wanted.least && self.give_up_history() {
+                self.grow_reserve(&mut held, wanted)?;
+            }
         } else if wanted.most < held.bytes {
             self.cut_reserve(&mut held, wanted.most);
         }
@@ -294,9 +297,13 @@ impl<S: Storage> Expendable<S> {
             return;
         }
         let (lent, owed) = (self.reserve.lent(), self.owed_to_base());
-        if owed > 0 && self.storage.free_bytes().is_ok_and(|free| free < owed) {
+        while owed > 0 && self.storage.free_bytes().is_ok_and(|free| free < owed) {
+            if self.give_up_history() {
+                continue;
+            }
             let mut held = lock(&self.reserve.held);
             self.reserve.begin_shortage(&mut held, lent, format!("{}; {TAKEN}", no_room_for_base()));
+            return;
         }
     }
 

@@ -11,6 +11,7 @@ use crate::log::{Begin, LogState, LogWriter, NotBegun};
 use crate::module::census::Listed;
 use crate::module::following::Following;
 use crate::module::gate::GatedStorage;
+use crate::module::history::History;
 use crate::module::known::Commands;
 use crate::module::points::{self, Point};
 use crate::module::release::Release;
@@ -94,6 +95,7 @@ pub(super) fn write(
     with(|module| {
         module.batch = Batch::new(appended);
         module.bases.log_begun();
+        module.history = History::default();
         module.lag.clear();
         module.begin_capture(ctx, known);
         if module.paused {

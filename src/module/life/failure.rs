@@ -6,12 +6,13 @@ use super::follow;
 use super::state::{Failing, IfLost, Life, Visible};
 use crate::ffi::{Ctx, Level, exit_now, log};
 use crate::module::units::finish_unit;
-use crate::module::{Module, disk, shortage, with};
+use crate::module::{Module, disk, history, shortage, with};
 
 /// Looks whether the log has failed.
 pub(super) fn poll(ctx: Ctx<'_>) {
     disk::watch();
     shortage::watch(ctx);
+    history::watch();
     if with(|module| module.log().is_some_and(|log| log.has_failed())) != Some(true) {
         return;
     }

@@ -32,6 +32,7 @@ use crate::module::aof_folder::AofFolder;
 use crate::module::backup::Backups;
 use crate::module::config::{self, Setting};
 use crate::module::disk::Disk;
+use crate::module::history::History;
 use crate::module::looking::Looks;
 use crate::module::moving::Moving;
 use crate::module::own_aof::{self, OwnAof};
@@ -232,6 +233,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         disk: Disk::default(),
         backups: Backups::default(),
         shortage: Shortage::default(),
+        history: History::default(),
         counters: Counters::default(),
         lag: Lag::default(),
         units_handed_over: 0,

@@ -104,6 +104,8 @@ const ROWS: &[Row] = &[
     of("wbl_checkpoint_failures", Counter, "Checkpoints that failed."),
     of("wbl_last_checkpoint_status", Word(&["ok", "err"]), "How the last checkpoint ended."),
     of("wbl_reserve_bytes", Gauge, "Room that is held on the disk for the next checkpoint."),
+    of("wbl_history_bytes", Gauge, "What checkpoints have replaced and is kept."),
+    of("wbl_history_since_unix_ms", Gauge, "The first moment that this can bring back; 0 where nothing is kept."),
     of("wbl_disk_errors", Counter, "Errors of the disk after which the log was tried in another file."),
     of("wbl_recovered_keys", Gauge, "Keys of the base that the last recovery brought back."),
     of("wbl_recovered_commands", Gauge, "Commands of the log that it brought back."),

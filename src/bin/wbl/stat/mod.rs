@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tally::{Rate, Tally};
 use valkey_wbl::core::logged;
-use valkey_wbl::log::{Unit, UnitCommand};
+use valkey_wbl::log::{KeptLog, Unit, UnitCommand, kept_logs};
 
 /// Says what takes the room of a log: commands, prefixes of keys, keys; how much was logged when; and how much of it a
 /// checkpoint would save.
@@ -49,6 +49,8 @@ struct Found {
     keys: Tally,
     rate: Rate,
     kept: KeptBytes,
+    /// What is kept of the time before the base.
+    history: Vec<KeptLog>,
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
@@ -70,6 +72,7 @@ impl Arguments {
             keys: Tally::default(),
             rate: Rate::default(),
             kept: KeptBytes::default(),
+            history: kept_logs(view.storage()).map_err(Failure::io("cannot look for what is kept of before"))?,
         };
         view.walk().each_unit(|unit| {
             found.add(unit, self.separator.as_bytes());
@@ -114,6 +117,10 @@ impl Found {
             size(saved),
             saved * 100 / (self.base_bytes + self.log_bytes).max(1)
         );
+        if let Some(oldest) = self.history.first() {
+            let (bytes, since) = (size(self.history_bytes()), time(oldest.begins_unix_ms));
+            let _ = writeln!(text, "history {bytes} in {} folders, since {since}", self.history.len());
+        }
         for (title, tally, count) in [
             ("commands", &self.commands, usize::MAX),
             ("prefixes of keys", &self.prefixes, top),
@@ -136,6 +143,10 @@ impl Found {
         text
     }
 
+    fn history_bytes(&self) -> u64 {
+        self.history.iter().map(|kept| kept.bytes).sum()
+    }
+
     fn json(&self, top: usize) -> Value {
         let list = |tally: &Tally, count| -> Vec<Value> {
             let counted = tally.largest(count).into_iter();
@@ -151,6 +162,8 @@ impl Found {
             "units": self.units,
             "estimated_bytes_after_checkpoint": self.base_bytes.saturating_add(self.kept.bytes()),
             "estimated_bytes_saved_by_checkpoint": self.log_bytes.saturating_sub(self.kept.bytes()),
+            "history_bytes": self.history_bytes(),
+            "history_since_unix_ms": self.history.first().map(|oldest| oldest.begins_unix_ms),
             "commands": list(&self.commands, usize::MAX),
             "prefixes": list(&self.prefixes, top),
             "keys": list(&self.keys, top),

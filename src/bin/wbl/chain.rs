@@ -1,0 +1,134 @@
+//! A log with what is kept of the time before its base (`wbl.keep-history-seconds`), as one.
+//!
+//! Each part that is kept reaches from a base to the next one. After a crash a part may hold what the log still has,
+//! too: units that were there already are passed over.
+
+use crate::failure::Failure;
+use crate::folder::{View, view};
+use crate::moment::{Moment, Span};
+use std::ops::ControlFlow;
+use std::path::Path;
+use valkey_wbl::log::{FolderStorage, KeptLog, LogError, LogView, Lsn, Storage, Unit, kept_logs};
+
+/// A log, and what goes before it without a gap.
+pub struct Chain {
+    /// The oldest first; the log itself is the last one.
+    parts: Vec<Part>,
+}
+
+struct Part {
+    view: View,
+    /// When the last unit before it was logged, where that is kept.
+    since_unix_ms: Option<u64>,
+}
+
+impl Chain {
+    /// Looks at all that there is in a folder.
+    pub fn of(path: &Path) -> Result<Chain, Failure> {
+        let log = view(path)?;
+        let kept = kept_logs(log.storage()).map_err(Failure::io("cannot look for what is kept of before"))?;
+        let mut older: Vec<(KeptLog, View)> = kept.into_iter().filter_map(|kept| look(log.storage(), kept)).collect();
+        let mut parts = vec![Part { view: log, since_unix_ms: None }];
+        while let Some(next) = parts.first_mut() {
+            let goes_before = |(kept, view): &(KeptLog, View)| {
+                let is_same = view.generation() == next.view.generation();
+                is_same && view.begins() < next.view.begins() && kept.end >= next.view.begins()
+            };
+            let last = older.iter().enumerate().filter(|(_, part)| goes_before(part));
+            let Some((index, _)) = last.max_by_key(|(_, (_, view))| view.begins()) else { break };
+            let (kept, view) = older.swap_remove(index);
+            next.since_unix_ms = Some(kept.unix_ms);
+            parts.insert(0, Part { view, since_unix_ms: None });
+        }
+        Ok(Chain { parts })
+    }
+
+    /// A part; those with smaller numbers are older.
+    pub fn part(&self, index: usize) -> Result<&View, Failure> {
+        self.parts.get(index).map(|part| &part.view).ok_or_else(|| Failure::text("there is no such part of the log"))
+    }
+
+    /// The newest part from which a moment can be reached, and all of these units; the log itself where nothing is
+    /// said.
+    pub fn part_for(&self, until: Option<Moment>, units: &[Span]) -> usize {
+        let newest = |is_early: &dyn Fn(&Part) -> bool| self.parts.iter().rposition(is_early).unwrap_or(0);
+        let for_moment = match until {
+            None => self.parts.len().saturating_sub(1),
+            Some(Moment::Position(position)) => newest(&|part| part.view.begins() <= position),
+            Some(Moment::UnixMs(unix_ms)) => newest(&|part| part.since_unix_ms.is_none_or(|since| since <= unix_ms)),
+        };
+        let for_units = units.iter().map(|span| newest(&|part| part.view.begins() <= span.start));
+        for_units.fold(for_moment, usize::min)
+    }
+
+    /// Bytes of the files from a part on.
+    pub fn bytes_from(&self, index: usize) -> u64 {
+        self.parts.iter().skip(index).map(|part| part.view.segment_bytes()).sum()
+    }
+
+    /// Goes through all units from a part on, until `visit` breaks.
+    pub fn each_unit(
+        &self,
+        index: usize,
+        mut visit: impl FnMut(&Unit<'_>) -> Result<ControlFlow<()>, Failure>,
+    ) -> Result<(), Failure> {
+        let (mut at, mut is_over) = (Lsn::ZERO, false);
+        for part in self.parts.iter().skip(index) {
+            part.view.walk().each_unit(|unit| {
+                if unit.start < at {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                at = unit.end;
+                let flow = visit(unit)?;
+                is_over = flow.is_break();
+                Ok::<_, Failure>(flow)
+            })?;
+            if is_over {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a server has removed, or replaced, a part of it meanwhile.
+    fn has_changed(&self) -> Result<bool, Failure> {
+        let has_changed =
+            |part: &Part| part.view.has_changed().or_else(|error| is_gone(&error).then_some(true).ok_or(error));
+        for part in &self.parts {
+            if has_changed(part)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn is_gone(error: &LogError) -> bool {
+    matches!(error, LogError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// Looks at a part that is kept. One that can't be read is no part; one that has just been given up goes without a
+/// word.
+fn look(storage: &FolderStorage, kept: KeptLog) -> Option<(KeptLog, View)> {
+    let folder = storage.folder(&kept.name).ok()?;
+    match LogView::of(folder) {
+        Ok(view) => view.map(|view| (kept, view)),
+        Err(error) => {
+            if !is_gone(&error) {
+                eprintln!("wbl: {} is left out: {error}", kept.name);
+            }
+            None
+        }
+    }
+}
+
+/// Does something with a log and what is kept of before, which can't be done again.
+pub fn with_chain_once<T>(path: &Path, act: impl FnOnce(&Chain) -> Result<T, Failure>) -> Result<T, Failure> {
+    let chain = Chain::of(path)?;
+    match act(&chain) {
+        Err(Failure::Log(error)) if chain.has_changed()? => Err(Failure::text(format!(
+            "a checkpoint has replaced the log while it was read; try again, or read a backup (WBL.BACKUP START): {error}"
+        ))),
+        outcome => outcome,
+    }
+}

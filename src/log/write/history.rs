@@ -1,0 +1,255 @@
+//! What bases have taken the place of, kept for a while: each time a folder with the old base, the segments up to the
+//! new one, and a manifest of just these. It is a closed log, as a backup is, and reaches from one base to the next.
+//!
+//! What if it crashes here, step by step:
+//! 1. The folder is made under a temporary name, of hard links, and gets its name: it holds what the log itself still
+//!    has. A start does not mind; whoever reads both skips what is there twice.
+//! 2. The manifest names the new base, and the log's own names of the old files are removed, as always.
+//!
+//! A folder that is given up gets a temporary name back first, so that what has the name of one is always whole. The
+//! log never waits for any of this to succeed: where a folder can't be made there is none.
+
+use super::backup::{fill_copy, remove_folder};
+use super::expendable::Expendable;
+use super::writer::LogWriter;
+use crate::log::error::LogError;
+use crate::log::format::manifest::{Manifest, Sealed};
+use crate::log::format::names::{
+    NEW_HISTORY_NAME, OLD_HISTORY_NAME, OwnName, own_name, segment_name, stamp_of, stamped_name,
+};
+use crate::log::lsn::Lsn;
+use crate::log::open::segment_head;
+use crate::log::storage::{Storage, StorageFile, failed};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+const PREFIX: &str = "history-";
+
+/// A log that a base has taken the place of, in a folder of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptLog {
+    /// The name of the folder, in that of the log.
+    pub name: String,
+    /// When its first unit was logged, or before.
+    pub begins_unix_ms: u64,
+    /// When its last unit was logged.
+    pub unix_ms: u64,
+    /// The position up to which it goes: that of the base which has taken its place.
+    pub end: Lsn,
+    /// What its files take.
+    pub bytes: u64,
+}
+
+impl KeptLog {
+    fn of<S: Storage>(storage: &S, name: String) -> io::Result<Option<KeptLog>> {
+        let Some((unix_ms, end)) = stamp_of(PREFIX, &name) else { return Ok(None) };
+        let folder = storage.folder(&name)?;
+        let (mut bytes, mut first) = (0, None);
+        for file in folder.list()? {
+            let text = String::from_utf8_lossy(&file);
+            bytes += folder.open_read(&text)?.status()?.bytes;
+            if let Some(OwnName::Segment(seq)) = own_name(&file) {
+                first = Some(first.map_or(seq, |first: u64| first.min(seq)));
+            }
+        }
+        let head = first.and_then(|seq| segment_head(&folder, &segment_name(seq)).ok());
+        let begins_unix_ms = head.map_or(unix_ms, |head| head.unix_ms);
+        Ok(Some(KeptLog { name, begins_unix_ms, unix_ms, end, bytes }))
+    }
+}
+
+/// What is kept in a folder of a log, in its order.
+///
+/// # Errors
+/// Of reading.
+pub fn kept_logs<S: Storage>(storage: &S) -> io::Result<Vec<KeptLog>> {
+    let mut found = Vec::new();
+    for name in storage.list_folders()? {
+        match KeptLog::of(storage, name) {
+            Ok(kept) => found.extend(kept),
+            // It has been given up meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    found.sort_by_key(|kept| (kept.end, kept.unix_ms));
+    Ok(found)
+}
+
+/// Gives up one of them.
+fn remove_kept<S: Storage>(storage: &S, name: &str) -> io::Result<()> {
+    remove_folder(storage, OLD_HISTORY_NAME)?;
+    storage.rename_folder(name, OLD_HISTORY_NAME)?;
+    storage.sync_dir()?;
+    remove_folder(storage, OLD_HISTORY_NAME)
+}
+
+/// Gives up the oldest that there is, while nobody writes; returns whether there was one.
+pub(crate) fn remove_oldest<S: Storage>(storage: &S) -> bool {
+    let kept = kept_logs(storage).unwrap_or_default();
+    kept.first().is_some_and(|oldest| remove_kept(storage, &oldest.name).is_ok())
+}
+
+/// What is kept beside a log that is written.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    /// Whether the next base's predecessor is.
+    keeps: AtomicBool,
+    /// The oldest first; `None` until somebody has looked.
+    kept: Mutex<Option<VecDeque<KeptLog>>>,
+    /// Who gives one up.
+    removing: Mutex<()>,
+    /// As others see it, who don't wait for the disk.
+    bytes: AtomicU64,
+    since_unix_ms: AtomicU64,
+    /// Why the last one is missing, until somebody asks.
+    failure: Mutex<Option<String>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl History {
+    pub fn keeps(&self) -> bool {
+        self.keeps.load(Ordering::Relaxed)
+    }
+
+    pub fn set_keeps(&self, keeps: bool) {
+        self.keeps.store(keeps, Ordering::Relaxed);
+    }
+
+    /// Bytes that it takes, and the first moment that it has; zeros where there is none.
+    pub fn extent(&self) -> (u64, u64) {
+        (self.bytes.load(Ordering::Relaxed), self.since_unix_ms.load(Ordering::Relaxed))
+    }
+
+    /// Why something is not kept that was to be, once.
+    pub fn take_failure(&self) -> Option<String> {
+        lock(&self.failure).take()
+    }
+
+    fn publish(&self, kept: &VecDeque<KeptLog>) {
+        self.bytes.store(kept.iter().map(|kept| kept.bytes).sum(), Ordering::Relaxed);
+        self.since_unix_ms.store(kept.front().map_or(0, |oldest| oldest.begins_unix_ms), Ordering::Relaxed);
+    }
+
+    fn change<S: Storage, T>(&self, storage: &S, change: impl FnOnce(&mut VecDeque<KeptLog>) -> T) -> io::Result<T> {
+        let mut known = lock(&self.kept);
+        let kept = match &mut *known {
+            Some(kept) => kept,
+            none => none.insert(kept_logs(storage)?.into()),
+        };
+        let changed = change(kept);
+        self.publish(kept);
+        Ok(changed)
+    }
+
+    /// There is one more. Where that can't be measured now, all are, later.
+    fn add<S: Storage>(&self, storage: &S, name: &str) {
+        let added = KeptLog::of(storage, name.into()).and_then(|kept| {
+            // It may be listed just now.
+            self.change(storage, |known| known.extend(kept.filter(|kept| !known.contains(kept))))
+        });
+        if added.is_err() {
+            *lock(&self.kept) = None;
+        }
+    }
+
+    /// Gives up the oldest, if `is_due` says so of it and of what all take; returns whether that was done.
+    fn remove_oldest<S: Storage>(&self, storage: &S, is_due: impl FnOnce(&KeptLog, u64) -> bool) -> bool {
+        let _one = lock(&self.removing);
+        let taken = self.change(storage, |kept| {
+            let bytes = kept.iter().map(|kept| kept.bytes).sum();
+            if kept.front().is_some_and(|oldest| is_due(oldest, bytes)) { kept.pop_front() } else { None }
+        });
+        let Ok(Some(oldest)) = taken else { return false };
+        let is_removed = remove_kept(storage, &oldest.name).is_ok();
+        if !is_removed {
+            // It is tried again.
+            let _ = self.change(storage, |kept| kept.push_front(oldest));
+        }
+        is_removed
+    }
+}
+
+impl<S: Storage> Expendable<S> {
+    /// Gives up what was logged before this, and the oldest of what takes more bytes.
+    pub fn trim_history(&self, since_unix_ms: u64, bytes_max: u64) {
+        let is_due = |oldest: &KeptLog, bytes: u64| oldest.unix_ms < since_unix_ms || bytes > bytes_max;
+        while self.history.remove_oldest(&*self.storage, is_due) {
+            self.count_removal();
+        }
+    }
+
+    /// Gives its oldest part up for the room; returns whether there was one.
+    pub(super) fn give_up_history(&self) -> bool {
+        let is_removed = self.history.remove_oldest(&*self.storage, |_, _| true);
+        if is_removed {
+            self.count_removal();
+        }
+        is_removed
+    }
+}
+
+impl<S: Storage> LogWriter<S> {
+    /// Has what bases take the place of kept from now on, or not.
+    pub fn keep_history(&mut self, keeps: bool) {
+        self.expendable.history.set_keeps(keeps);
+    }
+
+    /// Gives up what was logged before this.
+    pub fn trim_history(&mut self, since_unix_ms: u64) {
+        self.expendable.trim_history(since_unix_ms, u64::MAX);
+    }
+
+    /// A base of this position, where a segment begins, is about to take the place of all before: that is kept. All of
+    /// it is durable.
+    pub(super) fn keep_replaced(&self, base: Lsn) {
+        let history = &self.expendable.history;
+        if !history.keeps() || self.waits_for_base || base <= self.log.beginning.lsn() {
+            return;
+        }
+        let storage = &*self.folder.storage;
+        let kept = self.try_keep(storage, base).inspect_err(|_| {
+            // The next one removes it, or a start, where this fails.
+            let _ = remove_folder(storage, NEW_HISTORY_NAME);
+        });
+        if let Err(error) = kept {
+            *lock(&history.failure) = Some(error.to_string());
+        }
+    }
+
+    fn try_keep(&self, storage: &S, base: Lsn) -> Result<(), LogError> {
+        let mut log = self.log.clone();
+        let Some(index) = log.segments.iter().position(|segment| segment.first == base) else { return Ok(()) };
+        log.segments.truncate(index + 1);
+        let Some(last) = log.segments.last_mut() else { return Ok(()) };
+        let head = segment_head(storage, &segment_name(last.seq))?;
+        // The new base's first segment has no frames here.
+        last.sealed = Some(Sealed { end: base, bytes: head.bytes });
+        let name = stamped_name(PREFIX, head.unix_ms, base);
+        let known = storage.list_folders().map_err(failed(storage, "list", ""))?;
+        if known.contains(&name) {
+            // A crash came before the base had taken its place.
+            return Ok(());
+        }
+        remove_folder(storage, NEW_HISTORY_NAME).map_err(failed(storage, "remove", NEW_HISTORY_NAME))?;
+        self.keep(storage, &log, &name)
+    }
+
+    fn keep(&self, storage: &S, log: &Manifest, name: &str) -> Result<(), LogError> {
+        let temporary = NEW_HISTORY_NAME;
+        let folder = storage.create_folder(temporary).map_err(failed(storage, "create", temporary))?;
+        fill_copy(storage, &folder, log)?;
+        storage.rename_folder(temporary, name).map_err(failed(storage, "rename", temporary))?;
+        storage.sync_dir().map_err(failed(storage, "sync the folder of", name)).inspect_err(|_| {
+            // It is removed.
+            let _ = storage.rename_folder(name, temporary);
+        })?;
+        self.expendable.history.add(storage, name);
+        Ok(())
+    }
+}
