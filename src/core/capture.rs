@@ -23,8 +23,9 @@ use unproved::Unproved;
 
 use crate::core::blocked::Blocked;
 use crate::core::dirty::DbKey;
+use crate::core::event::{Event, EventKind, MayExpire, Outcome, Query};
 use crate::core::hash::Map;
-use crate::core::leaf::{ClientId, Event, EventKind, Leaf, LeafEvent, MayExpire, Outcome, Query, Told};
+use crate::core::leaf::{ClientId, Leaf, LeafEvent, Told};
 use crate::core::rewrite::rewrite;
 use crate::core::table::{CommandSpec, Rule};
 use crate::core::transaction::Queue;

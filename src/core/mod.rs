@@ -5,6 +5,7 @@
 
 pub mod ack;
 pub mod answer;
+pub mod args;
 pub mod blocked;
 pub mod calls;
 pub mod capture;
@@ -13,6 +14,7 @@ pub mod collecting;
 pub mod commit;
 pub mod deadlines;
 pub mod dirty;
+pub mod event;
 pub mod exact;
 pub mod execution;
 pub mod followed;

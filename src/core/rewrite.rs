@@ -4,14 +4,17 @@ mod fields;
 mod lists;
 mod restate;
 mod streams;
+mod times;
 
-use crate::core::leaf::{EventKind, Leaf, LeafEvent, Outcome, Told};
+use crate::core::event::{EventKind, Outcome};
+use crate::core::leaf::{Leaf, LeafEvent, Told};
 use crate::core::options;
 use crate::core::table::{Rule, TimeBase, TimeUnit};
 use crate::core::unit::Unit;
 use lists::{blocking_move, pop, trim};
 pub use restate::restate;
 use streams::{pending, stream};
+use times::{absolute_ms, expiry_option, set_options};
 
 /// Adds the leaf's effect to the unit. `false` when the rule cannot tell it exactly: the caller then logs images.
 pub fn rewrite(leaf: &Leaf, unit: &mut Unit) -> bool {
@@ -66,62 +69,13 @@ pub fn rewrite(leaf: &Leaf, unit: &mut Unit) -> bool {
     }
 }
 
-/// A time argument as milliseconds since the epoch; `None` when it is no number (the server then refused the command),
-/// or relative to a time that is not known.
-pub fn absolute_ms(arg: &[u8], unit: TimeUnit, base: TimeBase, now_ms: Option<i64>) -> Option<i64> {
-    let value: i64 = std::str::from_utf8(arg).ok()?.parse().ok()?;
-    let value = match unit {
-        TimeUnit::Seconds => value.checked_mul(1000)?,
-        TimeUnit::Milliseconds => value,
-    };
-    match base {
-        TimeBase::Relative => value.checked_add(now_ms?),
-        TimeBase::Absolute => Some(value),
-    }
-}
-
-/// An expiry option (`EX seconds` and kin): its token's unit and base.
-fn expiry_option(token: &[u8]) -> Option<(TimeUnit, TimeBase)> {
-    let options: [(&[u8], TimeUnit, TimeBase); 4] = [
-        (b"EX", TimeUnit::Seconds, TimeBase::Relative),
-        (b"PX", TimeUnit::Milliseconds, TimeBase::Relative),
-        (b"EXAT", TimeUnit::Seconds, TimeBase::Absolute),
-        (b"PXAT", TimeUnit::Milliseconds, TimeBase::Absolute),
-    ];
-    options.iter().find(|(name, ..)| token.eq_ignore_ascii_case(name)).map(|(_, unit, base)| (*unit, *base))
-}
-
 fn del(event: &LeafEvent, unit: &mut Unit) -> bool {
     unit.command(event.db, &[b"DEL", &event.key]);
     true
 }
 
-fn has(leaf: &Leaf, kind: EventKind) -> bool {
-    leaf.events.iter().any(|event| event.kind == kind)
-}
-
-/// The options of SET, HSETEX and MSETEX that outlive the command: conditions were met, so that they are dropped.
-struct SetOptions {
-    /// PXAT with its time, or KEEPTTL, or nothing.
-    kept: Vec<Vec<u8>>,
-}
-
-/// `None` when a time is no number.
-fn set_options(options: &[&[u8]], known: &[options::Known], now_ms: Option<i64>) -> Option<SetOptions> {
-    let mut kept = Vec::new();
-    for (name, argument) in options::parse(options, known)? {
-        if name == "KEEPTTL" {
-            kept = vec![b"KEEPTTL".to_vec()];
-        } else if let Some((time_unit, base)) = expiry_option(name.as_bytes()) {
-            let at = absolute_ms(argument?, time_unit, base, now_ms)?;
-            kept = vec![b"PXAT".to_vec(), at.to_string().into_bytes()];
-        }
-    }
-    Some(SetOptions { kept })
-}
-
 fn set(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
-    if has(leaf, EventKind::Del) {
+    if leaf.has_event(EventKind::Del) {
         return del(first, unit);
     }
     if leaf.args.len() == 3
@@ -163,7 +117,7 @@ fn float(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
 const MEMBERS_PER_COMMAND: usize = 1024;
 
 fn random_pop(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
-    if has(leaf, EventKind::Del) {
+    if leaf.has_event(EventKind::Del) {
         return del(first, unit);
     }
     let Some(Told::Members(members)) = &leaf.told else { return false };
@@ -180,7 +134,7 @@ fn random_pop(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
 }
 
 fn set_with_expiry(leaf: &Leaf, first: &LeafEvent, time_unit: TimeUnit, unit: &mut Unit) -> bool {
-    if has(leaf, EventKind::Del) {
+    if leaf.has_event(EventKind::Del) {
         return del(first, unit);
     }
     let args = leaf.args.slices();
@@ -231,7 +185,7 @@ fn getex_expiry(options: &[&[u8]], now_ms: Option<i64>) -> Option<i64> {
 }
 
 fn restore(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
-    if has(leaf, EventKind::Del) && !has(leaf, EventKind::Restore) {
+    if leaf.has_event(EventKind::Del) && !leaf.has_event(EventKind::Restore) {
         return del(first, unit);
     }
     let args = leaf.args.slices();

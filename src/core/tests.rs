@@ -8,7 +8,8 @@ mod fields;
 mod hooks;
 
 use crate::core::capture::{Class, Look, Waits};
-use crate::core::leaf::{ClientId, EventKind, Outcome, Told};
+use crate::core::event::{EventKind, Outcome};
+use crate::core::leaf::{ClientId, Told};
 use crate::core::silent::Proof;
 use crate::core::table;
 use hooks::{Hooks, NOW_MS, silent, told, work_of};

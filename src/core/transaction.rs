@@ -7,7 +7,8 @@
 mod proof;
 mod whole;
 
-use crate::core::leaf::{EventKind, Leaf, LeafEvent, MayExpire, Query};
+use crate::core::event::{EventKind, MayExpire, Query};
+use crate::core::leaf::{Leaf, LeafEvent};
 use crate::core::table::Rule;
 use crate::core::unit::Unit;
 use std::collections::hash_map::RandomState;

@@ -1,8 +1,8 @@
 //! An execution unit in the making, and the batch of units that one frame will hold.
 
+use crate::core::args::Args;
 use crate::core::dirty::DbKey;
 use crate::core::hash::{Map, Set};
-use crate::core::leaf::Args;
 use crate::log::{Lsn, resp};
 use std::sync::Arc;
 

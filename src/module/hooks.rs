@@ -2,8 +2,8 @@
 
 use crate::core::ack::{Hold, Moment, Reason, decide};
 use crate::core::capture::Done;
+use crate::core::event::{Event, EventKind, Outcome};
 use crate::core::execution::{ScriptDb, UnitEnd};
-use crate::core::leaf::{Event, EventKind, Outcome};
 use crate::ffi::{CommandResult, ContextFlags, Ctx, KeyKind, LoadingPhase, filter_last, follow_events, server_version};
 use crate::module::announce::is_blocked_in;
 use crate::module::facts::Asked;

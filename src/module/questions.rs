@@ -1,6 +1,6 @@
 //! What neither a command's arguments nor its event tell, and the server is asked at the time of the event.
 
-use crate::core::leaf::{Outcome, Query};
+use crate::core::event::{Outcome, Query};
 use crate::ffi::{Ctx, KeyKind, ReplyKind};
 
 /// What HPEXPIRETIME says about a field that is not there, or has expired.

@@ -1,7 +1,8 @@
 //! Leaves, whose memory is used again.
 
 use super::{Capture, ClientId};
-use crate::core::leaf::{Args, Found, Leaf};
+use crate::core::args::Args;
+use crate::core::leaf::{Found, Leaf};
 use crate::core::table::CommandSpec;
 
 impl Capture {

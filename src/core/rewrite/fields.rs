@@ -6,8 +6,9 @@
 //! its time, and it has the key as long as the server had it. What is logged keeps it so: what a command did to the
 //! fields that it names, DEL when the key has gone, and no removal that could leave the replay without the key before.
 
-use super::{SetOptions, has, set_options};
-use crate::core::leaf::{EventKind, Leaf, LeafEvent, Outcome};
+use super::times::{SetOptions, set_options};
+use crate::core::event::{EventKind, Outcome};
+use crate::core::leaf::{Leaf, LeafEvent};
 use crate::core::options;
 use crate::core::unit::Unit;
 
@@ -49,7 +50,7 @@ fn survives(event: &LeafEvent) -> Option<bool> {
 
 /// HDEL, HGETDEL.
 pub(super) fn removal(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
-    if first.outcome != Some(Outcome::NoneExpired) && has(leaf, EventKind::Del) {
+    if first.outcome != Some(Outcome::NoneExpired) && leaf.has_event(EventKind::Del) {
         return del(leaf, unit);
     }
     match (survives(first), leaf.named_fields()) {
@@ -96,7 +97,7 @@ pub(super) fn float(leaf: &Leaf, unit: &mut Unit) -> bool {
 
 /// HSETEX key [options] FIELDS numfields field value...
 pub(super) fn set(leaf: &Leaf, unit: &mut Unit) -> bool {
-    if has(leaf, EventKind::Del) {
+    if leaf.has_event(EventKind::Del) {
         return del(leaf, unit);
     }
     let (Some(last), Some(names)) = (leaf.events.last(), leaf.named_fields()) else { return false };
@@ -149,7 +150,7 @@ fn set_each(event: &LeafEvent, pairs: &[&[u8]], expiries: &[(Vec<u8>, i64)], uni
 /// HEXPIRE and the like, HGETEX, HPERSIST: HPEXPIREAT for the fields that expire, HPERSIST for those that do not;
 /// others (missing fields) are left out. Fields whose time had passed have gone.
 pub(super) fn expiry(leaf: &Leaf, unit: &mut Unit) -> bool {
-    if has(leaf, EventKind::Del) {
+    if leaf.has_event(EventKind::Del) {
         return del(leaf, unit);
     }
     leaf.events.iter().all(|event| match &event.outcome {

@@ -1,6 +1,7 @@
 //! Commands of lists, and pops.
 
-use crate::core::leaf::{EventKind, Leaf, LeafEvent, Outcome};
+use crate::core::event::{EventKind, Outcome};
+use crate::core::leaf::{Leaf, LeafEvent};
 use crate::core::table::Blocks;
 use crate::core::unit::Unit;
 

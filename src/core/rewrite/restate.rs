@@ -1,7 +1,7 @@
 //! Commands that are known to have run without an error, as they were sent: the same dataset and the same arguments
 //! have the same effect, but for times that count from now.
 
-use super::{absolute_ms, expiry_option};
+use super::times::{absolute_ms, expiry_option};
 use crate::core::leaf::Leaf;
 use crate::core::options;
 use crate::core::table::{Rule, TimeBase, TimeUnit};

@@ -1,6 +1,7 @@
 //! Commands of streams.
 
-use crate::core::leaf::{EventKind, Leaf, Outcome, Told};
+use crate::core::event::{EventKind, Outcome};
+use crate::core::leaf::{Leaf, Told};
 use crate::core::unit::Unit;
 
 pub(super) fn pending(leaf: &Leaf, unit: &mut Unit) -> bool {

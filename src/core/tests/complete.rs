@@ -48,7 +48,7 @@ fn nothing_is_complete_beside_others() {
 #[test]
 fn a_trim_after_a_complete_command_has_something_to_trim() {
     let mut hooks = Hooks::new();
-    let left = || Some(crate::core::leaf::Outcome::Value(b"9".to_vec()));
+    let left = || Some(crate::core::event::Outcome::Value(b"9".to_vec()));
     hooks.write(1, "LTRIM k 0 8").raise(1, false, "ltrim", "k", left());
     assert_eq!(hooks.logged(), "LTRIM k 0 8");
     hooks.write(1, "LPUSH k a");
@@ -64,7 +64,7 @@ fn a_complete_command_is_logged_as_its_unit_would_be() {
         let words = words.map(str::as_bytes);
         let mut unit = Unit::new(0);
         unit.command(db, &words);
-        let mut args = crate::core::leaf::Args::default();
+        let mut args = crate::core::args::Args::default();
         args.fill(words.into_iter());
         assert_eq!(units.push(&unit), commands.push_command(db, &args));
     }

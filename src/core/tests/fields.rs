@@ -1,7 +1,7 @@
 //! Commands of hashes whose fields may have expired.
 
 use super::Hooks;
-use crate::core::leaf::{EventKind, MayExpire, Outcome, Query};
+use crate::core::event::{EventKind, MayExpire, Outcome, Query};
 
 /// One command in a dataset with fields that expire, and the events that it raises for the key `h`, with the answers to
 /// what was asked.

@@ -1,7 +1,8 @@
 //! A capture that is driven with words.
 
+use crate::core::args;
 use crate::core::capture::{Capture, Class, Done};
-use crate::core::leaf::{self, Event, EventKind, Outcome};
+use crate::core::event::{Event, EventKind, Outcome};
 use crate::core::silent::{Proof, SilentChanges};
 use crate::core::table::{self, CommandSpec};
 use crate::core::unit::{Batch, Unit};
@@ -154,7 +155,7 @@ pub(super) fn told(mut unit: Unit) -> (String, Vec<String>) {
 
 /// How many arguments the capture looks at while `body` runs.
 pub(super) fn work_of(body: impl FnOnce()) -> usize {
-    let count = || leaf::work::ARGUMENTS_READ.with(std::cell::Cell::get);
+    let count = || args::work::ARGUMENTS_READ.with(std::cell::Cell::get);
     let before = count();
     body();
     count() - before

@@ -10,8 +10,9 @@
 //! Everything else is logged as the resulting state of the keys that changed.
 
 use super::proof::Proof;
+use crate::core::event::{EventKind, MayExpire, Outcome, Query};
 use crate::core::hash::Set;
-use crate::core::leaf::{EventKind, Leaf, LeafEvent, MayExpire, Outcome, Query};
+use crate::core::leaf::{Leaf, LeafEvent};
 use crate::core::rewrite;
 use crate::core::table::Rule;
 use crate::core::unit::Unit;
