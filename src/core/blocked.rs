@@ -71,6 +71,17 @@ impl Record {
     }
 }
 
+/// How it is known which readers may have changed keys unseen.
+pub enum Look<IsBlocked> {
+    /// Whoever waits on, as this tells, has not been served.
+    Blocked(IsBlocked),
+    /// The server has served whom it can, at the end of an iteration.
+    All {
+        /// Some may be served later all the same: a pause has made them wait.
+        keeps: bool,
+    },
+}
+
 /// All commands that clients wait in. Main thread only.
 #[derive(Debug, Default)]
 pub struct Blocked {

@@ -7,6 +7,7 @@
 
 mod class;
 mod databases;
+mod error_replies;
 mod exec;
 mod parked;
 mod postponed;
@@ -15,11 +16,7 @@ mod trim;
 mod unproved;
 
 pub use class::Class;
-pub use exec::Done;
-pub use parked::Look;
-use postponed::Postponed;
-pub use postponed::Waits;
-use unproved::Unproved;
+use error_replies::ErrorReplies;
 
 use crate::core::blocked::Blocked;
 use crate::core::dirty::DbKey;
@@ -27,6 +24,7 @@ use crate::core::event::{Event, EventKind, MayExpire, Outcome, Query};
 use crate::core::hash::Map;
 use crate::core::leaf::{ClientId, Leaf, LeafEvent, Told};
 use crate::core::rewrite::rewrite;
+use crate::core::silent::{Postponed, Unproved};
 use crate::core::table::{CommandSpec, Rule};
 use crate::core::transaction::Queue;
 use crate::core::unit::Unit;
@@ -42,7 +40,7 @@ pub struct Capture {
     queues: Map<ClientId, Queue>,
     /// The client whose EXEC was announced, or seen to run, last.
     executing: Option<ClientId>,
-    errors: exec::ErrorReplies,
+    errors: ErrorReplies,
     postponed: Vec<Postponed>,
     unproved: Vec<Unproved>,
     /// The list that LTRIM was applied to last, while nothing else has happened to it, and its length after that.

@@ -170,3 +170,14 @@ impl Outcome {
         }
     }
 }
+
+/// What the server says about a command that has run.
+#[derive(Clone, Copy, Debug)]
+pub struct Done {
+    /// The server counted changes.
+    pub changed: bool,
+    /// It was answered with an error.
+    pub failed: bool,
+    /// The client's database.
+    pub db: Option<u32>,
+}

@@ -1,6 +1,8 @@
 //! What a write may have changed that no event reports. It belongs to what runs, and not to the command that was
 //! announced last, as other modules (on 9.1 the engine of Lua is one) may call commands inside of the write.
 
+use crate::core::event::ClientId;
+use crate::core::hash::Set;
 use crate::core::stream_reads::StreamRead;
 use crate::core::table::{CommandSpec, Keys, Rule};
 use crate::core::unit::Unit;
@@ -54,6 +56,44 @@ impl Proof {
             _ => Proof::Changes,
         }
     }
+}
+
+/// What a script's or a module's writes may have changed that no event reports, by the count that proves it.
+#[derive(Debug)]
+pub(super) struct Unproved {
+    pub(super) proof: Proof,
+    /// The count before the first of these, where the server says it.
+    pub(super) before: Option<[u64; 2]>,
+    pub(super) keys: Set<Arc<[u8]>>,
+    pub(super) functions: bool,
+}
+
+impl Unproved {
+    /// Another of them may have changed this.
+    pub(super) fn add(&mut self, changes: SilentChanges) {
+        self.keys.extend(changes.keys);
+        self.functions |= changes.functions;
+    }
+}
+
+/// A command that the module cannot see run, from when it was sent until its client waits no longer.
+#[derive(Debug)]
+pub(super) struct Postponed {
+    pub(super) client: ClientId,
+    pub(super) changes: SilentChanges,
+    /// The server was seen to make it wait.
+    pub(super) waited: bool,
+    /// It was seen to wait no longer, and may yet have to run.
+    pub(super) released: bool,
+}
+
+/// Why a command has not run yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// Its client waits in it, if it is one that blocks.
+    Blocked,
+    /// The same, or a pause has made it wait before it has begun: it runs with what its keys hold by then.
+    MayBePostponed,
 }
 
 /// The keys of a command that no event reports.

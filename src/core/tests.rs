@@ -7,10 +7,12 @@ mod exec;
 mod fields;
 mod hooks;
 
-use crate::core::capture::{Class, Look, Waits};
+use crate::core::blocked::Look;
+use crate::core::capture::Class;
 use crate::core::event::{EventKind, Outcome};
 use crate::core::leaf::{ClientId, Told};
 use crate::core::silent::Proof;
+use crate::core::silent::Waits;
 use crate::core::table;
 use hooks::{Hooks, NOW_MS, silent, told, work_of};
 

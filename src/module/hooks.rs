@@ -1,7 +1,7 @@
 //! What the server says: commands before they run, changed keys, ends of units, the event loop.
 
 use crate::core::ack::{Hold, Moment, Reason, decide};
-use crate::core::capture::Done;
+use crate::core::event::Done;
 use crate::core::event::{Event, EventKind, Outcome};
 use crate::core::execution::{ScriptDb, UnitEnd};
 use crate::ffi::{CommandResult, ContextFlags, Ctx, KeyKind, LoadingPhase, filter_last, follow_events, server_version};

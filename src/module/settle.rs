@@ -7,11 +7,11 @@
 //! iteration, whichever comes first. Of a command that was refused nothing is left by then.
 
 use crate::core::ack::Reason;
-use crate::core::capture::Waits;
 use crate::core::dirty::DbKey;
 use crate::core::execution::{Exec, IfRun, UnitEnd, What};
 use crate::core::leaf::ClientId;
 use crate::core::pops::Wanted;
+use crate::core::silent::Waits;
 use crate::core::table::{self, Rule};
 use crate::ffi::Ctx;
 use crate::module::announce::is_blocked_in;

@@ -1,7 +1,7 @@
 //! Units at their end: images are read, the unit gets its position, and its replies begin to wait.
 
 use crate::core::ack::{Hold, Moment, Reason, Why, decide};
-use crate::core::capture::Look;
+use crate::core::blocked::Look;
 use crate::core::client::Clients;
 use crate::core::execution::{IfRun, Reply, ScriptDb, UnitEnd, Way, What};
 use crate::core::leaf::ClientId;

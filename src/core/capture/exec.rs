@@ -1,51 +1,10 @@
 //! EXEC: which of its commands an event belongs to, and what it comes to.
 
-use crate::core::silent::SilentChanges;
+use super::error_replies::ErrorReplies;
+use super::{Capture, ClientId, DbKey, Event, LeafEvent, Queue, Unit};
+use crate::core::event::Done;
+use crate::core::silent::{Postponed, SilentChanges};
 use crate::core::table::{self, Role};
-
-use super::{Capture, ClientId, DbKey, Event, LeafEvent, Postponed, Queue, Unit};
-
-/// After the count was seen to have moved it is read before EXEC, too, for so many of them.
-const READ_BEFORE: u32 = 1000;
-
-/// The server's count of error replies. To read it costs more than a short EXEC.
-#[derive(Debug, Default)]
-pub(super) struct ErrorReplies {
-    /// What it was when it was read last: if it is the same later, it has not moved. CONFIG RESETSTAT alone makes it
-    /// less.
-    last: Option<u64>,
-    read_before: u32,
-}
-
-impl ErrorReplies {
-    /// A value that it had before now.
-    fn before(&mut self, read: impl FnOnce() -> Option<u64>) -> Option<u64> {
-        if self.last.is_none() || self.read_before > 0 {
-            self.read_before = self.read_before.saturating_sub(1);
-            self.last = read();
-        }
-        self.last
-    }
-
-    fn after(&mut self, before: u64, now: Option<u64>) -> Option<u64> {
-        if now != Some(before) {
-            self.read_before = READ_BEFORE;
-        }
-        self.last = now;
-        now
-    }
-}
-
-/// What the server says about a command that has run.
-#[derive(Clone, Copy, Debug)]
-pub struct Done {
-    /// The server counted changes.
-    pub changed: bool,
-    /// It was answered with an error.
-    pub failed: bool,
-    /// The client's database.
-    pub db: Option<u32>,
-}
 
 impl Capture {
     /// The server's count of error replies may be set back.

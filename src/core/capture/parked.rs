@@ -1,19 +1,9 @@
 //! Blocking commands, which may run later, when their client is served.
 
 use super::{Capture, ClientId};
+use crate::core::blocked::Look;
 use crate::core::leaf::Leaf;
 use crate::core::unit::Unit;
-
-/// How it is known which readers may have changed keys unseen.
-pub enum Look<IsBlocked> {
-    /// Whoever waits on, as this tells, has not been served.
-    Blocked(IsBlocked),
-    /// The server has served whom it can, at the end of an iteration.
-    All {
-        /// Some may be served later all the same: a pause has made them wait.
-        keeps: bool,
-    },
-}
 
 impl Capture {
     /// Whether blocked readers may have changed keys unseen, and no unit is open.

@@ -1,28 +1,8 @@
 //! Commands that may run, or have run, unseen.
 
 use super::{Capture, ClientId};
-use crate::core::silent::SilentChanges;
+use crate::core::silent::{Postponed, SilentChanges, Waits};
 use crate::core::unit::Unit;
-
-/// A command that the module cannot see run, from when it was sent until its client waits no longer.
-#[derive(Debug)]
-pub(super) struct Postponed {
-    pub(super) client: ClientId,
-    pub(super) changes: SilentChanges,
-    /// The server was seen to make it wait.
-    pub(super) waited: bool,
-    /// It was seen to wait no longer, and may yet have to run.
-    pub(super) released: bool,
-}
-
-/// Why a command has not run yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waits {
-    /// Its client waits in it, if it is one that blocks.
-    Blocked,
-    /// The same, or a pause has made it wait before it has begun: it runs with what its keys hold by then.
-    MayBePostponed,
-}
 
 impl Capture {
     /// The client's command has run unseen: no event reports what it did, and the module does not run it. What it may

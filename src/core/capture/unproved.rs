@@ -4,19 +4,8 @@
 use super::Capture;
 use crate::core::hash::Set;
 use crate::core::leaf::Leaf;
-use crate::core::silent::{Proof, SilentChanges};
+use crate::core::silent::{Proof, SilentChanges, Unproved};
 use crate::core::unit::Unit;
-use std::sync::Arc;
-
-/// What such writes may have changed, by the count that proves it.
-#[derive(Debug)]
-pub(super) struct Unproved {
-    proof: Proof,
-    /// The count before the first of them, where the server says it.
-    before: Option<[u64; 2]>,
-    keys: Set<Arc<[u8]>>,
-    functions: bool,
-}
 
 impl Capture {
     /// The command just announced, of a script or a module, may change this unseen. A BITFIELD may unless it raises an
@@ -65,12 +54,5 @@ impl Capture {
             changes.log(self.unit.get_or_insert_with(|| Unit::new(now_ms)));
         }
         changed
-    }
-}
-
-impl Unproved {
-    fn add(&mut self, changes: SilentChanges) {
-        self.keys.extend(changes.keys);
-        self.functions |= changes.functions;
     }
 }

@@ -1,7 +1,8 @@
 //! A capture that is driven with words.
 
 use crate::core::args;
-use crate::core::capture::{Capture, Class, Done};
+use crate::core::capture::{Capture, Class};
+use crate::core::event::Done;
 use crate::core::event::{Event, EventKind, Outcome};
 use crate::core::silent::{Proof, SilentChanges};
 use crate::core::table::{self, CommandSpec};
