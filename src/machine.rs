@@ -68,6 +68,11 @@ pub(crate) fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// The same, as the server counts time-outs.
+pub(crate) fn now_ms() -> i64 {
+    i64::try_from(unix_ms()).unwrap_or(i64::MAX)
+}
+
 /// Microseconds since some moment, never fewer than before.
 pub(crate) fn monotonic_us() -> u64 {
     static BEGAN: OnceLock<Instant> = OnceLock::new();

@@ -4,9 +4,9 @@
 use crate::core::ack::Why;
 use crate::ffi::{Ctx, Held, Level, log};
 use crate::log::{Backup, LogError, Storage};
+use crate::machine::unix_ms;
 use crate::module::release::{Release, release};
 use crate::module::units::finish_unit;
-use crate::module::waits::unix_ms;
 use crate::module::{State, errors, following, refusal, with};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

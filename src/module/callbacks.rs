@@ -2,7 +2,7 @@
 
 use crate::ffi::{ChildResult, CommandResult, Ctx, Filter, Handlers, InfoWriter, LoadingPhase, Reply};
 use crate::module::config::Setting;
-use crate::module::{announce, arguments, blocking, commands, config, hooks, info, life, looking, wrappers};
+use crate::module::{announce, arguments, blocking, commands, config, hooks, info, iteration, life, looking, wrappers};
 use std::ffi::c_int;
 
 /// The module.
@@ -42,7 +42,7 @@ impl Handlers for Callbacks {
     }
 
     fn before_sleep(&self, ctx: Ctx<'_>) {
-        hooks::before_sleep(ctx);
+        iteration::before_sleep(ctx);
     }
 
     fn after_sleep(&self, ctx: Ctx<'_>) {

@@ -6,48 +6,8 @@ use crate::core::output::ReplySize;
 use crate::core::table::{self, Blocks};
 use crate::ffi::Ctx;
 use crate::module::Module;
-use crate::module::known::is_own_command;
+use crate::module::listed::Listed;
 use crate::module::moving::Moving;
-
-/// What CLIENT LIST shows of a client.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Listed {
-    pub(super) id: u64,
-    /// The command that it has sent last.
-    command: String,
-    blocked: bool,
-    /// How many commands it has queued since a MULTI; `None` outside of one.
-    queued: Option<u64>,
-    watches: bool,
-    tracks: bool,
-}
-
-/// A field of a client's line in CLIENT LIST.
-pub(super) fn field_of<'a>(line: &'a str, name: &str) -> Option<&'a str> {
-    line.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
-}
-
-impl Listed {
-    /// Reads a line; `None` where it is not of the known form.
-    pub(super) fn parse(line: &str) -> Option<Listed> {
-        let field = |name| field_of(line, name);
-        Some(Listed {
-            id: field("id")?.parse().ok()?,
-            command: field("cmd")?.into(),
-            blocked: field("flags")?.contains('b'),
-            queued: field("multi")?.parse().ok(),
-            watches: field("watch")? != "0",
-            tracks: field("flags")?.contains('t'),
-        })
-    }
-}
-
-impl Listed {
-    /// Whether the server may look at a command of the module for it, without a word to anybody.
-    pub(super) fn may_point_to_own_command(&self) -> bool {
-        is_own_command(&self.command) || self.queued.is_some_and(|queued| queued > 0)
-    }
-}
 
 impl Module {
     /// Logging begins while clients are doing this.
@@ -85,21 +45,5 @@ impl Module {
         if listed.blocked && self.server.other_modules {
             self.clients.blocked_by_module(listed.id);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_of_client_list_are_read() {
-        let line = "id=7 addr=/s:0 name=multi=3 flags=bx db=0 multi=2 watch=1 cmd=xread user=default";
-        let listed =
-            Listed { id: 7, command: "xread".into(), blocked: true, queued: Some(2), watches: true, tracks: false };
-        assert_eq!(Listed::parse(line), Some(listed));
-        let outside = Listed::parse("id=8 flags=N multi=-1 watch=0 cmd=NULL").expect("of the known form");
-        assert_eq!((outside.queued, outside.watches, outside.blocked), (None, false, false));
-        assert_eq!(Listed::parse("id=8 flags=N"), None);
     }
 }

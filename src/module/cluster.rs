@@ -8,7 +8,7 @@ use crate::ffi::{CallMode, Ctx, Level, Reply, ReplyKind, key_slot, log};
 use crate::log::{LogError, Opened};
 use crate::module::gate::GatedStorage;
 use crate::module::role::{Role, role_at_start};
-use crate::module::{moving, server};
+use crate::module::server;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
@@ -121,12 +121,41 @@ fn slots(ctx: Ctx<'_>) -> Result<Slots, String> {
     }
 }
 
+/// MovingSlots of this node's own that move away, or that arrive here.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum MovingSlots {
+    /// These.
+    These {
+        /// Moving away: the server refuses a command for a key that has gone.
+        leaving: Vec<u16>,
+        /// Arriving: it refuses one of several keys only, as others are run or go to the owner whatever is here.
+        arriving: Vec<u16>,
+    },
+    /// The server does not say.
+    Any,
+}
+
+impl MovingSlots {
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, MovingSlots::These { leaving, arriving } if leaving.is_empty() && arriving.is_empty())
+    }
+
+    /// Whether the server may refuse a command for this key, or for it among several, if it has gone.
+    pub(super) fn have(&self, key: &[u8], among_several: bool) -> bool {
+        match self {
+            MovingSlots::These { leaving, arriving } => {
+                let slot = key_slot(key);
+                leaving.contains(&slot) || among_several && arriving.contains(&slot)
+            }
+            MovingSlots::Any => true,
+        }
+    }
+}
+
 /// The slots that move from or to this node key by key.
-pub(super) fn moving_slots(ctx: Ctx<'_>) -> moving::Slots {
-    slots(ctx).map_or(moving::Slots::Any, |slots| moving::Slots::These {
-        leaving: slots.migrating,
-        arriving: slots.importing,
-    })
+pub(super) fn moving_slots(ctx: Ctx<'_>) -> MovingSlots {
+    slots(ctx)
+        .map_or(MovingSlots::Any, |slots| MovingSlots::These { leaving: slots.migrating, arriving: slots.importing })
 }
 
 /// Whether the server answers what the module must ask a node of a cluster when it recovers.

@@ -2,7 +2,7 @@
 //! they are kept on disk.
 
 use crate::ffi::{CallMode, Ctx, ReplyKind};
-use crate::module::waits::unix_ms;
+use crate::machine::unix_ms;
 use crate::rdb::{Deferred, Strip};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, ErrorKind, Read, Seek, Write};

@@ -11,11 +11,11 @@ use crate::core::capture::Class;
 use crate::core::leaf::ClientId;
 use crate::ffi::{Ctx, Level, log, shut_socket};
 use crate::machine;
+use crate::machine::unix_ms;
 use crate::module::config::{self, Setting, value};
 use crate::module::facts::Asked;
 use crate::module::known::Known;
 use crate::module::release::Release;
-use crate::module::waits::unix_ms;
 use crate::module::{Module, broken, listed, with};
 
 /// How often the server's log says that the disk still fails, and how many clients are disconnected because of it.

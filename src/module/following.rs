@@ -5,7 +5,7 @@
 
 use crate::core::capture::Class;
 use crate::core::exact::{as_any_client, is_exact};
-use crate::core::followed::{Followed, Sealed, Sent, Whose};
+use crate::core::followed::{Sealed, Sent, Whose};
 use crate::core::reads::Reads;
 use crate::core::table::{Quirk, Role, Rule};
 use crate::core::unit::{Batch, Unit};
@@ -15,47 +15,6 @@ use crate::module::known::Known;
 use crate::module::units::{EARLY_HAND_OVER_BYTES, complete};
 use crate::module::{Module, life, listed, server, with};
 use std::sync::Arc;
-
-/// The log of a server that follows a primary.
-#[derive(Debug)]
-pub(crate) struct Following {
-    followed: Followed,
-    /// How many commands of the primary's the server had refused when that was looked at.
-    errors: Option<u64>,
-    /// That count may have been set back.
-    may_be_reset: bool,
-    /// Something was logged since.
-    has_logged: bool,
-    /// Other clients may write.
-    is_writable: bool,
-}
-
-impl Following {
-    /// The log follows from here on. What the primary has sent before is not in it.
-    pub(super) fn begin(ctx: Ctx<'_>) -> Following {
-        let mut followed = Followed::default();
-        if let Some(primary) = listed::primary(ctx) {
-            followed.meet(primary.client, primary.db);
-        }
-        Following {
-            followed,
-            errors: server::refused_of_primary(ctx),
-            may_be_reset: false,
-            has_logged: false,
-            is_writable: server::is_writable_replica(ctx),
-        }
-    }
-
-    /// Whether other clients may write.
-    pub(super) fn set_writable(&mut self, is_writable: bool) {
-        self.is_writable = is_writable;
-    }
-
-    /// The link to the primary is down.
-    pub(super) fn link_down(&mut self) {
-        self.followed.link_down();
-    }
-}
 
 /// What is to be done with a command that a replica's filter sees.
 enum Seen {

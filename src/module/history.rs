@@ -2,7 +2,7 @@
 
 use crate::ffi::{Level, log};
 use crate::machine;
-use crate::module::waits::unix_ms;
+use crate::machine::unix_ms;
 use crate::module::{Module, config, shortage, with};
 
 /// How often it is looked what is too old, or takes too much.

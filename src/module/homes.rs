@@ -8,7 +8,7 @@ use crate::core::homes::{Homes, Place};
 use crate::core::table::Quirk;
 use crate::ffi::{Ctx, Filter, Level, client_info, log, server_version};
 use crate::module::arguments::selected_db;
-use crate::module::{Module, own_aof, server, with};
+use crate::module::{Module, server, with};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The first server that restores the client's database by itself.
@@ -31,7 +31,7 @@ pub(super) fn of_server(ctx: Ctx<'_>) -> Option<Homes> {
 /// Whether the server starts, and will load commands from its own AOF: events would leave its loader in databases that
 /// it has not selected.
 pub(super) fn loads_commands(ctx: Ctx<'_>) -> bool {
-    ctx.flags().is_starting() && server_version(ctx) < RESTORES_SINCE && own_aof::is_on(ctx)
+    ctx.flags().is_starting() && server_version(ctx) < RESTORES_SINCE && server::writes_aof(ctx)
 }
 
 /// The commands that matter here.

@@ -1,24 +1,16 @@
-//! What the server says: commands before they run, changed keys, ends of units, the event loop.
+//! What the server says: changed keys, ends of units, what has become of clients and of the dataset.
 
 use crate::core::ack::{Hold, Moment, Reason, decide};
-use crate::core::event::Done;
-use crate::core::event::{Event, EventKind, Outcome};
-use crate::core::execution::{ScriptDb, UnitEnd};
-use crate::ffi::{CommandResult, ContextFlags, Ctx, KeyKind, LoadingPhase, filter_last, follow_events, server_version};
-use crate::module::announce::is_blocked_in;
+use crate::core::event::{Done, Event, EventKind, Outcome};
+use crate::core::execution::UnitEnd;
+use crate::ffi::{CommandResult, ContextFlags, Ctx, KeyKind, LoadingPhase, filter_last, server_version};
 use crate::module::facts::Asked;
 use crate::module::known::Commands;
 use crate::module::questions::ask;
 use crate::module::server::FIELD_EXPIRY_SINCE;
-use crate::module::settle::{settle, settle_unseen};
-use crate::module::units::{
-    ask_for_unit_end, finish_deferred, finish_evictions, finish_plain, finish_suspects, finish_unit,
-};
-use crate::module::waits::wait_now;
-use crate::module::{
-    Module, blocking, broken, durable_reads, following, homes, life, listed, notify, recovery, scripts, server,
-    waitaof, waiting, with,
-};
+use crate::module::settle::settle_unseen;
+use crate::module::units::{ask_for_unit_end, finish_evictions, finish_plain, finish_unit};
+use crate::module::{Module, broken, homes, life, listed, notify, recovery, server, waiting, with};
 
 /// No client's id.
 const NO_CLIENT: u64 = u64::MAX;
@@ -331,91 +323,4 @@ pub fn client_gone(client: u64) {
         module.remove_client(client);
         module.iteration.gone = Some(client);
     });
-}
-
-/// The event loop is about to send replies and to sleep.
-pub fn before_sleep(ctx: Ctx<'_>) {
-    // All that the server had of its client has run.
-    with(|module| module.break_off(ctx));
-    // The first one comes when the server has loaded its own files, and has served nobody.
-    if !follow_events(ctx) {
-        broken("the server refuses to report changes");
-    }
-    // What the iteration's commands did is seen before anything else runs.
-    let is_quiet = with(|module| {
-        module.running.db = ScriptDb::default();
-        module.is_quiet()
-    });
-    if is_quiet == Some(false) {
-        with(Module::drop_refused);
-        finish_commands(ctx);
-        // An EXEC that has not been seen to run waits, or was refused.
-        with(|module| module.stop_stepping(ctx));
-        finish_resumed(ctx);
-    }
-    let has_run = blocking::run_put_off(ctx) | scripts::run_waiting(ctx);
-    if has_run {
-        // Readers of what they have changed are served in the next iteration.
-        finish_deferred(ctx);
-        settle(ctx);
-        finish_unit(ctx);
-    }
-    durable_reads::keep(ctx);
-    following::settle(ctx);
-    life::before_sleep(ctx);
-    let wait = with(|module| {
-        module.wait_for_timed_out(ctx);
-        module.wait_for_modules_answers(ctx);
-        module.wait_for_soon_shown();
-        module.wait_for_resumed(ctx, true);
-        let waits_for = module.iteration.waits.end_iteration();
-        let waits_for = if module.commits_inline() {
-            // Nothing is dirty past the iteration.
-            Some(module.appended())
-        } else {
-            module.hand_over();
-            waits_for
-        };
-        module.moving.iteration_ended();
-        if let Some(log) = module.log() {
-            log.iteration_ended();
-            let durable = log.log().durable();
-            module.dirty.clean_up_to(durable);
-            module.clients.iteration_ended(durable);
-        }
-        module.iteration.may_yield_since_us = None;
-        module.server_sends();
-        waits_for
-    });
-    if let Some(Some(lsn)) = wait {
-        wait_now(ctx, lsn);
-    }
-    with(|module| {
-        module.choose_mode();
-        module.note_latency();
-    });
-    waitaof::poll(ctx);
-    notify::publish_durable(ctx);
-}
-
-/// Ends the unit of the last command, and logs what blocked readers may have changed.
-fn finish_commands(ctx: Ctx<'_>) {
-    finish_deferred(ctx);
-    settle(ctx);
-    finish_unit(ctx);
-    finish_suspects(ctx, true);
-}
-
-/// Logs what commands that a pause had made wait may have changed. Once in an iteration.
-fn finish_resumed(ctx: Ctx<'_>) {
-    with(|module| {
-        let now_ms = ctx.unit_time_us() / 1000;
-        let clients = &module.clients;
-        let is_blocked = |client| is_blocked_in(clients, ctx, client);
-        module.capture.resumed(now_ms, is_blocked);
-        if module.capture.has_unit() {
-            module.wait_for_run_after_pause(ctx);
-        }
-    });
-    finish_unit(ctx);
 }

@@ -2,7 +2,9 @@
 
 use crate::core::ack::Reason;
 use crate::ffi::{Ctx, InfoWriter};
+use crate::log::{Flusher, Statistics};
 use crate::module::config::{Setting, value};
+use crate::module::gate::GatedStorage;
 use crate::module::{Module, server, with};
 
 /// A field's value.
@@ -13,8 +15,18 @@ pub enum Value {
     Text(String),
 }
 
+/// Names and values.
+type Fields = Vec<(&'static str, Value)>;
+
+/// The log, as far as it says how it fares.
+type Log = Flusher<GatedStorage>;
+
+fn number(value: u64) -> Value {
+    Value::Number(value)
+}
+
 /// All fields, always the same set, without the prefix `wbl_`.
-pub fn fields(ctx: Ctx<'_>) -> Vec<(&'static str, Value)> {
+pub fn fields(ctx: Ctx<'_>) -> Fields {
     let replication_offset = server::replication_offset(ctx);
     with(|module| module.fields(replication_offset)).unwrap_or_default()
 }
@@ -38,27 +50,24 @@ impl Module {
         failure.unwrap_or_default().to_string()
     }
 
-    fn fields(&mut self, replication_offset: u64) -> Vec<(&'static str, Value)> {
-        let number = |value: u64| Value::Number(value);
-        let release = self.log().cloned();
-        let log = release.as_ref().map(|release| release.log());
-        let durable = log.map_or(0, |log| log.durable().get());
-        if let Some(log) = log {
-            self.dirty.clean_up_to(log.durable());
+    fn fields(&mut self, replication_offset: u64) -> Fields {
+        let log = self.log().cloned();
+        if let Some(log) = &log {
+            self.dirty.clean_up_to(log.log().durable());
         }
-        let statistics = log.map(|log| log.statistics());
-        let counter = |read: fn(&crate::log::Statistics) -> u64| number(statistics.map_or(0, read));
-        let is_direct = statistics.is_some_and(crate::log::Statistics::is_direct);
-        let report = self.recovered.unwrap_or_default();
-        let shortage = || log.and_then(|log| log.shortage());
-        let disk_error = log.and_then(|log| log.trouble()).map(|error| error.to_string()).or_else(shortage);
-        let disk_error_since_ms = match (self.disk.failing_since_ms(), &disk_error) {
-            (0, Some(_)) => self.shortage.since_ms(),
-            (since_ms, _) => since_ms,
-        };
-        let waits = Reason::ALL.iter().zip(self.counters.waits).map(|(reason, count)| (reason.field(), number(count)));
-        let waits: Vec<_> = waits.collect();
-        let mut fields = vec![
+        let log = log.as_ref().map(|log| log.log());
+        let mut fields = self.fields_of_replies(log, replication_offset);
+        fields.extend(self.fields_of_log(log));
+        fields
+            .extend(Reason::ALL.iter().zip(self.counters.waits).map(|(reason, count)| (reason.field(), number(count))));
+        fields.extend(self.watched());
+        fields
+    }
+
+    /// What was executed, and how its replies were kept.
+    fn fields_of_replies(&self, log: Option<&Log>, replication_offset: u64) -> Fields {
+        let is_direct = log.is_some_and(|log| log.statistics().is_direct());
+        vec![
             ("state", Value::Text(self.life.state().name().into())),
             ("replica_log", Value::Text(self.life.replica_log().into())),
             ("enabled", number(u64::from(value(Setting::Enabled) != 0))),
@@ -69,7 +78,7 @@ impl Module {
             ("write_blocked_count", number(self.counters.writes_blocked)),
             ("clients_waiting_ack", number(self.log().map_or(0, |log| log.waiting() as u64))),
             ("uncommitted_keys", number(self.dirty.len() as u64)),
-            ("previous_acked_offset", number(durable)),
+            ("previous_acked_offset", number(log.map_or(0, |log| log.durable().get()))),
             ("primary_repl_offset", number(replication_offset)),
             ("appended_offset", number(self.log().map_or(0, |_| self.appended().get()))),
             ("pending_bytes", number(log.map_or(0, |log| log.pending_bytes() + self.batch.len() as u64))),
@@ -86,24 +95,39 @@ impl Module {
             ("unknown_commands", number(self.counters.unknown_commands)),
             ("notices_lost", number(self.counters.notices_lost)),
             ("units", number(self.counters.units)),
-            ("log_frames", counter(crate::log::Statistics::frames)),
-            ("log_bytes", counter(crate::log::Statistics::bytes)),
-            ("log_syncs", counter(crate::log::Statistics::syncs)),
-            ("log_sync_last_us", counter(crate::log::Statistics::sync_last_us)),
-            ("log_sync_max_us", counter(crate::log::Statistics::sync_max_us)),
-            ("log_sync_ewma_us", counter(crate::log::Statistics::sync_ewma_us)),
+        ]
+    }
+
+    /// The log, its disk, its base, and what was recovered.
+    fn fields_of_log(&self, log: Option<&Log>) -> Fields {
+        let statistics = log.map(|log| log.statistics());
+        let counter = |read: fn(&Statistics) -> u64| number(statistics.map_or(0, read));
+        let report = self.recovered.unwrap_or_default();
+        let shortage = || log.and_then(|log| log.shortage());
+        let disk_error = log.and_then(|log| log.trouble()).map(|error| error.to_string()).or_else(shortage);
+        let disk_error_since_ms = match (self.disk.failing_since_ms(), &disk_error) {
+            (0, Some(_)) => self.shortage.since_ms(),
+            (since_ms, _) => since_ms,
+        };
+        vec![
+            ("log_frames", counter(Statistics::frames)),
+            ("log_bytes", counter(Statistics::bytes)),
+            ("log_syncs", counter(Statistics::syncs)),
+            ("log_sync_last_us", counter(Statistics::sync_last_us)),
+            ("log_sync_max_us", counter(Statistics::sync_max_us)),
+            ("log_sync_ewma_us", counter(Statistics::sync_ewma_us)),
             ("inflight_flushes", number(log.map_or(0, |log| log.in_flight() as u64))),
             ("disk_error", Value::Text(disk_error.unwrap_or_default())),
             ("disk_error_since_unix_ms", number(disk_error_since_ms)),
-            ("disk_errors", counter(crate::log::Statistics::disk_errors)),
+            ("disk_errors", counter(Statistics::disk_errors)),
             ("checkpoint_in_progress", number(u64::from(self.writes_base()))),
             ("checkpoints", number(self.bases.done)),
             ("checkpoint_failures", number(self.bases.failed)),
             ("last_checkpoint_status", Value::Text(self.bases.status().into())),
-            ("base_bytes", counter(crate::log::Statistics::base_bytes)),
-            ("log_bytes_since_base", counter(crate::log::Statistics::bytes_since_base)),
-            ("segments", counter(crate::log::Statistics::segments)),
-            ("segments_after_errors", counter(crate::log::Statistics::segments_after_errors)),
+            ("base_bytes", counter(Statistics::base_bytes)),
+            ("log_bytes_since_base", counter(Statistics::bytes_since_base)),
+            ("segments", counter(Statistics::segments)),
+            ("segments_after_errors", counter(Statistics::segments_after_errors)),
             ("write_refusal", Value::Text(self.no_room().unwrap_or_default())),
             ("reserve_bytes", number(log.map_or(0, |log| log.reserve_bytes()))),
             ("history_bytes", number(log.map_or(0, |log| log.history_extent().0))),
@@ -116,9 +140,6 @@ impl Module {
             ("recovery_errors", number(report.errors)),
             ("recovery_total_bytes", number(report.total_bytes)),
             ("recovery_done_bytes", number(report.done_bytes)),
-        ];
-        fields.extend(waits);
-        fields.extend(self.watched());
-        fields
+        ]
     }
 }

@@ -2,8 +2,45 @@
 
 use crate::core::leaf::ClientId;
 use crate::ffi::{ClientInfo, Ctx, empty_socket_bytes};
-use crate::module::census::{Listed, field_of};
-use crate::module::known::lacking;
+use crate::module::known::{is_own_command, lacking};
+
+/// A field of a client's line in CLIENT LIST.
+pub(super) fn field_of<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    line.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// What it says of one that is there when logging begins.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) id: u64,
+    /// The command that it has sent last.
+    pub(super) command: String,
+    pub(super) blocked: bool,
+    /// How many commands it has queued since a MULTI; `None` outside of one.
+    pub(super) queued: Option<u64>,
+    pub(super) watches: bool,
+    pub(super) tracks: bool,
+}
+
+impl Listed {
+    /// Reads a line; `None` where it is not of the known form.
+    pub(super) fn parse(line: &str) -> Option<Listed> {
+        let field = |name| field_of(line, name);
+        Some(Listed {
+            id: field("id")?.parse().ok()?,
+            command: field("cmd")?.into(),
+            blocked: field("flags")?.contains('b'),
+            queued: field("multi")?.parse().ok(),
+            watches: field("watch")? != "0",
+            tracks: field("flags")?.contains('t'),
+        })
+    }
+
+    /// Whether the server may look at a command of the module for it, without a word to anybody.
+    pub(super) fn may_point_to_own_command(&self) -> bool {
+        is_own_command(&self.command) || self.queued.is_some_and(|queued| queued > 0)
+    }
+}
 
 /// All connected clients.
 ///
@@ -204,6 +241,17 @@ const GETS_MORE: &str = "OSMPtRBbAc";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_of_client_list_are_read() {
+        let line = "id=7 addr=/s:0 name=multi=3 flags=bx db=0 multi=2 watch=1 cmd=xread user=default";
+        let listed =
+            Listed { id: 7, command: "xread".into(), blocked: true, queued: Some(2), watches: true, tracks: false };
+        assert_eq!(Listed::parse(line), Some(listed));
+        let outside = Listed::parse("id=8 flags=N multi=-1 watch=0 cmd=NULL").expect("of the known form");
+        assert_eq!((outside.queued, outside.watches, outside.blocked), (None, false, false));
+        assert_eq!(Listed::parse("id=8 flags=N"), None);
+    }
 
     #[test]
     fn what_the_server_has_received_is_read() {

@@ -32,6 +32,7 @@ mod homes;
 mod hooks;
 mod images;
 mod info;
+mod iteration;
 mod known;
 mod life;
 mod listed;

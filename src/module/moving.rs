@@ -1,4 +1,4 @@
-//! Slots that move between nodes key by key (`CLUSTER SETSLOT ... MIGRATING`, `IMPORTING`).
+//! MovingSlots that move between nodes key by key (`CLUSTER SETSLOT ... MIGRATING`, `IMPORTING`).
 //!
 //! The server refuses a command that names a key of such a slot that is not here, and sends its client elsewhere
 //! (`-ASK`, `-TRYAGAIN`, before anything of the module runs). Unlike other refusals that shows the dataset: the key has
@@ -8,14 +8,14 @@ use crate::core::ack::{Hold, Moment, decide};
 use crate::core::capture::Class;
 use crate::core::leaf::ClientId;
 use crate::core::reads::Reads;
-use crate::ffi::{Ctx, Filter, KeyKind, key_slot};
+use crate::ffi::{Ctx, Filter, KeyKind};
 use crate::log::Lsn;
+use crate::machine::now_ms;
 use crate::module::arguments::key_positions;
-use crate::module::cluster::moving_slots;
+use crate::module::cluster::{MovingSlots, moving_slots};
 use crate::module::facts::Asked;
 use crate::module::known::Known;
 use crate::module::units::ask_for_unit_end;
-use crate::module::waits::now_ms;
 use crate::module::{Module, commands, with};
 
 /// A CLUSTER SETSLOT may wait for replicas, or in a queue, before it takes effect. So long the server is asked again
@@ -30,21 +30,7 @@ pub(super) struct Moving {
     /// A CLUSTER SETSLOT was seen that may take effect until then, in milliseconds since the Unix epoch.
     until_ms: i64,
     /// What the server has answered in this iteration; `None` before it is asked.
-    slots: Option<Slots>,
-}
-
-/// Slots of this node's own that move away, or that arrive here.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Slots {
-    /// These.
-    These {
-        /// Moving away: the server refuses a command for a key that has gone.
-        leaving: Vec<u16>,
-        /// Arriving: it refuses one of several keys only, as others are run or go to the owner whatever is here.
-        arriving: Vec<u16>,
-    },
-    /// The server does not say.
-    Any,
+    slots: Option<MovingSlots>,
 }
 
 impl Moving {
@@ -63,29 +49,12 @@ impl Moving {
     }
 
     /// Which slots move.
-    fn slots(&mut self, ctx: Ctx<'_>) -> &Slots {
+    fn slots(&mut self, ctx: Ctx<'_>) -> &MovingSlots {
         let slots = self.slots.get_or_insert_with(|| moving_slots(ctx));
         if slots.is_empty() && self.until_ms <= now_ms() {
             self.may_move = false;
         }
         slots
-    }
-}
-
-impl Slots {
-    fn is_empty(&self) -> bool {
-        matches!(self, Slots::These { leaving, arriving } if leaving.is_empty() && arriving.is_empty())
-    }
-
-    /// Whether the server may refuse a command for this key, or for it among several, if it has gone.
-    fn have(&self, key: &[u8], among_several: bool) -> bool {
-        match self {
-            Slots::These { leaving, arriving } => {
-                let slot = key_slot(key);
-                leaving.contains(&slot) || among_several && arriving.contains(&slot)
-            }
-            Slots::Any => true,
-        }
     }
 }
 

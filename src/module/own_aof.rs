@@ -7,6 +7,8 @@
 //! given up before the server's file is there.
 
 use crate::ffi::{CallMode, Ctx, Level, ReplyKind, ServerInfo, fork_child, load_rdb, log};
+use crate::log::{LogError, mark_behind, unmark_behind};
+use crate::module::gate::GatedStorage;
 use crate::module::life::behind;
 use crate::module::with;
 use std::path::Path;
@@ -60,19 +62,9 @@ enum Found {
     Written,
 }
 
-/// Whether the server writes one.
-pub(super) fn is_on(ctx: Ctx<'_>) -> bool {
-    ServerInfo::read(ctx, "persistence").and_then(|info| info.unsigned("aof_enabled")) == Some(1)
-}
-
 /// Whether it is to write one, also where it has failed to begin it.
 pub(super) fn is_wanted(ctx: Ctx<'_>) -> bool {
     look(ctx) != Found::Unwanted
-}
-
-/// How much of it is still to be written.
-pub(super) fn unwritten_bytes(ctx: Ctx<'_>) -> u64 {
-    ServerInfo::read(ctx, "persistence").and_then(|info| info.unsigned("aof_buffer_length")).unwrap_or(0)
 }
 
 /// Replaces the server's dataset by that of an RDB file. `false` when it could not be loaded.
@@ -87,7 +79,7 @@ pub(super) fn load_dataset(ctx: Ctx<'_>, path: &Path) -> bool {
 /// all is written to that, too. The mark is durable before anything is acknowledged that only the log keeps.
 pub(super) fn log_goes_on(ctx: Ctx<'_>) {
     match look(ctx) {
-        Found::Written => behind::unmark(),
+        Found::Written => unmark(),
         Found::Off | Found::Rewritten => {
             let awaited = OwnAof::awaited(make_mark(Mark::Made));
             with(|module| module.own_aof = awaited);
@@ -98,9 +90,33 @@ pub(super) fn log_goes_on(ctx: Ctx<'_>) {
     }
 }
 
+/// Marks the folder: the file lacks what is in the log.
+///
+/// # Errors
+/// Why it can't be marked.
+fn mark() -> Result<(), LogError> {
+    let folder = with(|module| module.folder.clone()).unwrap_or_default();
+    let missing = || LogError::io("open the folder", folder.display().to_string(), std::io::ErrorKind::NotFound.into());
+    mark_behind(&GatedStorage::existing(&folder)?.ok_or_else(missing)?)
+}
+
+/// Takes the mark away: the file has all that the log has, and will.
+fn unmark() {
+    let folder = with(|module| module.folder.clone()).unwrap_or_default();
+    let unmarked = GatedStorage::existing(&folder).and_then(|storage| storage.as_ref().map_or(Ok(()), unmark_behind));
+    if let Err(error) = unmarked {
+        log(
+            Level::Warning,
+            &format!(
+                "the server's own append-only file is written, which can't be noted: a start with wbl.enabled no and with that file may be refused: {error}"
+            ),
+        );
+    }
+}
+
 /// Marks the folder. What fails is told once.
 fn make_mark(before: Mark) -> Mark {
-    match behind::mark() {
+    match mark() {
         Ok(()) => Mark::Made,
         Err(error) => {
             if before == Mark::Made {
@@ -144,7 +160,7 @@ pub(super) fn poll(ctx: Ctx<'_>) {
     let mark = if is_owed { make_mark(before) } else { before };
     let next = match found {
         Found::Written => {
-            behind::unmark();
+            unmark();
             if told {
                 log(Level::Notice, "the server's own append-only file is there again");
             }

@@ -100,14 +100,7 @@ impl Module {
             record.transaction = Transaction::default();
             return Verdict::rewrite(Rewrite::Refuse);
         }
-        let may_write = |module: &Module| {
-            let record = module.clients.get(client);
-            let runs_others = record.is_some_and(|record| record.transaction.queued.runs_commands());
-            runs_others || module.capture.has_queued_writes(client)
-        };
-        let is_refused =
-            self.disk_fails() && self.exec_would_need_disk(ctx, client) || may_write(self) && self.has_no_room(0);
-        if is_refused {
+        if self.refuses_exec(ctx, client) {
             let record = self.clients.get_mut(client);
             record.into_iter().for_each(|record| record.transaction = Transaction::default());
             return Verdict::rewrite(Rewrite::Refuse);
@@ -136,13 +129,7 @@ impl Module {
             shown = shown.max(change);
             self.shows_others(change);
         }
-        // Only its queueing passes the filter, so that whatever it runs is waited for here.
-        let lets_out = match () {
-            () if !runs_others => LetsOut::Nothing,
-            // The debugger of scripts sends what is written.
-            () if self.server.other_modules || debugs_scripts => LetsOut::All,
-            () => LetsOut::Others,
-        };
+        let lets_out = self.lets_out_by_exec(runs_others, debugs_scripts);
         let command = Command { kind: Kind::Exec, shows_change: shown.is_some() };
         if let Hold::AtIterationEnd(reason) = decide(Moment::Announced(command), &mut Asked::new(self, ctx, client)) {
             self.note_read(shown, reason);
@@ -158,6 +145,26 @@ impl Module {
         let watch_unit = reads || exec.unseen.is_some();
         self.running.what = What::Exec(exec);
         Verdict { lets_out, watch_unit, ..Verdict::PASS }
+    }
+
+    /// Whether there is no room for what it may write, or the disk fails that its reply would need.
+    fn refuses_exec(&mut self, ctx: Ctx<'_>, client: ClientId) -> bool {
+        let may_write = |module: &Module| {
+            let record = module.clients.get(client);
+            let runs_others = record.is_some_and(|record| record.transaction.queued.runs_commands());
+            runs_others || module.capture.has_queued_writes(client)
+        };
+        self.disk_fails() && self.exec_would_need_disk(ctx, client) || may_write(self) && self.has_no_room(0)
+    }
+
+    /// What it may let out, as only its queueing passes the filter: whatever it runs is waited for before it.
+    fn lets_out_by_exec(&self, runs_others: bool, debugs_scripts: bool) -> LetsOut {
+        match () {
+            () if !runs_others => LetsOut::Nothing,
+            // The debugger of scripts sends what is written.
+            () if self.server.other_modules || debugs_scripts => LetsOut::All,
+            () => LetsOut::Others,
+        }
     }
 
     /// Has the server say when each command of the EXEC that is about to run has run, where it can.

@@ -7,12 +7,12 @@
 
 use crate::ffi::{Ctx, Level, descriptor_path, log};
 use crate::log::{BaseReader, Opened, Prepared, Verdict};
+use crate::machine::unix_ms;
 use crate::module::deferred::Spool;
 use crate::module::gate::{GatedFile, GatedStorage};
 use crate::module::own_aof::load_dataset;
 use crate::module::replay::{Report, replay};
 use crate::module::waiting::while_loading;
-use crate::module::waits::unix_ms;
 use crate::module::{demands, server, with};
 use crate::rdb::{self, Needs, RdbError, Summary};
 use std::ops::Deref;

@@ -178,6 +178,16 @@ pub(super) fn makes_room(ctx: Ctx<'_>) -> bool {
     is_limited && setting(ctx, "maxmemory-policy").is_none_or(|value| value != b"noeviction")
 }
 
+/// Whether the server writes an append-only file of its own.
+pub(super) fn writes_aof(ctx: Ctx<'_>) -> bool {
+    ServerInfo::read(ctx, "persistence").and_then(|info| info.unsigned("aof_enabled")) == Some(1)
+}
+
+/// How much of that file is still to be written.
+pub(super) fn unwritten_aof_bytes(ctx: Ctx<'_>) -> u64 {
+    ServerInfo::read(ctx, "persistence").and_then(|info| info.unsigned("aof_buffer_length")).unwrap_or(0)
+}
+
 /// Whether the server is to write an append-only file of its own. Where it does not say, it may.
 pub(super) fn appends(ctx: Ctx<'_>) -> bool {
     setting(ctx, "appendonly").is_none_or(|value| value != b"no")

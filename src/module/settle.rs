@@ -14,10 +14,10 @@ use crate::core::pops::Wanted;
 use crate::core::silent::Waits;
 use crate::core::table::{self, Rule};
 use crate::ffi::Ctx;
+use crate::machine::now_ms;
 use crate::module::announce::is_blocked_in;
 use crate::module::arguments::keys_in;
 use crate::module::units::{ask_for_unit_end, finish_unit};
-use crate::module::waits::now_ms;
 use crate::module::{Module, commands, server, with};
 
 /// Whether what comes through the filter under this client's id belongs to something that runs: the script or module's

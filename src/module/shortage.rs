@@ -7,10 +7,10 @@
 use crate::ffi::{Ctx, Filter, Level, log};
 use crate::log::{Flusher, WantedReserve};
 use crate::machine;
+use crate::machine::unix_ms;
 use crate::module::disk::{Spell, Told};
 use crate::module::gate::GatedStorage;
 use crate::module::known::Known;
-use crate::module::waits::unix_ms;
 use crate::module::{Module, config, server, with};
 
 /// No room is held for smaller logs.

@@ -10,12 +10,12 @@ use crate::core::reads::{self, Reads};
 use crate::core::table::Rule;
 use crate::ffi::{ClientInfo, Ctx, Filter, KeyKind};
 use crate::log::Lsn;
+use crate::machine::now_ms;
 use crate::module::Module;
 use crate::module::announce::is_blocked_in;
 use crate::module::facts::Asked;
 use crate::module::known::Known;
 use crate::module::waited::count_wait;
-use crate::module::waits::now_ms;
 
 /// The server looks after the end of a pause now and then: all that waited for it has run when this has passed.
 const PAUSE_REMAINS_MS: i64 = 1000;

@@ -13,9 +13,9 @@ use crate::core::hash::Map;
 use crate::core::leaf::ClientId;
 use crate::ffi::{CallMode, Ctx, Filter, Held, ReplyKind, Rights};
 use crate::log::{Generation, Lsn};
+use crate::machine::now_ms;
 use crate::module::release::release;
 use crate::module::units::finish_unit;
-use crate::module::waits::now_ms;
 use crate::module::{Module, State, errors, listed, server, with, wrappers};
 
 /// Its name.

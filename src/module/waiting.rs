@@ -6,8 +6,8 @@
 //! progress, and SIGTERM ends the process.
 
 use crate::ffi::{Ctx, descriptor_path};
+use crate::machine::unix_ms;
 use crate::module::own_aof::load_dataset;
-use crate::module::waits::unix_ms;
 use crate::rdb;
 use std::convert::Infallible;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};

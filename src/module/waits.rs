@@ -3,7 +3,7 @@
 use crate::core::leaf::ClientId;
 use crate::ffi::{Ctx, client_info};
 use crate::log::Lsn;
-use crate::machine;
+use crate::machine::{self, unix_ms};
 use crate::module::config::{Setting, value};
 use crate::module::release::Release;
 use crate::module::server::BUSY_THRESHOLD;
@@ -34,16 +34,6 @@ enum Next {
     Threads,
     /// Who has handed it over.
     Caller,
-}
-
-/// Wall-clock time for frames.
-pub(super) fn unix_ms() -> u64 {
-    machine::unix_ms()
-}
-
-/// Wall-clock time, milliseconds since the Unix epoch, as the server counts time-outs.
-pub(super) fn now_ms() -> i64 {
-    i64::try_from(unix_ms()).unwrap_or(i64::MAX)
 }
 
 /// Waits for every reply that waits in the loop: what runs next may make the server send replies before the end of the

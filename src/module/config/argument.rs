@@ -1,6 +1,7 @@
 //! The arguments of `loadmodule`.
 
-use super::{BAD_EVENT_CLASS, ENTRIES, MEGABYTE};
+use super::table::{ENTRIES, MEGABYTE};
+use super::values::BAD_EVENT_CLASS;
 use crate::core::notices::EventClasses;
 use crate::ffi::ConfigKind;
 

@@ -4,7 +4,7 @@ use super::base::Base;
 use super::failing::fatal;
 use super::opening::open_folder;
 use super::state::{Life, Logging};
-use super::{checkpoint, enable, failure, follow, replaced, role, start};
+use super::{begin, checkpoint, enable, failure, follow, leave, replaced, role, start};
 use crate::ffi::Ctx;
 use crate::module::{own_aof, with};
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     own_aof::poll(ctx);
     enable::disable_if_unwanted(ctx);
     role::follow_as_replica(ctx);
-    follow::watch_pending(ctx);
+    leave::watch_pending(ctx);
     let work = with(|module| {
         module.arrival = None;
         if let Life::Logging(Logging { base: Base::Idle, log, .. }) = &module.life {
@@ -52,7 +52,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         }
         Work::Rest => {
             poll_rest();
-            role::begin_when_free(ctx);
+            begin::begin_when_free(ctx);
             if with(|module| matches!(module.life, Life::Replica(_))) == Some(true) {
                 role::notice_promotion(ctx);
                 follow::begin(ctx);

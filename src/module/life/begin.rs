@@ -2,21 +2,22 @@
 
 use super::base::Base;
 use super::descent::Descent;
+use super::failing::{fail, fail_until_free};
+use super::followed::Following;
 use super::rest::{NoLog, Rest};
-use super::state::{IfLost, Life, Logging, Visible};
+use super::state::{IfLost, Life, Logging, Until, Visible};
 use crate::core::execution::Running;
 use crate::core::unit::Batch;
 use crate::ffi::{Ctx, Level, log};
 use crate::log::{Begin, LogState, LogWriter, NotBegun};
-use crate::module::census::Listed;
-use crate::module::following::Following;
+use crate::machine::unix_ms;
 use crate::module::gate::GatedStorage;
 use crate::module::history::History;
 use crate::module::known::Commands;
+use crate::module::listed::Listed;
 use crate::module::points::{self, Point};
 use crate::module::release::Release;
-use crate::module::waits::unix_ms;
-use crate::module::{Module, listed, own_aof, server, with};
+use crate::module::{Module, config, listed, own_aof, server, with};
 use std::sync::Arc;
 
 /// Begins a new log in place of what the folder holds, if that may be. It begins with the dataset in memory;
@@ -59,6 +60,35 @@ fn begin_log_of(
             let NotBegun { folder, error } = *not_begun;
             Err((error.to_string(), Rest::new(folder, descent.origin())))
         }
+    }
+}
+
+/// A new log begins on a server that has none of what is in memory; the one before, if it is not superseded, stands
+/// until the base of the new one is in place.
+pub(super) fn begin_as_primary(ctx: Ctx<'_>) {
+    let Some(Some(rest)) = with(|module| module.life.take_rest()) else { return };
+    if !config::is_enabled() {
+        with(|module| module.life = Life::Disabled(rest));
+        return;
+    }
+    // A disk that answers is done with it in milliseconds, and no write is refused.
+    rest.wait_until_free();
+    if rest.is_busy() {
+        return fail_until_free(ctx, rest);
+    }
+    if let Err((reason, rest)) = begin_log(ctx, rest, None, IfLost::RefusesWrites) {
+        fail(ctx, reason, rest);
+    }
+}
+
+/// The same where a thread had the folder when the server became a primary, and is done.
+pub(super) fn begin_when_free(ctx: Ctx<'_>) {
+    let is_free = with(|module| match &module.life {
+        Life::Failing(failing) => failing.until == Until::FolderIsFree && !failing.rest.is_busy(),
+        _ => false,
+    });
+    if is_free == Some(true) {
+        begin_as_primary(ctx);
     }
 }
 

@@ -6,39 +6,15 @@
 
 use super::own_file::{Newer, OwnFile, OwnFiles};
 use crate::ffi::{Ctx, Level, log};
-use crate::log::{LogError, SeenLog, Standing, is_marked_behind, mark_behind, unmark_behind};
+use crate::log::{SeenLog, Standing, is_marked_behind};
 use crate::module::gate::GatedStorage;
 use crate::module::role::{Role, role_at_start};
-use crate::module::{config, own_aof, with};
+use crate::module::{config, server};
 use std::path::Path;
 
 /// Whether there is a file of which anything can be said.
 pub(in crate::module) fn has_file(ctx: Ctx<'_>) -> bool {
     matches!(OwnFile::aof(ctx), OwnFile::Aof { .. })
-}
-
-/// Marks the folder.
-///
-/// # Errors
-/// Why it can't be marked.
-pub(in crate::module) fn mark() -> Result<(), LogError> {
-    let folder = with(|module| module.folder.clone()).unwrap_or_default();
-    let missing = || LogError::io("open the folder", folder.display().to_string(), std::io::ErrorKind::NotFound.into());
-    mark_behind(&GatedStorage::existing(&folder)?.ok_or_else(missing)?)
-}
-
-/// Takes the mark away: the file has all that the log has, and will.
-pub(in crate::module) fn unmark() {
-    let folder = with(|module| module.folder.clone()).unwrap_or_default();
-    let unmarked = GatedStorage::existing(&folder).and_then(|storage| storage.as_ref().map_or(Ok(()), unmark_behind));
-    if let Err(error) = unmarked {
-        log(
-            Level::Warning,
-            &format!(
-                "the server's own append-only file is written, which can't be noted: a start with wbl.enabled no and with that file may be refused: {error}"
-            ),
-        );
-    }
 }
 
 /// The server starts with the module disabled, and is about to load what it has by itself: looks whether the folder's
@@ -59,7 +35,7 @@ pub(super) fn check_disabled_start(ctx: Ctx<'_>, folder: &Path) -> Result<(), St
         Standing::Superseded(_) => return Ok(()),
     };
     let is_behind = own == OwnFile::None || matches!(is_marked_behind(&storage), Ok(true));
-    let may_lose = newer == Newer::Log && own_aof::is_on(ctx) && role_at_start(ctx) != Ok(Role::Replica);
+    let may_lose = newer == Newer::Log && server::writes_aof(ctx) && role_at_start(ctx) != Ok(Role::Replica);
     if is_behind && may_lose && !config::replaces_existing_log() {
         return Err(format!(
             "wbl.enabled is no, and the server's own append-only file, which it would load, {}: what was acknowledged meanwhile is in the log in {} only, and the server's first change would leave that for good. Start it with wbl.enabled yes, wait until the file is written (INFO persistence: aof_enabled:1, aof_rewrite_in_progress:0, aof_rewrite_scheduled:0), and set wbl.enabled to no then; or set wbl.on-existing-log to replace to go on with what the file holds",

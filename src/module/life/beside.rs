@@ -12,11 +12,10 @@
 //! stands. The folder is locked for no longer than a mark takes.
 
 use super::own_file::OwnFiles;
-use super::rest::Rest;
 use crate::ffi::{Level, log};
 use crate::log::{LogError, SeenLog, Standing};
+use crate::machine::unix_ms;
 use crate::module::gate::GatedStorage;
-use crate::module::waits::unix_ms;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -216,32 +215,6 @@ impl Beside {
                     "it can't be noted that the server goes on without the folder's log: until that has been possible, which is tried again and again, a start may take older data for newer: {error}"
                 ),
             );
-        }
-    }
-}
-
-impl Rest {
-    /// The server changes its dataset for the first time beside a log, and goes on without it from here on: what it
-    /// saves is newer, and it may be killed as soon as it has.
-    pub(super) fn leave(&mut self, standing: Standing) {
-        self.beside.iter_mut().for_each(|beside| beside.mark_now(standing.clone()));
-    }
-
-    /// Whether the next change is the first one beside a log, see [`Rest::leave`].
-    pub(super) fn is_unchanged(&self) -> bool {
-        self.beside.as_ref().is_some_and(|beside| beside.is_unchanged())
-    }
-
-    /// The server begins to save its own file.
-    pub(super) fn save_begins(&mut self) {
-        self.beside.iter_mut().for_each(|beside| beside.save_begins());
-        self.mark_before_save();
-    }
-
-    /// What is owed to a log that nobody had opened is marked by the handle that there is now.
-    pub(super) fn take_over_owed(&mut self) {
-        if let Some(standing) = self.beside.as_mut().and_then(|beside| beside.owed()) {
-            self.owed.get_or_insert(standing);
         }
     }
 }

@@ -1,44 +1,21 @@
-//! How a log ends: shutdown, unload, and on the way to another state.
+//! How a log ends in the server's own time: at the shutdown, and on the way to another state.
 
+use super::base;
 use super::closing::Closing;
 use super::descent::{Descent, Origin};
 use super::failing::fatal;
+use super::leave::take_logging;
 use super::opening::LogFolder;
 use super::own_file::{Child, left_now};
 use super::rest::Rest;
 use super::state::{Life, Logging, Visible};
-use super::{arrival, base, unload as commands};
 use crate::core::ack::Why;
-use crate::ffi::{Ctx, Level, forget_child, forget_file_size_limit, log, unregister_hooks};
+use crate::ffi::{Ctx, Level, log};
 use crate::log::Standing;
 use crate::module::points::{self, Point};
 use crate::module::release::release;
 use crate::module::units::finish_unit;
-use crate::module::{Module, disk, following, gate, notify, own_aof, replace, second_server, with};
-
-/// MODULE UNLOAD. `false` refuses.
-pub fn unload(ctx: Ctx<'_>) -> bool {
-    let arrival = arrival::take_arrival();
-    following::settle(ctx);
-    finish_unit(ctx);
-    let may_end = if arrival.is_none() { disk::check().and_then(|()| own_aof::check(ctx)) } else { Ok(()) };
-    if let Err(reason) = may_end.and_then(|()| commands::take_commands_back(ctx)) {
-        log(Level::Warning, &format!("the module is not unloaded: {reason}"));
-        return false;
-    }
-    match &arrival {
-        Some(arrival) => arrival::take_back(ctx, arrival),
-        None => close(ctx, Child::Unwatched),
-    }
-    // Its end is not to be told to code that is gone.
-    forget_child();
-    unregister_hooks(ctx);
-    forget_file_size_limit();
-    drop(replace(None));
-    arrival.iter().for_each(|arrival| arrival::give_up_data(ctx, arrival));
-    ctx.free_detached();
-    true
-}
+use crate::module::{following, gate, notify, second_server, with};
 
 /// The server shuts down, and nothing can refuse that any more.
 pub fn shut_down(ctx: Ctx<'_>) {
@@ -53,7 +30,8 @@ pub fn shut_down(ctx: Ctx<'_>) {
     }
 }
 
-fn close(ctx: Ctx<'_>, child: Child) {
+/// Closes the log, or what rests of one, for good.
+pub(super) fn close(ctx: Ctx<'_>, child: Child) {
     let stopped = stop_beside(ctx, child);
     let rest = with(|module| {
         let takes_no_writes = matches!(module.life, Life::Replica(_) | Life::Failing(_));
@@ -113,23 +91,6 @@ fn stop_log_beside(ctx: Ctx<'_>, child: Child) -> Option<Rest> {
         (Ok(folder), None) => Rest::after(folder, standing),
         (Err(descent), _) => Rest::lost(descent),
     })
-}
-
-/// Takes the log out of the state, with all that was executed handed over. Nothing is noted for it any more.
-pub(super) fn take_logging(module: &mut Module) -> Option<Logging> {
-    module.hand_over();
-    if !module.life.logs() {
-        return None;
-    }
-    module.forget_captured();
-    module.iteration.waits.take();
-    match module.life.change() {
-        Life::Logging(logging) => Some(logging),
-        other => {
-            module.life = other;
-            None
-        }
-    }
 }
 
 /// Closes the log, which syncs and publishes everything, so that every waiter is released. A visible log that fails

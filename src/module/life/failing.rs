@@ -1,9 +1,9 @@
-//! What becomes of the server where there can be no log.
+//! What becomes of the server where there can be no log, or none any more.
 
 use super::rest::Rest;
-use super::state::{Failing, Life};
+use super::state::{Failing, IfLost, Life, Visible};
 use crate::ffi::{Ctx, Level, exit_now, log};
-use crate::module::{refusal, with};
+use crate::module::{Module, refusal, with};
 
 /// Ends the process: nothing else keeps the promise. For a recovery at the start, and for a visible log that fails.
 pub(super) fn fatal(what: &str, reason: &str) -> ! {
@@ -32,4 +32,34 @@ pub(super) fn fail_until_free(ctx: Ctx<'_>, rest: Rest) {
 fn refuse(ctx: Ctx<'_>, failing: Failing) {
     with(|module| module.life = Life::Failing(failing));
     refusal::begin(ctx);
+}
+
+/// Ends the process if the log has failed of which replies wait.
+pub(in crate::module) fn end_if_failed() {
+    if let Some(Some((error, None))) = with(Module::failed_log) {
+        end_process(&error);
+    }
+}
+
+impl Module {
+    /// The failure of the log; with it, unless a start would find that log, what becomes of the server.
+    pub(super) fn failed_log(&mut self) -> Option<(String, Option<IfLost>)> {
+        let logging = self.life.logging()?;
+        let error = logging.log.log().error()?;
+        let if_lost = match logging.visible {
+            _ if logging.following.is_some() => Some(IfLost::ServesOn),
+            Visible::WithItsBase { if_lost, .. } => Some(if_lost),
+            Visible::Yes => None,
+        };
+        Some((error.to_string(), if_lost))
+    }
+}
+
+/// Replies wait for a log that has failed.
+pub(super) fn end_process(error: &str) -> ! {
+    log(
+        Level::Warning,
+        &format!("the log can't be written: {error}. Exiting, as nothing can be acknowledged any more."),
+    );
+    exit_now(1)
 }

@@ -1,10 +1,9 @@
 //! A log that fails while it is written. What that means is what was promised of it.
 
-use super::end;
-use super::failing::fail;
-use super::follow;
-use super::state::{Failing, IfLost, Life, Visible};
-use crate::ffi::{Ctx, Level, exit_now, log};
+use super::failing::{end_process, fail};
+use super::state::{Failing, IfLost, Life};
+use super::{end, leave};
+use crate::ffi::{Ctx, Level, log};
 use crate::module::units::finish_unit;
 use crate::module::{Module, disk, history, shortage, with};
 
@@ -23,40 +22,11 @@ pub(super) fn poll(ctx: Ctx<'_>) {
     }
 }
 
-/// Ends the process if the log has failed of which replies wait.
-pub(in crate::module) fn end_if_failed() {
-    if let Some(Some((error, None))) = with(Module::failed_log) {
-        end_process(&error);
-    }
-}
-
-impl Module {
-    /// The failure of the log; with it, unless a start would find that log, what becomes of the server.
-    fn failed_log(&mut self) -> Option<(String, Option<IfLost>)> {
-        let logging = self.life.logging()?;
-        let error = logging.log.log().error()?;
-        let if_lost = match logging.visible {
-            _ if logging.following.is_some() => Some(IfLost::ServesOn),
-            Visible::WithItsBase { if_lost, .. } => Some(if_lost),
-            Visible::Yes => None,
-        };
-        Some((error.to_string(), if_lost))
-    }
-}
-
-fn end_process(error: &str) -> ! {
-    log(
-        Level::Warning,
-        &format!("the log can't be written: {error}. Exiting, as nothing can be acknowledged any more."),
-    );
-    exit_now(1)
-}
-
 /// No start would find the log, so that nobody relies on it. Its files are removed: they may be what the disk has no
 /// room for.
 fn give_up(ctx: Ctx<'_>, error: &str, if_lost: IfLost) {
     if with(|module| module.life.follows()) == Some(true) {
-        return follow::give_up(ctx, error);
+        return leave::give_up(ctx, error);
     }
     finish_unit(ctx);
     // The last step of naming it may have failed, so that a start finds it after all: what is there now is looked at.

@@ -1,21 +1,20 @@
-//! How a replica's log begins, goes on as its primary's or as a primary's, and is left.
+//! How a replica's log begins, and goes on as its primary's or as a primary's. How it is left: `leave.rs`.
 //!
 //! A log that was written goes on whatever the role; only a dataset that is replaced, or a log that can't follow, leads
 //! to another one. That begins in one place, [`begin`], at the end of an iteration, with a base, until which the log
 //! before stands.
 
-use super::base::{Base, answer};
-use super::begin::{Known, begin_replica_log};
+use super::base::Base;
+use super::begin::{Known, begin_as_primary, begin_replica_log};
 use super::descent::Origin;
 use super::failing::fail;
-use super::own_file::{Child, left_now};
-use super::rest::Rest;
-use super::role::{begin_as_primary, close_waiting};
+use super::followed::Following;
+use super::leave::{close_waiting, leave};
 use super::state::{IfLost, Life, Visible};
 use crate::core::ack::Why;
 use crate::ffi::{Ctx, Level, log};
-use crate::module::config::{self, Setting, value};
-use crate::module::following::{self, Following};
+use crate::module::config;
+use crate::module::following;
 use crate::module::release::release;
 use crate::module::{gate, listed, own_aof, server, with};
 use std::time::Duration;
@@ -69,86 +68,6 @@ pub(super) fn lead(ctx: Ctx<'_>) {
             }
         }
     }
-}
-
-/// Leaves a replica's log, with what was handed over. A thread closes it. `origin`: of what memory holds.
-pub(super) fn leave(ctx: Ctx<'_>, origin: Origin) -> Option<Rest> {
-    let standing = left_now(ctx, Child::GoesOn);
-    let logging = with(|module| {
-        module.drop_unsettled();
-        super::end::take_logging(module)
-    })
-    .flatten()?;
-    let super::state::Logging { log, base, asked, .. } = logging;
-    base.stop(&log);
-    log.log().resume();
-    gate::open();
-    answer(asked, &Err("the log was left".into()));
-    Some(Rest::closing(log, standing, origin))
-}
-
-/// The log can't follow the primary. What is in memory gets another one.
-pub fn lose_primary(ctx: Ctx<'_>, why: &str) {
-    rest(ctx, Origin::Folder);
-    with(|module| module.bases.ended(Err(why.into())));
-}
-
-/// Leaves the log until memory may get another one.
-fn rest(ctx: Ctx<'_>, origin: Origin) {
-    if let Some(rest) = leave(ctx, origin) {
-        with(|module| module.life = Life::Replica(rest));
-    }
-}
-
-/// The log failed. The replica serves on, and another one is tried again and again.
-pub(super) fn give_up(ctx: Ctx<'_>, error: &str) {
-    log(
-        Level::Warning,
-        &format!(
-            "the replica's log can't be written: {error}. The server goes on without it; it is tried again by itself, with a new base"
-        ),
-    );
-    rest(ctx, Origin::Folder);
-    with(|module| module.bases.ended(Err(error.into())));
-}
-
-/// More waits for a replica's disk than may: the log is left, as nobody waits for it.
-pub(super) fn watch_pending(ctx: Ctx<'_>) {
-    let pending = with(|module| {
-        let log = module.log().filter(|_| module.life.follows())?;
-        let limit = u64::try_from(value(Setting::MaxPendingBytes)).unwrap_or(u64::MAX);
-        let pending = log.log().pending_bytes();
-        (pending > limit).then(|| (pending, log.log().trouble().map(|error| error.to_string())))
-    });
-    if let Some(Some((pending, trouble))) = pending {
-        let why = trouble.map_or(String::new(), |error| format!(" ({error})"));
-        give_up(ctx, &format!("{pending} bytes wait for the disk{why}, which is more than wbl.max-pending-bytes"));
-    }
-}
-
-/// No log is wanted on replicas any more.
-pub(super) fn rest_unwanted(ctx: Ctx<'_>) {
-    with(crate::module::Module::hand_over);
-    let Some(mut rest) = leave(ctx, Origin::Folder) else { return };
-    if server::follows_primary(ctx) {
-        rest.supersede();
-    }
-    with(|module| module.life = Life::Replica(rest));
-    log(Level::Notice, "wbl.replica-log is no: the log rests until the server is a primary");
-}
-
-/// The dataset is emptied for another one that the primary sends.
-pub(super) fn emptied(ctx: Ctx<'_>) {
-    if with(|module| module.life.follows()) == Some(true) {
-        // What is not logged yet would be read from what is there now.
-        rest(ctx, Origin::Unknown);
-        log(Level::Notice, "the primary sends its whole dataset: the log of the one before stands until that is here");
-    }
-}
-
-/// A dataset has been loaded in the place of the one before.
-pub(super) fn replaced(ctx: Ctx<'_>) {
-    rest(ctx, Origin::Folder);
 }
 
 /// A base that is being written is of a dataset that is being replaced, or was to be.

@@ -5,9 +5,9 @@ use super::begin::begin_log;
 use super::checkpoint::{ended, write_here};
 use super::end::stop_log;
 use super::failing::fail;
-use super::follow;
 use super::rest::{NoLog, Rest};
 use super::state::{IfLost, Visible};
+use super::{follow, leave};
 use crate::ffi::{Ctx, LoadingPhase};
 use crate::log::Begin;
 use crate::module::with;
@@ -17,7 +17,7 @@ pub(in crate::module) fn dataset_loading(ctx: Ctx<'_>, phase: LoadingPhase) {
     if with(|module| module.life.follows()) == Some(true) {
         return match phase {
             LoadingPhase::Started => follow::stop_base(),
-            LoadingPhase::Ended => follow::replaced(ctx),
+            LoadingPhase::Ended => leave::replaced(ctx),
             // What was there before stays.
             LoadingPhase::Failed => {}
         };

@@ -1,12 +1,14 @@
 //! A locked folder while nothing is logged, and the one question before a log begins in it.
 
+mod marks;
+
 use super::beside::Beside;
-use super::closing::{Closed, Closing};
+use super::closing::Closing;
 use super::descent::{Descent, Origin, holds_another, superseded};
-use super::marking::{Marking, tell_unmarked};
+use super::marking::Marking;
 use super::opening::{LogFolder, OpenedFolder, open_folder};
-use super::own_file::{Child, OwnFile, OwnFiles, left_now, was_saving, without_child};
-use crate::ffi::{Ctx, Level, log};
+use super::own_file::{Child, OwnFile, left_now, was_saving};
+use crate::ffi::Ctx;
 use crate::log::{Begin, Generation, Standing};
 use crate::module::config;
 use crate::module::release::Release;
@@ -19,9 +21,6 @@ pub(super) type NoLog = (String, Rest);
 /// For so long the main thread waits for a thread that has the folder, as the server has become a primary.
 const FREE_PATIENCE: Duration = Duration::from_millis(250);
 const FREE_POLL: Duration = Duration::from_millis(1);
-
-/// A failed mark is tried again after this time.
-const MARK_RETRY: Duration = Duration::from_secs(5);
 
 /// The folder while nobody writes to it: locked, as far as it could be opened.
 pub(crate) struct Rest {
@@ -198,18 +197,6 @@ impl Rest {
         }
     }
 
-    /// The server has taken its primary's dataset. Has a thread mark the log, so that no later start falls back to it;
-    /// nobody waits for that.
-    pub(super) fn supersede(&mut self) {
-        if self.descent.is_unknown() {
-            return self.beside.iter_mut().for_each(|beside| beside.supersede());
-        }
-        self.descent.set_origin(Origin::Folder);
-        let owed = self.owed.take().unwrap_or_default();
-        self.owed = Some(owed.followed_by(Standing::Superseded(None)));
-        self.mark_owed();
-    }
-
     /// The dataset in memory takes the place of what the folder holds, as soon as a log of it can begin.
     pub(super) fn replaces_log(&mut self) {
         self.descent.set_origin(Origin::Folder);
@@ -237,116 +224,6 @@ impl Rest {
     /// Nothing is left in memory of what the folder holds.
     pub(super) fn lose_dataset(&mut self) {
         self.descent.set_origin(Origin::Unknown);
-    }
-
-    /// Has a thread mark the log as is owed, unless one does already.
-    fn mark_owed(&mut self) {
-        let Some(standing) = &self.owed else { return };
-        let is_due = match &self.place {
-            Place::Here { mark_at, .. } => mark_at.is_none_or(|at| Instant::now() >= at),
-            _ => false,
-        };
-        if !is_due {
-            return;
-        }
-        let standing = standing.clone();
-        let away = Place::Away { open_at: None };
-        self.place = match std::mem::replace(&mut self.place, away) {
-            Place::Here { folder, .. } if folder.is_empty() || folder.is_superseded() => {
-                self.owed = None;
-                Place::here(folder)
-            }
-            Place::Here { folder, is_stale, .. } => match Marking::begin(folder, standing, is_stale) {
-                Ok(marking) => Place::Marking(marking),
-                Err(folder) => Place::Here { folder, mark_at: Some(Instant::now() + MARK_RETRY), is_stale },
-            },
-            other => other,
-        };
-    }
-
-    /// Looks whether the log is to be marked, and after a mark that is being made.
-    pub(super) fn poll(&mut self) {
-        if let Some(beside) = &mut self.beside {
-            beside.poll();
-        }
-        if self.place.is_busy() == Some(false) {
-            self.end_marking();
-        }
-        self.mark_owed();
-    }
-
-    /// Takes the folder back from the thread that closes or marks its log, if one does; waits for that.
-    fn end_marking(&mut self) {
-        let away = Place::Away { open_at: None };
-        let marking = match std::mem::replace(&mut self.place, away) {
-            Place::Marking(marking) => marking,
-            Place::Closing(closing) => {
-                if let Some(Closed { folder, owed }) = closing.join() {
-                    *self.descent = Descent::of(&folder, self.descent.origin());
-                    self.place = Place::here(Box::new(folder));
-                    self.owed = self.owed.take().or(owed);
-                }
-                return;
-            }
-            place => {
-                self.place = place;
-                return;
-            }
-        };
-        let (standing, is_stale) = (marking.standing.clone(), marking.is_stale);
-        // A thread that has panicked has lost it.
-        let Some((folder, marked)) = marking.join() else { return };
-        let mark_at = marked.is_err().then(|| Instant::now() + MARK_RETRY);
-        match marked {
-            Ok(()) => {
-                if standing.is_superseded() {
-                    log(Level::Notice, "the folder's log is superseded: the server's data are newer");
-                }
-                if self.owed.as_ref() == Some(&standing) {
-                    self.owed = None;
-                }
-            }
-            Err(error) => tell_unmarked(&error),
-        }
-        self.place = Place::Here { folder, mark_at, is_stale };
-    }
-
-    /// Whether a child was saving a file when the log was left, whose end has not been seen.
-    pub(super) fn has_child(&self) -> bool {
-        self.has_child
-    }
-
-    /// That child has ended, or something else is about to be saved. `own`: the files that there are now.
-    pub(super) fn settle_child(&mut self, own: OwnFiles) {
-        self.has_child = false;
-        let standing = self.owed.as_ref().or_else(|| match &self.place {
-            Place::Here { folder, .. } => folder.standing(),
-            Place::Marking(marking) => Some(&marking.standing),
-            Place::Closing(closing) => Some(&closing.standing),
-            Place::Away { .. } => None,
-        });
-        if let Some(standing @ (Standing::Left(left) | Standing::Superseded(Some(left)))) = standing {
-            self.owed = Some(standing.followed_by(without_child(left, own)));
-        }
-    }
-
-    /// The server begins to save its own file, and what the log is marked with would not tell that from what was saved
-    /// before: what is owed is marked at once, as far as the folder is open. Nobody waits for a replica's log that is
-    /// being closed.
-    pub(super) fn mark_before_save(&mut self) {
-        if self.owed.is_none() || matches!(self.place, Place::Closing(_)) {
-            return;
-        }
-        self.end_marking();
-        if let (Place::Here { folder, mark_at, .. }, Some(standing)) = (&mut self.place, &self.owed) {
-            match folder.mark(standing.clone()) {
-                Ok(()) => self.owed = None,
-                Err(error) => {
-                    *mark_at = Some(Instant::now() + MARK_RETRY);
-                    tell_unmarked(&error);
-                }
-            }
-        }
     }
 
     /// The folder, at once when nothing is being done to it.
@@ -399,50 +276,6 @@ impl Rest {
         let unknown = if is_older { Origin::Older } else { Origin::Unknown };
         *self.descent = Descent::of(&folder, origin.unwrap_or(unknown));
         self.place = Place::here(Box::new(folder));
-    }
-
-    /// Whether it is time to open a folder that was lost, to mark its log.
-    pub(super) fn is_missed(&mut self) -> bool {
-        let Place::Away { open_at } = &mut self.place else { return false };
-        let is_due = self.owed.is_some() && open_at.is_none_or(|at| Instant::now() >= at);
-        if is_due {
-            *open_at = Some(Instant::now() + MARK_RETRY);
-        }
-        is_due
-    }
-
-    /// Takes such a folder in, if it could be opened.
-    pub(super) fn take_in(&mut self, opened: Result<OpenedFolder, String>) {
-        match opened {
-            Ok(opened) => self.found(opened),
-            Err(reason) => tell_unmarked(&reason),
-        }
-    }
-
-    /// The server ends: marks the log where that is still owed. `now` is what it was left with now; `is_unchanged`: what
-    /// the server has loaded.
-    pub(super) fn end(mut self, is_unchanged: bool, now: impl Fn() -> Standing) {
-        if let Some(beside) = self.beside.take() {
-            beside.end(&now);
-        }
-        self.end_marking();
-        if is_unchanged && self.owed.is_none() && self.descent.origin() == Origin::Older {
-            // What it has saved of that is no newer than what it had loaded.
-            self.owed = Some(now());
-        }
-        let opened = match self.place {
-            Place::Away { .. } if self.owed.is_some() => self.open_again(),
-            _ => Ok(self),
-        };
-        match opened {
-            Ok(Rest { place: Place::Here { mut folder, .. }, owed: Some(standing), .. }) => {
-                if let Err(error) = folder.mark(standing) {
-                    tell_unmarked(&error);
-                }
-            }
-            Ok(_) => {}
-            Err((reason, _)) => tell_unmarked(&reason),
-        }
     }
 
     /// What a new log would begin with here; the question that everybody asks who is to begin one.

@@ -1,67 +1,13 @@
-//! The server's role: at the start, and when it changes.
+//! The server's role, when it changes.
 
-use super::begin::begin_log;
-use super::descent::Origin;
-use super::failing::{fail, fail_until_free};
-use super::opening::OpenedFolder;
-use super::own_file::{OwnFile, origin_beside};
+use super::begin::begin_as_primary;
+use super::followed::Following;
 use super::rest::{NoLog, Rest};
-use super::start::begin_or_recover;
-use super::state::{Failing, IfLost, Life, State, Until};
-use super::{end, follow};
-use crate::core::ack::Why;
-use crate::ffi::{CallMode, Ctx, Level, ReplyKind, ServerInfo, log};
-use crate::module::following::Following;
-use crate::module::release::release;
+use super::state::{Failing, Life, State};
+use super::{end, follow, leave};
+use crate::ffi::{Ctx, Level, log};
 use crate::module::role::{Role, role_at_start};
-use crate::module::{config, listed, server, with};
-
-/// Whose replica the server is; a node of a cluster may not say yet.
-struct Primary {
-    host: String,
-    port: String,
-}
-
-fn own_primary(ctx: Ctx<'_>) -> Option<Primary> {
-    let info = ServerInfo::read(ctx, "replication")?;
-    Some(Primary { host: info.text("master_host")?, port: info.text("master_port")? })
-}
-
-/// The server starts as a replica. What the folder holds is brought back, as the server's own AOF would be, and stands
-/// until the primary sends its dataset. `own`: what the server has loaded by itself.
-///
-/// # Errors
-/// Why the dataset is incomplete; it must not be served.
-pub(super) fn start_as_replica(ctx: Ctx<'_>, opened: OpenedFolder, own: OwnFile) -> Result<(), String> {
-    let has_log = !opened.is_empty() && !opened.is_superseded();
-    let primary = if has_log && !ctx.flags().in_cluster() { own_primary(ctx) } else { None };
-    let Some(primary) = primary else {
-        // A superseded log may be all that there is, until the primary's dataset is here.
-        let origin = if opened.is_empty() { Origin::Folder } else { origin_beside(&opened, own) };
-        rest(Rest::new(opened.into_folder(), origin).left_behind(ctx));
-        return Ok(());
-    };
-    // Replicas load nothing for a module.
-    if !replicate(ctx, "NO", "ONE") {
-        log(
-            Level::Warning,
-            "the folder's log is not brought back, as the server has neither REPLICAOF nor SLAVEOF; it stays as it is",
-        );
-        rest(Rest::new(opened.into_folder(), Origin::Unknown).left_behind(ctx));
-        return Ok(());
-    }
-    begin_or_recover(ctx, opened, Origin::Folder, Role::Replica)?;
-    // The server begins a history of its own for what it holds now, so that its primary sends a whole dataset.
-    if !replicate(ctx, &primary.host, &primary.port) {
-        return Err(format!("the server does not become a replica of {} {} again", primary.host, primary.port));
-    }
-    Ok(())
-}
-
-fn rest(rest: Rest) {
-    with(|module| module.life = Life::Replica(rest));
-    log(Level::Notice, "the server is a replica: the log rests");
-}
+use crate::module::{config, server, with};
 
 /// The server is a replica already, and the folder is open: the log rests. A primary that the server has synchronised
 /// with before raises no event any more.
@@ -84,14 +30,6 @@ pub(super) fn rest_as_replica(ctx: Ctx<'_>, rest: Rest) -> Result<(), NoLog> {
     }
     with(|module| module.life = Life::Replica(rest));
     Ok(())
-}
-
-/// REPLICAOF, under whichever name the server has it.
-fn replicate(ctx: Ctx<'_>, host: &str, port: &str) -> bool {
-    ["REPLICAOF", "SLAVEOF"].into_iter().any(|command| {
-        let reply = ctx.own().call(CallMode::Internal, command, [host.as_bytes(), port.as_bytes()]);
-        reply.is_some_and(|reply| reply.kind() != ReplyKind::Error)
-    })
 }
 
 /// The server became a replica or a primary.
@@ -123,7 +61,7 @@ pub fn role_changed(ctx: Ctx<'_>, is_replica: bool) {
 /// What was executed is logged, all of it, also a transaction or a script that demotes the server: the log goes on as a
 /// replica's at the end of the iteration.
 fn demote(ctx: Ctx<'_>) {
-    close_waiting(ctx);
+    leave::close_waiting(ctx);
     let flags = ctx.flags();
     if flags.in_exec() && !flags.in_script() {
         return;
@@ -156,54 +94,8 @@ pub(super) fn follow_as_replica(ctx: Ctx<'_>) {
     match state {
         Some((true, false)) if ctx.flags().is_replica() && wanted => follow::follow(ctx),
         Some((true, false)) if ctx.flags().is_replica() => rest_demoted(ctx),
-        Some((true, true)) if !wanted => follow::rest_unwanted(ctx),
+        Some((true, true)) if !wanted => leave::rest_unwanted(ctx),
         _ => {}
-    }
-}
-
-/// The server has ended the wait of all clients.
-pub(super) fn close_waiting(ctx: Ctx<'_>) {
-    let log_open = with(|module| module.log().cloned()).flatten();
-    // Their writes are not acknowledged: the new primary's dataset is what counts.
-    with(|module| module.notices.take_all());
-    for waiting in log_open.iter().flat_map(|log| log.take_waiting()) {
-        ctx.close_client(waiting.client);
-        release(waiting.held, Why::Demoted);
-    }
-    // The server has ended the wait of those, too, whose reply was let go a moment ago, and lost the reply.
-    for client in log_open.iter().flat_map(|log| log.take_leaving()) {
-        if listed::closes_after_reply(ctx, client) {
-            ctx.close_client(client);
-        }
-    }
-}
-
-/// A new log begins on a server that has none of what is in memory; the one before, if it is not superseded, stands
-/// until the base of the new one is in place.
-pub(super) fn begin_as_primary(ctx: Ctx<'_>) {
-    let Some(Some(rest)) = with(|module| module.life.take_rest()) else { return };
-    if !config::is_enabled() {
-        with(|module| module.life = Life::Disabled(rest));
-        return;
-    }
-    // A disk that answers is done with it in milliseconds, and no write is refused.
-    rest.wait_until_free();
-    if rest.is_busy() {
-        return fail_until_free(ctx, rest);
-    }
-    if let Err((reason, rest)) = begin_log(ctx, rest, None, IfLost::RefusesWrites) {
-        fail(ctx, reason, rest);
-    }
-}
-
-/// The same where a thread had the folder when the server became a primary, and is done.
-pub(super) fn begin_when_free(ctx: Ctx<'_>) {
-    let is_free = with(|module| match &module.life {
-        Life::Failing(failing) => failing.until == Until::FolderIsFree && !failing.rest.is_busy(),
-        _ => false,
-    });
-    if is_free == Some(true) {
-        begin_as_primary(ctx);
     }
 }
 
@@ -232,7 +124,7 @@ pub fn emptied(ctx: Ctx<'_>) {
     if !ctx.flags().is_full_sync() {
         return;
     }
-    follow::emptied(ctx);
+    leave::emptied(ctx);
     with(|module| match &mut module.life {
         Life::Replica(rest) | Life::Disabled(rest) | Life::GivenUp(Failing { rest, .. }) => rest.lose_dataset(),
         _ => {}

@@ -2,13 +2,13 @@
 
 use super::base::Base;
 use super::descent::Descent;
+use super::followed::Following;
 use super::opening::OpenedFolder;
 use super::own_file::OwnFile;
 use super::rest::Rest;
 use crate::ffi::Held;
 use crate::log::Generation;
 use crate::module::Module;
-use crate::module::following::Following;
 use crate::module::release::{Release, Waiting};
 use std::sync::Arc;
 use std::time::Duration;

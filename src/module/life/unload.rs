@@ -1,17 +1,45 @@
-//! What the server keeps of the module's commands, which it frees when the module goes.
+//! MODULE UNLOAD, and what the server keeps of the module's commands, which it frees then.
 //!
 //! A client points to the command that it ran last (CLIENT LIST shows its name), and to those that it has queued since
 //! a MULTI; the API has no way to change that. So such clients are closed. The rules of ACL users name commands; a
 //! server that has this checked by nobody ends itself when it works the rules out again.
 
-use crate::ffi::{CallMode, Ctx, Level, log};
-use crate::module::{listed, server};
+use super::arrival;
+use super::end::close;
+use super::own_file::Child;
+use crate::ffi::{CallMode, Ctx, Level, forget_child, forget_file_size_limit, log, unregister_hooks};
+use crate::module::units::finish_unit;
+use crate::module::{disk, following, listed, own_aof, replace, server};
+
+/// MODULE UNLOAD. `false` refuses.
+pub fn unload(ctx: Ctx<'_>) -> bool {
+    let arrival = arrival::take_arrival();
+    following::settle(ctx);
+    finish_unit(ctx);
+    let may_end = if arrival.is_none() { disk::check().and_then(|()| own_aof::check(ctx)) } else { Ok(()) };
+    if let Err(reason) = may_end.and_then(|()| take_commands_back(ctx)) {
+        log(Level::Warning, &format!("the module is not unloaded: {reason}"));
+        return false;
+    }
+    match &arrival {
+        Some(arrival) => arrival::take_back(ctx, arrival),
+        None => close(ctx, Child::Unwatched),
+    }
+    // Its end is not to be told to code that is gone.
+    forget_child();
+    unregister_hooks(ctx);
+    forget_file_size_limit();
+    drop(replace(None));
+    arrival.iter().for_each(|arrival| arrival::give_up_data(ctx, arrival));
+    ctx.free_detached();
+    true
+}
 
 /// Sees to it that nothing in the server points to the module's commands.
 ///
 /// # Errors
 /// Why something still does, for the server's log.
-pub(super) fn take_commands_back(ctx: Ctx<'_>) -> Result<(), String> {
+fn take_commands_back(ctx: Ctx<'_>) -> Result<(), String> {
     if let Some(rule) = server::own_acl_rule(ctx)? {
         return Err(format!(
             "the ACL rule {rule} names a command of the module; take it away first (ACL SETUSER, or ACL DELUSER)"

@@ -1,10 +1,8 @@
 //! Both kinds of the server's own files.
 
+use super::file::{Newer, OwnFile};
 use super::note::{AOF, Note, RDB};
-use super::{Newer, OwnFile};
-use crate::ffi::Ctx;
 use crate::log::Left;
-use crate::module::own_aof;
 
 /// The server's RDB file and its AOF.
 #[derive(Clone, Copy, Debug)]
@@ -16,10 +14,6 @@ pub(in crate::module::life) struct OwnFiles {
 }
 
 impl OwnFiles {
-    pub(in crate::module::life) fn look(ctx: Ctx<'_>) -> OwnFiles {
-        OwnFiles { rdb: OwnFile::rdb(ctx), aof: OwnFile::aof(ctx), loads_aof: own_aof::is_on(ctx) }
-    }
-
     pub(super) fn all(self) -> [OwnFile; 2] {
         [self.rdb, self.aof]
     }

@@ -1,7 +1,7 @@
 //! The server's own files as they stand in its folder. Nothing here waits: only regular files are opened.
 
+use super::file::{OwnFile, Saved};
 use super::note::{PREFIX_BYTES_MAX, Prefixes};
-use super::{OwnFile, Saved};
 use crate::rdb;
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read};

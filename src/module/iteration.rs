@@ -1,0 +1,103 @@
+//! The end of an iteration of the event loop: what its commands did is taken in, what waits for that runs, and replies
+//! wait for the disk.
+
+use crate::core::execution::ScriptDb;
+use crate::ffi::{Ctx, follow_events};
+use crate::log::Lsn;
+use crate::module::announce::is_blocked_in;
+use crate::module::settle::settle;
+use crate::module::units::{finish_deferred, finish_suspects, finish_unit};
+use crate::module::waits::wait_now;
+use crate::module::{Module, blocking, broken, durable_reads, following, life, notify, scripts, waitaof, with};
+
+/// The event loop is about to send replies and to sleep.
+pub fn before_sleep(ctx: Ctx<'_>) {
+    // All that the server had of its client has run.
+    with(|module| module.break_off(ctx));
+    // The first one comes when the server has loaded its own files, and has served nobody.
+    if !follow_events(ctx) {
+        broken("the server refuses to report changes");
+    }
+    // What the iteration's commands did is seen before anything else runs.
+    let is_quiet = with(|module| {
+        module.running.db = ScriptDb::default();
+        module.is_quiet()
+    });
+    if is_quiet == Some(false) {
+        with(Module::drop_refused);
+        finish_commands(ctx);
+        // An EXEC that has not been seen to run waits, or was refused.
+        with(|module| module.stop_stepping(ctx));
+        finish_resumed(ctx);
+    }
+    let has_run = blocking::run_put_off(ctx) | scripts::run_waiting(ctx);
+    if has_run {
+        // Readers of what they have changed are served in the next iteration.
+        finish_deferred(ctx);
+        settle(ctx);
+        finish_unit(ctx);
+    }
+    durable_reads::keep(ctx);
+    following::settle(ctx);
+    life::before_sleep(ctx);
+    let wait = with(|module| module.end_iteration(ctx));
+    if let Some(Some(lsn)) = wait {
+        wait_now(ctx, lsn);
+    }
+    with(|module| {
+        module.choose_mode();
+        module.note_latency();
+    });
+    waitaof::poll(ctx);
+    notify::publish_durable(ctx);
+}
+
+impl Module {
+    /// Nothing of the iteration runs any more: hands over what it has logged. Returns what its replies wait for.
+    fn end_iteration(&mut self, ctx: Ctx<'_>) -> Option<Lsn> {
+        self.wait_for_timed_out(ctx);
+        self.wait_for_modules_answers(ctx);
+        self.wait_for_soon_shown();
+        self.wait_for_resumed(ctx, true);
+        let waits_for = self.iteration.waits.end_iteration();
+        let waits_for = if self.commits_inline() {
+            // Nothing is dirty past the iteration.
+            Some(self.appended())
+        } else {
+            self.hand_over();
+            waits_for
+        };
+        self.moving.iteration_ended();
+        if let Some(log) = self.log() {
+            log.iteration_ended();
+            let durable = log.log().durable();
+            self.dirty.clean_up_to(durable);
+            self.clients.iteration_ended(durable);
+        }
+        self.iteration.may_yield_since_us = None;
+        self.server_sends();
+        waits_for
+    }
+}
+
+/// Ends the unit of the last command, and logs what blocked readers may have changed.
+fn finish_commands(ctx: Ctx<'_>) {
+    finish_deferred(ctx);
+    settle(ctx);
+    finish_unit(ctx);
+    finish_suspects(ctx, true);
+}
+
+/// Logs what commands that a pause had made wait may have changed. Once in an iteration.
+fn finish_resumed(ctx: Ctx<'_>) {
+    with(|module| {
+        let now_ms = ctx.unit_time_us() / 1000;
+        let clients = &module.clients;
+        let is_blocked = |client| is_blocked_in(clients, ctx, client);
+        module.capture.resumed(now_ms, is_blocked);
+        if module.capture.has_unit() {
+            module.wait_for_run_after_pause(ctx);
+        }
+    });
+    finish_unit(ctx);
+}

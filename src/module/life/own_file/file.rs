@@ -1,0 +1,158 @@
+//! One of the server's own files, and whether it is newer than a log that was left.
+
+use super::note::{AOF, Note, Noted, Prefixes, RDB};
+use crate::log::Left;
+use crate::machine::unix_ms;
+
+/// The clock that files get their times from is some milliseconds late.
+const CLOCK_LAG_MS: u64 = 50;
+
+/// A file's own time is in whole seconds.
+pub(super) const SECOND_S: u64 = 1;
+
+/// The file that the server itself would load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OwnFile {
+    /// There is none.
+    None,
+    /// There may be one, and it can't be read or understood, or nobody knows its name.
+    Unreadable,
+    /// An RDB file.
+    Rdb {
+        bytes: u64,
+        crc32c: u32,
+        /// When it was begun, which is the time of its dataset; Unix seconds.
+        begun_s: Option<u64>,
+        /// Its inode, which it has had since it was begun under another name.
+        inode: u64,
+        /// When it was last written, renamed or put there; Unix milliseconds.
+        touched_ms: u64,
+    },
+    /// An AOF: the files that its manifest names, the last of which grows.
+    Aof {
+        /// Of the manifest and of what the base begins with.
+        crc32c: u32,
+        /// What the last of them begins with.
+        prefixes: Prefixes,
+        bytes: u64,
+        /// When the last of those that hold anything was last written; Unix milliseconds.
+        changed_ms: u64,
+        /// What it was saved as, where nothing has been appended to that.
+        saved: Option<Saved>,
+    },
+}
+
+/// The base of an AOF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Saved {
+    /// When it was begun, where it says so; Unix seconds.
+    pub(super) begun_s: Option<u64>,
+    /// It has had it since it was begun under another name.
+    pub(super) inode: u64,
+    pub(super) bytes: u64,
+    /// What it begins with.
+    pub(super) prefixes: Prefixes,
+}
+
+impl Saved {
+    /// Whether it was all of the AOF that was noted. A start gives it another manifest, and a file to append to.
+    fn was_alone(self, noted: &Noted) -> bool {
+        noted.bytes == self.bytes && noted.prefix.is_some_and(|prefix| self.prefixes.has(prefix))
+    }
+}
+
+/// Which of log and own file has newer data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::module::life) enum Newer {
+    Log,
+    OwnFile,
+    /// The file was put there since, and is older than that by its own time; or it can't be read.
+    Unknown,
+}
+
+impl OwnFile {
+    /// How the file is noted.
+    pub(super) fn noted(self) -> Option<Noted> {
+        match self {
+            OwnFile::None | OwnFile::Unreadable => None,
+            OwnFile::Rdb { bytes, crc32c, .. } => Some(Noted { kind: RDB, bytes, crc32c, prefix: None }),
+            OwnFile::Aof { crc32c, bytes, prefixes, .. } => {
+                Some(Noted { kind: AOF, bytes, crc32c, prefix: prefixes.longest() })
+            }
+        }
+    }
+
+    /// Whether it is what was noted. An AOF may lack what was not on the disk yet.
+    fn is_noted(self, note: &Note) -> bool {
+        let is_same = |noted: &Noted| match self {
+            OwnFile::None | OwnFile::Unreadable => false,
+            OwnFile::Rdb { bytes, crc32c, .. } => (noted.kind, noted.bytes, noted.crc32c) == (RDB, bytes, crc32c),
+            OwnFile::Aof { bytes, crc32c, prefixes, saved, .. } => {
+                let begins_so = noted.prefix.is_none_or(|prefix| prefixes.has(prefix));
+                let is_it = noted.crc32c == crc32c && bytes <= noted.bytes && begins_so;
+                noted.kind == AOF && (is_it || saved.is_some_and(|saved| saved.was_alone(noted)))
+            }
+        };
+        match self {
+            OwnFile::None => true,
+            OwnFile::Unreadable => note.is_unreadable,
+            OwnFile::Rdb { .. } | OwnFile::Aof { .. } => note.files.iter().any(is_same),
+        }
+    }
+
+    /// When it was begun, and its inode, where it says both, and nothing has been added since.
+    fn begun(self) -> Option<(u64, u64)> {
+        match self {
+            OwnFile::Rdb { begun_s: Some(begun_s), inode, .. }
+            | OwnFile::Aof { saved: Some(Saved { begun_s: Some(begun_s), inode, .. }), .. } => Some((begun_s, inode)),
+            _ => None,
+        }
+    }
+
+    /// Whether it is what was noted, or was being saved then.
+    pub(super) fn is_known(self, note: &Note, left: &Left) -> bool {
+        let left_s = left.unix_ms() / 1000;
+        let was_unfinished = |(begun_s, inode)| note.was_unfinished(begun_s, inode, left_s);
+        self.is_noted(note)
+            || self.begun().is_some_and(was_unfinished)
+            || !note.is_unwatched && self.may_have_come(note, left)
+    }
+
+    /// Whether it may be what a child was saving then that had no file.
+    fn may_have_come(self, note: &Note, left: &Left) -> bool {
+        self.begun().is_some_and(|(begun_s, _)| note.may_have_come(begun_s, left.unix_ms() / 1000))
+    }
+
+    /// Whether the file or the log that was left has newer data.
+    pub(in crate::module::life) fn or_log(self, left: &Left) -> Newer {
+        let note = Note::parse(left.note());
+        if self.is_known(&note, left) {
+            return Newer::Log;
+        }
+        if self.may_have_come(&note, left) {
+            return Newer::Unknown;
+        }
+        let (left_ms, left_s) = (left.unix_ms(), left.unix_ms() / 1000);
+        let is_from_before = |ms: u64| ms.saturating_add(CLOCK_LAG_MS) < left_ms;
+        match self {
+            OwnFile::None => Newer::Log,
+            // The clock has been set back since, so that its time says nothing.
+            _ if unix_ms() < left_ms => Newer::Unknown,
+            // It was there already, for other settings than those of that time, or has not been written to since.
+            OwnFile::Rdb { touched_ms: ms, .. } | OwnFile::Aof { changed_ms: ms, .. } if is_from_before(ms) => {
+                Newer::Log
+            }
+            OwnFile::Rdb { begun_s: Some(time_s), .. }
+            | OwnFile::Aof { saved: Some(Saved { begun_s: Some(time_s), .. }), .. }
+                if time_s.saturating_add(SECOND_S) >= left_s =>
+            {
+                Newer::OwnFile
+            }
+            OwnFile::Aof { saved: Some(saved), .. } if saved.begun_s.is_some() || note.has_unfinished(saved.inode) => {
+                Newer::Unknown
+            }
+            OwnFile::Aof { .. } => Newer::OwnFile,
+            OwnFile::Rdb { .. } | OwnFile::Unreadable => Newer::Unknown,
+        }
+    }
+}
