@@ -3,22 +3,23 @@
 
 use crate::core::ack::{Command, Hold, Kind, Moment, Reason, decide};
 use crate::core::capture::Class;
-use crate::core::client::{Clients, Transaction};
+use crate::core::client::Transaction;
 use crate::core::execution::{IfRun, Running, UnitEnd, What};
 use crate::core::leaf::ClientId;
 use crate::core::output::ReplySize;
 use crate::core::reads::{ReadSet, Reads};
 use crate::core::table::Quirk;
-use crate::ffi::{ClientInfo, Ctx, Filter, client_info};
+use crate::ffi::{ClientInfo, Ctx, Filter};
 use crate::module::arguments::{add_reads, unblocked_client};
 use crate::module::facts::{Asked, kind_of};
 use crate::module::known::Known;
+use crate::module::listed::info_in;
 use crate::module::moving::wait_for_gone_keys;
 use crate::module::settle::{belongs_to_running, settle};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects};
 use crate::module::verdict::{LetsOut, Rewrite, Verdict};
 use crate::module::waits::wait_in_filter;
-use crate::module::{Module, commands, following, listed, refusal, with, wrappers};
+use crate::module::{Module, commands, following, refusal, with, wrappers};
 use std::ffi::CStr;
 
 /// An id that no client has.
@@ -136,19 +137,6 @@ fn sender_of(ctx: Ctx<'_>, filter: &Filter) -> Sender {
         () if inside || flags.in_script() || flags.in_exec() || belongs_to_running(ctx, client) => Sender::Inner,
         () => Sender::Client,
     }
-}
-
-/// What is known of a connected client; `None` for those of scripts and modules.
-pub(super) fn info_in(clients: &Clients, ctx: Ctx<'_>, client: ClientId) -> Option<ClientInfo> {
-    match clients.get(client)? {
-        record if record.shares_id => listed::client_info(ctx, client),
-        _ => client_info(client),
-    }
-}
-
-/// Whether a connected client waits in a command.
-pub(super) fn is_blocked_in(clients: &Clients, ctx: Ctx<'_>, client: ClientId) -> bool {
-    info_in(clients, ctx, client).is_some_and(|info| info.blocked)
 }
 
 impl Module {

@@ -4,7 +4,7 @@
 use crate::core::execution::ScriptDb;
 use crate::ffi::{Ctx, follow_events};
 use crate::log::Lsn;
-use crate::module::announce::is_blocked_in;
+use crate::module::listed::is_blocked_in;
 use crate::module::settle::settle;
 use crate::module::units::{finish_deferred, finish_suspects, finish_unit};
 use crate::module::waits::wait_now;

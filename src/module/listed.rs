@@ -1,7 +1,8 @@
 //! What CLIENT LIST says of clients.
 
+use crate::core::client::Clients;
 use crate::core::leaf::ClientId;
-use crate::ffi::{ClientInfo, Ctx, empty_socket_bytes};
+use crate::ffi::{self, ClientInfo, Ctx, empty_socket_bytes};
 use crate::module::known::{is_own_command, lacking};
 
 /// A field of a client's line in CLIENT LIST.
@@ -198,6 +199,19 @@ pub(super) fn client_info(ctx: Ctx<'_>, client: u64) -> Option<ClientInfo> {
         tracking: flags.contains('t'),
         subscribed: flags.contains('P'),
     })
+}
+
+/// What is known of a connected client; `None` for those of scripts and modules.
+pub(super) fn info_in(clients: &Clients, ctx: Ctx<'_>, client: ClientId) -> Option<ClientInfo> {
+    match clients.get(client)? {
+        record if record.shares_id => client_info(ctx, client),
+        _ => ffi::client_info(client),
+    }
+}
+
+/// Whether a connected client waits in a command.
+pub(super) fn is_blocked_in(clients: &Clients, ctx: Ctx<'_>, client: ClientId) -> bool {
+    info_in(clients, ctx, client).is_some_and(|info| info.blocked)
 }
 
 /// How many commands the server has queued for a client since its MULTI.

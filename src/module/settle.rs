@@ -15,8 +15,8 @@ use crate::core::silent::Waits;
 use crate::core::table::{self, Rule};
 use crate::ffi::Ctx;
 use crate::machine::now_ms;
-use crate::module::announce::is_blocked_in;
 use crate::module::arguments::keys_in;
+use crate::module::listed::is_blocked_in;
 use crate::module::units::{ask_for_unit_end, finish_unit};
 use crate::module::{Module, commands, server, with};
 

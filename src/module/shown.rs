@@ -12,9 +12,9 @@ use crate::ffi::{ClientInfo, Ctx, Filter, KeyKind};
 use crate::log::Lsn;
 use crate::machine::now_ms;
 use crate::module::Module;
-use crate::module::announce::is_blocked_in;
 use crate::module::facts::Asked;
 use crate::module::known::Known;
+use crate::module::listed::is_blocked_in;
 use crate::module::waited::count_wait;
 
 /// The server looks after the end of a pause now and then: all that waited for it has run when this has passed.
