@@ -1,7 +1,7 @@
 //! What a blocked client is answered.
 
-use super::call::{Reply, ReplyKind};
 use super::context::Ctx;
+use super::reply::{Reply, ReplyKind};
 use std::ffi::c_void;
 
 /// What a client that was blocked for an answer gets: the server takes it with the release, and gives it back on the

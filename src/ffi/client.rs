@@ -1,9 +1,10 @@
 //! Clients: holding replies back, and what is known of a client.
 
 use super::answer::Answer;
-use super::call::{OwnedString, Reply};
+use super::call::OwnedString;
 use super::context::Ctx;
 use super::optional::find;
+use super::reply::Reply;
 use std::ffi::{CStr, c_int};
 use std::ptr::{self, NonNull};
 use std::sync::OnceLock;

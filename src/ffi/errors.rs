@@ -4,9 +4,9 @@
 //! none. What ReplyWithCallReply would count is lost where a blocked command was run again, and has no limit for the
 //! errors that scripts make up.
 
-use super::call::Reply;
 use super::context::Ctx;
 use super::optional::find;
+use super::reply::Reply;
 use std::ffi::{CString, c_char, c_int};
 use std::sync::OnceLock;
 use valkey_module::raw;

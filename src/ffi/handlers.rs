@@ -1,11 +1,11 @@
 //! What a module does when the server calls. The callbacks of this folder call nothing else.
 
-use super::call::Reply;
 use super::context::Ctx;
 use super::events::{CommandResult, LoadingPhase};
 use super::filter::Filter;
 use super::info::InfoWriter;
 use super::load::ChildResult;
+use super::reply::Reply;
 use std::ffi::c_int;
 use std::sync::OnceLock;
 

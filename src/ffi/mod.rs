@@ -48,12 +48,13 @@ mod names;
 mod optional;
 mod process;
 mod registration;
+mod reply;
 mod settings;
 mod shells;
 mod signals;
 mod socket;
 
-pub use call::{CallMode, Kept, Promise, Reply, ReplyKind};
+pub use call::CallMode;
 pub use client::{ClientInfo, Held, client_info, may_run_all};
 pub use cluster::{NodeRole, declare_options, key_slot};
 pub use context::{ContextFlags, Ctx, wake_event_loop};
@@ -77,6 +78,7 @@ pub use registration::{
     CommandDocs, CommandFlags, ConfigKind, filter_last, follow_all_events, follow_events, load_configs,
     register_command, register_config, register_hooks, server_version, unregister_hooks, watch_results,
 };
+pub use reply::{Kept, Promise, Reply, ReplyKind};
 pub use signals::{exit_now, forget_file_size_limit, kill_process, stop_process, survive_file_size_limit};
 pub use socket::{Sockets, empty_socket_bytes, peek, shut_socket};
 

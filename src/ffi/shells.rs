@@ -2,7 +2,7 @@
 //! stand on the way to an acknowledgement, a panic ends the process rather than let a reply go on a broken state.
 
 use super::answer::Answer;
-use super::call::{Reply, take_own_call};
+use super::call::take_own_call;
 use super::context::{Ctx, detached};
 use super::filter::Filter;
 use super::handlers::handlers;
@@ -10,6 +10,7 @@ use super::info::InfoWriter;
 use super::load::ChildResult;
 use super::names::{self, Translated};
 use super::registration::{PRIVATE_EVENT, answer_key_positions};
+use super::reply::Reply;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use valkey_module::raw;

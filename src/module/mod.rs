@@ -41,6 +41,7 @@ mod moving;
 mod names;
 mod notify;
 mod own_aof;
+mod planning;
 mod points;
 mod questions;
 mod queueing;

@@ -8,36 +8,25 @@
 //! - A checkpoint has one in place of a forked child (`wbl.checkpoint-method process`). It reads a copy of the log that
 //!   was cut for it, and writes the base where the child would. The server goes on meanwhile.
 
-use crate::ffi::{
-    CallMode, Ctx, Level, be_nice, end_with_parent, library_file, log, this_library, this_program, wake_event_loop,
-};
+mod launch;
+mod progress;
+
+use crate::ffi::{Ctx, Level, be_nice, end_with_parent, log, wake_event_loop};
 use crate::log::Lsn;
-use crate::module::cluster::{database_count, text};
 use crate::module::release::Release;
-use crate::module::replay::Report;
-use crate::module::server::{STRING_BYTES, STRING_BYTES_MAX};
 use crate::module::waiting::while_loading;
-use crate::module::{config, room, second_settings, with};
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use crate::module::{config, room};
+use launch::{FOLD, Launch, prepare, utf8};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, bounded};
 
-/// Set for the second server: the process id of the first.
-const FOLD: &str = "WBL_FOLD";
-
 /// Set for one that writes the base of a checkpoint: the path of its file.
 const BASE: &str = "WBL_FOLD_BASE";
-
-/// The second server listens there, as a server must listen somewhere; `temp-` marks it as a leftover if it stays. It
-/// is named by the folder's descriptor, as the folder's own path may be too long for a socket's.
-const SOCKET: &str = "temp-fold.socket";
 
 /// The second server leaves there how many commands of the log it has skipped.
 const SKIPPED: &str = "temp-fold.skipped";
@@ -45,12 +34,6 @@ const SKIPPED: &str = "temp-fold.skipped";
 /// How often it is looked whether the second server has ended, and how often it is asked for its progress.
 const POLL: Duration = Duration::from_millis(10);
 const ASK_EVERY: Duration = Duration::from_millis(100);
-
-/// How long an answer to that is waited for.
-const ASK_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Settings of the module that the second server has values of its own for.
-const OWN_SETTINGS: [&str; 5] = ["enabled", "dir", "on-existing-log", "on-replay-error", "notify-keyspace-events"];
 
 static SECOND: Mutex<Second> = Mutex::new(Second { turn: 0, running: None });
 
@@ -66,20 +49,6 @@ struct Running {
     child: Child,
     socket: PathBuf,
 }
-
-/// A second server that is to be started.
-struct Launch {
-    turn: u64,
-    command: Command,
-    socket: PathBuf,
-    settings: String,
-    /// The folder that the socket's path leads through.
-    _folder: File,
-}
-
-/// Its progress, bytes of the log.
-static DONE_BYTES: AtomicU64 = AtomicU64::new(0);
-static TOTAL_BYTES: AtomicU64 = AtomicU64::new(0);
 
 /// Whether this is the second server.
 pub(super) fn is_folding() -> bool {
@@ -140,13 +109,13 @@ pub(super) fn fold(ctx: Ctx<'_>, folder: &Path) -> Result<u64, String> {
             "a node of a cluster can't replay a log: a second server, outside of the cluster, makes a base of it, for which there must be room beside the log{free}"
         ),
     );
-    let mut launch = prepare(ctx, folder)?;
+    let mut launch = prepare(ctx, folder, second().turn)?;
     launch.set("wbl.dir", &utf8(folder)?);
     launch.set("wbl.on-replay-error", if config::skips_replay_errors() { "skip" } else { "refuse" });
     take_skipped(folder);
-    while_loading(ctx, "wbl-second", show_progress, move || {
+    while_loading(ctx, "wbl-second", progress::show, move || {
         let socket = launch.socket.clone();
-        run(launch, || ask_progress(&socket))
+        run(launch, || progress::ask(&socket))
     })??;
     Ok(take_skipped(folder))
 }
@@ -162,7 +131,7 @@ pub(super) fn write_base(
     release: &Arc<Release>,
     name: &str,
 ) -> Result<(Lsn, Receiver<Result<(), String>>), String> {
-    let mut launch = prepare(ctx, folder)?;
+    let mut launch = prepare(ctx, folder, second().turn)?;
     // Whatever has succeeded here succeeds there, or it is no base of this dataset.
     launch.set("wbl.on-replay-error", "refuse");
     let file = launch.socket.with_file_name(name);
@@ -211,114 +180,8 @@ impl Running {
     }
 }
 
-impl Launch {
-    /// A setting.
-    fn set(&mut self, name: &str, value: &str) {
-        set(&mut self.command, name, value);
-    }
-}
-
-fn set(command: &mut Command, name: &str, value: &str) {
-    command.arg(format!("--{name}")).arg(value);
-}
-
-fn utf8(path: &Path) -> Result<String, String> {
-    path.to_str().map(String::from).ok_or_else(|| "the folder's name is not UTF-8".into())
-}
-
 fn second() -> MutexGuard<'static, Second> {
     SECOND.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// How the second server is started, of which the log's folder knows that it is there. It works in the same folder as
-/// the first: what settings of modules name relative to that is found there, and nowhere else. It reads most settings
-/// from its input, where no list of processes shows them.
-fn prepare(ctx: Ctx<'_>, folder: &Path) -> Result<Launch, String> {
-    let turn = second().turn;
-    let opened = File::open(folder).map_err(|error| format!("{} can't be opened: {error}", folder.display()))?;
-    let (mut command, by_descriptor) =
-        this_program(&opened).map_err(|error| format!("a second server can't be started: {error}"))?;
-    let socket = by_descriptor.join(SOCKET);
-    command.env(FOLD, std::process::id().to_string()).stdin(Stdio::piped()).arg("-");
-    let here = std::env::current_dir().map_err(|error| format!("no current folder: {error}"))?;
-    let mut set = |name: &str, value: &str| set(&mut command, name, value);
-    for (name, value) in [
-        ("port", "0"),
-        ("unixsocket", &socket.to_string_lossy()),
-        ("unixsocketperm", "700"),
-        ("save", ""),
-        // There is no such file.
-        ("dbfilename", &format!("wbl-none-{}.rdb", std::process::id())),
-        // No command of the log is too long for the second server: the first has taken it.
-        (STRING_BYTES, STRING_BYTES_MAX),
-        // Whatever payload is in the log, the node has taken it.
-        ("rdb-version-check", "relaxed"),
-        ("wbl.enabled", "yes"),
-        // The first has decided that the log is what counts, also where it is superseded.
-        ("wbl.on-existing-log", "keep"),
-    ] {
-        set(name, value);
-    }
-    set("dir", &utf8(&here)?);
-    for (name, value) in config::values().filter(|(name, _)| !OWN_SETTINGS.contains(&name.as_str())) {
-        set(&format!("wbl.{name}"), &value);
-    }
-    set("databases", &database_count(ctx).to_string());
-    // Where the server does not tell its log file, the second server writes to where the first would without one.
-    if let Some(log_file) = log_file(ctx).filter(|name| !name.is_empty()) {
-        set("logfile", &here.join(log_file).to_string_lossy());
-    }
-    let modules = modules(ctx)?;
-    for module in modules.iter().filter(|module| !module.words.is_empty()) {
-        command.arg("--loadmodule").args(&module.words);
-    }
-    let settings = second_settings::shared(ctx, |name| modules.iter().any(|module| module.name == name));
-    Ok(Launch { turn, command, socket, settings, _folder: opened })
-}
-
-fn log_file(ctx: Ctx<'_>) -> Option<String> {
-    let reply = ctx.own().call(CallMode::Internal, "CONFIG", [&b"GET"[..], b"logfile"])?;
-    Some(text(&reply.element(1)?))
-}
-
-/// A module that the second server has.
-struct Module {
-    name: Vec<u8>,
-    /// Its path and arguments; none where it is a part of the server.
-    words: Vec<String>,
-}
-
-/// The loaded modules: the path of each with its arguments. Values of their types may be in the log. Where the server
-/// does not tell them it is this one only; a log that needs others fails in the second server then.
-fn modules(ctx: Ctx<'_>) -> Result<Vec<Module>, String> {
-    let own = this_library().and_then(|path| path.to_str().map(String::from));
-    let own = own.ok_or("the module's own file is not known")?;
-    let mut modules = vec![Module { name: b"wbl".to_vec(), words: vec![own] }];
-    let Some(list) = ctx.own().call(CallMode::Internal, "MODULE", [&b"LIST"[..]]) else { return Ok(modules) };
-    let module = |index| {
-        let fields = list.element(index)?;
-        let value = |name: &str| {
-            let is_name = |at: &usize| fields.element(*at).is_some_and(|field| field.bytes() == name.as_bytes());
-            fields.element((0..fields.len()).step_by(2).find(is_name)? + 1)
-        };
-        let name = value("name")?.bytes().to_vec();
-        if name == b"wbl" {
-            return None;
-        }
-        // Modules that are part of the server have none.
-        let Some(path) = value("path").filter(|path| !path.bytes().is_empty()) else {
-            return Some(Module { name, words: Vec::new() });
-        };
-        let given = || Some(PathBuf::from(text(&path))).filter(|path| path.is_file());
-        let file = library_file(path.bytes()).or_else(given)?;
-        let mut words = vec![file.to_string_lossy().into_owned()];
-        if let Some(args) = value("args") {
-            words.extend((0..args.len()).filter_map(|at| args.element(at)).map(|arg| text(&arg)));
-        }
-        Some(Module { name, words })
-    };
-    modules.extend((0..list.len()).filter_map(module));
-    Ok(modules)
 }
 
 /// Runs the second server to its end, and does something now and then meanwhile. On a thread of its own, with which it
@@ -366,52 +229,4 @@ fn ended(turn: u64) -> Option<Option<ExitStatus>> {
         second.running.take()?.remove_socket();
     }
     Some(status)
-}
-
-/// Asks the second server how far it is. A missing answer only leaves the progress as it was.
-fn ask_progress(path: &Path) {
-    let Ok(mut socket) = UnixStream::connect(path) else { return };
-    let prepared = socket.set_read_timeout(Some(ASK_PATIENCE)).and_then(|()| socket.write_all(b"INFO wbl\r\n"));
-    let mut text = Vec::new();
-    let mut piece = [0; 4096];
-    while prepared.is_ok()
-        && let Ok(count @ 1..) = socket.read(&mut piece)
-    {
-        text.extend_from_slice(piece.get(..count).unwrap_or_default());
-        if let Some((done, total)) = progress(&String::from_utf8_lossy(&text)) {
-            DONE_BYTES.store(done, Ordering::Relaxed);
-            TOTAL_BYTES.store(total, Ordering::Relaxed);
-            return;
-        }
-    }
-}
-
-/// What INFO says about bytes replayed and to be replayed, where it is there to its last byte.
-fn progress(info: &str) -> Option<(u64, u64)> {
-    let field = |name: &str| {
-        let line = info.split_inclusive("\r\n").find_map(|line| line.strip_prefix(name))?;
-        line.strip_suffix("\r\n")?.parse().ok()
-    };
-    Some((field("wbl_recovery_done_bytes:")?, field("wbl_recovery_total_bytes:")?))
-}
-
-/// Puts the second server's progress into this one's INFO.
-fn show_progress() {
-    let bytes = |place: &AtomicU64| place.load(Ordering::Relaxed);
-    let report = Report { done_bytes: bytes(&DONE_BYTES), total_bytes: bytes(&TOTAL_BYTES), ..Report::default() };
-    with(|module| module.recovered = Some(report));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::progress;
-
-    #[test]
-    fn progress_is_taken_from_whole_lines_only() {
-        let info =
-            "$99\r\n# wbl\r\nwbl_state:recovering\r\nwbl_recovery_total_bytes:1234\r\nwbl_recovery_done_bytes:56\r\n";
-        assert_eq!(progress(info), Some((56, 1234)));
-        assert_eq!(progress(info.trim_end()), None);
-        assert_eq!(progress(""), None);
-    }
 }

@@ -1,6 +1,7 @@
 //! What a crash leaves of a [`SimDisk`].
 
-use super::{Inode, NameChange, Names, Pending, Random, SimDisk, State, Write};
+use super::state::{Inode, NameChange, Names, Pending, State, Write, overlay};
+use super::{Random, SimDisk};
 use std::collections::BTreeMap;
 
 /// The unit the disk writes as a whole.
@@ -53,16 +54,6 @@ impl Inode {
             tear(&mut self.live, offset, &bytes, percent, random);
         }
     }
-}
-
-/// Writes `bytes` over `content` at `offset`; a gap before them reads as zeros.
-pub(super) fn overlay(content: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
-    let start = offset as usize;
-    let end = start + bytes.len();
-    if content.len() < end {
-        content.resize(end, 0);
-    }
-    content[start..end].copy_from_slice(bytes);
 }
 
 fn torn_names(state: &State, random: &mut Random) -> Names {

@@ -17,113 +17,16 @@
 mod image;
 mod operations;
 mod random;
+mod state;
 mod syncs;
 
 pub use operations::{SimFile, SimLock};
 pub use random::{Random, seeds, times};
-pub use syncs::HeldSync;
+pub use state::{Effect, HeldSync};
 
-use std::collections::BTreeMap;
+use state::{Fault, Inode, Outcome, State};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-
-/// What an operation does to the disk although it reports an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Nothing.
-    None,
-    /// A part: half of a write; a sync makes some writes durable and forgets the others, which stay readable.
-    Part,
-    /// All of it.
-    Full,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Fault {
-    at: u64,
-    errno: i32,
-    effect: Effect,
-    forever: bool,
-}
-
-#[derive(Clone, Debug)]
-enum Write {
-    Bytes { offset: u64, bytes: Vec<u8> },
-    Length(u64),
-}
-
-#[derive(Clone, Debug, Default)]
-struct Inode {
-    live: Vec<u8>,
-    durable: Vec<u8>,
-    /// What separates `durable` from `live`, as far as the disk still knows of it.
-    pending: Vec<Pending>,
-    /// Writes so far.
-    writes: u64,
-    /// Writes that are durable, or lost: all up to the last one that a sync has covered.
-    settled: u64,
-    /// Syncs that have lost writes, and what they said.
-    losses: u64,
-    loss_errno: i32,
-}
-
-/// A write that is not durable, with its number in the file.
-#[derive(Clone, Debug)]
-struct Pending {
-    number: u64,
-    write: Write,
-    /// It is past the cache, so that no sync covers it.
-    is_direct: bool,
-}
-
-#[derive(Clone, Debug)]
-enum NameChange {
-    Link {
-        name: String,
-        inode: usize,
-    },
-    Rename {
-        from: String,
-        to: String,
-        inode: usize,
-    },
-    Unlink {
-        name: String,
-    },
-    /// Of a folder with all that is in it.
-    RenameFolder {
-        from: String,
-        to: String,
-    },
-}
-
-type Names = BTreeMap<String, usize>;
-
-#[derive(Clone, Debug, Default)]
-struct State {
-    inodes: Vec<Inode>,
-    live_names: Names,
-    durable_names: Names,
-    pending_names: Vec<NameChange>,
-    operations: u64,
-    faults: Vec<Fault>,
-    pause_at: Option<u64>,
-    paused: bool,
-    locked: bool,
-    no_new_files: bool,
-    /// Syncs report success and do nothing.
-    lies: bool,
-    /// How many bytes all files may have.
-    room: Option<u64>,
-    handles_max: Option<usize>,
-    no_reopening: bool,
-    no_direct_writes: bool,
-    openings_share_errors: bool,
-    holds_syncs: bool,
-    held: Vec<syncs::Held>,
-    written_bytes: u64,
-    random: Random,
-}
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -344,94 +247,5 @@ impl SimDisk {
         let inode = state.inode_of(name)?;
         outcome.finish()?;
         Ok(SimFile::new(self, &state, inode))
-    }
-}
-
-/// How an operation that has an effect ends.
-struct Outcome {
-    effect: Effect,
-    errno: Option<i32>,
-}
-
-impl Outcome {
-    fn finish(&self) -> io::Result<()> {
-        self.errno.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
-    }
-}
-
-impl State {
-    fn inode_of(&self, name: &str) -> io::Result<usize> {
-        self.live_names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    fn inode(&mut self, inode: usize) -> &mut Inode {
-        &mut self.inodes[inode]
-    }
-
-    fn used_bytes(&self) -> u64 {
-        self.live_names.values().filter_map(|inode| self.inodes.get(*inode)).map(|inode| inode.live.len() as u64).sum()
-    }
-
-    /// How many of these bytes fit.
-    fn fitting(&self, inode: usize, offset: u64, count: usize) -> usize {
-        let Some(room) = self.room else { return count };
-        let has = self.inodes.get(inode).map_or(0, |inode| inode.live.len() as u64);
-        let end_max = has + room.saturating_sub(self.used_bytes());
-        count.min(usize::try_from(end_max.saturating_sub(offset)).unwrap_or(usize::MAX))
-    }
-
-    fn change_name(&mut self, change: NameChange) {
-        change.apply(&mut self.live_names);
-        self.pending_names.push(change);
-    }
-}
-
-impl NameChange {
-    /// The name that it is about; a renamed file stays in its folder.
-    fn name(&self) -> &str {
-        match self {
-            NameChange::Link { name, .. } | NameChange::Rename { to: name, .. } | NameChange::Unlink { name } => name,
-            NameChange::RenameFolder { to, .. } => to,
-        }
-    }
-
-    fn apply(&self, names: &mut Names) {
-        match self {
-            NameChange::Link { name, inode } => {
-                names.insert(name.clone(), *inode);
-            }
-            NameChange::Rename { from, to, inode } => {
-                if names.get(from) == Some(inode) {
-                    names.remove(from);
-                }
-                names.insert(to.clone(), *inode);
-            }
-            NameChange::Unlink { name } => {
-                names.remove(name);
-            }
-            NameChange::RenameFolder { from, to } => {
-                let inside = |name: &String| Some(format!("{to}/{}", name.strip_prefix(from)?.strip_prefix('/')?));
-                let moved: Names = names.iter().filter_map(|(name, inode)| Some((inside(name)?, *inode))).collect();
-                names.retain(|name, _| inside(name).is_none());
-                names.extend(moved);
-            }
-        }
-    }
-}
-
-impl Inode {
-    fn write(&mut self, write: Write) {
-        write.apply(&mut self.live);
-        self.writes += 1;
-        self.pending.push(Pending { number: self.writes, write, is_direct: false });
-    }
-}
-
-impl Write {
-    fn apply(&self, content: &mut Vec<u8>) {
-        match self {
-            Write::Bytes { offset, bytes } => image::overlay(content, *offset, bytes),
-            Write::Length(length) => content.resize(*length as usize, 0),
-        }
     }
 }

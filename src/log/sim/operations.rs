@@ -1,8 +1,9 @@
 //! A [`SimDisk`] as the [`Storage`] of a log.
 
 use super::super::storage::{FileStatus, Storage, StorageFile};
+use super::SimDisk;
 use super::image::SECTOR_BYTES;
-use super::{Effect, Inode, NameChange, SimDisk, State, Write};
+use super::state::{Effect, Inode, NameChange, State, Write};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

@@ -1,30 +1,11 @@
 //! Syncs of a [`SimDisk`], and writes past its cache, which may overlap.
 
 use super::operations::SimFile;
-use super::{Effect, Inode, Outcome, Pending, Random, SimDisk, State, Write, image};
+use super::state::{Effect, Held, HeldSync, Inode, Outcome, Pending, State, Write, overlay};
+use super::{Random, SimDisk, image};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
-
-/// A sync, or a write past the cache, that has begun and does not end before a test says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeldSync {
-    /// The number of its operation.
-    pub number: u64,
-    /// Writes of its file that it covers, from the file's first one on; a write past the cache covers the last of them.
-    pub covers: u64,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Held {
-    sync: HeldSync,
-    inode: usize,
-    told: Arc<AtomicU64>,
-    length: usize,
-    is_write: bool,
-    result: Option<Result<(), i32>>,
-    returns: bool,
-}
 
 impl SimDisk {
     /// Has syncs of files wait for [`SimDisk::end_sync`] and [`SimDisk::let_sync_return`] from now on, or not any more;
@@ -103,7 +84,7 @@ impl SimDisk {
         };
         let (mut state, outcome) = self.begin()?;
         let kept = if outcome.effect == Effect::Full { bytes } else { &bytes[..bytes.len() / 2] };
-        image::overlay(&mut state.inode(file.inode).live, offset, kept);
+        overlay(&mut state.inode(file.inode).live, offset, kept);
         if state.lies {
             return outcome.finish();
         }

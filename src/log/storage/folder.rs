@@ -5,16 +5,15 @@
 //! another).
 
 use super::parents::create_durably;
-use super::{FileStatus, Storage, StorageFile};
+use super::{FileStatus, Storage};
 use crate::log::error::LogError;
-use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Stat};
-use rustix::io::{Errno, ReadWriteFlags};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::io::Errno;
 use rustix::rand::GetRandomFlags;
 use std::any::Any;
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// What earlier versions locked; they never remove it. It is locked, too, so that they keep out.
@@ -258,69 +257,11 @@ impl Storage for FolderStorage {
     }
 }
 
-impl StorageFile for File {
-    fn write_all_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        FileExt::write_all_at(self, bytes, offset)
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut filled = 0;
-        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match FileExt::read_at(self, rest, offset + filled as u64) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(filled)
-    }
-
-    fn sync_data(&mut self) -> io::Result<()> {
-        File::sync_data(self)
-    }
-
-    fn write_durably_at(&mut self, offset: u64, blocks: &[u8]) -> io::Result<()> {
-        let mut written = 0;
-        while let Some(rest) = blocks.get(written..).filter(|rest| !rest.is_empty()) {
-            let at = offset + written as u64;
-            match rustix::io::pwritev2(&*self, &[IoSlice::new(rest)], at, ReadWriteFlags::DSYNC) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                // Where that leaves a part of a block the next write fails.
-                Ok(count) => written += count,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
-    fn set_len(&mut self, bytes: u64) -> io::Result<()> {
-        File::set_len(self, bytes)
-    }
-
-    fn take_room(&mut self, bytes: u64) -> io::Result<()> {
-        loop {
-            match rustix::fs::fallocate(&*self, FallocateFlags::empty(), 0, bytes) {
-                Err(Errno::INTR) => {}
-                outcome => return Ok(outcome?),
-            }
-        }
-    }
-
-    fn is_linked(&self) -> io::Result<bool> {
-        Ok(self.metadata()?.nlink() > 1)
-    }
-
-    fn status(&self) -> io::Result<FileStatus> {
-        Ok(FileStatus { bytes: self.metadata()?.len() })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::log::storage::StorageFile;
     use std::os::unix::ffi::OsStrExt;
 
     fn scratch(name: &str) -> PathBuf {

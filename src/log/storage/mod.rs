@@ -1,5 +1,6 @@
 //! The few file operations the log needs.
 
+mod file;
 mod folder;
 mod holder;
 mod parents;
