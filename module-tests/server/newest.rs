@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// How a server goes on without its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leave {
+pub(super) enum Leave {
     Unload,
     Disable,
     Demote,
@@ -181,69 +181,6 @@ each_version! {
         assert!(noted.contains(" left ") && !noted.contains("saving") && !noted.contains("temp"), "{noted}");
     }
 
-    fn an_aof_that_was_begun_anew_under_the_same_names_stands(version: Version) {
-        for preamble in ["yes", "no"] {
-            let with_aof = |version| builder(version, true).set("aof-use-rdb-preamble", preamble);
-            let mut server = with_aof(version).start();
-            let mut client = server.raw();
-            for _ in 0..20 {
-                fill(&mut client, "acknowledged");
-            }
-            wait_rewritten(&mut client);
-            drop(client);
-            server.stop();
-            fs::rename(server.folder().join("appendonlydir"), server.folder().join("away")).unwrap();
-            server.reconfigure(ServerBuilder::without_module);
-            server.launch();
-            let mut client = server.wait_answers();
-            fill(&mut client, "new");
-            drop(client);
-            server.kill9();
-            server.reconfigure(|_| with_aof(version));
-            assert_goes_on_with(&mut server, "new", preamble);
-        }
-    }
-
-    fn a_rewrite_of_the_aof_that_ran_when_the_log_was_left_is_older(version: Version) {
-        for leave in [Leave::Unload, Leave::Disable, Leave::Demote] {
-            let mut server = builder(version, false).start();
-            let mut client = server.raw();
-            client.run("SET older v");
-            client.run("CONFIG SET rdb-key-save-delay 300000");
-            client.run("BGREWRITEAOF");
-            let child = server.wait_child();
-            let file = server.folder().join(format!("temp-rewriteaof-{child}.aof"));
-            wait_until("the child has its file", PATIENCE, || file.exists());
-            send_signal(child, "STOP");
-            fill(&mut client, "acknowledged");
-            take_leave(&mut client, leave);
-            send_signal(child, "CONT");
-            wait_rewritten(&mut server.raw());
-            server.kill9();
-            server.reconfigure(|_| builder(version, true));
-            assert_goes_on_with(&mut server, "acknowledged", &format!("{leave:?}"));
-        }
-    }
-
-    // A start gives the AOF a file to append to, and another manifest, whatever becomes of it.
-    fn an_aof_to_which_nothing_was_appended_is_as_old_as_its_base(version: Version) {
-        let mut server = builder(version, false).start();
-        let mut client = server.raw();
-        fill(&mut client, "older");
-        client.run("BGREWRITEAOF");
-        wait_rewritten(&mut client);
-        fill(&mut client, "acknowledged");
-        drop(client);
-        server.raw().send_text("SHUTDOWN NOSAVE");
-        assert!(server.wait_exit().success());
-        server.reconfigure(|_| builder(version, true).without_module());
-        server.launch();
-        drop(server.wait_answers());
-        server.kill9();
-        server.reconfigure(|_| builder(version, true));
-        assert_goes_on_with(&mut server, "acknowledged", "nothing was appended");
-    }
-
     fn a_file_that_other_settings_have_loaded_is_not_newer(version: Version) {
         for with_aof in [true, false] {
             // What is saved first is there when the log is left, but not what a start would load then.
@@ -304,7 +241,7 @@ pub(super) fn builder(version: Version, with_aof: bool) -> ServerBuilder {
 }
 
 /// A server that goes on without its log, which has the label "old".
-fn left(version: Version, leave: Leave, with_aof: bool) -> Server {
+pub(super) fn left(version: Version, leave: Leave, with_aof: bool) -> Server {
     let mut server = builder(version, with_aof).start();
     let mut client = server.raw();
     fill(&mut client, "old");
@@ -333,7 +270,7 @@ pub(super) fn manifest(server: &Server) -> String {
     fs::read_to_string(server.log_folder().join("appendonly.aof.manifest")).unwrap()
 }
 
-fn take_leave(client: &mut RawConnection, leave: Leave) {
+pub(super) fn take_leave(client: &mut RawConnection, leave: Leave) {
     match leave {
         Leave::Unload => drop(client.run("MODULE UNLOAD wbl")),
         Leave::Disable => drop(client.run("CONFIG SET wbl.enabled no")),
@@ -373,7 +310,7 @@ fn wait_saved(server: &Server) {
 }
 
 /// Waits until no AOF is rewritten.
-fn wait_rewritten(client: &mut RawConnection) {
+pub(super) fn wait_rewritten(client: &mut RawConnection) {
     wait_until("no AOF is rewritten", PATIENCE, || {
         let mut field = |name| info_field(client, "persistence", name);
         ["aof_rewrite_in_progress", "aof_rewrite_scheduled"].iter().all(|name| field(name).as_deref() == Some("0"))

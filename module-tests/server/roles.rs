@@ -150,12 +150,7 @@ each_version! {
         while seen.last().is_none_or(|line: &String| !line.contains("\"ECHO\"")) {
             seen.push(monitor.reply().text());
         }
-        let slow = scene.control.run("SLOWLOG GET 100");
-        let slow: Vec<(String, String)> = slow
-            .items()
-            .iter()
-            .map(|entry| (entry.items()[3].items()[0].text(), entry.items()[4].text()))
-            .collect();
+        let slow = slow_commands(&mut scene.control);
         for (name, by_client) in
             [("SET", true), ("GET", false), ("SETNX", false), ("SPOP", false), ("EVAL", false), ("EVAL_RO", false)]
         {
@@ -257,4 +252,11 @@ each_version! {
             }
         }
     }
+}
+
+/// The commands of SLOWLOG, with the addresses of their clients.
+fn slow_commands(client: &mut RawConnection) -> Vec<(String, String)> {
+    let entries = client.run("SLOWLOG GET 100");
+    let of = |entry: &Value| (entry.items()[3].items()[0].text(), entry.items()[4].text());
+    entries.items().iter().map(of).collect()
 }

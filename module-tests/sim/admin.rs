@@ -15,13 +15,7 @@ fn is(arg: Option<&Bytes>, word: &str) -> bool {
 pub fn run(client: &Rc<Client>, argv: &[Bytes]) {
     let sub = argv.get(1);
     match argv[0].to_ascii_lowercase().as_slice() {
-        b"client" if is(sub, "list") => {
-            let id = is(argv.get(2), "id").then(|| number(argv.get(3))).flatten();
-            let clients = server().clients.borrow();
-            let shown = clients.values().filter(|client| id.is_none_or(|id| client.id as i64 == id));
-            let text: String = shown.map(|client| line(client)).collect();
-            reply(client, &resp::bulk(text.as_bytes()));
-        }
+        b"client" if is(sub, "list") => client_list(client, argv),
         b"client" if is(sub, "unblock") => unblock(client, argv),
         b"client" if is(sub, "pause") => {
             let s = server();
@@ -37,44 +31,58 @@ pub fn run(client: &Rc<Client>, argv: &[Bytes]) {
             server().paused_until_ms.set(0);
             reply(client, OK);
         }
-        b"config" if is(sub, "get") => {
-            let value = match argv[2].as_slice() {
-                b"io-threads" if server().io_threads => "2",
-                b"io-threads" => "1",
-                b"maxmemory" if server().is_limited => "1",
-                b"maxmemory" => "0",
-                b"maxmemory-policy" => "allkeys-lru",
-                b"dbfilename" => "no-such-file.rdb",
-                b"busy-reply-threshold" => "5000",
-                b"import-mode" => "no",
-                _ => "",
-            };
-            reply(client, &resp::array(&[argv[2].clone(), value.as_bytes().to_vec()]));
-        }
+        b"config" if is(sub, "get") => config_get(client, argv),
         b"config" => reply(client, OK),
         b"module" => reply(client, &resp::header(0)),
-        b"command" if is(sub, "info") => {
-            let mut out = resp::header(argv.len() - 2);
-            for name in &argv[2..] {
-                match COMMANDS.iter().find(|command| name.eq_ignore_ascii_case(command.name.as_bytes())) {
-                    Some(command) => out.extend(entry(command)),
-                    None => out.extend(resp::NULL_ARRAY),
-                }
-            }
-            reply(client, &out);
-        }
-        b"command" => {
-            let own: Vec<String> = server().registered.borrow().commands.keys().cloned().collect();
-            let mut out = resp::header(COMMANDS.len() + own.len());
-            COMMANDS.iter().for_each(|command| out.extend(entry(command)));
-            for name in own {
-                let name: &'static str = Box::leak(name.into_boxed_str());
-                out.extend(entry(&Command { name, arity: -1, flags: "module", keys: (0, 0, 0) }));
-            }
-            reply(client, &out);
-        }
+        b"command" if is(sub, "info") => command_info(client, argv),
+        b"command" => commands(client),
         _ => reply(client, &resp::error("ERR unknown subcommand")),
     }
+}
+
+fn client_list(client: &Rc<Client>, argv: &[Bytes]) {
+    let id = is(argv.get(2), "id").then(|| number(argv.get(3))).flatten();
+    let clients = server().clients.borrow();
+    let shown = clients.values().filter(|client| id.is_none_or(|id| client.id as i64 == id));
+    let text: String = shown.map(|client| line(client)).collect();
+    reply(client, &resp::bulk(text.as_bytes()));
+}
+
+fn config_get(client: &Rc<Client>, argv: &[Bytes]) {
+    let value = match argv[2].as_slice() {
+        b"io-threads" if server().io_threads => "2",
+        b"io-threads" => "1",
+        b"maxmemory" if server().is_limited => "1",
+        b"maxmemory" => "0",
+        b"maxmemory-policy" => "allkeys-lru",
+        b"dbfilename" => "no-such-file.rdb",
+        b"busy-reply-threshold" => "5000",
+        b"import-mode" => "no",
+        _ => "",
+    };
+    reply(client, &resp::array(&[argv[2].clone(), value.as_bytes().to_vec()]));
+}
+
+fn command_info(client: &Rc<Client>, argv: &[Bytes]) {
+    let mut out = resp::header(argv.len() - 2);
+    for name in &argv[2..] {
+        match COMMANDS.iter().find(|command| name.eq_ignore_ascii_case(command.name.as_bytes())) {
+            Some(command) => out.extend(entry(command)),
+            None => out.extend(resp::NULL_ARRAY),
+        }
+    }
+    reply(client, &out);
+}
+
+fn commands(client: &Rc<Client>) {
+    let own: Vec<String> = server().registered.borrow().commands.keys().cloned().collect();
+    let mut out = resp::header(COMMANDS.len() + own.len());
+    COMMANDS.iter().for_each(|command| out.extend(entry(command)));
+    for name in own {
+        let name: &'static str = Box::leak(name.into_boxed_str());
+        out.extend(entry(&Command { name, arity: -1, flags: "module", keys: (0, 0, 0) }));
+    }
+    reply(client, &out);
 }
 
 fn number(arg: Option<&Bytes>) -> Option<i64> {

@@ -51,7 +51,7 @@ pub fn process_input(client: &Rc<Client>) {
 /// Sends what a client's socket takes: all of it, or a part.
 fn send(client: &Client) {
     let s = server();
-    if crate::run::power_is_lost() {
+    if crate::process::power_is_lost() {
         return;
     }
     if client.close.get() {
@@ -185,7 +185,7 @@ pub fn file_events(chance: u64) {
         if client.handler.get() && s.chance(70) {
             send(&client);
         }
-        crate::run::writer_may_step();
+        crate::life::writer_may_step();
     }
 }
 
@@ -256,7 +256,7 @@ pub fn before_sleep() {
     }
     let before = raw::VALKEYMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP;
     api::server_event(raw::VALKEYMODULE_EVENT_EVENTLOOP, before, std::ptr::null_mut(), None);
-    crate::run::writer_may_step();
+    crate::life::writer_may_step();
     write_pending(0);
     if s.io_threads {
         file_events(30);

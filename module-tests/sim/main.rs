@@ -12,6 +12,8 @@ mod data;
 mod event_loop;
 mod exec;
 mod functions;
+mod life;
+mod process;
 mod rdb;
 mod resp;
 mod run;

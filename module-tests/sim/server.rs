@@ -383,5 +383,5 @@ pub fn violated(what: &str) -> ! {
     }
     text += &format!("units: {:?}\n", server.truth.borrow().history);
     text += &format!("log: {:#?}\n", server.lines.borrow());
-    crate::run::fail(&text)
+    crate::process::fail(&text)
 }

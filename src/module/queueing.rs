@@ -96,11 +96,7 @@ impl Module {
         let proved = self.capture.proved_queueing(client);
         self.capture.prove_queueing(client, None);
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
-        if std::mem::take(&mut record.has_unseen_queue) {
-            record.transaction = Transaction::default();
-            return Verdict::rewrite(Rewrite::Refuse);
-        }
-        if self.refuses_exec(ctx, client) {
+        if std::mem::take(&mut record.has_unseen_queue) || self.refuses_exec(ctx, client) {
             let record = self.clients.get_mut(client);
             record.into_iter().for_each(|record| record.transaction = Transaction::default());
             return Verdict::rewrite(Rewrite::Refuse);

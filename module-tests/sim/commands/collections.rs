@@ -5,33 +5,8 @@ use super::*;
 pub fn run<E: Env>(env: &E, name: &str, argv: &[Bytes]) -> bool {
     let key: &[u8] = argv.get(1).map_or(b"", |key| key.as_slice());
     match name {
-        "rpush" | "lpush" => {
-            env.look(key);
-            if !is_kind(env, key, b'l') {
-                return true;
-            }
-            if kind(env, key) == b'-' {
-                make(env, key, Value::List(VecDeque::new()), None);
-            }
-            let len = with_list(env, key, |list| {
-                for item in &argv[2..] {
-                    if name == "rpush" { list.push_back(item.clone()) } else { list.push_front(item.clone()) }
-                }
-                list.len()
-            });
-            env.event(LIST, name, key);
-            env.reply(&resp::int(len as i64));
-            env.ready(key);
-        }
-        "lpop" | "rpop" => {
-            env.look(key);
-            if is_kind(env, key, b'l') {
-                match pop(env, key, name == "lpop", name) {
-                    Some(item) => env.reply(&resp::bulk(&item)),
-                    None => env.reply(NULL),
-                }
-            }
-        }
+        "rpush" | "lpush" => rpush(env, name, key, argv),
+        "lpop" | "rpop" => lpop(env, name, key),
         "blpop" => blpop(env, argv),
         "llen" => {
             env.look(key);
@@ -40,44 +15,79 @@ pub fn run<E: Env>(env: &E, name: &str, argv: &[Bytes]) -> bool {
                 env.reply(&resp::int(len as i64));
             }
         }
-        "lrange" => {
-            env.look(key);
-            if is_kind(env, key, b'l') {
-                let items: Vec<Bytes> = if kind(env, key) == b'-' {
-                    Vec::new()
-                } else {
-                    with_list(env, key, |list| list.iter().cloned().collect())
-                };
-                env.reply(&resp::array(&items));
-            }
-        }
+        "lrange" => lrange(env, key),
         "sadd" | "srem" => sets(env, name, argv),
-        "spop" => {
-            env.look(key);
-            if is_kind(env, key, b'e') {
-                let members = members(env, key);
-                if members.is_empty() {
-                    env.reply(NULL);
-                } else {
-                    let member = members[env.random(members.len())].clone();
-                    with_set(env, key, |set| set.remove(&member));
-                    env.event(SET, "spop", key);
-                    remove_if_empty(env, key);
-                    env.reply(&resp::bulk(&member));
-                }
-            }
-        }
-        "smembers" => {
-            env.look(key);
-            if is_kind(env, key, b'e') {
-                let members = members(env, key);
-                env.reply(&resp::set_header(members.len(), env.is_resp3()));
-                members.iter().for_each(|member| env.reply(&resp::bulk(member)));
-            }
-        }
+        "spop" => spop(env, key),
+        "smembers" => smembers(env, key),
         _ => return false,
     }
     true
+}
+
+fn rpush<E: Env>(env: &E, name: &str, key: &[u8], argv: &[Bytes]) {
+    env.look(key);
+    if !is_kind(env, key, b'l') {
+        return;
+    }
+    if kind(env, key) == b'-' {
+        make(env, key, Value::List(VecDeque::new()), None);
+    }
+    let len = with_list(env, key, |list| {
+        for item in &argv[2..] {
+            if name == "rpush" { list.push_back(item.clone()) } else { list.push_front(item.clone()) }
+        }
+        list.len()
+    });
+    env.event(LIST, name, key);
+    env.reply(&resp::int(len as i64));
+    env.ready(key);
+}
+
+fn lpop<E: Env>(env: &E, name: &str, key: &[u8]) {
+    env.look(key);
+    if is_kind(env, key, b'l') {
+        match pop(env, key, name == "lpop", name) {
+            Some(item) => env.reply(&resp::bulk(&item)),
+            None => env.reply(NULL),
+        }
+    }
+}
+
+fn lrange<E: Env>(env: &E, key: &[u8]) {
+    env.look(key);
+    if is_kind(env, key, b'l') {
+        let items: Vec<Bytes> = if kind(env, key) == b'-' {
+            Vec::new()
+        } else {
+            with_list(env, key, |list| list.iter().cloned().collect())
+        };
+        env.reply(&resp::array(&items));
+    }
+}
+
+fn spop<E: Env>(env: &E, key: &[u8]) {
+    env.look(key);
+    if is_kind(env, key, b'e') {
+        let members = members(env, key);
+        if members.is_empty() {
+            env.reply(NULL);
+        } else {
+            let member = members[env.random(members.len())].clone();
+            with_set(env, key, |set| set.remove(&member));
+            env.event(SET, "spop", key);
+            remove_if_empty(env, key);
+            env.reply(&resp::bulk(&member));
+        }
+    }
+}
+
+fn smembers<E: Env>(env: &E, key: &[u8]) {
+    env.look(key);
+    if is_kind(env, key, b'e') {
+        let members = members(env, key);
+        env.reply(&resp::set_header(members.len(), env.is_resp3()));
+        members.iter().for_each(|member| env.reply(&resp::bulk(member)));
+    }
 }
 
 fn with_list<E: Env, T>(env: &E, key: &[u8], work: impl FnOnce(&mut VecDeque<Bytes>) -> T) -> T {

@@ -39,29 +39,7 @@ pub fn run<E: Env>(env: &E, name: &str, argv: &[Bytes]) -> bool {
 fn run_known<E: Env>(env: &E, name: &str, argv: &[Bytes]) {
     let key = argv[1].as_slice();
     match name {
-        "xadd" => {
-            env.look(key);
-            if !is_kind(env, key, b'x') {
-                return;
-            }
-            let now = env.now_ms().max(0) as u64;
-            let last = if kind(env, key) == b'-' { (0, 0) } else { with_stream(env, key, |stream| stream.last) };
-            let next = if now > last.0 { (now, 0) } else { (last.0, last.1 + 1) };
-            let id = if argv[2] == b"*" { Some(next) } else { stream_id(&argv[2]) };
-            let Some(id) = id.filter(|id| *id > last) else {
-                return error(env, "ERR The ID specified in XADD is equal or smaller than the target stream top item");
-            };
-            if kind(env, key) == b'-' {
-                make(env, key, Value::Stream(Stream::default()), None);
-            }
-            with_stream(env, key, |stream| {
-                stream.last = id;
-                stream.entries.insert(id, argv[3..].to_vec());
-            });
-            env.event(STREAM, "xadd", key);
-            env.reply(&resp::bulk(&show_id(id)));
-            env.ready(key);
-        }
+        "xadd" => xadd(env, key, argv),
         "xlen" => {
             env.look(key);
             if is_kind(env, key, b'x') {
@@ -69,94 +47,127 @@ fn run_known<E: Env>(env: &E, name: &str, argv: &[Bytes]) {
                 env.reply(&resp::int(len as i64));
             }
         }
-        "xrange" => {
-            env.look(key);
-            if is_kind(env, key, b'x') {
-                let entries = if kind(env, key) == b'-' {
-                    Vec::new()
-                } else {
-                    with_stream(env, key, |stream| stream.entries.iter().map(|(id, f)| entry_reply(*id, f)).collect())
-                };
-                env.reply(&resp::header(entries.len()));
-                env.reply(&entries.concat());
-            }
-        }
-        "xgroup" => {
-            let (key, group) = (argv[2].as_slice(), argv[3].clone());
-            env.look(key);
-            if !is_kind(env, key, b'x') {
-                return;
-            }
-            if kind(env, key) == b'-' {
-                if !argv.iter().any(|arg| is(arg, "mkstream")) {
-                    return error(env, "ERR The XGROUP subcommand requires the key to exist.");
-                }
-                make(env, key, Value::Stream(Stream::default()), None);
-            }
-            let made = with_stream(env, key, |stream| {
-                let last = if argv[4] == b"$" { stream.last } else { stream_id(&argv[4]).unwrap_or_default() };
-                let is_new = !stream.groups.contains_key(&group);
-                if is_new {
-                    stream.groups.insert(group, Group { last, ..Group::default() });
-                }
-                is_new
-            });
-            if made {
-                env.event(STREAM, "xgroup-create", key);
-                env.reply(OK);
-            } else {
-                error(env, "BUSYGROUP Consumer Group name already exists");
-            }
-        }
-        "xack" => {
-            env.look(key);
-            if !is_kind(env, key, b'x') {
-                return;
-            }
-            let ids: Vec<StreamId> = argv[3..].iter().filter_map(|id| stream_id(id)).collect();
-            let count = if kind(env, key) == b'-' {
-                0
-            } else {
-                with_stream(env, key, |stream| match stream.groups.get_mut(&argv[2]) {
-                    Some(group) => ids.iter().filter(|id| group.pending.remove(id).is_some()).count(),
-                    None => 0,
-                })
-            };
-            if count > 0 {
-                env.dirty();
-            }
-            env.reply(&resp::int(count as i64));
-        }
-        "xtrim" => {
-            env.look(key);
-            let max = argv.last().and_then(|max| number(max)).unwrap_or(0) as usize;
-            let removed = with_stream(env, key, |stream| {
-                let before = stream.entries.len();
-                while stream.entries.len() > max {
-                    stream.entries.pop_first();
-                }
-                before - stream.entries.len()
-            });
-            if removed > 0 {
-                env.event(STREAM, "xtrim", key);
-            }
-            env.reply(&resp::int(removed as i64));
-        }
+        "xrange" => xrange(env, key),
+        "xgroup" => xgroup(env, argv),
+        "xack" => xack(env, key, argv),
+        "xtrim" => xtrim(env, key, argv),
         "xread" => xread(env, argv),
         "xreadgroup" => xreadgroup(env, argv),
-        "xpending" => {
-            env.look(key);
-            if !is_kind(env, key, b'x') {
-                return;
-            }
-            let count =
-                with_stream_ref(env, key, |stream| stream.groups.get(&argv[2]).map(|group| group.pending.len()));
-            match count {
-                Some(count) => env.reply(&[resp::header(1), resp::int(count as i64)].concat()),
-                None => no_group(env),
-            }
-        }
+        "xpending" => xpending(env, key, argv),
         _ => error(env, "ERR not simulated"),
+    }
+}
+
+fn xadd<E: Env>(env: &E, key: &[u8], argv: &[Bytes]) {
+    env.look(key);
+    if !is_kind(env, key, b'x') {
+        return;
+    }
+    let now = env.now_ms().max(0) as u64;
+    let last = if kind(env, key) == b'-' { (0, 0) } else { with_stream(env, key, |stream| stream.last) };
+    let next = if now > last.0 { (now, 0) } else { (last.0, last.1 + 1) };
+    let id = if argv[2] == b"*" { Some(next) } else { stream_id(&argv[2]) };
+    let Some(id) = id.filter(|id| *id > last) else {
+        return error(env, "ERR The ID specified in XADD is equal or smaller than the target stream top item");
+    };
+    if kind(env, key) == b'-' {
+        make(env, key, Value::Stream(Stream::default()), None);
+    }
+    with_stream(env, key, |stream| {
+        stream.last = id;
+        stream.entries.insert(id, argv[3..].to_vec());
+    });
+    env.event(STREAM, "xadd", key);
+    env.reply(&resp::bulk(&show_id(id)));
+    env.ready(key);
+}
+
+fn xrange<E: Env>(env: &E, key: &[u8]) {
+    env.look(key);
+    if is_kind(env, key, b'x') {
+        let entries = if kind(env, key) == b'-' {
+            Vec::new()
+        } else {
+            with_stream(env, key, |stream| stream.entries.iter().map(|(id, f)| entry_reply(*id, f)).collect())
+        };
+        env.reply(&resp::header(entries.len()));
+        env.reply(&entries.concat());
+    }
+}
+
+fn xgroup<E: Env>(env: &E, argv: &[Bytes]) {
+    let (key, group) = (argv[2].as_slice(), argv[3].clone());
+    env.look(key);
+    if !is_kind(env, key, b'x') {
+        return;
+    }
+    if kind(env, key) == b'-' {
+        if !argv.iter().any(|arg| is(arg, "mkstream")) {
+            return error(env, "ERR The XGROUP subcommand requires the key to exist.");
+        }
+        make(env, key, Value::Stream(Stream::default()), None);
+    }
+    let made = with_stream(env, key, |stream| {
+        let last = if argv[4] == b"$" { stream.last } else { stream_id(&argv[4]).unwrap_or_default() };
+        let is_new = !stream.groups.contains_key(&group);
+        if is_new {
+            stream.groups.insert(group, Group { last, ..Group::default() });
+        }
+        is_new
+    });
+    if made {
+        env.event(STREAM, "xgroup-create", key);
+        env.reply(OK);
+    } else {
+        error(env, "BUSYGROUP Consumer Group name already exists");
+    }
+}
+
+fn xack<E: Env>(env: &E, key: &[u8], argv: &[Bytes]) {
+    env.look(key);
+    if !is_kind(env, key, b'x') {
+        return;
+    }
+    let ids: Vec<StreamId> = argv[3..].iter().filter_map(|id| stream_id(id)).collect();
+    let count = if kind(env, key) == b'-' {
+        0
+    } else {
+        with_stream(env, key, |stream| match stream.groups.get_mut(&argv[2]) {
+            Some(group) => ids.iter().filter(|id| group.pending.remove(id).is_some()).count(),
+            None => 0,
+        })
+    };
+    if count > 0 {
+        env.dirty();
+    }
+    env.reply(&resp::int(count as i64));
+}
+
+fn xtrim<E: Env>(env: &E, key: &[u8], argv: &[Bytes]) {
+    env.look(key);
+    let max = argv.last().and_then(|max| number(max)).unwrap_or(0) as usize;
+    let removed = with_stream(env, key, |stream| {
+        let before = stream.entries.len();
+        while stream.entries.len() > max {
+            stream.entries.pop_first();
+        }
+        before - stream.entries.len()
+    });
+    if removed > 0 {
+        env.event(STREAM, "xtrim", key);
+    }
+    env.reply(&resp::int(removed as i64));
+}
+
+fn xpending<E: Env>(env: &E, key: &[u8], argv: &[Bytes]) {
+    env.look(key);
+    if !is_kind(env, key, b'x') {
+        return;
+    }
+    let count = with_stream_ref(env, key, |stream| stream.groups.get(&argv[2]).map(|group| group.pending.len()));
+    match count {
+        Some(count) => env.reply(&[resp::header(1), resp::int(count as i64)].concat()),
+        None => no_group(env),
     }
 }
 

@@ -12,65 +12,12 @@ pub fn run<E: Env>(env: &E, name: &str, argv: &[Bytes]) -> bool {
                 env.reply(&found.map_or(NULL.to_vec(), |bytes| resp::bulk(&bytes)));
             }
         }
-        "mget" => {
-            let mut reply = resp::header(argv.len() - 1);
-            for key in &argv[1..] {
-                env.look(key);
-                miss(env, key);
-                let found = env.with(|data| match data.get(env.db(), key).map(|entry| &entry.value) {
-                    Some(Value::String(bytes)) => Some(bytes.clone()),
-                    _ => None,
-                });
-                let null = || resp::null_for(NULL, env.is_resp3()).to_vec();
-                reply.extend(found.map_or_else(null, |bytes| resp::bulk(&bytes)));
-            }
-            env.reply(&reply);
-        }
+        "mget" => mget(env, argv),
         "set" => set(env, argv),
-        "getset" => {
-            env.defer();
-            env.look(key);
-            miss(env, key);
-            // The server leaves the deferral as it is after this error.
-            if let Ok(found) = string(env, key) {
-                env.reply(&found.map_or(NULL.to_vec(), |bytes| resp::bulk(&bytes)));
-                make(env, key, Value::String(argv[2].clone()), None);
-                env.event(STRING, "set", key);
-                env.end_defer();
-            }
-        }
-        "mset" => {
-            for pair in argv[1..].chunks(2) {
-                env.look(&pair[0]);
-                make(env, &pair[0], Value::String(pair[1].clone()), None);
-                env.event(STRING, "set", &pair[0]);
-            }
-            env.reply(OK);
-        }
-        "append" => {
-            env.look(key);
-            if let Ok(found) = string(env, key) {
-                let mut bytes = found.clone().unwrap_or_default();
-                bytes.extend(&argv[2]);
-                let len = bytes.len() as i64;
-                let expires_ms = env.with(|data| data.get(env.db(), key).and_then(|entry| entry.expires_ms));
-                make(env, key, Value::String(bytes), expires_ms);
-                env.event(STRING, "append", key);
-                env.reply(&resp::int(len));
-            }
-        }
-        "incr" => {
-            env.look(key);
-            let Ok(found) = string(env, key) else { return true };
-            let Some(value) = found.map_or(Some(0), |bytes| number(&bytes)) else {
-                wrong_number(env);
-                return true;
-            };
-            let expires_ms = env.with(|data| data.get(env.db(), key).and_then(|entry| entry.expires_ms));
-            make(env, key, Value::String((value + 1).to_string().into_bytes()), expires_ms);
-            env.event(STRING, "incrby", key);
-            env.reply(&resp::int(value + 1));
-        }
+        "getset" => getset(env, key, argv),
+        "mset" => mset(env, argv),
+        "append" => append(env, key, argv),
+        "incr" => incr(env, key),
         "strlen" => {
             env.look(key);
             miss(env, key);
@@ -81,6 +28,69 @@ pub fn run<E: Env>(env: &E, name: &str, argv: &[Bytes]) -> bool {
         _ => return false,
     }
     true
+}
+
+fn mget<E: Env>(env: &E, argv: &[Bytes]) {
+    let mut reply = resp::header(argv.len() - 1);
+    for key in &argv[1..] {
+        env.look(key);
+        miss(env, key);
+        let found = env.with(|data| match data.get(env.db(), key).map(|entry| &entry.value) {
+            Some(Value::String(bytes)) => Some(bytes.clone()),
+            _ => None,
+        });
+        let null = || resp::null_for(NULL, env.is_resp3()).to_vec();
+        reply.extend(found.map_or_else(null, |bytes| resp::bulk(&bytes)));
+    }
+    env.reply(&reply);
+}
+
+fn getset<E: Env>(env: &E, key: &[u8], argv: &[Bytes]) {
+    env.defer();
+    env.look(key);
+    miss(env, key);
+    // The server leaves the deferral as it is after this error.
+    if let Ok(found) = string(env, key) {
+        env.reply(&found.map_or(NULL.to_vec(), |bytes| resp::bulk(&bytes)));
+        make(env, key, Value::String(argv[2].clone()), None);
+        env.event(STRING, "set", key);
+        env.end_defer();
+    }
+}
+
+fn mset<E: Env>(env: &E, argv: &[Bytes]) {
+    for pair in argv[1..].chunks(2) {
+        env.look(&pair[0]);
+        make(env, &pair[0], Value::String(pair[1].clone()), None);
+        env.event(STRING, "set", &pair[0]);
+    }
+    env.reply(OK);
+}
+
+fn append<E: Env>(env: &E, key: &[u8], argv: &[Bytes]) {
+    env.look(key);
+    if let Ok(found) = string(env, key) {
+        let mut bytes = found.clone().unwrap_or_default();
+        bytes.extend(&argv[2]);
+        let len = bytes.len() as i64;
+        let expires_ms = env.with(|data| data.get(env.db(), key).and_then(|entry| entry.expires_ms));
+        make(env, key, Value::String(bytes), expires_ms);
+        env.event(STRING, "append", key);
+        env.reply(&resp::int(len));
+    }
+}
+
+fn incr<E: Env>(env: &E, key: &[u8]) {
+    env.look(key);
+    let Ok(found) = string(env, key) else { return };
+    let Some(value) = found.map_or(Some(0), |bytes| number(&bytes)) else {
+        wrong_number(env);
+        return;
+    };
+    let expires_ms = env.with(|data| data.get(env.db(), key).and_then(|entry| entry.expires_ms));
+    make(env, key, Value::String((value + 1).to_string().into_bytes()), expires_ms);
+    env.event(STRING, "incrby", key);
+    env.reply(&resp::int(value + 1));
 }
 
 fn set<E: Env>(env: &E, argv: &[Bytes]) {

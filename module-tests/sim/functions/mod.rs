@@ -59,7 +59,7 @@ unsafe extern "C" fn free(memory: Raw) {
 
 unsafe extern "C" fn log(_: Raw, _level: Raw, _format: Raw, line: *const c_char) {
     let line = unsafe { text(line) }.to_string();
-    crate::run::log_line(line);
+    crate::process::log_line(line);
 }
 
 unsafe extern "C" fn latency(_event: *const c_char, _ms: i64) {}
