@@ -1,5 +1,5 @@
-//! Random pipelines, which the module runs for their clients and which come in random pieces, have the replies of a stock
-//! server and its dataset.
+//! Random pipelines, which the module runs for their clients and which come in random pieces, have the replies and the
+//! dataset of a stock server.
 
 use crate::collecting::bytes;
 use crate::harness::resp::encode;

@@ -1,17 +1,17 @@
 //! Which commands of a primary have the same effect on the same dataset whenever they run, as all do that today's
 //! servers send. Older ones send scripts, times that count from now, and what they choose by chance.
 
-use crate::core::table::{Pending, Rule, TimeBase};
+use crate::core::logged::spec_of;
+use crate::core::table::{Pending, Quirk, Rule, TimeBase};
 
 /// Whether a command may be logged as the primary has sent it.
 pub fn is_exact(rule: Rule, args: &[&[u8]]) -> bool {
-    let name = args.first().copied().unwrap_or_default();
     match rule {
         Rule::Set => !counts_from_now(args, 3),
         Rule::GetEx => !counts_from_now(args, 2),
         Rule::SetFields | Rule::MultiSet => !counts_from_now(args, 1),
         Rule::FieldExpiry => {
-            let is_relative = [&b"hexpire"[..], b"hpexpire"].iter().any(|relative| name.eq_ignore_ascii_case(relative));
+            let is_relative = spec_of(args).is_some_and(|spec| spec.quirk == Quirk::CountsFromNow);
             !is_relative && !counts_from_now(args, 2)
         }
         Rule::Restore => {
@@ -34,9 +34,14 @@ fn counts_from_now(args: &[&[u8]], options: usize) -> bool {
     args.iter().skip(options).any(|word| word.eq_ignore_ascii_case(b"EX") || word.eq_ignore_ascii_case(b"PX"))
 }
 
+/// Of the commands of streams: whether it is the one that adds an entry.
+fn adds_entry(args: &[&[u8]]) -> bool {
+    spec_of(args).is_some_and(|spec| !spec.event.is_empty())
+}
+
 /// Whether an XADD leaves the id, or a part of it, to the server.
 fn takes_new_id(args: &[&[u8]]) -> bool {
-    if !args.first().is_some_and(|name| name.eq_ignore_ascii_case(b"XADD")) {
+    if !adds_entry(args) {
         return false;
     }
     let mut rest = args.iter().skip(2).peekable();
@@ -62,7 +67,7 @@ pub fn as_any_client<'a>(rule: Rule, args: &[&'a [u8]]) -> Option<Vec<&'a [u8]>>
     if rule != Rule::Stream {
         return None;
     }
-    let is_xadd = args.first().is_some_and(|name| name.eq_ignore_ascii_case(b"XADD"));
+    let is_xadd = adds_entry(args);
     let mut plain: Vec<&[u8]> = Vec::with_capacity(args.len());
     let mut rest = args.iter().copied().peekable();
     plain.extend(rest.by_ref().take(2));

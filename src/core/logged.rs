@@ -1,6 +1,6 @@
 //! What the commands of a log name, for those who read one.
 
-use super::table::{CommandSpec, Kept, KeysInLog, find};
+use super::table::{CommandSpec, Kept, KeysInLog, Quirk, Rule, Shows, find};
 
 /// The longest name of the table's, with its subcommand.
 const NAME_BYTES_MAX: usize = 64;
@@ -62,7 +62,7 @@ pub fn kept(args: &[&[u8]]) -> Kept {
 
 /// The other database that a command of the log changes a key in (MOVE).
 pub fn moves_to(args: &[&[u8]]) -> Option<u32> {
-    let is_move = spec_of(args).is_some_and(|spec| spec.name == "move");
+    let is_move = spec_of(args).is_some_and(|spec| spec.shows == Shows::TwoDatabases && spec.rule != Rule::Copy);
     std::str::from_utf8(args.get(2).filter(|_| is_move)?).ok()?.parse().ok()
 }
 
@@ -82,10 +82,10 @@ pub enum Databases {
 /// What a command of the log does to whole databases.
 pub fn databases(args: &[&[u8]]) -> Databases {
     let number = |index: usize| std::str::from_utf8(args.get(index)?).ok()?.parse().ok();
-    match spec_of(args).map(|spec| spec.name) {
-        Some("flushall") => Databases::AllEmptied,
-        Some("flushdb") => Databases::OneEmptied,
-        Some("swapdb") => match (number(1), number(2)) {
+    match spec_of(args).map(|spec| spec.quirk) {
+        Some(Quirk::EmptiesAll) => Databases::AllEmptied,
+        Some(Quirk::EmptiesOne) => Databases::OneEmptied,
+        Some(Quirk::SwapsDatabases) => match (number(1), number(2)) {
             (Some(first), Some(second)) => Databases::Swapped(first, second),
             _ => Databases::Untouched,
         },

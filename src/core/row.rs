@@ -254,6 +254,14 @@ pub enum Quirk {
     Explains,
     /// A replica says by it how much of the stream it has (REPLCONF ACK).
     Acknowledges,
+    /// It empties all databases (FLUSHALL).
+    EmptiesAll,
+    /// It empties the selected database (FLUSHDB).
+    EmptiesOne,
+    /// It exchanges two databases (SWAPDB).
+    SwapsDatabases,
+    /// Its time counts from now (HEXPIRE).
+    CountsFromNow,
 }
 
 /// A command's row.

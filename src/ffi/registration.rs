@@ -204,7 +204,7 @@ pub fn register_config(ctx: Ctx<'_>, index: usize, name: &'static CStr, immutabl
         // SAFETY: context valid, name NUL-terminated and static, callbacks have the server's signatures, private data
         // is an index only.
         ConfigKind::Bool(default) => unsafe {
-            let (get, set) = (Some(settings::config_get_bool as _), Some(settings::config_set_bool as _));
+            let (get, set) = (Some(settings::config_get_bool as _), Some(settings::config_set_int as _));
             let apply = Some(settings::config_apply as _);
             api!(ValkeyModule_RegisterBoolConfig)(context, name, i32::from(*default), flags, get, set, apply, data)
         },
@@ -235,7 +235,7 @@ pub fn register_config(ctx: Ctx<'_>, index: usize, name: &'static CStr, immutabl
             let count = i32::try_from(names.len()).unwrap_or(0);
             // SAFETY: as above; both arrays have `count` entries and are copied by the server.
             unsafe {
-                let (get, set) = (Some(settings::config_get_enum as _), Some(settings::config_set_enum as _));
+                let (get, set) = (Some(settings::config_get_enum as _), Some(settings::config_set_int as _));
                 let (names, values) = (pointers.as_mut_ptr(), values.as_ptr());
                 api!(ValkeyModule_RegisterEnumConfig)(
                     context, name, default, flags, names, values, count, get, set, None, data,

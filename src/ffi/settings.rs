@@ -32,7 +32,7 @@ pub(super) unsafe extern "C" fn config_get_bool(_name: *const c_char, index: *mu
     guard("a setting", || c_int::from(handlers().setting(index as usize) != 0))
 }
 
-pub(super) unsafe extern "C" fn config_set_bool(
+pub(super) unsafe extern "C" fn config_set_int(
     _name: *const c_char,
     value: c_int,
     index: *mut c_void,
@@ -68,15 +68,6 @@ pub(super) unsafe extern "C" fn config_set_number(
 
 pub(super) unsafe extern "C" fn config_get_enum(_name: *const c_char, index: *mut c_void) -> c_int {
     guard("a setting", || c_int::try_from(handlers().setting(index as usize)).unwrap_or(0))
-}
-
-pub(super) unsafe extern "C" fn config_set_enum(
-    _name: *const c_char,
-    value: c_int,
-    index: *mut c_void,
-    error: *mut *mut raw::ValkeyModuleString,
-) -> c_int {
-    guard("a setting", || refuse(error, handlers().set_setting(index as usize, i64::from(value))))
 }
 
 pub(super) unsafe extern "C" fn config_get_text(

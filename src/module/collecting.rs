@@ -1,9 +1,9 @@
 //! Runs pipelines for their clients: all replies are kept until the last command, which is held and answers for all.
 //!
-//! The filter turns each command of a plan (`core/collecting.rs`, `planning.rs`) into `WBL.COLLECT command...`. When that returns
-//! without an answer the server goes on with the client's next command at once, and runs all that it has of a client in
-//! one go: a plan begins and ends within that. Should anything come in between, its answer would overtake those that
-//! are kept: the client is disconnected.
+//! The filter turns each command of a plan (`core/collecting.rs`, made by `planning.rs`) into `WBL.COLLECT command...`.
+//! When that returns without an answer the server goes on with the client's next command at once, and runs all that it
+//! has of a client in one go: a plan begins and ends within that. Should anything come in between, its answer would
+//! overtake those that are kept: the client is disconnected.
 
 use crate::core::capture::Class;
 use crate::core::collecting::{Act, Plan, Step};

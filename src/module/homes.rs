@@ -5,10 +5,11 @@
 //! clients of a server whose log rests, and for what runs in scripts and transactions.
 
 use crate::core::homes::{Homes, Place};
-use crate::core::table::Quirk;
+use crate::core::table::{self, CommandSpec, Quirk, Role, Rule, Shows};
 use crate::ffi::{Ctx, Filter, Level, client_info, log, server_version};
 use crate::module::arguments::selected_db;
 use crate::module::{Module, server, with};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The first server that restores the client's database by itself.
@@ -44,19 +45,24 @@ enum Sent {
     Calls,
 }
 
+impl Sent {
+    fn of(row: &CommandSpec) -> Option<Sent> {
+        match row {
+            CommandSpec { rule: Rule::Copy, .. } => Some(Sent::Copy),
+            CommandSpec { quirk: Quirk::Selects, .. } => Some(Sent::Select),
+            CommandSpec { role: Role::Multi, .. } => Some(Sent::Multi),
+            CommandSpec { role: Role::Exec, .. } => Some(Sent::Calls),
+            CommandSpec { shows: Shows::Script | Shows::FunctionCall, .. } => Some(Sent::Calls),
+            _ => None,
+        }
+    }
+}
+
+/// Those commands, by their own names.
+static COMMANDS: LazyLock<Vec<(&'static [u8], Sent)>> =
+    LazyLock::new(|| table::COMMANDS.iter().filter_map(|row| Some((row.name.as_bytes(), Sent::of(row)?))).collect());
+
 fn sent(name: &[u8]) -> Option<Sent> {
-    const COMMANDS: [(&[u8], Sent); 10] = [
-        (b"copy", Sent::Copy),
-        (b"eval", Sent::Calls),
-        (b"exec", Sent::Calls),
-        (b"fcall", Sent::Calls),
-        (b"multi", Sent::Multi),
-        (b"select", Sent::Select),
-        (b"eval_ro", Sent::Calls),
-        (b"evalsha", Sent::Calls),
-        (b"fcall_ro", Sent::Calls),
-        (b"evalsha_ro", Sent::Calls),
-    ];
     // Most commands differ in their length from all of them, or in a letter.
     let found = COMMANDS.iter().find(|(own, _)| own.len() == name.len() && own.eq_ignore_ascii_case(name));
     found.map(|(_, sent)| *sent)

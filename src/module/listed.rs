@@ -43,6 +43,14 @@ impl Listed {
     }
 }
 
+/// What it says of these clients; nothing of those that have gone.
+fn lines_of(ctx: Ctx<'_>, clients: &[ClientId]) -> Option<String> {
+    let ids: Vec<String> = clients.iter().map(ClientId::to_string).collect();
+    let args = [&b"LIST"[..], b"ID"].into_iter().chain(ids.iter().map(String::as_bytes));
+    let list = ctx.own().ask("CLIENT", args)?;
+    Some(String::from_utf8_lossy(list.bytes()).into_owned())
+}
+
 /// All connected clients.
 ///
 /// # Errors
@@ -57,9 +65,7 @@ pub(super) fn clients(ctx: Ctx<'_>) -> Result<Vec<Listed>, String> {
 
 /// Whether a client uses RESP3. Where the server does not say, it does not.
 pub(super) fn uses_resp3(ctx: Ctx<'_>, client: ClientId) -> bool {
-    let id = client.to_string();
-    let list = ctx.own().ask("CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()]);
-    list.is_some_and(|list| field_of(&String::from_utf8_lossy(list.bytes()), "resp") == Some("3"))
+    field(ctx, client, "resp").as_deref() == Some("3")
 }
 
 /// The replicas that are connected.
@@ -110,10 +116,7 @@ pub(super) enum Output {
 /// What CLIENT LIST says of the output of these clients; nothing of those that have gone. It looks for them among all
 /// clients, so that one question for several costs little more than one for each.
 pub(super) fn outputs_of(ctx: Ctx<'_>, clients: &[ClientId]) -> Vec<(ClientId, Output)> {
-    let ids: Vec<String> = clients.iter().map(ClientId::to_string).collect();
-    let args = [&b"LIST"[..], b"ID"].into_iter().chain(ids.iter().map(String::as_bytes));
-    let Some(list) = ctx.own().ask("CLIENT", args) else { return Vec::new() };
-    let text = String::from_utf8_lossy(list.bytes());
+    let Some(text) = lines_of(ctx, clients) else { return Vec::new() };
     let of = |line| Some((field_of(line, "id")?.parse().ok()?, Output::parse(line, empty_socket_bytes)));
     text.lines().filter_map(of).collect()
 }
@@ -137,10 +140,8 @@ pub(super) struct Received {
 
 /// What the server has received of these clients; nothing of those that have gone.
 pub(super) fn received_of(ctx: Ctx<'_>, clients: &[ClientId]) -> Vec<Received> {
-    let ids: Vec<String> = clients.iter().map(ClientId::to_string).collect();
-    let args = [&b"LIST"[..], b"ID"].into_iter().chain(ids.iter().map(String::as_bytes));
-    let Some(list) = ctx.own().ask("CLIENT", args) else { return Vec::new() };
-    String::from_utf8_lossy(list.bytes()).lines().filter_map(Received::parse).collect()
+    let Some(text) = lines_of(ctx, clients) else { return Vec::new() };
+    text.lines().filter_map(Received::parse).collect()
 }
 
 impl Received {
@@ -161,10 +162,7 @@ impl Received {
 
 /// The descriptors of these clients' sockets, as far as they are still connected; `None` where the server does not say.
 pub(super) fn descriptors_of(ctx: Ctx<'_>, clients: &[ClientId]) -> Vec<Option<i32>> {
-    let ids: Vec<String> = clients.iter().map(ClientId::to_string).collect();
-    let args = [&b"LIST"[..], b"ID"].into_iter().chain(ids.iter().map(String::as_bytes));
-    let Some(list) = ctx.own().ask("CLIENT", args) else { return vec![None] };
-    let text = String::from_utf8_lossy(list.bytes());
+    let Some(text) = lines_of(ctx, clients) else { return vec![None] };
     text.lines().map(|line| field_of(line, "fd")?.parse().ok()).collect()
 }
 
@@ -238,9 +236,7 @@ fn field(ctx: Ctx<'_>, client: u64, name: &str) -> Option<String> {
 
 /// Some of them, by one question.
 fn fields<const COUNT: usize>(ctx: Ctx<'_>, client: u64, names: [&str; COUNT]) -> Option<[String; COUNT]> {
-    let id = client.to_string();
-    let list = ctx.own().ask("CLIENT", [&b"LIST"[..], b"ID", id.as_bytes()])?;
-    let line = String::from_utf8_lossy(list.bytes());
+    let line = lines_of(ctx, &[client])?;
     let fields: Vec<String> = names.iter().map_while(|name| field_of(&line, name).map(String::from)).collect();
     fields.try_into().ok()
 }

@@ -35,9 +35,4 @@ impl Class {
     pub fn bounds_transactions(self) -> bool {
         matches!(self, Class::Multi | Class::Exec | Class::EndMulti | Class::Watch | Class::Unwatch)
     }
-
-    /// A write that the table does not know.
-    pub fn is_unknown_write(self) -> bool {
-        matches!(self, Class::Write(spec) if spec.is_unknown())
-    }
 }

@@ -55,11 +55,6 @@ impl<S: Storage> LogView<S> {
         &self.storage
     }
 
-    /// Takes the storage back.
-    pub fn into_storage(self) -> S {
-        self.storage
-    }
-
     /// Which log it is.
     pub fn generation(&self) -> Generation {
         self.plan.manifest.generation
