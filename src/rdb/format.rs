@@ -1,6 +1,6 @@
 //! Numbers of the RDB format, and the little of it that we write ourselves.
 
-use super::TypeName;
+use super::found::TypeName;
 use crc::{CRC_64_REDIS, Crc, Table};
 
 /// The checksum of RDB files and DUMP payloads.
@@ -103,6 +103,10 @@ pub(super) fn tail(sentinel: &[u8]) -> Vec<u8> {
     out.extend_from_slice(&[0; 8]);
     out
 }
+
+/// Behind the header the stream has a field without a meaning, of so many bytes: more than a pipe and the loader's
+/// buffer hold, so that the loader is after the header when all of it is written. There it has looked at the clock.
+pub(super) const PADDING_BYTES: usize = 256 << 10;
 
 /// A field of this many bytes that no server knows, which servers pass over.
 pub(super) fn padding(bytes: usize) -> Vec<u8> {

@@ -8,6 +8,7 @@
 
 mod error;
 mod format;
+mod found;
 mod head;
 mod lzf;
 mod stream;
@@ -22,86 +23,13 @@ mod tests;
 mod tests_damage;
 
 pub use error::RdbError;
+pub use found::{Deferred, Needs, Strip, Summary, TypeName};
 pub use head::begun_s;
 
-use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 
 /// The window over the input: what is read, checked and written at once.
 const WINDOW_BYTES: usize = 1 << 20;
-
-/// Behind the header the stream has a field without a meaning, of so many bytes: more than a pipe and the loader's
-/// buffer hold, so that the loader is after the header when all of it is written. There it has looked at the clock.
-const PADDING_BYTES: usize = 256 << 10;
-
-/// An expiry that never comes in the transformed stream; to be applied when the sentinel key is loaded, in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Deferred {
-    /// `PEXPIREAT key at_ms`
-    Expire {
-        /// The key's database.
-        db: u32,
-        /// The key.
-        key: Vec<u8>,
-        /// Its expiry, in Unix milliseconds.
-        at_ms: i64,
-    },
-    /// `HPEXPIREAT key at_ms FIELDS 1 field`
-    ExpireField {
-        /// The key's database.
-        db: u32,
-        /// The key of the hash.
-        key: Vec<u8>,
-        /// The field.
-        field: Vec<u8>,
-        /// Its expiry, in Unix milliseconds.
-        at_ms: i64,
-    },
-}
-
-/// Which expiries are deferred, and what becomes of them.
-pub trait Strip {
-    /// Expiries before this time, in Unix milliseconds, are deferred. Asked once, when the loader has looked at the
-    /// clock.
-    fn before_ms(&mut self) -> i64;
-
-    /// Keeps what was deferred.
-    ///
-    /// # Errors
-    ///
-    /// Why it cannot be kept; the splice ends.
-    fn defer(&mut self, deferred: Deferred) -> io::Result<()>;
-}
-
-/// What a walk found.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Summary {
-    /// Keys of the base, the sentinel not counted.
-    pub keys: u64,
-    /// Length of the base, its checksum included; 0 without a base.
-    pub bytes: u64,
-    /// Function libraries of the base.
-    pub functions: u64,
-    /// Whether the base carried a checksum. `rdbchecksum no` writes zeros instead, which servers take for "not
-    /// checked".
-    pub checked: bool,
-    /// The CRC-64 of the base's bytes, whether it carried it or not.
-    pub checksum: u64,
-}
-
-/// What a server must have to load a base. One that lacks it ends itself in the middle of loading.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Needs {
-    /// The highest database that is selected.
-    pub last_database: u32,
-    /// The types of modules whose values or data there are.
-    pub module_types: BTreeSet<TypeName>,
-    /// The code of all function libraries.
-    pub libraries: Vec<Vec<u8>>,
-}
-
-/// The name of a module's type.
-pub type TypeName = [u8; 9];
 
 /// Streams `base` (`None`: an empty dataset) to `out`, followed by the key `sentinel` (an empty string in database 0).
 ///

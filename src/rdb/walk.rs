@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 
 use super::error::RdbError;
 use super::format::*;
+use super::found::{Deferred, Needs, Strip, Summary};
 use super::stream::{Route, Stream};
 use super::value;
-use super::{Deferred, Needs, PADDING_BYTES, Strip, Summary};
 
 /// What becomes of the stream.
 pub(super) struct Splice<'io> {

@@ -8,9 +8,9 @@
 //! nobody was told of it, and the next one has its room: a start never fails for want of room that such bytes hold. So
 //! there are not many parts, each of which takes three syncs.
 
+use super::opened::{Opened, Segment};
 use super::prepare::{COPY_BYTES, shorter};
 use super::scan::Scan;
-use super::{Opened, Segment};
 use crate::log::error::LogError;
 use crate::log::format::manifest::create_anew;
 use crate::log::format::names::{NEXT_CUT_NAME, OwnName, cut_name};

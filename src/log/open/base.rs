@@ -1,6 +1,6 @@
 //! Reading the base.
 
-use super::{Base, Opened};
+use super::opened::{Base, Opened};
 use crate::log::error::LogError;
 use crate::log::storage::{Storage, StorageFile, failed};
 use std::io::{self, Read};

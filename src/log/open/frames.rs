@@ -1,8 +1,8 @@
 //! Reading a log that was verified.
 
 use super::grammar::{Grammar, Located};
+use super::opened::{Opened, Segment};
 use super::window::Window;
-use super::{Opened, Segment};
 use crate::log::error::LogError;
 use crate::log::format::frame::push_padding;
 use crate::log::lsn::Lsn;

@@ -7,7 +7,7 @@ use crate::log::format::header::{HEADER_BYTES_MAX, HEADER_PREFIX, SegmentHeader}
 use crate::log::format::{FormatError, Generation, leading_line};
 use crate::log::format1;
 use crate::log::lsn::Lsn;
-use crate::log::storage::StorageFile;
+use crate::log::storage::{Storage, StorageFile};
 
 const _: () = assert!(HEADER_BYTES_MAX >= format1::LINE_BYTES_MAX);
 
@@ -207,4 +207,21 @@ fn locate_header(header: FrameHeader, offset: u64, seed: u32, payload: u64) -> R
     let start = offset.checked_sub(header.time_line_bytes()).ok_or(RANGE)?;
     let durable = start.checked_sub(durable_back).ok_or(RANGE)?;
     Ok(Located { start, payload, payload_end, end, crc, seed, lsn: None, unix_ms, durable })
+}
+
+/// The header of a segment.
+pub(in crate::log) struct SegmentHead {
+    /// Its bytes.
+    pub bytes: u64,
+    /// When the segment was begun, by the last unit before it.
+    pub unix_ms: u64,
+}
+
+/// Reads the header of a segment.
+pub(in crate::log) fn segment_head<S: Storage>(storage: &S, name: &str) -> Result<SegmentHead, LogError> {
+    let mut window = Window::open(storage, name)?;
+    match window.head()? {
+        Ok(Head { bytes, unix_ms, .. }) => Ok(SegmentHead { bytes, unix_ms }),
+        Err(error) => Err(window.damaged(0, error.to_string())),
+    }
 }

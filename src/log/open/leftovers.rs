@@ -4,8 +4,8 @@
 //! frames which no base covers: a segment like that was named by a manifest that somebody has replaced by an older one.
 
 use super::grammar::Head;
+use super::opened::{Opened, Segment};
 use super::window::Window;
-use super::{Opened, Segment};
 use crate::log::error::LogError;
 use crate::log::format::header::{HEADER_BYTES_MAX, HEADER_PREFIX};
 use crate::log::format::manifest::Manifest;

@@ -20,7 +20,7 @@
 //! 6. The manifest gets its name: it seals what was recovered, and names the new segment. A crash leaves the old or the
 //!    new one. What only the old one named is removed by the writer ([`LogWriter::remove_leftovers`]).
 
-use super::{Opened, Segment};
+use super::opened::{Opened, Segment};
 use crate::log::error::LogError;
 use crate::log::format::manifest::{Manifest, NamedSegment, Sealed};
 use crate::log::format::names::{NEXT_MANIFEST_NAME, segment_name};

@@ -4,13 +4,15 @@
 //! A server that writes goes on in the last segment, begins others, and removes what a checkpoint has replaced. A view
 //! is of the log as its manifest was; [`LogView::has_changed`] says whether that still has its name.
 
+use super::base::BaseReader;
+use super::frames::Frame;
 use super::grammar::Head;
 use super::leftovers::Unnamed;
+use super::opened::{Base, Segment, Verdict, torn_tail};
 use super::plan::Plan;
 use super::scan::{Scan, SegmentScan, Step};
 use super::units::{FrameUnits, Unit};
 use super::window::Window;
-use super::{Base, BaseReader, Frame, Segment, Verdict, torn_tail};
 use crate::log::error::LogError;
 use crate::log::format::Generation;
 use crate::log::format::manifest::Manifest;
