@@ -19,6 +19,7 @@ pub mod ports;
 pub mod printed;
 pub mod process;
 pub mod raw;
+pub mod recorded_disk;
 pub mod resp;
 pub mod samples;
 pub mod scene;

@@ -15,6 +15,8 @@ pub enum Injection {
     Fail { error: &'static str, from: u32 },
     /// The first one of each thread fails with this error.
     FailOnce { error: &'static str },
+    /// fdatasync and fsync report success and do nothing.
+    Lie,
     /// They are as they were, but the server can fork no child, and begin no thread.
     NoFork,
     /// The same, but threads can be begun.
@@ -35,6 +37,7 @@ impl Strace {
             Injection::Delay(time) => (FLUSHES, format!("delay_exit={}", time.as_micros())),
             Injection::Fail { error, from } => (FLUSHES, format!("error={error}:when={from}+")),
             Injection::FailOnce { error } => (FLUSHES, format!("error={error}:when=1")),
+            Injection::Lie => ("fdatasync,fsync", "retval=0".to_string()),
             Injection::NoFork => ("clone,clone3,fork,vfork", "error=EAGAIN".to_string()),
             Injection::NoChild => ("clone,fork,vfork", "error=ENOMEM".to_string()),
         };

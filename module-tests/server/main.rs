@@ -53,6 +53,7 @@ mod packages;
 mod paused_readers;
 mod pipelined_scripts;
 mod pipelines;
+mod power_loss;
 mod process_checkpoints;
 mod random_commands;
 mod random_pipelines;
