@@ -304,7 +304,7 @@ fn authenticated(server: &Server) -> RawConnection {
 }
 
 /// The memory of the server's process.
-fn resident_kib(server: &Server) -> i64 {
+pub fn resident_kib(server: &Server) -> i64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.process_id())).expect("the process' status");
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its resident memory");
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")

@@ -1,6 +1,8 @@
 //! MODULE UNLOAD: nothing in the server points to the module afterwards.
 
 use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, each_version, paths, wait_until};
+use crate::leaks::resident_kib;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 each_version! {
@@ -89,32 +91,82 @@ each_version! {
         }
     }
 
-    fn loads_and_unloads_under_load_leave_a_whole_server(version: Version) {
-        let server = loaded(version);
+    fn fifty_loads_and_unloads_under_load_lose_nothing_and_leak_nothing(version: Version) {
+        let mut server = loaded(version);
         let mut control = server.raw();
         unload(&mut control);
-        let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
+        let (stop, done): (_, [AtomicU64; 3]) = (AtomicBool::new(false), Default::default());
+        let counted = |done: &[AtomicU64; 3]| done.iter().map(|done| done.load(Ordering::Relaxed)).sum::<u64>();
+        let socket = server.socket();
         std::thread::scope(|scope| {
-            for worker in 0..3 {
-                let (server, stop, done) = (&server, &stop, &done);
+            for (worker, done) in done.iter().enumerate() {
+                let (socket, stop) = (&socket, &stop);
                 scope.spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
-                        // An unload closes the connection now and then.
-                        let _ = work(server, worker, stop, done);
+                        // An unload closes the connection now and then, and so does a kill.
+                        let _ = work(socket, worker, stop, done);
                     }
                 });
             }
-            for cycle in 0..20 {
+            let _stops = StopsAtEnd(&stop);
+            let mut first = None;
+            for cycle in 0..LOADS {
                 load(&server, &mut control);
-                let before = done.load(Ordering::Relaxed);
-                wait_until("the clients go on", PATIENCE, || done.load(Ordering::Relaxed) >= before + 50);
+                let before = counted(&done);
+                wait_until("the clients go on", PATIENCE, || counted(&done) >= before + 50);
+                if cycle + KILLS >= LOADS {
+                    let told = done.each_ref().map(|done| done.load(Ordering::Relaxed));
+                    server.kill9();
+                    control = restart_with_log(&mut server);
+                    for (worker, told) in told.into_iter().enumerate() {
+                        let found = control.run(&format!("GET of:{worker}")).text().parse::<u64>().unwrap();
+                        assert!(found >= told, "cycle {cycle}, worker {worker}: {found} instead of {told}");
+                    }
+                }
                 unload(&mut control);
                 let list = control.run("CLIENT LIST").text();
                 assert!(!list.contains("wbl."), "cycle {cycle}: {list}");
+                let now = usage(&server);
+                if cycle + KILLS < LOADS && cycle >= 5 {
+                    let (bytes, descriptors) = *first.get_or_insert(now);
+                    assert!(now.0 <= bytes + (16 << 20), "cycle {cycle}: {} bytes, then {}", bytes, now.0);
+                    assert!(now.1 <= descriptors + 4, "cycle {cycle}: {descriptors} descriptors, then {}", now.1);
+                }
             }
-            stop.store(true, Ordering::Relaxed);
         });
+        println!("{}: {LOADS} loads and unloads, {KILLS} kills, {} commands", version.text(), counted(&done));
     }
+}
+
+const LOADS: usize = 50;
+/// The last loads end with one each.
+const KILLS: usize = 5;
+
+/// Ends the workers, also where the test fails.
+struct StopsAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopsAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The log that was killed is recovered by a server that begins with the module.
+fn restart_with_log(server: &mut Server) -> RawConnection {
+    let module = paths::module().to_str().unwrap().to_string();
+    let before = server.builder.clone();
+    server.reconfigure(|builder| builder.set("loadmodule", &module).set("wbl.enabled", "yes"));
+    server.launch();
+    server.wait_ready();
+    wait_until("the log is active", PATIENCE, || server.wbl_info("wbl_state") == "active");
+    server.reconfigure(|_| before);
+    server.raw()
+}
+
+/// Memory and descriptors in use.
+fn usage(server: &Server) -> (u64, usize) {
+    let folder = format!("/proc/{}/fd", server.process_id());
+    (resident_kib(server) as u64 * 1024, std::fs::read_dir(folder).unwrap().count())
 }
 
 fn loaded(version: Version) -> Server {
@@ -158,15 +210,20 @@ fn dirty_reader(server: &Server, control: &mut RawConnection) -> RawConnection {
     reader
 }
 
-/// Writes and reads until it is told to stop, or its connection is closed.
-fn work(server: &Server, worker: usize, stop: &AtomicBool, done: &AtomicU64) -> std::io::Result<()> {
-    let mut client = RawConnection::open(&server.socket())?;
+/// Writes and reads until it is told to stop, or its connection is closed. `done` is what its counter was last.
+fn work(socket: &Path, worker: usize, stop: &AtomicBool, done: &AtomicU64) -> std::io::Result<()> {
+    let mut client = RawConnection::open(socket)?;
     while !stop.load(Ordering::Relaxed) {
         for words in [&["SET", "shared", "value"][..], &["GET", "shared"], &["INCR", &format!("of:{worker}")]] {
             client.try_send(words)?;
             let reply = client.try_reply()?;
+            if matches!(&reply, Value::Error(error) if error.starts_with("LOADING")) {
+                continue;
+            }
             assert!(!reply.is_error(), "{reply:?}");
-            done.fetch_add(1, Ordering::Relaxed);
+            if let Value::Integer(count) = reply {
+                done.store(count as u64, Ordering::Relaxed);
+            }
         }
     }
     Ok(())
