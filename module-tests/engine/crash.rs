@@ -234,6 +234,7 @@ fn check_image(disk: &SimDisk, model: &Model, options: &Options) {
 
 #[test]
 fn several_generations_survive_crashes_anywhere() {
+    let mut lives = 0;
     for seed in seeds(0, 4000) {
         let _case = Case(format!("WBL_SEED={seed}"));
         let (mut random, options) = (Random::new(seed), options(seed));
@@ -241,6 +242,7 @@ fn several_generations_survive_crashes_anywhere() {
         for _ in 0..5 {
             let at = if random.chance(15) { NEVER } else { random.below(90) };
             live_and_stop(&disk, at, &mut model, &options, &mut random);
+            lives += 1;
             disk = match random.below(4) {
                 0 => disk.restart_image(),
                 _ => disk.crash_image(random.next_u64()),
@@ -248,10 +250,12 @@ fn several_generations_survive_crashes_anywhere() {
         }
         check_image(&disk, &model, &options);
     }
+    println!("{lives} lives and crashes");
 }
 
 #[test]
 fn a_crash_at_every_operation_keeps_what_was_reported() {
+    let (mut points, mut images) = (0, 0);
     for seed in seeds(0, 40) {
         let options = options(seed);
         let (mut first_disk, mut first_model) = (SimDisk::new(), Model::default());
@@ -268,6 +272,7 @@ fn a_crash_at_every_operation_keeps_what_was_reported() {
         for at in 0..=total {
             let (disk, mut model) = (first_disk.restart_image(), first_model.clone());
             live_and_stop(&disk, at, &mut model, &options, &mut Random::new(seed));
+            points += 1;
             for image in 0..8 {
                 let _case = Case(format!("WBL_SEED={seed}, operation {at} of {total}, image {image}"));
                 let (mut disk, mut model) = (disk.crash_image(image), model.clone());
@@ -275,15 +280,18 @@ fn a_crash_at_every_operation_keeps_what_was_reported() {
                 live_and_stop(&disk, NEVER, &mut model, &options, &mut Random::new(image));
                 disk = disk.crash_image(image);
                 check_image(&disk, &model, &options);
+                images += 2;
             }
         }
     }
+    println!("{points} crash points, {images} images");
 }
 
 /// One operation fails and the disk works again. What failed must not be reported, and after a restart of the process
 /// all that is readable must be made durable again: the kernel may call bytes clean that it lost.
 #[test]
 fn a_failure_at_every_operation_reports_nothing_that_is_not_there() {
+    let (mut points, mut images) = (0, 0);
     for seed in seeds(0, 40) {
         let options = options(seed);
         let total = {
@@ -301,7 +309,9 @@ fn a_failure_at_every_operation_reports_nothing_that_is_not_there() {
                 Ok(()) => {}
                 Err(error) => assert_eq!(errno(&error), Some(number), "{error}"),
             }
+            points += 1;
             for image in 0..3 {
+                images += 2;
                 let _case = Case(format!("WBL_SEED={seed}, operation {at} {effect:?}, image {image}"));
                 check_image(&disk.crash_image(image), &model, &options);
                 let restarted = disk.restart_image();
@@ -311,6 +321,7 @@ fn a_failure_at_every_operation_reports_nothing_that_is_not_there() {
             }
         }
     }
+    println!("{points} failures, {images} images");
 }
 
 #[test]

@@ -74,6 +74,7 @@ mod second_server;
 mod sentinel;
 mod settings;
 mod shortage;
+mod soak;
 mod stream_readers;
 mod superseded;
 mod time_outs;
