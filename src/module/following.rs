@@ -1,7 +1,7 @@
 //! A replica's log: what its primary sends is logged when it has run, and nobody waits for that.
 //!
-//! See [`Followed`](crate::core::followed::Followed). No unit's end is reported on a replica: what was announced has run
-//! when the next command comes, or at the end of the iteration.
+//! See [`Followed`](crate::core::followed::Followed). No unit's end is reported on a replica: what was announced has
+//! run when the next command comes, or at the end of the iteration.
 
 use crate::core::capture::Class;
 use crate::core::exact::{as_any_client, is_exact};
