@@ -99,7 +99,7 @@ pub struct Blocked {
     /// Those whose readers the server may serve yet, with the readers that waited at the last look: it serves them when
     /// a command at top level has run, and before the end of an iteration.
     unserved: Map<DbKey, Vec<ClientId>>,
-    /// Those in [`Stage::Event`] whose keys are known.
+    /// Those in `Stage::Event` whose keys are known.
     pub pops: Pops,
 }
 

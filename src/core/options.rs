@@ -4,13 +4,13 @@
 /// The word of an option, and whether an argument follows it.
 pub type Known = (&'static str, bool);
 
-/// COPY source destination [DB index] [REPLACE] (`copyCommand`, db.c).
+/// `COPY source destination [DB index] [REPLACE]` (`copyCommand`, db.c).
 pub const COPY: &[Known] = &[("DB", true), ("REPLACE", false)];
-/// RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency] (`restoreCommand`, cluster.c).
+/// `RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]` (`restoreCommand`, cluster.c).
 pub const RESTORE: &[Known] = &[("REPLACE", false), ("ABSTTL", false), ("IDLETIME", true), ("FREQ", true)];
 /// GETEX key [PERSIST | EX seconds | ...] (`parseExtendedStringArgumentsOrReply`, t_string.c).
 pub const GETEX: &[Known] = &[("PERSIST", false), ("EX", true), ("PX", true), ("EXAT", true), ("PXAT", true)];
-/// SET key value [NX | XX | IFEQ value] [GET] [KEEPTTL | EX seconds | ...] (the same).
+/// `SET key value [NX | XX | IFEQ value] [GET] [KEEPTTL | EX seconds | ...]` (the same).
 pub const SET: &[Known] = &[
     ("NX", false),
     ("XX", false),

@@ -4,7 +4,7 @@
 //! `docs/design.md`; "what if it crashes here" is answered step by step in `open/prepare.rs`, `write/writer.rs`,
 //! `write/checkpoint.rs`, `write/go_on.rs` and `open/repair.rs`.
 //!
-//! The states of a folder are types: [`open`] gives an [`Opened`], which becomes a [`Prepared`] and then a
+//! The states of a folder are types: [`open()`] gives an [`Opened`], which becomes a [`Prepared`] and then a
 //! [`LogWriter`], or a [`Folder`], in which another log can begin. A [`Flusher`] runs a writer; closing it gives the
 //! [`Folder`] back.
 

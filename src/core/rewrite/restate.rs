@@ -66,7 +66,7 @@ fn future_ms(arg: &[u8], time_unit: TimeUnit, base: TimeBase, now_ms: Option<i64
     absolute_ms(arg, time_unit, base, now_ms).filter(|at| now_ms.is_some_and(|now_ms| *at > now_ms))
 }
 
-/// SET key value [NX | XX | IFEQ value] [GET] [KEEPTTL | EX seconds | ...]
+/// `SET key value [NX | XX | IFEQ value] [GET] [KEEPTTL | EX seconds | ...]`
 fn set(args: &[&[u8]], now_ms: Option<i64>) -> Words {
     let [_, key, value, options @ ..] = args else { return None };
     let mut restated = vec![b"SET".to_vec(), key.to_vec(), value.to_vec()];
@@ -116,7 +116,7 @@ fn getex(args: &[&[u8]], now_ms: Option<i64>) -> Words {
     }
 }
 
-/// RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]
+/// `RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]`
 fn restore(args: &[&[u8]], now_ms: Option<i64>) -> Words {
     let [_, key, ttl, payload, options @ ..] = args else { return None };
     let options = options::parse(options, options::RESTORE)?;

@@ -10,7 +10,7 @@ pub(super) fn pending(leaf: &Leaf, unit: &mut Unit) -> bool {
     true
 }
 
-/// XADD [NOMKSTREAM] [MAXLEN|MINID ...] id field value... becomes XADD key ID field value...; trimming becomes XTRIM
+/// `XADD [NOMKSTREAM] [MAXLEN|MINID ...] id field value...` becomes XADD key ID field value...; trimming becomes XTRIM
 /// key MAXLEN = LENGTH.
 pub(super) fn stream(leaf: &Leaf, unit: &mut Unit) -> bool {
     // All or nothing: an outcome that could not be read makes the whole leaf an image.

@@ -55,7 +55,7 @@ impl<S: Storage> Opened<S> {
     /// Removes what is no part of the log. Whoever wants to keep that until the base is known to be whole reads it
     /// before ([`Opened::read_base`]).
     ///
-    /// For a folder without a log see [`super::Folder::begin`].
+    /// For a folder without a log see `Folder::begin`.
     pub fn prepare(mut self, unix_ms: u64) -> Result<Prepared<S>, LogError> {
         let Some(old) = self.folder.manifest.clone() else {
             return Err(LogError::Refused { why: "there is no log to go on with" });
