@@ -46,27 +46,52 @@ impl Version {
     }
 }
 
-/// The module of `module-tests/test-module`, built against this version's header.
+/// The module that changes data in every way, built against this version's header.
 pub fn test_module(version: Version) -> PathBuf {
-    let source = repository().join("module-tests/test-module/effects.c");
+    c_module(version, "effects")
+}
+
+/// A module of `module-tests/test-module`, built against this version's header.
+pub fn c_module(version: Version, name: &str) -> PathBuf {
+    let source = repository().join(format!("module-tests/test-module/{name}.c"));
+    let offered = repository().join("api");
     let headers = version.server().parent().expect("the server's folder");
     let folder = repository().join("target/test-module");
     std::fs::create_dir_all(&folder).expect("a folder for the test module");
-    let built = folder.join(format!("effects-{}.so", version.text()));
+    let built = folder.join(format!("{name}-{}.so", version.text()));
     let time = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
-    if time(&built) > time(&source) && time(&built) > time(&headers.join("valkeymodule.h")) {
+    let from = [source.clone(), headers.join("valkeymodule.h"), offered.join("valkey_wbl.h")];
+    if from.iter().all(|file| time(&built) > time(file)) {
         return built;
     }
     // Another test process may be building it, too.
-    let unfinished = folder.join(format!("effects-{}.{}", version.text(), std::process::id()));
+    let unfinished = folder.join(format!("{name}-{}.{}", version.text(), std::process::id()));
     let output = Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-I"])
         .arg(headers)
+        .arg("-I")
+        .arg(offered)
         .arg("-o")
         .args([&unfinished, &source])
         .output()
         .expect("a C compiler");
     assert!(output.status.success(), "the test module: {}", String::from_utf8_lossy(&output.stderr));
+    std::fs::rename(&unfinished, &built).expect("the test module can be put in place");
+    built
+}
+
+/// The module of `module-tests/test-module` that is written in Rust.
+pub fn rust_module(name: &str) -> PathBuf {
+    let source = repository().join(format!("module-tests/test-module/{name}.rs"));
+    let folder = repository().join("target/test-module");
+    std::fs::create_dir_all(&folder).expect("a folder for the test module");
+    let (built, unfinished) =
+        (folder.join(format!("{name}.so")), folder.join(format!("{name}.{}", std::process::id())));
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let mut command = Command::new(rustc);
+    command.args(["--edition", "2024", "--crate-type", "cdylib", "-O", "-D", "warnings", "-A", "dead_code", "-o"]);
+    let status = command.args([&unfinished, &source]).status().expect("rustc starts");
+    assert!(status.success(), "the test module does not build");
     std::fs::rename(&unfinished, &built).expect("the test module can be put in place");
     built
 }

@@ -40,6 +40,7 @@ mod keep_history;
 mod leaks;
 mod life;
 mod linearizability;
+mod listeners;
 mod matrix;
 mod modules;
 mod newcomer;

@@ -24,6 +24,7 @@ pub mod input;
 pub mod lag;
 pub mod leaf;
 pub mod leaving;
+pub mod listeners;
 pub mod logged;
 pub mod loop_waits;
 pub mod names;

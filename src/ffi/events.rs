@@ -79,7 +79,13 @@ pub(super) unsafe extern "C" fn server_event(
                 // SAFETY: for this event the server passes a ClientInfo of at least version 1.
                 client_changed(sub, unsafe { &*data.cast::<raw::ValkeyModuleClientInfo>() }.id);
             }
-            raw::VALKEYMODULE_EVENT_MODULE_CHANGE => handlers().modules_changed(ctx),
+            raw::VALKEYMODULE_EVENT_MODULE_CHANGE => {
+                // SAFETY: for this event the server passes a ModuleChange of at least version 1, with a NUL-terminated
+                // name.
+                let name = unsafe { CStr::from_ptr((*data.cast::<raw::ValkeyModuleModuleChange>()).module_name) };
+                let unloaded = sub == raw::VALKEYMODULE_SUBEVENT_MODULE_UNLOADED;
+                handlers().modules_changed(ctx, unloaded.then(|| name.to_bytes()));
+            }
             COMMAND_SUCCEEDED | COMMAND_FAILED => {
                 // SAFETY: for these events the server passes a CommandResultInfo of at least version 1, with `argc`
                 // live arguments.

@@ -6,6 +6,7 @@ use super::filter::Filter;
 use super::info::InfoWriter;
 use super::load::ChildResult;
 use super::reply::Reply;
+use super::shared::{DurableListener, EventListener};
 use std::ffi::c_int;
 use std::sync::OnceLock;
 
@@ -41,8 +42,16 @@ pub trait Handlers: Sync {
     fn client_came(&self, client: u64);
     /// A client has gone.
     fn client_gone(&self, client: u64);
-    /// A module was loaded or unloaded.
-    fn modules_changed(&self, ctx: Ctx<'_>);
+    /// A module was loaded, or that of this name unloaded.
+    fn modules_changed(&self, ctx: Ctx<'_>, unloaded: Option<&[u8]>);
+    /// For another module: the appended and the durable position; `None` where no log protects the server.
+    fn positions(&self) -> Option<(u64, u64)>;
+    /// Another module wants told when a position is durable, or all that has been executed. Returns a token.
+    fn tell_when_durable(&self, owner: &[u8], position: Option<u64>, listener: DurableListener) -> Option<u64>;
+    /// Another module wants told of events of these classes. Returns a token.
+    fn tell_of_events(&self, owner: &[u8], classes: u32, listener: EventListener) -> u64;
+    /// It does no longer; `false` where nothing has this token.
+    fn stop_telling(&self, token: u64) -> bool;
     /// A command has run, while that is asked for.
     fn command_done(&self, ctx: Ctx<'_>, result: &CommandResult<'_>);
     /// Settings of the server changed.

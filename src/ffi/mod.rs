@@ -50,6 +50,7 @@ mod process;
 mod registration;
 mod reply;
 mod settings;
+mod shared;
 mod shells;
 mod signals;
 mod socket;
@@ -79,6 +80,7 @@ pub use registration::{
     register_command, register_config, register_hooks, server_version, unregister_hooks, watch_results,
 };
 pub use reply::{Kept, Promise, Reply, ReplyKind};
+pub use shared::{DurableListener, EventListener, offer_api};
 pub use signals::{exit_now, forget_file_size_limit, kill_process, stop_process, survive_file_size_limit};
 pub use socket::{Sockets, empty_socket_bytes, peek, shut_socket};
 

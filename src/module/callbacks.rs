@@ -1,8 +1,12 @@
 //! Where the server's calls arrive.
 
-use crate::ffi::{ChildResult, CommandResult, Ctx, Filter, Handlers, InfoWriter, LoadingPhase, Reply};
+use crate::ffi::{
+    ChildResult, CommandResult, Ctx, DurableListener, EventListener, Filter, Handlers, InfoWriter, LoadingPhase, Reply,
+};
 use crate::module::config::Setting;
-use crate::module::{announce, arguments, blocking, commands, config, hooks, info, iteration, life, looking, wrappers};
+use crate::module::{
+    announce, arguments, blocking, commands, config, hooks, info, iteration, life, listening, looking, wrappers,
+};
 use std::ffi::c_int;
 
 /// The module.
@@ -69,9 +73,26 @@ impl Handlers for Callbacks {
         hooks::client_gone(client);
     }
 
-    fn modules_changed(&self, ctx: Ctx<'_>) {
+    fn modules_changed(&self, ctx: Ctx<'_>, unloaded: Option<&[u8]>) {
+        unloaded.into_iter().for_each(listening::module_gone);
         life::arrived();
         hooks::modules_changed(ctx);
+    }
+
+    fn positions(&self) -> Option<(u64, u64)> {
+        listening::positions()
+    }
+
+    fn tell_when_durable(&self, owner: &[u8], position: Option<u64>, listener: DurableListener) -> Option<u64> {
+        listening::tell_when_durable(owner, position, listener)
+    }
+
+    fn tell_of_events(&self, owner: &[u8], classes: u32, listener: EventListener) -> u64 {
+        listening::tell_of_events(owner, classes, listener)
+    }
+
+    fn stop_telling(&self, token: u64) -> bool {
+        listening::stop_telling(token)
     }
 
     fn command_done(&self, ctx: Ctx<'_>, result: &CommandResult<'_>) {

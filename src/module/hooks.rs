@@ -10,7 +10,7 @@ use crate::module::questions::ask;
 use crate::module::server::FIELD_EXPIRY_SINCE;
 use crate::module::settle::settle_unseen;
 use crate::module::units::{ask_for_unit_end, finish_evictions, finish_plain, finish_unit};
-use crate::module::{Module, broken, homes, life, listed, notify, recovery, server, waiting, with};
+use crate::module::{Module, broken, homes, life, listed, listening, notify, recovery, server, waiting, with};
 
 /// No client's id.
 const NO_CLIENT: u64 = u64::MAX;
@@ -241,11 +241,13 @@ pub fn unit_end(ctx: Ctx<'_>) {
 /// The dataset or a database was emptied.
 pub fn flushed(ctx: Ctx<'_>, db: Option<u32>) {
     life::emptied(ctx);
+    listening::flushed(db);
     watch_server_event(ctx, |module, now_ms| module.capture.flushed(db, now_ms));
 }
 
 /// Two databases changed places.
 pub fn databases_swapped(ctx: Ctx<'_>, first: u32, second: u32) {
+    listening::swapped(first, second);
     watch_server_event(ctx, |module, now_ms| {
         module.capture.databases_swapped(first, second, now_ms);
         module.capture.blocked.pops.all_may_fail();

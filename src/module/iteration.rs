@@ -8,7 +8,9 @@ use crate::module::listed::is_blocked_in;
 use crate::module::settle::settle;
 use crate::module::units::{finish_deferred, finish_suspects, finish_unit};
 use crate::module::waits::wait_now;
-use crate::module::{Module, blocking, broken, durable_reads, following, life, notify, scripts, waitaof, with};
+use crate::module::{
+    Module, blocking, broken, durable_reads, following, life, listening, notify, scripts, waitaof, with,
+};
 
 /// The event loop is about to send replies and to sleep.
 pub fn before_sleep(ctx: Ctx<'_>) {
@@ -50,6 +52,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     });
     waitaof::poll(ctx);
     notify::publish_durable(ctx);
+    listening::tell_durable(ctx);
 }
 
 impl Module {

@@ -36,6 +36,7 @@ mod iteration;
 mod known;
 mod life;
 mod listed;
+mod listening;
 mod looking;
 mod moving;
 mod names;
@@ -175,6 +176,8 @@ pub(crate) struct Module {
     dirty: DirtyKeys,
     versions: Versions,
     notices: Notices,
+    /// Other modules that listen.
+    others: listening::Others,
     /// What runs.
     running: Running,
     /// The replies that wait for the end of the running unit.

@@ -3,7 +3,7 @@
 use crate::core::notices::{EventClasses, Notice};
 use crate::ffi::{Ctx, Level, follow_all_events, log};
 use crate::module::config::{Setting, value};
-use crate::module::{Module, server, with};
+use crate::module::{Module, listening, server, with};
 
 /// While so many messages wait for the disk, keys that are missed raise none.
 const WAITING_MAX: usize = 10_000;
@@ -15,6 +15,7 @@ fn classes() -> EventClasses {
 
 /// An event of a class (the server's bit) has been raised.
 pub(super) fn event(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8]) {
+    listening::event(ctx, class, event, key);
     let classes = classes();
     if !classes.publish(class) {
         return;
@@ -105,6 +106,9 @@ impl Module {
     pub(super) fn end_notices(&mut self, lsn: crate::log::Lsn) {
         if !self.notices.is_empty() {
             self.notices.unit_ended(lsn);
+        }
+        if !self.others.is_empty() {
+            self.others.unit_ended(lsn);
         }
     }
 }

@@ -146,6 +146,7 @@ fn find(name: &str) -> Option<*const c_void> {
             ok as _
         }
         "RegisterBoolConfig" | "RegisterNumericConfig" | "RegisterStringConfig" | "RegisterEnumConfig" => ok as _,
+        "ExportSharedAPI" => ok as _,
         "PublishMessage" | "StreamIteratorStop" | "ResetDataset" | "KeyAtPosWithFlags" => ok as _,
         "GetApi" => get_api as _,
         "Free" => free as _,

@@ -15,7 +15,7 @@ use crate::log::Standing;
 use crate::module::points::{self, Point};
 use crate::module::release::release;
 use crate::module::units::finish_unit;
-use crate::module::{following, gate, notify, second_server, with};
+use crate::module::{following, gate, listening, notify, second_server, with};
 
 /// The server shuts down, and nothing can refuse that any more.
 pub fn shut_down(ctx: Ctx<'_>) {
@@ -76,6 +76,7 @@ fn stop_log_beside(ctx: Ctx<'_>, child: Child) -> Option<Rest> {
     points::reach(Point::LogClosed);
     logging.log.release_closed();
     notify::publish_all(ctx);
+    listening::log_closed(logging.log.log().appended());
     with(|module| module.drop_replies());
     base::answer(logging.asked, &Err("the log was closed".into()));
     let origin = match logging.visible {

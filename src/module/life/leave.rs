@@ -9,7 +9,7 @@ use crate::core::ack::Why;
 use crate::ffi::{Ctx, Level, log};
 use crate::module::config::{Setting, value};
 use crate::module::release::release;
-use crate::module::{Module, gate, listed, server, with};
+use crate::module::{Module, gate, listed, listening, server, with};
 
 /// Leaves a replica's log, with what was handed over. A thread closes it. `origin`: of what memory holds.
 pub(super) fn leave(ctx: Ctx<'_>, origin: Origin) -> Option<Rest> {
@@ -113,6 +113,7 @@ pub(super) fn close_waiting(ctx: Ctx<'_>) {
     let log_open = with(|module| module.log().cloned()).flatten();
     // Their writes are not acknowledged: the new primary's dataset is what counts.
     with(|module| module.notices.take_all());
+    listening::demoted();
     for waiting in log_open.iter().flat_map(|log| log.take_waiting()) {
         ctx.close_client(waiting.client);
         release(waiting.held, Why::Demoted);

@@ -24,8 +24,8 @@ use crate::core::time_outs::TimeOuts;
 use crate::core::unit::Batch;
 use crate::core::versions::Versions;
 use crate::ffi::{
-    Ctx, Level, check_descriptor_paths, declare_options, follow_events, forget_file_size_limit, log, register_hooks,
-    server_version, survive_file_size_limit, unregister_hooks,
+    Ctx, Level, check_descriptor_paths, declare_options, follow_events, forget_file_size_limit, log, offer_api,
+    register_hooks, server_version, survive_file_size_limit, unregister_hooks,
 };
 use crate::log::{Lsn, Standing};
 use crate::module::aof_folder::AofFolder;
@@ -33,6 +33,7 @@ use crate::module::backup::Backups;
 use crate::module::config::{self, Setting};
 use crate::module::disk::Disk;
 use crate::module::history::History;
+use crate::module::listening::Others;
 use crate::module::looking::Looks;
 use crate::module::moving::Moving;
 use crate::module::own_aof::{self, OwnAof};
@@ -87,7 +88,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
     config::register(ctx, args)?;
     // Where an AOF is loaded first events come later, see `follow_events`.
     let follows = |ctx: Ctx<'_>| homes::loads_commands(ctx) || follow_events(ctx);
-    if !commands::register(ctx) || !register_hooks(ctx) || !follows(ctx) {
+    if !commands::register(ctx) || !register_hooks(ctx) || !follows(ctx) || !offer_api(ctx) {
         return Err("the server refused its commands or hooks".into());
     }
     survive_file_size_limit();
@@ -209,6 +210,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         dirty: DirtyKeys::default(),
         versions: Versions::default(),
         notices: Notices::default(),
+        others: Others::default(),
         running: Running::default(),
         replies: Replies::default(),
         unheld: Vec::new(),
