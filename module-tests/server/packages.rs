@@ -1,6 +1,8 @@
 //! The Debian package and the image's command.
 
+use crate::harness::temp::TempDir;
 use crate::harness::{ServerBuilder, System, Version, each_version, paths};
+use std::process::Command;
 
 const README: &str = include_str!("../../README.md");
 
@@ -23,6 +25,28 @@ pub fn install(system: &System) {
     system.follow(README, "Install");
 }
 
+#[test]
+fn the_package_starts_in_a_clean_debian() {
+    let out = TempDir::new();
+    let script = |name: &str| {
+        let mut script = Command::new(paths::repository().join("scripts").join(name));
+        script.env("WBL_MODULE", paths::module()).env("WBL_TOOL", env!("CARGO_BIN_EXE_wbl"));
+        script
+    };
+    let made = script("package").arg(out.path()).output().expect("scripts/package starts");
+    let deb = String::from_utf8_lossy(&made.stdout).trim().to_string();
+    assert!(made.status.success(), "{deb}{}", String::from_utf8_lossy(&made.stderr));
+    let tried = script("try-package").arg(deb).output().expect("scripts/try-package starts");
+    let said = [tried.stdout, tried.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    println!("{said}");
+    match tried.status.code() {
+        Some(0) => assert!(said.contains("installed, started, crashed, started and removed"), "{said}"),
+        // Without root, or a mirror.
+        Some(77) => {}
+        code => panic!("{code:?}: {said}"),
+    }
+}
+
 each_version! {
     fn the_package_has_what_it_says_and_takes_it_away_again(version: Version) {
         let system = System::new(version);
@@ -34,6 +58,9 @@ each_version! {
             "/usr/bin/wbl",
             "/etc/valkey/wbl.conf",
             "/usr/lib/systemd/system/wbl-exporter.service",
+            "/usr/include/valkey_wbl.h",
+            "/usr/share/man/man1/wbl.1.gz",
+            "/usr/share/man/man1/wbl-export.1.gz",
             "/usr/share/doc/valkey-wbl/README.md",
             "/usr/share/doc/valkey-wbl/operations.md",
             "/usr/share/doc/valkey-wbl/copyright",
@@ -41,6 +68,8 @@ each_version! {
             assert!(files.lines().any(|line| line == file) && system.path(file).is_file(), "{file}: {files}");
         }
         assert!(system.run("dpkg-here --status valkey-wbl").contains("Depends: libc6 (>= 2."));
+        let page = system.run("zcat usr/share/man/man1/wbl-export.1.gz");
+        assert!(page.contains("wbl\\-export") && page.contains("\\-\\-until"), "{page}");
         // The command of the unit.
         let unit = std::fs::read_to_string(system.path("/usr/lib/systemd/system/wbl-exporter.service")).unwrap();
         let command = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/")).unwrap();

@@ -14,6 +14,7 @@ mod failure;
 mod filter;
 mod folder;
 mod history;
+mod manual;
 mod moment;
 mod progress;
 mod repair;
@@ -48,6 +49,8 @@ enum Command {
     Compact(compact::Arguments),
     BenchDisk(bench_disk::Arguments),
     Exporter(exporter::Arguments),
+    #[command(hide = true)]
+    Manual(manual::Arguments),
 }
 
 impl Command {
@@ -62,6 +65,7 @@ impl Command {
             Command::Compact(arguments) => compact::run(arguments),
             Command::BenchDisk(arguments) => bench_disk::run(arguments),
             Command::Exporter(arguments) => exporter::run(arguments),
+            Command::Manual(arguments) => manual::run(arguments, <Arguments as clap::CommandFactory>::command()),
         }
     }
 }
