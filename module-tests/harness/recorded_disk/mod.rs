@@ -130,7 +130,7 @@ impl RecordedDisk {
     /// Mounts the disk, and records what becomes of it from here on.
     pub fn mount(&self) -> Mounted {
         self.record.begin();
-        self.mount_file(DISK)
+        self.mount_file(DISK).unwrap_or_else(|why| panic!("{why}"))
     }
 
     /// Records no more.
@@ -148,15 +148,19 @@ impl RecordedDisk {
     }
 
     /// The file system after a loss of power: see [`Record::make_image`].
-    pub fn mount_image(&self, events: usize, loss: Loss, random: &mut Random) -> (Mounted, usize) {
+    ///
+    /// # Errors
+    /// It cannot be mounted: its superblock is torn, which has more than one sector.
+    pub fn mount_image(&self, events: usize, loss: Loss, random: &mut Random) -> Result<(Mounted, usize), String> {
         let (image, pending) = self.record.make_image(events, loss, random);
-        (self.mount_file(image), pending)
+        Ok((self.mount_file(image)?, pending))
     }
 
-    fn mount_file(&self, image: u64) -> Mounted {
+    fn mount_file(&self, image: u64) -> Result<Mounted, String> {
         let path = self.folder.path().join("mounted");
-        run(Command::new("mount").args(["-t", self.kind.name(), "-o", "loop"]).arg(self.file(image)).arg(&path));
-        Mounted { path }
+        let mut mount = Command::new("mount");
+        mount.args(["-t", self.kind.name(), "-o", "loop"]).arg(self.file(image)).arg(&path);
+        try_run(&mut mount).map(|()| Mounted { path })
     }
 }
 
@@ -188,7 +192,11 @@ impl Drop for RecordedDisk {
 }
 
 fn run(command: &mut Command) {
+    try_run(command).unwrap_or_else(|why| panic!("{why}"));
+}
+
+fn try_run(command: &mut Command) -> Result<(), String> {
     let output = command.output().expect("the program starts");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}{said}", String::from_utf8_lossy(&output.stdout));
+    let (out, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(()) } else { Err(format!("{command:?}: {out}{said}")) }
 }
