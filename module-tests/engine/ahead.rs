@@ -3,7 +3,9 @@
 use crate::support::*;
 use std::time::{Duration, Instant};
 use valkey_wbl::log::sim::{Effect, SimDisk};
-use valkey_wbl::log::{Flusher, LogWriter, MANIFEST_NAME, NewBase, Options, Verdict, base_name, open, segment_name};
+use valkey_wbl::log::{
+    Batch, Flusher, LogWriter, MANIFEST_NAME, NewBase, Options, Verdict, base_name, open, segment_name,
+};
 
 const LONG: Option<Duration> = Some(Duration::from_secs(20));
 
@@ -155,7 +157,7 @@ fn a_base_goes_before_the_next_piece_of_a_segment_written_ahead() {
     let lsn = writer.cut().unwrap();
     let flusher = Flusher::start_stepped(writer, Box::new(|_| {}), Box::new(|_| {})).unwrap();
     let steps = flusher.steps().unwrap();
-    let end = flusher.append(vec![b'x'; (SEGMENT_BYTES / 32) as usize], UNIX_MS);
+    let end = flusher.append(vec![b'x'; (SEGMENT_BYTES / 8) as usize], UNIX_MS);
     assert!(flusher.wait_durable(end, LONG).unwrap());
     let written = || disk.contents(&segment_name(2)).map_or(0, |zeros| zeros.len());
     while written() == 0 {
@@ -173,6 +175,25 @@ fn a_base_goes_before_the_next_piece_of_a_segment_written_ahead() {
     assert_eq!(written(), SEGMENT_BYTES as usize);
     drop(flusher.close().unwrap());
     assert!(disk.contents(&segment_name(2)).is_none());
+}
+
+#[test]
+fn segments_grow_with_the_log_up_to_their_size() {
+    let disk = SimDisk::new();
+    let options = Options { segment_bytes: 3 << 20, ..Options::default() };
+    let mut writer = go_on(open(disk.clone(), &options).unwrap(), UNIX_MS).unwrap();
+    let mut sizes = Vec::new();
+    for segment in 2..6 {
+        writer.write_ahead().unwrap();
+        sizes.push(disk.contents(&segment_name(segment)).unwrap().len());
+        // The last unit that begins in the present file, and one more.
+        while !disk.contents(&segment_name(segment)).unwrap().starts_with(b"#WBL2") {
+            let unit = vec![b'x'; 10_000];
+            writer.append(Batch { start: writer.appended(), payload: &unit, unix_ms: UNIX_MS }).unwrap();
+            writer.sync().unwrap();
+        }
+    }
+    assert_eq!(sizes, [64 << 10, 512 << 10, 3 << 20, 3 << 20]);
 }
 
 /// With the log's own threads: segments come from the other one, and every crash finds what was published.

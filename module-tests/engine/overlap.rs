@@ -31,7 +31,9 @@ fn start(in_flight_max: usize) -> Rig {
 }
 
 fn start_on(disk: SimDisk, in_flight_max: usize) -> Rig {
-    let options = Options { max_inflight_flushes: Some(in_flight_max), ..Options::default() };
+    // Too large to be written ahead: no flush is under way when a segment begins.
+    let segment_bytes = 2 << 30;
+    let options = Options { segment_bytes, max_inflight_flushes: Some(in_flight_max), ..Options::default() };
     start_with(disk, &options, 0)
 }
 

@@ -47,9 +47,11 @@ pub fn go_on<S: Storage>(opened: Opened<S>, unix_ms: u64) -> Result<LogWriter<S>
     Ok(writer)
 }
 
-/// Opens and goes on to write.
+/// Opens and goes on to write, in segments that are too large to be written ahead: only the test does something on the
+/// disk.
 pub fn writer_of(disk: &SimDisk) -> LogWriter<SimDisk> {
-    go_on(reopen(disk).unwrap(), UNIX_MS).unwrap()
+    let options = Options { segment_bytes: 2 << 30, ..Options::default() };
+    go_on(open(disk.clone(), &options).unwrap(), UNIX_MS).unwrap()
 }
 
 /// A log of two segments with three units each, both closed.

@@ -24,8 +24,11 @@ const PIECE_BYTES: u64 = 256 << 10;
 /// Larger segments are not written ahead.
 const BYTES_MAX: u64 = 1 << 30;
 
-/// The first segment is written ahead when this part of a segment has been written: not for a log that hardly grows.
-pub(super) const AFTER: u64 = 64;
+/// The first one of a log, which is to have one soon, is no larger.
+const FIRST_BYTES: u64 = 64 << 10;
+/// Each is this many times as large as the one before, until it is what a segment may be: a log that hardly grows takes
+/// little room.
+const GROWTH: u64 = 8;
 
 /// The end of a file of zeros is a page's end, so that nobody overwrites a page's part past the cache while the cache
 /// writes another.
@@ -196,16 +199,18 @@ impl<F: StorageFile> AheadJob<F> {
 }
 
 impl<S: Storage> LogWriter<S> {
-    /// The segment to write ahead, if one is wanted now: not before something has been written, and for a segment that
-    /// was itself written ahead not before it is half full.
+    /// The segment to write ahead, if one is wanted now: at once beside a segment that was not itself written ahead, and
+    /// beside others when they are half full.
     pub(crate) fn want_ahead(&mut self) -> Option<WantedAhead> {
         self.ahead = self.ahead.take().or_else(|| self.ahead_slot.take());
-        let bytes = self.segment_bytes();
-        let is_wanted = self.ahead.is_none() && self.current.bytes >= self.ahead_at_bytes && bytes <= BYTES_MAX;
+        let bytes_max = self.segment_bytes();
+        let is_wanted = self.ahead.is_none() && self.current.bytes >= self.ahead_at_bytes && bytes_max <= BYTES_MAX;
         if !is_wanted || self.failure().is_some() || !self.ahead_slot.want() {
             return None;
         }
-        self.ahead_at_bytes = self.current.bytes + bytes / 4 + 1;
+        // Where it cannot be had it is tried again then.
+        self.ahead_at_bytes = self.current.bytes + bytes_max / 4 + 1;
+        let bytes = self.current.file_bytes().saturating_mul(GROWTH).max(FIRST_BYTES).min(bytes_max);
         let seq = self.folder.take_segment_number();
         let direct_block_bytes = self.folder.options.direct_block_bytes;
         let bytes = if direct_block_bytes.is_some() { bytes.next_multiple_of(PAGE_BYTES) } else { bytes };
@@ -255,10 +260,9 @@ impl<S: Storage> LogWriter<S> {
     }
 
     pub(super) fn set_current(&mut self, next: Segment<S::File>) {
-        let bytes = self.segment_bytes();
-        self.ahead_at_bytes = if next.has_unused() { bytes / 2 } else { bytes / AFTER };
+        self.ahead_at_bytes = if next.has_unused() { next.file_bytes() / 2 } else { 0 };
         self.statistics.set_direct(next.is_direct());
         self.current = next;
-        self.rotate_at_bytes = bytes;
+        self.rotate_at_bytes = self.segment_bytes();
     }
 }

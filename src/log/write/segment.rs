@@ -155,6 +155,11 @@ impl<F: StorageFile> Segment<F> {
         self.bytes < self.file_bytes
     }
 
+    /// Bytes of the file, with what is unused.
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
     pub fn is_blank(&self) -> bool {
         self.first == self.end
     }

@@ -8,7 +8,7 @@
 //!   unless the log goes on elsewhere (`go_on.rs`). A new segment, base or manifest that cannot be written is no such
 //!   failure while the manifest is untouched: the log goes on as it was.
 
-use super::ahead::{self, Ahead, AheadSlot};
+use super::ahead::{Ahead, AheadSlot};
 use super::expendable::Expendable;
 use super::flush::Flights;
 use super::folder::Folder;
@@ -89,7 +89,7 @@ impl<S: Storage> LogWriter<S> {
             rotate_at_bytes: segment_bytes(&folder.options, log.segments.len()),
             ahead_slot: Arc::new(AheadSlot::new()),
             ahead: None,
-            ahead_at_bytes: folder.options.segment_bytes / ahead::AFTER,
+            ahead_at_bytes: 0,
             expendable: Arc::new(Expendable::new(Arc::clone(&folder.storage))),
             folder,
             log,
