@@ -96,7 +96,13 @@ each_version! {
         let mut scene = Scene::of(ServerBuilder::with_module(version).set("databases", "3"));
         let stock = ServerBuilder::stock(version).set("databases", "3").in_memory().start();
         scene.control.run("WBL.DEBUG COLLECT ALL");
-        for round in 0..250 {
+        // How much the server finds of a pipeline when it looks depends on the machine.
+        for round in 0.. {
+            let transactions = scene.gauge("wbl_collected_transactions");
+            if round >= 250 && transactions > 20 && scene.gauge("wbl_collected_commands") > 500 {
+                break;
+            }
+            assert!(round < 5000, "{transactions} transactions are collected");
             let mut clients = [scene.server.raw(), stock.raw()];
             if random.chance(40) {
                 clients.iter_mut().for_each(|client| drop(client.run("HELLO 3")));
@@ -130,10 +136,6 @@ each_version! {
                 assert_eq!(found, expected, "round {round}: {commands:?}");
             }
         }
-        let collected = scene.gauge("wbl_collected_commands");
-        assert!(collected > 500, "{collected}");
-        let transactions = scene.gauge("wbl_collected_transactions");
-        assert!(transactions > 20, "{transactions}");
         let digests = [scene.server.raw().run("DEBUG DIGEST"), stock.raw().run("DEBUG DIGEST")];
         assert_eq!(digests[0], digests[1]);
         let mut server = scene.end();
