@@ -4,7 +4,7 @@ use crate::support::*;
 use std::time::{Duration, Instant};
 use valkey_wbl::log::sim::{Effect, SimDisk};
 use valkey_wbl::log::{
-    Batch, Flusher, LogWriter, MANIFEST_NAME, NewBase, Options, Verdict, base_name, open, segment_name,
+    Batch, Flusher, LogWriter, MANIFEST_NAME, NewBase, Options, Storage, Verdict, base_name, open, segment_name,
 };
 
 const LONG: Option<Duration> = Some(Duration::from_secs(20));
@@ -36,6 +36,19 @@ fn frames_overwrite_the_zeros_of_a_segment_written_ahead() {
     assert!(bytes.len() == 4000 && bytes.starts_with(b"#WBL2 ") && bytes.ends_with(&[0; 3000]));
     let opened = reopen(&disk.crash_image(1)).unwrap();
     assert_eq!((opened.verdict(), recovered(&opened)), (&Verdict::Clean, units(0..3)));
+}
+
+/// No flush looks for it any more.
+#[test]
+fn a_segment_that_was_moved_is_missed_before_the_log_goes_on_in_the_next() {
+    let disk = SimDisk::new();
+    let mut writer = writer(&disk);
+    write(&mut writer, 0..1);
+    writer.write_ahead().unwrap();
+    disk.rename(&segment_name(1), "away").unwrap();
+    let outcome = writer.append(Batch { start: writer.appended(), payload: b"x", unix_ms: UNIX_MS });
+    assert!(outcome.unwrap_err().to_string().contains("moved away"));
+    assert!(!String::from_utf8(disk.contents(MANIFEST_NAME).unwrap()).unwrap().contains(&segment_name(2)));
 }
 
 #[test]

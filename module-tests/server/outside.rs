@@ -14,8 +14,9 @@ fn limit_file_size(server: &Server, bytes: &str) {
 
 /// The segment that is written.
 fn last_segment(server: &Server) -> PathBuf {
-    let mut paths = (1..9).map(|number| server.log_folder().join(format!("appendonly.aof.{number}.incr.aof")));
-    paths.rfind(|path| path.exists()).unwrap()
+    let manifest = fs::read_to_string(server.log_folder().join("appendonly.aof.manifest")).unwrap();
+    let mut names = manifest.lines().filter_map(|line| line.strip_prefix("file ")?.split(' ').next());
+    server.log_folder().join(names.next_back().unwrap())
 }
 
 /// SETs until the server ends; returns how many were acknowledged.

@@ -222,9 +222,10 @@ each_version! {
         let mut client = server.raw();
         let fields = version == Version::V9_1;
         for number in 0..2000 {
-            client.run(&format!("SET key:{number} 5 PX {LIFE_MS}"));
-            client.run(&format!("HSET hash f{number} 5"));
+            client.send(&["SET", &format!("key:{number}"), "5", "PX", &LIFE_MS.to_string()]);
+            client.send(&["HSET", "hash", &format!("f{number}"), "5"]);
         }
+        (0..2000).for_each(|_| assert_eq!((client.reply().text(), client.reply().integer()), ("OK".into(), 1)));
         client.run("SET kept 1 PX 100000000");
         if fields {
             let names: Vec<String> = (0..1000).map(|number| format!("f{number}")).collect();

@@ -178,9 +178,13 @@ each_version! {
         assert!(wbl("repair", &server.log_folder(), &[]).good().contains("nothing to cut"));
         let entries = fs::read_dir(server.log_folder()).unwrap().map(|entry| entry.unwrap().path());
         let is_segment = |path: &PathBuf| path.to_str().unwrap().ends_with(".incr.aof");
-        let segment = entries.filter(is_segment).max_by_key(|path| path.metadata().unwrap().len()).unwrap();
-        let bytes = fs::read(&segment).unwrap();
-        let at = bytes.windows(7).position(|part| part == b"damaged").unwrap();
+        let (segment, at) = entries
+            .filter(is_segment)
+            .find_map(|path| {
+                let at = fs::read(&path).unwrap().windows(7).position(|part| part == b"damaged")?;
+                Some((path, at))
+            })
+            .unwrap();
         fs::OpenOptions::new().write(true).open(&segment).unwrap().write_all_at(b"D", at as u64).unwrap();
         let ran = wbl("repair", &server.log_folder(), &[]);
         assert!(ran.status == 1 && ran.out.contains("nothing was changed"), "{}{}", ran.out, ran.errors);

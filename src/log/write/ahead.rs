@@ -253,8 +253,10 @@ impl<S: Storage> LogWriter<S> {
         }
     }
 
-    /// Cuts what was written ahead and is not used: a segment that is left holds its frames and nothing more.
+    /// Cuts what was written ahead and is not used: a segment that is left holds its frames and nothing more. It is
+    /// looked for once more where a start will, as no flush will look again.
     pub(super) fn leave_current(&mut self) -> Result<NamedSegment, StepError> {
+        self.current.check_place(&*self.folder.storage).map_err(StepError::Fatal)?;
         self.current.cut_unused().map_err(StepError::Fatal)?;
         Ok(self.current.named(true))
     }
