@@ -5,9 +5,10 @@
 //! another).
 
 use super::parents::create_durably;
+use super::seen::Seen;
 use super::{FileStatus, Storage};
 use crate::log::error::LogError;
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::rand::GetRandomFlags;
 use std::any::Any;
@@ -87,8 +88,8 @@ impl FolderStorage {
 
     /// Whether the folder is still the one that its path leads to.
     pub fn has_its_path(&self) -> bool {
-        let (open, found) = (rustix::fs::fstat(&self.directory), rustix::fs::stat(&self.path));
-        open.is_ok_and(|open| found.is_ok_and(|found| is_same(&open, &found)))
+        let (open, found) = (Seen::open(&self.directory), Seen::named(CWD, &self.path, AtFlags::empty()));
+        open.is_ok_and(|open| found.is_ok_and(|found| open.identity == found.identity))
     }
 
     fn open(&self, name: &str, access: OFlags) -> io::Result<File> {
@@ -108,10 +109,6 @@ impl FolderStorage {
             Err(error) => Err(error),
         }
     }
-}
-
-fn is_same(one: &Stat, other: &Stat) -> bool {
-    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 }
 
 fn cannot_open(path: &Path, source: io::Error) -> LogError {
@@ -163,7 +160,7 @@ impl Storage for FolderStorage {
 
     fn reopen(&self, name: &str, file: &File) -> io::Result<File> {
         let again = self.open(name, OFlags::RDWR)?;
-        if !is_same(&rustix::fs::fstat(&again)?, &rustix::fs::fstat(file)?) {
+        if Seen::open(&again)?.identity != Seen::open(file)?.identity {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the name is another file's"));
         }
         Ok(again)
@@ -176,13 +173,12 @@ impl Storage for FolderStorage {
     }
 
     fn status_of(&self, name: &str, file: &File) -> io::Result<Option<FileStatus>> {
-        let found = match rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        let found = match Seen::named(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(None),
             found => found?,
         };
-        let open = rustix::fs::fstat(file)?;
-        let bytes = u64::try_from(open.st_size).unwrap_or(0);
-        Ok(is_same(&found, &open).then_some(FileStatus { bytes }))
+        let open = Seen::open(file)?;
+        Ok((found.identity == open.identity).then_some(FileStatus { bytes: open.bytes }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

@@ -5,6 +5,7 @@ mod folder;
 mod holder;
 mod parents;
 mod probe;
+mod seen;
 
 pub use folder::{FolderLock, FolderStorage};
 pub use probe::DirectWrites;
