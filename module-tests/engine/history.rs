@@ -77,6 +77,24 @@ fn what_a_base_takes_the_place_of_is_kept() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_keeps_nothing_for_longer() {
+    const AHEAD_MS: u64 = 1 << 40;
+    let disk = SimDisk::new();
+    let mut writer = writer_of(&disk);
+    writer.keep_history(true);
+    for (number, unix_ms) in [UNIX_MS + AHEAD_MS, UNIX_MS + 1, UNIX_MS + 2, UNIX_MS + 3].into_iter().enumerate() {
+        let (start, payload) = (writer.appended(), unit(number));
+        writer.append(Batch { start, payload: &payload, unix_ms }).unwrap();
+        writer.sync().unwrap();
+        checkpoint(&mut writer, number + 1);
+    }
+    let kept = check_kept(&disk);
+    assert!(kept.len() == 4 && kept[0].unix_ms > UNIX_MS + 3, "{kept:?}");
+    writer.trim_history(UNIX_MS + 3);
+    assert_eq!(check_kept(&disk), kept[3..]);
+}
+
+#[test]
 fn a_log_with_an_error_in_it_is_kept_whole() {
     let disk = SimDisk::new();
     let writer = writer_of(&disk);

@@ -158,12 +158,15 @@ impl History {
         }
     }
 
-    /// Gives up the oldest, if `is_due` says so of it and of what all take; returns whether that was done.
-    fn remove_oldest<S: Storage>(&self, storage: &S, is_due: impl FnOnce(&KeptLog, u64) -> bool) -> bool {
+    /// Gives up the oldest, if `is_due` says so of when its last unit was logged and of what all take; returns whether
+    /// that was done. That was not after the last unit of any newer one, whatever a clock said that has been set back
+    /// since.
+    fn remove_oldest<S: Storage>(&self, storage: &S, is_due: impl FnOnce(u64, u64) -> bool) -> bool {
         let _one = lock(&self.removing);
         let taken = self.change(storage, |kept| {
             let bytes = kept.iter().map(|kept| kept.bytes).sum();
-            if kept.front().is_some_and(|oldest| is_due(oldest, bytes)) { kept.pop_front() } else { None }
+            let unix_ms = kept.iter().map(|kept| kept.unix_ms).min()?;
+            if is_due(unix_ms, bytes) { kept.pop_front() } else { None }
         });
         let Ok(Some(oldest)) = taken else { return false };
         let is_removed = remove_kept(storage, &oldest.name).is_ok();
@@ -178,7 +181,7 @@ impl History {
 impl<S: Storage> Expendable<S> {
     /// Gives up what was logged before this, and the oldest of what takes more bytes.
     pub fn trim_history(&self, since_unix_ms: u64, bytes_max: u64) {
-        let is_due = |oldest: &KeptLog, bytes: u64| oldest.unix_ms < since_unix_ms || bytes > bytes_max;
+        let is_due = |unix_ms: u64, bytes: u64| unix_ms < since_unix_ms || bytes > bytes_max;
         while self.history.remove_oldest(&*self.storage, is_due) {
             self.count_removal();
         }
