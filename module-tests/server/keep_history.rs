@@ -108,6 +108,26 @@ each_version! {
         assert_eq!(wbl("dump", &oldest, &["--command", "RPUSH"]).commands().len(), 1);
     }
 
+    fn a_moment_between_the_last_write_and_a_base_is_reached(version: Version) {
+        let server = builder(version).start();
+        let mut client = server.raw();
+        write(&mut client, 1);
+        let expected = dataset::read(&mut client);
+        let time_s = |client: &mut RawConnection| client.run("TIME").items()[0].text().parse::<u64>().unwrap();
+        let wait_past = |client: &mut RawConnection, second| {
+            wait_until("the second is over", PATIENCE, || time_s(client) > second);
+        };
+        let written_s = time_s(&mut client);
+        wait_past(&mut client, written_s);
+        let moment_s = written_s + 1;
+        wait_past(&mut client, moment_s);
+        client.run("WBL.CHECKPOINT");
+        client.run("FLUSHALL");
+        let (out, ran) = export(&server, "between", &["--until", &format!("@{moment_s}")]);
+        ran.good();
+        dataset::assert_same(&loaded_by_stock(version, &out), &expected, "between the two");
+    }
+
     fn what_is_kept_goes_when_it_is_not_wanted(version: Version) {
         let server = builder(version).start();
         let mut client = server.raw();

@@ -6,9 +6,14 @@
 use crate::failure::Failure;
 use crate::folder::{View, view};
 use crate::moment::{Moment, Span};
+use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::Path;
 use valkey_wbl::log::{FolderStorage, KeptLog, LogError, LogView, Lsn, Storage, Unit, kept_logs};
+use valkey_wbl::rdb;
+
+/// The head of a base has the time at which it was begun.
+const HEAD_BYTES: usize = 4096;
 
 /// A log, and what goes before it without a gap.
 pub struct Chain {
@@ -50,15 +55,25 @@ impl Chain {
 
     /// The newest part from which a moment can be reached, and all of these units; the log itself where nothing is
     /// said.
-    pub fn part_for(&self, until: Option<Moment>, units: &[Span]) -> usize {
-        let newest = |is_early: &dyn Fn(&Part) -> bool| self.parts.iter().rposition(is_early).unwrap_or(0);
-        let for_moment = match until {
-            None => self.parts.len().saturating_sub(1),
-            Some(Moment::Position(position)) => newest(&|part| part.view.begins() <= position),
-            Some(Moment::UnixMs(unix_ms)) => newest(&|part| part.since_unix_ms.is_none_or(|since| since <= unix_ms)),
+    pub fn part_for(&self, until: Option<Moment>, units: &[Span]) -> Result<usize, Failure> {
+        let reaches = |part: &Part| {
+            let is_early = match until {
+                None => true,
+                Some(Moment::Position(position)) => part.view.begins() <= position,
+                // A base that was begun later lacks what has expired in between.
+                Some(Moment::UnixMs(unix_ms)) => {
+                    part.since_unix_ms.is_none_or(|since| since <= unix_ms)
+                        && begun_s(&part.view)?.is_none_or(|begun_s| begun_s <= unix_ms / 1000)
+                }
+            };
+            Ok::<_, Failure>(is_early && units.iter().all(|span| part.view.begins() <= span.start))
         };
-        let for_units = units.iter().map(|span| newest(&|part| part.view.begins() <= span.start));
-        for_units.fold(for_moment, usize::min)
+        for (index, part) in self.parts.iter().enumerate().rev() {
+            if reaches(part)? {
+                return Ok(index);
+            }
+        }
+        Ok(0)
     }
 
     /// Bytes of the files from a part on.
@@ -101,6 +116,14 @@ impl Chain {
         }
         Ok(false)
     }
+}
+
+/// When the base was begun.
+pub fn begun_s(view: &View) -> Result<Option<u64>, Failure> {
+    let Some(mut reader) = view.read_base()? else { return Ok(None) };
+    let mut head = vec![0; HEAD_BYTES];
+    let count = reader.read(&mut head).unwrap_or(0);
+    Ok(rdb::begun_s(head.get(..count).unwrap_or(&[])))
 }
 
 fn is_gone(error: &LogError) -> bool {

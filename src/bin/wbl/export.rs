@@ -1,6 +1,6 @@
 //! `wbl export`: a log anew, up to a moment, without what is to be left out.
 
-use crate::chain::{Chain, with_chain_once};
+use crate::chain::{Chain, begun_s, with_chain_once};
 use crate::failure::Failure;
 use crate::filter::is_until;
 use crate::folder::View;
@@ -8,17 +8,14 @@ use crate::moment::{Moment, Span, time};
 use crate::progress::Progress;
 use crate::shown::{Shown, size};
 use crate::written::NewLog;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use valkey_wbl::log::{Lsn, Unit};
-use valkey_wbl::rdb;
 
 /// So many of the commands that are left out are shown.
 const SHOWN_MAX: u64 = 10;
-/// The head of a base has the time at which it was begun.
-const HEAD_BYTES: usize = 4096;
 
 /// Writes a log anew, as a folder that a stock server loads (appenddirname), and the module, too (wbl.dir).
 ///
@@ -122,7 +119,7 @@ impl Selection {
 
     /// The part whose base is the one to begin with.
     fn first(&self, chain: &Chain) -> Result<usize, Failure> {
-        let first = chain.part_for(self.until, &self.skip);
+        let first = chain.part_for(self.until, &self.skip)?;
         self.check_base(chain.part(first)?)?;
         Ok(first)
     }
@@ -158,14 +155,6 @@ impl Selection {
             view.begins()
         )))
     }
-}
-
-/// When the base was begun.
-fn begun_s(view: &View) -> Result<Option<u64>, Failure> {
-    let Some(mut reader) = view.read_base()? else { return Ok(None) };
-    let mut head = vec![0; HEAD_BYTES];
-    let count = reader.read(&mut head).unwrap_or(0);
-    Ok(rdb::begun_s(head.get(..count).unwrap_or(&[])))
 }
 
 impl Outcome {
