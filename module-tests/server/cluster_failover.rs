@@ -166,8 +166,8 @@ each_version! {
     }
 
     fn a_node_without_room_for_a_second_base_says_what_it_needs(version: Version) {
-        // The small disk takes the folder without its reserve.
-        let mut node = alone(builder(version).set("wbl.reserve", "no")).start();
+        // The small disk takes the folder without its reserve, and without a segment that is written ahead.
+        let mut node = alone(builder(version).set("wbl.reserve", "no").set("wbl.segment-bytes", "2gb")).start();
         fill_alone(&node, "CLUSTER", 0);
         // Values that cannot be compressed.
         let script = "for i = 1, 600 do local bytes = {} for j = 1, 1000 do bytes[j] = string.char(math.random(0, 255)) end redis.call('SET', '{m}' .. i, table.concat(bytes)) end";
