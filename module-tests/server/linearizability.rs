@@ -67,6 +67,8 @@ struct Run {
 impl Run {
     fn new(version: Version, conditions: Conditions, rng: Random, stolen_frames: usize) -> Run {
         let builder = ServerBuilder::with_module(version).allow_warning("WBL.DEBUG PAUSE ends, as another module");
+        // Too large to be written ahead: what is to be cut is in one segment, and nothing in it is padded.
+        let builder = builder.set("wbl.segment-bytes", "2gb");
         let server = conditions.apply(builder, version).start();
         let shared = Shared::new(names("r", 4), names("l", 2), conditions, server.builder.names());
         Run { server, rng, shared, stolen_frames }
