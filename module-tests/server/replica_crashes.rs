@@ -123,7 +123,8 @@ each_version! {
     }
 
     fn a_replica_whose_folder_cannot_be_written_serves_and_says_so(version: Version) {
-        let mut group = Group::start(version, 1, &[("wbl.reserve", "no")]);
+        // What is held or written ahead would leave room on the full disk.
+        let mut group = Group::start(version, 1, &[("wbl.reserve", "no"), ("wbl.segment-bytes", "2gb")]);
         group.primary().raw().run("SET k v");
         group.wait_equal(1);
         let expected = dataset::read(&mut group.nodes[1].raw());
