@@ -84,15 +84,17 @@ pub fn c_module(version: Version, name: &str) -> PathBuf {
 pub fn rust_module(name: &str) -> PathBuf {
     let source = repository().join(format!("module-tests/test-module/{name}.rs"));
     let folder = repository().join("target/test-module");
-    std::fs::create_dir_all(&folder).expect("a folder for the test module");
-    let (built, unfinished) =
-        (folder.join(format!("{name}.so")), folder.join(format!("{name}.{}", std::process::id())));
+    // Another test process may be building it, too, and rustc puts what it needs on the way beside the result.
+    let own = folder.join(format!("{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&own).expect("a folder for the test module");
+    let (built, unfinished) = (folder.join(format!("{name}.so")), own.join(name));
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut command = Command::new(rustc);
     command.args(["--edition", "2024", "--crate-type", "cdylib", "-O", "-D", "warnings", "-A", "dead_code", "-o"]);
     let status = command.args([&unfinished, &source]).status().expect("rustc starts");
     assert!(status.success(), "the test module does not build");
     std::fs::rename(&unfinished, &built).expect("the test module can be put in place");
+    std::fs::remove_dir_all(&own).expect("the folder can be removed");
     built
 }
 
