@@ -3,8 +3,8 @@
 //! A flush of bytes that overwrite others is quicker than one of bytes that make a file longer, as the file system has
 //! nothing to note. So the next segment is filled with zeros, off the way of the frames, before it is needed.
 //!
-//! It never takes the room that the log and others need more: a segment's worth of the file system stays free, beside
-//! what a base that is being written may need; and it takes none while there is a shortage.
+//! It never takes the room that the log and others need more: as much again as it takes stays free, beside what a base
+//! that is being written may need; and it takes none while there is a shortage.
 //!
 //! What if it crashes here: a file of zeros that no manifest names is a segment without frames, which the next start
 //! removes. Once it has its header it is what any new segment is, and the zeros after its frames are unused space.

@@ -75,13 +75,15 @@ pub(crate) fn remove_backup<S: Storage>(storage: &S, name: &str) -> Result<(), L
     if !folder.list_folders().map_err(failed(storage, "remove", name))?.is_empty() {
         return Err(LogError::Refused { why: "there is a folder in the backup, which is no part of it" });
     }
-    let remove = || {
-        remove_folder(storage, TEMPORARY_BACKUP_NAME)?;
-        storage.rename_folder(name, TEMPORARY_BACKUP_NAME)?;
-        storage.sync_dir()?;
-        remove_folder(storage, TEMPORARY_BACKUP_NAME)
-    };
-    remove().map_err(failed(storage, "remove", name))
+    remove_copy(storage, name, TEMPORARY_BACKUP_NAME).map_err(failed(storage, "remove", name))
+}
+
+/// Removes a copy. It gets a temporary name first, so that what has the name of one is always whole.
+pub(super) fn remove_copy<S: Storage>(storage: &S, name: &str, temporary: &str) -> io::Result<()> {
+    remove_folder(storage, temporary)?;
+    storage.rename_folder(name, temporary)?;
+    storage.sync_dir()?;
+    remove_folder(storage, temporary)
 }
 
 /// Removes what a crash, or an error, has left of copies that were being made, read or removed.
@@ -128,13 +130,7 @@ impl<S: Storage> LogWriter<S> {
         let storage = &*self.storage();
         let (unix_ms, name) =
             free_name(storage, unix_ms, end).map_err(failed(storage, "find a name for", temporary))?;
-        self.copy_to(temporary, |storage| {
-            storage.rename_folder(temporary, &name).map_err(failed(storage, "rename", temporary))?;
-            storage.sync_dir().map_err(failed(storage, "sync the folder of", &name)).inspect_err(|_| {
-                // Nobody is told of it, so that nobody has it.
-                let _ = storage.rename_folder(&name, temporary);
-            })
-        })?;
+        make_copy(storage, &self.left_here(), temporary, |storage| name_copy(storage, temporary, &name))?;
         Ok(Backup { name, unix_ms, end, is_whole: true })
     }
 
@@ -145,7 +141,7 @@ impl<S: Storage> LogWriter<S> {
     pub fn share(&mut self, base: &str) -> Result<String, LogError> {
         let name = shared_name(base).ok_or(LogError::Refused { why: "the name is not one of a temporary base" })?;
         self.cut_for_copy()?;
-        self.copy_to(&name, |_| Ok(()))?;
+        make_copy(&*self.storage(), &self.left_here(), &name, |_| Ok(()))?;
         Ok(name)
     }
 
@@ -161,34 +157,48 @@ impl<S: Storage> LogWriter<S> {
         }
     }
 
-    /// Makes a copy in a folder of this temporary name.
-    fn copy_to(&self, name: &str, finish: impl FnOnce(&S) -> Result<(), LogError>) -> Result<(), LogError> {
-        let storage = &*self.storage();
-        remove_folder(storage, name).map_err(failed(storage, "remove", name))?;
-        let copy = || {
-            let folder = storage.create_folder(name).map_err(failed(storage, "create", name))?;
-            self.fill_backup(storage, &folder)?;
-            finish(storage)
-        };
-        copy().inspect_err(|_| {
-            // What stays has no name of a backup, and is removed by the next one, or by a start.
-            let _ = remove_folder(storage, name);
-        })
-    }
-
-    fn fill_backup(&self, storage: &S, folder: &S) -> Result<(), LogError> {
+    /// The log as it would be if it were left now.
+    fn left_here(&self) -> Manifest {
         let mut log = self.log.clone();
         if let Some(last) = log.segments.last_mut() {
             // It has no frames here, and gets none.
             *last = self.current.named(true);
         }
-        fill_copy(storage, folder, &log)
+        log
     }
+}
+
+/// Makes a copy of a log in a folder of this temporary name.
+pub(super) fn make_copy<S: Storage>(
+    storage: &S,
+    log: &Manifest,
+    temporary: &str,
+    finish: impl FnOnce(&S) -> Result<(), LogError>,
+) -> Result<(), LogError> {
+    remove_folder(storage, temporary).map_err(failed(storage, "remove", temporary))?;
+    let copy = || {
+        let folder = storage.create_folder(temporary).map_err(failed(storage, "create", temporary))?;
+        fill_copy(storage, &folder, log)?;
+        finish(storage)
+    };
+    copy().inspect_err(|_| {
+        // What stays has no name of a copy, and is removed by the next one, or by a start.
+        let _ = remove_folder(storage, temporary);
+    })
+}
+
+/// Gives a copy its name, durably.
+pub(super) fn name_copy<S: Storage>(storage: &S, temporary: &str, name: &str) -> Result<(), LogError> {
+    storage.rename_folder(temporary, name).map_err(failed(storage, "rename", temporary))?;
+    storage.sync_dir().map_err(failed(storage, "sync the folder of", name)).inspect_err(|_| {
+        // Nobody is told of it, so that nobody has it.
+        let _ = storage.rename_folder(name, temporary);
+    })
 }
 
 /// Makes a folder a copy of a log, durably: with hard links, but for the last segment, which has no more than a header
 /// there.
-pub(super) fn fill_copy<S: Storage>(storage: &S, folder: &S, log: &Manifest) -> Result<(), LogError> {
+fn fill_copy<S: Storage>(storage: &S, folder: &S, log: &Manifest) -> Result<(), LogError> {
     let last = log.segments.last();
     let linked = log.segments.iter().filter(|segment| Some(*segment) != last).map(|segment| segment_name(segment.seq));
     for name in log.base().map(|base| base_name(base.seq)).into_iter().chain(linked) {

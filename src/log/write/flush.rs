@@ -5,6 +5,7 @@
 //! counts on.
 
 use super::direct::Blocks;
+use super::segment::check_place;
 use super::writer::LogWriter;
 use crate::log::error::LogError;
 use crate::log::format::names::segment_name;
@@ -40,13 +41,7 @@ impl<F: StorageFile> Flush<F> {
                 blocks.write(&mut self.file).map_err(|source| LogError::io("write", &*self.shown, source))?;
             }
         }
-        let found = storage.status_of(&segment_name(self.segment), &self.file);
-        let taken_away = |why| Err(LogError::TakenAway { file: self.shown.to_string(), why });
-        match found.map_err(|source| LogError::io("measure", &*self.shown, source))? {
-            None => taken_away("the file was removed, moved away or replaced"),
-            Some(status) if status.bytes < self.bytes => taken_away("the file was cut"),
-            Some(_) => Ok(()),
-        }
+        check_place(storage, (&segment_name(self.segment), &self.shown), &self.file, self.bytes)
     }
 }
 

@@ -9,11 +9,11 @@
 //! A folder that is given up gets a temporary name back first, so that what has the name of one is always whole. The
 //! log never waits for any of this to succeed: where a folder can't be made there is none.
 
-use super::backup::{fill_copy, remove_folder};
+use super::backup::{make_copy, name_copy, remove_copy};
 use super::expendable::Expendable;
 use super::writer::LogWriter;
 use crate::log::error::LogError;
-use crate::log::format::manifest::{Manifest, Sealed};
+use crate::log::format::manifest::Sealed;
 use crate::log::format::names::{
     NEW_HISTORY_NAME, OLD_HISTORY_NAME, OwnName, own_name, segment_name, stamp_of, stamped_name,
 };
@@ -80,10 +80,7 @@ pub fn kept_logs<S: Storage>(storage: &S) -> io::Result<Vec<KeptLog>> {
 
 /// Gives up one of them.
 fn remove_kept<S: Storage>(storage: &S, name: &str) -> io::Result<()> {
-    remove_folder(storage, OLD_HISTORY_NAME)?;
-    storage.rename_folder(name, OLD_HISTORY_NAME)?;
-    storage.sync_dir()?;
-    remove_folder(storage, OLD_HISTORY_NAME)
+    remove_copy(storage, name, OLD_HISTORY_NAME)
 }
 
 /// Gives up the oldest that there is, while nobody writes; returns whether there was one.
@@ -216,11 +213,7 @@ impl<S: Storage> LogWriter<S> {
             return;
         }
         let storage = &*self.folder.storage;
-        let kept = self.try_keep(storage, base).inspect_err(|_| {
-            // The next one removes it, or a start, where this fails.
-            let _ = remove_folder(storage, NEW_HISTORY_NAME);
-        });
-        if let Err(error) = kept {
+        if let Err(error) = self.try_keep(storage, base) {
             *lock(&history.failure) = Some(error.to_string());
         }
     }
@@ -239,20 +232,8 @@ impl<S: Storage> LogWriter<S> {
             // A crash came before the base had taken its place.
             return Ok(());
         }
-        remove_folder(storage, NEW_HISTORY_NAME).map_err(failed(storage, "remove", NEW_HISTORY_NAME))?;
-        self.keep(storage, &log, &name)
-    }
-
-    fn keep(&self, storage: &S, log: &Manifest, name: &str) -> Result<(), LogError> {
-        let temporary = NEW_HISTORY_NAME;
-        let folder = storage.create_folder(temporary).map_err(failed(storage, "create", temporary))?;
-        fill_copy(storage, &folder, log)?;
-        storage.rename_folder(temporary, name).map_err(failed(storage, "rename", temporary))?;
-        storage.sync_dir().map_err(failed(storage, "sync the folder of", name)).inspect_err(|_| {
-            // It is removed.
-            let _ = storage.rename_folder(name, temporary);
-        })?;
-        self.expendable.history.add(storage, name);
+        make_copy(storage, &log, NEW_HISTORY_NAME, |storage| name_copy(storage, NEW_HISTORY_NAME, &name))?;
+        self.expendable.history.add(storage, &name);
         Ok(())
     }
 }

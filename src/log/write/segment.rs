@@ -300,15 +300,7 @@ impl<F: StorageFile> Segment<F> {
 
     /// Looks whether the file that a start will find is this one, with all that is durable.
     pub fn check_place<S: Storage<File = F>>(&self, storage: &S) -> Result<(), LogError> {
-        let found = storage.status_of(&self.name, &self.file);
-        match found.map_err(|source| LogError::io("measure", &*self.shown, source))? {
-            Some(status) if status.bytes >= self.durable_bytes => Ok(()),
-            Some(_) => Err(LogError::TakenAway { file: self.shown.to_string(), why: "the file was cut" }),
-            None => {
-                let why = "the file was removed, moved away or replaced";
-                Err(LogError::TakenAway { file: self.shown.to_string(), why })
-            }
-        }
+        check_place(storage, (&self.name, &self.shown), &self.file, self.durable_bytes)
     }
 
     /// Cuts what is not known to be durable, where that can be done: nobody counts on it, and it takes room.
@@ -325,5 +317,21 @@ impl<F: StorageFile> Segment<F> {
         }
         self.file_bytes = self.bytes;
         Ok(())
+    }
+}
+
+/// Looks whether the file that a start will find by this name, which people know as `shown`, is this one, with so many
+/// bytes.
+pub(super) fn check_place<S: Storage>(
+    storage: &S,
+    (name, shown): (&str, &str),
+    file: &S::File,
+    bytes: u64,
+) -> Result<(), LogError> {
+    let taken_away = |why| Err(LogError::TakenAway { file: shown.to_string(), why });
+    match storage.status_of(name, file).map_err(|source| LogError::io("measure", shown, source))? {
+        None => taken_away("the file was removed, moved away or replaced"),
+        Some(status) if status.bytes < bytes => taken_away("the file was cut"),
+        Some(_) => Ok(()),
     }
 }
