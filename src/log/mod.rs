@@ -13,6 +13,7 @@
 mod error;
 mod format;
 mod format1;
+mod lock;
 mod lsn;
 mod open;
 pub mod sim;

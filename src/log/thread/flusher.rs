@@ -10,12 +10,13 @@ use crate::log::error::LogError;
 use crate::log::format::Generation;
 use crate::log::format::names::{base_name, new_number, segment_name, temporary_base_name};
 use crate::log::format::standing::Standing;
+use crate::log::lock::lock;
 use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, failed};
 use crate::log::write::{AheadSlot, Backup, Expendable, Folder, LogWriter, NewBase, WantedReserve};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -431,8 +432,4 @@ impl<S: Storage> Drop for Flusher<S> {
         // A failure was reported to `on_error`.
         let _ = self.close();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,10 +5,11 @@ use super::kept::Written;
 use super::queue::By;
 use super::worker::Worker;
 use crate::log::error::LogError;
+use crate::log::lock::lock;
 use crate::log::storage::Storage;
 use crate::log::write::Folder;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// What the log's threads would do next.
 pub trait Steps: Send + Sync {
@@ -26,10 +27,6 @@ pub(super) struct Stepped<S: Storage> {
     worker: Arc<Worker<S>>,
     files: Mutex<Option<Files<S>>>,
     flushes: Mutex<VecDeque<Written<S>>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<S: Storage> Stepped<S> {

@@ -10,6 +10,7 @@ use super::queue::{By, Handed, Message, Queue, Turn};
 use super::statistics::Statistics;
 use crate::log::error::LogError;
 use crate::log::format::standing::Standing;
+use crate::log::lock::lock;
 use crate::log::lsn::Lsn;
 use crate::log::storage::Storage;
 use crate::log::write::{Folder, LogWriter, PreparedBase};
@@ -17,7 +18,7 @@ use crossbeam::channel::Sender;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -64,10 +65,6 @@ pub(super) fn panic_error(panic: &(dyn Any + Send)) -> LogError {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     LogError::Panicked { what: text.unwrap_or("(no text)").to_string() }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<S: Storage> Worker<S> {

@@ -17,13 +17,14 @@ use crate::log::format::manifest::Sealed;
 use crate::log::format::names::{
     NEW_HISTORY_NAME, OLD_HISTORY_NAME, OwnName, own_name, segment_name, stamp_of, stamped_name,
 };
+use crate::log::lock::lock;
 use crate::log::lsn::Lsn;
 use crate::log::open::segment_head;
 use crate::log::storage::{Storage, StorageFile, failed};
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const PREFIX: &str = "history-";
 
@@ -103,10 +104,6 @@ pub(crate) struct History {
     since_unix_ms: AtomicU64,
     /// Why the last one is missing, until somebody asks.
     failure: Mutex<Option<String>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl History {

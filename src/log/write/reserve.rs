@@ -14,10 +14,11 @@ use super::expendable::Expendable;
 use super::writer::LogWriter;
 use crate::log::error::{LogError, is_no_room};
 use crate::log::format::names::RESERVE_NAME;
+use crate::log::lock::lock;
 use crate::log::storage::{Storage, StorageFile, failed};
 use std::io;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The room that is held.
 #[derive(Debug)]
@@ -108,10 +109,6 @@ fn take(file: &mut impl StorageFile, held: u64, bytes: u64) -> io::Result<()> {
 
 fn no_room_for_base() -> LogError {
     LogError::io("find room beside the log for", "a new base", io::Error::from(rustix::io::Errno::NOSPC))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<F> Reserve<F> {
