@@ -357,6 +357,25 @@ each_version! {
         assert_eq!(control.run("GET T:key").text(), "2");
     }
 
+    // The main thread serves clients for a thread that waits for the RESUME, and cannot wait for it, too.
+    fn a_client_of_another_module_is_answered_while_its_thread_waits_for_a_resume(version: Version) {
+        let server = builder(version, false).start();
+        let (mut control, mut blocked) = (server.raw(), server.raw());
+        let (mut threads, mut freeing) = (server.raw(), server.raw());
+        ["SET T:key 1", "SET T:clean 1", "WBL.WAIT"].iter().for_each(|command| drop(control.run(command)));
+        blocked.send_text("effects.block GET T:key");
+        blocked.assert_silent(&mut control, "effects.block");
+        control.run("WBL.DEBUG PAUSE");
+        threads.send_text("effects.thread SET T:key 2");
+        wait_until("the thread waits for a RESUME", PATIENCE, || control.call(&["GET", "T:clean"]).is_error());
+        freeing.send_text("effects.free T:clean");
+        assert_eq!(blocked.reply(), Value::Simple("DONE".into()));
+        control.run("WBL.DEBUG RESUME");
+        assert_eq!(threads.reply(), Value::Simple("DONE".into()));
+        freeing.reply();
+        assert_eq!(control.run("GET T:key").text(), "2");
+    }
+
     fn a_node_of_a_cluster_recovers_values_of_another_module(version: Version) {
         let builder = builder(version, false).allow_warning("Changing databases number").allow_warning("luster state");
         let mut cluster = Cluster::start(&builder);

@@ -92,7 +92,8 @@ pub(super) fn wait_now(ctx: Ctx<'_>, lsn: Lsn) {
     }) else {
         return;
     };
-    if log.log().durable() >= lsn || how == How::UntilResumed && with(|module| module.frees_client(lsn)) == Some(true) {
+    let is_put_off = || how == How::UntilResumed && with(|module| module.puts_wait_off(lsn)) == Some(true);
+    if log.log().durable() >= lsn || is_put_off() {
         return;
     }
     with(|module| {
@@ -167,15 +168,19 @@ impl Module {
         }
     }
 
-    /// Whether the server is freeing a client, and must not let others in meanwhile: it frees all that have gone then.
-    /// Nothing executes, so that the end of a unit which has come is that of a command that the server has refused. What
-    /// it noted is waited for at the end of the iteration.
-    fn frees_client(&mut self, lsn: Lsn) -> bool {
+    /// Whether a wait for a RESUME is put off to the end of an iteration, as the server could not let others in here:
+    ///
+    /// - It is freeing a client, and would free all that have gone then. Nothing executes, so that the end of a unit
+    ///   which has come is that of a command that the server has refused.
+    /// - It has let others in already, for a wait that goes on: that of a unit's end, on the main thread or on a thread
+    ///   of another module. A second wait inside of it would let nobody in (`VM_Yield`), so that no RESUME could come.
+    fn puts_wait_off(&mut self, lsn: Lsn) -> bool {
         let frees = self.iteration.gone.is_some_and(|client| client_info(client).is_some());
-        if frees {
+        let is_put_off = frees || self.iteration.lets_others_in;
+        if is_put_off {
             self.iteration.waits.add(None, lsn);
         }
-        frees
+        is_put_off
     }
 
     /// Hands the batch to the writer threads. Waits for room when too much is pending.
