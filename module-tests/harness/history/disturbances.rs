@@ -10,7 +10,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-/// When keys could be evicted: from and until.
+/// When keys could be evicted, and be shown to be: from and until.
 pub type Windows = Vec<(u64, u64)>;
 
 /// The longest time with too little memory, and between two such times, in microseconds.
@@ -84,6 +84,8 @@ impl Disturber<'_> {
         insist(connection, self.shared, &format!("CONFIG SET maxmemory-policy volatile-ttl maxmemory {limit}"))?;
         self.pause();
         insist(connection, self.shared, "CONFIG SET maxmemory 0")?;
+        // Until then a key that was evicted may still be shown as it was.
+        insist(connection, self.shared, "WBL.WAIT")?;
         let until = self.shared.now();
         self.windows.extend(self.open_since.take().map(|since| (since, until)));
         let evicted = self.info(connection, "stats", "evicted_keys")?;
