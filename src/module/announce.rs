@@ -224,8 +224,8 @@ impl Module {
         is_refused
     }
 
-    /// A command that the server refused, after it was announced, has changed and shown nothing: the end of a unit
-    /// comes before the next command.
+    /// If the command that was announced last has left neither an open unit nor a held reply, it ended its unit or the
+    /// server refused it: forgets what its reply would have waited for.
     fn drop_leftovers(&mut self) {
         if !self.running.ends_late() && !self.replies.any_held() && !self.capture.has_unit() {
             self.replies.forget();

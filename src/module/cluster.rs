@@ -121,7 +121,7 @@ fn slots(ctx: Ctx<'_>) -> Result<Slots, String> {
     }
 }
 
-/// MovingSlots of this node's own that move away, or that arrive here.
+/// Slots of this node's own that move away, or that arrive here.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum MovingSlots {
     /// These.

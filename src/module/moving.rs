@@ -1,4 +1,4 @@
-//! MovingSlots that move between nodes key by key (`CLUSTER SETSLOT ... MIGRATING`, `IMPORTING`).
+//! Slots that move between nodes key by key (`CLUSTER SETSLOT ... MIGRATING`, `IMPORTING`).
 //!
 //! The server refuses a command that names a key of such a slot that is not here, and sends its client elsewhere
 //! (`-ASK`, `-TRYAGAIN`, before anything of the module runs). Unlike other refusals that shows the dataset: the key has
