@@ -1,10 +1,10 @@
 //! The rule of acknowledgement: when a reply may leave, and how it is kept until then.
 //!
 //! [`decide`] is asked three times about a command: when it is announced, when it has changed data (or has run, where
-//! the module runs it), and at the end of its unit; once more about one that waits, and has ended out of sight, and
-//! before all that whether the server may refuse the command and show something by that. It goes through tables of
-//! rows in their order; the first one that applies decides. `docs/design.md` has the same as a table ("Withholding").
-//! Whoever performs what is decided lets go of replies in one place (`module/release.rs`), which takes [`Why`].
+//! the module runs it), and at the end of its unit; once more about one that waits, and has ended out of sight; and
+//! before all that, about whether the server may refuse the command and thereby show something. It goes through tables
+//! of rows in order; the first row that applies decides. `docs/design.md` has the same as a table ("Withholding").
+//! Replies are let go in one place (`module/release.rs`), which takes [`Why`].
 
 mod reason;
 
@@ -23,7 +23,7 @@ pub enum Hold {
     ThroughModule(Wrapper),
     /// The event loop waits before replies are sent.
     AtIterationEnd(Reason),
-    /// The main thread waits as soon as the unit has ended, as the reply could be sent before that.
+    /// The main thread waits as soon as the unit has ended, because its reply could leave before the iteration's end.
     AtUnitEnd(Reason),
     /// It is written, and nothing could keep it from being sent: its client is disconnected.
     Disconnect,
@@ -108,8 +108,8 @@ pub enum Rights {
     Both,
 }
 
-/// What the rule asks about the execution, the client and the server; only where the answer matters, as some of it is
-/// asked of the server.
+/// What the rule asks about the execution, the client and the server; only where the answer matters, because some of it
+/// must be asked of the server.
 pub trait Facts {
     /// Replies wait for the log.
     fn is_active(&mut self) -> bool;
@@ -177,11 +177,11 @@ pub enum Moment {
     MayBeServed,
     /// It waits, and has found a change that is not durable: its answer shows that when it has waited in vain.
     Waits,
-    /// It waits, and the server may serve it with an error at the end of the running unit: no event tells of that.
+    /// It waits, and the server may serve it with an error at the end of the running unit: no event shows that.
     MayFail,
     /// It waited, and has ended or was served without an event: its reply is written already.
     EndedUnseen,
-    /// It may be one that a pause had made wait, and that has run by now: it has passed the filter before the pause.
+    /// A pause may have made it wait, and it may have run by now: it passed the filter before the pause.
     Resumed,
 }
 
@@ -335,7 +335,7 @@ impl Kind {
         matches!(self, Kind::Write { .. } | Kind::Read)
     }
 
-    /// Whether the client's next command would wait for its reply, which the module may as well not hold.
+    /// Whether the client's next command would wait for its reply, so that the module need not hold it.
     fn makes_wait(self) -> bool {
         !self.is_unseen() && self != Kind::DurableRead
     }

@@ -1,7 +1,6 @@
-//! Replies that can be made of the values of strings, whichever those are.
+//! Replies that can be made from any values of strings.
 
-/// What of strings a read's reply is made of, where it shows nothing else: it can be made of values that are not the
-/// present ones, too.
+/// What a read's reply is made of, where it shows strings only: it can then be made from older values, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// It shows other things.
@@ -19,7 +18,7 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// Where the keys stand among `len` arguments, the command's name among them.
+    /// Where the keys are among `len` arguments, which include the command's name.
     pub fn keys(self, len: usize) -> std::ops::Range<usize> {
         match self {
             Answer::Other => 0..0,

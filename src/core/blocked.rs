@@ -10,11 +10,11 @@
 //!                                                                                            the disk
 //! ```
 //!
-//! Its client's next command, or its end, ends each of them. A time-out and a CLIENT UNBLOCK are announcements, too:
-//! the command has ended when its client is seen to wait no longer ([`Blocked::take_due`]).
+//! Each ends with its client's next command, or with the client. A time-out and a CLIENT UNBLOCK are announcements,
+//! too: the command has ended when its client is seen to wait no longer ([`Blocked::take_due`]).
 //!
-//! Commands that a pause makes wait (`capture/postponed.rs`) are no such ones: they have not begun, any command may be
-//! one, EXEC among them, and they end in one way only.
+//! Commands that a pause makes wait (`capture/postponed.rs`) do not belong here: they have not begun, may be any
+//! command (even EXEC), and end in one way only.
 
 use crate::core::dirty::{DbKey, DirtyKeys};
 use crate::core::hash::{Map, Set};
@@ -73,7 +73,7 @@ impl Record {
 
 /// How it is known which readers may have changed keys unseen.
 pub enum Look<IsBlocked> {
-    /// Whoever waits on, as this tells, has not been served.
+    /// Those for whom this is true still wait: they have not been served.
     Blocked(IsBlocked),
     /// The server has served whom it can, at the end of an iteration.
     All {
@@ -86,7 +86,7 @@ pub enum Look<IsBlocked> {
 #[derive(Debug, Default)]
 pub struct Blocked {
     records: Map<ClientId, Record>,
-    /// Those that time out, in the order of that.
+    /// Those that time out, in that order.
     due: BTreeSet<(i64, ClientId)>,
     /// Those that a CLIENT UNBLOCK was announced for.
     unblocked: Set<ClientId>,
@@ -180,16 +180,16 @@ impl Blocked {
         self.records.get(&client)?.deadline_ms
     }
 
-    /// A CLIENT UNBLOCK of this client is announced, which the server may refuse. Of a client whose command the module
-    /// runs it is told.
+    /// A CLIENT UNBLOCK of this client is announced, which the server may refuse. Not noted for a client whose command
+    /// the module runs: the server reports that.
     pub fn unblock(&mut self, client: ClientId) {
         if let Some(Stage::Event | Stage::Unseen) = self.records.get(&client).map(|record| record.stage) {
             self.unblocked.insert(client);
         }
     }
 
-    /// Takes out the clients whose time has come, or whose wait a CLIENT UNBLOCK may have ended. Those that wait on, as
-    /// `is_blocked` tells, stay; those that are returned have ended.
+    /// Takes out the clients whose time has come, or whose wait a CLIENT UNBLOCK may have ended. Those that still wait
+    /// according to `is_blocked` stay; those that are returned have ended.
     pub fn take_due(&mut self, now_ms: i64, is_blocked: impl Fn(ClientId) -> bool) -> Vec<ClientId> {
         let mut due: Vec<ClientId> = self.unblocked.drain().collect();
         while let Some((at_ms, client)) = self.due.first().copied().filter(|(at_ms, _)| *at_ms <= now_ms) {
@@ -197,7 +197,7 @@ impl Blocked {
             due.push(client);
         }
         let (waiting, ended): (Vec<_>, Vec<_>) = due.into_iter().partition(|client| is_blocked(*client));
-        // The server looks after time-outs now and then.
+        // The server checks time-outs only now and then.
         for client in waiting {
             let Some(record) = self.records.get(&client) else { continue };
             let deadline_ms = record.deadline_ms.map(|at_ms| at_ms.max(now_ms + 1));
@@ -237,7 +237,7 @@ impl Blocked {
         self.remove(client)
     }
 
-    /// What the client had sent is not what goes by its id now.
+    /// What runs under the client's id now is not what it had sent.
     pub fn forget_leaf(&mut self, client: ClientId) -> Option<Box<Leaf>> {
         self.records.get_mut(&client)?.leaf.take()
     }
@@ -271,7 +271,7 @@ impl Blocked {
         readers.iter().any(|reader| self.leaf(*reader).is_some())
     }
 
-    /// A stream has changed while somebody waits of whom is not known for what.
+    /// A stream has changed while somebody waits for unknown keys.
     pub fn suspect(&mut self, key: DbKey) {
         self.suspects.insert(key);
     }
@@ -281,8 +281,8 @@ impl Blocked {
         !self.suspects.is_empty() || !self.unserved.is_empty()
     }
 
-    /// Takes out the keys that readers may have changed since the last look: of whose readers one waits no longer, as
-    /// `is_blocked` tells. With the readers that may have been served.
+    /// Takes out the keys that readers may have changed since the last look (one of their readers waits no longer, says
+    /// `is_blocked`), with the readers that may have been served.
     pub fn take_changed(&mut self, is_blocked: impl Fn(ClientId) -> bool) -> (Vec<DbKey>, Vec<ClientId>) {
         let mut served = Vec::new();
         let mut looked_at: Vec<(DbKey, Vec<ClientId>)> = self.unserved.drain().collect();
@@ -303,8 +303,8 @@ impl Blocked {
         self.with_readers(served)
     }
 
-    /// The same of all keys, when the server has served whom it can: at the end of an iteration. `keeps`: readers that a
-    /// pause has made wait may run yet, and are not seen to wait.
+    /// The same for all keys, when the server has served whom it can: at the end of an iteration. `keeps`: readers that
+    /// a pause has made wait may still run, and are not seen to wait.
     pub fn take_all_changed(&mut self, keeps: bool) -> (Vec<DbKey>, Vec<ClientId>) {
         let keys: Set<DbKey> = self.suspects.drain().chain(self.unserved.drain().map(|(key, _)| key)).collect();
         if keeps {
@@ -328,7 +328,7 @@ impl Blocked {
         known.chain(&self.unknown_readers).copied()
     }
 
-    /// Whether anybody waits for what is not known.
+    /// Whether anybody waits for unknown keys.
     pub fn has_unknown_readers(&self) -> bool {
         !self.unknown_readers.is_empty()
     }
@@ -347,7 +347,7 @@ impl Blocked {
         self.unknown_readers.iter().chain(self.readers.values().flatten()).copied().collect()
     }
 
-    /// Logging ends or begins: what the server made wait is not known. What the module runs goes on.
+    /// Logging ends or begins: what the server made wait is unknown. What the module runs goes on.
     pub fn forget(&mut self) {
         let mut records = std::mem::take(&mut self.records);
         records.retain(|_, record| matches!(record.stage, Stage::Module | Stage::Answered));

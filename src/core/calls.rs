@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub struct Calls<C, H> {
     waiting: Map<ClientId, (C, Option<Call<H>>)>,
-    /// Whose each call is.
+    /// The client of each call.
     clients: Map<u64, ClientId>,
     /// The number that was given last.
     last: u64,

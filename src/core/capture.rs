@@ -2,8 +2,8 @@
 //!
 //! The command filter announces a command ([`Capture::command`]), events follow while it runs ([`Capture::event`]), and
 //! the next announcement or the end of the unit completes it. A command that changed nothing raises no event and leaves
-//! nothing behind. Whatever cannot be matched is logged as the resulting state of the keys that changed, which is
-//! always right.
+//! nothing behind. Whatever cannot be matched is logged as the resulting state of the changed keys, which is always
+//! right.
 
 mod class;
 mod databases;
@@ -90,7 +90,7 @@ impl Capture {
                     None => {}
                 }
             }
-            // What these end the server says, when they have run.
+            // The server says what these have ended, when they have run.
             Class::EndMulti | Class::Watch | Class::Unwatch | Class::ReadOnly | Class::Container => {}
         }
     }
@@ -107,7 +107,7 @@ impl Capture {
         self.end_queue(client);
     }
 
-    /// Whether the client's commands are being queued, as far as the filter saw.
+    /// Whether the client's commands are being queued, as far as the filter has seen.
     pub fn is_queueing(&self, client: ClientId) -> bool {
         self.queues.contains_key(&client)
     }
@@ -142,9 +142,8 @@ impl Capture {
         self.current = Some(leaf);
     }
 
-    /// The wrapped command has run; `changed` says that it may have changed data.
-    /// `told` is what its reply showed, for commands whose rule needs that.
-    /// Returns whether it may have changed data.
+    /// The wrapped command has run; `changed` says that it may have changed data. `told` is what its reply showed,
+    /// where its rule needs that. Returns whether it may have changed data.
     pub fn wrapped_done(&mut self, changed: bool, told: Option<Told>, now_ms: i64) -> bool {
         let Some(mut leaf) = self.current.take() else { return false };
         leaf.told = told;
@@ -185,7 +184,7 @@ impl Capture {
         if event.removed_by_server {
             unit.command(event.db, &[b"DEL", event.key]);
         } else if !event.in_exec && exec_has_begun {
-            // Another module's, after an EXEC, whose commands are logged at the end of the unit.
+            // Another module's event, after an EXEC whose commands are logged at the end of the unit.
             unit.image(db_key);
         } else if event.in_exec {
             self.exec_event(event, db_key);
@@ -195,8 +194,8 @@ impl Capture {
         opens
     }
 
-    /// Takes the client's command out, announced last, if it has raised this event, its only one, and nothing else is
-    /// under way, nor anybody waits whom it may serve. It is complete then, and logged as it was sent.
+    /// Takes out the client's command, announced last, if it has raised this event, its only one, while nothing else is
+    /// under way and nobody waits whom it may serve. It is complete then, and logged as it was sent.
     pub fn take_complete(&mut self, client: ClientId, event: &[u8], db: u32, key: &[u8]) -> Option<Box<Leaf>> {
         if !self.has_nothing_open() || !self.blocked.is_empty() {
             return None;
@@ -211,7 +210,7 @@ impl Capture {
         leaf
     }
 
-    /// An event of a command that runs by itself, or in a script.
+    /// An event of a command that runs outside a transaction, or in a script.
     fn running_event(&mut self, event: Event<'_>, db_key: DbKey) {
         if let Some(leaf) = self.current.as_mut().filter(|leaf| leaf.has_raised(&event)) {
             leaf.events.push(LeafEvent { kind: event.kind, db: event.db, key: db_key.1, outcome: event.outcome });
@@ -220,8 +219,8 @@ impl Capture {
         }
     }
 
-    /// The command announced last is not the one that its client runs: another module's call goes by the client's id.
-    /// What it does is known from its events alone.
+    /// The command announced last is not the one that its client runs: another module's call uses the client's id. Only
+    /// its events show what it does.
     pub fn forget_current(&mut self) {
         if let Some(leaf) = self.current.take() {
             leaf.events.iter().for_each(|event| {
@@ -257,8 +256,8 @@ impl Capture {
         self.current.as_ref().is_some_and(|leaf| leaf.wrapped && !leaf.events.is_empty())
     }
 
-    /// Whether a command of this client runs that may make a key expire. One that may still block is none: it only
-    /// found the key expired.
+    /// Whether a command of this client runs that may make a key expire. One that may still block does not count: it
+    /// only found the key expired.
     pub fn may_expire(&self, client: ClientId) -> bool {
         self.leaf_of(client).and_then(|leaf| leaf.spec).is_some_and(|spec| !spec.may_block())
     }
@@ -308,8 +307,8 @@ impl Capture {
         self.spare_unit = unit.cleared();
     }
 
-    /// The end of a unit was told. Takes it out if it is one of evictions only: the server makes room before it runs a
-    /// command, and ends a unit for each key that goes. What was announced has not begun then, and goes on.
+    /// The server reported the end of a unit. Takes it out if it holds evictions only: the server makes room before it
+    /// runs a command, and ends a unit for each key that goes. What was announced has not begun then, and goes on.
     pub fn take_evictions(&mut self) -> Option<Unit> {
         self.unit.take_if(|unit| unit.has_only_evictions())
     }
@@ -336,7 +335,7 @@ impl Capture {
 
     fn put_current_away(&mut self) {
         if self.is_wrapping() {
-            // What a wrapped command does inside is its own.
+            // What is done inside a wrapped command belongs to it.
             return;
         }
         let Some(leaf) = self.current.take() else { return };

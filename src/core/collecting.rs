@@ -1,9 +1,8 @@
 //! Pipelines that the module runs for their clients: a run of commands whose replies are kept, and the last of which
 //! answers for all.
 //!
-//! Only the client's last command can hold it. So before the first one runs it is known which is the last
-//! ([`plan`]), and that the module can run all of them: nothing stands behind kept replies that only the server could
-//! answer.
+//! Only the client's last command can hold it. So before the first one runs it is known which is the last ([`plan`]),
+//! and that the module can run all of them: after kept replies there is nothing that only the server could answer.
 
 use crate::core::input::Sent;
 use std::collections::VecDeque;
@@ -25,7 +24,7 @@ pub enum Can {
     Discard,
 }
 
-/// What is done with a command that stands by itself, or in a transaction.
+/// What is done with a single command, or with one in a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     /// It runs.
@@ -72,8 +71,8 @@ pub enum Planned {
     Not(u64),
 }
 
-/// Plans what becomes of the commands, up to a transaction of which the end has not come. `can` says what the module
-/// can do with one that is sent in this database.
+/// Plans what becomes of the commands, up to a transaction whose end has not come. `can` says what the module can do
+/// with one that is sent in this database.
 pub fn plan<'a>(
     commands: impl Iterator<Item = &'a Sent<'a>>,
     mut db: u32,

@@ -2,28 +2,27 @@
 //! iteration of the event loop, before replies leave (inline).
 //!
 //! Async costs two hand-overs between threads and a held reply for each write; inline stalls the server for one flush.
-//! So inline is the better way where flushes are quick, where a single client waits, or where clients pipeline, and the
-//! worse one where many others could be served meanwhile. [`Chooser`] says which, by rules that were found by
-//! measuring.
+//! So inline is better where flushes are quick, where a single client waits, or where clients pipeline, and worse where
+//! many others could be served meanwhile. [`Chooser`] decides, by rules that were found by measuring.
 
 use crate::log::SLOW_SYNC_US;
 
-/// The main thread begins to flush when so many flushes one after the other were not slow.
+/// The main thread begins to flush after this many flushes in a row that were not slow.
 const QUICK_FLUSHES_MIN: u64 = 32;
 
-/// For how long nothing is inline after a slow flush, where there are readers whom the next one would hold up; twice as
-/// long after each that comes soon after.
+/// How long inline is off after a slow flush, where there are readers whom the next one would hold up; twice as long
+/// after each that follows soon.
 const BACK_OFF_MIN_US: u64 = 250_000;
 const BACK_OFF_MAX_US: u64 = 2_000_000;
 
-/// There are readers while one has come within this time.
+/// There are readers if one has come within this time.
 const READERS_REMAIN_US: u64 = 1_000_000;
 
-/// What the hand-over to another thread and back costs, and what it costs more for each client that waits.
+/// What the hand-over to another thread and back costs, and the extra cost for each client that waits.
 const HAND_OVER_US: f32 = 130.0;
 const HAND_OVER_EACH_US: f32 = 5.0;
 
-/// Inline is left where flushes take longer than that by this factor.
+/// Inline is left when flushes take longer than that by this factor.
 const HYSTERESIS: f32 = 1.2;
 
 /// What a write may cost readers: microseconds of a reader's waiting time.
@@ -79,7 +78,7 @@ pub struct Round {
     pub waiting: u32,
     /// Writes whose replies wait.
     pub writes: u32,
-    /// Those of them that the main thread waits for either way, as they cannot be held, or that the module runs itself to
+    /// Those that the main thread waits for either way, because they cannot be held, or that the module runs itself to
     /// hold them, which costs more than a held reply.
     pub unheld: u32,
     /// Commands that wait for nothing.

@@ -1,11 +1,11 @@
-//! When blocked commands time out. The answer of such a command (nothing came) depends on its keys, as others do.
+//! When blocked commands time out. The answer of such a command (nothing came) depends on its keys, like any other.
 
 use crate::core::stream_reads::StreamRead;
 use crate::core::table::Blocks;
 
-/// How long a blocking command waits, in milliseconds; `None` when it waits without a limit or the server refuses it.
-/// 0 where the server may read the time-out as a number and this does not (it takes what `strtold` takes): it is to be
-/// asked all the time whether the client still waits.
+/// How long a blocking command waits, in milliseconds; `None` when it waits without a limit or the server refuses it. 0
+/// where the server may read a number that this does not (it takes what `strtold` takes): it must then be asked all the
+/// time whether the client still waits.
 pub fn timeout_ms(blocks: Blocks, args: &[&[u8]]) -> Option<i64> {
     let place = match blocks {
         Blocks::TimeoutFirst => args.get(1),

@@ -40,7 +40,7 @@ pub struct DirtyKeys {
     functions: Option<Lsn>,
     order: VecDeque<(Lsn, Change)>,
     keys: usize,
-    /// Keys that are not dirty for long, by their hashes: to take another key for one of them does no harm. All stay
+    /// Keys that are not dirty for long, by their hashes: taking another key for one of them does no harm. All stay
     /// until `brief_until` is durable.
     brief: Set<u64>,
     brief_until: Option<Lsn>,
@@ -60,8 +60,8 @@ impl DirtyKeys {
         self.note(lsn, Change::Key(key));
     }
 
-    /// The same of a key that is clean again at the end of the iteration: it takes no memory of its own, and until then
-    /// another key may be taken for it.
+    /// The same for a key that is clean again at the end of the iteration: it takes no memory of its own, but until
+    /// then another key may be taken for it.
     pub fn mark_briefly(&mut self, key: &[u8], lsn: Lsn) {
         self.brief.insert(self.hashing.hash_one(key));
         self.brief_until = Some(lsn);
@@ -107,7 +107,7 @@ impl DirtyKeys {
         &mut self.databases[index]
     }
 
-    /// Forgets what is durable up to `lsn`; costs what became durable, not what is left.
+    /// Forgets what is durable up to `lsn`; the cost is that of what became durable, not of what is left.
     pub fn clean_up_to(&mut self, lsn: Lsn) {
         if self.brief_until.is_some_and(|until| until <= lsn) {
             hash::empty(&mut self.brief);

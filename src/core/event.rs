@@ -1,5 +1,5 @@
-//! What the server reports while a command runs, and what is asked then, as neither the report nor the command's
-//! arguments tell it.
+//! What the server reports while a command runs, and what must be asked then, because neither the report nor the
+//! command's arguments show it.
 
 /// A client's id, as the server counts them.
 pub type ClientId = u64;
@@ -101,19 +101,19 @@ pub struct Event<'a> {
     pub name: &'a [u8],
     /// What happened.
     pub kind: EventKind,
-    /// The server removed the key by itself: expired or evicted.
+    /// The server removed the key of its own accord: expired or evicted.
     pub removed_by_server: bool,
-    /// The key expired by itself: that it has gone follows from the time, also after a crash.
+    /// The key expired: that it is gone follows from the time, also after a crash.
     pub expired: bool,
     /// It belongs to a command of an EXEC.
     pub in_exec: bool,
     /// The unit's time, milliseconds since the Unix epoch, where it is known.
     pub now_ms: Option<i64>,
-    /// What the arguments do not tell; the answer to `Capture::query`.
+    /// What the arguments do not show; the answer to `Capture::query`.
     pub outcome: Option<Outcome>,
 }
 
-/// What must be asked at the time of an event, as neither arguments nor event tell it.
+/// What must be asked at the time of an event, because neither arguments nor event show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
     /// The id of the stream's last entry.
@@ -155,7 +155,7 @@ pub enum Outcome {
     Survives(bool),
     /// No field of the hash was missing because it had expired: the command has the same effect when it is replayed.
     NoneExpired,
-    /// The server keeps expired keys and takes them for missing. The replay does not.
+    /// The server keeps expired keys and treats them as missing. The replay does not.
     ExpiredKept,
 }
 

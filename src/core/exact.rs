@@ -1,5 +1,5 @@
-//! Which commands of a primary have the same effect on the same dataset whenever they run, as all do that today's
-//! servers send. Older ones send scripts, times that count from now, and what they choose by chance.
+//! Which commands of a primary have the same effect on the same dataset whenever they run. All that today's servers
+//! send do; older ones send scripts, times that count from now, and commands with random results.
 
 use crate::core::logged::spec_of;
 use crate::core::table::{Pending, Quirk, Rule, TimeBase};
@@ -61,8 +61,8 @@ fn takes_new_id(args: &[&[u8]]) -> bool {
     false
 }
 
-/// The arguments as a start runs them, where the server takes what its primary sends in another way than what others
-/// do: from a primary any trimming of a stream is exact, whatever it says.
+/// The arguments as a start runs them, where the server reads its primary's commands differently from others': from a
+/// primary any trimming of a stream is exact, whatever it says.
 pub fn as_any_client<'a>(rule: Rule, args: &[&'a [u8]]) -> Option<Vec<&'a [u8]>> {
     if rule != Rule::Stream {
         return None;

@@ -10,7 +10,7 @@ use crate::core::leaf::ClientId;
 use crate::core::unit::Unit;
 use std::sync::Arc;
 
-/// What a command from the primary is.
+/// What kind of command the primary has sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// It changes no data.
@@ -25,7 +25,7 @@ pub enum Sent {
     Discard,
     /// A write with the same effect whenever it runs.
     Exact,
-    /// A write of which this is not known: what older servers send.
+    /// A write that may have another effect: what older servers send.
     Inexact,
 }
 
@@ -36,7 +36,7 @@ pub enum Whose {
     Primary,
     /// Another client's.
     Other,
-    /// Not known: the server is to be asked.
+    /// Unknown: the server must be asked.
     Unknown,
 }
 
@@ -95,7 +95,7 @@ pub struct Strays {
 }
 
 impl Strays {
-    /// Whether there is nothing of the kind.
+    /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty() && self.everywhere.is_empty() && !self.functions
     }
@@ -113,7 +113,7 @@ pub struct Sealed {
 }
 
 impl Followed {
-    /// Whose commands come by this id.
+    /// Whose commands come under this id.
     pub fn whose(&self, client: ClientId) -> Whose {
         match client {
             _ if self.primary == Some(client) => Whose::Primary,
@@ -127,7 +127,7 @@ impl Followed {
         self.primary
     }
 
-    /// The primary's commands come by this id from now on.
+    /// The primary's commands come under this id from now on.
     pub fn meet(&mut self, primary: ClientId, db: u32) {
         if self.primary != Some(primary) {
             self.transaction = None;
@@ -173,7 +173,7 @@ impl Followed {
         }
     }
 
-    /// Whether what is announced logs this client's changes, or whoever's where that is not known.
+    /// Whether what is announced logs this client's changes, or anybody's where it is unknown whose they are.
     pub fn covers(&self, client: Option<ClientId>) -> bool {
         let is_primary = client.is_none_or(|client| self.primary == Some(client));
         is_primary && self.announced.as_ref().is_some_and(|announced| announced.is_exact)
@@ -204,8 +204,8 @@ impl Followed {
         self.announced.is_none() && self.strays.is_empty()
     }
 
-    /// Takes out what has run. Whether something else changed a key before or after a command that names it is not
-    /// known: all of that command's keys are logged as they are then.
+    /// Takes out what has run. It is unknown whether something else changed a key before or after a command that names
+    /// it: all of that command's keys are then logged as they are.
     pub fn take(&mut self, waits: bool) -> Sealed {
         let strays = std::mem::take(&mut self.strays);
         let announced = if waits { None } else { self.announced.take() };

@@ -12,8 +12,8 @@ pub type Set<T> = HashSet<T, RandomState>;
 /// Larger sets are given back when they are emptied.
 const SPARE_ENTRIES_MAX: usize = 1024;
 
-/// Empties a set that is filled again and again. That takes a time by its memory, not by what is in it, so that the
-/// memory of a set that was large once is not kept.
+/// Empties a set that is filled again and again. That takes time in proportion to its memory, not its content, so the
+/// memory of a set that was once large is not kept.
 pub fn empty<T>(set: &mut Set<T>) {
     if set.capacity() > 2 * SPARE_ENTRIES_MAX {
         *set = Set::default();

@@ -1,18 +1,17 @@
-//! The databases that COPYs with a database of their own were sent in.
+//! The databases in which COPYs that name a database were sent.
 //!
-//! An event names the database of its key, and most servers before 9.1.1 leave the client that executes in that one,
-//! for any module that listens. Only the events of MOVE and COPY ... DB name another database than their client's. MOVE
-//! raises one for each of both. The one of COPY holds the very string that was sent, so that its place in memory tells
-//! which COPY it is of, however many wait in a transaction, and whether those before it have failed.
+//! An event names the database of its key, and where a module listens, most servers before 9.1.1 leave the executing
+//! client in it. Only the events of MOVE and COPY ... DB name another database than their client's. MOVE raises one in
+//! each. That of COPY holds the very string that was sent, so its place in memory shows which COPY raised it, however
+//! many a transaction has, and whether those before it have failed.
 
 use crate::core::hash::Map;
 use crate::core::leaf::ClientId;
 
-/// Where a string lies: as long as its command has not run, no other one lies there.
+/// Where a string is in memory: until its command has run, no other string is there.
 pub type Place = usize;
 
-/// A COPY with a database of its own: where the name of the key that it makes lies, and the database that it is sent
-/// in.
+/// A COPY that names a database: where the name of the key that it makes is, and the database that it is sent in.
 type Copied = (Place, u32);
 
 /// What a client has sent last, or since its MULTI.
@@ -20,11 +19,11 @@ type Copied = (Place, u32);
 struct Sent {
     /// The database that a queued SELECT has chosen.
     selected: Option<u32>,
-    /// Those that wait, by their places. The strings of commands that were refused are gone, and others lie there.
+    /// Those that wait, by their places. The strings of refused commands are gone, and others are in their places.
     copies: Map<Place, u32>,
 }
 
-/// The databases that clients are in while events name other ones.
+/// The databases that clients are in while events name others.
 #[derive(Debug, Default)]
 pub struct Homes {
     sent: Map<ClientId, Sent>,
@@ -52,9 +51,9 @@ impl Homes {
         self.sent.entry(client).or_default().selected = Some(db);
     }
 
-    /// The client queues a COPY; `copied` where that has a database of its own, with the client's.
+    /// The client queues a COPY; `copied` where it names a database, with the client's.
     pub fn queues_copy(&mut self, client: ClientId, copied: Option<Copied>) {
-        // What was there may have gone, and this one's string may lie there.
+        // What was there may have gone, and this one's string may be there.
         self.inner = None;
         if let Some((place, db)) = copied {
             let sent = self.sent.entry(client).or_default();
@@ -63,7 +62,7 @@ impl Homes {
         }
     }
 
-    /// The client sends a COPY that runs now; `copied` where it has a database of its own.
+    /// The client sends a COPY that runs now; `copied` where it names a database.
     pub fn copies(&mut self, client: ClientId, copied: Option<Copied>) {
         self.inner = None;
         match copied {

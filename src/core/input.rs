@@ -1,13 +1,13 @@
 //! What a client has sent, as far as it is known before its commands run.
 //!
-//! The module looks at a client's socket before the server reads it, and keeps what it has seen from the command on
-//! that has come last. Positions count the bytes that the client has sent since it connected, as the server counts
-//! those that it has read. So it is known which commands the server has in its buffer, and runs one after the other.
-//! Where the two may differ by a byte, nothing is known until the server says that its buffer is empty.
+//! The module looks at a client's socket before the server reads it, and keeps what it has seen from the last command
+//! on. Positions count the bytes that the client has sent since it connected, as the server counts those that it has
+//! read. So it is known which commands the server has in its buffer and will run one after the other. Where the two may
+//! differ by a byte, nothing is known until the server says that its buffer is empty.
 
 use std::ops::Range;
 
-/// More is not kept of one client: what comes after that is not known.
+/// No more is kept of one client: what comes after that is unknown.
 const BYTES_MAX: usize = 256 * 1024;
 
 /// No number in a command's frame has more digits.
@@ -45,7 +45,7 @@ enum Parsed {
 }
 
 impl Input {
-    /// Nothing is known of what comes.
+    /// What comes is unknown.
     pub fn forget(&mut self) {
         *self = Input { bytes: std::mem::take(&mut self.bytes), ..Input::default() };
         self.bytes.clear();
@@ -56,7 +56,7 @@ impl Input {
         self.at.is_some()
     }
 
-    /// Whatever has come so far has run: what comes next stands at this position.
+    /// Whatever has come so far has run: what comes next begins at this position.
     pub fn begin(&mut self, at: u64) {
         self.forget();
         self.at = Some(at);
@@ -108,22 +108,22 @@ impl Input {
         }
     }
 
-    /// Whether all that was seen has come as a command.
+    /// Whether everything seen has come as a command.
     pub fn has_run_all(&self) -> bool {
         self.next == self.bytes.len()
     }
 
-    /// Where the command begins that came last.
+    /// Where the last command begins.
     pub fn last(&self) -> Option<u64> {
         self.at.map(|at| at + self.last as u64)
     }
 
-    /// The position after the command that came last.
+    /// The position after the last command.
     pub fn position(&self) -> Option<u64> {
         self.at.map(|at| at + self.next as u64)
     }
 
-    /// The whole commands up to a position, from the one on that came last. Ends before anything else.
+    /// The whole commands up to a position, from the last one on. Ends before anything else.
     pub fn commands(&self, until: u64) -> impl Iterator<Item = Sent<'_>> {
         let begin = self.at.unwrap_or(u64::MAX);
         let end = usize::try_from(until.saturating_sub(begin)).unwrap_or(usize::MAX).min(self.bytes.len());

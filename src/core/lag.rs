@@ -1,10 +1,10 @@
-//! How long changes wait for the disk: since when the oldest one that is not durable has been logged.
+//! How long changes wait for the disk: when the oldest one that is not durable was logged.
 
 use crate::log::Lsn;
 use std::collections::VecDeque;
 
-/// So many moments are kept. Where there are more, every second one is dropped: what was logged then counts as logged
-/// a little earlier.
+/// How many moments are kept. If there are more, every second one is dropped: what was logged then counts as logged a
+/// little earlier.
 const MOMENTS_MAX: usize = 64;
 
 /// When what is not durable was logged.
@@ -15,7 +15,7 @@ pub struct Lag {
 }
 
 impl Lag {
-    /// From this position on something is logged now, with this position durable.
+    /// What begins at this position is logged now, with that position durable.
     pub fn note(&mut self, begins: Lsn, now_us: u64, durable: Lsn) {
         self.forget(durable);
         self.moments.push_back((begins, now_us));
@@ -34,7 +34,7 @@ impl Lag {
         }
     }
 
-    /// For how long the oldest change has waited that is not durable, in microseconds.
+    /// How long the oldest change that is not durable has waited, in microseconds.
     pub fn us(&mut self, now_us: u64, durable: Lsn, appended: Lsn) -> u64 {
         if durable >= appended {
             return 0;

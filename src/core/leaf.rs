@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-/// What a wrapped command's reply told.
+/// What a wrapped command's reply showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     /// The members that SPOP popped.
@@ -53,12 +53,12 @@ pub struct Leaf {
     pub events: Vec<LeafEvent>,
     /// What its reply showed, where the reply was seen.
     pub told: Option<Told>,
-    /// It runs inside the module's own command: all events are its, whichever client the server names, and it is known
-    /// to have run.
+    /// It runs inside the module's own command: all events are its own, whichever client the server names, and it is
+    /// known to have run.
     pub wrapped: bool,
     /// Its arguments, to be found by their content; filled when it is first needed.
     pub found: Found,
-    /// What proves whether it has run, if it may have changed data unseen unless it raises an event.
+    /// What proves whether it has run, where it may have changed data without raising an event.
     pub proof: Option<Proof>,
 }
 
@@ -84,8 +84,8 @@ impl Found {
 }
 
 impl Leaf {
-    /// Whether the event is its own. What other modules do within it goes by its client's id, and inside the module's own
-    /// command the server names other clients: the key tells.
+    /// Whether the event is its own. What other modules do within it has its client's id, and inside the module's own
+    /// command the server names other clients: the key shows which it is.
     pub fn has_raised(&self, event: &Event<'_>) -> bool {
         (self.wrapped || self.client == event.client) && self.names(event.key)
     }
@@ -102,8 +102,8 @@ impl Leaf {
             || self.spec.is_some_and(|spec| spec.rule == Rule::DeletedKeys)
     }
 
-    /// Whether a command that raises its event once for a key has been told of twice: another module has written that
-    /// key, too.
+    /// Whether a command that raises its event once for a key has raised it twice: another module has written that key,
+    /// too.
     pub fn is_told_twice(&self) -> bool {
         let raises_one = self.spec.is_some_and(|spec| !spec.event.is_empty());
         let [first, others @ ..] = self.events.as_slice() else { return false };

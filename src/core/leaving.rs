@@ -1,8 +1,8 @@
 //! Clients whose replies have been let go and may not have left.
 //!
-//! The server takes up what was let go at the end of an iteration of the event loop; until then the client is blocked
-//! in its eyes. Another thread lets replies go, and may be stopped at any point of it: a client counts as gone only two
-//! ends of iterations after its own release has returned, whatever the event loop has done before.
+//! The server takes up what was let go at the end of an iteration of the event loop; until then it takes the client for
+//! blocked. Another thread lets replies go, and may be interrupted at any point: a client counts as gone only two ends
+//! of iterations after its own release has returned, whatever the event loop did before.
 
 /// The clients that are leaving.
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! What other modules wait for: positions that become durable, and keyspace events whose changes are.
+//! What other modules wait for: positions, and changes that keyspace events report, to become durable.
 
 use crate::log::Lsn;
 use std::collections::VecDeque;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// An event of a key, or of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Its class, as the server's bit; 0 for what is no event of a key.
+    /// Its class, as the server's bit; 0 for what is not an event of a key.
     pub class: u32,
     /// The database; none where it is about all of them.
     pub db: Option<u32>,
@@ -17,7 +17,7 @@ pub struct Event {
     pub key: Vec<u8>,
 }
 
-/// One that was asked for by another module.
+/// What another module has asked for.
 #[derive(Debug)]
 struct Asked<T> {
     token: u64,
@@ -25,29 +25,29 @@ struct Asked<T> {
     what: T,
 }
 
-/// Who listens. `D` is told of positions, `E` of events.
+/// Who listens. `D` gets positions, `E` events.
 #[derive(Debug)]
 pub struct Listeners<D, E> {
     last_token: u64,
-    /// To be told when all is durable that has been executed by the end of the iteration.
+    /// To be called when everything executed by the end of the iteration is durable.
     new: Vec<Asked<D>>,
-    /// To be told when these positions are durable; in the order in which they came.
+    /// To be called when these positions are durable; in the order in which they came.
     waiting: Vec<(Lsn, Asked<D>)>,
-    /// To be told of events of these classes.
+    /// To be called for events of these classes.
     subscribers: Vec<Asked<(u32, E)>>,
     /// Events of the running unit.
     running: Vec<Event>,
     events: VecDeque<(Lsn, Event)>,
-    /// Who is to be told now of these events, by their tokens.
+    /// The tokens of those to be called now for these events.
     due_events: VecDeque<(u64, Lsn, Arc<Event>)>,
-    /// Those to be told after that, and whether their position is durable.
+    /// Those to be called after that, and whether their position is durable.
     due: VecDeque<(Lsn, bool, Asked<D>)>,
 }
 
 /// A call that is due.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Call<D, E> {
-    /// The position is durable, or nobody knows what became of it.
+    /// The position is durable, or it is unknown what became of it.
     Position(Lsn, bool, D),
     /// The event is, with its unit's position.
     Event(Lsn, Arc<Event>, E),
@@ -74,7 +74,7 @@ impl<D: Copy, E: Copy> Listeners<D, E> {
         Asked { token: self.last_token, owner: owner.to_vec(), what }
     }
 
-    /// Tells this one when a position is durable; without one, when all is that has been executed by then.
+    /// Asks for a call when a position is durable; without one, when everything executed by then is.
     pub fn when_durable(&mut self, owner: &[u8], position: Option<Lsn>, what: D) -> u64 {
         let asked = self.asked(owner, what);
         match position {
@@ -84,14 +84,14 @@ impl<D: Copy, E: Copy> Listeners<D, E> {
         self.last_token
     }
 
-    /// Tells this one of events of these classes.
+    /// Asks for calls for events of these classes.
     pub fn subscribe(&mut self, owner: &[u8], classes: u32, what: E) -> u64 {
         let asked = self.asked(owner, (classes, what));
         self.subscribers.push(asked);
         self.last_token
     }
 
-    /// Whether anybody is told of events.
+    /// Whether anybody gets events.
     pub fn has_subscribers(&self) -> bool {
         !self.subscribers.is_empty()
     }
@@ -106,7 +106,7 @@ impl<D: Copy, E: Copy> Listeners<D, E> {
             && self.due.is_empty()
     }
 
-    /// Forgets who has this token; `false` where nobody has.
+    /// Forgets the holder of this token; `false` where there is none.
     pub fn cancel(&mut self, token: u64) -> bool {
         self.retain(|found, _| found != token)
     }
@@ -168,7 +168,7 @@ impl<D: Copy, E: Copy> Listeners<D, E> {
         self.waiting = left;
     }
 
-    /// No position will be durable any more: whoever waits is due, and events that wait are forgotten.
+    /// No further position will become durable: whoever waits is due, and events that wait are forgotten.
     pub fn given_up(&mut self, appended: Lsn) {
         self.running.clear();
         self.events.clear();
@@ -176,7 +176,7 @@ impl<D: Copy, E: Copy> Listeners<D, E> {
         self.take_waiting(Lsn::new(u64::MAX), false);
     }
 
-    /// Takes out the next call that is due. What is cancelled meanwhile is not told.
+    /// Takes out the next call that is due. Those cancelled meanwhile are left out.
     pub fn next_call(&mut self) -> Option<Call<D, E>> {
         while let Some((token, lsn, event)) = self.due_events.pop_front() {
             if let Some(asked) = self.subscribers.iter().find(|asked| asked.token == token) {
@@ -240,7 +240,7 @@ mod tests {
         listeners.iteration_ended(Lsn::new(7));
         listeners.durable(Lsn::new(7));
         assert!(matches!(listeners.next_call(), Some(Call::Event(_, _, 3))));
-        // In the middle of it.
+        // While it goes on.
         listeners.forget_owner(b"a");
         assert_eq!(calls(&mut listeners), ["4 7 s", "2 7"]);
         listeners.add(event(8, "t"));

@@ -1,4 +1,4 @@
-//! What the commands of a log name, for those who read one.
+//! What the commands of a log name, for readers of logs.
 
 use super::table::{CommandSpec, Kept, KeysInLog, Quirk, Rule, Shows, find};
 
@@ -26,8 +26,8 @@ fn joined<'b>(buffer: &'b mut [u8; NAME_BYTES_MAX], name: &[u8], subcommand: Opt
     std::str::from_utf8(text).ok()
 }
 
-/// Where the keys of a command of the log stand among its arguments, the name counted. A command that the table does
-/// not have is taken for one whose first argument is its only key.
+/// Where the keys of a command of the log are among its arguments, the name counted. A command that the table does not
+/// have is assumed to have its first argument as its only key.
 pub fn keys(args: &[&[u8]]) -> Vec<usize> {
     let placed = spec_of(args).map_or(KeysInLog::First, |spec| spec.keys_in_log);
     let count = args.len();

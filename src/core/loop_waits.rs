@@ -3,14 +3,14 @@
 use crate::core::leaf::ClientId;
 use crate::log::Lsn;
 
-/// What the replies show that are written and that the loop waits for.
+/// What the written replies that the loop waits for show.
 #[derive(Debug, Default)]
 pub struct LoopWaits {
     newest: Option<Lsn>,
     whose: Whose,
-    /// Whose replies are written in this iteration, and what they show; `None` where that is not known.
+    /// Whose replies are written in this iteration (`None`: unknown), and what they show.
     written: Vec<(Option<ClientId>, Lsn)>,
-    /// The client that pipelines scripts, and whose ran first in the iteration.
+    /// The client that pipelines scripts and whose script ran first in the iteration.
     scripts_of: Option<ClientId>,
 }
 
@@ -21,12 +21,12 @@ enum Whose {
     Nobodys,
     /// All of them one client's.
     One(ClientId),
-    /// Those of several clients, or of some that are not known.
+    /// Those of several clients, or of unknown ones.
     Several,
 }
 
 impl LoopWaits {
-    /// The loop waits for this position with a reply of this client's; `None` where it is not known whose it is.
+    /// The loop waits for this position with a reply of this client's (`None`: unknown).
     pub fn add(&mut self, client: Option<ClientId>, lsn: Lsn) {
         self.newest = self.newest.max(Some(lsn));
         self.is_written(client, lsn);
@@ -45,7 +45,7 @@ impl LoopWaits {
         }
     }
 
-    /// Whose replies are written that show what is not durable. They are forgotten, as none of them may leave.
+    /// Whose written replies show what is not durable. They are forgotten, because none of them may leave.
     pub fn take_undurable(&mut self, durable: Lsn) -> Vec<Option<ClientId>> {
         let written = std::mem::take(&mut self.written);
         written.into_iter().filter(|(_, shown)| *shown > durable).map(|(client, _)| client).collect()
@@ -61,12 +61,12 @@ impl LoopWaits {
         self.newest
     }
 
-    /// The same where any of them is not, or may not be, this client's.
+    /// The same if any of them is not, or may not be, this client's.
     pub fn newest_with_others(&self, client: ClientId) -> Option<Lsn> {
         if self.whose == Whose::One(client) { None } else { self.newest }
     }
 
-    /// Nothing is waited for any more: takes the position out that was.
+    /// Nothing is waited for any more: takes out the position that was.
     pub fn take(&mut self) -> Option<Lsn> {
         self.whose = Whose::Nobodys;
         self.newest.take()
@@ -77,13 +77,13 @@ impl LoopWaits {
         self.scripts_of.get_or_insert(client);
     }
 
-    /// What would have to be waited for before a script of this client's, where those of another run in this iteration.
+    /// What the loop would have to wait for before a script of this client's, where another's run in this iteration.
     pub fn newest_after_scripts(&self, client: ClientId) -> Option<Lsn> {
         self.scripts_of.filter(|first| *first != client)?;
         self.newest_with_others(client)
     }
 
-    /// An iteration of the loop ends: takes the position out that is waited for.
+    /// An iteration of the loop ends: takes out the position that is waited for.
     pub fn end_iteration(&mut self) -> Option<Lsn> {
         self.scripts_of = None;
         self.take()

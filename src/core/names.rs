@@ -1,7 +1,6 @@
-//! Names of the server's commands where its configuration has changed them (`rename-command`), and where a
-//! configuration says so.
+//! The names that a configuration gives to the server's commands (`rename-command`), and where it says so.
 //!
-//! Everything in the module, and the log, goes by the commands' own names. The border to the server (`ffi`) translates.
+//! The module and the log use the commands' own names. The border to the server (`ffi`) translates.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,15 +11,15 @@ pub struct Names {
     own: HashMap<Vec<u8>, Vec<u8>>,
     /// The same the other way round.
     present: HashMap<Vec<u8>, Vec<u8>>,
-    /// Own names that do not stand for their command: it has another name, or none.
+    /// Own names that no longer mean their command: it has another name, or none.
     gone: HashSet<Vec<u8>>,
 }
 
 impl Names {
-    /// The server knows a command by another name than its own.
+    /// The server knows a command by a name that is not its own.
     pub fn renamed(&mut self, own: &[u8], present: &[u8]) {
         let (own, present) = (own.to_ascii_lowercase(), present.to_ascii_lowercase());
-        // What the name stood for before has another one, too, or none.
+        // The command that had the name before has another one, too, or none.
         self.gone.extend([own.clone(), present.clone()]);
         self.own.insert(present.clone(), own.clone());
         self.present.insert(own, present);
@@ -67,12 +66,12 @@ pub enum Directive {
         /// The name that it gets.
         to: Vec<u8>,
     },
-    /// More lines stand in these files.
+    /// These files hold more lines.
     Include(Vec<u8>),
 }
 
 impl Directive {
-    /// Of a directive's words; `None` for others.
+    /// Reads a directive's words; `None` for others.
     pub fn of(words: &[Vec<u8>]) -> Option<Directive> {
         match words {
             [name, from, to] if name.eq_ignore_ascii_case(b"rename-command") && !to.is_empty() => {
@@ -97,7 +96,7 @@ pub fn directives_of_arguments(arguments: impl Iterator<Item = Vec<u8>>) -> Vec<
     let mut all: Vec<Vec<Vec<u8>>> = Vec::new();
     for argument in arguments {
         match (argument.strip_prefix(b"--"), all.last_mut()) {
-            // A name may have its values in one argument with it.
+            // A name may share one argument with its values.
             (Some(rest), _) => all.push(words(rest).unwrap_or_default()),
             (None, Some(words)) => words.push(argument),
             (None, None) => {}
@@ -106,7 +105,7 @@ pub fn directives_of_arguments(arguments: impl Iterator<Item = Vec<u8>>) -> Vec<
     all.iter().filter_map(|words| Directive::of(words)).collect()
 }
 
-/// The words of a line, which may stand in quotes; `None` for quotes that are not closed.
+/// The words of a line, which may be quoted; `None` for quotes that are not closed.
 pub fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut words = Vec::new();
     let mut rest = line.trim_ascii();
@@ -126,7 +125,7 @@ pub fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(words)
 }
 
-/// Takes a word in quotes away.
+/// Takes off a quoted word.
 fn quoted(rest: &mut &[u8]) -> Option<Vec<u8>> {
     let (quote, mut bytes) = rest.split_first()?;
     let mut word = Vec::new();
@@ -148,7 +147,7 @@ fn quoted(rest: &mut &[u8]) -> Option<Vec<u8>> {
     bytes.first().is_none_or(u8::is_ascii_whitespace).then_some(word)
 }
 
-/// Takes what stands after a backslash away.
+/// Takes off what follows a backslash.
 fn escaped(bytes: &mut &[u8]) -> Option<u8> {
     let (byte, behind) = bytes.split_first()?;
     *bytes = behind;

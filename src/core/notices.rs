@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventClasses(u32);
 
-/// The letters of the classes that `A` stands for, in the order in which the server says them, with their bits
+/// The letters of the classes that `A` means, in the order in which the server shows them, with their bits
 /// (`server.h`).
 const LETTERS: [(char, u32); 11] = [
     ('g', 1 << 2),
@@ -41,7 +41,7 @@ impl EventClasses {
         letters.chars().map(bits).try_fold(0, |all, bits| Some(all | bits?)).map(EventClasses)
     }
 
-    /// The letters as the server says them.
+    /// The letters as the server shows them.
     pub fn letters(self) -> String {
         let has = |bits: u32| self.0 & bits == bits;
         let mut letters: String =
@@ -65,7 +65,7 @@ impl EventClasses {
         self.0 & class != 0 && self.0 & (KEYSPACE.1 | KEYEVENT.1) != 0
     }
 
-    /// Whether classes are among them that are no changes, or that few want: `m` and `n`.
+    /// Whether they include classes that are not changes, or that few want: `m` and `n`.
     pub fn needs_more_events(self) -> bool {
         self.0 & (KEY_MISS.1 | 1 << 14) != 0
     }
@@ -84,7 +84,7 @@ impl EventClasses {
     }
 }
 
-/// An event that clients are to be told of.
+/// An event to be published to clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// The key's database.

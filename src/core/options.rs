@@ -1,5 +1,5 @@
 //! The options of a command, read as the server reads them: one after the other, each with its arguments, so that no
-//! argument is taken for an option. Where the server takes an option twice the last one counts.
+//! argument is taken for an option. Where the server accepts an option twice, the last one counts.
 
 /// The word of an option, and whether an argument follows it.
 pub type Known = (&'static str, bool);
@@ -39,8 +39,8 @@ pub const SET_FIELDS: &[Known] = &[
 /// An option that was found: its word as it is known, and its argument.
 pub type Found<'a> = (&'static str, Option<&'a [u8]>);
 
-/// Reads options, in their order. `None` where one is not known or lacks its argument: a server that is known refuses
-/// the command then.
+/// Reads options, in their order. `None` where one is unknown or lacks its argument: the servers that the module knows
+/// then refuse the command.
 pub fn parse<'a>(words: &[&'a [u8]], known: &[Known]) -> Option<Vec<Found<'a>>> {
     let mut found = Vec::new();
     let mut rest = words.iter();

@@ -1,13 +1,13 @@
 //! Whether output of a client may wait for its socket.
 //!
-//! The server sends what a client's replies are at the end of each iteration, as far as the socket takes it; where it
-//! takes only a part, the rest, and all replies after it, may leave at any time. That is asked of the server, which
-//! costs more than a small command. So each time that a client's socket is seen empty it is noted what it surely takes,
-//! and the client's next commands, if they have short replies, use that up.
+//! The server sends a client's replies at the end of each iteration, as far as the socket takes them; where it takes
+//! only a part, the rest, and all replies after it, may leave at any time. Asking the server for that costs more than a
+//! small command. So whenever a client's socket is seen empty, what it surely takes is noted, and the client's next
+//! commands, if they have short replies, use that up.
 
 use crate::core::leaf::ClientId;
 
-/// No reply of [`crate::core::table::SHORT_REPLIES`] is longer, errors among them.
+/// No reply of [`crate::core::table::SHORT_REPLIES`] is longer, nor is any of their errors.
 const REPLY_BYTES_MAX: usize = 512;
 
 /// What the system counts for a packet besides its bytes, at most.
@@ -16,7 +16,7 @@ const PACKET_BYTES: usize = 2560;
 /// The server sends no more to a client in one iteration, whatever its socket takes (64 KB).
 const ITERATION_BYTES_MAX: usize = 60_000;
 
-/// More clients than these are not asked about for another one's sake.
+/// No more clients than these are asked about together with another one.
 const ASKERS_MAX: usize = 64;
 
 /// How much a command answers.
@@ -44,8 +44,8 @@ enum Queued {
     Any,
 }
 
-/// Clients whose output was asked about, to ask about all of them at once: those of the last iteration are likely to be
-/// those of the next.
+/// Clients whose output was asked about, to ask about all at once: those of the last iteration are likely to come up in
+/// the next.
 #[derive(Debug, Default)]
 pub struct Askers {
     now: Vec<ClientId>,
@@ -77,7 +77,8 @@ impl Askers {
 enum Large {
     #[default]
     No,
-    /// The last command has one. Where its client has been blocked since, it comes in the iteration of the next command.
+    /// The last command has one. If its client has been blocked since, the reply comes in the iteration of the next
+    /// command.
     Last,
     /// Until the end of this iteration.
     Within(u64),
@@ -95,8 +96,8 @@ pub struct Room {
 }
 
 impl Room {
-    /// That of a socket in whose buffer nothing waits and that takes so much, while replies of so many bytes wait for
-    /// the end of this iteration.
+    /// That of a socket with an empty buffer that takes `socket_bytes`, while `reply_bytes` of replies wait for the end
+    /// of this iteration.
     pub fn of(socket_bytes: usize, reply_bytes: usize, iteration: u64) -> Room {
         let mut room = Room { bytes: socket_bytes, ..Room::default() };
         room.begin(iteration);
@@ -104,8 +105,7 @@ impl Room {
         room
     }
 
-    /// The same for a client that has been known before: nothing where it is not known what waits for this iteration's
-    /// end.
+    /// The same for a client that was known before: nothing where it is unknown what waits for this iteration's end.
     pub fn after(self, before: Room, iteration: u64) -> Room {
         match before.large {
             Large::Last => before,
@@ -114,7 +114,7 @@ impl Room {
         }
     }
 
-    /// That of a client of which nothing is known.
+    /// That of an unknown client.
     pub fn unknown() -> Room {
         Room { large: Large::Last, ..Room::default() }
     }

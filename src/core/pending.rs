@@ -10,7 +10,7 @@ use crate::core::unit::Unit;
 pub struct PendingEntry {
     /// The entry's id.
     pub id: Vec<u8>,
-    /// Whose it is.
+    /// Its consumer.
     pub consumer: Vec<u8>,
     /// When it was delivered last, milliseconds since the epoch.
     pub delivered_ms: i64,

@@ -1,8 +1,8 @@
 //! Clients that send commands without waiting for replies.
 //!
-//! A held client's next command waits for the release of the one before, so that holding each write would give a
-//! pipelining client one write per flush. Its replies are not held: the event loop waits for the iteration's last write
-//! instead, and all replies leave together.
+//! A held client's next command waits for the release of the one before, so holding each write would allow a pipelining
+//! client one write per flush. Its replies are not held: the event loop waits for the iteration's last write instead,
+//! and all replies leave together.
 
 use crate::log::Lsn;
 
@@ -48,8 +48,8 @@ pub struct Pipelining {
 }
 
 impl Pipelining {
-    /// The client writes: whether it pipelines. It surely does if it was held and that reply cannot have reached it, or
-    /// the answer to a script of the iteration before.
+    /// The client writes: whether it pipelines. It surely does if its held reply, or the answer to its script of the
+    /// iteration before, cannot have reached it yet.
     pub fn writes(&mut self, event_loop: &Loop) -> bool {
         let iteration = event_loop.iteration;
         let Some(marked) = &mut self.marked else {
@@ -76,8 +76,8 @@ impl Pipelining {
         self.held = Some(lsn);
     }
 
-    /// At the end of the iteration a script of the client's, which waits, has run: its answer leaves at the end of the
-    /// next iteration, at the earliest.
+    /// A script of the client's, which waits, has run at the end of the iteration: its answer leaves at the end of the
+    /// next iteration at the earliest.
     pub fn answered(&mut self, event_loop: &Loop) {
         self.answered = Some(event_loop.iteration);
     }

@@ -1,5 +1,5 @@
 //! Commands that the server makes wait and serves with an event (BLPOP, BLMOVE...), and which of them it may serve with
-//! an error instead, of which no event tells.
+//! an error instead, which no event shows.
 
 use crate::core::dirty::DbKey;
 use crate::core::hash::{Map, Set};
@@ -45,8 +45,8 @@ impl Waiting {
 
 /// All of them.
 ///
-/// Most are served with success, and their event has their replies held. So what changes the key of one that waits is
-/// looked up here, and the key's type; the clients are gone through only where one of them, whichever, may fail.
+/// Most are served with success, and their replies are held in their event. So a changed key and its type are looked up
+/// here; the clients are gone through only if any of them may fail.
 #[derive(Debug, Default)]
 pub struct Pops {
     /// The keys that each names, and the type that it wants them to have.
@@ -90,7 +90,7 @@ impl Pops {
         self.may_fail.extend(self.keys.keys());
     }
 
-    /// A key has changed, and has a type that suits whoever wants this one (or has gone), as `suits` tells. Returns who
+    /// A key has changed. `suits` says whether its type suits those who want this one (or it has gone). Returns who
     /// waits for it and may be served with an error.
     pub fn changed(&mut self, db: u32, key: &[u8], suits: impl Fn(Wanted) -> bool) -> Vec<ClientId> {
         if self.waiting.is_empty() {

@@ -1,12 +1,12 @@
 //! A portion of the log, made ready to be replayed.
 //!
-//! It holds a piece of the log as it was read, and where in that the arguments of the commands lie. A command that does
+//! It holds a piece of the log as it was read, and where in it the arguments of the commands are. A command that does
 //! not end in the portion is open: it goes on with what is read next, and moves to the next portion when this one is
 //! handed over.
 //!
-//! Around a command that a module runs the server does more work than for a small SET itself. Plain SETs that follow
-//! one another are therefore run as one MSET, which does to each key what SET does: any old value and its expiry go,
-//! the new value gets its compact encoding. While the log is replayed nobody can look in between.
+//! The server's work around a command that a module runs is more than a small SET itself. Plain SETs that follow one
+//! another are therefore run as one MSET, which does to each key what SET does: any old value and its expiry go, the
+//! new value gets its compact encoding. While the log is replayed nobody can look in between.
 
 use crate::log::{FormatError, Lsn};
 use std::ops::Range;
@@ -14,7 +14,7 @@ use std::ops::Range;
 /// Pairs of one MSET: more save no time.
 const PAIRS_MAX: usize = 64;
 
-/// An MSET takes no more SETs when its arguments have this many bytes.
+/// An MSET takes no more SETs once its arguments have this many bytes.
 const PAIRS_BYTES_MAX: usize = 64 << 10;
 
 /// The shortest argument: `$0\r\n\r\n`.
@@ -26,7 +26,7 @@ const DIGITS_MAX: usize = 20;
 /// Memory for a longer argument is taken at once.
 const LONG_ARGUMENT_BYTES: usize = 1 << 20;
 
-/// Where in the log a command stands.
+/// Where in the log a command is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Its position.
@@ -41,7 +41,7 @@ pub struct Place {
 pub struct Marks {
     /// The frame is of format 1.
     pub is_format_1: bool,
-    /// A MULTI stands before.
+    /// A MULTI comes before.
     pub in_transaction: bool,
 }
 
@@ -79,7 +79,7 @@ pub struct Portion {
     /// The position of the first byte.
     first: Lsn,
     bytes: Vec<u8>,
-    /// Where in them the arguments lie.
+    /// Where in them the arguments are.
     args: Vec<Range<usize>>,
     steps: Vec<Step>,
     open: Open,
@@ -99,10 +99,9 @@ struct Open {
 }
 
 impl Portion {
-    /// Adds a piece of a frame, which stands at this position, after what is there. `left` bytes of the frame follow.
+    /// Adds a piece of a frame, from this position of the log, after what is there. `left` bytes of the frame follow.
     ///
-    /// # Errors
-    /// What stands at the position is no command.
+    /// # Errors What is at the position is not a command.
     pub fn add(&mut self, at: Lsn, piece: &[u8], left: u64, marks: &mut Marks) -> Result<(), (Lsn, FormatError)> {
         if self.bytes.is_empty() {
             self.first = at;
@@ -127,7 +126,7 @@ impl Portion {
     fn read_command(&mut self, left: u64) -> Result<bool, FormatError> {
         if self.open.count == 0 {
             let Some((count, at)) = number(&self.bytes, self.open.at, b'*')? else { return Ok(false) };
-            // Bounds the memory by the bytes that there are.
+            // Bounds the memory by the bytes present.
             if count == 0 || count as u64 > self.unread(at, left) / ARGUMENT_BYTES_MIN {
                 return Err(FormatError::Command("the count of arguments is out of range"));
             }

@@ -8,7 +8,7 @@ use crate::core::table::{CommandSpec, Rule, Shows};
 use crate::log::Lsn;
 use std::sync::Arc;
 
-/// Where the keys of a command stand, or what else of the dataset its reply shows.
+/// Where a command's keys are, or what else of the dataset its reply shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads {
     /// Nothing of the dataset.
@@ -67,15 +67,15 @@ pub fn debug_shows(subcommand: &[u8]) -> bool {
     SHOWING.iter().any(|name| subcommand.eq_ignore_ascii_case(name))
 }
 
-/// The indices of the keys of a command with `len` arguments, its name among them.
+/// The indices of the keys of a command with `len` arguments, its name included.
 pub fn range(first: usize, last: i64, step: usize, len: usize) -> impl Iterator<Item = usize> {
     let end = usize::try_from(last)
         .unwrap_or_else(|_| len.saturating_sub(usize::try_from(last.unsigned_abs()).unwrap_or(len)));
     (first..=end).take_while(move |index| *index < len).step_by(step.max(1))
 }
 
-/// The key that a COPY or MOVE makes, and the database that it names for it. `None` where its arguments are not what a
-/// known server takes.
+/// The key that a COPY or MOVE makes, and the database that it names for it. `None` where no known server takes its
+/// arguments.
 pub fn destination<'a>(rule: Rule, args: &[&'a [u8]]) -> Option<(&'a [u8], Option<u32>)> {
     let number = |arg: &[u8]| std::str::from_utf8(arg).ok()?.parse().ok();
     match args {
@@ -100,7 +100,7 @@ pub struct ReadSet {
     keys: Set<Arc<[u8]>>,
     keyspace: bool,
     functions: bool,
-    /// Its database is not that of its client all the time.
+    /// Its database is not always that of its client.
     anything: bool,
     /// It runs commands of its own, which are seen when it does.
     runs_others: bool,
@@ -136,7 +136,7 @@ impl ReadSet {
         self.runs_others = true;
     }
 
-    /// The server refuses it, as it has refused one of its commands: it shows nothing.
+    /// The server refuses it, because it has refused one of its commands: it shows nothing.
     pub fn refuse(&mut self) {
         *self = ReadSet { refused: true, ..ReadSet::default() };
     }

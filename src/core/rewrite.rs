@@ -1,4 +1,4 @@
-//! How one command's effect becomes log commands, by its rule and by what its events showed.
+//! How one command's effect becomes log commands, by its rule and its events.
 
 mod fields;
 mod lists;
@@ -16,7 +16,7 @@ pub use restate::restate;
 use streams::{pending, stream};
 use times::{absolute_ms, expiry_option, set_options};
 
-/// Adds the leaf's effect to the unit. `false` when the rule cannot tell it exactly: the caller then logs images.
+/// Adds the leaf's effect to the unit. `false` when the rule cannot state it exactly: the caller then logs images.
 pub fn rewrite(leaf: &Leaf, unit: &mut Unit) -> bool {
     let Some(spec) = leaf.spec else { return false };
     if matches!(spec.rule, Rule::Pending(_)) {
@@ -122,7 +122,7 @@ fn random_pop(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
     }
     let Some(Told::Members(members)) = &leaf.told else { return false };
     if members.is_empty() {
-        // The event says that something went.
+        // The event says that something was removed.
         return false;
     }
     for members in members.chunks(MEMBERS_PER_COMMAND) {

@@ -21,7 +21,7 @@ pub enum Rule {
     GetEx,
     /// RESTORE: becomes RESTORE ... REPLACE ABSTTL, or DEL when the time had passed.
     Restore,
-    /// Blocking and non-blocking pops: becomes the pops that the events tell.
+    /// Blocking and non-blocking pops: becomes the pops that the events show.
     Pop,
     /// BLMOVE, BRPOPLPUSH: the same without the time-out.
     BlockingMove,
@@ -39,7 +39,7 @@ pub enum Rule {
     Image,
     /// Verbatim, though no event shows whether it did anything (XACK).
     Silent,
-    /// Images of the keys of its arguments, as no event shows what it did (PFDEBUG).
+    /// Images of the keys of its arguments, because no event shows what it did (PFDEBUG).
     SilentImage,
     /// XCLAIM of each entry as it is pending now, where the reply was seen; images elsewhere.
     Pending(Pending),
@@ -51,7 +51,7 @@ pub enum Rule {
     FieldFloat,
     /// HINCRBY: verbatim; where fields of hashes may expire, HSET with the result, and HPEXPIREAT.
     FieldCounter,
-    /// HSETNX: HSET, as the field that it found missing may have expired.
+    /// HSETNX: HSET, because the field that it found missing may have expired.
     NewField,
     /// HDEL, HGETDEL: verbatim, or DEL of a hash that has no field left. If only expired fields are left, HPEXPIREAT
     /// with a time that is past, so that the hash stays.
@@ -69,8 +69,8 @@ pub enum Rule {
     Bits,
     /// SPOP: SREM of what its reply named; an image where the reply was not seen.
     RandomPop,
-    /// SUNIONSTORE and the like, which make a key of others: verbatim; an image of what they made while the server
-    /// keeps expired keys, which it takes for missing.
+    /// SUNIONSTORE and the like, which make a key of others: verbatim; an image of the key they made while the server
+    /// keeps expired keys, which it treats as missing.
     FromOthers,
     /// It changes no data.
     NoData,
@@ -126,7 +126,7 @@ pub enum Role {
     Unwatch,
 }
 
-/// Where a command's keys stand, for commands whose keys no event names.
+/// Where a command's keys are, for commands whose keys no event names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keys {
     /// Not needed: events name them.
@@ -137,16 +137,16 @@ pub enum Keys {
     Second,
     /// The first half of what follows STREAMS.
     AfterStreams,
-    /// Where the server says; the leaf has them.
+    /// Asked of the server; the leaf has them.
     Told,
 }
 
 /// What a command's reply shows of the dataset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shows {
-    /// The keys among its arguments, where the server says that they stand.
+    /// The keys among its arguments, where the server says they are.
     Keys,
-    /// Nothing, though the server says that there are keys: it answers OK whatever they are, or they name channels.
+    /// Nothing, though the server says that there are keys: it answers OK whatever they hold, or they name channels.
     Nothing,
     /// Any key of its database.
     Keyspace,
@@ -168,7 +168,7 @@ pub enum Shows {
 }
 
 /// Whether a command may block its client and run later, without passing the command filter again, and where its
-/// time-out stands.
+/// time-out is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blocks {
     /// It does not.
@@ -181,8 +181,7 @@ pub enum Blocks {
     WithOption,
 }
 
-/// Whether a write changes something, and raises an event, whenever it does not fail: it needs no look at whether it
-/// has.
+/// Whether a write changes something, and raises an event, whenever it does not fail: nobody need check whether it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notifies {
     /// It may do nothing.
@@ -194,7 +193,8 @@ pub enum Notifies {
 }
 
 /// Whether a write can send the head of its reply before the event that reports its change: it answers with the value
-/// before, and that there is none raises an event of its own (`keymiss`, `new`), at which the server ends its deferral.
+/// before, and if there is none, that raises an event of its own (`keymiss`, `new`), at which the server ends its
+/// deferral.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Early {
     /// It cannot.
@@ -222,7 +222,7 @@ pub enum Quirk {
     Tracks,
     /// It drops what is queued, and nothing else (DISCARD).
     Discards,
-    /// It may remove any keys that have expired, each by itself (SCAN).
+    /// It may remove any keys that have expired, each separately (SCAN).
     ExpiresAny,
     /// It may answer with any number of elements, however few there are (HRANDFIELD with a negative count).
     Repeats,
@@ -250,9 +250,9 @@ pub enum Quirk {
     LosesItsError,
     /// It waits until what its client wrote is durable (WAITAOF).
     WaitsForAof,
-    /// It tells how the reply to another command would be kept (WBL.DEBUG EXPLAIN).
+    /// It shows how the reply to another command would be kept (WBL.DEBUG EXPLAIN).
     Explains,
-    /// A replica says by it how much of the stream it has (REPLCONF ACK).
+    /// A replica reports with it how much of the stream it has (REPLCONF ACK).
     Acknowledges,
     /// It empties all databases (FLUSHALL).
     EmptiesAll,
@@ -273,9 +273,9 @@ pub struct CommandSpec {
     pub role: Role,
     /// How its effect is logged.
     pub rule: Rule,
-    /// Where its keys stand.
+    /// Where its keys are.
     pub keys: Keys,
-    /// Where they stand in the log.
+    /// Where they are in the log.
     pub keys_in_log: KeysInLog,
     /// What a base keeps of it.
     pub kept: Kept,

@@ -1,5 +1,5 @@
-//! What a write may have changed that no event reports. It belongs to what runs, and not to the command that was
-//! announced last, as other modules (on 9.1 the engine of Lua is one) may call commands inside of the write.
+//! What a write may have changed that no event reports. It belongs to what runs, not to the command announced last,
+//! because other modules (on 9.1 the Lua engine is one) may call commands inside the write.
 
 use crate::core::event::ClientId;
 use crate::core::hash::Set;
@@ -16,8 +16,8 @@ pub struct SilentChanges {
 }
 
 impl SilentChanges {
-    /// What a command with these arguments may change, its name among them. `told` are its keys where the server was
-    /// asked for them.
+    /// What a command with these arguments, which include its name, may change. `told` are its keys where the server
+    /// was asked for them.
     pub fn of<'a>(
         spec: &CommandSpec,
         len: usize,
@@ -27,7 +27,7 @@ impl SilentChanges {
         SilentChanges { keys: argument_keys(spec, len, arg, told), functions: spec.rule == Rule::Functions }
     }
 
-    /// Has all of it logged, whatever of it has changed.
+    /// Has all of it logged, changed or not.
     pub(super) fn log(&self, unit: &mut Unit) {
         unit.functions |= self.functions;
         unit.functions_changed |= self.functions;
@@ -35,7 +35,7 @@ impl SilentChanges {
     }
 }
 
-/// The count of the server's that tells whether such writes have changed anything.
+/// The server's count that shows whether such writes have changed anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
     /// That of changes: each of these writes that changes anything counts there.
@@ -62,7 +62,7 @@ impl Proof {
 #[derive(Debug)]
 pub(super) struct Unproved {
     pub(super) proof: Proof,
-    /// The count before the first of these, where the server says it.
+    /// The count before the first of these, where the server reports it.
     pub(super) before: Option<[u64; 2]>,
     pub(super) keys: Set<Arc<[u8]>>,
     pub(super) functions: bool,
@@ -83,7 +83,7 @@ pub(super) struct Postponed {
     pub(super) changes: SilentChanges,
     /// The server was seen to make it wait.
     pub(super) waited: bool,
-    /// It was seen to wait no longer, and may yet have to run.
+    /// It was seen to wait no longer, but may not have run yet.
     pub(super) released: bool,
 }
 

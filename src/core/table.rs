@@ -1,5 +1,6 @@
 //! The command table: one row per command that changes data, or that matters here for another reason; of Valkey 8.1 to
-//! 9.1. Data, not code: its columns are in `row.rs`, and no other file knows commands by name.
+//! 9.1. Data, not code: its columns are in `row.rs`. No other file decides by a command's name; `rewrite` and `module`
+//! name those that they write or call.
 
 use super::answer::Answer;
 pub use super::row::*;
@@ -12,8 +13,7 @@ const fn other(name: &'static str) -> CommandSpec {
     CommandSpec::other(name)
 }
 
-/// Commands whose replies are short, whatever they do: a status, a number, an id, an error of a line. SET ... GET is
-/// not meant.
+/// Commands whose replies are short, whatever they do: a status, a number, an id, an error of a line. Not SET ... GET.
 pub const SHORT_REPLIES: &[&str] = &[
     "append",
     "copy",
@@ -80,10 +80,10 @@ pub const SHORT_REPLIES: &[&str] = &[
     "zscore",
 ];
 
-/// Those of which that holds where they have no argument.
+/// Those whose replies are short where they have no argument.
 pub const SHORT_ALONE: &[&str] = &["dbsize", "ping", "time"];
 
-/// Those that show no data, and are the same whoever sends them.
+/// Those that show no data and do the same whoever sends them.
 pub const CLIENTLESS: &[&str] = &["echo", "ping", "time"];
 
 /// All rows, sorted by name.
@@ -274,7 +274,7 @@ pub const COMMANDS: &[CommandSpec] = &[
 ];
 
 /// The row of every other command of the server's that writes: a newer server's, or one under a name that the
-/// configuration gave it. The keys of its arguments and those that its events name are logged as their resulting state.
+/// configuration gave it. For the keys of its arguments and those that its events name the resulting state is logged.
 pub static UNKNOWN: CommandSpec = write("?", Rule::SilentImage).keys(Keys::Told);
 
 /// The same, for those that may block.
@@ -284,7 +284,7 @@ pub static UNKNOWN_BLOCKING: CommandSpec = write("?", Rule::SilentImage).keys(Ke
 pub static NONE: CommandSpec = other("?");
 
 impl CommandSpec {
-    /// The row that it has when it cannot be logged as its own says.
+    /// The row used when it cannot be logged as its own row says.
     pub fn as_unknown(&self) -> &'static CommandSpec {
         if self.may_block() { &UNKNOWN_BLOCKING } else { &UNKNOWN }
     }

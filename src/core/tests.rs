@@ -191,8 +191,8 @@ fn a_silent_command_that_is_not_seen_has_its_keys_imaged() {
     assert_eq!(hooks.imaged(), ["s"]);
 }
 
-// What another module calls before the command runs may end a unit, and what it calls inside of the command is
-// announced later.
+// What another module calls before the command runs may end a unit; what it calls inside the command is announced
+// later.
 #[test]
 fn what_runs_inside_of_a_silent_command_does_not_end_it() {
     let command = "XREADGROUP GROUP g c BLOCK 0 STREAMS s >";

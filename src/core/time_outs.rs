@@ -1,13 +1,13 @@
-//! What commands that wait have found when they began to, and that is not durable yet: their answers show it when their
-//! time is over.
+//! Changes that are not durable and that commands found when they began to wait: their answers show them when they time
+//! out.
 //!
-//! Where the server sends such an answer before the module sees it, it must be durable by then. Nearly always it is, as
-//! a flush takes less time than they wait.
+//! Where the server sends such an answer before the module sees it, the change must be durable by then. Nearly always
+//! it is, because a flush takes less time than they wait.
 
 use crate::core::leaf::ClientId;
 use crate::log::Lsn;
 
-/// What is not durable yet of that, with the time when it is shown, in milliseconds since the Unix epoch, and to whom.
+/// Each such change, with the time when it is shown, in milliseconds since the Unix epoch, and to whom.
 #[derive(Debug, Default)]
 pub struct TimeOuts(Vec<(i64, ClientId, Lsn)>);
 

@@ -1,8 +1,8 @@
 //! What a client has queued since MULTI, and what its EXEC did.
 //!
 //! The events of an EXEC do not show which queued command raised them. A 9.1 server reports each command that has run,
-//! in order: the events since the command before are its own. On other servers the transaction is taken as a whole
-//! (`whole.rs`), and on all where the events alone show what each did, as those reports cost more than small commands.
+//! in order: the events since the command before are its own. On other servers, and wherever the events alone show what
+//! each did, the transaction is taken as a whole (`whole.rs`), because those reports cost more than small commands.
 
 mod proof;
 mod whole;
@@ -17,7 +17,8 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use whole::Whole;
 
-/// The server is asked how much of the queue it keeps when that has grown to this size, and each time it has doubled.
+/// The server is asked how much of the queue it keeps when the queue has reached this size, and whenever it has
+/// doubled.
 const FIRST_LOOK_BYTES: usize = 64 * 1024;
 
 /// How far a transaction has come.
@@ -43,8 +44,8 @@ struct Running {
     events: Vec<LeafEvent>,
     /// The place of the queued command whose arguments said what to ask about one of them.
     asked: Option<usize>,
-    /// Places of the commands that have not run, by a hash of their arguments; made when the next one in the queue was
-    /// not the one that ran.
+    /// Places of the commands that have not run, by a hash of their arguments; made when a command ran that was not the
+    /// next in the queue.
     places: Option<HashMap<u64, VecDeque<usize>>>,
 }
 
@@ -65,7 +66,7 @@ pub struct Queue {
     leaves: VecDeque<Box<Leaf>>,
     /// How many writes were taken out at the front.
     taken: usize,
-    /// Something is queued whose effect its arguments and events do not show (scripts, SELECT...).
+    /// A command is queued whose arguments and events do not show its effect (scripts, SELECT...).
     opaque: bool,
     /// Keys of commands that no event shows.
     silent_keys: Vec<Arc<[u8]>>,
@@ -275,8 +276,8 @@ impl Queue {
     /// What to ask about an event of the EXEC.
     pub fn query(&mut self, kind: EventKind, key: &[u8], may_expire: MayExpire) -> Option<Query> {
         match &mut self.phase {
-            // Those before the one that runs were refused, if there are any: then nothing is asked, or what is asked is
-            // of no use.
+            // If any are left before the one that runs, they were refused: then nothing is asked, or the answer is of
+            // no use.
             Phase::Stepwise(running) => {
                 let leaf = self.leaves.front().filter(|leaf| leaf.args.get(1) == Some(key))?;
                 let query = leaf.query(kind, may_expire)?;
@@ -315,7 +316,7 @@ impl Queue {
         };
         let mistaken = asked.is_some() && asked != place;
         let leaf = place.and_then(|place| {
-            // Those before it were refused, as rights can change until the EXEC.
+            // Those before it were refused, because rights can change until the EXEC.
             let leaf = self.leaves.drain(..=place - self.taken).next_back();
             self.taken = place + 1;
             leaf
@@ -323,7 +324,7 @@ impl Queue {
         Step { leaf: leaf.filter(|_| !mistaken), events }
     }
 
-    /// The place of the queued write that has these arguments and is the next of those that have.
+    /// The place of the next queued write that has these arguments.
     fn place_of(&mut self, args: &[&[u8]]) -> Option<usize> {
         if self.leaves.front()?.args.are(args) {
             return Some(self.taken);

@@ -27,12 +27,13 @@ pub struct Unit {
     first_db: u32,
     last_db: u32,
     /// The unit's time, milliseconds since the Unix epoch: what the server counts relative expiry from. `None` where
-    /// that is not known.
+    /// unknown.
     pub now_ms: Option<i64>,
-    /// Keys whose resulting state is to be logged. They make every later command of the unit an image too, as it may
+    /// Keys whose resulting state is to be logged. Every later command of the unit becomes an image too, because it may
     /// build on them.
     images: Set<DbKey>,
-    /// Keys whose state is to be logged in every database that has them, as it is not known which one a command ran in.
+    /// Keys whose state is to be logged in every database that has them, because it is unknown which one a command ran
+    /// in.
     images_everywhere: Set<Arc<[u8]>>,
     /// The function library is to be logged.
     pub functions: bool,
@@ -155,8 +156,8 @@ impl Unit {
         if self.noted.is_empty() { images } else { self.renumbered(images.iter()).collect() }
     }
 
-    /// Two databases changed places: what was noted of one belongs to the other now. The notes stay as they are, as to
-    /// go through them at each swap would cost the square of what a script does.
+    /// Two databases changed places: what was noted of one belongs to the other now. The notes stay as they are,
+    /// because going through them at each swap would cost the square of what a script does.
     pub fn swap_databases(&mut self, first: u32, second: u32) {
         let (one, other) = (self.noted_db(first), self.noted_db(second));
         self.noted.extend([(first, other), (second, one)]);
@@ -243,7 +244,7 @@ impl Batch {
         Batch { payload: Vec::new(), appended, reader_db: None, at_frame_start: true }
     }
 
-    /// Adds a unit; returns the position after it. A unit of several commands stands between MULTI and EXEC.
+    /// Adds a unit; returns the position after it. A unit of several commands is put between MULTI and EXEC.
     pub fn push(&mut self, unit: &Unit) -> Lsn {
         if unit.is_empty() {
             return self.appended;

@@ -1,10 +1,10 @@
 //! What hot keys held before the changes that are not durable yet: reads of them are answered from the newest durable
 //! value and need not wait.
 //!
-//! Only of keys that a reader has had to wait for, within bounds. At the end of each iteration of the event loop the
-//! module reads what they hold ([`Versions::due`], [`Versions::keep`]): the state after all that is logged by then.
-//! What is known of a key is thus a list of states, each true for the positions from one on up to the key's next change
-//! ([`Versions::at`]). `docs/design.md` says why their answers are right ("Reads of hot keys").
+//! They are kept only for keys that a reader has had to wait for, within bounds. At the end of each iteration of the
+//! event loop the module reads what they hold ([`Versions::due`], [`Versions::keep`]): the state after all that is
+//! logged by then. What is known of a key is thus a list of states, each true for the positions from one on up to the
+//! key's next change ([`Versions::at`]). `docs/design.md` says why their answers are right ("Reads of hot keys").
 
 use crate::core::dirty::{DbKey, DirtyKeys};
 use crate::core::hash::Map;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 #[cfg(test)]
 mod tests;
 
-/// All that is kept takes about so much memory; the keys that were taken up first are given up beyond that.
+/// About how much memory all that is kept may take; beyond that, the keys that were taken up first are given up.
 pub const BYTES_MAX: usize = 1024 * 1024;
 
 /// A longer value is not kept.
@@ -24,10 +24,10 @@ pub const VALUE_BYTES_MAX: usize = 64 * 1024;
 /// What a key and each of its states take, besides their bytes.
 const OVERHEAD_BYTES: usize = 128;
 
-/// A key that changes in so many iterations while nobody reads its states is given up.
+/// A key that changes in this many iterations while nobody reads its states is given up.
 const UNREAD_MAX: u32 = 64;
 
-/// So many keys at most are taken up in an iteration.
+/// At most this many keys are taken up in an iteration.
 const WANTED_MAX: usize = 64;
 
 /// What a key holds.
@@ -37,7 +37,7 @@ pub enum State {
     Missing,
     /// A string.
     Value {
-        /// Its bytes: whoever is shown them shares them, however many that are.
+        /// Its bytes, shared with everyone to whom they are shown.
         bytes: Arc<[u8]>,
         /// When it expires, milliseconds since the Unix epoch.
         expires_ms: Option<i64>,
@@ -143,12 +143,12 @@ impl Versions {
         }
     }
 
-    /// What somebody is told in this iteration does not wait until it is durable: an early message.
+    /// Something that is shown in this iteration does not wait until it is durable: an early message.
     pub fn tell(&mut self) {
         self.tells = !self.is_empty();
     }
 
-    /// Whether everything up to the durable position may be shown as the present, and nobody knows of more.
+    /// Whether the state at the durable position may be shown as the present one: nobody knows of anything newer.
     pub fn may_be_shown(&self, durable: Lsn) -> bool {
         !self.tells && self.known_to_others <= durable
     }
@@ -216,8 +216,8 @@ impl Versions {
     }
 
     /// What the key held after all changes up to the durable position, where that is known, and where time has not
-    /// changed it since: a change that came in time may have put off or taken away its expiry, so that nobody may be
-    /// told that it has gone.
+    /// changed it since: a change that came in time may have put off or removed its expiry, so nobody may be shown that
+    /// it is gone.
     pub fn at(&mut self, db: u32, key: &[u8], durable: Lsn, now_ms: i64) -> Option<&State> {
         let kept = self.databases.get_mut(db as usize)?.get_mut(key)?;
         self.bytes -= kept.drop_older(durable);

@@ -1,4 +1,4 @@
-//! Who waits for which position. Generic over what is released, so that it is tested without a server.
+//! Who waits for which position. Generic over what is released, so that it can be tested without a server.
 
 use crate::log::Lsn;
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use crate::core::table::CommandSpec;
 /// What a command is, for capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Changes data; how it is logged stands in the table.
+    /// Changes data; the table says how it is logged.
     Write(&'static CommandSpec),
     /// Cannot change data.
     ReadOnly,
@@ -19,7 +19,7 @@ pub enum Class {
     Watch,
     /// UNWATCH.
     Unwatch,
-    /// A container: what it is stands under `name|subcommand`.
+    /// A container: `name|subcommand` says what it is.
     Container,
     /// Scripts, functions, other modules' commands, SELECT: what follows from them is not known from their arguments.
     Opaque,

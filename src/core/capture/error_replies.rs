@@ -1,14 +1,13 @@
-//! The server's count of error replies, which tells whether a command of an EXEC has failed. To read it costs more than
+//! The server's count of error replies, which shows whether a command of an EXEC has failed. Reading it costs more than
 //! a short EXEC.
 
-/// After the count was seen to have moved it is read before EXEC, too, for so many of them.
+/// Once the count has moved, it is also read before each of this many EXECs.
 const READ_BEFORE: u32 = 1000;
 
 /// What is known of the count.
 #[derive(Debug, Default)]
 pub(super) struct ErrorReplies {
-    /// What it was when it was read last: if it is the same later, it has not moved. CONFIG RESETSTAT alone makes it
-    /// less.
+    /// Its value when last read: if it is the same later, it has not moved. Only CONFIG RESETSTAT makes it less.
     last: Option<u64>,
     read_before: u32,
 }

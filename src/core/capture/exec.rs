@@ -1,4 +1,4 @@
-//! EXEC: which of its commands an event belongs to, and what it comes to.
+//! EXEC: which of its commands an event belongs to, and what its effect is.
 
 use super::error_replies::ErrorReplies;
 use super::{Capture, ClientId, DbKey, Event, LeafEvent, Queue, Unit};
@@ -42,13 +42,13 @@ impl Capture {
         self.queues.get(&client)?.only_db()
     }
 
-    /// Whether the client has writes queued, so that it matters to be told when each has run
+    /// Whether the client has writes queued, so that the server should report when each has run
     /// ([`Capture::command_done`]).
     pub fn has_queued_writes(&self, client: ClientId) -> bool {
         self.queues.get(&client).is_some_and(|queue| !queue.is_empty())
     }
 
-    /// Whether events show by themselves what the client's EXEC does: each queued command raises its only one, or fails.
+    /// Whether events alone show what the client's EXEC does: each queued command raises its only one, or fails.
     pub fn shows_all(&self, client: ClientId) -> bool {
         self.queues.get(&client).is_some_and(Queue::shows_all)
     }
@@ -58,7 +58,7 @@ impl Capture {
         if let Some(queue) = self.queues.get_mut(&client) {
             queue.step();
         }
-        // The server may make the EXEC wait, and then nobody asks it to tell.
+        // The server may make the EXEC wait, and then nobody asks it to report.
         if let Some(postponed) = self.silent_part(client) {
             self.postponed.push(postponed);
         }
@@ -115,7 +115,7 @@ impl Capture {
         let (own, others) = step.events.into_iter().partition(|event| leaf.names(&event.key));
         (leaf.events, leaf.db) = (own, done.db);
         if let Some(unit) = self.unit.as_mut() {
-            // Another module's, within it.
+            // Another module's events, within it.
             let others: Vec<LeafEvent> = others;
             others.into_iter().for_each(|event| unit.image((event.db, event.key)));
         }
@@ -181,7 +181,7 @@ impl Capture {
         let Some(client) = self.executing.take() else { return };
         let Some(queue) = self.queues.get_mut(&client) else { return };
         if queue.is_stepwise() {
-            // Of a command that was no write in its queue: another module's.
+            // Of a command that was not a write in its queue: another module's.
             for event in queue.take_events() {
                 if let Some(unit) = self.unit.as_mut() {
                     unit.image((event.db, event.key));

@@ -70,7 +70,7 @@ impl Capture {
         self.blocked.park(leaf);
     }
 
-    /// Another command goes by the client's id than the one that it waits in.
+    /// Another command uses the client's id than the one that it waits in.
     pub(super) fn unpark(&mut self, client: ClientId) {
         if let Some(leaf) = self.blocked.forget_leaf(client) {
             self.recycle(leaf);

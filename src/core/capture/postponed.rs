@@ -5,8 +5,8 @@ use crate::core::silent::{Postponed, SilentChanges, Waits};
 use crate::core::unit::Unit;
 
 impl Capture {
-    /// The client's command has run unseen: no event reports what it did, and the module does not run it. What it may
-    /// have changed is logged whatever that was. Or it `waits`, and may run later.
+    /// The client's command has run unseen: no event reports what it did, and the module does not run it. Whatever it
+    /// may have changed is logged. Or it `waits`, and may run later.
     pub fn unseen(&mut self, client: ClientId, changes: SilentChanges, waits: Option<Waits>, now_ms: i64) {
         let leaf = self.current.as_ref().filter(|leaf| leaf.client == client);
         if leaf.is_some_and(|leaf| leaf.is_failing_bitfield() && !leaf.events.is_empty()) {
@@ -40,8 +40,8 @@ impl Capture {
         changes.log(self.unit.get_or_insert_with(|| Unit::new(now_ms)));
     }
 
-    /// Looks after commands that no event reports and that the server made wait (CLIENT PAUSE): once their client
-    /// waits no longer they have run, unseen, so that their keys are logged. `is_blocked` asks the server.
+    /// Checks commands that no event reports and that the server made wait (CLIENT PAUSE): once their client waits no
+    /// longer they have run, unseen, so their keys are logged. `is_blocked` asks the server.
     pub fn resumed(&mut self, now_ms: i64, is_blocked: impl Fn(ClientId) -> bool) {
         for mut postponed in std::mem::take(&mut self.postponed) {
             if is_blocked(postponed.client) {

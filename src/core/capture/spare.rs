@@ -1,4 +1,4 @@
-//! Leaves, whose memory is used again.
+//! Reuses the memory of leaves.
 
 use super::{Capture, ClientId};
 use crate::core::args::Args;
@@ -33,7 +33,7 @@ impl Capture {
         leaf
     }
 
-    /// The leaf is not needed any more: its memory is.
+    /// The leaf is no longer needed: keeps its memory.
     pub fn recycle(&mut self, mut leaf: Box<Leaf>) {
         const SPARE_LEAVES: usize = 16;
         const SPARE_BYTES: usize = 64 * 1024;

@@ -19,7 +19,7 @@ impl Capture {
                     self.trimmed = Some((db_key.clone(), length.clone()));
                 }
             }
-            // Where a key arrives is not always told.
+            // The event does not always say where a key arrives.
             (_, EventKind::Arrived) => self.trimmed = None,
             _ if same_key => self.trimmed = None,
             _ => {}

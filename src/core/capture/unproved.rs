@@ -1,5 +1,5 @@
-//! Writes that a script or another module calls, and that no event reports: whether the server has run them, or refused
-//! them, and whether they have changed anything, its counts tell at the end of what runs.
+//! Writes that a script or another module calls, and that no event reports: the server's counts show, at the end of
+//! what runs, whether it has run or refused them and whether they have changed anything.
 
 use super::Capture;
 use crate::core::hash::Set;
@@ -17,7 +17,7 @@ impl Capture {
             self.unproved.len() - 1
         });
         match &mut self.current {
-            // Inside of what the module runs the current command is that one.
+            // Inside what the module runs, that is the current command.
             Some(leaf) if !leaf.wrapped && leaf.is_failing_bitfield() => leaf.proof = Some(proof),
             _ => self.unproved[at].add(changes),
         }
@@ -34,8 +34,8 @@ impl Capture {
         self.unproved.iter().any(|unproved| unproved.functions || !unproved.keys.is_empty())
     }
 
-    /// What ran is over: has logged what may have changed unseen, as far as the counts have moved. Returns whether
-    /// there is any.
+    /// What ran is over: has everything logged that may have changed unseen, as far as the counts have moved. Returns
+    /// whether there is any.
     pub fn prove(&mut self, now_ms: i64, read: impl Fn(Proof) -> Option<[u64; 2]>) -> bool {
         if self.unproved.is_empty() {
             return false;

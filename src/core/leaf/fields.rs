@@ -12,7 +12,7 @@ impl Leaf {
         Some((2..self.args.len()).find(|index| self.is_word(*index, b"FIELDS"))? + 2)
     }
 
-    /// The fields that a command of hashes names, each once for each time it is named.
+    /// The fields that a command of hashes names, as often as it names them.
     pub fn named_fields(&self) -> Option<Vec<Vec<u8>>> {
         let step = if self.spec?.rule == Rule::SetFields { 2 } else { 1 };
         let places = (self.first_field()?..self.args.len()).step_by(step);

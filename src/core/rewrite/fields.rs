@@ -1,10 +1,11 @@
 //! Commands of hashes whose effect depends on which fields have expired.
 //!
-//! An expired field is missing for a command, whether the server has removed it or not, and nothing says the log when
-//! it does: that a field has gone follows from the time. While the log is replayed nothing expires, so that the replay
-//! may have fields more than the server had, all of them expired. It has every field that had not, with its value and
-//! its time, and it has the key as long as the server had it. What is logged keeps it so: what a command did to the
-//! fields that it names, DEL when the key has gone, and no removal that could leave the replay without the key before.
+//! An expired field is missing for a command, whether the server has removed it or not, and nothing in the log says
+//! when it does: that a field is gone follows from the time. While the log is replayed nothing expires, so the replay
+//! may have more fields than the server had, all of them expired. It has every field that had not expired, with its
+//! value and time, and it has the key as long as the server had it. What is logged keeps it so: what a command did to
+//! the fields that it names, DEL when the key has gone, and no removal that could leave the replay without the key
+//! before.
 
 use super::times::{SetOptions, set_options};
 use crate::core::event::{EventKind, Outcome};

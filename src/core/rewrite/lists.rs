@@ -17,8 +17,8 @@ pub(super) fn trim(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
     true
 }
 
-/// Whether a list that has this length after LTRIM key start stop had it before, too: less is left than would have
-/// been of a longer one.
+/// Whether a list that has this length after LTRIM key start stop had it before, too: a longer one would have left
+/// more.
 fn is_idle_trim(leaf: &Leaf, length: &[u8]) -> Option<bool> {
     let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<i64>().ok();
     let (start, stop, length) = (number(leaf.args.get(2)?)?, number(leaf.args.get(3)?)?, number(length)?);

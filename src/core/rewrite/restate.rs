@@ -1,5 +1,5 @@
-//! Commands that are known to have run without an error, as they were sent: the same dataset and the same arguments
-//! have the same effect, but for times that count from now.
+//! Commands that are known to have run without an error, as they were sent: the same arguments have the same effect on
+//! the same dataset, but for times that count from now.
 
 use super::times::{absolute_ms, expiry_option};
 use crate::core::leaf::Leaf;
@@ -60,8 +60,8 @@ fn words(words: &[&[u8]]) -> Words {
     Some(words.iter().map(|word| word.to_vec()).collect())
 }
 
-/// A time argument as milliseconds since the epoch; `None` when it has passed, as it depends on the server's settings
-/// what happens then.
+/// A time argument as milliseconds since the epoch; `None` when it has passed, because what happens then depends on the
+/// server's settings.
 fn future_ms(arg: &[u8], time_unit: TimeUnit, base: TimeBase, now_ms: Option<i64>) -> Option<i64> {
     absolute_ms(arg, time_unit, base, now_ms).filter(|at| now_ms.is_some_and(|now_ms| *at > now_ms))
 }

@@ -17,7 +17,7 @@ pub(super) fn absolute_ms(arg: &[u8], unit: TimeUnit, base: TimeBase, now_ms: Op
     }
 }
 
-/// An expiry option (`EX seconds` and kin): its token's unit and base.
+/// An expiry option (`EX seconds` etc.): its token's unit and base.
 pub(super) fn expiry_option(token: &[u8]) -> Option<(TimeUnit, TimeBase)> {
     let options: [(&[u8], TimeUnit, TimeBase); 4] = [
         (b"EX", TimeUnit::Seconds, TimeBase::Relative),

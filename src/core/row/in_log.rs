@@ -1,6 +1,6 @@
 //! The columns that say what a command of the log is.
 
-/// Where the keys stand in a command of the log.
+/// Where the keys are in a command of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeysInLog {
     /// It names none.
@@ -30,7 +30,7 @@ pub enum KeysInLog {
 /// What a base keeps of the bytes that such a command of the log takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// About all of them, beside what there was (RPUSH).
+    /// About all of them, in addition to what there was (RPUSH).
     All,
     /// About all of them, in place of what there was (SET).
     Instead,

@@ -4,7 +4,7 @@ use super::{Blocks, CommandSpec, Early, Keys, Notifies, Rule};
 
 impl CommandSpec {
     /// It runs through the module's command where that is possible: no keyspace event reports its effect, or its reply
-    /// tells more than those.
+    /// shows more than events do.
     pub fn is_wrapped(&self) -> bool {
         (self.is_silent() || self.rule == Rule::RandomPop) && !self.is_unknown()
     }

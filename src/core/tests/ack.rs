@@ -3,7 +3,7 @@
 use crate::core::ack::{Command, Facts, Hold, Kind, Moment, Reason, Rights, Why, Wrapper, decide};
 use crate::log::Lsn;
 
-/// Facts of which only those hold that are listed.
+/// Facts that hold only where they are listed.
 struct Only(Vec<&'static str>);
 
 macro_rules! facts {

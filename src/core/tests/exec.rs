@@ -52,7 +52,7 @@ fn what_the_server_chose_in_a_transaction_is_taken_from_its_events() {
         hooks.logged(),
         "XADD s 7-0 f 1; XTRIM s MAXLEN = 4; SET n 1.5 KEEPTTL; XADD s 7-1 f 2; XADD t 7-2 f 3; HSET n f 2"
     );
-    // One of two made no entry: which, no event shows.
+    // One of two made no entry: no event shows which.
     hooks.exec_whole(1, &["XADD s NOMKSTREAM * f 1", "XADD s * f 2"], 0).raise(1, true, "xadd", "s", value("7-0"));
     assert_eq!(hooks.imaged(), ["s"]);
 }
@@ -286,7 +286,7 @@ fn a_transaction_whose_commands_all_raised_their_events_has_not_failed() {
     assert!(!proved(&["SADD s x", "SADD s y"], &[("sadd", "s")]));
     assert!(!proved(&["SET a 1 EX 10", "EXPIRE a 10"], &[("set", "a"), ("expire", "a")]));
     assert!(!proved(&["SET a 1", "SET b 1"], &[("set", "a"), ("set", "a")]));
-    // Of these it is not known what they raise.
+    // It is unknown what these raise.
     assert!(!proved(&["RPUSH l a", "LMOVE k l LEFT RIGHT"], &[("rpush", "l"), ("lpop", "k")]));
     assert!(!proved(&["DEL a", "LPOP l"], &[("del", "a"), ("lpop", "l")]));
 }

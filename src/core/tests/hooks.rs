@@ -36,7 +36,7 @@ impl Hooks {
         self
     }
 
-    /// The same of a script or module, for one that no event reports. The count that proves it stands here.
+    /// The same for a command of a script or module that no event reports. `count` is the count that proves it.
     pub(super) fn silent_inside(&mut self, client: u64, command: &str, count: u64) -> &mut Self {
         let spec = spec_of(command);
         self.write(client, command);
@@ -44,7 +44,7 @@ impl Hooks {
         self
     }
 
-    /// What ran is over, and the count stands here.
+    /// What ran is over; `count` is the count by then.
     pub(super) fn prove(&mut self, count: u64) -> &mut Self {
         self.0.prove(NOW_MS, |_| Some([count, 0]));
         self

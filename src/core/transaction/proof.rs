@@ -9,8 +9,8 @@ use std::hash::BuildHasher;
 
 /// How many more times each event must be raised for that.
 ///
-/// A command raises its event for its key once, or does nothing, or fails; of commands of which this holds nothing else
-/// raises that event. So if each event was raised as often as there are commands that raise it, none has failed.
+/// Such a command raises its event for its key once, or does nothing, or fails, and nothing else that they do raises
+/// that event. So if each event was raised as often as there are commands that raise it, none has failed.
 #[derive(Debug, Default)]
 pub struct Proof {
     /// By a hash of event and key. Negative where an event was raised more often.
@@ -51,7 +51,8 @@ impl Proof {
         true
     }
 
-    /// An event was raised. Returns whether it was to be. `del` shows nothing: a list that becomes empty raises it, too.
+    /// An event was raised. Returns whether it was expected. `del` shows nothing: a list that becomes empty raises it,
+    /// too.
     pub fn event(&mut self, event: &[u8], key: &[u8]) -> bool {
         if !self.possible || event == b"del" {
             return false;
@@ -76,7 +77,7 @@ impl Proof {
         self.exceeded
     }
 
-    /// Whether it is proved.
+    /// Whether the proof is complete.
     pub fn is_complete(&self) -> bool {
         self.possible && self.open == 0
     }

@@ -1,11 +1,11 @@
 //! An EXEC of which the server does not report the commands that it runs: it cannot, or is not asked to.
 //!
-//! What is known is that it has run, from any event of it, and whether one of its commands was answered with an error:
-//! from the events where each command raised its own, from the server's count of error replies elsewhere. Where none
-//! was, all of them have run, and doing the same again to the same dataset has the same effect: they are logged as they
-//! were queued, with relative times made absolute. Where the server chooses part of the effect (the id of an XADD, the
-//! digits of a float), the events show it: a command of these kinds raises exactly one event of its own kind for its
-//! key, unless it fails.
+//! Any of its events shows that it has run. Whether one of its commands was answered with an error shows from the
+//! events where each command raised its own, elsewhere from the server's count of error replies. Where none was, all
+//! have run, and running them again on the same dataset has the same effect: they are logged as they were queued, with
+//! relative times made absolute. Where the server chooses part of the effect (the id of an XADD, the digits of a
+//! float), the events show it: a command of these kinds raises exactly one event of its own kind for its key, unless it
+//! fails.
 //!
 //! Everything else is logged as the resulting state of the keys that changed.
 
@@ -55,12 +55,12 @@ fn own_event(leaf: &Leaf) -> Option<EventKind> {
 }
 
 impl Whole {
-    /// One of which nothing is known.
+    /// An EXEC of which nothing is known.
     pub fn unknown() -> Whole {
         Whole::new(&VecDeque::new(), None, 0)
     }
 
-    /// One of these commands.
+    /// An EXEC of these commands.
     pub fn new(leaves: &VecDeque<Box<Leaf>>, errors_before: Option<u64>, now_ms: i64) -> Whole {
         let mut told: HashMap<(EventKind, Box<[u8]>), VecDeque<usize>> = HashMap::new();
         for (place, leaf) in leaves.iter().enumerate() {
@@ -91,8 +91,8 @@ impl Whole {
         self.told.get(&(kind, key.into()))?.front().copied()
     }
 
-    /// The command that raised the last event, if that was an XADD of this key: the entries that it made room for go
-    /// right after.
+    /// The command that raised the last event, if that was an XADD of this key: the entries that it trims go right
+    /// after.
     fn trimmer(&self, leaves: &VecDeque<Box<Leaf>>, kind: EventKind, key: &[u8]) -> Option<usize> {
         let place = self.last.filter(|_| kind == EventKind::XTrim)?;
         leaves.get(place).filter(|leaf| leaf.args.get(1) == Some(key)).map(|_| place)
