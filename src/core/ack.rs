@@ -194,8 +194,8 @@ const REFUSAL_SHOWS: &[Row<()>] = &[
     (Reason::SlotMoves, |facts, ()| facts.names_gone_key()),
 ];
 
-/// What keeps the module from running a command for its client. Where it is [`Kind::Unseen`], the module must run it
-/// all the same if it may, whoever waits then.
+/// What keeps the module from running a command for its client. Where it is [`Kind::Unseen`], the module must
+/// nevertheless run it if it may, whoever then waits.
 const NOT_THROUGH_MODULE: &[Row<(Kind, Wrapper)>] = &[
     // What may wait, or run long and let others in, goes through the module all the same: it outlasts the iteration.
     (Reason::Inline, |facts, (kind, _)| kind.ends_at_once() && facts.commits_inline()),

@@ -21,7 +21,7 @@ pub fn is_exact(rule: Rule, args: &[&[u8]]) -> bool {
         Rule::Expire(_, base) => base == TimeBase::Absolute,
         // A start that recovers a node of a cluster can't run all of these.
         Rule::DeletedKeys => false,
-        // Before 9.1.1 it leaves whoever replays it in the other database.
+        // Before 9.1.1 it leaves the client that replays it in the other database.
         Rule::Copy => !args.iter().skip(3).any(|word| word.eq_ignore_ascii_case(b"DB")),
         Rule::SetWithExpiry(_) | Rule::RandomPop | Rule::Pop | Rule::BlockingMove => false,
         Rule::Pending(pending) => pending == Pending::Claim,

@@ -149,7 +149,7 @@ impl<D: Copy, E: Copy> Listeners<D, E> {
         self.waiting.extend(self.new.drain(..).map(|asked| (appended, asked)));
     }
 
-    /// All up to this position is durable: whoever waits for it is due.
+    /// Everything up to this position is durable: those who wait for it are due.
     pub fn durable(&mut self, durable: Lsn) {
         let count = self.events.partition_point(|(lsn, _)| *lsn <= durable);
         for (lsn, event) in self.events.drain(..count) {

@@ -1,5 +1,5 @@
 //! The folder of the server's own append-only file, which must never be the log's: the server would take the log's
-//! files for its own, replace their manifest and remove them. The folder's lock keeps other processes out, not this
+//! files for its own, replace their manifest and remove them. The folder's lock keeps out other processes, but not this
 //! one.
 
 use crate::ffi::{Ctx, Filter};
@@ -7,7 +7,7 @@ use crate::module::{Module, server};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// How the folder is called where the server does not say.
+/// The folder's name where the server does not say.
 const NAME_DEFAULT: &str = "appendonlydir";
 
 /// The folder's name in the server's `dir`, which cannot change while the server runs.
@@ -20,7 +20,7 @@ impl AofFolder {
         AofFolder(name.unwrap_or_else(|| NAME_DEFAULT.into()).into())
     }
 
-    /// Whether it is this folder, under whatever path. `dir` is the server's.
+    /// Whether it is this folder, by any path. `dir` is the server's.
     fn is(&self, dir: &Path, folder: &Path) -> bool {
         let identity = |path: &Path| std::fs::metadata(path).map(|status| (status.dev(), status.ino()));
         matches!((identity(&dir.join(&self.0)), identity(folder)), (Ok(own), Ok(log)) if own == log)

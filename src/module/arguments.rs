@@ -8,7 +8,7 @@ use crate::core::table::{self, CommandSpec, Quirk, Rule, Shows};
 use crate::ffi::{Ctx, Filter};
 use crate::module::known::Known;
 
-/// Whose wait a CLIENT UNBLOCK is to end.
+/// The client whose wait a CLIENT UNBLOCK is to end.
 pub(super) fn unblocked_client(filter: &Filter, known: Known) -> Option<ClientId> {
     if known.row.quirk != Quirk::Unblocks {
         return None;
@@ -71,7 +71,7 @@ pub fn untold_keys(name: &[u8], first: &[u8], len: usize) -> Vec<usize> {
     if is_it { reads::pairs(first, len).collect() } else { Vec::new() }
 }
 
-/// Whether an XREAD or XREADGROUP waits when there is nothing to read. One with options that are not known may.
+/// Whether an XREAD or XREADGROUP waits when there is nothing to read. One with unknown options may.
 pub(super) fn read_blocks(filter: &Filter) -> bool {
     let args = (0..filter.len()).map(|index| filter.arg(index));
     StreamRead::parse(args).map_or_else(|| has_arg(filter, b"BLOCK"), |read| read.timeout.is_some())
@@ -82,7 +82,7 @@ pub(super) fn is_failing_bitfield(filter: &Filter, spec: &CommandSpec) -> bool {
     spec.rule == Rule::Bits && (2..filter.len()).any(|index| filter.arg(index).eq_ignore_ascii_case(b"FAIL"))
 }
 
-/// Whether a word stands among the arguments.
+/// Whether a word is among the arguments.
 fn has_arg(filter: &Filter, wanted: &[u8]) -> bool {
     (1..filter.len()).any(|index| filter.arg(index).eq_ignore_ascii_case(wanted))
 }

@@ -1,5 +1,5 @@
-//! WBL.BACKUP: makes backups of the log that is written, says which there are, and removes them. The log's threads do
-//! that; whoever has asked is answered when it is done.
+//! WBL.BACKUP: makes, lists and removes backups of the log that is written. The log's threads do that; the client is
+//! answered when it is done.
 
 use crate::core::ack::Why;
 use crate::ffi::{Ctx, Held, Level, log};
@@ -32,10 +32,10 @@ impl Backups {
     }
 }
 
-/// Whoever has asked, and gets the answer.
+/// The client that has asked and gets the answer.
 struct Asker {
     held: Held,
-    /// Of those who make one, or remove it.
+    /// Held by those who make or remove one.
     turn: Option<Turn>,
 }
 
@@ -43,7 +43,7 @@ impl Asker {
     /// Any thread.
     fn answer(self, outcome: Result<impl Fn(Ctx<'_>) + Send + 'static, LogError>) {
         let Asker { mut held, turn } = self;
-        // Whoever has the answer may ask for the next one.
+        // A client that has its answer may ask for the next one.
         drop(turn);
         match outcome {
             Ok(write) => held.set_written(write),

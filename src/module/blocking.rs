@@ -1,15 +1,15 @@
 //! Readers that wait for a stream to change (XREAD and XREADGROUP with BLOCK).
 //!
-//! The server serves a blocked reader without an event, so that nothing could hold its reply. The module therefore runs
-//! such a command itself (`Call` with the flag `K`): the command waits as a client of the module's, and its reply comes
-//! to the module, which holds the real client. The client's rights are asked for when it begins to wait, and again when
-//! it is answered.
+//! The server serves a blocked reader without an event, so nothing could hold its reply. The module therefore runs such
+//! a command itself (`Call` with the flag `K`): the command waits as a client of the module's, and its reply comes to
+//! the module, which holds the real client. The client's rights are checked when it begins to wait, and again when it
+//! is answered.
 //!
-//! The server runs the command again when it is to be served, as it does for any client; but where it does not get that
-//! far, it lets go of a module's client without serving it. Where a pause begins before (CLIENT PAUSE, a failover), the
-//! command waits for its end, and then gets a reply of no bytes. Where the default user needs a password, a server
-//! before 9.1 asks for it. The module runs the command again then, for the time that is left, and never while writes
-//! are paused: whatever is replicated during a pause ends the server.
+//! When the command can be served, the server runs it again, as for any client; but in two cases it lets go of a
+//! module's client without serving it. If a pause begins before (CLIENT PAUSE, a failover), the command waits for its
+//! end, and then gets a reply of no bytes. If the default user needs a password, a server before 9.1 asks for it. The
+//! module then runs the command again, for the time that is left, and never while writes are paused: whatever is
+//! replicated during a pause ends the server.
 
 use crate::core::ack::Why;
 use crate::core::stream_reads::StreamRead;
@@ -52,7 +52,7 @@ pub(super) fn block(ctx: Ctx<'_>, spec: Option<&'static CommandSpec>, command: &
     reader.wait(client, promise);
 }
 
-/// The command as it can be run again: `$` stands for the last id of now. And until when it waits.
+/// The command as it can be run again, with the present last id for `$`. And until when it waits.
 fn repeatable(ctx: Ctx<'_>, command: &[&[u8]]) -> (Vec<Vec<u8>>, Option<Instant>) {
     let mut owned: Vec<Vec<u8>> = command.iter().map(|arg| arg.to_vec()).collect();
     let Some(StreamRead { timeout, keys, .. }) = StreamRead::parse(command.iter().copied()) else {
@@ -115,7 +115,8 @@ impl Reader {
         }
     }
 
-    /// Runs the command again. It may have to wait on, for the time that is left to it. `None` when its user has gone.
+    /// Runs the command again. It may have to wait again, for the time that is left to it. `None` when its user has
+    /// gone.
     fn call(&mut self, ctx: Ctx<'_>, client: u64) -> Option<Reply<'static>> {
         let timeout = StreamRead::parse(self.command.iter().map(Vec::as_slice))?.timeout?;
         if let (Some(deadline), Some(timeout)) = (self.deadline, self.command.get_mut(timeout)) {
@@ -151,8 +152,8 @@ impl Reader {
         }
     }
 
-    /// The server's refusal where the client may not run the command any more. The server asks for the rights of a
-    /// reader again when it serves it, but not for those of the module's.
+    /// The server's refusal where the client may not run the command any more. The server checks a reader's rights
+    /// again when it serves it, but not for the module's client.
     fn refusal(&self, ctx: Ctx<'_>, client: u64) -> Option<Reply<'static>> {
         let (name, args) = self.command.split_first()?;
         let (name, args) = (String::from_utf8_lossy(name), args.iter().map(Vec::as_slice));
@@ -161,8 +162,8 @@ impl Reader {
     }
 }
 
-/// Whether the server has let go of the module's client in the place of serving it: a pause has made that wait, or it
-/// was asked for a password.
+/// Whether the server has let go of the module's client instead of serving it: a pause has made it wait, or it was
+/// asked for a password.
 fn is_unserved(reply: &Reply<'_>) -> bool {
     match reply.kind() {
         ReplyKind::Missing => true,
@@ -224,7 +225,7 @@ pub(super) fn run_put_off(ctx: Ctx<'_>) -> bool {
 pub(super) fn timed_out(ctx: Ctx<'_>) {
     let client = ctx.client_id();
     if with(|module| module.capture.blocked.is_answered(client)) != Some(true) {
-        // Nobody waits in the context's command, so that the loop can wait for what this shows.
+        // Nobody waits in the context's command, so the loop can wait for what this shows.
         with(|module| module.wait_for_answer(ctx, client));
         left(client);
         return ctx.reply_null_array();

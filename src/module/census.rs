@@ -1,5 +1,5 @@
 //! The clients that are there when logging begins (MODULE LOAD, `wbl.enabled yes`, a promotion): what the filter would
-//! know of them is asked from the server, and what that does not say is taken for the worst.
+//! know of them is asked of the server, and for what it does not say the worst is assumed.
 
 use crate::core::capture::Class;
 use crate::core::output::ReplySize;
@@ -14,7 +14,7 @@ impl Module {
     pub(super) fn take_clients_in(&mut self, ctx: Ctx<'_>, listed: &[Listed]) {
         self.clients.forget();
         listed.iter().for_each(|client| self.take_in(client));
-        // What a pause made wait before is not known.
+        // What a pause made wait before is unknown.
         self.pause.postponed = ctx.writes_are_paused();
         self.moving = Moving::begin(ctx.flags().in_cluster());
     }

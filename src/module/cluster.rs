@@ -1,8 +1,8 @@
 //! Cluster mode. The server refuses a module's calls for keys of slots that other nodes own, and for all keys while the
-//! cluster is down, as it is at every start; so a log cannot be replayed by a node of a cluster.
+//! cluster is down, as it is at every start; so a node of a cluster cannot replay a log.
 //!
-//! A second server, outside of the cluster, does that instead, and leaves a base that holds it all
-//! ([`super::second_server`]). The base goes through the server's loader, which asks nobody.
+//! Instead, a second server outside the cluster replays it and leaves a base that holds it all
+//! ([`super::second_server`]). The base goes through the server's loader, which does not check slots.
 
 use crate::ffi::{CallMode, Ctx, Level, Reply, ReplyKind, key_slot, log};
 use crate::log::{LogError, Opened};
@@ -93,7 +93,7 @@ fn parse(nodes: &str) -> Slots {
     slots
 }
 
-/// Where clients are sent who want this slot, by the reply of CLUSTER NODES, whose lines have
+/// Where clients that want this slot are sent, by the reply of CLUSTER NODES, whose lines have
 /// `address:port@bus-port[,hostname]` in their second word. `preferred` is the server's setting
 /// `cluster-preferred-endpoint-type` (`clusterNodePreferredEndpoint`, cluster_legacy.c).
 fn endpoint(nodes: &str, slot: u16, preferred: &[u8]) -> Option<String> {
@@ -128,7 +128,7 @@ pub(super) enum MovingSlots {
     These {
         /// Moving away: the server refuses a command for a key that has gone.
         leaving: Vec<u16>,
-        /// Arriving: it refuses one of several keys only, as others are run or go to the owner whatever is here.
+        /// Arriving: it refuses only one of several keys, because others are run or go to the owner whatever is here.
         arriving: Vec<u16>,
     },
     /// The server does not say.
@@ -166,16 +166,16 @@ pub(super) fn check(ctx: Ctx<'_>) -> Result<(), String> {
     if ctx.flags().in_cluster() { slots(ctx).map(|_| ()) } else { Ok(()) }
 }
 
-/// How the server refuses a module's call in cluster mode, and what it tells a client instead whose own command it
-/// refuses.
+/// How the server refuses a module's call in cluster mode, and what it answers instead when it refuses a client's own
+/// command.
 const NOT_LOCAL: &[u8] = b"ERR Attempted to access a non local key in a cluster node";
 const DOWN: [(&str, &str); 2] = [
     (" while the cluster is down", "CLUSTERDOWN The cluster is down"),
     (" while the cluster is down and readonly", "CLUSTERDOWN The cluster is down and only accepts read commands"),
 ];
 
-/// What a client gets whose command the server refused when the module ran it, after it had passed the server's own
-/// check: the slot has become another node's in between, or the cluster is down. `None` for all other answers.
+/// What a client gets if the server refused its command when the module ran it, after it had passed the server's own
+/// check: the slot has moved to another node in between, or the cluster is down. `None` for all other answers.
 pub(super) fn redirection(ctx: Ctx<'_>, command: &[Vec<u8>], answer: &Reply<'_>) -> Option<String> {
     if answer.kind() != ReplyKind::Error || !ctx.flags().in_cluster() {
         return None;
@@ -191,7 +191,8 @@ pub(super) fn redirection(ctx: Ctx<'_>, command: &[Vec<u8>], answer: &Reply<'_>)
 
 /// `MOVED slot endpoint:port`, as the server sends it; `None` while nobody owns the slot.
 ///
-/// Asked by a module, CLUSTER SLOTS may end an 8.1 server, which looks for the client's connection.
+/// CLUSTER SLOTS cannot be used: called by a module, it may crash an 8.1 server, which looks for the client's
+/// connection.
 fn moved(ctx: Ctx<'_>, key: &[u8]) -> Option<String> {
     let slot = key_slot(key);
     let nodes = text(&ctx.own().call(CallMode::Internal, "CLUSTER", [&b"NODES"[..]])?);
@@ -200,13 +201,13 @@ fn moved(ctx: Ctx<'_>, key: &[u8]) -> Option<String> {
 }
 
 /// Makes slots and recovered keys fit, as the server does with data that it has loaded at its start: keys of slots that
-/// other nodes own are deleted (remains of a slot that was moving when this node crashed; the deletions are logged like
-/// others), and slots that nobody owns but that have keys here are this node's (its `nodes.conf` was lost).
+/// other nodes own are deleted (left by a slot that was moving when this node crashed; the deletions are logged like
+/// others), and slots that nobody owns but that have keys here become this node's (its `nodes.conf` was lost).
 ///
 /// # Errors
 /// The server does not say whose the slots are.
 pub(super) fn fit_slots(ctx: Ctx<'_>) -> Result<(), String> {
-    // A replica's keys are its primary's affair.
+    // The primary takes care of a replica's keys.
     if !ctx.flags().in_cluster() || role_at_start(ctx)? == Role::Replica {
         return Ok(());
     }

@@ -2,8 +2,8 @@
 //!
 //! The filter turns each command of a plan (`core/collecting.rs`, made by `planning.rs`) into `WBL.COLLECT command...`.
 //! When that returns without an answer the server goes on with the client's next command at once, and runs all that it
-//! has of a client in one go: a plan begins and ends within that. Should anything come in between, its answer would
-//! overtake those that are kept: the client is disconnected.
+//! has of a client in one go: a plan begins and ends within that. If anything came in between, its answer would
+//! overtake those that are kept; the client is then disconnected.
 
 use crate::core::capture::Class;
 use crate::core::collecting::{Act, Plan, Step};
@@ -20,7 +20,7 @@ use crate::module::wrapped_run::Outcome;
 use crate::module::{Module, errors, with, wrappers};
 use std::ffi::CStr;
 
-/// When so many bytes of replies are kept the next command is the last one, and its client is held.
+/// When this many bytes of replies are kept, the next command is the last one, and its client is held.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
 
 /// A plan that is being carried out.
@@ -29,7 +29,7 @@ pub(super) struct Collecting {
     plan: Plan,
     /// What the server had received of the client.
     received: Received,
-    /// What is to be done with the command that has passed the filter, and has not begun.
+    /// What is to be done with the command that has passed the filter and has not begun.
     step: Option<Step>,
     kept: Vec<Answer>,
     kept_bytes: usize,
@@ -153,7 +153,8 @@ fn exec(ctx: Ctx<'_>) -> (Answer, Outcome) {
     }
     with(|module| module.counters.collected_transactions += 1);
     let commands = || transaction.commands.iter().map(|(act, args)| (*act, args.iter().map(Vec::as_slice).collect()));
-    // Nothing has run since they were queued. But they take memory: the server would refuse all if it now refuses a write.
+    // Nothing has run since they were queued, but they take memory: if the server now refuses a write, it would refuse
+    // all of them.
     let write = commands().find(|(_, command): &(Act, Vec<&[u8]>)| known_of(command).writes);
     let refusal = write.and_then(|(_, command)| refusal_of(ctx, &command));
     if let Some(refusal) = refusal {
@@ -176,7 +177,7 @@ fn known_of(command: &[&[u8]]) -> Known {
     with(|module| module.server.commands.known(name, subcommand)).unwrap_or(Known::UNKNOWN)
 }
 
-/// What the server would refuse the command with before it runs.
+/// The error with which the server would refuse the command before running it.
 fn refusal_of(ctx: Ctx<'_>, command: &[&[u8]]) -> Option<Reply<'static>> {
     match wrap::run_only(ctx, CallMode::DryRunCollected, command) {
         Ran::Answered(reply) if reply.kind() == ReplyKind::Error => Some(reply),
@@ -204,13 +205,14 @@ fn run(ctx: Ctx<'_>, command: &[&[u8]]) -> (Answer, Outcome) {
     }
 }
 
-/// What the server refuses all writes with as it cannot save, if it does. So it does with a PING.
+/// The error with which the server refuses all writes while it cannot save, if it does. It refuses a PING in the same
+/// way.
 fn refusal_by_disk(ctx: Ctx<'_>) -> Option<Reply<'static>> {
     let refusal = ctx.own().call(CallMode::DryRunWrite, "SET", [&b""[..], b""])?;
     (refusal.kind() == ReplyKind::Error && refusal.bytes().starts_with(b"MISCONF")).then_some(refusal)
 }
 
-/// A SELECT that a module calls would be that of the call alone.
+/// A SELECT that a module calls would count for that call only.
 fn select(ctx: Ctx<'_>, command: &[&[u8]], db: u32) -> Answer {
     let ran = wrap::run_only(ctx, CallMode::Collected, command);
     if matches!(&ran, Ran::Answered(reply) if reply.kind() != ReplyKind::Error) {
@@ -220,8 +222,8 @@ fn select(ctx: Ctx<'_>, command: &[&[u8]], db: u32) -> Answer {
 }
 
 impl Module {
-    /// A command of a connected client's comes; `is_foreseen`: it is the one that was to come. If it is one of a plan,
-    /// or begins one, the module runs it.
+    /// A connected client's command comes; `is_foreseen`: it is the one that was expected. If it is one of a plan, or
+    /// begins one, the module runs it.
     pub(super) fn collect(
         &mut self,
         ctx: Ctx<'_>,
@@ -259,7 +261,7 @@ impl Module {
         let is_queued =
             self.collecting.as_ref().is_some_and(|collecting| collecting.step.is_some_and(Step::only_queues));
         self.iteration.commands += u32::from(!is_queued);
-        // It is held for all that came before, whatever else the client sends.
+        // It is held for everything that came before, whatever else the client sends.
         self.running.pipelines = Some(false);
         self.counters.collected += 1;
         self.capture.command(filter.client_id(), Class::ReadOnly, None, std::iter::empty());
@@ -287,13 +289,13 @@ impl Module {
         if let Some(at) = self.clients.input(client).and_then(|input| input.position()) {
             self.looks.stands(client, at, Received { db, ..received });
         }
-        // The units of those before have ended, so that their positions are known.
+        // The units of the commands before have ended, so their positions are known.
         let before = if changed { Some(self.appended()) } else { None };
         let changed = outcome.changed || changed && self.capture.has_unit();
         Some((kept, Outcome { changed, shown: shown.max(before) }))
     }
 
-    /// A plan that has begun is not gone on with. What is kept can be sent no more.
+    /// A plan that has begun is given up. The replies that are kept can no longer be sent.
     pub(super) fn break_off(&mut self, ctx: Ctx<'_>) {
         if let Some(collecting) = self.collecting.take()
             && !collecting.kept.is_empty()

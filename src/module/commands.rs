@@ -185,7 +185,7 @@ const fn wrapper(
     Entry { name, flags: CommandFlags { flags, acl_categories }, docs, run }
 }
 
-/// Runs a command of the module's that does nothing.
+/// Runs a module command that does nothing.
 pub(super) fn call_for_nothing(ctx: Ctx<'_>) {
     ctx.own().call(CallMode::Internal, "wbl.wait", [&b"never"[..]]);
 }
@@ -376,7 +376,7 @@ fn open_log() -> Result<Arc<Release>, &'static str> {
 fn pause(ctx: Ctx<'_>) -> Result<(), &'static str> {
     let open = open_log()?;
     finish_unit(ctx);
-    // What waits in the loop already is let through; nothing could resume it there.
+    // What already waits in the loop is let through: nothing could resume it there.
     if let Some(Some(lsn)) = with(|module| module.iteration.waits.take()) {
         wait_now(ctx, lsn);
     }

@@ -25,7 +25,7 @@ impl Module {
         let statistics = log.log().statistics();
         let flushes =
             Flushes { count: statistics.syncs(), slow: statistics.slow_syncs(), average_us: statistics.sync_ewma_us() };
-        // In async those wait that iterations before have left, too.
+        // In async, those left by earlier iterations wait, too.
         let (waiting, has_failed) = (waiting.max(log.waiting() as u32), log.has_failed() || log.log().is_failing());
         let round = Round { waiting, writes, unheld, reads: commands.saturating_sub(writes) };
         if self.commits_inline() {
@@ -42,7 +42,8 @@ impl Module {
         self.clients.are_sent();
     }
 
-    /// The same while a script of this client's runs, if there is one: the server protects it, and sends it nothing.
+    /// The same while a script of this client's runs, if there is one: the server protects that client, and sends it
+    /// nothing.
     pub(super) fn server_sends_to_others(&mut self, protected: Option<ClientId>) {
         let kept = protected.filter(|client| self.iteration.without_output.contains(client));
         self.server_sends();
@@ -62,7 +63,7 @@ impl Module {
     }
 }
 
-/// Makes all durable that the iteration has done so far, and goes on async.
+/// Makes everything durable that the iteration has done so far, and goes on async.
 pub(super) fn leave_inline(ctx: Ctx<'_>) {
     let appended = with(|module| module.commits_inline().then(|| module.appended()));
     if let Some(Some(lsn)) = appended {

@@ -94,7 +94,7 @@ pub fn is_enabled() -> bool {
     value(Setting::Enabled) != 0
 }
 
-/// Whether a start brings the folder's log back whatever is newer.
+/// Whether a start brings back the folder's log even if something is newer.
 pub fn keeps_existing_log() -> bool {
     value(Setting::OnExistingLog) == KEEP
 }
@@ -146,7 +146,7 @@ pub fn checkpoint_method() -> CheckpointMethod {
     }
 }
 
-/// At this size a segment is left.
+/// The size at which a segment is closed.
 pub fn segment_bytes() -> u64 {
     u64::try_from(value(Setting::SegmentBytes)).unwrap_or(0)
 }
@@ -161,12 +161,12 @@ pub fn max_recovery_ms() -> Option<u64> {
     u64::try_from(value(Setting::MaxRecoverySeconds)).ok().filter(|seconds| *seconds > 0).map(|seconds| seconds * 1000)
 }
 
-/// For how long what bases take the place of is kept; 0 for not at all.
+/// How long what bases replace is kept; 0 for not at all.
 pub fn keep_history_seconds() -> u64 {
     u64::try_from(value(Setting::KeepHistorySeconds)).unwrap_or(0)
 }
 
-/// Whether base and log are kept within a bound by checkpoints that begin by themselves.
+/// Whether automatic checkpoints keep base and log within a bound.
 pub fn bounds_log() -> bool {
     max_log_bytes().is_some() || max_recovery_ms().is_some()
 }
@@ -181,14 +181,14 @@ pub fn keeps_reserve() -> bool {
     value(Setting::Reserve) != 0
 }
 
-/// Whether a log of so many bytes after a base of so many is to get a new base by itself.
+/// Whether a log of this size after a base of this size is to get a new base automatically.
 pub fn wants_checkpoint(log_bytes: u64, base_bytes: u64) -> bool {
     let nears_bound = max_log_bytes().is_some_and(|bound| nears_bound(log_bytes, base_bytes, bound));
     nears_bound || has_outgrown(log_bytes, base_bytes)
 }
 
-/// Whether base and log take four fifths of what they may, and half of what the base leaves. A base that leaves next to
-/// nothing is not written again and again.
+/// Whether base and log take four fifths of what they may, and the log half of what the base leaves. So a base that
+/// leaves next to nothing is not written again and again.
 fn nears_bound(log_bytes: u64, base_bytes: u64, bound: u64) -> bool {
     let left = bound.saturating_sub(base_bytes);
     let takes = base_bytes.saturating_add(log_bytes);

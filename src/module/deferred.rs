@@ -8,10 +8,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, ErrorKind, Read, Seek, Write};
 use std::path::PathBuf;
 
-/// So much is kept in memory.
+/// How much is kept in memory.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// The loader has looked at the clock before; this much the clock may have been set back since.
+/// The loader has looked at the clock before; how much it may have been set back since.
 const CLOCK_STEP_MS: i64 = 10_000;
 
 const EXPIRE: u8 = 0;
@@ -20,7 +20,7 @@ const EXPIRE_FIELD: u8 = 1;
 /// The deferred expiries of a base, in order.
 pub(super) struct Spool {
     folder: PathBuf,
-    /// Nothing is deferred: no commands follow the base, so that what has expired may go.
+    /// Nothing is deferred: no commands follow the base, so what has expired may go.
     keeps_nothing: bool,
     /// What the file does not have yet.
     buffer: Vec<u8>,
@@ -83,7 +83,7 @@ impl Strip for Spool {
 
 /// A file that is gone when it is closed, however the process ends.
 fn unnamed_file(folder: &std::path::Path) -> io::Result<File> {
-    // Should the process end in between, it is a leftover that the next start removes.
+    // If the process ends in between, it is a leftover that the next start removes.
     let path = folder.join(format!("temp-expiries-{}", std::process::id()));
     let make = || OpenOptions::new().read(true).write(true).create_new(true).open(&path);
     let file = make().or_else(|error| match error.kind() {

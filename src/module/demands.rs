@@ -1,7 +1,7 @@
-//! What a base demands of the server: one that lacks it ends itself in the middle of loading.
+//! What a base needs of the server: one that lacks it exits in the middle of loading.
 //!
-//! So all of it is looked for before: a running server that is to load the module must live on. Whether other modules
-//! have a type can only be asked during MODULE LOAD; at a start the server itself says that one is missing, and ends.
+//! So all of it is checked before: a running server that is to load the module must live on. Whether other modules have
+//! a type can only be asked during MODULE LOAD; at a start the server itself reports a missing one, and exits.
 
 use crate::ffi::{CallMode, Ctx, ReplyKind, has_module_type};
 use crate::module::server;

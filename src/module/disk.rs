@@ -1,10 +1,10 @@
 //! A disk that fails while the log is written (`wbl.on-error retry`). The log tries to go on in another file until that
 //! succeeds, and nothing is acknowledged meanwhile:
 //!
-//! - Replies that are held stay so, and leave when what they show is durable. Reads of what is durable are served.
+//! - Replies that are held stay so, and leave when what they show is durable. Reads of durable data are served.
 //! - Writes whose replies can be held run, and are held, until `wbl.max-pending-bytes` wait for the disk; then they are
-//!   refused. So is, from the beginning, whatever the event loop would have to wait for.
-//! - Replies that were written as the disk began to fail never leave: the sockets of their clients are shut.
+//!   refused. Whatever the event loop would have to wait for is refused from the beginning.
+//! - Replies that were already written when the disk began to fail never leave: the sockets of their clients are shut.
 
 use crate::core::ack::{Hold, Kind, Moment, Wrapper, decide};
 use crate::core::capture::Class;
@@ -38,7 +38,7 @@ struct CutOff {
 }
 
 impl CutOff {
-    /// These are disconnected now; returns how many the server's log is to name.
+    /// These are disconnected now; returns how many the server's log is to report.
     fn note(&mut self, count: usize, now_ms: u64) -> Option<usize> {
         self.untold += count;
         if self.told_ms.is_some_and(|told_ms| now_ms.saturating_sub(told_ms) < TELL_EVERY_MS) {
@@ -73,7 +73,7 @@ impl Spell {
         self.0.map_or(0, |failing| failing.since_ms)
     }
 
-    /// Takes in whether there is trouble.
+    /// Notes whether there is trouble.
     pub(super) fn note(&mut self, is_there: bool, now_ms: u64) -> Option<Told> {
         match (&mut self.0, is_there) {
             (None, false) => None,
@@ -103,7 +103,7 @@ impl Disk {
         self.failing.since_ms()
     }
 
-    /// Takes in what the log says; returns a line for the server's log.
+    /// Notes what the log says; returns a line for the server's log.
     fn note(&mut self, trouble: Option<&str>, now_ms: u64) -> Option<(Level, String)> {
         let what = trouble.unwrap_or_default();
         Some(match self.failing.note(trouble.is_some(), now_ms)? {
@@ -148,13 +148,13 @@ pub(super) fn check() -> Result<(), String> {
     trouble.map_or(Ok(()), |trouble| Err(format!("the log can't be written: {trouble}")))
 }
 
-/// None of the replies leaves that are written, and show what is not durable.
+/// No reply leaves that is written and shows what is not durable.
 pub(super) fn cut_off(ctx: Ctx<'_>, release: &Release) {
     let durable = release.log().durable();
     let undurable = with(|module| {
         let written = module.iteration.waits.take_undurable(durable);
         let known: Option<Vec<ClientId>> = written.into_iter().collect();
-        // Where it is not known whose they are it may be anybody's.
+        // Where it is unknown whose they are, they may be anybody's.
         known.unwrap_or_else(|| module.clients.ids().collect())
     });
     let clients = undurable.unwrap_or_default();
@@ -185,8 +185,8 @@ impl Module {
         self.life.is_active() && self.log().is_some_and(|log| log.log().is_failing())
     }
 
-    /// Whether the command, whose reply would be kept back like this as it is announced, would have the event loop wait
-    /// for the disk, or is one write too many.
+    /// Whether the command, whose reply would be kept back in this way, would have the event loop wait for the disk, or
+    /// is one write too many.
     pub(super) fn would_need_disk(
         &mut self,
         ctx: Ctx<'_>,

@@ -16,13 +16,13 @@ use std::sync::Arc;
 enum Shown {
     /// What it holds now, which is durable.
     Present,
-    /// What it held when all that is durable had happened: a string, or nothing.
+    /// What it held after everything that is durable: a string, or nothing.
     Durable(Option<Arc<[u8]>>),
 }
 
 impl Module {
     /// A read was announced that shows changes which are not durable: whether the newest durable values answer it.
-    /// Those that are not known, and are to be kept from now on, are noted.
+    /// Unknown ones that are to be kept from now on are noted.
     pub(super) fn is_answered_by_durable<'a>(
         &mut self,
         client: ClientId,
@@ -49,30 +49,30 @@ impl Module {
         all
     }
 
-    /// The durable position, if the client may be shown what was so then: nobody has been told of more, and the client
+    /// The durable position, if the client may be shown the state at it: nobody knows of anything newer, and the client
     /// has neither done nor seen anything since. Only while no other command runs.
     fn shows_durable_to(&self, client: ClientId) -> Option<Lsn> {
         if self.versions.is_empty() || self.tells_early() {
             return None;
         }
         let durable = self.log().filter(|_| self.life.is_active())?.log().durable();
-        // What a client has done or seen, and is not held for, the loop waits for; all replies leave after that.
+        // The loop waits for what a client has done or seen without being held for it; all replies leave after that.
         let is_seen = self.iteration.waits.newest().is_some_and(|lsn| lsn > durable) || !self.replies.is_empty();
         let is_free = !self.capture.has_unit() && !self.pause.postponed && !self.server.imports;
-        // Whoever watches keys goes by what they hold now.
+        // A client that watches keys relies on what they hold now.
         let is_bound = self.clients.get(client).is_none_or(|client| client.transaction.watches());
         (!is_seen && is_free && !is_bound && self.versions.may_be_shown(durable)).then_some(durable)
     }
 
-    /// Whether anybody is told of changes when they are made, who may then expect to read them: by the server's own
-    /// keyspace notifications, by invalidation messages, or by another module.
+    /// Whether anybody learns of changes when they are made, and may then expect to read them: from the server's own
+    /// keyspace notifications, invalidation messages, or another module.
     fn tells_early(&self) -> bool {
         self.server.notifies || self.server.other_modules || self.clients.any_may_track()
     }
 
     /// A unit has its position.
     pub(super) fn note_changed_versions(&mut self, unit: &Unit, lsn: Lsn) {
-        // Where the iteration ends with its commit nothing is dirty past it.
+        // Where the iteration ends with a commit, nothing stays dirty after it.
         if !unit.emptied.is_empty() || self.commits_inline() {
             return self.versions.clear();
         }
@@ -97,7 +97,7 @@ impl Module {
     }
 }
 
-/// Answers a read with the newest durable values. `present` is its reply as it stands, which may not leave yet. Returns
+/// Answers a read with the newest durable values. `present` is its present reply, which may not leave yet. Returns
 /// whether it has been answered.
 pub(super) fn serve(ctx: Ctx<'_>, row: &CommandSpec, command: &[&[u8]], present: &Reply<'_>) -> bool {
     if row.answer == Answer::Other || present.kind() == ReplyKind::Error || !ctx.flags().can_block() {
@@ -169,7 +169,7 @@ fn reply_values(ctx: Ctx<'_>, shown: &[Shown], present: &Reply<'_>) {
     }
 }
 
-/// The iteration is at its end, and its last unit logged: reads what hot keys hold now, to be shown when that is
+/// The iteration is at its end, and its last unit is logged: reads what hot keys hold now, to be shown when that is
 /// durable.
 pub(super) fn keep(ctx: Ctx<'_>) {
     let due = with(|module| {
@@ -197,7 +197,7 @@ fn state_of(ctx: Ctx<'_>, (db, key): &DbKey) -> Option<State> {
         KeyKind::None => Some(State::Missing),
         KeyKind::String if own.key_length(key, KeyKind::String)? <= VALUE_BYTES_MAX => {
             let expires_ms = own.key_expiry_ms(key);
-            // To open it (`StringDMA`) would change how the server keeps short values and numbers.
+            // Opening it (`StringDMA`) would change how the server keeps short values and numbers.
             let value = own.ask("GET", [&key[..]]).filter(|value| value.kind() == ReplyKind::String)?;
             Some(State::Value { bytes: value.bytes().into(), expires_ms })
         }

@@ -24,9 +24,9 @@ pub const CHECKPOINT_RUNS: &str = "ERR a checkpoint is already in progress";
 pub const BACKUP_SUBCOMMAND: &str = "ERR unknown WBL.BACKUP subcommand. Try START, STATUS, END name.";
 /// A command about backups is being run already.
 pub const BACKUP_RUNS: &str = "ERR another WBL.BACKUP is in progress";
-/// A command that would have to be preceded by a wait that cannot be made in the filter.
+/// A command that needs a wait before it that cannot be made in the filter.
 pub const PAUSED: &str = "BUSY WBL.DEBUG PAUSE is on, and the command would have to wait for the RESUME";
-/// `CONFIG SET` of what would have the server write its own append-only file to the log's folder.
+/// `CONFIG SET` of what would make the server write its own append-only file to the log's folder.
 pub const AOF_IN_FOLDER: &str = "ERR the server's own append-only file (dir, appenddirname) would be in the folder of the log, whose files it removes";
 /// The client cannot be blocked here.
 pub const CANNOT_BLOCK: &str = "ERR this command is not allowed inside a transaction or script";
@@ -37,10 +37,10 @@ pub const CALL_REFUSED: &str = "ERR unknown command or wrong number of arguments
 pub const WAITAOF_WITHOUT_LOG: &str = "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.";
 /// The server's words for a WAITAOF on a replica.
 pub const WAITAOF_ON_REPLICA: &str = "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are just local and are not propagated.";
-/// The server's words for an EXEC of which it has refused a command.
+/// The server's words for an EXEC when it has refused one of its commands.
 pub const EXEC_ABORTED: &str = "EXECABORT Transaction discarded because of previous errors.";
 
-/// The same for one that it refuses as such.
+/// The same for an EXEC that it refuses as such.
 pub fn exec_aborted_by(refusal: &str) -> String {
     format!("EXECABORT Transaction discarded because of: {refusal}")
 }
@@ -58,7 +58,7 @@ pub fn backup_failed(reason: &str) -> String {
     format!("ERR no backup: {}", one_line(reason))
 }
 
-/// Writes are refused, as the log cannot begin.
+/// Writes are refused because the log cannot begin.
 pub fn no_log(reason: &str) -> String {
     format!("MISCONF Writes are refused as they could not be kept: {}", one_line(reason))
 }
@@ -68,7 +68,7 @@ pub fn disk_fails(reason: &str) -> String {
     format!("MISCONF Errors writing to the write-behind log: {}", one_line(reason))
 }
 
-/// There is no log, as it could not begin.
+/// There is no log because it could not begin.
 pub fn without_log(reason: &str) -> String {
     format!("{NOT_ENABLED}: {}", one_line(reason))
 }

@@ -1,7 +1,7 @@
 //! WBL.DEBUG EXPLAIN: how the reply to a command would be kept until what it shows is durable, and why.
 //!
-//! The rule is asked in the filter, where commands are announced: what WBL.DEBUG EXPLAIN has for arguments is looked at
-//! as the command that its client would send now. Nothing of it runs, and nothing of it is noted.
+//! The rule is asked in the filter, where commands are announced: the arguments of WBL.DEBUG EXPLAIN are looked at as
+//! the command that its client would send now. It does not run, and nothing is noted of it.
 
 use crate::core::ack::{Command, Hold, Kind, Moment, Reason, Wrapper, decide};
 use crate::ffi::{Ctx, Filter};
@@ -9,7 +9,7 @@ use crate::module::facts::{Asked, kind_of};
 use crate::module::wrappers::name_of;
 use crate::module::{Module, errors, with};
 
-/// What is answered: the way, the reason's name, and both in words.
+/// The answer: the way, the reason's name, and both in words.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Explained {
     way: &'static str,
@@ -82,7 +82,7 @@ impl Module {
         if kind == Kind::Exec {
             return Explained::of(Hold::AtIterationEnd(Reason::Transaction));
         }
-        // What the loop waits for may be on its way out before that.
+        // What the loop waits for may leave before that.
         match hold {
             Hold::AtIterationEnd(reason) => {
                 let ended = decide(Moment::UnitEnded(reason), &mut Asked::new(self, ctx, client));

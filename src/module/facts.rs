@@ -1,4 +1,4 @@
-//! What the rule of acknowledgement asks, as the server and the module's state answer it.
+//! What the rule of acknowledgement asks, answered by the server and the module's state.
 
 use crate::core::ack::{Facts, Kind, Reason, Rights, Wrapper};
 use crate::core::capture::Class;
@@ -23,7 +23,7 @@ pub(super) struct Asked<'a> {
     has_asked: bool,
     /// It names a key that has gone from a slot that moves.
     names_gone_key: bool,
-    /// What only a command of the server's would tell is taken for the worst.
+    /// The worst is assumed where only a server command would show what is so.
     without_commands: bool,
     flags: Option<ContextFlags>,
     info: Option<Option<ClientInfo>>,
@@ -52,7 +52,7 @@ impl<'a> Asked<'a> {
         Asked { flags: Some(flags), ..self }
     }
 
-    /// The same, where no command of the server's is called: what only that would tell is taken for the worst.
+    /// The same, where no server command is called: what only that would show is assumed to be the worst.
     pub(super) fn without_commands(self) -> Asked<'a> {
         Asked { without_commands: true, ..self }
     }
@@ -62,7 +62,7 @@ impl<'a> Asked<'a> {
         Asked { filter: Some(filter), has_asked, info: info.map(Some), ..self }
     }
 
-    /// The same about a command that names a key which has gone from a slot that moves, or does not.
+    /// The same about a command that does, or does not, name a key which has gone from a slot that moves.
     pub(super) fn about_gone_key(self, names_gone_key: bool) -> Asked<'a> {
         Asked { names_gone_key, ..self }
     }
@@ -134,7 +134,7 @@ impl Facts for Asked<'_> {
     }
 
     fn tracks(&mut self) -> bool {
-        // Most clients never turn it on; those that may have are asked about.
+        // Most clients never turn it on; the server is asked about those that may have.
         self.module.clients.get(self.client).is_some_and(|client| client.may_track)
             && self.info().is_some_and(|info| info.tracking)
     }
@@ -196,7 +196,7 @@ impl Facts for Asked<'_> {
     }
 
     fn has_output_left(&mut self) -> bool {
-        // That does not begin within an iteration but where the server yields: each client is asked about once.
+        // Within an iteration that begins only where the server yields: each client is asked about once.
         if self.module.clients.has_room(self.client) || self.module.iteration.without_output.contains(&self.client) {
             return false;
         }

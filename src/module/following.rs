@@ -16,7 +16,7 @@ use crate::module::units::{EARLY_HAND_OVER_BYTES, complete};
 use crate::module::{Module, life, listed, server, with};
 use std::sync::Arc;
 
-/// What is to be done with a command that a replica's filter sees.
+/// What to do with a command that a replica's filter sees.
 enum Seen {
     Primary,
     Other { may_write: bool, resets: bool },
@@ -76,7 +76,7 @@ pub(super) fn seal(ctx: Ctx<'_>) {
     }
 }
 
-/// What is logged as the state that it has come to.
+/// What is logged as resulting state.
 fn images_of(ctx: Ctx<'_>, sealed: Sealed) -> Option<Unit> {
     let Sealed { keys_of, strays, .. } = sealed;
     if keys_of.is_empty() && strays.is_empty() {
@@ -97,7 +97,7 @@ fn images_of(ctx: Ctx<'_>, sealed: Sealed) -> Option<Unit> {
 }
 
 /// The same; then looks whether the server has refused any of the primary's commands. Those must not be in the log,
-/// which is left then. Returns whether all is well.
+/// which is then left. Returns whether all is well.
 pub(super) fn settle(ctx: Ctx<'_>) -> bool {
     seal(ctx);
     let lost = with(|module| {
@@ -133,7 +133,7 @@ impl Module {
             let flags = ctx.flags();
             whose = Whose::Other;
             if !flags.in_script() && !flags.in_exec() {
-                // What the question does to other modules' filters is none of the primary's.
+                // What the question does to other modules' filters is not the primary's.
                 following.followed.note_stranger(client);
                 if let Some(primary) = listed::primary(ctx).filter(|primary| primary.client == client) {
                     if primary.is_queueing {
@@ -201,7 +201,7 @@ fn may_write(known: Known) -> bool {
     known.writes || known.row.role == Role::Write
 }
 
-/// What a command of the primary's is.
+/// What kind of command the primary has sent.
 fn sent(known: Known, args: &[&[u8]]) -> Sent {
     match known.class {
         Class::Multi => Sent::Multi,

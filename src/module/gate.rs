@@ -1,7 +1,7 @@
 //! The log's storage with a gate before each sync, which tests close to see what a slow disk does.
 //!
-//! Unlike a frozen durable position (WBL.DEBUG PAUSE) a closed gate is unknown to the module: it takes the ways that it
-//! takes while a disk does not answer. The log's own threads stop there, and the main thread where it commits inline,
+//! Unlike a frozen durable position (WBL.DEBUG PAUSE) a closed gate is unknown to the module: it does what it does
+//! while a disk does not answer. The log's own threads stop there, and so does the main thread where it commits inline,
 //! which it does not do while only a command could open the gate.
 
 use crate::ffi::close_in_children;
@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// How often a closed gate is looked at.
+/// How often a closed gate is checked.
 const POLL: Duration = Duration::from_millis(1);
 
 /// The names of the threads that the gate stops.
@@ -31,10 +31,10 @@ thread_local! {
 
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// The gate is open again once this file has gone.
+/// The gate opens again once this file is gone.
 static WHILE_EXISTS: Mutex<Option<PathBuf>> = Mutex::new(None);
 
-/// Closes the gate: syncs of the log's threads wait until it is opened, or until the file, if one is named, has gone.
+/// Closes the gate: syncs of the log's threads wait until it is opened, or until the file, if one is named, is gone.
 pub(super) fn close(while_exists: Option<PathBuf>) {
     *WHILE_EXISTS.lock().unwrap_or_else(PoisonError::into_inner) = while_exists;
     CLOSED.store(true, Ordering::Release);
@@ -87,7 +87,7 @@ enum Folder {
     Simulated(SimDisk),
 }
 
-/// Calls a method of whichever folder or file it is.
+/// Calls a method of the folder or file, whichever it is.
 macro_rules! either {
     ($kind:ident, $value:expr, $inner:ident => $call:expr) => {
         match $value {

@@ -1,22 +1,22 @@
-//! What checkpoints have taken the place of is kept for a while (`wbl.keep-history-seconds`).
+//! What checkpoints have replaced is kept for a while (`wbl.keep-history-seconds`).
 
 use crate::ffi::{Level, log};
 use crate::machine;
 use crate::machine::unix_ms;
 use crate::module::{Module, config, shortage, with};
 
-/// How often it is looked what is too old, or takes too much.
+/// How often to check what is too old or takes too much.
 const LOOK_EVERY_US: u64 = 1_000_000;
 
-/// When that is looked at next.
+/// When to check next.
 #[derive(Debug, Default)]
 pub(super) struct History {
     look_us: u64,
-    /// Nothing is kept, and what was has been given up.
+    /// Nothing is kept, and what was kept has been given up.
     is_over: bool,
 }
 
-/// Has the log keep what is wanted, and no more.
+/// Makes the log keep what is wanted, and no more.
 pub(super) fn watch() {
     if let Some(Some(failure)) = with(Module::keep_history) {
         log(Level::Warning, &format!("the checkpoint's predecessor is not kept (wbl.keep-history-seconds): {failure}"));

@@ -11,7 +11,7 @@ use crate::module::facts::Asked;
 use crate::module::release::{Release, Waiting, release};
 use crate::module::wrapped_run::Outcome;
 
-/// Has a held reply wait for the position, unless its client has gone: it may while its script runs long.
+/// Has a held reply wait for the position, unless its client has gone, as it may while its script runs long.
 pub(super) fn begin_to_wait(clients: &Clients, log: &Release, lsn: Lsn, waiting: Waiting) {
     if clients.contains(waiting.client) {
         log.wait(lsn, waiting);
@@ -39,11 +39,11 @@ impl Module {
         }
     }
 
-    /// The client has gone, and nobody gets its reply. What the server keeps for one that is held goes with the release;
-    /// nothing bounds how many come, wait and go while the disk hangs or fails.
+    /// The client has gone, and nobody gets its reply. What the server keeps for a held client is freed by the release;
+    /// nothing bounds how many clients come, wait and go while the disk hangs or fails.
     pub(super) fn remove_client(&mut self, client: ClientId) {
         self.clients.remove(client);
-        // A writer thread that is letting it go has taken it out.
+        // A writer thread that is letting it go may have taken it out.
         let waiting = self.log().and_then(|log| log.withdraw(client)).map(|(_, waiting)| waiting.held);
         // Its script does not run any more.
         let index = self.scripts.iter().position(|script| script.client == client);
@@ -82,14 +82,14 @@ impl Module {
         let Some(lsn) = self.undurable(change) else { return false };
         let client = self.running.client;
         match self.running.wrapped() {
-            // Whoever runs the command holds its reply.
+            // The code that runs the command holds its reply.
             Some(wrapped) => wrapped.read = wrapped.read.max(Some(lsn)),
             None => self.replies.wait_for(client, lsn, reason),
         }
         true
     }
 
-    /// Whose replies show a change of what runs, which is not logged before that has ended.
+    /// Whose replies show a change by what runs, which is logged only when that has ended.
     pub(super) fn shown_unlogged(&mut self) -> Vec<ClientId> {
         let wrapped = self.running.wrapped().is_some_and(|wrapped| wrapped.changed).then_some(self.running.client);
         self.replies.waiting_for_unit().chain(wrapped).collect()
@@ -103,16 +103,16 @@ impl Module {
         self.replies.wait(client, reason);
     }
 
-    /// The reply to what runs waits for the running unit, of whose change no event showed.
+    /// The reply to what runs waits for the running unit, whose change no event showed.
     pub(super) fn wait_for_running(&mut self, ctx: Ctx<'_>) {
         match self.running.wrapped() {
-            // Whoever runs the command holds its reply.
+            // The code that runs the command holds its reply.
             Some(wrapped) => wrapped.changed = true,
             None => self.wait_unheld(ctx),
         }
     }
 
-    /// Has the loop wait with the reply to what runs, of whose change no event showed in which it could be held.
+    /// Has the loop wait with the reply to what runs, whose change no event showed in which the reply could be held.
     pub(super) fn wait_unheld(&mut self, ctx: Ctx<'_>) {
         let client = self.running.client;
         let reason = match decide(Moment::Changed, &mut Asked::new(self, ctx, client)) {
@@ -122,7 +122,7 @@ impl Module {
         self.wait_in_loop(client, reason);
     }
 
-    /// Others than the running command's client are shown what this change has done.
+    /// Clients other than the running command's are shown what this change has done.
     pub(super) fn shows_others(&mut self, change: Option<Lsn>) {
         if let Some(lsn) = self.undurable(change) {
             self.iteration.waits.add(None, lsn);

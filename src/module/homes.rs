@@ -1,7 +1,7 @@
-//! Leaves clients in their own databases where the server does not: before 9.1.1 the client that executes stays in the
-//! database that an event names, for any module that listens.
+//! Leaves clients in their own databases where the server does not: before 9.1.1, where any module listens, the
+//! executing client stays in the database that an event names.
 //!
-//! It is done in every state of the log's life, as it is the listening that does it: for the primary's link, for
+//! This is done in every state of the log's life, because listening alone is the cause: for the primary's link, for
 //! clients of a server whose log rests, and for what runs in scripts and transactions.
 
 use crate::core::homes::{Homes, Place};
@@ -12,7 +12,7 @@ use crate::module::{Module, server, with};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The first server that restores the client's database by itself.
+/// The first server that itself restores the client's database.
 const RESTORES_SINCE: u32 = 0x0009_0101;
 
 /// The first server whose clusters have more than one database.
@@ -21,7 +21,7 @@ const CLUSTER_DATABASES_SINCE: u32 = 0x0009_0000;
 /// The client that an append-only file is loaded with.
 const LOADER: u64 = u64::MAX;
 
-/// What is kept of clients' databases, where the server leaves them in other ones.
+/// What is kept of clients' databases, where the server leaves clients in others.
 pub(super) fn of_server(ctx: Ctx<'_>) -> Option<Homes> {
     let version = server_version(ctx);
     let has_one_database = ctx.flags().in_cluster() && version < CLUSTER_DATABASES_SINCE;
@@ -63,7 +63,7 @@ static COMMANDS: LazyLock<Vec<(&'static [u8], Sent)>> =
     LazyLock::new(|| table::COMMANDS.iter().filter_map(|row| Some((row.name.as_bytes(), Sent::of(row)?))).collect());
 
 fn sent(name: &[u8]) -> Option<Sent> {
-    // Most commands differ in their length from all of them, or in a letter.
+    // Most commands differ from all of these in their length, or in a letter.
     let found = COMMANDS.iter().find(|(own, _)| own.len() == name.len() && own.eq_ignore_ascii_case(name));
     found.map(|(_, sent)| *sent)
 }
@@ -83,7 +83,7 @@ impl Module {
     fn note_sent(&mut self, ctx: Ctx<'_>, filter: &Filter, sent: Sent) {
         let client = filter.client_id();
         let in_script = ctx.flags().in_script();
-        // The primary's link is among the server's clients, but never came.
+        // The primary's link is among the server's clients, but no event reported it.
         let may_be_connected = self.clients.contains(client) || !in_script;
         let Some(info) = may_be_connected.then(|| client_info(client)).flatten() else {
             return self.note_inside(ctx, filter, sent);
@@ -133,7 +133,7 @@ impl Module {
         }
     }
 
-    /// The database that a script or a module sends its next command in.
+    /// The database in which a script or a module sends its next command.
     fn inner_db(&self, ctx: Ctx<'_>) -> Option<u32> {
         let flags = ctx.flags();
         let logged = if self.life.logs() { self.script_db(ctx, flags).likely() } else { None };
@@ -149,17 +149,17 @@ impl Module {
     }
 }
 
-/// Where an argument lies in memory; the same in the filter and in the command's events.
+/// Where an argument is in memory; the same in the filter and in the command's events.
 fn place(arg: &[u8]) -> Place {
     arg.as_ptr().addr()
 }
 
-/// Whether a COPY has a database of its own.
+/// Whether a COPY names a database.
 fn names_db(filter: &Filter) -> bool {
     (3..filter.len()).any(|index| filter.arg(index).eq_ignore_ascii_case(b"DB"))
 }
 
-/// The database that the client is in whose command has raised an event which names another one.
+/// The database of the client whose command has raised an event that names another one.
 pub(super) fn of_event(ctx: Ctx<'_>, event: &[u8], key: &[u8]) -> Option<u32> {
     if !matches!(event, b"move_from" | b"move_to" | b"copy_to") {
         return None;
@@ -189,7 +189,7 @@ pub(super) fn of_event(ctx: Ctx<'_>, event: &[u8], key: &[u8]) -> Option<u32> {
     home
 }
 
-/// That the loading of an append-only file goes wrong was said.
+/// The warning that loading an append-only file goes wrong was given.
 static WARNED: AtomicBool = AtomicBool::new(false);
 
 /// The server begins to load.

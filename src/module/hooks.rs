@@ -1,4 +1,4 @@
-//! What the server says: changed keys, ends of units, what has become of clients and of the dataset.
+//! What the server reports: changed keys, ends of units, what has become of clients and of the dataset.
 
 use crate::core::ack::{Hold, Moment, Reason, decide};
 use crate::core::event::{Done, Event, EventKind, Outcome};
@@ -16,10 +16,10 @@ use crate::module::{Module, broken, homes, life, listed, listening, notify, reco
 const NO_CLIENT: u64 = u64::MAX;
 
 impl Module {
-    /// The client that an event is told for.
+    /// The client of an event.
     ///
     /// The server's own clients for modules' calls keep the id of a connected client after a module has used one in a
-    /// thread. The flags tell them from the client itself.
+    /// thread. The flags distinguish them from the client itself.
     fn client_of_event(&mut self, ctx: Ctx<'_>, flags: ContextFlags) -> u64 {
         let client = ctx.client_id();
         let in_call = flags.denies_blocking() && !flags.in_exec() && !flags.in_script();
@@ -27,7 +27,7 @@ impl Module {
             self.capture.forget_current();
             return NO_CLIENT;
         }
-        // Inside of an EXEC that id may be the one of a client whose own EXEC waits, or was refused.
+        // Inside an EXEC that id may be that of a client whose own EXEC waits, or was refused.
         let of_other =
             flags.in_exec() && self.capture.is_exec_out_of_sight(client) && !Module::may_run_exec(ctx, client);
         if of_other { NO_CLIENT } else { client }
@@ -38,11 +38,11 @@ impl Module {
         listed::client_info(ctx, client).is_some_and(|info| info.in_multi && !info.blocked)
     }
 
-    /// An event is captured, and whoever must wait for what it reports does.
+    /// Captures an event, and has those wait who must for what it reports.
     fn record(&mut self, ctx: Ctx<'_>, flags: ContextFlags, event: Event<'_>) {
         let Event { client, db, key, .. } = event;
-        // A key that the server removes by itself is nobody's write, unless a command made it expire (EXPIRE with a past
-        // time).
+        // A key that the server removes of its own accord is nobody's write, unless a command made it expire (EXPIRE
+        // with a past time).
         let may_expire = event.in_exec || flags.in_script() || self.capture.may_expire(client);
         let is_write = !event.removed_by_server || may_expire;
         let expired = event.name == b"expired" && !is_write;
@@ -50,7 +50,7 @@ impl Module {
         if is_write {
             self.hold(ctx, flags, client);
         } else if expired {
-            // Should the clock be set back, nobody may be shown it again.
+            // If the clock is set back, nobody may be shown it again.
             self.versions.forget(db, key);
         }
         if self.capture.blocked.has_unknown_readers() && ctx.key_kind(key) == KeyKind::Stream {
@@ -64,11 +64,11 @@ impl Module {
     /// Has the executing client's reply wait for the running unit, or the loop where that is not possible.
     fn hold(&mut self, ctx: Ctx<'_>, flags: ContextFlags, client: u64) {
         if let Some(wrapped) = self.running.wrapped() {
-            // Whoever runs the command holds its reply.
+            // The code that runs the command holds its reply.
             wrapped.changed = true;
             return;
         }
-        // What runs inside of a command shows in that command's reply.
+        // What runs inside a command shows in that command's reply.
         let is_top = !flags.in_script() && !flags.denies_blocking() && self.clients.contains(client);
         let whose = if is_top { client } else { self.running.client };
         self.running.is_seen(client);
@@ -89,7 +89,7 @@ impl Module {
     }
 }
 
-/// A key changed. `class` is the event's, as the server's bit. `by_server`: the server did it by itself, as it does
+/// A key changed. `class` is the event's, as the server's bit. `by_server`: the server did it of its own accord, as
 /// with expired keys and fields and with evicted keys.
 pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server: bool) {
     let home = homes::of_event(ctx, event, key);
@@ -99,11 +99,11 @@ pub fn key_changed(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server
     }
 }
 
-/// Whatever comes of the event; the context has the database that it names.
+/// Does all that the event requires; the context has the database that it names.
 fn take_in(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server: bool) {
     let kind = EventKind::of(event);
     if by_server && kind == EventKind::FieldsExpired {
-        // Nobody's change: that fields have expired follows from the time, after a crash, too. If none is left, `del`
+        // Nobody's change: that fields have expired follows from the time, also after a crash. If none is left, `del`
         // comes next.
         return notify::fields_expired(ctx, class, event, key);
     }
@@ -130,9 +130,9 @@ fn take_in(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server: bool) 
         Some(Err(false)) | None => return,
     };
     let outcome = match query {
-        // To the client that brings a slot's keys no field has expired.
+        // For the client that brings a slot's keys no field has expired.
         _ if kind.is_of_fields() && flags.is_slot_import() => Some(Outcome::NoneExpired),
-        // Who brings data in sees fields that have expired, too.
+        // A client that brings data in also sees fields that have expired.
         Some(query) => ask(ctx, &query, key).filter(|outcome| !imports || !outcome.may_miss_fields()),
         None => keeps_expired(ctx, imports).then_some(Outcome::ExpiredKept),
     };
@@ -166,7 +166,7 @@ fn note_expiring_fields(ctx: Ctx<'_>, kind: EventKind, key: &[u8]) {
     }
 }
 
-/// Whether the server keeps keys that have expired and takes them for missing, which the replay does not: in
+/// Whether the server keeps keys that have expired and treats them as missing, which the replay does not: in
 /// `import-mode`, and while CLIENT PAUSE keeps it from deleting any.
 fn keeps_expired(ctx: Ctx<'_>, imports: bool) -> bool {
     imports || ctx.writes_are_paused()
@@ -178,7 +178,7 @@ pub fn key_noted(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8]) {
     notify::event_without_change(ctx, class, event, key);
 }
 
-/// A command has run; of interest for those of an EXEC. Told by servers from 9.1 on.
+/// A command has run; of interest for those of an EXEC. Servers report this from 9.1 on.
 pub fn command_done(ctx: Ctx<'_>, result: &CommandResult<'_>) {
     let client = result.client;
     let unseen = with(|module| {
@@ -211,8 +211,8 @@ pub fn unit_end(ctx: Ctx<'_>) {
     if finish_plain(ctx) {
         return;
     }
-    // Another module may have asked for its own work at the unit's end, after this was asked for: that belongs to the
-    // unit. Asked for again, this stands after it.
+    // Another module may have asked for work of its own at the unit's end after this was asked for; that work belongs
+    // to the unit. Asked for again, this comes after it.
     let early = with(|module| {
         let early = module.server.other_modules && module.unit_end != UnitEnd::AskedAgain;
         module.unit_end = if early { UnitEnd::AskedAgain } else { UnitEnd::NotAsked };
@@ -228,7 +228,7 @@ pub fn unit_end(ctx: Ctx<'_>) {
     let ends = with(|module| {
         module.unit_end = UnitEnd::NotAsked;
         if module.server.other_modules && !has_run {
-            // What another module has called in its filter has ended a unit.
+            // A call that another module has made in its filter has ended a unit.
             module.close_unseen(ctx);
         }
         !module.running.ends_late()
@@ -252,7 +252,7 @@ pub fn databases_swapped(ctx: Ctx<'_>, first: u32, second: u32) {
         module.capture.databases_swapped(first, second, now_ms);
         module.capture.blocked.pops.all_may_fail();
         if module.capture.blocked.has_unknown_readers() {
-            // Which streams they read is not known.
+            // Which streams they read is unknown.
             module.request_base_now();
         }
     });
@@ -282,8 +282,8 @@ fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, Option<i64>
     }
 }
 
-/// The whole dataset is being replaced from outside (DEBUG RELOAD, replication): the log cannot follow, a new base
-/// must.
+/// The whole dataset is being replaced from outside (DEBUG RELOAD, replication): the log cannot follow, so a new base
+/// must be written.
 pub fn loading(ctx: Ctx<'_>, phase: LoadingPhase) {
     if phase == LoadingPhase::Started {
         homes::loading_began();
@@ -293,14 +293,14 @@ pub fn loading(ctx: Ctx<'_>, phase: LoadingPhase) {
 
 /// A module was loaded or unloaded.
 pub fn modules_changed(ctx: Ctx<'_>) {
-    // What other modules make of a command is what runs.
+    // What runs is what other modules make of a command.
     if !filter_last(ctx) {
         broken("the server refuses to filter commands");
     }
     let (other_modules, commands) = (server::has_other_modules(ctx), Commands::ask(ctx));
     with(|module| {
         module.server.other_modules = other_modules;
-        // That there are any was made sure of at load.
+        // That these can be asked for was checked at load.
         if let Ok(commands) = commands {
             module.server.commands = commands;
         }

@@ -15,7 +15,7 @@ pub(super) fn add_image(ctx: Ctx<'_>, unit: &mut Unit, (db, key): &DbKey) {
         broken("a key changed in a database that does not exist");
     }
     if !own.has_key(key) {
-        // Its slot may belong to another node by now, of which the server would not tell more.
+        // Its slot may belong to another node by now, and the server would report no more of it.
         return unit.command(*db, &[b"DEL", key]);
     }
     if own.key_length(key, KeyKind::Hash) == Some(0) {
@@ -23,21 +23,21 @@ pub(super) fn add_image(ctx: Ctx<'_>, unit: &mut Unit, (db, key): &DbKey) {
     }
     match own.ask("DUMP", [&key[..]]) {
         Some(payload) if payload.kind() == ReplyKind::String => {
-            // A time of 0 stands for none.
+            // A time of 0 means none.
             let at = own.key_expiry_ms(key).map_or(0, |at| at.max(1)).to_string();
             unit.command(*db, &[b"RESTORE", key, at.as_bytes(), payload.bytes(), b"REPLACE", b"ABSTTL"]);
         }
         Some(reply) if reply.kind() == ReplyKind::Null => unit.command(*db, &[b"DEL", key]),
         _ if ctx.flags().in_cluster() => {
-            // The slot is on its way here, and the server says nothing of its keys before it has arrived.
+            // The slot is on its way here, and the server reports nothing of its keys until it has arrived.
             with(Module::request_base_now);
         }
         _ => broken("the server refused to dump a key that changed"),
     }
 }
 
-/// Adds a hash without fields, which is what COPY makes of one whose fields have all expired: no payload stands for it.
-/// Instead it has a field that has expired, so that the key is there.
+/// Adds a hash without fields, which is what COPY makes of one whose fields have all expired: no payload describes it.
+/// It is logged with an expired field instead, so that the key is there.
 fn add_empty_hash(own: Ctx<'_>, unit: &mut Unit, db: u32, key: &[u8]) {
     unit.command(db, &[b"DEL", key]);
     unit.command(db, &[b"HSET", key, b"", b""]);
@@ -47,7 +47,7 @@ fn add_empty_hash(own: Ctx<'_>, unit: &mut Unit, db: u32, key: &[u8]) {
     }
 }
 
-/// Adds the key's present state in every database that has it, but for those that are logged already.
+/// Adds the key's present state in every database that has it, except those that are logged already.
 pub(super) fn add_images_everywhere(ctx: Ctx<'_>, unit: &mut Unit, key: &Arc<[u8]>, but: &Set<DbKey>) {
     let own = ctx.own();
     for db in 0.. {

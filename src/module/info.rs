@@ -18,7 +18,7 @@ pub enum Value {
 /// Names and values.
 type Fields = Vec<(&'static str, Value)>;
 
-/// The log, as far as it says how it fares.
+/// The log, for its figures.
 type Log = Flusher<GatedStorage>;
 
 fn number(value: u64) -> Value {

@@ -1,4 +1,4 @@
-//! The end of an iteration of the event loop: what its commands did is taken in, what waits for that runs, and replies
+//! The end of an iteration of the event loop: what its commands did is captured, what waits for that runs, and replies
 //! wait for the disk.
 
 use crate::core::execution::ScriptDb;
@@ -14,9 +14,9 @@ use crate::module::{
 
 /// The event loop is about to send replies and to sleep.
 pub fn before_sleep(ctx: Ctx<'_>) {
-    // All that the server had of its client has run.
+    // Everything that the server had of its client has run.
     with(|module| module.break_off(ctx));
-    // The first one comes when the server has loaded its own files, and has served nobody.
+    // The first one comes when the server has loaded its own files and has served nobody yet.
     if !follow_events(ctx) {
         broken("the server refuses to report changes");
     }
@@ -56,7 +56,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
 }
 
 impl Module {
-    /// Nothing of the iteration runs any more: hands over what it has logged. Returns what its replies wait for.
+    /// Nothing of the iteration runs any more: hands over what was logged. Returns what its replies wait for.
     fn end_iteration(&mut self, ctx: Ctx<'_>) -> Option<Lsn> {
         self.wait_for_timed_out(ctx);
         self.wait_for_modules_answers(ctx);

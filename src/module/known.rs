@@ -7,7 +7,7 @@ use crate::core::reads::{self, Reads};
 use crate::core::table::{self, CommandSpec, Quirk, Role, Rule, Shows};
 use crate::ffi::{Ctx, Level, Reply, ReplyKind, log};
 
-/// Longest command name that the table knows, with room for subcommands.
+/// The longest command name that is looked up in the table, with room for subcommands.
 const NAME_BYTES_MAX: usize = 64;
 
 /// How the module's own commands begin.
@@ -31,9 +31,9 @@ pub(super) struct Known {
     pub(super) arity: i64,
     /// The server marks it as a write.
     pub(super) writes: bool,
-    /// A write that the server takes also without memory left, as it takes none.
+    /// A write that the server accepts even without memory left, because it needs none.
     pub(super) frees: bool,
-    /// With so many arguments or fewer, its name among them, its reply is short: one of [`table::SHORT_REPLIES`], or of
+    /// With this many arguments or fewer, its name included, its reply is short: one of [`table::SHORT_REPLIES`], or of
     /// [`table::SHORT_ALONE`].
     is_short_to: usize,
     /// It may run while another client's script runs long.
@@ -66,7 +66,7 @@ impl Known {
         Known { class: self.class.called(), ..self }
     }
 
-    /// Whether the server refuses it with so many arguments, its name among them.
+    /// Whether the server refuses it with this many arguments, its name included.
     pub(super) fn refuses(self, len: usize) -> bool {
         let len = i64::try_from(len).unwrap_or(i64::MAX);
         self.arity > 0 && len != self.arity || len < -self.arity
@@ -84,12 +84,12 @@ impl Known {
         }
     }
 
-    /// Whether it may run commands of its own, or run for long and let other clients in meanwhile.
+    /// Whether it may run commands of its own, or run long and let other clients in meanwhile.
     pub(super) fn runs_others(self) -> bool {
         self.class == Class::Opaque && self.row.quirk != Quirk::Selects
     }
 
-    /// Whether it is another module's, or one that is not known.
+    /// Whether it is another module's, or unknown.
     pub(super) fn is_other_modules(self) -> bool {
         self.class == Class::Opaque && self.reads != Reads::Script && self.row.role == Role::AsFlagged
     }
@@ -111,7 +111,8 @@ const NEEDED_IN_CLUSTER: [&str; 2] = ["cluster", "module"];
 /// The server's commands.
 #[derive(Debug)]
 pub(super) struct Commands {
-    /// By their own names in lower case: the module's table where it knows the command, the server's flags elsewhere.
+    /// By their own names in lower case: from the module's table where it knows the command, else from the server's
+    /// flags.
     by_name: Map<Vec<u8>, Known>,
     /// Names of writes that the table does not know, and that the server's log has named.
     named: Set<Vec<u8>>,
@@ -135,7 +136,8 @@ impl Commands {
         if let Some(name) = NEEDED.iter().chain(with_field_expiry).chain(in_cluster).find(|name| !has(name)) {
             return Err(lacking(name));
         }
-        // What cannot be logged as what it did, as the server has no command for that, is logged as what came of it.
+        // What cannot be logged as an operation, because the server has no command for it, is logged as its resulting
+        // state.
         let can_log = |row: &CommandSpec| {
             let with_fields = row.logged_with_fields_as().iter().filter(|_| expires_fields);
             row.logged_as.iter().chain(with_fields).all(|name| has(name))
@@ -221,7 +223,7 @@ fn can_be_collected(known: &Known, name: &[u8]) -> bool {
     let row = known.row;
     match known.class {
         _ if row.may_block() || row.shows == Shows::TwoDatabases => false,
-        // Of a call's reply no limit of the client's output is looked at; and replicas would get what it removes as one.
+        // No output limit of the client's applies to a call's reply; and replicas would get what it removes as one.
         _ if matches!(row.quirk, Quirk::Repeats | Quirk::ExpiresAny) => false,
         Class::Write(spec) => spec.quirk != Quirk::NeverWrapped && spec.rule != Rule::DeletedKeys,
         Class::ReadOnly if table::CLIENTLESS.iter().any(|clientless| clientless.as_bytes() == name) => true,
@@ -245,8 +247,7 @@ fn add_command(commands: &mut Map<Vec<u8>, Known>, entry: &Reply<'_>) {
     let lower = String::from_utf8_lossy(name.bytes()).to_ascii_lowercase();
     let movable = has_flag(b"movablekeys");
     let own = lower.starts_with(OWN_COMMANDS);
-    // Commands with neither flag change no data by themselves (PUBLISH, CLIENT...), but for scripts, functions and what
-    // modules bring.
+    // Commands with neither flag change no data (PUBLISH, CLIENT...), except scripts, functions and modules' commands.
     let opaque = !own && (has_flag(b"module") || movable && !has_flag(b"readonly") || has_flag(b"write"));
     let subcommands = entry.element(9).filter(|list| list.kind() == ReplyKind::Array && !list.is_empty());
     let class = match (&subcommands, opaque) {

@@ -10,7 +10,7 @@ pub(super) fn field_of<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     line.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// What it says of one that is there when logging begins.
+/// What it says of a client that is connected when logging begins.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) id: u64,
@@ -37,7 +37,7 @@ impl Listed {
         })
     }
 
-    /// Whether the server may look at a command of the module for it, without a word to anybody.
+    /// Whether the server may read a command of the module for it, without any notice.
     pub(super) fn may_point_to_own_command(&self) -> bool {
         is_own_command(&self.command) || self.queued.is_some_and(|queued| queued > 0)
     }
@@ -75,7 +75,7 @@ pub(super) fn replicas(ctx: Ctx<'_>) -> Vec<ClientId> {
     text.lines().filter_map(|line| field_of(line, "id")?.parse().ok()).collect()
 }
 
-/// The client by which the primary sends its commands.
+/// The client through which the primary sends its commands.
 pub(super) struct PrimaryClient {
     pub(super) client: ClientId,
     pub(super) db: u32,
@@ -106,7 +106,7 @@ pub(super) enum Output {
     Left,
     /// The socket has taken all but the replies of this iteration.
     Sent {
-        /// What it takes, if nothing waits in its buffer, and nobody but the client's own commands sends it anything.
+        /// What it takes, if nothing waits in its buffer and only the client's own commands send it anything.
         socket_bytes: Option<usize>,
         /// The replies of this iteration.
         reply_bytes: usize,
@@ -114,7 +114,7 @@ pub(super) enum Output {
 }
 
 /// What CLIENT LIST says of the output of these clients; nothing of those that have gone. It looks for them among all
-/// clients, so that one question for several costs little more than one for each.
+/// clients, so one question for several costs little more than one for a single client.
 pub(super) fn outputs_of(ctx: Ctx<'_>, clients: &[ClientId]) -> Vec<(ClientId, Output)> {
     let Some(text) = lines_of(ctx, clients) else { return Vec::new() };
     let of = |line| Some((field_of(line, "id")?.parse().ok()?, Output::parse(line, empty_socket_bytes)));
@@ -130,7 +130,7 @@ pub(super) struct Received {
     pub(super) bytes: u64,
     /// All of that has run.
     pub(super) is_drained: bool,
-    /// There is nothing special about the client: it neither queues commands nor waits, it is no subscriber, and so on.
+    /// There is nothing special about the client: it neither queues commands nor waits, is not a subscriber, and so on.
     pub(super) is_plain: bool,
     /// It watches keys.
     pub(super) watches: bool,
@@ -174,7 +174,7 @@ impl Output {
         }
         let field = |name| field_of(line, name);
         let number = |name| field(name)?.trim_end().parse::<usize>().ok();
-        // What comes unasked for is not counted: messages, invalidations (to RESP3 also those of other clients).
+        // What comes unrequested is not counted: messages, invalidations (to RESP3 also those of other clients).
         let is_plain = field("resp").map(str::trim_end) == Some("2")
             && field("flags").is_some_and(|flags| !flags.contains(|flag| GETS_MORE.contains(flag)));
         let (reply_bytes, listed) = (number("obl"), number("oll"));
@@ -187,7 +187,7 @@ impl Output {
     }
 }
 
-/// What CLIENT LIST says about a client: slower than `client_info`, and safe whatever executes. It raises no events.
+/// What CLIENT LIST says about a client: slower than `client_info`, but safe whatever executes. It raises no events.
 pub(super) fn client_info(ctx: Ctx<'_>, client: u64) -> Option<ClientInfo> {
     let [flags, db] = fields(ctx, client, ["flags", "db"])?;
     Some(ClientInfo {
@@ -222,8 +222,8 @@ pub(super) fn closes_after_reply(ctx: Ctx<'_>, client: u64) -> bool {
     field(ctx, client, "flags").is_some_and(|flags| flags.contains('c'))
 }
 
-/// Whether the client's EXEC depends on a key that it watches. Once one has changed the server watches none of them any
-/// more, and has noted that (flag `d`) until the EXEC. Where the server does not say, it may.
+/// Whether the client's EXEC depends on a key that it watches. Once one has changed, the server no longer watches any
+/// of them, and keeps a note (flag `d`) until the EXEC. Where the server does not say, it may.
 pub(super) fn watches_keys(ctx: Ctx<'_>, client: u64) -> bool {
     let listed = fields(ctx, client, ["watch", "flags"]);
     listed.is_none_or(|[count, flags]| count != "0" || flags.contains('d'))

@@ -1,4 +1,4 @@
-//! Other modules that listen (`api/valkey_wbl.h`): they are told at the end of an iteration, with nothing running.
+//! Other modules that listen (`api/valkey_wbl.h`): they are called at the end of an iteration, with nothing running.
 
 use crate::core::listeners::{Call, Event, Listeners};
 use crate::ffi::{Ctx, DurableListener, EventListener, wake_event_loop};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Who listens.
 pub(super) type Others = Listeners<DurableListener, EventListener>;
 
-/// Whether anybody is told of events, for those who would look at each of them.
+/// Whether anybody gets events, for code that would look at each of them.
 static HAS_SUBSCRIBERS: AtomicBool = AtomicBool::new(false);
 
 /// The appended and the durable position, while a log protects the server.
@@ -17,18 +17,18 @@ pub(super) fn positions() -> Option<(u64, u64)> {
     with(|module| module.protected().map(|(appended, durable)| (appended.get(), durable.get()))).flatten()
 }
 
-/// Tells another module when a position is durable, or all that has been executed; `None` without a log.
+/// Reports to another module when a position, or everything executed, is durable; `None` without a log.
 pub(super) fn tell_when_durable(owner: &[u8], position: Option<u64>, listener: DurableListener) -> Option<u64> {
     let asked = with(|module| {
         module.protected()?;
         Some(module.others.when_durable(owner, position.map(Lsn::new), listener))
     });
-    // Nothing else may be there to do.
+    // There may be nothing else to do.
     wake_event_loop();
     asked.flatten()
 }
 
-/// Tells another module of events of these classes.
+/// Reports events of these classes to another module.
 pub(super) fn tell_of_events(owner: &[u8], classes: u32, listener: EventListener) -> u64 {
     let token = with(|module| module.others.subscribe(owner, classes, listener));
     look_for_subscribers();
@@ -85,7 +85,7 @@ fn add(event: Event) {
     });
 }
 
-/// Tells what is durable. What waits for a log that is no longer there is told that nobody knows.
+/// Reports what is durable. If the log is no longer there, the outcome is reported as unknown.
 pub(super) fn tell_durable(ctx: Ctx<'_>) {
     let has_any = with(|module| {
         if module.others.is_empty() {
@@ -107,7 +107,7 @@ pub(super) fn tell_durable(ctx: Ctx<'_>) {
     }
 }
 
-/// The log was closed, so that all of it is durable. That is told at the end of the iteration.
+/// The log was closed, so all of it is durable. That is reported at the end of the iteration.
 pub(super) fn log_closed(appended: Lsn) {
     with(|module| {
         module.others.unit_ended(appended);

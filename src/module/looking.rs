@@ -1,5 +1,5 @@
-//! Looks at what clients that pipeline have sent, before the server reads it (`core/input.rs`): after the event loop
-//! has slept. Nothing is read there between the look and what the server says of how much it has read.
+//! Looks at what clients that pipeline have sent before the server reads it (`core/input.rs`), right after the event
+//! loop has slept: nothing is read there between the look and the question how much the server has read.
 
 use crate::core::hash::Map;
 use crate::core::leaf::ClientId;
@@ -10,13 +10,13 @@ use crate::module::listed::{self, Received};
 use crate::module::{Module, with};
 use std::cell::Cell;
 
-/// So much of what a client has sent is looked at: more than the server reads at a time.
+/// How much of what a client has sent is looked at: more than the server reads at a time.
 const LOOK_BYTES: usize = 64 * 1024;
 
-/// The server reads at least so much of a client of which it has nothing, if there is as much (`PROTO_IOBUF_LEN`).
+/// The server reads at least this much of a client of which it has nothing, if there is as much (`PROTO_IOBUF_LEN`).
 const READ_BYTES_MIN: usize = 16 * 1024;
 
-/// Who is looked at, and how.
+/// Which clients are looked at, and how.
 #[derive(Default)]
 pub(super) struct Looks {
     sockets: Option<Sockets>,
@@ -28,15 +28,15 @@ pub(super) struct Looks {
     bytes: Vec<u8>,
     /// All are looked at, in whatever mode the log is made durable (WBL.DEBUG COLLECT).
     forced: bool,
-    /// Whether what is known of them is up to date: it was looked in this iteration, and in each one before.
+    /// Whether what is known of them is up to date: they were looked at in this iteration, and in each before.
     is_up_to_date: bool,
 }
 
 /// One who is looked at.
 struct Looked {
     descriptor: i32,
-    /// What the server said when it was asked last, if that holds when the client's commands up to its position have
-    /// run: those that the module may run leave alone whatever is special about a client.
+    /// What the server said when it was asked last, if that still holds when the client's commands up to its position
+    /// have run: those that the module may run do not change what is special about a client.
     standing: Cell<Option<Received>>,
     /// The server had nothing of the client in this iteration, and reads at least that before the next command comes,
     /// which begins at this position.
@@ -67,14 +67,14 @@ impl Looks {
         }
     }
 
-    /// What the server has received of the client, as far as that is known without a question; `at` is where the command
-    /// begins that has come just now. Once after each look.
+    /// What the server has received of the client, as far as that is known without a question; `at` is where the
+    /// command that has just come begins. Once after each look.
     pub(super) fn take_fresh(&mut self, client: ClientId, at: Option<u64>) -> Option<Received> {
         let (began, received) = self.looked.get_mut(&client)?.fresh.take()?;
         (Some(began) == at).then_some(received)
     }
 
-    /// What the server said of the client holds when its commands up to this position have run, too.
+    /// What the server said of the client still holds when its commands up to this position have run.
     pub(super) fn stands(&self, client: ClientId, at: u64, received: Received) {
         if let Some(looked) = self.looked.get(&client) {
             looked.standing.set(Some(Received { bytes: at, is_drained: true, ..received }));
@@ -99,12 +99,12 @@ impl Looks {
     fn with_input(&self) -> Vec<ClientId> {
         match &self.sockets {
             Some(sockets) => sockets.with_input(),
-            // A simulated machine has none.
+            // A simulated machine has no sockets.
             None => self.looked.keys().copied().collect(),
         }
     }
 
-    /// Whether the client's socket is told of from now on.
+    /// Whether the client's socket is reported from now on.
     fn add(&mut self, client: ClientId, descriptor: i32) {
         if self.sockets.is_none() && !machine::is_simulated() {
             self.sockets = Sockets::new();
@@ -172,8 +172,8 @@ impl Module {
         }
     }
 
-    /// What the server has received of the client, if that is known without a question: nothing that had been seen and
-    /// has not run.
+    /// What the server has received of the client, if that is known without a question: nothing that was seen has yet
+    /// to run.
     fn standing(&mut self, client: ClientId) -> Option<Received> {
         let standing = self.looks.looked.get(&client)?.standing.get()?;
         let input = self.clients.input(client)?;

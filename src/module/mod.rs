@@ -1,7 +1,7 @@
 //! The glue between server and core: hooks, commands, settings, recovery. Safe code; raw calls are in `ffi`.
 //!
-//! All of it runs under the server's global lock. The state is one value behind a mutex that is never waited for: a
-//! second taker would be a hook that was entered from within the module's own work, and that is a broken invariant.
+//! All of it runs under the server's global lock. The state is one value behind a mutex that is never waited for: if it
+//! is taken, a hook was entered from within the module's own work, which is a broken invariant.
 #![deny(unsafe_code)]
 
 mod announce;
@@ -108,7 +108,7 @@ struct Counters {
     reads_from_durable: u64,
     inline_waits: u64,
     inline_commits: u64,
-    /// Replies that the loop waited with, by the place of the reason in [`Reason::ALL`].
+    /// Replies that the loop waited for, by the place of the reason in [`Reason::ALL`].
     waits: [u64; Reason::ALL.len()],
     /// How long it has waited because of them.
     waited: waited::Waited,
@@ -137,15 +137,15 @@ struct Iteration {
     waits_because: Option<Reason>,
     /// Clients seen to have no output that waits for the socket.
     without_output: Set<u64>,
-    /// Whose output is asked about.
+    /// The clients whose output is asked about.
     askers: Askers,
     /// Clients whose replies are written, and must not be sent.
     disconnects: Vec<u64>,
-    /// The main thread waits for a RESUME, and lets other clients in meanwhile.
+    /// The main thread waits for a RESUME and meanwhile lets other clients in.
     lets_others_in: bool,
     /// Since when something runs, or has run, that may let other clients in; monotonic microseconds.
     may_yield_since_us: Option<u64>,
-    /// The client that has gone last, which the server may not have freed yet.
+    /// The client that went last, which the server may not have freed yet.
     gone: Option<u64>,
     /// Writes whose replies wait.
     writes: u32,
@@ -202,7 +202,7 @@ pub(crate) struct Module {
     collecting: Option<collecting::Collecting>,
     /// The connected clients; others are scripts' and modules' own.
     clients: Clients,
-    /// Their databases, where the server does not leave them there.
+    /// Their databases, where the server does not leave them in those.
     homes: Option<Homes>,
     pause: Pause,
     moving: moving::Moving,
@@ -222,7 +222,7 @@ pub(crate) struct Module {
     /// What WBL.DEBUG EXPLAIN is to answer.
     explained: Option<explain::Explained>,
     recovered: Option<replay::Report>,
-    /// What is to be taken back if the server unloads the module at once.
+    /// What to undo if the server unloads the module at once.
     arrival: Option<life::Arrival>,
 }
 
@@ -247,7 +247,7 @@ fn replace(module: Option<Module>) -> Option<Module> {
     }
 }
 
-/// Leaves the state as it is, for ever: of a process that a simulation has killed nothing runs any more.
+/// Leaves the state as it is, for ever: nothing runs any more of a process that a simulation has killed.
 pub(crate) fn forget() {
     std::mem::forget(replace(None));
     recovery::forget();

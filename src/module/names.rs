@@ -1,7 +1,7 @@
 //! What the server calls its commands (`rename-command`).
 //!
-//! COMMAND lists each command by its own name, and says of any name what command that is; but not by which name a
-//! command is known now. That stands in the server's configuration: what the files and arguments say is asked of the
+//! COMMAND lists each command by its own name, and says of any name which command it is, but not by which name a
+//! command is known now. The server's configuration says that: what the files and arguments say is checked with the
 //! server, and believed when it agrees.
 
 use crate::core::names::{Directive, Names, directives, directives_of_arguments};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Files may include others, which the server follows without a limit.
 const INCLUDES_MAX: usize = 1000;
 
-/// Finds the names out, for all calls that follow.
+/// Finds out the names, for all calls that follow.
 ///
 /// # Errors
 /// A command has a name that cannot be found, or COMMAND is disabled.
@@ -93,8 +93,8 @@ fn really(own: Ctx<'_>, command: &[u8], names: &[Vec<u8>]) -> Vec<Option<Vec<u8>
     (0..names.len()).map(real).collect()
 }
 
-/// What the server's configuration files and arguments say. The server has read them; that they have not changed since
-/// is for the caller to find out.
+/// What the server's configuration files and arguments say. The caller must find out whether they have changed since
+/// the server has read them.
 fn configured(ctx: Ctx<'_>) -> Changes {
     let mut changes = Changes::new();
     let mut includes = Vec::new();
@@ -119,8 +119,8 @@ fn configured(ctx: Ctx<'_>) -> Changes {
     changes
 }
 
-/// The files that a name, perhaps with wildcards, stands for. A relative one is looked for where the server may have
-/// been when it read it.
+/// The files that a name, perhaps with wildcards, denotes. A relative one is looked for where the server may have been
+/// when it read it.
 fn files(pattern: &Path, folder: Option<&Path>) -> Vec<PathBuf> {
     let started_in = std::env::var_os("PWD").map(PathBuf::from);
     let folders = [std::env::current_dir().ok(), folder.map(Path::to_path_buf), started_in];
@@ -137,7 +137,7 @@ fn expanded(pattern: &Path) -> Vec<PathBuf> {
     if !name.as_bytes().iter().any(|byte| b"*?[".contains(byte)) {
         return vec![pattern.to_path_buf()];
     }
-    // Reading a file too many is harmless: what it says is asked of the server.
+    // Reading a file too many is harmless: what it says is checked with the server.
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     entries.map(|entry| entry.path()).filter(|path| path.is_file()).take(INCLUDES_MAX).collect()
 }

@@ -5,7 +5,7 @@ use crate::ffi::{Ctx, Level, follow_all_events, log};
 use crate::module::config::{Setting, value};
 use crate::module::{Module, listening, server, with};
 
-/// While so many messages wait for the disk, keys that are missed raise none.
+/// While this many messages wait for the disk, keys that are missed raise none.
 const WAITING_MAX: usize = 10_000;
 
 /// The classes that are to be published.
@@ -33,10 +33,10 @@ pub(super) fn event(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8]) {
     }
 }
 
-/// `new`, which belongs to the unit that makes the key, or `keymiss`, which reports no change and stands after those
-/// before it.
+/// `new`, which belongs to the unit that makes the key, or `keymiss`, which reports no change and comes after the
+/// events before it.
 pub(super) fn event_without_change(ctx: Ctx<'_>, class: u32, name: &[u8], key: &[u8]) {
-    // Writes wait where too much is pending; reads, whose misses these are, do not.
+    // Writes wait where too much is pending; reads, which cause these misses, do not.
     let is_lost = with(|module| {
         let lost = name == b"keymiss" && module.notices.len() >= WAITING_MAX && classes().publish(class);
         module.counters.notices_lost += u64::from(lost);
@@ -51,13 +51,13 @@ pub(super) fn event_without_change(ctx: Ctx<'_>, class: u32, name: &[u8], key: &
     }
 }
 
-/// Fields of a hash have expired, which follows from the time, and the server has removed them by itself.
+/// Fields of a hash have expired, which follows from the time, and the server has removed them of its own accord.
 pub(super) fn fields_expired(ctx: Ctx<'_>, class: u32, name: &[u8], key: &[u8]) {
     event(ctx, class, name, key);
     belongs_to_no_unit();
 }
 
-/// The event raised last reports no change: it stands after those before it.
+/// The last event reports no change: it comes after those before it.
 fn belongs_to_no_unit() {
     with(|module| {
         if !module.capture.has_unit() {
@@ -78,7 +78,7 @@ pub(super) fn publish_durable(ctx: Ctx<'_>) {
     notices.iter().flatten().for_each(|notice| publish(ctx, classes(), notice));
 }
 
-/// Publishes everything: the log was closed, so that all of it is durable.
+/// Publishes everything: the log was closed, so all of it is durable.
 pub(super) fn publish_all(ctx: Ctx<'_>) {
     let notices = with(|module| module.notices.take_all());
     notices.iter().flatten().for_each(|notice| publish(ctx, classes(), notice));

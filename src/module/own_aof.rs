@@ -2,9 +2,9 @@
 //!
 //! The server begins its file anew when it is turned on, and when the dataset is replaced (a recovery by `RdbLoad`, a
 //! full sync), which takes a rewrite by a child. Until that has ended, what is appended goes to a file that no start
-//! looks at. Where no child can be forked as a dataset has been loaded the file stays off, and the server neither says
-//! so nor tries again. Nothing is lost by that as long as all that is acknowledged is in the log; so the log is not
-//! given up before the server's file is there.
+//! looks at. If no child can be forked after a dataset has been loaded, the file stays off, and the server neither says
+//! so nor tries again. Nothing is lost as long as all that is acknowledged is in the log; so the log is not given up
+//! before the server's file is there.
 
 use crate::ffi::{CallMode, Ctx, Level, ReplyKind, ServerInfo, fork_child, load_rdb, log};
 use crate::log::{LogError, mark_behind, unmark_behind};
@@ -14,18 +14,18 @@ use crate::module::with;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How often it is looked whether the file is there again.
+/// How often to check whether the file is there again.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// How often the server is made to try again.
+/// How often to make the server try again.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 
-/// Whether somebody looks after the server's own file.
+/// Whether the server's own file must be taken care of.
 #[derive(Debug)]
 pub(super) enum OwnAof {
     /// It is as the server says.
     Settled,
-    /// The server is to write it anew.
+    /// The server must write it anew.
     Awaited {
         look_at: Instant,
         /// It was said that the server has given up.
@@ -39,7 +39,7 @@ pub(super) enum OwnAof {
 pub(super) enum Mark {
     /// It has, or there is no log that is written.
     Made,
-    /// It was not possible, and told.
+    /// It was not possible, and that was reported.
     Owed,
 }
 
@@ -58,7 +58,7 @@ enum Found {
     Off,
     /// It is being written anew, or is to be. Some of what was appended may be in it, or nothing.
     Rewritten,
-    /// All is there.
+    /// It has everything.
     Written,
 }
 
@@ -67,7 +67,7 @@ pub(super) fn is_wanted(ctx: Ctx<'_>) -> bool {
     look(ctx) != Found::Unwanted
 }
 
-/// Replaces the server's dataset by that of an RDB file. `false` when it could not be loaded.
+/// Replaces the server's dataset with that of an RDB file. `false` when it could not be loaded.
 pub(super) fn load_dataset(ctx: Ctx<'_>, path: &Path) -> bool {
     if is_wanted(ctx) {
         with(|module| module.own_aof = OwnAof::awaited(Mark::Made));
@@ -100,7 +100,7 @@ fn mark() -> Result<(), LogError> {
     mark_behind(&GatedStorage::existing(&folder)?.ok_or_else(missing)?)
 }
 
-/// Takes the mark away: the file has all that the log has, and will.
+/// Removes the mark: the file has all that the log has, and will have it.
 fn unmark() {
     let folder = with(|module| module.folder.clone()).unwrap_or_default();
     let unmarked = GatedStorage::existing(&folder).and_then(|storage| storage.as_ref().map_or(Ok(()), unmark_behind));
@@ -114,7 +114,7 @@ fn unmark() {
     }
 }
 
-/// Marks the folder. What fails is told once.
+/// Marks the folder. A failure is reported once.
 fn make_mark(before: Mark) -> Mark {
     match mark() {
         Ok(()) => Mark::Made,
@@ -134,8 +134,7 @@ fn make_mark(before: Mark) -> Mark {
 
 /// Whether the log may be given up, as far as the server's own file is concerned.
 ///
-/// # Errors
-/// Why not, for whoever asked.
+/// # Errors Why not.
 pub(super) fn check(ctx: Ctx<'_>) -> Result<(), String> {
     if with(|module| module.life.is_relied_upon()) != Some(true) {
         return Ok(());
@@ -148,7 +147,7 @@ pub(super) fn check(ctx: Ctx<'_>) -> Result<(), String> {
     }
 }
 
-/// Looks now and then whether the file is there again, and has the server try again where it has given up.
+/// Checks now and then whether the file is there again, and has the server try again where it has given up.
 pub(super) fn poll(ctx: Ctx<'_>) {
     let awaited = with(|module| match module.own_aof {
         OwnAof::Awaited { look_at, told, mark } if Instant::now() >= look_at => Some((told, mark)),
@@ -166,7 +165,7 @@ pub(super) fn poll(ctx: Ctx<'_>) {
             }
             OwnAof::Settled
         }
-        // Whoever has turned it off wants none.
+        // It has been turned off: none is wanted.
         Found::Unwanted => OwnAof::Settled,
         Found::Rewritten => OwnAof::Awaited { look_at: Instant::now() + LOOK_EVERY, told, mark },
         Found::Off => {
@@ -195,12 +194,11 @@ fn look(ctx: Ctx<'_>) -> Found {
     }
 }
 
-/// Has the server begin its file, which it does where the setting changes: so that is turned off and on again, within
-/// one event.
+/// Has the server begin its file, which it does when the setting changes: so the setting is turned off and on again,
+/// within one event.
 ///
-/// Beside a child of another kind the server only schedules its own, and that cannot fail: nobody is left with a
-/// setting that is off. So a child is forked before, which ends at once. Where there can be none the setting is not
-/// touched.
+/// While a child of another kind runs the server only schedules its own, and that cannot fail: the setting is never
+/// left off. So a child is forked before, which ends at once. If that is not possible the setting is not touched.
 fn begin_again(ctx: Ctx<'_>) {
     let has_child = ctx.flags().has_active_child();
     if has_child && look_for_rewrite(ctx) || !has_child && fork_child(|| 0).is_none() {
@@ -214,8 +212,8 @@ fn begin_again(ctx: Ctx<'_>) {
     }
 }
 
-/// Whether the child that runs writes an append-only file, which somebody has asked for (BGREWRITEAOF): the server
-/// would end it and fork another.
+/// Whether the running child writes an append-only file that somebody has asked for (BGREWRITEAOF): the server would
+/// end it and fork another.
 fn look_for_rewrite(ctx: Ctx<'_>) -> bool {
     ServerInfo::read(ctx, "persistence").and_then(|info| info.unsigned("aof_rewrite_in_progress")) != Some(0)
 }

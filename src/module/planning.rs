@@ -9,11 +9,11 @@ use crate::module::known::Known;
 use crate::module::listed::{self, Received};
 use crate::module::{Module, config, wrappers};
 
-/// A client that has sent a single command so many times in a row pipelines no longer.
+/// A client that has sent a single command this many times in a row no longer pipelines.
 const SINGLES_MAX: u32 = 64;
 
 impl Module {
-    /// What is to be done with the client's commands, from the one on that has just come, if the module is to run them.
+    /// What is to be done with the client's commands, from the one that has just come, if the module is to run them.
     pub(super) fn plan_for(&mut self, ctx: Ctx<'_>, client: ClientId) -> Option<(Plan, Received)> {
         let is_forced = self.looks.is_forced();
         let record = self.clients.get_mut(client)?;
@@ -35,7 +35,7 @@ impl Module {
                 return Some((plan, received));
             }
             Ok(_) => {
-                // Nothing of it is behind: it can be held like any other.
+                // Nothing of the client's comes after it: it can be held like any other.
                 self.running.pipelines = Some(false);
                 record.singles += 1;
                 if record.singles > SINGLES_MAX {

@@ -11,7 +11,7 @@ const VARIABLE: &str = "WBL_DEBUG_POINT";
 /// A place in the code; the discriminant is its bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Point {
-    /// The folder's state was brought back, and the log does not go on yet.
+    /// The folder's state was recovered, and the log does not go on yet.
     Recovered,
     /// A new log has begun that waits for its base; nothing of it is visible.
     LogBegun,
@@ -19,11 +19,11 @@ pub(super) enum Point {
     BaseFork,
     /// In that child, before it writes.
     BaseChild,
-    /// In that child, when all is written and not reported.
+    /// In that child, when everything is written and not yet reported.
     BaseChildWritten,
     /// The child's report is here; its file is about to become the base.
     BaseWritten,
-    /// The base is in place, and nobody knows.
+    /// The base is in place, and nobody knows yet.
     BaseInstalled,
     /// The log is about to be closed: shutdown, demotion, `wbl.enabled no`.
     LogCloses,
@@ -33,7 +33,7 @@ pub(super) enum Point {
     Supersedes,
     /// It is marked.
     Superseded,
-    /// The next manifest is about to take the place of the manifest.
+    /// The next manifest is about to replace the present one.
     Rename,
     /// It has.
     Renamed,
@@ -74,7 +74,7 @@ pub(super) enum Action {
     Stop,
     /// SIGKILL.
     Kill,
-    /// Nothing any more.
+    /// No longer anything.
     Clear,
 }
 
@@ -123,12 +123,12 @@ pub(super) fn reach(point: Point) {
     if KILLS.load(Ordering::Relaxed) & bit != 0 {
         kill_process();
     }
-    // Once: what is continued is not to stop at the next base again.
+    // Once: a process that was continued must not stop again at the next base.
     STOPS.fetch_and(!bit, Ordering::Relaxed);
     stop_process();
 }
 
-/// A child was forked, which has this process's points and stops at them in its place.
+/// A child was forked, which has this process's points and stops at them instead.
 pub(super) fn forked() {
     let in_child = 1 << Point::BaseChild as u32 | 1 << Point::BaseChildWritten as u32;
     STOPS.fetch_and(!in_child, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What neither a command's arguments nor its event tell, and the server is asked at the time of the event.
+//! What neither a command's arguments nor its event show, so that the server is asked at the time of the event.
 
 use crate::core::event::{Outcome, Query};
 use crate::ffi::{Ctx, KeyKind, ReplyKind};
@@ -6,7 +6,7 @@ use crate::ffi::{Ctx, KeyKind, ReplyKind};
 /// What HPEXPIRETIME says about a field that is not there, or has expired.
 const NO_FIELD: i64 = -2;
 
-/// Asks the server what neither event nor arguments tell. In an event callback nothing expires, so this changes
+/// Asks the server what neither event nor arguments show. In an event callback nothing expires, so this changes
 /// nothing.
 pub(super) fn ask(ctx: Ctx<'_>, query: &Query, key: &[u8]) -> Option<Outcome> {
     let value = |bytes: &[u8]| Some(Outcome::Value(bytes.to_vec()));
@@ -43,8 +43,8 @@ fn field_expiries(ctx: Ctx<'_>, key: &[u8], fields: &[Vec<u8>]) -> Option<Vec<(V
     fields.iter().enumerate().map(|(index, field)| Some((field.clone(), expiry(index)?))).collect()
 }
 
-/// Whether the hash is seen to have a field that has not expired. The server looks at random ones, so that it may miss
-/// the last few; of a hash without any field it must not be asked.
+/// Whether the hash is seen to have a field that has not expired. The server looks at random ones, so it may miss the
+/// last few; it must not be asked about a hash without any field.
 fn has_live_field(ctx: Ctx<'_>, key: &[u8]) -> bool {
     let has_any = ctx.key_length(key, KeyKind::Hash).is_some_and(|fields| fields > 0);
     has_any && ctx.ask("HRANDFIELD", [key]).is_some_and(|field| field.kind() == ReplyKind::String)

@@ -4,16 +4,16 @@ use crate::core::portion::{Marks, Portion};
 use crate::log::{FormatError, LogError, Lsn, Opened, Storage};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
-/// Portions that are there at any time: one is replayed, one is filled, the others wait.
+/// The number of portions: one is replayed, one is filled, the others wait.
 const PORTIONS: usize = 8;
 
 /// A portion with this many bytes is complete.
 const PORTION_BYTES: usize = 256 << 10;
 
-/// A portion with more bytes, as it holds a long command, is the only one while it is there.
+/// A portion with more bytes, because it holds a long command, is the only one while it exists.
 const PORTION_BYTES_MAX: usize = 4 * PORTION_BYTES;
 
-/// So much is added to a portion at once.
+/// How much is added to a portion at once.
 const PART_BYTES: usize = 64 << 10;
 
 /// Why the log can't be read on.
@@ -21,7 +21,7 @@ const PART_BYTES: usize = 64 << 10;
 pub(super) enum Stop {
     /// The log itself.
     Log(LogError),
-    /// What stands at this position, in a frame with a good checksum, is no command.
+    /// What is at this position, in a frame with a good checksum, is not a command.
     NoCommand(Lsn, FormatError),
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Reader {
     idle: Vec<Portion>,
 }
 
-/// The replay has ended, and nobody needs more.
+/// The replay has ended, and nothing more is needed.
 struct NobodyListens;
 
 /// Both ends.
@@ -66,7 +66,7 @@ impl ReadAhead {
     /// Gives a replayed portion's memory back.
     pub(super) fn give_back(&self, mut portion: Portion) {
         portion.clear(PORTION_BYTES_MAX);
-        // A reader that has ended needs it no more.
+        // A reader that has ended no longer needs it.
         let _ = self.emptied.send(portion);
     }
 }
@@ -75,7 +75,7 @@ impl Reader {
     /// Reads, checks and parses the whole log; ends early when nobody listens.
     pub(super) fn run<S: Storage>(mut self, opened: &Opened<S>) {
         if let Err(stop) = self.read(opened) {
-            // Without a listener there is nobody to tell.
+            // Without a listener there is nobody to report it to.
             let _ = self.filled.send(Err(stop));
         }
     }
@@ -116,7 +116,7 @@ impl Reader {
             return self.exchange(portion, read_bytes);
         }
         if portion.size_bytes() > PORTION_BYTES_MAX {
-            // It grows on with its only command, while nothing else is there.
+            // It goes on growing with its only command, while there is no other portion.
             self.collect(PORTIONS - 1)?;
         }
         Ok(portion)
@@ -236,7 +236,7 @@ mod tests {
             let thread = scope.spawn(|| reader.run(&opened));
             let kept: Vec<_> = (0..PORTIONS).map(|_| ahead.next().unwrap().ok().unwrap()).collect();
             assert!(kept.iter().all(|ready| ready.portion.size_bytes() < 2 * PORTION_BYTES));
-            // None is given back, so that there can't be one more.
+            // None is given back, so there can't be another.
             assert!(ahead.filled.is_empty() && !thread.is_finished());
             drop(ahead);
         });

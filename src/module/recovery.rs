@@ -1,8 +1,8 @@
-//! Bringing base and log back.
+//! Recovering base and log.
 //!
 //! The base goes through a pipe into the server's own RDB loader (`RdbLoad`), with a sentinel key after its last key.
-//! While the server loads, nothing expires, past times are taken as they are, and other clients are answered with
-//! -LOADING: just what replaying needs. So the replay happens in the `loaded` event of the sentinel. See `rdb` for what
+//! While the server loads, nothing expires, past times are accepted, and other clients are answered with -LOADING,
+//! which is just what replaying needs. So the replay happens in the `loaded` event of the sentinel. See `rdb` for what
 //! the stream leaves out and why.
 
 use crate::ffi::{Ctx, Level, descriptor_path, log};
@@ -60,7 +60,7 @@ type Feeder = JoinHandle<Result<(Summary, Spool), RdbError>>;
 
 static JOB: Mutex<Option<Job>> = Mutex::new(None);
 
-/// The log is being replayed: changes are nobody's but the log's own.
+/// The log is being replayed: all changes are the log's own.
 static REPLAYING: AtomicBool = AtomicBool::new(false);
 
 /// Whether the log is being replayed. Asked once per event, millions of times then, so it is cheaper than the module's
@@ -83,7 +83,7 @@ fn put_job(job: Job) {
     *JOB.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
 }
 
-/// A base that was examined: the server will load it, as far as that can be known before.
+/// A base that was examined: the server will load it, as far as can be known before.
 pub(crate) struct Examined {
     summary: Summary,
     since: Instant,
@@ -109,7 +109,7 @@ pub(crate) fn examine(ctx: Ctx<'_>, opened: &Opened<GatedStorage>) -> Result<Exa
     Ok(Examined { summary, since })
 }
 
-/// Replaces the dataset by that of the folder.
+/// Replaces the dataset with that of the folder.
 ///
 /// # Errors
 /// What is wrong, for the server's log. The dataset is incomplete then and must not be served.
@@ -161,7 +161,7 @@ fn tell_verdict(opened: &Opened<GatedStorage>) {
     }
 }
 
-/// The server ends itself on a damaged RDB file, so the module looks first and names the place.
+/// The server exits on a damaged RDB file, so the module looks first and names the place.
 fn check_base(base: &mut BaseReader<GatedFile>) -> Result<(Summary, Needs), String> {
     // Length and checksum that the manifest states are verified at its end, which the walk reads.
     let (summary, needs) =
@@ -175,7 +175,7 @@ fn check_base(base: &mut BaseReader<GatedFile>) -> Result<(Summary, Needs), Stri
     Ok((summary, needs))
 }
 
-/// Replaces the dataset by an empty one, with which a recovery began that has failed.
+/// Replaces the dataset with an empty one, as it was before a recovery that has failed.
 ///
 /// # Errors
 /// The server did not do it.

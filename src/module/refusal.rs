@@ -1,10 +1,10 @@
-//! Writes while the log cannot begin: each is refused, as none could be kept. So are commands that would have to wait
-//! for a disk that fails (`disk.rs`), and settings that would have the server write files of its own to the log's
+//! Writes while the log cannot begin: each is refused, because none could be kept. So are commands that would have to
+//! wait for a disk that fails (`disk.rs`), and settings that would make the server write files of its own to the log's
 //! folder.
 //!
-//! The filter turns such a command into one of the module that answers with the reason: also in scripts, in
-//! transactions that are queued meanwhile, and in what other modules call. Transactions that were queued before writes
-//! are refused are refused as a whole.
+//! The filter turns such a command into one of the module's that answers with the reason, also in scripts, in
+//! transactions that are queued meanwhile, and in what other modules call. Transactions that were queued before are
+//! refused as a whole.
 
 use crate::core::capture::Class;
 use crate::core::client::Client;
@@ -18,7 +18,7 @@ use std::ffi::CStr;
 pub(super) const REFUSED: &CStr = c"wbl.refused";
 
 impl Module {
-    /// Writes may not run. What was queued by a MULTI before has passed the filter, so that its EXEC is refused.
+    /// Writes may not run. What was queued after a MULTI before has passed the filter, so its EXEC is refused.
     pub(super) fn announce_without_log(&mut self, ctx: Ctx<'_>, filter: &Filter, known: Known) -> Verdict {
         let client = filter.client_id();
         let in_multi = |module: &Module| module.info_of(ctx, client).is_some_and(|info| info.in_multi);
@@ -38,7 +38,7 @@ impl Module {
     }
 }
 
-/// From here on writes are refused: takes in who has queued some.
+/// From here on writes are refused: notes who has queued some.
 pub(super) fn begin(ctx: Ctx<'_>) {
     let listed = listed::clients(ctx);
     with(|module| match listed {
@@ -56,7 +56,7 @@ pub(super) fn refused(ctx: Ctx<'_>, args: &[&[u8]]) {
     }
 }
 
-/// What a client is told.
+/// The error that a client gets.
 pub(super) fn text() -> String {
     let reason = with(|module| module.life.failure().map(String::from)).flatten();
     let trouble = || with(|module| module.log().and_then(|log| log.log().trouble())).flatten();
@@ -65,12 +65,12 @@ pub(super) fn text() -> String {
         (Some(reason), _) => errors::no_log(&reason),
         (None, Some(trouble)) => errors::disk_fails(&trouble),
         (None, None) if with(|module| module.paused) == Some(true) => errors::PAUSED.into(),
-        // That has passed since.
+        // The cause has passed since.
         (None, None) => errors::no_log("the log could not be written when the command came"),
     }
 }
 
-/// What a client is told whose command needs a log.
+/// The error for a client whose command needs a log.
 pub(super) fn no_log_text() -> String {
     let reason = with(|module| module.life.failure().map(String::from)).flatten();
     reason.map_or_else(|| errors::NOT_ENABLED.into(), |reason| errors::without_log(&reason))

@@ -19,7 +19,7 @@ pub(super) struct Waiting {
 
 /// Lets a held reply go. Any thread.
 ///
-/// There is no other place that does: whoever wants a reply to leave says why, and what cannot be so ends the process.
+/// There is no other place that does: the caller must say why, and an impossible reason ends the process.
 pub(super) fn release(held: Held, why: Why) {
     if !why.is_possible() {
         broken(&format!("a reply was to leave too early ({why:?})"));
@@ -123,7 +123,7 @@ impl Release {
     /// Has this client's reply wait for the position.
     pub(super) fn wait(&self, lsn: Lsn, waiting: Waiting) {
         lock(&self.queue.waiters).push(lsn, waiting);
-        // The position may have become durable before the waiter stood in the queue; the writer thread does not look
+        // The position may have become durable before the waiter was in the queue; the writer thread does not look
         // again then.
         let durable = self.flusher.durable();
         if durable >= lsn {
@@ -131,7 +131,7 @@ impl Release {
         }
     }
 
-    /// Takes a client that waits out, with the position that it waits for.
+    /// Takes out a waiting client, with the position that it waits for.
     pub(super) fn withdraw(&self, client: u64) -> Option<(Lsn, Waiting)> {
         lock(&self.queue.waiters).take_first(|waiting| waiting.client == client)
     }
@@ -151,7 +151,7 @@ impl Release {
         lock(&self.queue.leaving).take_all()
     }
 
-    /// Has the event loop woken when the durable position moves next. Read the position afterwards.
+    /// Has the event loop woken when the durable position next moves. Read the position after this call.
     pub(super) fn wake_when_durable(&self) {
         self.wake.store(true, Ordering::Release);
     }
@@ -161,7 +161,7 @@ impl Release {
         lock(&self.queue.waiters).len()
     }
 
-    /// The log is closed: lets everyone go who still waits.
+    /// The log is closed: lets everyone go that still waits.
     pub(super) fn release_closed(&self) {
         let durable = self.flusher.durable();
         for (waits_for, waiting) in lock(&self.queue.waiters).take_all() {

@@ -1,8 +1,8 @@
 //! Replaying the log into the server.
 //!
 //! Only commands that did something when they were executed are in the log. So a command that the server refuses now is
-//! one that this server, as it is configured, cannot execute, and what it did would be missing: by default the recovery
-//! fails then, as that of a stock server does.
+//! one that this server, as configured, cannot execute, and its effect would be missing: by default the recovery then
+//! fails, like that of a stock server.
 
 use crate::core::portion::{Action, Arguments, Place};
 use crate::ffi::{CallMode, Ctx, Level, ReplyKind, log};
@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 /// Commands between two looks at other clients.
 const YIELD_EVERY: u64 = 100;
 
-/// So many skipped commands are reported at once, and from then on one in each interval.
+/// How many skipped commands are reported at once; from then on it is one in each interval.
 const REPORTED_AT_ONCE: u64 = 10;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A command is shown with so many arguments, the name among them, and each with so many bytes.
+/// A command is shown with at most this many arguments, its name included, and this many bytes of each.
 const SHOWN_ARGUMENTS: usize = 3;
 const SHOWN_BYTES: usize = 64;
 
@@ -45,7 +45,7 @@ pub(crate) struct Report {
     pub(crate) log_us: u64,
 }
 
-/// Replays the log. The server is loading, so that nothing expires and other clients are answered with -LOADING.
+/// Replays the log. The server is loading, so nothing expires and other clients are answered with -LOADING.
 ///
 /// # Errors
 /// What is wrong and what to do about it, for the server's log. The dataset is incomplete then.
@@ -74,7 +74,7 @@ pub(super) fn replay(
 struct Replay<'a, 'b> {
     own: Ctx<'a>,
     opened: &'b Opened<GatedStorage>,
-    /// The server takes MSET; it does not for keys of several slots, or where that is renamed.
+    /// The server accepts MSET, which it does not for keys of several slots, or where it is renamed.
     joins: bool,
     /// The selected database, when the server has none of that number.
     no_database: Option<u32>,
@@ -181,8 +181,8 @@ impl Replay<'_, '_> {
         }
     }
 
-    /// Does what the log says of keys that the server removed by itself, whose command may be disabled. `false` for
-    /// anything else.
+    /// Does what the log says of keys that the server removed of its own accord; the command for that may be disabled.
+    /// `false` for anything else.
     fn run_without_command(&self, name: &[u8], args: Arguments<'_>) -> bool {
         if name.eq_ignore_ascii_case(b"del") {
             args.for_each(|key| {
@@ -223,7 +223,7 @@ impl Replay<'_, '_> {
     }
 }
 
-/// Whether it is this server that cannot do it, whatever the data are: these never failed when they were logged.
+/// Whether this server cannot do it whatever the data: such commands did not fail when they were logged.
 fn is_inability(name: &[u8], why: &str) -> bool {
     const OWN: [&[u8]; 2] = [b"RESTORE", b"FUNCTION"];
     const WORDS: [&str; 4] = ["unknown command", "unknown subcommand", "no such command", "maximum allowed size"];

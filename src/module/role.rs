@@ -1,8 +1,8 @@
-//! Whether the server is a primary or a replica, by its own word.
+//! Whether the server is a primary or a replica, as it says itself.
 //!
 //! A node of a cluster knows from `nodes.conf` that it is a replica, and loads its own dump as one, with the offset to
 //! go on from; but it does not follow its primary before the first tick of its timer, and all that the module API says
-//! of replication says "primary" until then. Whoever replaced its data in between would have it go on from the dump's
+//! of replication says "primary" until then. If its data were replaced in between, it would go on from the dump's
 //! offset on top of other data.
 
 use crate::ffi::{Ctx, NodeRole};
@@ -16,10 +16,9 @@ pub(super) enum Role {
     Replica,
 }
 
-/// The role that the server takes itself for: at its start already, before anything is loaded.
+/// The role that the server believes it has, already at its start, before anything is loaded.
 ///
-/// # Errors
-/// A node of a cluster does not say what it is. That must not be taken for either.
+/// # Errors A node of a cluster does not say what it is. Neither role may then be assumed.
 pub(super) fn role_at_start(ctx: Ctx<'_>) -> Result<Role, String> {
     let flags = ctx.flags();
     if flags.is_replica() {

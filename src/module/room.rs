@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-/// How many bytes are free where this file is; `None` where the system does not say.
+/// How many bytes are free on this file's disk; `None` where the system does not say.
 pub(super) fn free_bytes(path: &Path) -> Option<u64> {
     let status = rustix::fs::statvfs(path).ok()?;
     Some(status.f_bavail.saturating_mul(status.f_frsize))
 }
 
-/// How many bytes of memory a process could still take, without the swap: of the machine's, and of what the process's
-/// control group may have (`memory.max` of version 2). `None` where the system does not say.
+/// How many bytes of memory a process could still take, without swap: of the machine's, and of what its control group
+/// may have (`memory.max` of version 2). `None` where the system does not say.
 pub(super) fn free_memory() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let available = available_bytes(&read("/proc/meminfo")?)?;

@@ -34,7 +34,7 @@ impl Module {
                     }
                     return Verdict::PASS;
                 }
-                // What another module's command reads, or a script's, is noted while it runs.
+                // What a command of another module or of a script reads is noted while it runs.
                 if top.is_some() {
                     self.running.db = ScriptDb::known(self.info_of(ctx, client).map(|info| info.db));
                     self.running.what = if known.is_other_modules() { What::OtherModule } else { What::Script };
@@ -60,10 +60,10 @@ impl Module {
     /// What the server may send while the command runs.
     fn lets_out(&self, known: Known, top: Option<ClientId>) -> LetsOut {
         match () {
-            // Nobody runs what does not exist, unless another module's filter makes something else of it.
+            // What does not exist does not run, unless another module's filter makes something else of it.
             () if known.is_unknown() && !self.server.other_modules => LetsOut::Nothing,
             () if !known.runs_others() && known.reads != Reads::Script => LetsOut::Nothing,
-            // The client of what calls it is not protected, and a debugger shows it what is in memory.
+            // The client of the caller is not protected, and a debugger shows it what is in memory.
             () if top.is_none() || self.running.as_sent == Some(Reason::ScriptDebug) => LetsOut::All,
             () if known.is_other_modules() => LetsOut::All,
             () => LetsOut::Others,
@@ -75,7 +75,7 @@ impl Module {
         (!self.pause.postponed).then_some(self.running.client)
     }
 
-    /// A SELECT of a script: whether it runs, no event shows. One of another module counts for that call only.
+    /// A SELECT of a script: no event shows whether it runs. One of another module counts for that call only.
     fn announce_select(&mut self, ctx: Ctx<'_>, filter: &Filter, known: Known) {
         let flags = ctx.flags();
         if !flags.in_script() {
@@ -96,9 +96,9 @@ impl Module {
         if !flags.in_exec() {
             return self.running.db;
         }
-        // Of an EXEC that the server made wait nothing is known.
+        // Nothing is known of an EXEC that the server made wait.
         let What::Exec(exec) = &self.running.what else { return ScriptDb::default() };
-        // Nothing says where a script of an EXEC begins, but each that has ended is counted.
+        // Nothing shows where a script of an EXEC begins, but each that has ended is counted.
         match exec.select {
             Some((before, db)) if server::scripts_run(ctx) == Some(before) => db,
             _ => ScriptDb::known(self.info_of(ctx, self.running.client).map(|info| info.db)),
@@ -113,7 +113,7 @@ impl Module {
         (known, spec): (Known, &'static CommandSpec),
         top: Option<ClientId>,
     ) -> Verdict {
-        // COPY and MOVE name another database, so that their events do not tell their own.
+        // COPY and MOVE name another database, so their events do not show their own.
         let names_db = spec.shows == Shows::TwoDatabases;
         let in_script = if names_db { Some(ctx.flags()).filter(|flags| flags.in_script()) } else { None };
         let db = match in_script {
@@ -146,8 +146,8 @@ impl Module {
         Verdict::WATCH
     }
 
-    /// Whether the server is known to refuse this command of a script, so that nothing has come of it that would have to be
-    /// logged. Scripts of other modules' calls may run without a user.
+    /// Whether the server is known to refuse this command of a script, so that it has no effect to log. Scripts of
+    /// other modules' calls may run without a user.
     fn is_refused_in_script(&self, ctx: Ctx<'_>, filter: &Filter, known: Known) -> bool {
         let flags = ctx.flags();
         let db = || self.script_db(ctx, flags).proved();

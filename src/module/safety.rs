@@ -1,17 +1,17 @@
-//! Whether data are safe now, in words: what is so, and what to do about it.
+//! Whether data are safe now, in words: what the state is, and what to do about it.
 
 use crate::module::config::{self, Setting, value};
 use crate::module::{Module, State};
 
-/// So long a change may wait for the disk before that is worth a word, in milliseconds.
+/// How long a change may wait for the disk before that is reported, in milliseconds.
 const SLOW_MS: u64 = 1000;
 
-/// What an operator is told.
+/// What is reported to an operator.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Safety {
     /// All that is acknowledged survives a crash.
     pub(super) is_safe: bool,
-    /// What is so.
+    /// What the state is.
     pub(super) why: String,
     /// What to do; empty when there is nothing to do.
     pub(super) advice: String,
@@ -24,7 +24,7 @@ impl Safety {
 }
 
 impl Module {
-    /// Whether data are safe now. `lag_ms`: for how long the oldest change waits.
+    /// Whether data are safe now. `lag_ms`: how long the oldest change has waited.
     pub(super) fn safety(&self, lag_ms: u64) -> Safety {
         let failure = self.life.failure().unwrap_or_default();
         match self.life.state() {

@@ -1,9 +1,9 @@
 //! Scripts and functions of clients that may run the module's command: they run at the end of the iteration of the
 //! event loop, so that their replies can be held.
 //!
-//! A script that runs long lets the server serve other clients meanwhile, and its own may disconnect. The server
-//! protects the client of a script against that, but not one whose command calls the script. So the script does not run
-//! inside its client's command: the client is blocked first, and its reply is written to the blocked client.
+//! While a script runs long the server serves other clients, and the script's own may disconnect. The server protects
+//! the client of a script against that, but not one whose command calls the script. So the script does not run inside
+//! its client's command: the client is blocked first, and its reply is written to the blocked client.
 
 use crate::core::capture::Class;
 use crate::core::reads::Reads;
@@ -48,11 +48,11 @@ fn schedule(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
     with(|module| module.scripts.push_back(script));
 }
 
-/// Runs the scripts that wait, in their order. While writes are paused they wait on, as their clients would have
+/// Runs the scripts that wait, in their order. While writes are paused they keep waiting, as their clients would
 /// without the module.
 ///
-/// The end of the iteration is the only place for it: nothing runs there that a script would be run inside of. A log
-/// may end within a script or a transaction, or as the server ends, which a script could hold up.
+/// The end of the iteration is the only place for it: nothing runs there that the script would be inside of. A log may
+/// end within a script or a transaction, or when the server ends, which a script could hold up.
 pub(super) fn run_waiting(ctx: Ctx<'_>) -> bool {
     if with(|module| module.scripts.is_empty()) != Some(false) {
         return false;
@@ -89,8 +89,7 @@ fn run(ctx: Ctx<'_>, script: Script) {
             Some(error) => held.set_error(error),
             None => held.set_answer(answer),
         },
-        // Its user has gone (and so has the client), or its arguments were refused before, which the filter lets no
-        // command come to.
+        // Its user has gone (and so has the client), or its arguments were refused before, which the filter rules out.
         _ => {
             ctx.close_client(client);
         }

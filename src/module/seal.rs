@@ -1,4 +1,4 @@
-//! Writes that the module runs for a client: what the capture is shown before and after.
+//! Writes that the module runs for a client: what the capture gets before and after.
 
 use crate::core::leaf::Told;
 use crate::core::pending::GroupChange;
@@ -22,7 +22,7 @@ pub(super) fn seal(ctx: Ctx<'_>, spec: &CommandSpec, command: &[&[u8]], reply: O
         }
         _ => None,
     });
-    // A reply that names no entry, of a command that made no consumer, tells that nothing was changed.
+    // A reply that names no entry, of a command that made no consumer, shows that nothing was changed.
     let changed = changed && !matches!(&told, Some(Told::Groups(groups)) if groups.iter().all(GroupChange::is_nothing));
     let now_ms = ctx.unit_time_us() / 1000;
     with(|module| {

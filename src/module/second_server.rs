@@ -1,12 +1,12 @@
 //! A second server that turns a log into a base.
 //!
-//! It is the same program with the same modules, outside of a cluster. It recovers a folder, writes a base of what it
-//! has then, and exits. It ends with this server, however that ends.
+//! It is the same program with the same modules, outside of a cluster. It recovers a folder, writes a base of the
+//! result, and exits. It ends with this server, however that ends.
 //!
-//! - A node of a cluster has one at its start, which puts the base into the log's own folder. The node waits for it as
-//!   a server that loads (`waiting`), and shows its progress.
-//! - A checkpoint has one in place of a forked child (`wbl.checkpoint-method process`). It reads a copy of the log that
-//!   was cut for it, and writes the base where the child would. The server goes on meanwhile.
+//! - A node of a cluster starts one at its own start, which puts the base into the log's folder. The node waits for it
+//!   as a server that loads (`waiting`), and shows its progress.
+//! - A checkpoint starts one instead of forking a child (`wbl.checkpoint-method process`). It reads a copy of the log
+//!   that was cut for it, and writes the base where the child would. The server goes on meanwhile.
 
 mod launch;
 mod progress;
@@ -31,7 +31,7 @@ const BASE: &str = "WBL_FOLD_BASE";
 /// The second server leaves there how many commands of the log it has skipped.
 const SKIPPED: &str = "temp-fold.skipped";
 
-/// How often it is looked whether the second server has ended, and how often it is asked for its progress.
+/// How often to check whether the second server has ended, and how often to ask for its progress.
 const POLL: Duration = Duration::from_millis(10);
 const ASK_EVERY: Duration = Duration::from_millis(100);
 
@@ -39,9 +39,9 @@ static SECOND: Mutex<Second> = Mutex::new(Second { turn: 0, running: None });
 
 /// The second server.
 struct Second {
-    /// Counts those that were given up: none is started any more that is of an earlier turn.
+    /// Counts those that were given up: none of an earlier turn is started any more.
     turn: u64,
-    /// Whoever takes it out ends it, or has seen its end.
+    /// The one who takes it out ends it, or has seen its end.
     running: Option<Running>,
 }
 
@@ -55,12 +55,12 @@ pub(super) fn is_folding() -> bool {
     std::env::var_os(FOLD).is_some()
 }
 
-/// Of the second server: the file of the base that it is to write, if that is for a checkpoint.
+/// In the second server: the file of the base to write, if that is for a checkpoint.
 pub(super) fn checkpoint_base() -> Option<PathBuf> {
     std::env::var_os(BASE).map(PathBuf::from)
 }
 
-/// Of the second server, when its module is loaded: it is to end with the first, and leaves the processor to others
+/// In the second server, when its module is loaded: it is to end with the first, and yields the processor to others
 /// where nobody waits for it.
 ///
 /// # Errors
@@ -75,10 +75,9 @@ pub(super) fn join_first() -> Result<(), String> {
     Ok(())
 }
 
-/// Of the second server: tells the first how many commands of the log were skipped.
+/// In the second server: reports to the first how many commands of the log were skipped.
 ///
-/// # Errors
-/// It could not be told.
+/// # Errors It could not be reported.
 pub(super) fn leave_skipped(folder: &Path, count: u64) -> Result<(), String> {
     if count == 0 {
         return Ok(());
@@ -91,16 +90,15 @@ pub(super) fn leave_skipped(folder: &Path, count: u64) -> Result<(), String> {
 fn take_skipped(folder: &Path) -> u64 {
     let path = folder.join(SKIPPED);
     let count = std::fs::read_to_string(&path).ok().and_then(|count| count.parse().ok());
-    // What stays is a leftover, which is removed when writing starts.
+    // If it stays, it is a leftover, which is removed when writing starts.
     let _ = std::fs::remove_file(path);
     count.unwrap_or(0)
 }
 
-/// Has a second server turn the folder's log into a base; returns how many commands it has skipped
+/// Makes a second server turn the folder's log into a base; returns how many commands it has skipped
 /// (`wbl.on-replay-error skip`). Nobody may have the folder open.
 ///
-/// # Errors
-/// Why it could not, for the server's log.
+/// # Errors Why it could not do so, for the server's log.
 pub(super) fn fold(ctx: Ctx<'_>, folder: &Path) -> Result<u64, String> {
     let free = room::free_bytes(folder).map_or(String::new(), |bytes| format!(" ({bytes} bytes are free)"));
     log(
@@ -132,7 +130,7 @@ pub(super) fn write_base(
     name: &str,
 ) -> Result<(Lsn, Receiver<Result<(), String>>), String> {
     let mut launch = prepare(ctx, folder, second().turn)?;
-    // Whatever has succeeded here succeeds there, or it is no base of this dataset.
+    // Whatever has succeeded here must succeed there, or it is not a base of this dataset.
     launch.set("wbl.on-replay-error", "refuse");
     let file = launch.socket.with_file_name(name);
     launch.command.env(BASE, file);
@@ -150,13 +148,13 @@ pub(super) fn write_base(
             run(launch, || {})
         });
         of_log.log().remove_shared(base);
-        // Whoever has given up does not listen.
+        // A caller that has given up does not listen.
         let _ = sender.send(written);
         wake_event_loop();
     };
     let thread = std::thread::Builder::new().name("wbl-second".into()).spawn(work);
     thread.map_err(|error| format!("no thread for a second server: {error}"))?;
-    // Whoever has given up does not listen.
+    // A caller that has given up does not listen.
     let lsn = release.log().share(name, Box::new(move |outcome| drop(shared_sender.send(outcome))));
     Ok((lsn, outcome))
 }
@@ -166,7 +164,7 @@ pub(super) fn end() {
     let mut second = second();
     second.turn += 1;
     if let Some(mut running) = second.running.take() {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = running.child.kill();
         let _ = running.child.wait();
         running.remove_socket();
@@ -184,7 +182,7 @@ fn second() -> MutexGuard<'static, Second> {
     SECOND.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs the second server to its end, and does something now and then meanwhile. On a thread of its own, with which it
+/// Runs the second server to its end, and calls `meanwhile` now and then. On a thread of its own, with which the server
 /// ends.
 fn run(mut launch: Launch, mut meanwhile: impl FnMut()) -> Result<(), String> {
     let gone = || "the second server was given up".to_string();
@@ -204,7 +202,7 @@ fn run(mut launch: Launch, mut meanwhile: impl FnMut()) -> Result<(), String> {
     loop {
         match ended(launch.turn).ok_or_else(gone)? {
             None => {}
-            // One that has failed says itself why.
+            // A server that has failed has said why.
             Some(status) if !status.success() => {
                 return Err(format!("the second server failed: {status}; its log says why"));
             }

@@ -1,13 +1,13 @@
-//! The settings that a second server has of the node that starts it.
+//! The settings that a second server gets from the node that starts it.
 //!
 //! What a command of the log does when it is replayed depends on settings: what RESTORE takes, how large the values of
-//! a module may be, when a value changes its encoding. So the second server has all that the node has, except for those
-//! named here.
+//! a module may be, when a value changes its encoding. So the second server gets all of the node's, except those named
+//! here.
 
 use crate::ffi::{CallMode, Ctx};
 use std::fmt::Write;
 
-/// Settings that the second server does not have of the node, by name or, with `*`, by the beginning of the name; none
+/// Settings that the second server does not get from the node, by name or, with `*`, by the beginning of the name; none
 /// of them changes what a command does.
 const NOT_SHARED: &[&str] = &[
     // It has values of its own for these.
@@ -20,7 +20,7 @@ const NOT_SHARED: &[&str] = &[
     "proto-max-bulk-len",
     "rdb-version-check",
     "wbl.*",
-    // It is no node and no replica, and nobody but the node talks to it, which needs no password for that.
+    // It is neither node nor replica, and only the node talks to it, which needs no password for that.
     "cluster-*",
     "repl-*",
     "replica*",
@@ -50,15 +50,15 @@ const NOT_SHARED: &[&str] = &[
     "auto-aof-*",
     "no-appendfsync-*",
     "rdb-del-sync-files",
-    // The log has been taken, and nothing of it is evicted or refused: what was, is in it. The node is no client that
-    // is turned away.
+    // The log has been accepted, and nothing of it is evicted or refused: what was evicted is in it. The node must not
+    // be turned away as a client.
     "maxmemory",
     "maxmemory-clients",
     "maxclients",
     "client-*",
     "timeout",
     "max-new-*",
-    // It is a child that the node waits for, and whatever watches the node is to know of the node only.
+    // It is a child that the node waits for, and what watches the node should know of the node only.
     "daemonize",
     "supervised",
     "pidfile",
@@ -66,8 +66,8 @@ const NOT_SHARED: &[&str] = &[
 ];
 
 /// The settings of this server for a second one, as a configuration file has them. `has_module`: whether the second one
-/// has the module of that name, as a server does not start with settings of others. Where this server has no CONFIG GET
-/// there are none.
+/// has the module of that name, because a server does not start with other modules' settings. Where this server has no
+/// CONFIG GET there are none.
 pub(super) fn shared(ctx: Ctx<'_>, has_module: impl Fn(&[u8]) -> bool) -> String {
     let mut lines = String::new();
     let Some(told) = ctx.own().call(CallMode::Internal, "CONFIG", [&b"GET"[..], b"*"]) else { return lines };
@@ -89,7 +89,7 @@ fn is_shared(name: &[u8]) -> bool {
     })
 }
 
-/// A line of a configuration file. What is not plain is written in the way that the server reads any byte.
+/// A line of a configuration file. Special characters are written as escapes, which the server reads for any byte.
 fn line(name: &[u8], value: &[u8]) -> String {
     let mut line = format!("{} \"", String::from_utf8_lossy(name));
     for byte in value {

@@ -20,13 +20,13 @@ pub(super) struct Facts {
     pub(super) in_cluster: bool,
     /// Its event loop sleeps no longer than this (`hz`).
     pub(super) sleeps_max_ms: i64,
-    /// It keeps expired keys, and takes them for missing (`import-mode`).
+    /// It keeps expired keys, and treats them as missing (`import-mode`).
     pub(super) imports: bool,
     /// It removes keys to make room for commands (`maxmemory`).
     pub(super) makes_room: bool,
-    /// After so long it lets other clients in while a script runs (`busy-reply-threshold`).
+    /// After this long it lets other clients in while a script runs (`busy-reply-threshold`).
     pub(super) busy_after_us: u64,
-    /// It publishes keyspace notifications by itself, when a change is made.
+    /// It publishes keyspace notifications itself, when a change is made.
     pub(super) notifies: bool,
     /// Whether it reports each command that has run.
     pub(super) reports: Reports,
@@ -108,7 +108,7 @@ pub(super) fn check_rdb_version(ctx: Ctx<'_>) -> Result<(), String> {
 /// The first server whose RDB files may be of a version that the module does not know.
 const RDB_VERSION_UNKNOWN_SINCE: u32 = 0x0009_0200;
 
-/// The number of databases. To select one may make it, so that few are tried.
+/// The number of databases. Selecting one may create it, so few are tried.
 pub(super) fn database_count(ctx: Ctx<'_>) -> u32 {
     let own = ctx.own();
     let (mut some, mut none) = (0, u32::MAX / 2);
@@ -131,7 +131,7 @@ pub(super) fn busy_after_us(ctx: Ctx<'_>) -> u64 {
     after_ms.map_or(0, |after_ms| after_ms.saturating_mul(1000))
 }
 
-/// The server's setting of how long it is busy before it says so.
+/// The server's setting for how long it is busy before it says so.
 pub(super) const BUSY_THRESHOLD: &str = "busy-reply-threshold";
 
 /// Whether the server sends replies from threads of its own. Where it does not say, it may.
@@ -154,7 +154,7 @@ pub(super) fn with_setting<T>(ctx: Ctx<'_>, name: &str, value: &[u8], work: impl
     result
 }
 
-/// The server's setting of how long a string may be. An AOF is loaded whatever it is.
+/// The server's setting for how long a string may be. An AOF is loaded whatever its value.
 pub(super) const STRING_BYTES: &str = "proto-max-bulk-len";
 
 /// Its largest value.
@@ -166,8 +166,8 @@ pub(super) fn sleeps_max_ms(ctx: Ctx<'_>) -> i64 {
     1000 / hz.unwrap_or(1).max(1)
 }
 
-/// Whether the server keeps keys that have expired, and takes them for missing, as it waits for another one to delete
-/// them. Where it does not say, it may.
+/// Whether the server keeps keys that have expired, and treats them as missing, because it waits for another server to
+/// delete them. Where it does not say, it may.
 pub(super) fn imports(ctx: Ctx<'_>) -> bool {
     setting(ctx, "import-mode").is_none_or(|value| value != b"no")
 }
@@ -203,7 +203,7 @@ pub(super) fn has_expiring_fields(ctx: Ctx<'_>) -> bool {
     databases.into_iter().any(|line| line.rsplit_once("keys_with_volatile_items=").is_none_or(|(_, keys)| keys != "0"))
 }
 
-/// Whether the server is known to publish keyspace notifications by itself, when a change is made.
+/// Whether the server is known to publish keyspace notifications itself, when a change is made.
 pub(super) fn notifies_early(ctx: Ctx<'_>) -> bool {
     setting(ctx, "notify-keyspace-events").is_some_and(|value| !value.is_empty())
 }
@@ -247,7 +247,7 @@ pub(super) fn runs_of(ctx: Ctx<'_>, name: &str) -> Option<u64> {
     calls_of(&ServerInfo::read(ctx, "commandstats")?, name)
 }
 
-/// A count of the server's, where it says it.
+/// A count of the server's, where it reports it.
 pub(super) fn count(ctx: Ctx<'_>, proof: Proof) -> Option<[u64; 2]> {
     match proof {
         Proof::Runs(name) => {
@@ -279,7 +279,7 @@ pub(super) fn error_replies(ctx: Ctx<'_>) -> Option<u64> {
     ServerInfo::read(ctx, "stats")?.unsigned("total_error_replies")
 }
 
-/// How many commands of its primary's the server has refused, or of its replicas'; `None` when it does not say.
+/// How many commands of its primary or its replicas the server has refused; `None` when it does not say.
 pub(super) fn refused_of_primary(ctx: Ctx<'_>) -> Option<u64> {
     ServerInfo::read(ctx, "stats")?.unsigned("unexpected_error_replies")
 }
@@ -289,8 +289,8 @@ pub(super) fn is_writable_replica(ctx: Ctx<'_>) -> bool {
     setting(ctx, "replica-read-only").is_none_or(|value| value != b"yes")
 }
 
-/// For how long a child has been saving the server's own RDB file, or the base of its AOF, in seconds; `None` where
-/// none is. Where the server does not say, one may have just begun.
+/// How long a child has been saving the server's own RDB file, or the base of its AOF, in seconds; `None` where none
+/// is. Where the server does not say, one may have just begun.
 pub(super) fn saves_for_s(ctx: Ctx<'_>) -> Option<u64> {
     let Some(info) = ServerInfo::read(ctx, "persistence") else { return Some(0) };
     let since = |in_progress, seconds| match info.unsigned(in_progress) {

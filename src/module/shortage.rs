@@ -1,8 +1,9 @@
 //! Too little room for more writes: the log has filled the disk, or base and log take all that they may
-//! (`wbl.max-log-bytes`). Writes are refused then, as they are on a disk that fails and has too much to write
-//! (`disk.rs`), and a checkpoint begins by itself. Reads are served, and when there is room again everything goes on.
+//! (`wbl.max-log-bytes`). Writes are then refused, like those on a disk that fails and has too much to write
+//! (`disk.rs`), and a checkpoint begins automatically. Reads are served, and when there is room again everything goes
+//! on.
 //!
-//! For that room is held on the disk for the next base (`log/write/reserve.rs`), which this sees to.
+//! For that, room is reserved on the disk for the next base (`log/write/reserve.rs`); this file takes care of it.
 
 use crate::ffi::{Ctx, Filter, Level, log};
 use crate::log::{Flusher, WantedReserve};
@@ -24,11 +25,11 @@ const MARGIN_BYTES: u64 = 64 << 10;
 const FRAME_BYTES: u64 = 4096 + 64;
 const ARGUMENT_BYTES: u64 = 16;
 
-/// By this part writes that free memory may pass the bound, and by so many bytes in any case.
+/// By this part writes that free memory may exceed the bound, and by this many bytes in any case.
 const FREEING_PART: u64 = 16;
 const FREEING_BYTES_MIN: u64 = 64 << 10;
 
-/// How often room is looked for that there was none for, or less is kept.
+/// How often room that was missing is looked for, or less is kept.
 const CHANGE_EVERY_US: u64 = 1_000_000;
 
 /// Since when writes are refused, and when the room that is held may be changed.
@@ -46,7 +47,7 @@ impl Shortage {
         self.spell.since_ms()
     }
 
-    /// Takes in why writes are refused; returns a line for the server's log.
+    /// Notes why writes are refused; returns a line for the server's log.
     fn note(&mut self, reason: Option<&str>, now_ms: u64) -> Option<(Level, String)> {
         let reason_text = reason.unwrap_or_default();
         Some(match self.spell.note(reason.is_some(), now_ms)? {
@@ -59,7 +60,7 @@ impl Shortage {
     }
 }
 
-/// Why no more writes are taken, beside `waiting` bytes that the log has not got yet.
+/// Why no more writes are accepted, with `waiting` bytes that the log does not have yet.
 fn reason(log: &Flusher<GatedStorage>, waiting: u64) -> Option<String> {
     if let Some(shortage) = log.shortage() {
         return Some(shortage);
@@ -94,8 +95,8 @@ pub(super) fn is_out_of_room(log: &Flusher<GatedStorage>, more: u64) -> bool {
     log.is_short_of_room() || config::max_log_bytes().is_some_and(|bound| passes(log, bound, more))
 }
 
-/// The same of a write that the server takes also without memory left, such as a deletion: these may pass the bound, or
-/// a base that is larger, by a part.
+/// The same for a write that the server accepts even without memory left, such as a deletion: these may exceed the
+/// bound, or a larger base, by a part.
 fn is_out_of_room_to_free(log: &Flusher<GatedStorage>, more: u64) -> bool {
     let passes_by_far = |bound: u64| {
         let may_take = bound.max(log.statistics().base_bytes());
@@ -109,7 +110,7 @@ pub(super) fn may_ever_fit(bytes: u64) -> bool {
     config::max_log_bytes().is_none_or(|bound| bytes.saturating_add(FRAME_BYTES) <= bound)
 }
 
-/// Says when writes are refused, and when no longer, and has room held for the next base.
+/// Reports when writes are refused and when no longer, and has room held for the next base.
 pub(super) fn watch(ctx: Ctx<'_>) {
     let line = with(|module| {
         let reason = module.no_room();
@@ -131,7 +132,7 @@ pub(super) fn watch(ctx: Ctx<'_>) {
 }
 
 impl Module {
-    /// Why no more writes are taken, as there is no room for them.
+    /// Why no more writes are accepted, if there is no room for them.
     pub(super) fn no_room(&self) -> Option<String> {
         let log = self.log().filter(|_| self.life.is_active())?;
         reason(log.log(), self.batch.len() as u64)
@@ -143,8 +144,7 @@ impl Module {
         self.no_room().or_else(|| config::max_log_bytes().map(|bound| bound_text(log.log(), bound)))
     }
 
-    /// Whether there is no room for a write. Of a bound it is not the last one that passes it, as far as its arguments
-    /// tell.
+    /// Whether there is no room for a write. Not even the last write may exceed a bound, as far as its arguments show.
     pub(super) fn has_no_room_for(&mut self, filter: &Filter, known: Known) -> bool {
         let has_bound = config::max_log_bytes().is_some();
         let arguments =
@@ -167,8 +167,8 @@ impl Module {
         log.is_some_and(|log| is_out_of_room(log.log(), more.saturating_add(self.batch.len() as u64)))
     }
 
-    /// Has the room held that the next base may take: no more than base and log, as what is logged takes less in a base,
-    /// and no more than the dataset in memory.
+    /// Reserves the room that the next base may take: no more than base and log, because what is logged takes less in a
+    /// base, and no more than the dataset in memory.
     fn keep_reserve(&mut self, ctx: Ctx<'_>) {
         if !self.life.is_visible() || self.writes_base() {
             return;

@@ -17,10 +17,10 @@ use crate::module::known::Known;
 use crate::module::listed::is_blocked_in;
 use crate::module::waited::count_wait;
 
-/// The server looks after the end of a pause now and then: all that waited for it has run when this has passed.
+/// The server checks for the end of a pause now and then: when this has passed, all that waited for it has run.
 const PAUSE_REMAINS_MS: i64 = 1000;
 
-/// An iteration of the event loop, without its sleep, takes no longer but where a single command does.
+/// An iteration of the event loop, without its sleep, takes no longer unless a single command does.
 const ITERATION_MS: i64 = 100;
 
 /// Whether the key of the selected database is missing, or has the type that is wanted.
@@ -34,12 +34,12 @@ fn suits(ctx: Ctx<'_>, key: &[u8], wanted: Wanted) -> bool {
 }
 
 impl Module {
-    /// Clients whose wait has ended in this iteration, by its time or by a CLIENT UNBLOCK, and of whose answer no event
-    /// has told.
+    /// Clients whose wait has ended in this iteration, by time-out or by a CLIENT UNBLOCK, with an answer that no event
+    /// reported.
     pub(super) fn wait_for_timed_out(&mut self, ctx: Ctx<'_>) {
         let Module { capture, clients, .. } = self;
         let is_blocked = |client| is_blocked_in(clients, ctx, client);
-        // The server looks at the clock, not at the time of the iteration, which may be earlier.
+        // The server goes by the clock, not by the time of the iteration, which may be earlier.
         let ended = capture.blocked.take_due(now_ms(), is_blocked);
         ended.into_iter().for_each(|client| self.wait_for_answer(ctx, client));
         for client in self.iteration.disconnects.drain(..) {
@@ -47,12 +47,12 @@ impl Module {
         }
     }
 
-    /// Commands that wait have found these changes. Where the server would send their answers before anything is seen
-    /// of their end, the changes are durable before their time is over: those that are shown soon at once.
+    /// Commands that wait have found these changes. Where the server would send their answers before their end is seen,
+    /// the changes are made durable before they time out; those that are shown soon, at once.
     pub(super) fn wait_for_found(&mut self, ctx: Ctx<'_>, found: Vec<(ClientId, Lsn)>) {
         for (client, change) in found {
             let Hold::AtUnitEnd(_) = self.decide_on_written(ctx, client, Moment::Waits) else { continue };
-            // Where it waits without a limit a CLIENT UNBLOCK ends it, which is announced.
+            // If it waits without a limit, a CLIENT UNBLOCK ends it, which is announced.
             let Some(deadline_ms) = self.times_out_at(client) else { continue };
             if deadline_ms <= self.soon_ms() {
                 self.replies.wait_for(client, change, Reason::Blocking);
@@ -75,7 +75,7 @@ impl Module {
         }
     }
 
-    /// Whatever times out before the end of the next iteration does so until then, unless that takes long.
+    /// What times out before the end of the next iteration does so by this time, unless that takes long.
     fn soon_ms(&self) -> i64 {
         now_ms().saturating_add(self.server.sleeps_max_ms).saturating_add(ITERATION_MS)
     }
@@ -100,8 +100,8 @@ impl Module {
         self.note_read(shown, Reason::Blocking)
     }
 
-    /// The client sends the next command. If it waited in a blocking one, and that has ended just now, with an error or
-    /// without an answer, no event has told of it.
+    /// The client sends the next command. If it waited in a blocking one, and that has just ended with an error or
+    /// without an answer, no event has reported it.
     pub(super) fn wait_for_ended(&mut self, ctx: Ctx<'_>, client: ClientId) {
         if !self.capture.blocked.is_empty() {
             self.wait_for_answer(ctx, client);
@@ -128,8 +128,8 @@ impl Module {
         }
     }
 
-    /// The running unit changes this key, and has done so: whom the server may serve at its end without an event, be it
-    /// with an error, waits for it.
+    /// The running unit has changed this key: clients that the server may serve at its end without an event, even with
+    /// an error, wait for it.
     pub(super) fn wait_for_waiting(&mut self, ctx: Ctx<'_>, db: u32, key: &[u8]) {
         let readers = self.capture.blocked.readers_of(db, key);
         self.wait_for_readers(ctx, readers);
@@ -145,12 +145,12 @@ impl Module {
         self.wait_for_failing(ctx, failing);
     }
 
-    /// These commands may be served with an error at the end of the running unit, which no event tells of: the loop
+    /// These commands may be served with an error at the end of the running unit, which no event reports: the loop
     /// waits for the unit, and so for all that came before.
     fn wait_for_failing(&mut self, ctx: Ctx<'_>, clients: Vec<ClientId>) {
         for client in clients {
             if !self.is_blocked(ctx, client) {
-                // It has ended, and sent nothing since.
+                // Its wait has ended, and it has sent nothing since.
                 self.capture.blocked.pops.remove(client);
             } else if let Hold::AtIterationEnd(reason) = self.decide_on_written(ctx, client, Moment::MayFail) {
                 self.wait_in_loop(client, reason);
@@ -192,7 +192,7 @@ impl Module {
         decide(moment, &mut Asked::new(self, ctx, client))
     }
 
-    /// The loop waits for a change that a reply shows which is written already, this client's if that is known.
+    /// The loop waits for a change that an already written reply shows, this client's if that is known.
     fn wait_for_shown(&mut self, client: Option<ClientId>, shown: Option<Lsn>, reason: Reason) {
         if let Some(shown) = shown {
             count_wait(&mut self.counters, &mut self.iteration, reason);
@@ -200,8 +200,8 @@ impl Module {
         }
     }
 
-    /// Commands that a pause (CLIENT PAUSE, a failover) made wait have passed the filter before it; what they show is
-    /// not known. The loop waits. `at_end`: of an iteration, within which others that waited may run yet.
+    /// Commands that a pause (CLIENT PAUSE, a failover) made wait passed the filter before it; what they show is
+    /// unknown. The loop waits. `at_end`: of an iteration, within which others that waited may still run.
     pub(super) fn wait_for_resumed(&mut self, ctx: Ctx<'_>, at_end: bool) {
         if self.pause.postponed {
             self.pause.postponed =
@@ -230,8 +230,8 @@ impl Module {
         known: Known,
     ) -> (Option<ClientInfo>, Option<Lsn>) {
         let anywhere = self.newest_read(ctx, filter, known, None);
-        // The client's database is asked for only if a key of that name is dirty in any, and not where the names alone
-        // are noted.
+        // The client's database is asked for only if a key of that name is dirty in any, and not where only names are
+        // noted.
         if anywhere.is_none() || self.commits_inline() {
             return (None, anywhere);
         }
@@ -240,7 +240,7 @@ impl Module {
     }
 
     /// Whether the reply to a command of this client's waits for the end of the iteration whatever it shows: it is a
-    /// write, which raises an event if it changes anything, and the main thread commits before the reply can leave.
+    /// write that raises an event if it changes anything, and the main thread commits before the reply can leave.
     pub(super) fn waits_anyway(&mut self, ctx: Ctx<'_>, client: ClientId, known: Known) -> bool {
         let Class::Write(spec) = known.class else { return false };
         let shows_if_silent = !spec.may_block() && !spec.is_wrapped() && spec.rule != Rule::Bits;
@@ -258,8 +258,8 @@ impl Module {
         self.wait_for_shown(Some(client), shown, reason);
     }
 
-    /// Other modules answer clients that they have blocked when they like, and with what they read then: nothing tells
-    /// of that. Where one of these waits no longer its answer is written, and the loop waits for all that it may show.
+    /// Other modules answer clients that they have blocked at any time, with what they read then, and nothing reports
+    /// that. If such a client waits no longer, its answer is written, and the loop waits for all that it may show.
     pub(super) fn wait_for_modules_answers(&mut self, ctx: Ctx<'_>) {
         let (waiting, answered): (Vec<_>, Vec<_>) =
             self.clients.take_blocked_by_modules().into_iter().partition(|client| self.is_blocked(ctx, *client));

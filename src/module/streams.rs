@@ -6,7 +6,8 @@ use crate::core::table::Pending;
 use crate::ffi::{Ctx, Reply, ReplyKind};
 use std::collections::{HashMap, HashSet};
 
-/// The changes of a command that has just run in this context's database; `None` where they cannot be told exactly.
+/// The changes of a command that has just run in this context's database; `None` where they cannot be determined
+/// exactly.
 pub(super) fn changes(
     ctx: Ctx<'_>,
     pending: Pending,
@@ -53,7 +54,7 @@ fn read_group(ctx: Ctx<'_>, args: &[&[u8]], reply: &Reply<'_>, created: bool) ->
     let consumer = created.then(|| consumer.to_vec());
     let keys = args.get(read.keys)?;
     if keys.iter().collect::<HashSet<_>>().len() < keys.len() {
-        // Which of its entries stand for which of the names is not known.
+        // It is unknown which of its entries belong to which of the names.
         return None;
     }
     let mut read = entries_by_stream(reply)?;

@@ -20,7 +20,7 @@ use crate::module::{Iteration, Module, server, with};
 /// A batch of this size is handed to the writer thread before the iteration ends.
 pub(super) const EARLY_HAND_OVER_BYTES: usize = 256 * 1024;
 
-/// Has the running unit's end told.
+/// Asks for a report of the running unit's end.
 pub(super) fn ask_for_unit_end(ctx: Ctx<'_>) {
     let asks = with(|module| {
         let asks = module.unit_end == UnitEnd::NotAsked;
@@ -45,7 +45,7 @@ pub(super) fn finish_unit(ctx: Ctx<'_>) {
     }
 }
 
-/// Takes a deferred end of a unit up, once it has ended.
+/// Takes up a deferred end of a unit, once it has ended.
 pub(super) fn finish_deferred(ctx: Ctx<'_>) {
     if with(|module| module.running.ends_late()) == Some(true) && !ctx.flags().in_exec() {
         with(|module| module.running.end_late());
@@ -53,9 +53,9 @@ pub(super) fn finish_deferred(ctx: Ctx<'_>) {
     }
 }
 
-/// The server has made room: ends the unit of that, which is not that of the announced command, which has not begun.
-/// What that shows of it, and of what was not durable before, is waited for: the end of the unit that was asked for has
-/// been used up. Returns whether it was so.
+/// The server has made room: ends that unit, which is not the announced command's: that has not begun. What the command
+/// shows of it, and of what was not durable before, is waited for: the end of the unit that was asked for has been used
+/// up. Returns whether it was so.
 pub(super) fn finish_evictions(ctx: Ctx<'_>) -> bool {
     let flags = ctx.flags();
     if flags.in_exec() || flags.in_script() {
@@ -77,7 +77,7 @@ pub(super) fn finish_evictions(ctx: Ctx<'_>) -> bool {
     true
 }
 
-/// Ends the unit of a command that is seen by its events alone, as most are. Returns whether it was one.
+/// Ends the unit of a command that is seen only by its events, like most. Returns whether it was one.
 pub(super) fn finish_plain(ctx: Ctx<'_>) -> bool {
     let flags = ctx.flags();
     if flags.in_exec() || flags.in_script() {
@@ -111,7 +111,7 @@ pub(super) fn finish_suspects(ctx: Ctx<'_>, all: bool) {
         if !module.capture.has_suspects() {
             return None;
         }
-        // A pause makes a reader wait that is to be served, too.
+        // A pause also makes a reader wait that is to be served.
         module.pause.postponed |= module.sees_pause(ctx);
         let keeps = module.pause.postponed;
         let clients = &module.clients;
@@ -161,7 +161,7 @@ pub(super) fn count_write(iteration: &mut Iteration, clients: &mut Clients, clie
 
 impl Module {
     /// Takes the unit out that ends now; nothing while the module runs a command: the server ends a context of its own
-    /// inside of it, and the end of that is asked for when it has run.
+    /// inside it; its end is asked for when it has run.
     fn take_unit(&mut self, ctx: Ctx<'_>) -> Option<Unit> {
         if self.unit_end == UnitEnd::Asked {
             self.unit_end = UnitEnd::NotAsked;
@@ -172,7 +172,7 @@ impl Module {
         self.settle_inside(ctx);
         self.running.db = ScriptDb::default();
         if self.running.is_opaque() {
-            // A script that a pause has made wait is blocked, too, by the server.
+            // A script that a pause has made wait is also blocked, by the server.
             let is_modules = matches!(self.running.what, What::OtherModule);
             self.running.end();
             if is_modules && self.is_blocked(ctx, self.running.client) {
@@ -192,9 +192,9 @@ impl Module {
         self.capture.end_unit(errors).or_else(|| waits.then(|| Unit::new(0)))
     }
 
-    /// A command has changed this key, and its event says so. Where nothing else comes of the command, and its reply
-    /// waits for the end of the iteration whatever comes, it is logged here: its unit needs no report of its end.
-    /// Returns whether it is.
+    /// A command has changed this key, and its event says so. If the command does nothing else, and its reply waits for
+    /// the end of the iteration in any case, it is logged here: its unit needs no report of its end. Returns whether it
+    /// is.
     pub(super) fn log_complete(&mut self, ctx: Ctx<'_>, event: &[u8], key: &[u8]) -> bool {
         let client = self.running.client;
         let is_command = matches!(self.running.what, What::Command(IfRun::Nothing | IfRun::WaitsAnyway));
@@ -250,8 +250,8 @@ impl Module {
         Some(lsn)
     }
 
-    /// Whoever waits for the unit, which has this position, begins to wait. Returns what must be waited for at once, as
-    /// replies that show it could leave before the end of the iteration.
+    /// Those who wait for the unit, which has this position, begin to wait. Returns what must be waited for at once,
+    /// because replies that show it could leave before the end of the iteration.
     fn begin_waits(&mut self, ctx: Ctx<'_>, lsn: Lsn) -> Option<Lsn> {
         let mut unheld = std::mem::take(&mut self.unheld);
         let newest = self.keep_replies(lsn, &mut unheld);
@@ -261,8 +261,8 @@ impl Module {
             unheld.iter().for_each(|(client, _)| self.iteration.waits.add(Some(*client), newest));
         }
         if let Some(newest) = newest {
-            // What a pause had made wait, and what other modules run, may be another client's than the one announced
-            // last.
+            // What a pause had made wait, and what other modules run, may belong to another client than the one
+            // announced last.
             let is_known = self.runner().is_some() && !self.server.other_modules;
             let whose = |client: ClientId| is_known.then_some(client);
             unheld.iter().for_each(|(client, _)| self.iteration.waits.is_written(whose(*client), newest));
@@ -272,7 +272,7 @@ impl Module {
         newest.filter(|_| leaves_early)
     }
 
-    /// Hands the replies that the server defers over. Returns the newest position that those show which could not be
+    /// Hands over the replies that the server defers. Returns the newest position shown by those that could not be
     /// held, and whose they are.
     fn keep_replies(&mut self, lsn: Lsn, unheld: &mut Vec<(ClientId, Reason)>) -> Option<Lsn> {
         let log = self.life.log()?;
@@ -321,15 +321,15 @@ impl Module {
         })
     }
 
-    /// The server has removed keys before it runs the command that was announced: its reply may show that.
+    /// The server has removed keys before it runs the announced command, whose reply may show that.
     fn note_evicted(&mut self, ctx: Ctx<'_>) {
         let Some(shows) = &self.running.shows else { return };
         let change = self.info_of(ctx, self.running.client).and_then(|info| shows.newest_change(info.db, &self.dirty));
         self.note_read(change, self.running.as_sent.unwrap_or(Reason::Eviction));
     }
 
-    /// The end of the unit that was asked for has come before the command has run. If no event shows what that does,
-    /// and its reply could leave before anything else does, it must not leave at all.
+    /// The end of the unit that was asked for has come before the command has run. If no event shows what it does, and
+    /// its reply could leave before anything else shows it, it must not leave at all.
     pub(super) fn close_unseen(&mut self, ctx: Ctx<'_>) {
         let client = self.running.client;
         if self.running.is_unseen() && self.leaves_early(ctx, &[(client, Reason::Eviction)]) {

@@ -9,8 +9,8 @@ use crate::module::arguments::key_positions;
 use std::sync::Arc;
 
 impl Module {
-    /// A command was announced to the capture: where the server knows more of its keys than the table, they are told;
-    /// one that the table does not know is counted. Returns those keys.
+    /// A command was announced to the capture: where the server knows more of its keys than the table, it is given
+    /// those; one that the table does not know is counted. Returns those keys.
     pub(super) fn note_unknown(&mut self, ctx: Ctx<'_>, filter: &Filter, class: Class) -> Vec<Arc<[u8]>> {
         let Class::Write(spec) = class else { return Vec::new() };
         if !spec.is_unknown() && spec.keys != Keys::AfterStreams {
@@ -18,7 +18,7 @@ impl Module {
         }
         let positions = key_positions(ctx, filter, Reads::Movable);
         let told: Vec<Arc<[u8]>> = positions.into_iter().map(|index| Arc::from(filter.arg(index))).collect();
-        // Inside of a command that the module runs nothing is announced to the capture.
+        // Inside a command that the module runs nothing is announced to the capture.
         if !self.capture.is_wrapping() {
             self.capture.told_keys(told.clone());
         }

@@ -1,11 +1,11 @@
 //! WAITAOF on a server without an append-only file of its own.
 //!
 //! The server answers `WAITAOF 1 ...` with an error there. The filter turns it into WBL.WAITAOF, which waits for the
-//! log: until everything that was executed before is durable. WAITAOF with 0, and any on a server that has an
-//! append-only file of its own, a replica, or none but wrong arguments, stays the server's.
+//! log: until everything that was executed before is durable. WAITAOF with 0, with wrong arguments, on a replica, or on
+//! a server that has an append-only file of its own, is left to the server.
 //!
-//! How far a replica has its own append-only file on its disk it tells in REPLCONF ACK, which passes the filter. The
-//! server counts replicas by the offset after its client's last write; the module, which is not told that, by the one
+//! A replica reports how far its own append-only file is on its disk in REPLCONF ACK, which passes the filter. The
+//! server counts replicas by the offset after its client's last write; the module, which does not know that, by the one
 //! after everything that was executed before.
 
 use crate::core::ack::Why;
@@ -25,16 +25,16 @@ const NAME: &str = "WAITAOF";
 #[derive(Default)]
 pub(super) struct AofWaits {
     waiting: Vec<(ClientId, Held, Wanted)>,
-    /// The offsets that replicas have on their disks. Whoever sends REPLCONF ACK is here; replicas count.
+    /// The offsets that replicas have on their disks. All who send REPLCONF ACK are here; only replicas count.
     acknowledged: Map<ClientId, u64>,
-    /// One has changed since those who wait were looked at.
+    /// One has changed since the waiting clients were looked at.
     has_changed: bool,
 }
 
 /// What a WAITAOF waits for.
 #[derive(Clone, Copy)]
 struct Wanted {
-    /// The position in the log, and which log that is: a later one begins with a base that has all.
+    /// The position in the log, and which log that is: a later one begins with a base that has everything.
     lsn: Lsn,
     generation: Option<Generation>,
     /// The replication offset, and how many replicas are to have it.
@@ -49,7 +49,7 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// Of `1 numreplicas timeout`; `None` for what the server refuses, or answers by itself.
+    /// Reads `1 numreplicas timeout`; `None` for what the server refuses, or answers itself.
     fn parse(args: [&[u8]; 3]) -> Option<Arguments> {
         let [local, replicas, timeout] = args;
         let replicas = number(replicas).filter(|_| local == b"1")?;
@@ -79,7 +79,7 @@ impl AofWaits {
         }
     }
 
-    /// A client has gone: the reply that it does not get any more.
+    /// A client has gone: the reply that it no longer gets.
     pub(super) fn remove(&mut self, client: ClientId) -> Option<Held> {
         self.acknowledged.remove(&client);
         self.take(client).map(|(held, _)| held)
@@ -108,14 +108,14 @@ fn answer(is_durable: bool, replicas: u64) -> [i64; 2] {
 }
 
 impl Module {
-    /// Whether the module answers a WAITAOF in the place of the server.
+    /// Whether the module answers a WAITAOF instead of the server.
     pub(super) fn answers_waitaof(&mut self, ctx: Ctx<'_>, filter: &Filter) -> bool {
         let args = [1, 2, 3].map(|index| filter.arg(index));
         if self.server.appends || filter.len() != 4 || Arguments::parse(args).is_none() {
             return false;
         }
         let (flags, sender) = (ctx.flags(), filter.client_id());
-        // What another module runs stays the server's.
+        // What another module runs is left to the server.
         let client = if flags.in_script() { self.running.client } else { sender };
         let Some(info) = self.info_of(ctx, client) else { return false };
         // The server's refusal names the command.
@@ -128,12 +128,12 @@ impl Module {
         self.life.is_active() && self.log().is_some_and(|log| is_later || log.log().durable() >= wanted.lsn)
     }
 
-    /// What a WAITAOF that comes now waits for; `None` where it is the server's.
+    /// What a WAITAOF that comes now waits for; `None` where it is left to the server.
     fn wanted(&self, ctx: Ctx<'_>, replicas: u64) -> Option<Wanted> {
         if !self.life.logs() || self.life.follows() || self.server.appends {
             return None;
         }
-        // Nobody counts replicas that none has told of.
+        // Replicas are counted only if any has reported its offset.
         let counts = replicas > 0 || !self.aof_waits.acknowledged.is_empty();
         let offset = if counts { server::replication_offset(ctx) } else { 0 };
         Some(Wanted { lsn: self.appended(), generation: self.life.generation(), offset, replicas })
@@ -209,7 +209,7 @@ pub(super) fn waitaof(ctx: Ctx<'_>, args: &[&[u8]]) {
     with(|module| module.aof_waits.waiting.push((ctx.client_id(), held, wanted)));
 }
 
-/// Has the replicas say what they have. They do so by themselves once a second.
+/// Asks the replicas to report what they have. Unasked, they do so once a second.
 fn ask_for_acknowledgements(ctx: Ctx<'_>) {
     let many = i64::MAX.to_string();
     let asked = ctx.own().call(CallMode::Waiting { resp3: false }, NAME, [&b"0"[..], many.as_bytes(), b"0"]);
@@ -218,7 +218,7 @@ fn ask_for_acknowledgements(ctx: Ctx<'_>) {
     }
 }
 
-/// The time of the context's client is over, or CLIENT UNBLOCK id TIMEOUT ends its wait.
+/// The context's client times out, or CLIENT UNBLOCK id TIMEOUT ends its wait.
 pub(super) fn timed_out(ctx: Ctx<'_>) {
     let client = ctx.client_id();
     let left = with(|module| {
@@ -238,7 +238,7 @@ pub(super) fn left(client: ClientId) {
     }
 }
 
-/// Lets those go whose wait is over. At the end of each iteration.
+/// Lets clients go whose wait is over. At the end of each iteration.
 pub(super) fn poll(ctx: Ctx<'_>) {
     let served = with(|module| {
         if module.aof_waits.waiting.is_empty() {

@@ -20,7 +20,7 @@ impl Waited {
         Reason::ALL.iter().copied().zip(self.by_reason_us)
     }
 
-    /// All of it, with that for which no reply was the reason.
+    /// All of it, including waits for which no reply was the reason.
     pub(super) fn total_us(&self) -> u64 {
         self.total_us
     }
@@ -41,7 +41,7 @@ impl Waited {
     }
 }
 
-/// The loop is to wait with a reply.
+/// The loop is to wait for a reply's position.
 pub(super) fn count_wait(counters: &mut Counters, iteration: &mut Iteration, reason: Reason) {
     counters.waits[reason as usize] += 1;
     iteration.waits_because.get_or_insert(reason);
@@ -54,7 +54,7 @@ impl Module {
         add_latency(LatencyEvent::LoopWait, us);
     }
 
-    /// The end of an iteration: the server's latency monitor is told of the longest write and flush since the last one.
+    /// The end of an iteration: reports the longest write and flush since the last one to the server's latency monitor.
     pub(super) fn note_latency(&mut self) {
         self.iteration.waits_because = None;
         let peaks = self.log().map(|log| log.log().statistics().take_peaks());

@@ -1,9 +1,9 @@
-//! Long work at the start, while the server answers as one that loads.
+//! Long work at the start, while the server answers like one that loads.
 //!
-//! The work needs nothing of the server, so that it runs on a thread of its own. Meanwhile the main thread has the
-//! server load an empty dataset with one key, and waits where the server reports that key: it is loading then, and
-//! whenever it is let it looks at its clients and its signals. Commands are answered with -LOADING, INFO shows
-//! progress, and SIGTERM ends the process.
+//! The work needs nothing of the server, so it runs on a thread of its own. Meanwhile the main thread has the server
+//! load an empty dataset with one key, and waits where the server reports that key: it is loading then, and looks at
+//! its clients and signals whenever it is allowed to. Commands are answered with -LOADING, INFO shows progress, and
+//! SIGTERM ends the process.
 
 use crate::ffi::{Ctx, descriptor_path};
 use crate::machine::unix_ms;
@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// How often it is looked whether the work is done. The server looks at its clients once per tick of its timer (`hz`).
+/// How often to check whether the work is done. The server looks at its clients once per tick of its timer (`hz`).
 const POLL: Duration = Duration::from_millis(10);
 
 /// Who waits in the loader.
@@ -50,7 +50,7 @@ pub(super) fn while_loading<T: Send + 'static>(
     let worker = worker.map_err(|error| format!("no thread: {error}"))?;
     *ROOM.lock().unwrap_or_else(PoisonError::into_inner) = Some(Room { key, done, tell });
     load_dataset(ctx, &descriptor_path(&reader));
-    // Where the server has not loaded it, it is waited for here.
+    // If the server has not loaded the key, the work is waited for here.
     take_room(|_| true);
     worker.join().map_err(|_| format!("the thread {name} has failed"))
 }
@@ -59,7 +59,7 @@ fn take_room(is_right: impl FnOnce(&Room) -> bool) -> Option<Room> {
     ROOM.lock().unwrap_or_else(PoisonError::into_inner).take_if(|room| is_right(room))
 }
 
-/// A key was loaded: if it is the one that somebody waits at, returns when the work is done. `false` for other keys.
+/// A key was loaded: if it is the one to wait at, returns when the work is done. `false` for other keys.
 pub(super) fn key_loaded(ctx: Ctx<'_>, key: &[u8]) -> bool {
     let Some(Room { key, done, tell }) = take_room(|room| room.key == key) else { return false };
     let own = ctx.own();

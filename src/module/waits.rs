@@ -42,16 +42,16 @@ enum Next {
 ///
 /// Everything that may do so is preceded by this: the filter calls it for commands, the end of the iteration for the
 /// scripts that wait there. While a client's own script runs the server protects that client, whose earlier replies
-/// stay where they are: where no others wait, `protected` need not wait either.
+/// stay where they are: if no others wait, `protected` need not wait either.
 pub(super) fn wait_before_yield(ctx: Ctx<'_>, protected: Option<ClientId>) {
     if let Some(lsn) = what_to_wait_for(ctx, protected) {
         wait_now(ctx, lsn);
     }
 }
 
-/// The same in the command filter; `false` where that can't wait, so that the command must not run. That is while
-/// WBL.DEBUG PAUSE is on: the wait for its end lets other clients in, and the server, which does not know then that it
-/// is about to execute a command, takes the end of theirs for its own end of being busy, and ends itself.
+/// The same in the command filter; `false` where that can't wait, so that the command must not run: while WBL.DEBUG
+/// PAUSE is on. The wait for its end lets other clients in, and the server, which does not know then that it is about
+/// to execute a command, mistakes the end of theirs for the end of its own busy state, and crashes.
 pub(super) fn wait_in_filter(ctx: Ctx<'_>, protected: Option<ClientId>) -> bool {
     let Some(lsn) = what_to_wait_for(ctx, protected) else { return true };
     let is_refused = with(|module| {
@@ -73,7 +73,7 @@ fn what_to_wait_for(ctx: Ctx<'_>, protected: Option<ClientId>) -> Option<Lsn> {
         module.wait_for_timed_out(ctx);
         module.wait_for_modules_answers(ctx);
         module.wait_for_resumed(ctx, false);
-        // Whoever is written to meanwhile may have output left afterwards.
+        // Clients that are written to meanwhile may have output left afterwards.
         module.server_sends_to_others(protected);
         module.iteration.may_yield_since_us.get_or_insert_with(machine::monotonic_us);
         let waits = &mut module.iteration.waits;
@@ -112,8 +112,8 @@ pub(super) fn wait_now(ctx: Ctx<'_>, lsn: Lsn) {
     }
 }
 
-/// Nothing becomes durable now that the main thread waits for. The process ends if that is for good; while the disk
-/// fails nobody gets a reply that is written already.
+/// What the main thread waits for does not become durable now. The process ends if that is final; while the disk fails
+/// nobody gets a reply that is already written.
 fn cannot_be_durable(ctx: Ctx<'_>, log: &Release) {
     life::end_if_failed();
     if log.log().is_closed() {
@@ -126,8 +126,8 @@ fn cannot_be_durable(ctx: Ctx<'_>, log: &Release) {
 /// RESUME can end the wait.
 ///
 /// The client whose unit waits is protected by the server meanwhile, and as long as the pause lasts every unheld unit
-/// waits at its own end, so that no other unheld reply is under way, but for the answers of other modules to clients
-/// that they have blocked, which leave then.
+/// waits at its own end, so no other unheld reply is under way, except answers of other modules to clients that they
+/// have blocked, which then leave.
 fn wait_for_resume(ctx: Ctx<'_>, log: &Release, lsn: Lsn) {
     let own = ctx.own();
     // The server looks at other clients only after this time.
@@ -151,8 +151,8 @@ fn wait_for_resume(ctx: Ctx<'_>, log: &Release, lsn: Lsn) {
 
 impl Module {
     /// The time from which the server counts the relative expiry times of what runs, in milliseconds since the Unix
-    /// epoch: when that began. What the server tells is the same until it lets other clients in, whom it gives a later
-    /// time; `None` when it may have.
+    /// epoch: when that began. The server reports the same time until it lets other clients in, which get a later one;
+    /// `None` when it may have.
     pub(super) fn unit_time_ms(&self, ctx: Ctx<'_>) -> Option<i64> {
         let since_us = self.iteration.may_yield_since_us;
         let may_have_yielded =
@@ -168,12 +168,13 @@ impl Module {
         }
     }
 
-    /// Whether a wait for a RESUME is put off to the end of an iteration, as the server could not let others in here:
+    /// Whether a wait for a RESUME is put off to the end of an iteration, because the server could not let others in
+    /// here:
     ///
-    /// - It is freeing a client, and would free all that have gone then. Nothing executes, so that the end of a unit
-    ///   which has come is that of a command that the server has refused.
+    /// - It is freeing a client, and would then free all that have gone. Nothing executes, so the end of a unit that
+    ///   has come is that of a command that the server has refused.
     /// - It has let others in already, for a wait that goes on: that of a unit's end, on the main thread or on a thread
-    ///   of another module. A second wait inside of it would let nobody in (`VM_Yield`), so that no RESUME could come.
+    ///   of another module. A second wait inside it would let nobody in (`VM_Yield`), so no RESUME could come.
     fn puts_wait_off(&mut self, lsn: Lsn) -> bool {
         let frees = self.iteration.gone.is_some_and(|client| client_info(client).is_some());
         let is_put_off = frees || self.iteration.lets_others_in;

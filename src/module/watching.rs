@@ -1,4 +1,4 @@
-//! What those who run a server watch: how long the disk takes and what waits for it. INFO and WBL.LAG.
+//! What operators watch: how long the disk takes and what waits for it. INFO and WBL.LAG.
 
 use crate::core::ack::Reason;
 use crate::ffi::Ctx;
@@ -10,7 +10,7 @@ use crate::module::{Module, errors, with};
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Behind {
     pub(super) bytes: u64,
-    /// For how long the oldest change has waited, in microseconds.
+    /// How long the oldest change has waited, in microseconds.
     pub(super) us: u64,
 }
 

@@ -2,8 +2,8 @@
 //! (scripts and functions).
 //!
 //! The command filter turns `XACK key group id` into `WBL.CALL XACK key group id` for clients whose user may run it;
-//! key positions, ACL rules and errors are those of the command itself. That way the module sees the reply and can hold
-//! it: whether anything changed is known by then.
+//! key positions, ACL rules and errors are those of the command itself. So the module sees the reply and can hold it:
+//! by then it is known whether anything changed.
 
 use crate::core::capture::Class;
 use crate::core::reads::Reads;
@@ -16,7 +16,7 @@ use crate::module::units::ask_for_unit_end;
 use crate::module::wrapped_run::{Outcome, WrappedRun};
 use crate::module::{Module, blocking, durable_reads, errors, streams, with};
 
-/// A hyperloglog's header has this many bytes; the highest bit of the last tells that the cached count is stale
+/// A hyperloglog's header has this many bytes; the highest bit of the last shows that the cached count is stale
 /// (`hyperloglog.c`).
 const HYPERLOGLOG_HEADER_BYTES: usize = 16;
 
@@ -27,8 +27,8 @@ pub fn write(ctx: Ctx<'_>, args: &[&[u8]]) {
 
 /// WBL.READ command [argument ...]
 ///
-/// It runs what the filter turns into it, commands that show data, and no others: the server lets a module call
-/// commands that end it (SYNC).
+/// It runs only what the filter turns into it, commands that show data: the server lets a module call commands that
+/// crash it (SYNC).
 pub fn read(ctx: Ctx<'_>, args: &[&[u8]]) {
     run(ctx, args, |known| match known.class {
         Class::Write(spec) => spec.rule == Rule::CardinalityCache,
@@ -36,7 +36,7 @@ pub fn read(ctx: Ctx<'_>, args: &[&[u8]]) {
     });
 }
 
-/// The command inside the module's own, with what is known of it; `None` when it is none that may be run so.
+/// The command inside the module's own, with what is known of it; `None` when it may not be run so.
 pub(super) fn wrapped_command<'a>(
     args: &'a [&'a [u8]],
     allowed: impl Fn(Known) -> bool,
@@ -84,7 +84,7 @@ pub(super) struct Done {
     is_dirty: bool,
 }
 
-/// Runs a command for the context's client, and sees what it does. `None` where nothing is to be seen.
+/// Runs a command for the context's client, and sees what it does. `None` where it need not be captured.
 pub(super) fn run_for_client(ctx: Ctx<'_>, mode: CallMode, known: Known, command: &[&[u8]]) -> Option<Done> {
     let rest = command.get(1..).unwrap_or_default();
     let spec = match known.class {
@@ -101,13 +101,13 @@ pub(super) fn run_for_client(ctx: Ctx<'_>, mode: CallMode, known: Known, command
     Some(Done { ran, spec, outcome, is_dirty: shown.is_some() })
 }
 
-/// What came of a command.
+/// The outcome of a command.
 pub(super) enum Ran {
     /// It has an answer.
     Answered(Reply<'static>),
     /// It waits for one.
     Waits(Promise),
-    /// It did not run, as it would have failed, with this refusal if any.
+    /// It did not run because it would have failed, with this refusal if any.
     Refused(Option<Reply<'static>>),
     /// The server has no such command.
     NoCommand,
@@ -131,7 +131,7 @@ fn call(ctx: Ctx<'_>, mode: CallMode, command: &[&[u8]]) -> Option<Reply<'static
     ctx.call(mode, &String::from_utf8_lossy(name), rest.iter().copied())
 }
 
-/// Runs a command of which nothing is to be seen: nothing is logged, or it runs within another.
+/// Runs a command that need not be captured: nothing is logged, or it runs within another.
 pub(super) fn run_only(ctx: Ctx<'_>, mode: CallMode, command: &[&[u8]]) -> Ran {
     call(ctx, mode, command).map_or(Ran::NoCommand, Ran::Answered)
 }

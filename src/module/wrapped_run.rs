@@ -14,7 +14,7 @@ pub(super) struct WrappedRun {
     outer: Option<Running>,
 }
 
-/// What a command came to that the module has run for a client.
+/// The outcome of a command that the module has run for a client.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Outcome {
     /// It has changed data: its reply waits for the running unit.
@@ -61,7 +61,7 @@ impl Module {
             // The log has ended within.
             _ => Wrapped::default(),
         };
-        // A run and its command end together, whichever way the command went: what comes next is not its own.
+        // A run and its command end together, however the command went: what comes next is not its own.
         if self.capture.is_wrapping() {
             self.capture.wrapped_done(false, None, 0);
         }

@@ -28,7 +28,7 @@ pub(super) fn name_of(wrapper: Wrapper) -> &'static CStr {
     }
 }
 
-/// Whether the command of this name stands for another, which its arguments begin with.
+/// Whether the command of this name runs another, with which its arguments begin.
 pub fn is_wrapper(name: &[u8]) -> bool {
     [CALL, READ, EVAL, EVAL_RO, COLLECT, WAITAOF, REFUSED].iter().any(|own| own.to_bytes().eq_ignore_ascii_case(name))
 }

@@ -16,7 +16,7 @@ impl Capture {
         let may_block = leaf.is_some_and(|leaf| leaf.spec.is_some_and(|spec| spec.may_block()));
         match waits {
             Some(waits) => {
-                // Another module's command inside of it may have parked it.
+                // Another module's command inside it may have parked it.
                 let is_parked = may_block || self.blocked.leaf(client).is_some();
                 if may_block {
                     self.park_current(client);

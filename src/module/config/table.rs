@@ -34,11 +34,11 @@ pub enum Setting {
     /// `wbl.io-mode`: whether the log is written through the page cache (buffered), past it where segments were written
     /// ahead (direct), or past it where that is no slower (auto). Immutable. Default: auto.
     IoMode,
-    /// `wbl.checkpoint-min-bytes`: no checkpoint begins by itself before the log after the base has this size. Default:
-    /// 64mb.
+    /// `wbl.checkpoint-min-bytes`: no checkpoint begins automatically before the log after the base has this size.
+    /// Default: 64mb.
     CheckpointMinBytes,
-    /// `wbl.checkpoint-percentage`: a checkpoint begins by itself when the log after the base has so many hundredths of
-    /// the base's size; 0 for never. Default: 100.
+    /// `wbl.checkpoint-percentage`: a checkpoint begins automatically when the log after the base has this percentage
+    /// of the base's size; 0 for never. Default: 100.
     CheckpointPercentage,
     /// `wbl.on-error`: after an error of the disk the log is written to another file, and that is tried until it
     /// succeeds (retry), or the process ends (exit). Default: retry.
@@ -49,7 +49,7 @@ pub enum Setting {
     Reserve,
     /// `wbl.replica-log`: log on replicas, too. Default: yes.
     ReplicaLog,
-    /// `wbl.max-recovery-seconds`: a checkpoint begins by itself when a recovery would take longer; 0 for no bound.
+    /// `wbl.max-recovery-seconds`: a checkpoint begins automatically when a recovery would take longer; 0 for no bound.
     /// Default: 0.
     MaxRecoverySeconds,
     /// `wbl.pipelines`: the module runs pipelines for their clients while the log's threads commit (auto), or the event
@@ -67,7 +67,7 @@ pub enum Setting {
 
 pub(super) const MEGABYTE: i64 = 1024 * 1024;
 
-/// A setting as the server gets to know it.
+/// A setting as it is registered with the server.
 pub(super) struct Entry {
     pub(super) setting: Setting,
     pub(super) name: &'static CStr,
@@ -194,7 +194,7 @@ pub(super) const ENTRIES: [Entry; 22] = [
     },
 ];
 
-/// What the server is told of the values that it may have.
+/// The values that it may have, for the server.
 pub(super) fn kind_of(default: Default) -> ConfigKind {
     match default {
         Default::Bool(default) => ConfigKind::Bool(default),

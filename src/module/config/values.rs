@@ -1,4 +1,4 @@
-//! The values of the settings, which the server reads and sets by the number of each.
+//! The values of the settings, which the server reads and sets by their numbers.
 
 use super::table::{Default, ENTRIES, Setting};
 use crate::core::notices::EventClasses;
@@ -16,7 +16,7 @@ static DIR: RwLock<Dir> = RwLock::new(Dir { value: String::new(), folder: None }
 /// `wbl.dir`.
 struct Dir {
     value: String,
-    /// Where it leads to, once the module is loaded with this value.
+    /// Where it leads, once the module is loaded with this value.
     folder: Option<PathBuf>,
 }
 
@@ -43,13 +43,13 @@ fn set_dir(value: String) {
     *DIR.write().unwrap_or_else(PoisonError::into_inner) = Dir { value, folder: None };
 }
 
-/// The folder of the log, an absolute path. `wbl.dir` leads there, however the server's `dir` changes: CONFIG REWRITE
+/// The folder of the log, an absolute path. `wbl.dir` leads there even if the server's `dir` changes: CONFIG REWRITE
 /// writes both, and the next start must find it.
 pub fn set_folder(folder: &Path) {
     DIR.write().unwrap_or_else(PoisonError::into_inner).folder = Some(folder.to_path_buf());
 }
 
-/// The folder's path, where this relative one leads elsewhere by now.
+/// The folder's path, where this relative one now leads elsewhere.
 fn path_elsewhere(dir: &str, folder: &Path) -> Option<String> {
     let here = std::env::current_dir().ok()?;
     if here.join(dir) == folder { None } else { folder.to_str().map(String::from) }

@@ -1,5 +1,5 @@
-//! MODULE LOADEX may come to nothing after the module has been loaded: the server unloads it at once where a setting of
-//! the command is nobody's. Everything is then as it was before.
+//! MODULE LOADEX may fail after the module has been loaded: the server unloads it at once if a setting in the command
+//! belongs to nobody. Everything is then as it was before.
 
 use super::end::stop;
 use super::marking::tell_unmarked;
@@ -10,7 +10,7 @@ use crate::ffi::{Ctx, Level, log};
 use crate::log::{Generation, Standing};
 use crate::module::{recovery, server, with};
 
-/// What a module found that is loaded into a running server.
+/// What a module that is loaded into a running server found.
 pub(crate) struct Arrival {
     /// The folder's log, and what it counted for.
     log: Option<(Generation, Standing)>,
@@ -24,17 +24,17 @@ impl Arrival {
     }
 }
 
-/// The server says that the module is loaded.
+/// The server reports that the module is loaded.
 pub(crate) fn arrived() {
     with(|module| module.arrival = None);
 }
 
-/// What is still to be taken back of a module's arrival.
+/// What is still to be undone of a module's arrival.
 pub(super) fn take_arrival() -> Option<Arrival> {
     with(|module| module.arrival.take()).flatten()
 }
 
-/// Closes the log, which counts for what it did before.
+/// Closes the log, which counts again for what it did before.
 pub(super) fn take_back(ctx: Ctx<'_>, arrival: &Arrival) {
     let stopped = stop(ctx);
     let rest = with(|module| {

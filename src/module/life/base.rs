@@ -12,11 +12,11 @@ use crossbeam::channel::Receiver;
 use std::io::PipeReader;
 use std::time::Duration;
 
-/// After a base that failed none is begun by itself for this long; twice as long after each further failure.
+/// How long after a base that failed no automatic one is begun; twice as long after each further failure.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 
-/// After a base none is begun by itself for this long: the server begins its own children (save points, a rewrite of
-/// its append-only file) in its cron only, 10 times a second, and only where no child ran at the time before.
+/// How long after a base no automatic one is begun: the server begins its own children (save points, a rewrite of its
+/// append-only file) only in its cron, 10 times a second, and only if no child ran the time before.
 const REST: Duration = Duration::from_millis(250);
 
 /// The base that is being written.
@@ -61,7 +61,7 @@ pub(crate) struct Bases {
     ended_us: u64,
     /// How quick recoveries are.
     pub(in crate::module) speed: Speed,
-    /// Those for want of room.
+    /// Checkpoints for want of room.
     pub(in crate::module) relief: Relief,
 }
 
@@ -99,8 +99,8 @@ impl Bases {
         self.failures = 0;
     }
 
-    /// Whether it is time for a base that nobody has asked for just now: some time after the last failure, `longest` at
-    /// most.
+    /// Whether it is time for a base that nobody has just asked for: some time after the last failure, at most
+    /// `longest`.
     pub(super) fn may_retry(&self, longest: Duration) -> bool {
         self.has_rested_for(self.retry_delay(longest))
     }
@@ -110,7 +110,7 @@ impl Bases {
         self.has_rested_for(REST)
     }
 
-    /// Whether the last base for want of room was so long ago that another one may be begun for that.
+    /// Whether the last base for want of room was long enough ago that another may be begun for that.
     pub(super) fn may_relieve(&self) -> bool {
         self.has_rested_for(self.relief.put_off())
     }

@@ -71,7 +71,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     }
 }
 
-/// Looks after marks.
+/// Takes care of marks.
 fn poll_rest() {
     let is_missed = with(|module| {
         let rest = module.life.resting_mut()?;

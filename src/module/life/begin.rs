@@ -20,8 +20,8 @@ use crate::module::release::Release;
 use crate::module::{Module, config, listed, own_aof, server, with};
 use std::sync::Arc;
 
-/// Begins a new log in place of what the folder holds, if that may be. It begins with the dataset in memory;
-/// `with_what` says how where that is known.
+/// Begins a new log in place of what the folder holds, if that is allowed. It begins with the dataset in memory;
+/// `with_what` says how, where that is known.
 pub(super) fn begin_log(ctx: Ctx<'_>, rest: Rest, with_what: Option<Begin>, if_lost: IfLost) -> Result<(), NoLog> {
     begin_log_of(ctx, rest, with_what, if_lost, None)
 }
@@ -63,15 +63,15 @@ fn begin_log_of(
     }
 }
 
-/// A new log begins on a server that has none of what is in memory; the one before, if it is not superseded, stands
-/// until the base of the new one is in place.
+/// A new log begins on a server that has none of what is in memory; the one before, if it is not superseded, stays
+/// valid until the base of the new one is in place.
 pub(super) fn begin_as_primary(ctx: Ctx<'_>) {
     let Some(Some(rest)) = with(|module| module.life.take_rest()) else { return };
     if !config::is_enabled() {
         with(|module| module.life = Life::Disabled(rest));
         return;
     }
-    // A disk that answers is done with it in milliseconds, and no write is refused.
+    // A disk that answers takes milliseconds for it, and no write is refused.
     rest.wait_until_free();
     if rest.is_busy() {
         return fail_until_free(ctx, rest);

@@ -1,8 +1,8 @@
 //! The server's own append-only file where it lacks what is in the log.
 //!
-//! As long as the log is written that is no harm. It is when the server is started with the module disabled: it loads
-//! its file then, and leaves the log with its first change. So the folder has a mark from before the first change that
-//! only the log keeps until the file is whole again, and a start that would load such a file is refused.
+//! That does no harm as long as the log is written, but it does when the server is started with the module disabled: it
+//! then loads its file, and leaves the log with its first change. So the folder has a mark from before the first change
+//! that only the log keeps until the file is whole again, and a start that would load such a file is refused.
 
 use super::own_file::{Newer, OwnFile, OwnFiles};
 use crate::ffi::{Ctx, Level, log};
@@ -12,24 +12,24 @@ use crate::module::role::{Role, role_at_start};
 use crate::module::{config, server};
 use std::path::Path;
 
-/// Whether there is a file of which anything can be said.
+/// Whether there is a file about which anything can be said.
 pub(in crate::module) fn has_file(ctx: Ctx<'_>) -> bool {
     matches!(OwnFile::aof(ctx), OwnFile::Aof { .. })
 }
 
-/// The server starts with the module disabled, and is about to load what it has by itself: looks whether the folder's
-/// log is newer than that. Nothing in the folder changes.
+/// The server starts with the module disabled, and is about to load its own files: checks whether the folder's log is
+/// newer than that. Nothing in the folder changes.
 ///
 /// # Errors
 /// It is known to be newer than the server's append-only file.
 pub(super) fn check_disabled_start(ctx: Ctx<'_>, folder: &Path) -> Result<(), String> {
     let Ok(Some(storage)) = GatedStorage::existing(folder) else { return Ok(()) };
-    // What is wrong with it is told when it is to be marked.
+    // What is wrong with it is reported when it is to be marked.
     let Ok(Some(seen)) = SeenLog::look(&storage) else { return Ok(()) };
     let own = OwnFile::look(ctx);
     let newer = match seen.standing() {
         Standing::Current => Newer::Log,
-        // Whether it loads the newest of its own files is the server's affair.
+        // It is up to the server whether it loads the newest of its own files.
         Standing::Left(left) if OwnFiles::look(ctx).one_is_newer(left) => return Ok(()),
         Standing::Left(left) => own.or_log(left),
         Standing::Superseded(_) => return Ok(()),

@@ -1,15 +1,15 @@
 //! A log in the folder of a server that was started with the module disabled: nobody has opened it.
 //!
-//! What the log is to count for is one wish, which follows from what the server does, and is made true in the manifest:
+//! What the log is to count for follows from what the server does, and is written to the manifest:
 //!
-//! - It serves, and has changed nothing: the log is the newest that there is, whatever the server saves.
+//! - It serves, and has changed nothing: the log is the newest, whatever the server saves.
 //! - It changes something, or ends without having changed anything: the log was left then.
-//! - It has its primary's dataset: the log is superseded, and stays that.
+//! - It has its primary's dataset: the log is superseded, and stays so.
 //!
 //! Nothing is touched before the server serves: another one may be using the folder, and this one may never get so far.
-//! What can't be written is owed. A log that had been left before is not marked at all where the server's own files do
-//! not prove that none of them is newer ([`OwnFiles::none_is_newer`]), unless it is superseded: the mark that it has
-//! stands. The folder is locked for no longer than a mark takes.
+//! What can't be written is owed. A log that had been left before is not marked at all unless the server's own files
+//! prove that none of them is newer ([`OwnFiles::none_is_newer`]), or it is superseded: it keeps the mark that it has.
+//! The folder is locked for no longer than a mark takes.
 
 use super::own_file::OwnFiles;
 use crate::ffi::{Level, log};
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What is owed is tried again after this time.
+/// How soon what is owed is tried again.
 const MARK_RETRY: Duration = Duration::from_secs(5);
 
 /// A folder that is locked for longer is another server's. One that was killed may take a while to end.
@@ -30,7 +30,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Beside {
     folder: PathBuf,
     sight: Sight,
-    /// What the log would be marked with that was left as the server loaded its own files.
+    /// What a log is marked with that was left when the server loaded its own files.
     loaded: Standing,
     /// What the log is to count for; `None` before the server serves.
     wanted: Option<Standing>,
@@ -44,12 +44,13 @@ pub(super) struct Beside {
 /// What is known of the log.
 #[derive(Clone)]
 enum Sight {
-    /// Nobody has looked yet. The server's own files are those that it had loaded; `None` where it has gone on since.
+    /// It has not been looked at yet. The server's own files are those that it had loaded; `None` where it has gone on
+    /// since.
     Unseen(Option<OwnFiles>),
     /// The log as it was found. `is_newest`: nothing of the server's own was newer.
     Log { seen: SeenLog, is_newest: bool },
-    /// There was none at this time (Unix milliseconds), but a folder may have come late, as one that is mounted does. One
-    /// that has been left before then is looked at when it is found; others have come since, from elsewhere.
+    /// There was none at this time (Unix milliseconds), but a folder may come late, for example by a mount. A log that
+    /// was left before then is looked at when it is found; others have come since, from elsewhere.
     Missing { own: Option<OwnFiles>, since_ms: u64 },
     /// Another server has it.
     Nothing,
@@ -82,14 +83,14 @@ impl Beside {
         }
     }
 
-    /// The log is to count for this from now on; tries to note it before anything else happens.
+    /// The log is to count for this from now on; tries to note that before anything else happens.
     pub(super) fn mark_now(&mut self, standing: Standing) {
         self.end_marking();
         self.want(standing);
         self.try_now();
     }
 
-    /// The server has its primary's dataset. Nobody waits until that is noted.
+    /// The server has its primary's dataset. Nobody waits for that to be noted.
     pub(super) fn supersede(&mut self) {
         self.end_marking();
         if self.is_unchanged() {
@@ -104,7 +105,7 @@ impl Beside {
         self.wanted = Some(before.followed_by(standing));
     }
 
-    /// Whether the dataset has not changed since the server serves: the next change is the first one.
+    /// Whether the dataset has not changed since the server began to serve: the next change is the first one.
     pub(super) fn is_unchanged(&self) -> bool {
         self.wanted == Some(Standing::Current)
     }
@@ -120,7 +121,7 @@ impl Beside {
         is_marked || self.wanted.as_ref().is_some_and(Standing::is_superseded)
     }
 
-    /// The server serves: looks after the mark.
+    /// The server serves: takes care of the mark.
     pub(super) fn poll(&mut self) {
         if self.wanted.is_none() {
             return self.mark_now(Standing::Current);
@@ -151,8 +152,8 @@ impl Beside {
         }
     }
 
-    /// What is known of the log ends with the server, or the module. `now` is what a log is marked with that is left
-    /// now: whoever changes the dataset later does not say so.
+    /// What is known of the log ends with the server, or the module. `now` is the mark for a log that is left now:
+    /// later changes of the dataset are not reported.
     pub(super) fn end(mut self, now: impl FnOnce() -> Standing) {
         if self.is_unchanged() {
             self.mark_now(now());
@@ -161,7 +162,7 @@ impl Beside {
         }
     }
 
-    /// What the log is still to be marked with, by whoever has the folder open.
+    /// The mark that the log is still owed, by whatever has the folder open.
     pub(super) fn owed(&mut self) -> Option<Standing> {
         self.end_marking();
         let is_owed = matches!(self.work, Work::Owed(_));
@@ -178,7 +179,7 @@ impl Beside {
         if !matches!(self.work, Work::Marking(_)) {
             return;
         }
-        // The mark of a thread that has panicked, and said so, is still owed.
+        // If the thread has panicked, which it has reported, the mark is still owed.
         let owed = Work::Owed(Instant::now() + MARK_RETRY);
         let Work::Marking(thread) = std::mem::replace(&mut self.work, owed) else { return };
         if let Ok((sight, outcome)) = thread.join() {
@@ -220,7 +221,7 @@ impl Beside {
 }
 
 impl Sight {
-    /// Makes the log count for this, where it is known to be the newest; looks at it before, if nobody has yet.
+    /// Makes the log count for this, where it is known to be the newest; looks at it first, if that has not been done.
     fn mark(&mut self, folder: &Path, wanted: Standing) -> Result<(), LogError> {
         let storage = GatedStorage::existing(folder)?;
         let look = || storage.as_ref().map_or(Ok(None), SeenLog::look);

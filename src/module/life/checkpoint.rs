@@ -1,8 +1,8 @@
 //! Checkpoints, which write new bases: the RDB files that the log continues.
 //!
-//! A forked child writes a base, or a second server does, which makes it of a copy of the log. The main thread waits
-//! for none of it: the log is cut where the base's dataset ends, the log's own threads make the file durable, check it
-//! and name it in the manifest, and wake the event loop when that is done.
+//! A forked child writes a base, or a second server makes it from a copy of the log. The main thread waits for none of
+//! it: the log is cut where the base's dataset ends; the log's own threads make the file durable, check it, name it in
+//! the manifest, and then wake the event loop.
 
 use super::base::{Base, Bases, Child, Process, answer};
 use super::method::Method;
@@ -24,7 +24,7 @@ use std::sync::Arc;
 /// What the child reports when its file is whole.
 const WRITTEN: &str = "written";
 
-/// A checkpoint takes the place of so many segments that errors of the disk have begun, or that are more than the log
+/// A checkpoint begins when errors of the disk have begun this many segments, or there are this many more than the log
 /// would fill: each start and each backup begins one.
 const SPARE_SEGMENTS_MAX: u64 = 100;
 
@@ -32,7 +32,7 @@ const SPARE_SEGMENTS_MAX: u64 = 100;
 const REPORT_BYTES_MAX: u64 = 64 << 10;
 
 impl Module {
-    /// What changed can't be logged: has a new base written before any reply leaves.
+    /// What changed can't be logged: a new base is to be written before any reply leaves.
     pub(in crate::module) fn request_base_now(&mut self) {
         if let Some(logging) = self.life.logging_mut() {
             // What is logged without that change must not be acknowledged.
@@ -59,7 +59,7 @@ pub(in crate::module) fn request_checkpoint() -> bool {
 }
 
 impl Logging {
-    /// Whether the last failure is so long ago that a base may be begun which nobody has asked for since.
+    /// Whether the last failure was long enough ago to begin a base that nobody has asked for since.
     fn may_retry(&self, bases: &Bases) -> bool {
         let longest = self.visible.longest_retry();
         // Writes are refused until there is one.
@@ -67,7 +67,7 @@ impl Logging {
         bases.may_retry(if is_urgent { longest.min(relief::PUT_OFF_MAX) } else { longest })
     }
 
-    /// Whether the log has grown so much since its base that it is to get a new one by itself.
+    /// Whether the log has grown so much since its base that it is to get a new one automatically.
     pub(super) fn has_outgrown_base(&self, bases: &Bases) -> bool {
         let log = self.log.log();
         let (log_bytes, base_bytes) = (log.statistics().bytes_since_base(), log.statistics().base_bytes());
@@ -116,7 +116,7 @@ pub(super) fn write_here(ctx: Ctx<'_>, release: &Release) -> Result<(), String> 
         return Err(reason);
     }
     let (sender, outcome) = bounded(1);
-    // Whoever has given up does not listen.
+    // A caller that has given up does not listen.
     release.log().install_base(NewBase { name, lsn }, Box::new(move |outcome| drop(sender.send(outcome))));
     match outcome.recv() {
         Ok(Ok(())) => {
@@ -147,7 +147,7 @@ pub(super) fn start(ctx: Ctx<'_>) {
     }
     let lends = with(|module| module.log().is_some_and(|log| log.log().lends_reserve(Box::new(wake_event_loop))));
     if lends != Some(true) {
-        // What was asked for wakes the event loop.
+        // The thread that was asked will wake the event loop.
         return;
     }
     finish_unit(ctx);
@@ -215,7 +215,7 @@ fn write_in_child(ctx: Ctx<'_>, file: &GatedFile, mut to_parent: PipeWriter) -> 
     let saved = save(ctx, &descriptor_path(file));
     points::reach(Point::BaseChildWritten);
     let report = saved.as_ref().map_or_else(String::as_str, |()| WRITTEN);
-    // A parent that has gone has no use for it, nor for the file.
+    // If the parent has gone, it needs neither this nor the file.
     i32::from(to_parent.write_all(report.as_bytes()).is_err() || saved.is_err())
 }
 
@@ -228,7 +228,7 @@ pub fn child_done(_ctx: Ctx<'_>, result: ChildResult) {
     let Some((child, release)) = taken else { return };
     let mut report = String::new();
     if let ChildResult::Exited(_) = result {
-        // All of it is there. A report that cannot be read is none.
+        // All of it is there. A report that cannot be read counts as none.
         let _ = child.report.take(REPORT_BYTES_MAX).read_to_string(&mut report);
     }
     let outcome = match report {
@@ -265,7 +265,7 @@ fn take_base<T>(pick: impl FnOnce(Base) -> Result<T, Base>) -> Option<(T, Arc<Re
     taken.flatten()
 }
 
-/// Whoever was to write the base has ended.
+/// The process that was to write the base has ended.
 fn written(release: &Release, base: NewBase, outcome: Result<(), String>) {
     match outcome {
         Ok(()) => {
@@ -285,7 +285,7 @@ fn install(release: &Release, base: NewBase) {
         if outcome.is_ok() {
             points::reach(Point::BaseInstalled);
         }
-        // Whoever has given up does not listen.
+        // A caller that has given up does not listen.
         let _ = sender.send(outcome);
         wake_event_loop();
     };
@@ -297,8 +297,7 @@ fn install(release: &Release, base: NewBase) {
     release.log().install_base(base, Box::new(on_done));
 }
 
-/// Looks whether the base is in place, and whether the child is still there: a SHUTDOWN that fails ends it without a
-/// word.
+/// Checks whether the base is in place, and whether the child is still there: a SHUTDOWN that fails ends it silently.
 pub(super) fn poll(ctx: Ctx<'_>) {
     let outcome = with(|module| {
         let logging = module.life.logging()?;

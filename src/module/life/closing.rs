@@ -15,7 +15,7 @@ pub(super) struct Closing {
     thread: JoinHandle<Result<LogFolder, LogError>>,
 }
 
-/// A folder whose log was closed, and what it is still to be marked as.
+/// A folder whose log was closed, and the mark that it is still owed.
 pub(super) struct Closed {
     pub(super) folder: LogFolder,
     pub(super) owed: Option<Standing>,
@@ -32,7 +32,7 @@ impl Closing {
             points::reach(Point::LogCloses);
             let folder = log.log().close_as(wanted);
             points::reach(Point::LogClosed);
-            // Another one may wait for the folder.
+            // Another log may wait for the folder.
             wake_event_loop();
             folder
         };
@@ -60,7 +60,7 @@ impl Closing {
         }
     }
 
-    /// What is known of memory, whatever becomes of the folder's handle.
+    /// What is known of the dataset in memory, whatever becomes of the folder's handle.
     pub(super) fn descent(log: &Release, origin: Origin) -> Descent {
         let mut descent = Descent::unknown().or_own(log.log().generation());
         descent.set_origin(origin);

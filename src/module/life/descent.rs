@@ -1,5 +1,5 @@
-//! What is known of where the dataset in memory comes from. It outlives the handle of the log's folder: whatever
-//! becomes of that, nobody else's data are taken for this server's.
+//! What is known about where the dataset in memory comes from. It outlives the handle of the log's folder: whatever
+//! becomes of that, another's data are never taken for this server's.
 
 use super::opening::LogFolder;
 use crate::log::{Generation, LogState};
@@ -10,11 +10,11 @@ use crate::module::gate::GatedStorage;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// From what the folder holds: it was recovered from there, or written there by this process, and has gone on
-    /// since. A dataset that a primary sent in its place counts, too.
+    /// since. A dataset that a primary sent to replace it counts, too.
     Folder,
-    /// From files of the server's own that are older than the folder's log, which was superseded since.
+    /// From files of the server's own that are older than the folder's log, which has been superseded since.
     Older,
-    /// From elsewhere, or nobody knows.
+    /// From elsewhere, or unknown.
     Unknown,
 }
 
@@ -23,11 +23,11 @@ pub(super) enum Origin {
 enum Held {
     /// This log, or none. Memory comes from it as far as [`Origin`] says.
     Log(Option<LogState>),
-    /// A log that this process has written, up to wherever.
+    /// A log that this process has written, up to an unknown position.
     Own(Generation),
 }
 
-/// Where the dataset in memory comes from, and which logs that is known for.
+/// Where the dataset in memory comes from, and for which logs that is known.
 #[derive(Clone, Debug)]
 pub(super) struct Descent {
     origin: Origin,
@@ -49,7 +49,7 @@ impl Descent {
         Descent { origin: Origin::Folder, held: vec![Held::Log(Some(log))] }
     }
 
-    /// This process writes a log that may get into the place of the one before.
+    /// This process writes a log that may replace the one before.
     pub(super) fn or_own(mut self, generation: Generation) -> Descent {
         self.held.push(Held::Own(generation));
         self
@@ -76,7 +76,7 @@ impl Descent {
         })
     }
 
-    /// What memory is to the log that was found in the folder. `None` where somebody else has gone on with it.
+    /// What memory is to the log that was found in the folder. `None` where another server has gone on with it.
     pub(super) fn origin_with(&self, found: Option<LogState>) -> Option<Origin> {
         self.held.iter().find_map(|held| match held {
             Held::Log(log) if *log == found => Some(self.origin),
@@ -90,7 +90,7 @@ fn shown(folder: &GatedStorage) -> String {
     folder.path("").display().to_string()
 }
 
-/// What a server is told whose data are not those of the folder.
+/// The refusal for a server whose data are not those of the folder.
 pub(super) fn holds_another(folder: &GatedStorage) -> String {
     format!(
         "the folder {} holds the log of another dataset than the server does: restart the server to bring that one back, empty the folder, or set wbl.on-existing-log to replace",
@@ -98,7 +98,7 @@ pub(super) fn holds_another(folder: &GatedStorage) -> String {
     )
 }
 
-/// What a primary is told that has a superseded log and nothing that would take its place.
+/// The refusal for a primary that has a superseded log and nothing to replace it.
 pub(super) fn superseded(folder: &LogFolder, has_data: bool) -> String {
     let keeps = config::keeps_existing_log();
     let lacking = match (keeps, has_data) {

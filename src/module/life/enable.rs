@@ -1,8 +1,8 @@
 //! `wbl.enabled` of a running server.
 //!
 //! The server sets all values of a CONFIG SET, then has them applied, and takes all of them back where one is refused.
-//! So a log begins when the value is applied, as that may fail and memory goes on as it was without it; and it ends
-//! only when the server reports that the whole command has succeeded.
+//! So a log begins when the value is applied, because that may fail and leaves memory as it was; and it ends only when
+//! the server reports that the whole command has succeeded.
 
 use super::begin::begin_log;
 use super::descent::holds_another;
@@ -27,7 +27,7 @@ pub(in crate::module) fn check_enabled() -> Result<(), String> {
     }
 }
 
-/// Begins a log where the setting wants one, and looks whether it may end where none is wanted.
+/// Begins a log where the setting wants one, and checks whether it may end where none is wanted.
 ///
 /// # Errors
 /// Why it can't, for the client; nothing has changed then.
@@ -43,9 +43,9 @@ pub(in crate::module) fn apply_enabled(ctx: Ctx<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Ends the log where the setting wants none. Also before the event loop sleeps: a log that has begun in a CONFIG SET
-/// which was taken back after that is not wanted either, and no event says so; and a CONFIG SET within a transaction
-/// ends it only then, with all of the transaction in it.
+/// Ends the log where the setting wants none. Also called before the event loop sleeps: a log that began in a CONFIG
+/// SET which was then taken back is not wanted either, and no event reports that; and a CONFIG SET within a transaction
+/// ends the log only then, with all of the transaction in it.
 pub(super) fn disable_if_unwanted(ctx: Ctx<'_>) {
     let flags = ctx.flags();
     if config::is_enabled() || flags.in_exec() || flags.in_script() {
@@ -84,8 +84,8 @@ fn enable(ctx: Ctx<'_>) -> Result<(), String> {
     })
 }
 
-/// Whether the folder is opened at all, which takes as long as reading its log. Where nobody has opened it yet, and its
-/// manifest says that the log can't give way, it is not.
+/// Whether to open the folder at all, which takes as long as reading its log. It is not opened if it has not been yet
+/// and its manifest says that the log can't give way.
 ///
 /// # Errors
 /// That reason, for the client.
@@ -95,7 +95,7 @@ fn may_open(ctx: Ctx<'_>, role: Role, rest: &Rest) -> Result<(), String> {
         return Ok(());
     }
     let folder = with(|module| module.folder.clone()).unwrap_or_default();
-    // What else is wrong with it opening it tells.
+    // Opening it shows what else is wrong with it.
     if with(|module| module.aof_folder.check(&folder).is_err()) == Some(true) {
         return Ok(());
     }

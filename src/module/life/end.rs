@@ -17,7 +17,7 @@ use crate::module::release::release;
 use crate::module::units::finish_unit;
 use crate::module::{following, gate, listening, notify, second_server, with};
 
-/// The server shuts down, and nothing can refuse that any more.
+/// The server shuts down, and nothing can prevent that any more.
 pub fn shut_down(ctx: Ctx<'_>) {
     second_server::end();
     following::settle(ctx);
@@ -30,7 +30,7 @@ pub fn shut_down(ctx: Ctx<'_>) {
     }
 }
 
-/// Closes the log, or what rests of one, for good.
+/// Closes the log, or the folder at rest, for good.
 pub(super) fn close(ctx: Ctx<'_>, child: Child) {
     let stopped = stop_beside(ctx, child);
     let rest = with(|module| {
@@ -45,7 +45,7 @@ pub(super) fn close(ctx: Ctx<'_>, child: Child) {
 }
 
 /// Makes everything durable, releases everyone, and closes the log; the next state is the caller's to set. `None` when
-/// there is no log. What runs meanwhile is not in it. Scripts that wait run with the next state, if that is reached.
+/// there is no log. What runs meanwhile is not in it. Waiting scripts run in the next state, if that is reached.
 pub(super) fn stop(ctx: Ctx<'_>) -> Option<Rest> {
     stop_beside(ctx, Child::GoesOn)
 }
@@ -65,7 +65,7 @@ fn stop_log_beside(ctx: Ctx<'_>, child: Child) -> Option<Rest> {
     if with(|module| module.life.logs()) != Some(true) {
         return None;
     }
-    // The second server leaves nothing behind: the first goes on with the log.
+    // The second server does not leave the log: the first goes on with it.
     let standing = if second_server::is_folding() { Standing::Current } else { left_now(ctx, child) };
     let mut logging = with(take_logging).flatten()?;
     std::mem::replace(&mut logging.base, base::Base::Idle).stop(&logging.log);
@@ -95,7 +95,7 @@ fn stop_log_beside(ctx: Ctx<'_>, child: Child) -> Option<Rest> {
 }
 
 /// Closes the log, which syncs and publishes everything, so that every waiter is released. A visible log that fails
-/// ends the process; of one that nobody relies on what is known of memory is left.
+/// ends the process; of one that nobody relies on, what is known of memory remains.
 fn close_files(logging: &Logging, standing: &Standing) -> Result<LogFolder, Descent> {
     match (logging.log.log().close_as(standing.clone()), &logging.visible) {
         (Ok(folder), _) => {

@@ -5,7 +5,8 @@ use super::state::{Failing, IfLost, Life, Visible};
 use crate::ffi::{Ctx, Level, exit_now, log};
 use crate::module::{Module, refusal, with};
 
-/// Ends the process: nothing else keeps the promise. For a recovery at the start, and for a visible log that fails.
+/// Ends the process: nothing else keeps the promise. For a recovery that fails at the start, and for a visible log that
+/// fails.
 pub(super) fn fatal(what: &str, reason: &str) -> ! {
     log(Level::Warning, &format!("{what}: {reason}"));
     exit_now(1)
@@ -34,7 +35,7 @@ fn refuse(ctx: Ctx<'_>, failing: Failing) {
     refusal::begin(ctx);
 }
 
-/// Ends the process if the log has failed of which replies wait.
+/// Ends the process if a log has failed that replies wait for.
 pub(in crate::module) fn end_if_failed() {
     if let Some(Some((error, None))) = with(Module::failed_log) {
         end_process(&error);
@@ -42,7 +43,7 @@ pub(in crate::module) fn end_if_failed() {
 }
 
 impl Module {
-    /// The failure of the log; with it, unless a start would find that log, what becomes of the server.
+    /// The failure of the log, and, unless a start would find that log, what becomes of the server.
     pub(super) fn failed_log(&mut self) -> Option<(String, Option<IfLost>)> {
         let logging = self.life.logging()?;
         let error = logging.log.log().error()?;

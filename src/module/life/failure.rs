@@ -1,4 +1,4 @@
-//! A log that fails while it is written. What that means is what was promised of it.
+//! A log that fails while it is written. What follows depends on what was promised of it.
 
 use super::failing::{end_process, fail};
 use super::state::{Failing, IfLost, Life};
@@ -7,7 +7,7 @@ use crate::ffi::{Ctx, Level, log};
 use crate::module::units::finish_unit;
 use crate::module::{Module, disk, history, shortage, with};
 
-/// Looks whether the log has failed.
+/// Checks whether the log has failed.
 pub(super) fn poll(ctx: Ctx<'_>) {
     disk::watch();
     shortage::watch(ctx);
@@ -29,7 +29,7 @@ fn give_up(ctx: Ctx<'_>, error: &str, if_lost: IfLost) {
         return leave::give_up(ctx, error);
     }
     finish_unit(ctx);
-    // The last step of naming it may have failed, so that a start finds it after all: what is there now is looked at.
+    // The last step of naming it may have failed, and a start would find it after all: looks at what is there now.
     let Some(rest) = end::stop(ctx) else { return };
     let rest = rest.without_leftovers().left_behind(ctx);
     let reason = format!("the log failed before its first base was in place: {error}");

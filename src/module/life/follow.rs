@@ -1,8 +1,8 @@
 //! How a replica's log begins, and goes on as its primary's or as a primary's. How it is left: `leave.rs`.
 //!
-//! A log that was written goes on whatever the role; only a dataset that is replaced, or a log that can't follow, leads
-//! to another one. That begins in one place, [`begin`], at the end of an iteration, with a base, until which the log
-//! before stands.
+//! A log that was written goes on whatever the role; only a replaced dataset, or a log that can't follow, leads to
+//! another one. That begins in one place, [`begin`], at the end of an iteration, with a base; until that is there the
+//! log before stays valid.
 
 use super::base::Base;
 use super::begin::{Known, begin_as_primary, begin_replica_log};
@@ -19,13 +19,13 @@ use crate::module::release::release;
 use crate::module::{gate, listed, own_aof, server, with};
 use std::time::Duration;
 
-/// A replica's log that could not begin is tried again within this time.
+/// How soon, at the latest, a replica's log that could not begin is tried again.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// The server has become a replica: its log goes on, and nobody waits for it any more.
 pub(super) fn follow(ctx: Ctx<'_>) {
     let following = Box::new(Following::begin(ctx));
-    // Those who came since the role has changed.
+    // Those who have come since the role changed.
     close_waiting(ctx);
     let waiting = with(|module| {
         module.paused = false;
@@ -70,7 +70,7 @@ pub(super) fn lead(ctx: Ctx<'_>) {
     }
 }
 
-/// A base that is being written is of a dataset that is being replaced, or was to be.
+/// A base that is being written, or is to be, is of a dataset that is being replaced.
 pub(super) fn stop_base() {
     with(|module| {
         let Some(logging) = module.life.logging_mut() else { return };
@@ -92,8 +92,8 @@ pub(super) fn begin(ctx: Ctx<'_>) {
         }
         _ => false,
     });
-    // A node of a cluster whose promotion nobody tells of does not follow yet. Of what a pause makes wait nobody knows
-    // whether it has been seen.
+    // A node of a cluster whose promotion no event reports does not follow yet. It is unknown whether what a pause
+    // makes wait has been seen.
     let flags = ctx.flags();
     if is_due != Some(true) || !flags.is_replica() || flags.is_loading() || ctx.writes_are_paused() {
         return;
@@ -117,7 +117,7 @@ pub(super) fn begin(ctx: Ctx<'_>) {
     }
 }
 
-/// `replica-read-only` has changed: what clients may have begun is not known.
+/// `replica-read-only` has changed: what clients may have begun is unknown.
 pub(super) fn setting_changed(ctx: Ctx<'_>) {
     if with(|module| module.life.follows()) == Some(true) && following::settle(ctx) {
         let writable = server::is_writable_replica(ctx);

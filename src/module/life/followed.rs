@@ -8,7 +8,7 @@ use crate::module::{listed, server};
 #[derive(Debug)]
 pub(crate) struct Following {
     pub(in crate::module) followed: Followed,
-    /// How many commands of the primary's the server had refused when that was looked at.
+    /// How many of the primary's commands the server had refused when last asked.
     pub(in crate::module) errors: Option<u64>,
     /// That count may have been set back.
     pub(in crate::module) may_be_reset: bool,

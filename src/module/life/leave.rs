@@ -1,4 +1,4 @@
-//! How a log is left at once: a replica's that goes on without it, whatever becomes of the rest of it.
+//! How a log is left at once: that of a replica which goes on without it, whatever becomes of the rest of the log.
 
 use super::base::answer;
 use super::descent::Origin;
@@ -11,7 +11,7 @@ use crate::module::config::{Setting, value};
 use crate::module::release::release;
 use crate::module::{Module, gate, listed, listening, server, with};
 
-/// Leaves a replica's log, with what was handed over. A thread closes it. `origin`: of what memory holds.
+/// Leaves a replica's log, with what was handed over. A thread closes it. `origin`: that of what memory holds.
 pub(super) fn leave(ctx: Ctx<'_>, origin: Origin) -> Option<Rest> {
     let standing = left_now(ctx, Child::GoesOn);
     let logging = with(|module| {
@@ -57,7 +57,7 @@ pub fn lose_primary(ctx: Ctx<'_>, why: &str) {
     with(|module| module.bases.ended(Err(why.into())));
 }
 
-/// The log failed. The replica serves on, and another one is tried again and again.
+/// The log failed. The replica serves on, and another log is tried again and again.
 pub(super) fn give_up(ctx: Ctx<'_>, error: &str) {
     log(
         Level::Warning,
@@ -69,7 +69,7 @@ pub(super) fn give_up(ctx: Ctx<'_>, error: &str) {
     with(|module| module.bases.ended(Err(error.into())));
 }
 
-/// More waits for a replica's disk than may: the log is left, as nobody waits for it.
+/// Too much waits for a replica's disk: the log is left, because nobody waits for it.
 pub(super) fn watch_pending(ctx: Ctx<'_>) {
     let pending = with(|module| {
         let log = module.log().filter(|_| module.life.follows())?;
@@ -97,13 +97,13 @@ pub(super) fn rest_unwanted(ctx: Ctx<'_>) {
 /// The dataset is emptied for another one that the primary sends.
 pub(super) fn emptied(ctx: Ctx<'_>) {
     if with(|module| module.life.follows()) == Some(true) {
-        // What is not logged yet would be read from what is there now.
+        // What is not logged yet would be read from the present data.
         rest(ctx, Origin::Unknown);
         log(Level::Notice, "the primary sends its whole dataset: the log of the one before stands until that is here");
     }
 }
 
-/// A dataset has been loaded in the place of the one before.
+/// A dataset has been loaded in place of the one before.
 pub(super) fn replaced(ctx: Ctx<'_>) {
     rest(ctx, Origin::Folder);
 }
@@ -118,7 +118,7 @@ pub(super) fn close_waiting(ctx: Ctx<'_>) {
         ctx.close_client(waiting.client);
         release(waiting.held, Why::Demoted);
     }
-    // The server has ended the wait of those, too, whose reply was let go a moment ago, and lost the reply.
+    // The server has also ended the wait of those whose reply was let go a moment ago, and lost the reply.
     for client in log_open.iter().flat_map(|log| log.take_leaving()) {
         if listed::closes_after_reply(ctx, client) {
             ctx.close_client(client);

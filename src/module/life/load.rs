@@ -54,7 +54,7 @@ const SERVER_VERSION_MIN: u32 = 0x0008_0100;
 /// `loadmodule` or MODULE LOAD. `false` refuses; the reason is in the server's log.
 pub fn load(ctx: Ctx<'_>, args: &[&[u8]]) -> bool {
     if ctx.flags().is_loading() {
-        // Half of the server's dataset is there, and it takes no other in its place now.
+        // Half of the server's dataset is there, and it cannot be replaced now.
         log(
             Level::Warning,
             "the module is not loaded: the server loads its data, and has come to a MODULE LOAD in its own append-only file. Load the module with loadmodule; a BGREWRITEAOF leaves the line out of the file",
@@ -111,7 +111,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
     }
     cluster::check(ctx)?;
     second_server::join_first()?;
-    // Whatever the server is: that a folder cannot be used is found now, and not when a replica is to take over.
+    // On a replica, too: that a folder cannot be used must show now, and not when the replica is to take over.
     let opened = open_folder(if ctx.flags().is_starting() { LOCK_PATIENCE } else { Duration::ZERO })?;
     if ctx.flags().is_starting() {
         // The server loads its own files first.
@@ -122,7 +122,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
     load_into_running(ctx, opened)
 }
 
-/// The module is not enabled. What the folder holds stays as it is until the server goes on without it.
+/// The module is not enabled. The folder stays as it is until the server goes on without it.
 ///
 /// # Errors
 /// The server would lose what only the folder holds.
@@ -132,12 +132,12 @@ fn stay_beside(ctx: Ctx<'_>) -> Result<(), String> {
     if !is_running {
         check_disabled_start(ctx, &folder)?;
     }
-    // What it has gone on with before the module came it may have saved, or a child of its does.
+    // It, or a child of its, may have saved what it has gone on with before the module came.
     let has_gone_on = is_running && server::has_data(ctx) && server::has_unsaved_changes(ctx);
     let own = if has_gone_on { None } else { Some(OwnFiles::look(ctx)) };
     let mut beside = Beside::new(&folder, own, left_now(ctx, Child::Unwatched));
     if is_running {
-        // It serves already: clients may have sent changes in this iteration of the event loop.
+        // It already serves: clients may have sent changes in this iteration of the event loop.
         beside.mark_now(if server::follows_primary(ctx) {
             Standing::Superseded(None)
         } else if has_gone_on {
@@ -150,7 +150,7 @@ fn stay_beside(ctx: Ctx<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// The server changes for the first time what it had loaded beside a log, and goes on without the log by that.
+/// The server changes for the first time what it had loaded beside a log, and thereby goes on without the log.
 pub fn dataset_changed(ctx: Ctx<'_>) {
     let standing = left_now(ctx, Child::Unwatched);
     with(|module| module.life.resting_mut().map(|rest| rest.leave(standing)));

@@ -9,9 +9,9 @@ use std::thread::JoinHandle;
 
 /// A thread that marks a log.
 pub(super) struct Marking {
-    /// What it marks it as.
+    /// What it marks the log as.
     pub(super) standing: Standing,
-    /// Whether the folder is to be opened anew before another log begins there.
+    /// Whether the folder must be reopened before another log begins there.
     pub(super) is_stale: bool,
     thread: JoinHandle<Option<Marked>>,
 }
@@ -63,7 +63,7 @@ impl Marking {
     }
 }
 
-/// Tells that a mark could not be made.
+/// Reports that a mark could not be made.
 pub(super) fn tell_unmarked(error: &impl std::fmt::Display) {
     log(
         Level::Warning,

@@ -5,10 +5,10 @@ use crate::ffi::{Ctx, ServerInfo};
 use crate::module::config::{self, CheckpointMethod};
 use crate::module::{room, server, with};
 
-/// A fork that has taken so long held up whoever sent commands meanwhile, and the dataset is large; microseconds.
+/// A fork that took this long, in microseconds, held up all clients meanwhile, and the dataset is large.
 const SLOW_FORK_US: u64 = 20_000;
 
-/// A second server takes as much memory as the dataset, and this part of it besides.
+/// A second server takes as much memory as the dataset, and this part of it in addition.
 const MARGIN_PART: u64 = 4;
 
 /// Who writes a base.
@@ -34,7 +34,7 @@ pub(super) fn choose(ctx: Ctx<'_>) -> Method {
 
 /// Whether a second server is better than a fork: the last fork was slow, and there is memory for one.
 fn is_better(ctx: Ctx<'_>) -> bool {
-    // What other modules keep beside the keys may be in no log; and what has failed once may fail again.
+    // What other modules keep besides the keys may be in no log; and what has failed once may fail again.
     let may = with(|module| !module.server.other_modules && !module.bases.has_failed()) == Some(true);
     let fork_us = || ServerInfo::read(ctx, "stats").and_then(|info| info.unsigned("latest_fork_usec"));
     may && !ctx.flags().in_cluster()

@@ -1,6 +1,6 @@
 //! The module's life: how a log begins, is replaced and ends. See the state diagram in `docs/design.md`.
 //!
-//! Whatever is to begin a log where the folder holds one already goes through [`rest::Rest::may_begin`], which asks
+//! Every way to begin a log where the folder already holds one goes through [`rest::Rest::may_begin`], which asks
 //! whether memory descends from it.
 
 mod arrival;

@@ -15,7 +15,7 @@ pub(super) type LogFolder = crate::log::Folder<GatedStorage>;
 /// A folder that was opened and verified.
 pub(super) type OpenedFolder = crate::log::Opened<GatedStorage>;
 
-/// How long a start waits for the folder's lock, and how often it looks: a killed server may still be on its way out.
+/// How long a start waits for the folder's lock, and how often it looks: a killed server may not have ended yet.
 pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
@@ -41,7 +41,7 @@ pub(super) fn open_folder(patience: Duration) -> Result<OpenedFolder, String> {
     }
 }
 
-/// Reads a new base as a start does before it loads one. What this server has written needs nothing that it has not.
+/// Reads a new base as a start does before it loads one. What this server has written needs nothing that it lacks.
 fn check_base(base: &mut dyn Read) -> Result<(), String> {
     rdb::verify(base).map(drop).map_err(|error| error.to_string())
 }

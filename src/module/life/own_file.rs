@@ -1,8 +1,9 @@
-//! The files that the server itself would load at its next start, and what a log that is left is marked with of them.
+//! The files that the server itself would load at its next start, and what the mark of a log that is left says about
+//! them.
 //!
 //! When a log is left, its manifest notes when, and what the server's RDB file and its AOF were then, whichever it
-//! uses: by its content and not by its times, so that neither a copy nor a clock that steps makes an old file look new.
-//! What the file's own time is for is to say whether a file that has changed since is one that was saved since.
+//! uses: by content and not by time, so that neither a copy nor a clock that steps makes an old file look new. A file's
+//! own time only shows whether a file that has changed since was also saved since.
 
 mod both;
 mod file;
@@ -25,10 +26,10 @@ use file::SECOND_S;
 use note::{Note, Noted, Unfinished};
 use std::path::Path;
 
-/// More temporary files are not noted.
+/// No more temporary files than this are noted.
 const TEMPORARIES_MAX: usize = 3;
 
-/// Where the data come from that this file has brought, beside what the folder holds.
+/// Where the data that this file has brought come from, in relation to what the folder holds.
 pub(super) fn origin_beside(folder: &OpenedFolder, own: OwnFile) -> Origin {
     match folder.left_before_superseded() {
         Some(left) if own != OwnFile::Unreadable && own.or_log(left) == Newer::Log => Origin::Older,
@@ -47,16 +48,16 @@ pub(super) enum Child {
     Killed,
 }
 
-/// What a log is marked with that is left now.
+/// The mark of a log that is left now.
 pub(super) fn left_now(ctx: Ctx<'_>, child: Child) -> Standing {
     let unix_ms = unix_ms();
-    // Which of them a start loads is a matter of its settings.
+    // Which of them a start loads depends on its settings.
     let own = OwnFiles::look(ctx).all();
     let files = own.into_iter().filter_map(OwnFile::noted).collect();
     let mut temporaries = read::temporaries(Path::new("."), &read::is_written);
     let saves_for_s = if child == Child::Killed { None } else { server::saves_for_s(ctx) };
     let begun_s = saves_for_s.map(|for_s| (unix_ms / 1000).saturating_sub(for_s));
-    // A child that has been forked just now has no file yet; the files that there are have been left by others.
+    // A child that has just been forked has no file yet; the present files are others'.
     let has_file = |begun_s: u64| temporaries.first().is_some_and(|file| file.touched_ms / 1000 + SECOND_S >= begun_s);
     let saving_since_s = begun_s.filter(|begun_s| !has_file(*begun_s));
     temporaries.truncate(TEMPORARIES_MAX);
@@ -80,7 +81,7 @@ pub(super) fn without_child(left: &Left, own: OwnFiles) -> Standing {
     Left::new(left.unix_ms(), &note.text()).map_or_else(|| Standing::Left(left.clone()), Standing::Left)
 }
 
-/// Whether a child was saving a file when the log was left, of which the mark says nothing more.
+/// Whether a child was saving a file when the log was left, about which the mark says no more.
 pub(super) fn was_saving(left: &Left) -> bool {
     Note::parse(left.note()).has_child()
 }

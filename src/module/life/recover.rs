@@ -12,9 +12,9 @@ use crate::module::points::{self, Point};
 use crate::module::role::{Role, role_at_start};
 use crate::module::{cluster, recovery, second_server, server, with};
 
-/// Begins a log on a server that is to recover what the folder holds, or has nothing to lose. `origin`: of what it has
-/// beside a log that is superseded. `role`: what the server is to be afterwards; a replica serves also where its log
-/// can't go on.
+/// Begins a log on a server that is to recover what the folder holds, or has nothing to lose. `origin`: that of what it
+/// has beside a superseded log. `role`: what the server is to be afterwards; a replica serves even if its log can't go
+/// on.
 pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder, origin: Origin, role: Role) -> Result<(), String> {
     if opened.is_empty() || opened.is_superseded() {
         return begin_anew(ctx, opened, origin);
@@ -28,7 +28,7 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder, origin: Origi
     }
     let (opened, skipped) = fold(ctx, opened)?;
     let examined = recovery::examine(ctx, &opened)?;
-    // Whether the folder can be written to is found before what it holds is loaded.
+    // Whether the folder can be written to shows before its content is loaded.
     let prepared = match opened.prepare(unix_ms()) {
         Err(error) if role == Role::Replica => return recover_alone(ctx, error.to_string()),
         prepared => prepared.map_err(|error| error.to_string())?,
@@ -88,14 +88,14 @@ fn serve_recovered(ctx: Ctx<'_>, is_exact: bool, errors: u64) -> Result<(), Stri
         exit_now(0);
     }
     if !is_exact {
-        // What happens from now on happens to what is there, and has nothing to do with what was left out.
+        // From now on changes apply to what is there, and have nothing to do with what was left out.
         replaced::begin_anew(ctx)
             .map_err(|(reason, _)| format!("commands of the log were skipped, and it can't begin anew: {reason}"))?;
     }
     Ok(())
 }
 
-/// Brings back what the folder of a replica holds, which can't be written to.
+/// Brings back what a replica's folder holds, where that can't be written to.
 fn recover_alone(ctx: Ctx<'_>, reason: String) -> Result<(), String> {
     log(Level::Warning, &format!("the replica's log can't go on: {reason}. What it holds is brought back, and served"));
     let opened = open_folder(LOCK_PATIENCE)?;
@@ -112,7 +112,7 @@ fn recover_alone(ctx: Ctx<'_>, reason: String) -> Result<(), String> {
     Ok(())
 }
 
-/// The second server has no base: what that takes.
+/// The second server has no base: what to do about it.
 fn beside_log(ctx: Ctx<'_>, reason: &str) -> String {
     let memory = ServerInfo::read(ctx, "memory").and_then(|info| info.text("used_memory_dataset"));
     let memory = memory.map_or(String::new(), |bytes| format!(", which takes {bytes} bytes in memory,"));
@@ -121,8 +121,8 @@ fn beside_log(ctx: Ctx<'_>, reason: &str) -> String {
     )
 }
 
-/// A node of a cluster cannot replay commands: has a second server make a base of them. Returns how many it has
-/// skipped, too.
+/// A node of a cluster cannot replay commands: a second server makes a base of them. Returns how many it has skipped,
+/// too.
 fn fold(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(OpenedFolder, u64), String> {
     if !ctx.flags().in_cluster() || !cluster::has_commands(&opened).map_err(|error| error.to_string())? {
         return Ok((opened, 0));

@@ -1,21 +1,21 @@
 //! Checkpoints for want of room: writes are refused, or the log has taken the room of the next base. One begins as soon
-//! as it may bring anything. Where it has brought next to nothing the next one is put off, for longer each time.
+//! as it may free anything. If it has freed next to nothing, the next one is put off, for longer each time.
 
 use crate::machine;
 use crate::module::gate::GatedStorage;
 use crate::module::{config, shortage};
 use std::time::Duration;
 
-/// The log, as far as it says how much room there is.
+/// The log, for the room that there is.
 type Log = crate::log::Flusher<GatedStorage>;
 
 /// After a checkpoint that has not helped the next one is put off by this; twice as long after each further one.
 const PUT_OFF_MIN: Duration = Duration::from_secs(1);
 
-/// And so long at most.
+/// And by this at most.
 pub(super) const PUT_OFF_MAX: Duration = Duration::from_secs(60);
 
-/// A checkpoint that brings less than this part of the bound has not helped.
+/// A checkpoint that frees less than this part of the bound has not helped.
 const HELPS_PART: u64 = 64;
 
 /// A dataset that has lost this part of its memory gets a smaller base.
@@ -41,7 +41,7 @@ pub(in crate::module) struct Relief {
 }
 
 impl Relief {
-    /// A write is refused, as it would take so much more than there is.
+    /// A write of this size is refused for want of room.
     pub(in crate::module) fn refused(&mut self, bytes: u64) {
         if shortage::may_ever_fit(bytes) {
             self.refused = Some(self.refused.unwrap_or(0).max(bytes));
@@ -66,7 +66,7 @@ impl Relief {
         }
     }
 
-    /// Whether the server is to be asked what the dataset takes in memory.
+    /// Whether to ask the server what the dataset takes in memory.
     pub(in crate::module) fn looks(&mut self) -> bool {
         let now_us = machine::monotonic_us();
         let looks = self.refused.is_some() && !self.is_smaller && now_us >= self.look_us;
@@ -76,7 +76,7 @@ impl Relief {
         looks
     }
 
-    /// The dataset takes so much in memory.
+    /// The dataset takes this much memory.
     pub(in crate::module) fn look(&mut self, memory: Option<u64>) {
         let Some(memory) = memory else { return };
         if self.memory.is_none_or(|before| memory < before - before / SMALLER_PART) {

@@ -34,7 +34,7 @@ pub(in crate::module) fn dataset_loading(ctx: Ctx<'_>, phase: LoadingPhase) {
         });
         return;
     }
-    // What was captured is void: it is of no dataset that will ever be recovered.
+    // What was captured is void: it belongs to a dataset that will never be recovered.
     with(|module| module.capture.clear());
     if let Err((reason, rest)) = begin_anew(ctx) {
         // What was acknowledged is in the log before.
@@ -42,9 +42,8 @@ pub(in crate::module) fn dataset_loading(ctx: Ctx<'_>, phase: LoadingPhase) {
     }
 }
 
-/// Begins a new log with a base of the dataset that is there now, before any other command runs and any reply leaves.
-/// It takes as long as the loading that went before. Until it is there the log before stands, with all that was
-/// acknowledged.
+/// Begins a new log with a base of the present dataset, before any other command runs and any reply leaves. It takes as
+/// long as the loading before it. Until it is there the log before stays valid, with all that was acknowledged.
 ///
 /// # Errors
 /// Why there is no log now.
@@ -53,7 +52,7 @@ pub(super) fn begin_anew(ctx: Ctx<'_>) -> Result<(), NoLog> {
         module.hand_over();
         let logging = module.life.logging_mut()?;
         if matches!(logging.visible, Visible::WithItsBase { .. }) {
-            // Nothing is promised yet; what was logged is below the base, whenever that comes.
+            // Nothing is promised yet; what was logged comes before the base, whenever that is written.
             logging.base = Base::Wanted;
             module.bases.retry_now();
             logging.log.log().resume();

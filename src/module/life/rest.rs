@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// Why a log has not begun, and the folder.
 pub(super) type NoLog = (String, Rest);
 
-/// For so long the main thread waits for a thread that has the folder, as the server has become a primary.
+/// How long the main thread waits for a thread that has the folder, when the server has become a primary.
 const FREE_PATIENCE: Duration = Duration::from_millis(250);
 const FREE_POLL: Duration = Duration::from_millis(1);
 
@@ -26,7 +26,7 @@ const FREE_POLL: Duration = Duration::from_millis(1);
 pub(crate) struct Rest {
     place: Place,
     descent: Box<Descent>,
-    /// The log is to be marked so, as soon as that is possible.
+    /// The log is to be marked as this, as soon as possible.
     pub(super) owed: Option<Standing>,
     /// A child was saving a file when the log was left, and has not ended.
     has_child: bool,
@@ -37,22 +37,22 @@ pub(crate) struct Rest {
 enum Place {
     Here {
         folder: Box<LogFolder>,
-        /// What is owed is not tried before, as it has failed.
+        /// When to try what is owed again, after a failure.
         mark_at: Option<Instant>,
-        /// It could not be used the last time, and may have been mended by hand: it is opened anew for the next log.
+        /// It could not be used last time, and may have been repaired by hand: it is reopened for the next log.
         is_stale: bool,
     },
     /// A thread marks its log.
     Marking(Box<Marking>),
     /// A thread closes its log.
     Closing(Box<Closing>),
-    /// It is not open: it was not needed yet, or could not be opened again. It is tried when a log is to begin, and
+    /// It is not open: it was not needed yet, or could not be reopened. Opening is tried when a log is to begin, and
     /// after this time where its log is to be marked.
     Away { open_at: Option<Instant> },
 }
 
 impl Place {
-    /// Whether a thread is still at work; `None` where none was.
+    /// Whether a thread is still at work; `None` if there is none.
     fn is_busy(&self) -> Option<bool> {
         match self {
             Place::Marking(marking) => Some(!marking.is_finished()),
@@ -103,19 +103,19 @@ impl Rest {
         }
     }
 
-    /// The handle of the folder was lost on the way: opens it again at once, if that can be.
+    /// The handle of the folder was lost on the way: reopens it at once, if possible.
     pub(super) fn lost(descent: Descent) -> Rest {
         Rest::away(descent).open_again().unwrap_or_else(|(_, rest)| rest)
     }
 
-    /// The folder of a log that was closed, from whose state memory goes on. Where its end could not be marked that is
-    /// owed.
+    /// The folder of a log that was closed, from whose state memory goes on. A mark of its end that could not be made
+    /// is owed.
     pub(super) fn after(folder: LogFolder, standing: Standing) -> Rest {
         let owed = folder.seal_error().map(|_| standing.clone());
         Rest { owed, has_child: has_child(&standing), ..Rest::new(folder, Origin::Folder) }
     }
 
-    /// From here on memory goes on without the log, of which no start knew that until now.
+    /// From here on memory goes on without the log, which no start would have known until now.
     pub(super) fn left_behind(mut self, ctx: Ctx<'_>) -> Rest {
         self.take_over_owed();
         self.beside = None;
@@ -127,8 +127,8 @@ impl Rest {
         self
     }
 
-    /// The folder could not be used: it is opened anew before another log begins there. Beside a log that the server was
-    /// started beside it is not kept open.
+    /// The folder could not be used: it is reopened before another log begins there. It is not kept open for a log that
+    /// the server was started beside.
     pub(super) fn stale(mut self) -> Rest {
         self.end_marking();
         if self.beside.is_some() {
@@ -169,13 +169,13 @@ impl Rest {
             || self.folder().is_some_and(LogFolder::is_superseded)
     }
 
-    /// A new log is to begin here, and this one stands until then: marks it at once, so that the next start compares it
-    /// with what the server saves by itself meanwhile.
+    /// A new log is to begin here, and this one stays valid until then: marks it at once, so that the next start
+    /// compares it with what the server itself saves meanwhile.
     ///
     /// # Errors
     /// Why it can't be marked.
     pub(super) fn give_up(mut self, ctx: Ctx<'_>) -> Result<Rest, NoLog> {
-        // Memory does not come from this log, so that what the server has saved by itself is what counts, whenever.
+        // Memory does not come from this log, so what counts is what the server itself has saved, at any time.
         let gives_way = self.descent.origin() != Origin::Folder && OwnFile::look(ctx) != OwnFile::None;
         self.end_marking();
         self.take_over_owed();
@@ -202,8 +202,8 @@ impl Rest {
         self.descent.set_origin(Origin::Folder);
     }
 
-    /// Whether a log of what is in memory may take the place of what the folder holds, as far as memory goes. What is
-    /// done to the folder is over by now.
+    /// Whether a log of what is in memory may replace what the folder holds, as far as memory is concerned. Work on the
+    /// folder is over by now.
     pub(super) fn may_follow(&self) -> bool {
         !self.is_busy() && self.descent.origin() == Origin::Folder
     }
@@ -213,7 +213,7 @@ impl Rest {
         self.place.is_busy() == Some(true)
     }
 
-    /// Waits until no thread has the folder any more, but for no longer than is bearable where the disk does not answer.
+    /// Waits until no thread has the folder any more, but no longer than is bearable if the disk does not answer.
     pub(super) fn wait_until_free(&self) {
         let until = Instant::now() + FREE_PATIENCE;
         while self.is_busy() && Instant::now() < until {
@@ -226,7 +226,7 @@ impl Rest {
         self.descent.set_origin(Origin::Unknown);
     }
 
-    /// The folder, at once when nothing is being done to it.
+    /// The folder; at once if nothing is being done to it.
     ///
     /// # Errors
     /// It is not open.
@@ -238,7 +238,7 @@ impl Rest {
         }
     }
 
-    /// The folder open, as a log is to begin there.
+    /// The folder, open, because a log is to begin there.
     ///
     /// # Errors
     /// Why it can't be opened.
@@ -250,7 +250,7 @@ impl Rest {
         {
             return Ok(self);
         }
-        // A handle that there is has the lock.
+        // An existing handle has the lock.
         self.place = Place::Away { open_at: None };
         self.open_again()
     }
@@ -265,7 +265,7 @@ impl Rest {
         }
     }
 
-    /// The folder is open again. Another server may have had it meanwhile.
+    /// The folder is open again. Another server may have used it meanwhile.
     fn found(&mut self, opened: OpenedFolder) {
         let folder = opened.into_folder();
         let origin = self.descent.origin_with(folder.log_state());
@@ -278,13 +278,12 @@ impl Rest {
         self.place = Place::here(Box::new(folder));
     }
 
-    /// What a new log would begin with here; the question that everybody asks who is to begin one.
+    /// What a new log would begin with here; everything that begins one asks this.
     ///
-    /// The log that the folder holds is given up then, so memory must descend from it. Otherwise it is someone's
-    /// acknowledged data.
+    /// The log in the folder is then given up, so memory must descend from it. Otherwise it is someone's acknowledged
+    /// data.
     ///
-    /// # Errors
-    /// Why none may, for whoever asked.
+    /// # Errors Why none may begin.
     pub(super) fn may_begin(&self, has_data: bool) -> Result<Begin, String> {
         let begin = if has_data { Begin::WaitsForBase } else { Begin::Empty };
         let Some(folder) = self.folder() else { return Ok(begin) };

@@ -10,14 +10,14 @@ use crate::module::role::{Role, role_at_start};
 use crate::module::{config, server, with};
 
 /// The server is a replica already, and the folder is open: the log rests. A primary that the server has synchronised
-/// with before raises no event any more.
+/// with before no longer raises an event.
 ///
 /// # Errors
 /// The folder holds the log of another dataset.
 pub(super) fn rest_as_replica(ctx: Ctx<'_>, rest: Rest) -> Result<(), NoLog> {
     let follows = server::follows_primary(ctx);
     if follows || server::has_data(ctx) {
-        // It is a dataset also where it is empty.
+        // It is a dataset even if it is empty.
         if let Err(reason) = rest.may_begin(true) {
             return Err((reason, rest));
         }
@@ -58,7 +58,7 @@ pub fn role_changed(ctx: Ctx<'_>, is_replica: bool) {
     }
 }
 
-/// What was executed is logged, all of it, also a transaction or a script that demotes the server: the log goes on as a
+/// Everything executed is logged, even a transaction or a script that demotes the server: the log goes on as a
 /// replica's at the end of the iteration.
 fn demote(ctx: Ctx<'_>) {
     leave::close_waiting(ctx);
@@ -87,7 +87,7 @@ fn rest_demoted(ctx: Ctx<'_>) {
 }
 
 /// The event loop is about to sleep, and all that was executed is logged: the log of a server that is a replica by now
-/// goes on as that.
+/// goes on as a replica's.
 pub(super) fn follow_as_replica(ctx: Ctx<'_>) {
     let state = with(|module| (module.life.logs(), module.life.follows()));
     let wanted = config::logs_replicas();
@@ -101,8 +101,8 @@ pub(super) fn follow_as_replica(ctx: Ctx<'_>) {
 
 /// The server has its primary's dataset, whole or by what it lacked, and follows it from here on; or no longer does.
 ///
-/// The dataset gets a log, and until that has its base the one before stands. Where none is to begin no later start may
-/// fall back to it.
+/// The dataset gets a log, and until that has its base the one before stays valid. If none is to begin, no later start
+/// may fall back to it.
 pub fn primary_link_changed(is_up: bool) {
     with(|module| match &mut module.life {
         Life::Replica(rest) if is_up && config::logs_replicas() => {
@@ -118,7 +118,7 @@ pub fn primary_link_changed(is_up: bool) {
     });
 }
 
-/// The dataset was emptied. A replica does that for what its primary may never send to the end: memory comes from
+/// The dataset was emptied. A replica does that for what its primary may never finish sending: memory comes from
 /// nowhere until the link is up.
 pub fn emptied(ctx: Ctx<'_>) {
     if !ctx.flags().is_full_sync() {

@@ -1,4 +1,4 @@
-//! Settings of the server's that the module goes by.
+//! Settings of the server's that the module depends on.
 
 use super::{enable, follow};
 use crate::ffi::Ctx;

@@ -2,13 +2,13 @@
 
 use crate::module::config;
 
-/// What a base is taken to be loaded with before any has been, in bytes per second.
+/// The assumed speed of loading a base before any was measured, in bytes per second.
 const BASE_ASSUMED: u64 = 100_000_000;
 
-/// What a log is taken to be replayed with before any has been, in bytes per second.
+/// The assumed speed of replaying a log before any was measured, in bytes per second.
 const LOG_ASSUMED: u64 = 50_000_000;
 
-/// What took less says little of what more would take.
+/// Smaller amounts say little about larger ones.
 const BYTES_MIN: u64 = 8 << 20;
 
 /// How quick recoveries are, in bytes per second.
@@ -48,8 +48,8 @@ impl Speed {
         base_ms.saturating_add(log_ms)
     }
 
-    /// Whether it would take longer than `wbl.max-recovery-seconds`, and a new base gains a quarter of that. Where the
-    /// base alone takes as long none is written again and again.
+    /// Whether it would take longer than `wbl.max-recovery-seconds`, and a new base gains a quarter of that. So none is
+    /// written again and again where the base alone takes as long.
     pub(super) fn is_too_slow(self, base_bytes: u64, log_bytes: u64) -> bool {
         config::max_recovery_ms().is_some_and(|bound_ms| self.exceeds(base_bytes, log_bytes, bound_ms))
     }

@@ -1,4 +1,4 @@
-//! The start of a server whose folder holds a log: that is brought back, unless what the server has loaded is newer.
+//! The start of a server whose folder holds a log: the log is brought back, unless what the server has loaded is newer.
 
 use super::descent::Origin;
 use super::failing::fatal;
@@ -11,7 +11,7 @@ use crate::ffi::{CallMode, Ctx, Level, ReplyKind, ServerInfo, log};
 use crate::module::role::{Role, role_at_start};
 use crate::module::{config, server, with};
 
-/// The server is about to serve its first client. What the folder holds takes the place of what the server has loaded.
+/// The server is about to serve its first client. What the folder holds replaces what the server has loaded.
 pub(super) fn start(ctx: Ctx<'_>, found: Found) {
     let own = found.own;
     let outcome = role_at_start(ctx).and_then(|role| match role {
@@ -37,10 +37,9 @@ pub(super) fn start(ctx: Ctx<'_>, found: Found) {
     }
 }
 
-/// The folder, with its log marked as superseded where that is older than what the server has loaded by itself.
+/// The folder, with its log marked as superseded where it is older than what the server itself has loaded.
 ///
-/// # Errors
-/// Nobody knows which of the two is newer.
+/// # Errors It is unknown which of the two is newer.
 fn newest(ctx: Ctx<'_>, found: Found, role: Role) -> Result<OpenedFolder, String> {
     let Found { mut opened, own } = found;
     if config::keeps_existing_log() {
@@ -53,7 +52,7 @@ fn newest(ctx: Ctx<'_>, found: Found, role: Role) -> Result<OpenedFolder, String
         opened.reinstate();
         return Ok(opened);
     }
-    // A file without data holds nothing that would be missed.
+    // A file without data holds nothing that could be lost.
     let newer = opened.left().filter(|_| server::has_data(ctx)).map(|left| own.or_log(left));
     match newer {
         None | Some(Newer::Log) => {}
@@ -71,8 +70,8 @@ fn newest(ctx: Ctx<'_>, found: Found, role: Role) -> Result<OpenedFolder, String
     Ok(opened)
 }
 
-/// The server starts as a replica. What the folder holds is brought back, as the server's own AOF would be, and stands
-/// until the primary sends its dataset. `own`: what the server has loaded by itself.
+/// The server starts as a replica. What the folder holds is brought back, as the server's own AOF would be, and stays
+/// until the primary sends its dataset. `own`: what the server itself has loaded.
 ///
 /// # Errors
 /// Why the dataset is incomplete; it must not be served.
@@ -80,7 +79,7 @@ fn start_as_replica(ctx: Ctx<'_>, opened: OpenedFolder, own: OwnFile) -> Result<
     let has_log = !opened.is_empty() && !opened.is_superseded();
     let primary = if has_log && !ctx.flags().in_cluster() { own_primary(ctx) } else { None };
     let Some(primary) = primary else {
-        // A superseded log may be all that there is, until the primary's dataset is here.
+        // A superseded log may be all there is until the primary's dataset arrives.
         let origin = if opened.is_empty() { Origin::Folder } else { origin_beside(&opened, own) };
         rest(Rest::new(opened.into_folder(), origin).left_behind(ctx));
         return Ok(());
@@ -118,7 +117,7 @@ fn own_primary(ctx: Ctx<'_>) -> Option<Primary> {
     Some(Primary { host: info.text("master_host")?, port: info.text("master_port")? })
 }
 
-/// REPLICAOF, under whichever name the server has it.
+/// REPLICAOF, by the server's name for it.
 fn replicate(ctx: Ctx<'_>, host: &str, port: &str) -> bool {
     ["REPLICAOF", "SLAVEOF"].into_iter().any(|command| {
         let reply = ctx.own().call(CallMode::Internal, command, [host.as_bytes(), port.as_bytes()]);

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// Where the module is in its life.
 pub(crate) enum Life {
-    /// The server starts and loads its own files; what the folder holds takes their place before the first client is
+    /// The server starts and loads its own files; what the folder holds replaces their data before the first client is
     /// served.
     Starting(Box<Found>),
     /// Base and log are being brought back, or the log is on its way from one state to another within one call.
@@ -28,7 +28,7 @@ pub(crate) enum Life {
     GivenUp(Failing),
     /// The server is a replica, and has no log of what is in memory.
     Replica(Rest),
-    /// The log cannot begin: writes are refused, as none could be kept.
+    /// The log cannot begin: writes are refused, because none could be kept.
     Failing(Failing),
     /// The server shuts down; the log is closed.
     Closed,
@@ -57,7 +57,7 @@ pub(crate) enum Visible {
     WithItsBase {
         /// Who waits for that.
         waiting: Vec<Waiting>,
-        /// Where the dataset came from as the log began.
+        /// Where the dataset came from when the log began.
         descent: Descent,
         if_lost: IfLost,
     },
@@ -66,7 +66,7 @@ pub(crate) enum Visible {
 }
 
 impl Visible {
-    /// After a base that failed the next one is begun by itself within this time.
+    /// How soon, at the latest, the next base is begun automatically after one that failed.
     pub(super) fn longest_retry(&self) -> Duration {
         match self {
             // Nothing is promised before.
@@ -91,7 +91,7 @@ impl Visible {
 /// What becomes of the server when a log fails that no start would find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IfLost {
-    /// It serves on as before the log was asked for: nobody was promised anything.
+    /// It serves on as before the log was asked for: nothing was promised.
     ServesOn,
     /// It refuses writes: it took over from a primary that kept what it acknowledged.
     RefusesWrites,
@@ -210,7 +210,7 @@ impl Life {
         }
     }
 
-    /// There is a log that a start would bring back, or that is to become one, and the module goes on with it.
+    /// There is a log that a start would bring back, or that is to become such a log, and the module goes on with it.
     pub(crate) fn is_relied_upon(&self) -> bool {
         let goes_on = matches!(self, Life::Logging(_) | Life::Replica(_) | Life::Failing(_));
         goes_on && !self.is_superseded()
@@ -278,8 +278,8 @@ impl Life {
         }
     }
 
-    /// Whether the server goes on with the next change of a client's without a log that it was started beside, which is
-    /// to be told with [`super::dataset_changed`].
+    /// Whether the next change by a client makes the server go on without a log that it was started beside;
+    /// [`super::dataset_changed`] must then be called.
     pub(crate) fn is_unchanged(&self) -> bool {
         match self {
             Life::Disabled(rest) | Life::Replica(rest) => rest.is_unchanged(),
@@ -292,8 +292,8 @@ impl Life {
         std::mem::replace(self, Life::Changing)
     }
 
-    /// The folder of a state in which nothing is logged; the next state is to be set at once. `None` for other states,
-    /// which stay as they are.
+    /// The folder of a state in which nothing is logged; the caller must set the next state at once. `None` for other
+    /// states, which stay as they are.
     pub(super) fn take_rest(&mut self) -> Option<Rest> {
         match self.change() {
             Life::Replica(rest) | Life::Disabled(rest) => Some(rest),
@@ -322,7 +322,7 @@ impl Module {
         self.life.logging().is_some_and(|logging| logging.base.is_replacing())
     }
 
-    /// Has a client wait until the log is active; gives it back when there is none that would be.
+    /// Has a client wait until the log is active; gives it back when no log will be.
     pub(in crate::module) fn wait_for_active(&mut self, waiting: Waiting) -> Result<(), Waiting> {
         match &mut self.life {
             Life::Logging(Logging { visible: Visible::WithItsBase { waiting: all, .. }, .. }) => all.push(waiting),

@@ -1,8 +1,8 @@
-//! MODULE UNLOAD, and what the server keeps of the module's commands, which it frees then.
+//! MODULE UNLOAD, and what the server keeps of the module's commands, which it then frees.
 //!
 //! A client points to the command that it ran last (CLIENT LIST shows its name), and to those that it has queued since
-//! a MULTI; the API has no way to change that. So such clients are closed. The rules of ACL users name commands; a
-//! server that has this checked by nobody ends itself when it works the rules out again.
+//! a MULTI; the API has no way to change that. So such clients are closed. The rules of ACL users also name commands; a
+//! server with a rule for a command that is gone crashes when it evaluates the rules again.
 
 use super::arrival;
 use super::end::close;
@@ -25,7 +25,7 @@ pub fn unload(ctx: Ctx<'_>) -> bool {
         Some(arrival) => arrival::take_back(ctx, arrival),
         None => close(ctx, Child::Unwatched),
     }
-    // Its end is not to be told to code that is gone.
+    // Its end must not be reported to code that is gone.
     forget_child();
     unregister_hooks(ctx);
     forget_file_size_limit();
@@ -35,7 +35,7 @@ pub fn unload(ctx: Ctx<'_>) -> bool {
     true
 }
 
-/// Sees to it that nothing in the server points to the module's commands.
+/// Makes sure that nothing in the server points to the module's commands.
 ///
 /// # Errors
 /// Why something still does, for the server's log.
@@ -56,7 +56,7 @@ pub(super) fn close_clients(ctx: Ctx<'_>) -> Result<(), String> {
     let before = own_clients(ctx)?;
     for id in &before {
         let id = id.to_string();
-        // Never the client whose command this is, as CLIENT KILL passes over that by itself.
+        // Never the client whose command this is, because CLIENT KILL skips that.
         ctx.own().call(CallMode::Internal, "CLIENT", [&b"KILL"[..], b"ID", id.as_bytes()]);
     }
     let after = own_clients(ctx)?;

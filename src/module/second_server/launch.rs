@@ -11,11 +11,11 @@ use std::process::{Command, Stdio};
 /// Set for the second server: the process id of the first.
 pub(super) const FOLD: &str = "WBL_FOLD";
 
-/// The second server listens there, as a server must listen somewhere; `temp-` marks it as a leftover if it stays. It
-/// is named by the folder's descriptor, as the folder's own path may be too long for a socket's.
+/// The second server listens there, because a server must listen somewhere; `temp-` marks it as a leftover if it stays.
+/// It is named through the folder's descriptor, because the folder's own path may be too long for a socket's.
 const SOCKET: &str = "temp-fold.socket";
 
-/// Settings of the module that the second server has values of its own for.
+/// Settings of the module for which the second server has values of its own.
 const OWN_SETTINGS: [&str; 5] = ["enabled", "dir", "on-existing-log", "on-replay-error", "notify-keyspace-events"];
 
 /// A second server that is to be started.
@@ -43,9 +43,9 @@ pub(super) fn utf8(path: &Path) -> Result<String, String> {
     path.to_str().map(String::from).ok_or_else(|| "the folder's name is not UTF-8".into())
 }
 
-/// How the second server is started, of which the log's folder knows that it is there. It works in the same folder as
-/// the first: what settings of modules name relative to that is found there, and nowhere else. It reads most settings
-/// from its input, where no list of processes shows them.
+/// How the second server for this folder of a log is started. It works in the same folder as the first, because paths
+/// in modules' settings may be relative to that. It reads most settings from its input, where no list of processes
+/// shows them.
 pub(super) fn prepare(ctx: Ctx<'_>, folder: &Path, turn: u64) -> Result<Launch, String> {
     let opened = File::open(folder).map_err(|error| format!("{} can't be opened: {error}", folder.display()))?;
     let (mut command, by_descriptor) =
@@ -61,12 +61,12 @@ pub(super) fn prepare(ctx: Ctx<'_>, folder: &Path, turn: u64) -> Result<Launch, 
         ("save", ""),
         // There is no such file.
         ("dbfilename", &format!("wbl-none-{}.rdb", std::process::id())),
-        // No command of the log is too long for the second server: the first has taken it.
+        // No command of the log is too long for the second server: the first has accepted it.
         (STRING_BYTES, STRING_BYTES_MAX),
-        // Whatever payload is in the log, the node has taken it.
+        // Whatever payload is in the log, the node has accepted it.
         ("rdb-version-check", "relaxed"),
         ("wbl.enabled", "yes"),
-        // The first has decided that the log is what counts, also where it is superseded.
+        // The first has decided that the log counts, even if it is superseded.
         ("wbl.on-existing-log", "keep"),
     ] {
         set(name, value);
@@ -76,7 +76,8 @@ pub(super) fn prepare(ctx: Ctx<'_>, folder: &Path, turn: u64) -> Result<Launch, 
         set(&format!("wbl.{name}"), &value);
     }
     set("databases", &database_count(ctx).to_string());
-    // Where the server does not tell its log file, the second server writes to where the first would without one.
+    // Where the server does not say what its log file is, the second server writes to where the first would without
+    // one.
     if let Some(log_file) = log_file(ctx).filter(|name| !name.is_empty()) {
         set("logfile", &here.join(log_file).to_string_lossy());
     }
@@ -101,7 +102,7 @@ struct Module {
 }
 
 /// The loaded modules: the path of each with its arguments. Values of their types may be in the log. Where the server
-/// does not tell them it is this one only; a log that needs others fails in the second server then.
+/// does not list them, it is only this one; a log that needs others then fails in the second server.
 fn modules(ctx: Ctx<'_>) -> Result<Vec<Module>, String> {
     let own = this_library().and_then(|path| path.to_str().map(String::from));
     let own = own.ok_or("the module's own file is not known")?;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How long an answer to that is waited for.
+/// How long to wait for an answer to that.
 const ASK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Its progress, bytes of the log.
@@ -33,7 +33,7 @@ pub(super) fn ask(path: &Path) {
     }
 }
 
-/// What INFO says about bytes replayed and to be replayed, where it is there to its last byte.
+/// What INFO says about bytes replayed and to be replayed, if it has arrived to its last byte.
 fn progress(info: &str) -> Option<(u64, u64)> {
     let field = |name: &str| {
         let line = info.split_inclusive("\r\n").find_map(|line| line.strip_prefix(name))?;

@@ -25,7 +25,7 @@ impl OwnFiles {
 
     /// Whether it is certain that nothing of the server's own is newer than the log that was left: what it loads is a
     /// file that was noted, as it was then, and there is no other that may be newer. Where it loads another file, or
-    /// none, other settings may have been used meanwhile, and other files been saved.
+    /// none, other settings may have been used meanwhile, and other files saved.
     pub(in crate::module::life) fn none_is_newer(self, left: &Left) -> bool {
         let note = Note::parse(left.note());
         let is_older = |(kind, file, is_loaded): (&str, OwnFile, bool)| {

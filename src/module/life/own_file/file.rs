@@ -15,7 +15,7 @@ pub(super) const SECOND_S: u64 = 1;
 pub(crate) enum OwnFile {
     /// There is none.
     None,
-    /// There may be one, and it can't be read or understood, or nobody knows its name.
+    /// There may be one, but it can't be read or understood, or its name is unknown.
     Unreadable,
     /// An RDB file.
     Rdb {
@@ -47,7 +47,7 @@ pub(crate) enum OwnFile {
 pub(crate) struct Saved {
     /// When it was begun, where it says so; Unix seconds.
     pub(super) begun_s: Option<u64>,
-    /// It has had it since it was begun under another name.
+    /// It has had this inode since it was begun under another name.
     pub(super) inode: u64,
     pub(super) bytes: u64,
     /// What it begins with.
@@ -66,7 +66,7 @@ impl Saved {
 pub(in crate::module::life) enum Newer {
     Log,
     OwnFile,
-    /// The file was put there since, and is older than that by its own time; or it can't be read.
+    /// The file was put there since, but its own time is older; or it can't be read.
     Unknown,
 }
 
@@ -118,7 +118,7 @@ impl OwnFile {
             || !note.is_unwatched && self.may_have_come(note, left)
     }
 
-    /// Whether it may be what a child was saving then that had no file.
+    /// Whether it may be what a child without a file was saving then.
     fn may_have_come(self, note: &Note, left: &Left) -> bool {
         self.begun().is_some_and(|(begun_s, _)| note.may_have_come(begun_s, left.unix_ms() / 1000))
     }
@@ -136,9 +136,9 @@ impl OwnFile {
         let is_from_before = |ms: u64| ms.saturating_add(CLOCK_LAG_MS) < left_ms;
         match self {
             OwnFile::None => Newer::Log,
-            // The clock has been set back since, so that its time says nothing.
+            // The clock has been set back since, so its time says nothing.
             _ if unix_ms() < left_ms => Newer::Unknown,
-            // It was there already, for other settings than those of that time, or has not been written to since.
+            // It was there already, for other settings than those of then, or has not been written to since.
             OwnFile::Rdb { touched_ms: ms, .. } | OwnFile::Aof { changed_ms: ms, .. } if is_from_before(ms) => {
                 Newer::Log
             }

@@ -1,4 +1,4 @@
-//! Where the server's own files are, which it says itself. Its folder is the current one.
+//! Where the server's own files are, as the server says. Its folder is the current one.
 
 use super::both::OwnFiles;
 use super::file::OwnFile;
@@ -18,7 +18,7 @@ impl OwnFile {
     }
 
     pub(in crate::module::life) fn aof(ctx: Ctx<'_>) -> OwnFile {
-        // What is executed and not written yet is older than whatever comes.
+        // What is executed and not written yet is older than anything to come.
         let unwritten_bytes = if server::writes_aof(ctx) { server::unwritten_aof_bytes(ctx) } else { 0 };
         match (name(ctx, "appenddirname"), name(ctx, "appendfilename")) {
             (Some(folder), Some(file_name)) => {

@@ -18,7 +18,7 @@ const PREFIX_BYTES: [u64; 7] = [0, 16, 32, 64, 128, 256, 512];
 pub(super) const PREFIX_BYTES_MAX: u64 = 512;
 
 /// What the last file of an AOF begins with, which stays when the file grows, in several lengths: a file that was noted
-/// when it was short is still known when it is long.
+/// when short is still recognised when it is long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::module::life) struct Prefixes {
     crc32c: [u32; PREFIX_BYTES.len()],
@@ -76,7 +76,7 @@ pub(super) struct Unfinished {
     pub(super) begun_s: Option<u64>,
 }
 
-/// A note. What is not understood when it is read back stands for files that are not there any more.
+/// A note. What is not understood when it is read back is taken for files that are no longer there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Note {
     pub(super) files: Vec<Noted>,
@@ -120,7 +120,7 @@ impl Note {
         note
     }
 
-    /// Reads what the words begin with; returns the words behind it.
+    /// Reads what the words begin with; returns the words after it.
     fn take<'w, 't>(&mut self, words: &'w [&'t str]) -> Option<&'w [&'t str]> {
         let crc = |word: &str| u32::from_str_radix(word, 16).ok();
         let number = |word: &str| word.parse::<u64>().ok();
@@ -165,9 +165,9 @@ impl Note {
         self.unfinished.iter().any(|file| file.inode == inode)
     }
 
-    /// Whether this file is one of those that were being saved when the log was left. It has its inode from the
-    /// beginning; a copy is known by its time. What was begun in the second in which the log was left may be newer than
-    /// the log.
+    /// Whether this file is one of those that were being saved when the log was left. A file keeps its inode from the
+    /// beginning; a copy is recognised by its time. What was begun in the second in which the log was left may be newer
+    /// than the log.
     pub(super) fn was_unfinished(&self, begun_s: u64, inode: u64, left_s: u64) -> bool {
         let begun_then = |at_s: u64| begun_s < left_s && (at_s..=at_s.saturating_add(1)).contains(&begun_s);
         let is_it = |file: &Unfinished| file.inode == inode || file.begun_s.is_some_and(begun_then);

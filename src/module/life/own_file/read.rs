@@ -1,4 +1,4 @@
-//! The server's own files as they stand in its folder. Nothing here waits: only regular files are opened.
+//! The server's own files in its folder. Nothing here waits: only regular files are opened.
 
 use super::file::{OwnFile, Saved};
 use super::note::{PREFIX_BYTES_MAX, Prefixes};
@@ -8,13 +8,13 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-/// What of an RDB file tells it from another, besides its length: its head, which has the time when it was begun, and
-/// its checksum at the end.
+/// What distinguishes an RDB file from another, besides its length: its head, with the time when it was begun, and its
+/// checksum at the end.
 const HEAD_BYTES: usize = 512;
 const TAIL_BYTES: u64 = 8;
 const _: () = assert!(HEAD_BYTES as u64 >= PREFIX_BYTES_MAX);
 
-/// More than the manifest of an AOF has.
+/// More than the manifest of an AOF takes.
 const AOF_MANIFEST_BYTES_MAX: u64 = 1 << 20;
 
 /// What an RDB file is until it is complete.
@@ -27,8 +27,8 @@ pub(super) struct Temporary {
     pub(super) touched_ms: u64,
 }
 
-/// The files in the server's folder that RDB files and bases of AOFs are until they are complete and that are being
-/// written, those that were touched last first: of a child, also of a server that has died, and of a full sync.
+/// The temporary files in the server's folder that are being written and will become RDB files or bases of AOFs, the
+/// last touched first: those of a child (also of a server that has died) and of a full sync.
 pub(super) fn temporaries(folder: &Path, is_written: &dyn Fn(&str) -> bool) -> Vec<Temporary> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let found = entries.filter_map(Result::ok).filter(|entry| entry.file_name().to_str().is_some_and(is_written));
@@ -39,7 +39,7 @@ pub(super) fn temporaries(folder: &Path, is_written: &dyn Fn(&str) -> bool) -> V
 
 fn temporary(path: &Path) -> Option<Temporary> {
     let (file, status) = open(path).ok()?;
-    // It is empty until there is more than a buffer holds.
+    // It is empty until there is more than fits into a buffer.
     let begun_s = match status.len() {
         0 => u64::try_from(status.mtime()).ok(),
         bytes => head(&file, bytes).ok().and_then(|head| rdb::begun_s(&head)),
@@ -48,8 +48,8 @@ fn temporary(path: &Path) -> Option<Temporary> {
 }
 
 /// Whether a file is an unfinished one that somebody writes: `temp-PID.rdb` of a child, `temp-TIME.PID.rdb` of a server
-/// in a full sync, `temp-rewriteaof-PID.aof` and then `temp-rewriteaof-bg-PID.aof` of a child. What a child leaves that
-/// was killed stays for ever.
+/// in a full sync, `temp-rewriteaof-PID.aof` and then `temp-rewriteaof-bg-PID.aof` of a child. The file of a killed
+/// child stays for ever.
 pub(super) fn is_written(name: &str) -> bool {
     let rdb = || name.strip_prefix("temp-")?.strip_suffix(".rdb");
     let aof = || {
@@ -184,7 +184,7 @@ fn name_in(line: &str) -> Option<String> {
             '"' => return Some(name),
             '\\' => match characters.next()? {
                 plain @ ('"' | '\\') => name.push(plain),
-                // Bytes that are no text: nobody uses such names.
+                // Bytes that are not text: nobody uses such names.
                 _ => return None,
             },
             plain => name.push(plain),

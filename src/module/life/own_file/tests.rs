@@ -29,7 +29,7 @@ fn aof(crc32c: u32, bytes: u64, changed_s: u64) -> OwnFile {
     OwnFile::Aof { crc32c, bytes, prefixes: prefixes(b"*2"), changed_ms, saved: None }
 }
 
-/// One without anything behind its base, which was put there after the log was left.
+/// One without anything after its base, which was put there after the log was left.
 fn rewritten(begun_s: Option<u64>, inode: u64) -> OwnFile {
     let saved = Some(Saved { begun_s, inode, bytes: 90, prefixes: prefixes(b"VALKEY080") });
     OwnFile::Aof { crc32c: 8, bytes: 0, prefixes: prefixes(b""), changed_ms: LEFT_S * 1000 + 600, saved }
@@ -92,7 +92,7 @@ fn a_file_that_a_child_was_saving_is_not_newer() {
     assert_eq!(rdb(8, LEFT_S).or_log(&left(&began_just_now)), Newer::Log);
     assert_eq!(rdb(8, LEFT_S + 1).or_log(&left(&began_just_now)), Newer::OwnFile);
     assert!(was_saving(&left(&note)) && !was_saving(&left("none")));
-    // Where nobody sees its end it may be a later one.
+    // If nobody sees its end, it may be a later one.
     let unwatched = left(&format!("{began_just_now}:unwatched"));
     assert_eq!(rdb(8, LEFT_S).or_log(&unwatched), Newer::Unknown);
     assert_eq!(rdb(8, LEFT_S + 1).or_log(&unwatched), Newer::OwnFile);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const MARK_RETRY: Duration = Duration::from_secs(5);
 
 impl Rest {
-    /// The server has taken its primary's dataset. Has a thread mark the log, so that no later start falls back to it;
+    /// The server has taken its primary's dataset. A thread marks the log, so that no later start falls back to it;
     /// nobody waits for that.
     pub(in crate::module::life) fn supersede(&mut self) {
         if self.descent.is_unknown() {
@@ -26,7 +26,7 @@ impl Rest {
         self.mark_owed();
     }
 
-    /// Has a thread mark the log as is owed, unless one does already.
+    /// Has a thread make the owed mark, unless one does already.
     pub(super) fn mark_owed(&mut self) {
         let Some(standing) = &self.owed else { return };
         let is_due = match &self.place {
@@ -51,7 +51,7 @@ impl Rest {
         };
     }
 
-    /// Looks whether the log is to be marked, and after a mark that is being made.
+    /// Checks whether the log is to be marked, and on a mark that is being made.
     pub(in crate::module::life) fn poll(&mut self) {
         if let Some(beside) = &mut self.beside {
             beside.poll();
@@ -117,9 +117,9 @@ impl Rest {
         }
     }
 
-    /// The server begins to save its own file, and what the log is marked with would not tell that from what was saved
-    /// before: what is owed is marked at once, as far as the folder is open. Nobody waits for a replica's log that is
-    /// being closed.
+    /// The server begins to save its own file, and the log's mark would not distinguish that from what was saved
+    /// before: what is owed is marked at once, if the folder is open. Nobody waits for a replica's log that is being
+    /// closed.
     pub(in crate::module::life) fn mark_before_save(&mut self) {
         if self.owed.is_none() || matches!(self.place, Place::Closing(_)) {
             return;
@@ -146,7 +146,7 @@ impl Rest {
         is_due
     }
 
-    /// Takes such a folder in, if it could be opened.
+    /// Takes such a folder over, if it could be opened.
     pub(in crate::module::life) fn take_in(&mut self, opened: Result<OpenedFolder, String>) {
         match opened {
             Ok(opened) => self.found(opened),
@@ -154,15 +154,15 @@ impl Rest {
         }
     }
 
-    /// The server ends: marks the log where that is still owed. `now` is what it was left with now; `is_unchanged`: what
-    /// the server has loaded.
+    /// The server ends: makes a mark that is still owed. `now`: the mark of a log that is left now; `is_unchanged`: the
+    /// server has changed nothing of what it loaded.
     pub(in crate::module::life) fn end(mut self, is_unchanged: bool, now: impl Fn() -> Standing) {
         if let Some(beside) = self.beside.take() {
             beside.end(&now);
         }
         self.end_marking();
         if is_unchanged && self.owed.is_none() && self.descent.origin() == Origin::Older {
-            // What it has saved of that is no newer than what it had loaded.
+            // What it has saved is no newer than what it had loaded.
             self.owed = Some(now());
         }
         let opened = match self.place {
@@ -197,7 +197,7 @@ impl Rest {
         self.mark_before_save();
     }
 
-    /// What is owed to a log that nobody had opened is marked by the handle that there is now.
+    /// The mark owed to a log that nobody had opened is made by the present handle.
     pub(in crate::module::life) fn take_over_owed(&mut self) {
         if let Some(standing) = self.beside.as_mut().and_then(|beside| beside.owed()) {
             self.owed.get_or_insert(standing);
