@@ -22,7 +22,7 @@ pub enum LogError {
         /// The folder.
         file: String,
     },
-    /// The folder holds something that is no log of ours; nothing in it was touched.
+    /// The folder holds something that is not a log of ours; nothing in it was touched.
     ForeignFolder {
         /// The file that shows it.
         file: String,
@@ -43,14 +43,14 @@ pub enum LogError {
         /// The file that shows it.
         file: String,
     },
-    /// The file that is being written was removed or cut by somebody else.
+    /// Somebody else has removed or cut the file that is being written.
     TakenAway {
         /// The file.
         file: String,
         /// What was found.
         why: &'static str,
     },
-    /// A new base is none that a start could bring back; it was removed.
+    /// A start could not recover the new base; it was removed.
     BadBase {
         /// The file.
         file: String,

@@ -1,4 +1,4 @@
-//! Mutexes whose holder may have panicked: what they guard is whole at each step, and whoever panics is reported.
+//! Mutexes whose holder may have panicked: what they guard is whole at each step, and every panic is reported.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

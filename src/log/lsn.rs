@@ -10,7 +10,7 @@ impl Lsn {
     /// The position of the first byte ever logged.
     pub const ZERO: Lsn = Lsn(0);
 
-    /// No log goes beyond this position: half of the range, so that whatever is appended to a log that was read stays
+    /// No log goes beyond this position: half of the range, so that everything appended to a log that was read stays
     /// within it. A file that states more is damaged.
     pub const LIMIT: Lsn = Lsn(1 << 63);
 

@@ -1,7 +1,7 @@
 //! The log engine: a folder of segments and a base, a writer, its threads, recovery.
 //!
-//! It knows no server, has no statics and asks no wall clock. How the files look and in which order they change is in
-//! `docs/design.md`; "what if it crashes here" is answered step by step in `open/prepare.rs`, `write/writer.rs`,
+//! It knows no server, has no statics and never asks a wall clock. How the files look and in which order they change is
+//! in `docs/design.md`; "what if it crashes here" is answered step by step in `open/prepare.rs`, `write/writer.rs`,
 //! `write/checkpoint.rs`, `write/go_on.rs` and `open/repair.rs`.
 //!
 //! The states of a folder are types: [`open()`] gives an [`Opened`], which becomes a [`Prepared`] and then a

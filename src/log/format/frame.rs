@@ -9,12 +9,12 @@
 //! the first as the server's own.
 //!
 //! - `check`: 24 bits of a CRC-32C over the salt of the segment, the offset of the line in the file, and the fields
-//!   after it. So a length is trusted before the payload is read, nobody who does not know the salt can write a frame,
-//!   and a frame is one in its place only.
+//!   after it. So a length can be trusted before the payload is read, nobody who does not know the salt can write a
+//!   frame, and a frame is valid in its place only.
 //! - `crc`: CRC-32C over salt, offset, payload and padding.
 //! - `durable back`: how many bytes before the frame's start the file was durable up to when the frame was written.
-//! - `unix ms`: stated where it is a second or more away from the last stated time. Then, and only then, the line of
-//!   the server's own form stands before it.
+//! - `unix ms`: stated where it is a second or more away from the last stated time. Then, and only then, a line in the
+//!   server's own form precedes it.
 //! - `block`: the frame ends where a block of 2 to the power of that many bytes does, with lines after the payload that
 //!   say nothing. They are its padding.
 
@@ -42,7 +42,7 @@ pub const PAYLOAD_BYTES_MAX: u64 = (1 << (6 * LENGTH_DIGITS_MAX)) - 1;
 pub(crate) const BACK_BYTES_MAX: u64 = (1 << (6 * BACK_DIGITS_MAX)) - 1;
 /// The blocks that frames are padded to.
 const BLOCK_BYTES: std::ops::RangeInclusive<u64> = 512..=4096;
-/// A line of padding is no longer, with one byte more at its end: the server reads lines of up to 1,023 bytes.
+/// The longest line of padding, which may have one byte more at its end: the server reads lines of up to 1,023 bytes.
 const PADDING_LINE_BYTES: u64 = 512;
 /// The latest time that a frame can state.
 pub(crate) const UNIX_MS_MAX: u64 = (1 << (6 * TIME_DIGITS_MAX)) - 1;
@@ -50,7 +50,7 @@ pub(crate) const UNIX_MS_MAX: u64 = (1 << (6 * TIME_DIGITS_MAX)) - 1;
 const CUT_SHORT: FormatError = FormatError::Field("the annotation is cut short");
 const RANGE: FormatError = FormatError::Field("the annotation's numbers are out of range");
 
-/// Where an annotation line stands.
+/// Where an annotation line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// The salt of the segment.
@@ -159,7 +159,7 @@ impl FrameHeader {
         }
     }
 
-    /// Parses an annotation line, with its line end; returns its check, too, which is not verified.
+    /// Parses an annotation line, with its line end; also returns its check, which is not verified.
     pub fn parse_unchecked(line: &[u8]) -> Result<(FrameHeader, u64), FormatError> {
         let body = line.strip_prefix(b"#").ok_or(FormatError::NotAnAnnotation)?;
         if line.starts_with(b"#WBL") && line.get(4).is_some_and(u8::is_ascii_digit) && line.contains(&b' ') {
@@ -201,7 +201,7 @@ fn block_of(field: &[u8]) -> Result<Option<u64>, FormatError> {
     Some(1 << digit).filter(|bytes| BLOCK_BYTES.contains(bytes)).map(Some).ok_or(RANGE)
 }
 
-/// Appends lines that say nothing, of so many bytes in all: none, or at least two.
+/// Appends lines that say nothing, of this many bytes in all: none, or at least two.
 pub(crate) fn push_padding(out: &mut Vec<u8>, bytes: u64) {
     let mut left = bytes;
     while left > 0 {
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn other_spellings_are_refused() {
-        // With a right check each, so that only the spelling is wrong.
+        // Each with a right check, so that only the spelling is wrong.
         let check = |header: FrameHeader| String::from_utf8(line(header, PLACE)[1..5].to_vec()).unwrap();
         let plain = check(header(3, 0, None));
         let timed = check(header(3, 0, Some(0)));

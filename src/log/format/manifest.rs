@@ -83,7 +83,7 @@ pub(crate) struct Manifest {
     pub segments: Vec<NamedSegment>,
 }
 
-/// Why a text is no manifest of this version.
+/// Why a text is not a manifest of this version.
 const CHANGED: &str = "the manifest was changed";
 
 impl Manifest {
@@ -146,14 +146,14 @@ impl Manifest {
         base.into_iter().chain(self.segments.iter().map(|segment| segment_name(segment.seq)))
     }
 
-    /// Writes the manifest under a temporary name, durably. Nothing visible has changed then, also where this fails.
-    /// What it names must be durable before.
+    /// Writes the manifest under a temporary name, durably. Nothing visible has changed then, even if this fails. What
+    /// it names must already be durable.
     pub fn write_next<S: Storage>(&self, storage: &S) -> Result<(), LogError> {
         let text = self.to_text();
         if text.len() as u64 > MANIFEST_BYTES_MAX {
             return Err(LogError::Refused { why: "the manifest would become too long" });
         }
-        // What is written must read back as the same, and as a whole.
+        // What is written must read back the same, and as a whole.
         assert_eq!(Manifest::parse(text.as_bytes()).as_ref(), Ok(self), "a manifest must survive its own text");
         assert!(self.is_contiguous(), "segments must follow one another");
         let steps = || {
@@ -176,7 +176,7 @@ impl Manifest {
     }
 
     /// The text of the manifest on the disk, durable under its name: a process may have ended between renaming and
-    /// syncing, and a loss of power would bring the manifest before it back.
+    /// syncing, and a loss of power would bring back the manifest before it.
     pub fn read_text<S: Storage>(storage: &S) -> Result<Vec<u8>, LogError> {
         let text = Manifest::look_at_text(storage)?;
         storage.sync_dir().map_err(failed(storage, "sync the folder of", MANIFEST_NAME))?;
@@ -197,7 +197,7 @@ impl Manifest {
     }
 }
 
-/// Creates a file in the place of what may have the name.
+/// Creates a file in place of what may have the name.
 pub(crate) fn create_anew<S: Storage>(storage: &S, name: &str) -> Result<S::File, LogError> {
     let created = match storage.create(name) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -232,8 +232,8 @@ fn parse_lines(text: &str) -> Option<Manifest> {
     (lines.next().is_none() && manifest.is_contiguous()).then_some(manifest)
 }
 
-/// Sequence number and type of one of the server's own lines. That name and number agree shows when the text is written
-/// again.
+/// Sequence number and type of one of the server's own lines. Whether name and number agree shows when the text is
+/// written again.
 fn file_line(line: &str) -> Option<(u64, &str)> {
     let mut words = line.split(' ');
     let (file, _name, seq_word) = (words.next()?, words.next()?, words.next()?);
@@ -291,7 +291,7 @@ mod tests {
         }
     }
 
-    /// What an error of the disk costs where nothing has taken the place of the segments of earlier ones: prints it.
+    /// Prints what an error of the disk costs where nothing has replaced the segments of earlier ones.
     #[test]
     fn forty_thousand_segments_can_be_named() {
         let segments = (0..40_000).map(|number| NamedSegment {

@@ -42,7 +42,7 @@ impl fmt::Display for FormatError {
 
 impl std::error::Error for FormatError {}
 
-/// Tells a line of a later version from one that is no line of ours; `versions` are those that the caller knows.
+/// Distinguishes a line of a later version from one that is not ours; `versions` are those that the caller knows.
 pub(crate) fn foreign_line(line: &[u8], versions: &[&[u8]]) -> FormatError {
     let Some(rest) = line.strip_prefix(b"#WBL") else {
         return FormatError::NotAnAnnotation;

@@ -17,7 +17,7 @@ pub(crate) const TEMPORARY_BACKUP_NAME: &str = "temp-backup";
 /// The folder of a copy that another process makes a base of; the number is the base's.
 const SHARED_PREFIX: &str = "temp-shared-";
 
-/// The folder of what a base takes the place of, until that is whole.
+/// The folder of what a base replaces, until that is whole.
 pub(crate) const NEW_HISTORY_NAME: &str = "temp-history-new";
 /// The same, being given up.
 pub(crate) const OLD_HISTORY_NAME: &str = "temp-history-old";
@@ -25,13 +25,13 @@ pub(crate) const OLD_HISTORY_NAME: &str = "temp-history-old";
 /// A mark beside the log, which no manifest names.
 pub(crate) const BEHIND_NAME: &str = "own-aof-behind";
 
-/// What is cut of a segment, until all of it is kept aside.
+/// What is cut off a segment, until all of it is kept aside.
 pub(crate) const NEXT_CUT_NAME: &str = "temp-cut";
 
 const NAME_PREFIX: &str = "appendonly.aof.";
 const SEGMENT_SUFFIX: &str = ".incr.aof";
 const BASE_SUFFIX: &str = ".base.rdb";
-/// Of what other parts of the module leave in the folder.
+/// The prefixes of what other parts of the module leave in the folder.
 const TEMPORARY_PREFIXES: [&str; 2] = ["temp-fold.", "temp-expiries-"];
 const TEMPORARY_BASE_PREFIX: &str = "temp-base-";
 const TEMPORARY_BASE_SUFFIX: &str = ".rdb";
@@ -56,7 +56,7 @@ pub(crate) fn temporary_base_name(seq: u64) -> String {
     format!("{TEMPORARY_BASE_PREFIX}{seq}{TEMPORARY_BASE_SUFFIX}")
 }
 
-/// The name of the folder with the copy of the log that this base is made of.
+/// The name of the folder with the copy of the log from which this base is made.
 pub(crate) fn shared_name(base: &str) -> Option<String> {
     Some(format!("{SHARED_PREFIX}{}", temporary_base_seq(base)?))
 }
@@ -82,14 +82,14 @@ pub(crate) fn stamped_name(prefix: &str, unix_ms: u64, end: Lsn) -> String {
     format!("{prefix}{unix_ms}-{end}")
 }
 
-/// What such a name says; `None` where it is none.
+/// What such a name says; `None` for other names.
 pub(crate) fn stamp_of(prefix: &str, name: &str) -> Option<(u64, Lsn)> {
     let (unix_ms, end) = name.strip_prefix(prefix)?.split_once('-')?;
     let (unix_ms, end) = (unix_ms.parse().ok()?, Lsn::new(end.parse().ok()?));
     (stamped_name(prefix, unix_ms, end) == name).then_some((unix_ms, end))
 }
 
-/// What a file name of ours stands for.
+/// What a file name of ours means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum OwnName {
     Segment(u64),
@@ -99,7 +99,7 @@ pub(crate) enum OwnName {
     Cut(u64, u64),
 }
 
-/// Tells our names from all others.
+/// Distinguishes our names from all others.
 pub(crate) fn own_name(name: &[u8]) -> Option<OwnName> {
     let name = std::str::from_utf8(name).ok()?;
     let is_temporary = name == FORMAT_1_MANIFEST_TEMPORARY

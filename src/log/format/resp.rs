@@ -10,7 +10,7 @@ pub fn push_command(out: &mut Vec<u8>, args: &[&[u8]]) {
     push_args(out, args.len(), args.iter().map(|arg| arg.len()).sum(), args.iter().copied());
 }
 
-/// The same of a command with so many arguments, its name among them, which have so many bytes.
+/// The same for a command with `argc` arguments, its name included, which have `bytes` bytes.
 pub fn push_args<'a>(out: &mut Vec<u8>, argc: usize, bytes: usize, args: impl Iterator<Item = &'a [u8]>) {
     assert!(argc > 0, "a command has at least its name");
     // With their lengths, line ends and signs.
@@ -85,7 +85,7 @@ impl<'a> Commands<'a> {
         }
         let mut rest = self.rest;
         let argc = take_count(&mut rest, b'*')?;
-        // Bounds the allocation by the bytes that are there.
+        // Bounds the allocation by the bytes present.
         if argc == 0 || argc > rest.len() / ARGUMENT_BYTES_MIN {
             return Err(FormatError::Command("the count of arguments is out of range"));
         }

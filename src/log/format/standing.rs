@@ -8,7 +8,7 @@ const NOTE_CHARACTERS_MAX: usize = 400;
 /// What a log counts for at the next start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Standing {
-    /// It is the newest that there is.
+    /// It is the newest.
     #[default]
     Current,
     /// It was left: the server went on without it, or ended.
@@ -18,7 +18,7 @@ pub enum Standing {
     Superseded(Option<Left>),
 }
 
-/// When a log was left, and a note on what there was beside it then, by which the next start finds out whether that has
+/// When a log was left, and a note on what was beside it then, from which the next start finds out whether that has
 /// changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
@@ -51,7 +51,7 @@ impl Standing {
         matches!(self, Standing::Superseded(_))
     }
 
-    /// What it becomes. A superseded log stays that, and keeps when it was left, which a later time may replace.
+    /// What it becomes. A superseded log stays so, and keeps the time when it was left, which a later time may replace.
     pub fn followed_by(&self, next: Standing) -> Standing {
         match (self, next) {
             (Standing::Superseded(Some(_)), Standing::Left(left)) => Standing::Superseded(Some(left)),
@@ -61,7 +61,7 @@ impl Standing {
         }
     }
 
-    /// Reads the words that stand for it in the manifest.
+    /// Reads its words in the manifest.
     pub(super) fn parse(words: &[&str]) -> Option<Standing> {
         match words {
             [] => Some(Standing::Current),

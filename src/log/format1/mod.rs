@@ -66,7 +66,7 @@ pub(crate) fn parse_whole(line: &[u8]) -> Result<Annotation, FormatError> {
     Ok(Annotation { lsn: Some(Lsn::new(lsn)), length, crc, seed, unix_ms: Some(unix_ms) })
 }
 
-/// Parses a short annotation; `None` when it is no such line.
+/// Parses a short annotation; `None` when it is another line.
 fn parse_short(line: &[u8], first: Lsn, offset: u64) -> Option<Result<Annotation, FormatError>> {
     let digits = line.strip_prefix(b"#")?.strip_suffix(b"\r\n")?;
     if line.len() > SHORT_LINE_BYTES_MAX || digits.iter().any(|digit| base_64(&[*digit]).is_none()) {

@@ -1,12 +1,12 @@
-//! The torn end of a log is kept aside before it is cut: nobody was told of it, but it may be all that there is of
+//! The torn end of a log is kept aside before it is cut: it was never acknowledged, but it may be all that is left of
 //! somebody's data.
 //!
-//! It is copied as long as there is room for all of it. Where there is not, as it may be as large as what waits for the
-//! disk at a time, it is moved in parts, the last one first: each is in a file of its own before the segment becomes
-//! shorter by it, so that a crash leaves every byte in the one or the other. What is left of the segment's end is torn
-//! as before, at the same place, and the next start goes on with it. A part that there is no room for is given up, as
-//! nobody was told of it, and the next one has its room: a start never fails for want of room that such bytes hold. So
-//! there are not many parts, each of which takes three syncs.
+//! It is copied if there is room for all of it. If not, because it may be as large as what waits for the disk at a
+//! time, it is moved in parts, the last one first: each is in a file of its own before the segment becomes shorter by
+//! it, so that a crash leaves every byte in one or the other. What is left of the segment's end is torn as before, at
+//! the same place, and the next start goes on with it. A part for which there is no room is given up, because it was
+//! never acknowledged, and the next one gets its room: a start never fails for want of room that such bytes hold. There
+//! are few parts, because each takes three syncs.
 
 use super::opened::{Opened, Segment};
 use super::prepare::{COPY_BYTES, shorter};
@@ -25,10 +25,10 @@ const OLDER_CUTS_KEPT: usize = 3;
 /// With less room nothing is moved.
 const PART_BYTES_MIN: u64 = 4096;
 
-/// An end is moved in about so many parts at most, however little room there is.
+/// An end is moved in about this many parts at most, however little room there is.
 const PARTS_MAX: u64 = 64;
 
-/// So many parts at most give way to the next segment and manifest, which take far less.
+/// At most this many parts give way to the next segment and manifest, which take far less.
 const PARTS_FOR_NEXT: u64 = 2;
 
 /// What a crash left after the last frame of a segment.
@@ -39,7 +39,7 @@ pub(super) struct TornEnd {
     range: Range<u64>,
     /// Parts are not smaller, but for the last one.
     part_bytes_min: u64,
-    /// Segments with ends that earlier starts have kept.
+    /// Segments whose ends earlier starts have kept.
     older: Vec<u64>,
     /// Bytes for which there was no room.
     pub given_up_bytes: u64,
@@ -59,7 +59,8 @@ impl TornEnd {
 }
 
 impl<S: Storage> Opened<S> {
-    /// The end that is to be cut, if there is one. Of those that earlier starts have kept all but the newest go.
+    /// The end that is to be cut, if there is one. Of those that earlier starts have kept, all but the newest are
+    /// removed.
     pub(super) fn torn_end(&self) -> Result<Option<TornEnd>, LogError> {
         let Some((segment, scan)) = self.unsealed().find(|(_, scan)| scan.is_torn) else { return Ok(None) };
         let mut torn = TornEnd::of(segment, scan);
@@ -69,7 +70,7 @@ impl<S: Storage> Opened<S> {
         Ok(Some(torn))
     }
 
-    /// Makes room for what the log needs more than the torn end; `false` where that has none to give.
+    /// Makes room for what the log needs more than the torn end; `false` where the end has none to give.
     pub(super) fn make_room(&self, torn: Option<&mut TornEnd>) -> Result<bool, LogError> {
         let Some(torn) = torn else { return Ok(false) };
         let older = std::mem::take(&mut torn.older);
@@ -149,8 +150,8 @@ impl<S: Storage> Opened<S> {
         Ok(())
     }
 
-    /// Whether a file that would get the name of these bytes has all of them, and maybe more that are in the segment no
-    /// longer.
+    /// Whether a file that would get the name of these bytes has all of them, and maybe more that are no longer in the
+    /// segment.
     fn is_kept(&self, torn: &TornEnd, range: Range<u64>) -> Result<bool, LogError> {
         let (storage, name) = (self.storage(), cut_name(torn.seq, range.start));
         if !self.folder.present.contains(&OwnName::Cut(torn.seq, range.start)) {

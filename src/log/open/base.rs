@@ -8,7 +8,7 @@ use std::io::{self, Read};
 /// Reads a base from its start to its end; an error at the end when it is not the file that the manifest means.
 pub struct BaseReader<F> {
     file: F,
-    /// The file's name, as people know it.
+    /// The file's name, as shown to people.
     shown: String,
     base: Base,
     at: u64,
@@ -46,7 +46,7 @@ impl<F: StorageFile> BaseReader<F> {
         Ok(BaseReader { file, shown, base, at: 0, crc32c: 0 })
     }
 
-    /// The file, as people know it.
+    /// The file, as shown to people.
     pub fn path(&self) -> &str {
         &self.shown
     }

@@ -1,7 +1,7 @@
-//! A mark beside the log: what the server keeps by itself is known to lack what the log holds.
+//! A mark beside the log: the server's own files are known to lack what the log holds.
 //!
-//! It is a file of its own, not a part of the manifest: it changes when the server's files do, and not when the log
-//! does, and it is true of whatever log the folder holds by then. What is in it nobody reads but people.
+//! It is a file of its own, not a part of the manifest: it changes when the server's files do, not when the log does,
+//! and it is true of any log that the folder holds by then. Only people read its content.
 
 use crate::log::error::LogError;
 use crate::log::format::names::BEHIND_NAME;
@@ -27,7 +27,7 @@ pub fn mark_behind<S: Storage>(storage: &S) -> Result<(), LogError> {
     storage.sync_dir().map_err(failed(storage, "sync the folder of", BEHIND_NAME))
 }
 
-/// Takes the mark away, if it is there. A loss of power may bring it back.
+/// Removes the mark, if it is there. A loss of power may bring it back.
 ///
 /// # Errors
 /// It is still there.

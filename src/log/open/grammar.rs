@@ -1,4 +1,4 @@
-//! Where the frames of a segment lie, in both formats.
+//! Where the frames of a segment are, in both formats.
 
 use super::window::Window;
 use crate::log::error::LogError;
@@ -25,7 +25,7 @@ pub(crate) enum Grammar {
     Two { salt: u64 },
 }
 
-/// A frame and where it lies.
+/// A frame and where it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Located {
     /// Offset of the frame's first byte.
@@ -130,8 +130,9 @@ impl<F: StorageFile> Window<F> {
         Ok(located)
     }
 
-    /// Like [`Window::line_at`], for a frame that stands a few bytes from the place it was written for, as somebody has
-    /// inserted or removed bytes before it. The offsets are those it was written for, but for the payload's.
+    /// Like [`Window::line_at`], for a frame that is a few bytes away from the place it was written for, because
+    /// somebody has inserted or removed bytes before it. The offsets are those it was written for, except the
+    /// payload's.
     pub fn shifted_line_at(&mut self, offset: u64, salt: u64) -> Result<Option<Located>, LogError> {
         let bytes = self.bytes_at(offset, frame::LINE_BYTES_MAX)?;
         let line = leading_line(bytes, frame::LINE_BYTES_MAX);

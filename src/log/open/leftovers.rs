@@ -1,7 +1,7 @@
 //! Files that the manifest does not name.
 //!
 //! A crash leaves some between two steps; they are removed when writing starts. Nothing is ever removed that holds
-//! frames which no base covers: a segment like that was named by a manifest that somebody has replaced by an older one.
+//! frames which no base covers: such a segment was named by a manifest that somebody has replaced with an older one.
 
 use super::grammar::Head;
 use super::opened::{Opened, Segment};
@@ -18,8 +18,8 @@ use crate::log::storage::{Storage, StorageFile};
 const HARMLESS: [&[u8]; 3] = [b"lost+found", b"LOCK", BEHIND_NAME.as_bytes()];
 
 impl<S: Storage> Opened<S> {
-    /// A folder without a manifest may hold what a first start left that did not come to its end, and nothing else:
-    /// anything more could be someone's data.
+    /// A folder without a manifest may hold what an unfinished first start left, and nothing else: anything more could
+    /// be someone's data.
     pub(super) fn check_first_start(&mut self, names: &[Vec<u8>]) -> Result<(), LogError> {
         let mut bases = Vec::new();
         let mut waits_for_base = false;
@@ -93,8 +93,8 @@ impl<S: Storage> Unnamed<'_, S> {
             }
             if let OwnName::Segment(seq) = own {
                 match self.head_of(seq)? {
-                    // A segment has its header durably before a manifest names it, and gets frames after that: what a
-                    // crash has left of one that was written ahead.
+                    // A segment's header is durable before a manifest names it, and frames come after that: this is
+                    // what a crash has left of one that was written ahead.
                     None if !self.is_void(seq)? => found.set_aside.push(seq),
                     None => {}
                     Some(head) => {
@@ -109,8 +109,8 @@ impl<S: Storage> Unnamed<'_, S> {
             }
             found.names.push(text);
         }
-        // A log that waits for its base is void. Beside the segment that it goes on with when its base gets its name
-        // that cannot be told from a newer log which an older manifest was put over: its frames are kept.
+        // A log that waits for its base is void. Beside the segment that it goes on with when its base gets its name,
+        // it cannot be distinguished from a newer log over which an older manifest was put: its frames are kept.
         for (seq, head) in pending {
             let mut window = Window::open(self.storage, &segment_name(seq))?;
             if begun.contains(&head.generation) && !window.is_zero_from(head.bytes)? {
@@ -138,7 +138,7 @@ impl<S: Storage> Unnamed<'_, S> {
         Err(LogError::damaged(file, head.bytes, "it holds frames, but the manifest does not name it"))
     }
 
-    /// Whether all frames of a segment are below the base, or void as a later segment goes on from before them.
+    /// Whether all frames of a segment are before the base, or void because a later segment goes on from before them.
     fn is_covered(&self, manifest: &Manifest, seq: u64, first: Lsn) -> bool {
         let begins = manifest.beginning.lsn();
         self.segments.iter().any(|later| later.seq > seq && (later.first <= first || later.first <= begins))

@@ -1,7 +1,7 @@
 //! Opening a folder: what is in it, is it ours, is it whole.
 //!
-//! Opening changes nothing, but makes the manifest that it finds durable: what is removed, shown or left as it is from
-//! then on is so because of it. All segments are verified before the first frame is handed out, so damage is found
+//! Opening changes nothing, but makes the manifest that it finds durable, because all that is removed, shown or left
+//! from then on depends on it. All segments are verified before the first frame is handed out, so damage is found
 //! before anything is replayed. What a crash may leave behind is repaired when writing starts (`prepare.rs`).
 
 mod aside;

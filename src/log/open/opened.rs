@@ -126,7 +126,7 @@ impl<S: Storage> Opened<S> {
         self.folder.left()
     }
 
-    /// When a log that is superseded was left before that; `None` where nobody knows.
+    /// When a log that is superseded was left before that; `None` where unknown.
     pub fn left_before_superseded(&self) -> Option<&Left> {
         self.folder.left_before_superseded()
     }
@@ -156,7 +156,7 @@ impl<S: Storage> Opened<S> {
         self.segments.iter().map(|segment| segment.bytes).sum()
     }
 
-    /// Files of ours that are no part of the log; they are removed when writing starts.
+    /// Files of ours that are not part of the log; they are removed when writing starts.
     pub fn leftovers(&self) -> &[String] {
         &self.folder.leftovers
     }
@@ -166,7 +166,7 @@ impl<S: Storage> Opened<S> {
         self.examined_bytes
     }
 
-    /// Has segments that are written ahead be written past the page cache from now on, or not, see
+    /// Sets whether segments that are written ahead are written past the page cache from now on, see
     /// [`Options::direct_block_bytes`].
     pub fn write_directly(&mut self, block_bytes: Option<u64>) {
         self.folder.options.direct_block_bytes = block_bytes;

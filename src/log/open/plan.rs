@@ -1,4 +1,4 @@
-//! What there is to read because of the manifest, and what each file has to be.
+//! What the manifest says is to be read, and what each file has to be.
 
 use super::grammar::Head;
 use super::scan::Expected;
@@ -49,7 +49,7 @@ impl Plan {
             return Err(LogError::Refused { why: "there is no such segment" });
         };
         let mut window = open_named(storage, named.seq)?;
-        // The manifest is one of this module, so that whatever the file has become, the log is damaged.
+        // The manifest is one of this module, so whatever the file has become, the log is damaged.
         let head = head_of(&mut window).map_err(|error| match error {
             LogError::ForeignFolder { why, .. } => window.damaged(0, why),
             error => error,
@@ -106,7 +106,7 @@ fn of_format_1<S: Storage>(storage: &S, base: Option<u64>, segments: &[u64]) -> 
         named.push(NamedSegment { seq: *seq, first: head.first, sealed: None });
     }
     let beginning = match base {
-        // Nothing says of what position it is.
+        // Nothing says which position it is of.
         Some(seq) => {
             let lsn = named.first().map_or(Lsn::ZERO, |first| first.first);
             Beginning::Base(BaseFacts { seq, lsn, bytes: base_bytes(storage, seq)?, crc32c: None })

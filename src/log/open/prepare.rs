@@ -1,22 +1,22 @@
 //! From a verified folder to a writer.
 //!
-//! Each start begins a new segment, with a salt of its own: nothing that an earlier writer left behind the recovered
-//! end can ever look like a frame of it.
+//! Each start begins a new segment, with a salt of its own: nothing that an earlier writer left after the recovered end
+//! can ever look like a frame of it.
 //!
 //! What if it crashes here, step by step:
-//! 1. Leftovers are removed, and the zeros at the end of a segment that was written ahead. They are no part of the log;
-//!    those that come back are removed at the next start. This comes first because what follows takes room, which they
-//!    may be all that holds.
+//! 1. Leftovers are removed, and the zeros at the end of a segment that was written ahead. They are not part of the
+//!    log; those that come back are removed at the next start. This comes first because what follows takes room, and
+//!    they may hold all of it.
 //! 2. What may not be durable yet of the recovered frames is written again with the same bytes, and synced. Readers
 //!    will see what was recovered, so it must be durable; and after a failed sync a kernel may hold bytes in its cache
 //!    that it calls clean and that never reached the disk. Only frames that no later one calls durable can be
 //!    affected: the last ones. A crash here changes no byte that was on the disk.
-//! 3. The next segment and the next manifest are written: leftovers until the manifest gets its name. Where there is no
-//!    room for them the end of what will be cut gives way.
+//! 3. The next segment and the next manifest are written: leftovers until the manifest gets its name. If there is no
+//!    room for them, the end of what will be cut gives way.
 //! 4. What will be cut is copied aside. A crash leaves a copy, which the next start makes again. Where there is no room
 //!    for a copy it is moved (see [`super::aside`]): it stays there, whatever becomes of this start.
-//! 5. What is after the end of a segment is cut, and synced. It is nobody's, and a start after a crash finds a clean
-//!    end. From here on the copy stays, whatever fails: it may be all that there is of those bytes.
+//! 5. What is after the end of a segment is cut, and the segment is synced. A start after a crash finds a clean end.
+//!    From here on the copy stays, whatever fails: it may be all that there is of those bytes.
 //! 6. The manifest gets its name: it seals what was recovered, and names the new segment. A crash leaves the old or the
 //!    new one. What only the old one named is removed by the writer ([`LogWriter::remove_leftovers`]).
 
@@ -33,8 +33,8 @@ use std::ops::Deref;
 
 pub(super) const COPY_BYTES: usize = 1 << 20;
 
-/// A folder that can be written: all is there to go on with its log, and nothing visible has changed. Dropping it
-/// removes what was prepared.
+/// A folder that can be written: everything is ready to go on with its log, and nothing visible has changed. Dropping
+/// it removes what was prepared.
 pub struct Prepared<S: Storage> {
     /// Taken with `next`.
     opened: Option<Opened<S>>,
@@ -52,8 +52,8 @@ struct Next<F> {
 impl<S: Storage> Opened<S> {
     /// Makes what was recovered durable, and prepares to go on after it. `unix_ms` is the time now.
     ///
-    /// Removes what is no part of the log. Whoever wants to keep that until the base is known to be whole reads it
-    /// before ([`Opened::read_base`]).
+    /// Removes what is not part of the log. To keep that until the base is known to be whole, read the base before
+    /// ([`Opened::read_base`]).
     ///
     /// For a folder without a log see `Folder::begin`.
     pub fn prepare(mut self, unix_ms: u64) -> Result<Prepared<S>, LogError> {
@@ -113,7 +113,7 @@ impl<S: Storage> Opened<S> {
         Ok(())
     }
 
-    /// Step 2. Whoever shows what was recovered without going on with the log does this before.
+    /// Step 2. To be done before what was recovered is shown without going on with the log.
     ///
     /// # Errors
     /// Of writing.
@@ -161,7 +161,7 @@ impl<S: Storage> Prepared<S> {
     /// Goes on with the log: steps 5 and 6.
     pub fn start(mut self) -> Result<LogWriter<S>, LogError> {
         if let Some(next) = &mut self.next {
-            // No longer dropping's to remove.
+            // Dropping must no longer remove it.
             next.cut = None;
         }
         self.opened().cut_ends()?;
@@ -200,7 +200,7 @@ impl<S: Storage> Deref for Prepared<S> {
 impl<S: Storage> Drop for Prepared<S> {
     fn drop(&mut self) {
         let (Some(opened), Some(next)) = (&self.opened, &self.next) else { return };
-        // What stays is a leftover of the next start.
+        // What stays is a leftover for the next start.
         for name in next.cut.iter().map(String::as_str).chain([NEXT_MANIFEST_NAME, next.segment.name.as_str()]) {
             let _ = opened.storage().remove(name);
         }

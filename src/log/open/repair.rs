@@ -1,14 +1,15 @@
 //! Cutting a damaged log at the damage, so that a start goes on with what is good before it.
 //!
-//! Nobody does this but on a person's word: what goes was acknowledged. All of it stays, in a folder beside the log's
+//! This is done only at a person's request: what goes was acknowledged. All of it is kept, in a folder beside the log's
 //! files. What if it crashes here, step by step:
 //!
 //! 1. A folder is made, with the manifest and hard links to the damaged segment and all after it, durably. The log is
 //!    as it was.
 //! 2. The good beginning of the damaged segment is copied to a new one (or, where there is none, one without frames is
-//!    made), durably. The log is damaged as it was; whoever cuts it then takes a higher number.
-//! 3. The manifest is replaced: it names the new segment in the place of the damaged one and all after it.
-//! 4. Their names are removed: leftovers, as the new segment goes on from before them, and removed at the next start.
+//!    made), durably. The log is damaged as before; the next attempt to cut it takes a higher number.
+//! 3. The manifest is replaced: it names the new segment in place of the damaged one and all after it.
+//! 4. Their names are removed. After a crash they are leftovers, because the new segment goes on from before them, and
+//!    the next start removes them.
 
 use super::scan::{Expected, SegmentScan, Step};
 use super::view::LogView;
@@ -29,7 +30,7 @@ pub struct Damage<S: Storage> {
     error: LogError,
     /// The damaged segment, by its index.
     index: usize,
-    /// Up to where it is good.
+    /// How far it is good.
     bytes: u64,
     end: Lsn,
 }
@@ -48,8 +49,8 @@ pub struct Gone {
 impl<S: Storage> Damage<S> {
     /// Locks the folder and looks for damage of its segments; `None` where there is none.
     ///
-    /// # Errors
-    /// A server has the folder, there is no log, or its manifest or base is damaged, without which nothing is left.
+    /// # Errors A server has the folder, there is no log, or its manifest or base is damaged, without which nothing can
+    /// be saved.
     pub fn find(storage: S) -> Result<Option<Damage<S>>, LogError> {
         let lock = storage.lock().map_err(failed(&storage, "lock", ""))?;
         let lock = lock.ok_or_else(|| LogError::Locked { file: storage.locate("") })?;
@@ -107,8 +108,7 @@ impl<S: Storage> Damage<S> {
 
     /// Cuts the log. What goes is kept in a new folder of this name, in that of the log. `unix_ms` is the time now.
     ///
-    /// # Errors
-    /// The log is as it was, but for the last step, after which it may be either.
+    /// # Errors The log is as it was, unless the last step failed: then it may be either.
     pub fn cut(self, kept_in: &str, unix_ms: u64) -> Result<(), LogError> {
         let storage = self.view.storage();
         let folder = storage.create_folder(kept_in).map_err(failed(storage, "create", kept_in))?;
@@ -120,7 +120,7 @@ impl<S: Storage> Damage<S> {
         Manifest { segments, ..manifest.clone() }.write_next(storage)?;
         Manifest::name_next(storage)?;
         for segment in self.gone_segments() {
-            // What stays is a leftover of the next start.
+            // What stays is a leftover for the next start.
             let _ = storage.remove(&segment_name(segment.seq));
         }
         Ok(())
@@ -164,13 +164,13 @@ impl<S: Storage> Damage<S> {
     }
 }
 
-/// Up to where a damaged segment is good, by offset and position. `limit` is the position that is good for sure to be
-/// its last, where that is known.
+/// How far a damaged segment is good, by offset and position. `limit` is the position that is known to be its last, if
+/// any is.
 fn good_beginning<S: Storage>(view: &LogView<S>, index: usize, limit: Option<Lsn>) -> Result<(u64, Lsn), LogError> {
     let begins = view.manifest().segments.get(index).map_or(view.begins(), |segment| segment.first);
     let opened = match view.open_segment(index) {
         Ok(opened) => opened,
-        // Nothing of it is to be relied on.
+        // Nothing of it can be relied on.
         Err(LogError::Damaged { .. }) => return Ok((0, begins)),
         Err(error) => return Err(error),
     };

@@ -1,8 +1,8 @@
-//! Reading the frames of one segment, and telling a clean end, a torn tail and damage apart.
+//! Reading the frames of one segment, and distinguishing a clean end, a torn tail and damage.
 //!
 //! A bad place is damage where something proves that it was durable once: a seal, a segment that goes on from a later
-//! position, or a frame that was written when the file was durable beyond the place. Else it is what a crash leaves of
-//! a write that nobody was told of.
+//! position, or a frame that was written when the file was durable beyond the place. Otherwise it is what a crash
+//! leaves of a write that was never acknowledged.
 
 use super::grammar::{Grammar, Head, Located};
 use super::window::Window;
@@ -13,14 +13,14 @@ use crate::log::lsn::Lsn;
 use crate::log::storage::StorageFile;
 
 /// Payloads of frames found while looking for proof are verified up to this many times the bytes looked through, and
-/// `PROOF_BYTES_MIN`. Format 2 stays far below; in format 1 bytes that a client had stored may reach it.
+/// `PROOF_BYTES_MIN`. Format 2 stays far below; in format 1, bytes that a client had stored may reach it.
 const PROOF_FACTOR: u64 = 16;
 const PROOF_BYTES_MIN: u64 = 64 << 20;
 
 /// What is known of a segment's end before it is read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Expected {
-    /// It was left behind: it holds just this.
+    /// It was closed: it holds just this.
     Sealed(Sealed),
     /// The log goes on elsewhere from this position; what is beyond is void.
     Until(Lsn),
@@ -158,7 +158,7 @@ fn judge<F: StorageFile>(
     }
 }
 
-/// Where a frame stands that was written when the bad place at `offset` was durable.
+/// Where a frame is that was written when the bad place at `offset` was durable.
 ///
 /// The work is linear in the bytes after the place, whatever a client had stored there: the lines that begin frames
 /// are short, and those that only look like one fail their check, which covers the segment's salt.
@@ -204,8 +204,8 @@ fn proof_of_damage<F: StorageFile>(
     Ok(None)
 }
 
-/// The frame after a frame whose header is good and whose payload is not. Nobody but the writer knows its place, so
-/// that its header is proof enough. In format 1 headers have no check.
+/// The frame after a frame whose header is good and whose payload is not. Only the writer knows its place, so its
+/// header is proof enough. In format 1 headers have no check.
 fn next_header<F: StorageFile>(window: &mut Window<F>, offset: u64, grammar: Grammar) -> Result<Option<u64>, LogError> {
     let Grammar::Two { .. } = grammar else { return Ok(None) };
     let Ok(bad) = window.header_at(offset, grammar)? else { return Ok(None) };
@@ -213,9 +213,8 @@ fn next_header<F: StorageFile>(window: &mut Window<F>, offset: u64, grammar: Gra
     Ok(next.ok().filter(|next| next.durable > offset).map(|next| next.start))
 }
 
-/// Whether a frame of format 1 may stand there: it is never further from those before it by position than by bytes.
-/// That keeps most frames that are only part of a value (a client may store anything, also a log) from being taken for
-/// ours.
+/// Whether a frame of format 1 may be there: it is never further from those before it by position than by bytes. So
+/// most frames that are only part of a value (a client may store anything, even a log) are not taken for ours.
 fn is_near(located: &Located, offset: u64, end: Lsn) -> bool {
     located.lsn.is_none_or(|lsn| lsn >= end && lsn.bytes_since(end) <= located.start.saturating_sub(offset))
 }

@@ -6,17 +6,17 @@ use crate::log::format::names::MANIFEST_NAME;
 use crate::log::format::standing::Standing;
 use crate::log::storage::{Storage, failed};
 
-/// A log as a folder's manifest describes it. Whoever goes on with the log changes that: each start begins a segment.
+/// A log as a folder's manifest describes it. Going on with the log changes that: each start begins a segment.
 #[derive(Clone, Debug)]
 pub struct SeenLog {
     manifest: Manifest,
-    /// What a mark that failed would have made of it. Which of the two the folder has is not known.
+    /// What a failed mark would have made of it. It is unknown which of the two the folder has.
     tried: Option<Standing>,
 }
 
 impl SeenLog {
-    /// Reads the manifest; `None` where there is no log. The folder need not be locked, as a manifest is replaced at
-    /// once.
+    /// Reads the manifest; `None` where there is no log. The folder need not be locked, because a manifest is replaced
+    /// at once.
     ///
     /// # Errors
     /// It can't be read, or not be marked.
@@ -41,7 +41,7 @@ impl SeenLog {
     }
 
     /// Notes durably what the log counts for at the next start, see [`crate::log::Folder::mark`]; nothing is written
-    /// where it counts for that already. `false` where it is not the log any more that was seen. The folder is locked
+    /// where it counts for that already. `false` where it is no longer the log that was seen. The folder is locked
     /// meanwhile.
     ///
     /// # Errors

@@ -12,17 +12,17 @@ use std::ops::Range;
 pub struct Unit<'a> {
     /// The position of its first byte.
     pub start: Lsn,
-    /// The position after it, which is the one that its replies have waited for.
+    /// The position after it, which its replies waited for.
     pub end: Lsn,
     /// When its frame was handed over, to a second.
     pub unix_ms: u64,
-    /// Whether it stands between MULTI and EXEC.
+    /// Whether it is between MULTI and EXEC.
     pub is_transaction: bool,
     commands: Vec<Place>,
     args: Vec<&'a [u8]>,
 }
 
-/// One command of a unit. SELECT, MULTI and EXEC are none.
+/// One command of a unit. SELECT, MULTI and EXEC do not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnitCommand<'u, 'a> {
     /// The position of its first byte.

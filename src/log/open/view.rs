@@ -1,8 +1,8 @@
-//! Looking at a log without opening it: nothing is locked, changed or made durable, so that a server may write to it
-//! meanwhile. It is read by the same steps as at a start.
+//! Looking at a log without opening it: nothing is locked, changed or made durable, so a server may write to it
+//! meanwhile. It is read in the same steps as at a start.
 //!
 //! A server that writes goes on in the last segment, begins others, and removes what a checkpoint has replaced. A view
-//! is of the log as its manifest was; [`LogView::has_changed`] says whether that still has its name.
+//! shows the log as its manifest was; [`LogView::has_changed`] says whether that still has its name.
 
 use super::base::BaseReader;
 use super::frames::Frame;
@@ -44,7 +44,7 @@ impl<S: Storage> LogView<S> {
         Ok(Some(LogView { storage, text, plan }))
     }
 
-    /// Whether the folder's manifest is another one by now.
+    /// Whether the folder now has another manifest.
     ///
     /// # Errors
     /// Of reading.
@@ -133,8 +133,7 @@ impl<S: Storage> LogView<S> {
 
     /// Files of the log's that its manifest does not name; a start removes them.
     ///
-    /// # Errors
-    /// One of them is needed by the log, so that the manifest is not the log's newest.
+    /// # Errors The log needs one of them, so the manifest is not the log's newest.
     pub fn leftovers(&self, segments: &[Segment]) -> Result<Vec<String>, LogError> {
         let names = self.storage.list().map_err(failed(&self.storage, "list", ""))?;
         let unnamed = Unnamed { storage: &self.storage, log: Some(&self.plan.manifest), segments };
@@ -159,7 +158,7 @@ pub struct Walk<'v, S: Storage> {
     verdict: Option<Verdict>,
     /// The frame that was read last.
     frame: Place,
-    /// Up to where all is good.
+    /// How far everything is good.
     good: Place,
     /// The offset in the last segment that was looked at once more.
     retried: Option<u64>,
@@ -303,7 +302,7 @@ impl<S: Storage> Walk<'_, S> {
         });
     }
 
-    /// Looks once more at a bad place of the last segment. Where a server writes to it what was read of it may be older
+    /// Looks once more at a bad place of the last segment. If a server writes to it, what was read of it may be older
     /// than what follows.
     fn retry(&mut self, offset: u64, error: LogError) -> Result<(), LogError> {
         let is_last = self.next_index == self.view.segment_count();

@@ -8,7 +8,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// A file and the part of it that was read last.
 pub(crate) struct Window<F> {
     file: F,
-    /// The file's name, as people know it.
+    /// The file's name, as shown to people.
     shown: String,
     file_bytes: u64,
     buffer: Vec<u8>,

@@ -27,8 +27,8 @@ impl SimDisk {
         SimDisk::from_state(image)
     }
 
-    /// The disk after the process died and the machine did not: all is readable, no more than before is durable. Writes
-    /// past the cache have ended, with any of their sectors written.
+    /// The disk after the process died but the machine did not: everything is readable, and no more than before is
+    /// durable. Writes past the cache have ended, with any of their sectors written.
     pub fn restart_image(&self) -> SimDisk {
         let state = self.state();
         let mut image = state.clone();

@@ -2,12 +2,12 @@
 //!
 //! The fault model:
 //! - Content is durable after `sync_data` of its file, names are durable after `sync_dir`; neither implies the other.
-//! - A crash keeps all that is durable, and of the rest any part: single 512-byte sectors of single writes, lengths
+//! - A crash keeps everything durable, and any part of the rest: single 512-byte sectors of single writes, lengths
 //!   without content, any of the creations, renames and removals.
-//! - A sync that fails may leave pages in the cache that look clean and never reach the disk. Every opening of the file
-//!   that was open then is told at its next sync, but each only once.
-//! - A write past the cache is durable when it returns, and covers nothing else. Where it fails, or the power goes
-//!   before, any of its sectors may have been written.
+//! - A sync that fails may leave pages in the cache that look clean and never reach the disk. Each opening of the file
+//!   that was open then gets the error at its next sync, but only once.
+//! - A write past the cache is durable when it returns, and covers nothing else. If it fails, or the power goes before,
+//!   any of its sectors may have been written.
 //! - Syncs of one file, and writes past the cache, may overlap and end in any order ([`SimDisk::hold_syncs`]). A sync
 //!   covers the writes that were complete when it began.
 //! - Sectors are whole: a crash leaves the old or the new bytes of each.
@@ -38,7 +38,7 @@ struct Shared {
 #[derive(Clone, Debug, Default)]
 pub struct SimDisk {
     shared: Arc<Shared>,
-    /// Of a folder in the disk's own: its name and a slash, with which the names of its files begin.
+    /// For a folder within the disk's: its name and a slash, with which the names of its files begin.
     folder: String,
 }
 
@@ -141,7 +141,7 @@ impl SimDisk {
         Some(inode.durable.get(offset..).unwrap_or_default().to_vec())
     }
 
-    /// Has syncs report success and do nothing: no disk to keep a promise on.
+    /// Makes syncs report success and do nothing: no promise can be kept on such a disk.
     pub fn lie(&self) {
         self.state().lies = true;
     }
@@ -160,12 +160,12 @@ impl SimDisk {
         self.state().written_bytes
     }
 
-    /// Has no room for new files, or has it again.
+    /// Sets whether there is no room for new files.
     pub fn refuse_new_files(&self, refuse: bool) {
         self.state().no_new_files = refuse;
     }
 
-    /// Has room for so many bytes in all files together, those included that are there; `None` for any number.
+    /// Sets how many bytes all files together may have, existing ones included; `None` for any number.
     pub fn set_room(&self, bytes: Option<u64>) {
         self.state().room = bytes;
     }
@@ -180,12 +180,12 @@ impl SimDisk {
         self.state().handles_max = Some(count);
     }
 
-    /// Opens no file once more, as a process with too many open files.
+    /// Refuses to open a file once more, as for a process with too many open files.
     pub fn refuse_reopening(&self, refuse: bool) {
         self.state().no_reopening = refuse;
     }
 
-    /// Knows no writes past the cache.
+    /// Refuses writes past the cache.
     pub fn refuse_direct_writes(&self) {
         self.state().no_direct_writes = true;
     }

@@ -25,7 +25,7 @@ impl Drop for SimLock {
 pub struct SimFile {
     pub(super) disk: SimDisk,
     pub(super) inode: usize,
-    /// Losses that were told to this opening.
+    /// Losses that were reported to this opening.
     pub(super) told: Arc<AtomicU64>,
 }
 
@@ -139,7 +139,7 @@ impl Storage for SimDisk {
         })
     }
 
-    /// It is there while it holds files, and from its creation on.
+    /// It exists from its creation on, and while it holds files.
     fn create_folder(&self, name: &str) -> io::Result<SimDisk> {
         let folder = self.folder(name)?;
         self.change_names(|state| {

@@ -41,7 +41,7 @@ pub(super) struct Inode {
     pub(super) writes: u64,
     /// Writes that are durable, or lost: all up to the last one that a sync has covered.
     pub(super) settled: u64,
-    /// Syncs that have lost writes, and what they said.
+    /// Syncs that have lost writes, and what they reported.
     pub(super) losses: u64,
     pub(super) loss_errno: i32,
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 impl SimDisk {
-    /// Has syncs of files wait for [`SimDisk::end_sync`] and [`SimDisk::let_sync_return`] from now on, or not any more;
-    /// those that wait go on waiting.
+    /// Makes syncs of files wait for [`SimDisk::end_sync`] and [`SimDisk::let_sync_return`] from now on, or no longer;
+    /// those that already wait go on waiting.
     pub fn hold_syncs(&self, hold: bool) {
         self.state().holds_syncs = hold;
     }
@@ -27,8 +27,8 @@ impl SimDisk {
         }
     }
 
-    /// Ends a held sync on the disk, with a success or with an error and what the disk has done. Whoever waits for it
-    /// is not told yet.
+    /// Ends a held sync on the disk, with a success or with an error and what the disk has done. It does not return to
+    /// its caller yet.
     ///
     /// # Panics
     ///
@@ -48,14 +48,14 @@ impl SimDisk {
         held.into_iter().for_each(|held| held.result = Some(result));
     }
 
-    /// Tells whoever waits for a held sync, which has ended.
+    /// Lets a held sync that has ended return to its caller.
     pub fn let_sync_return(&self, sync: HeldSync) {
         let mut state = self.state();
         state.held.iter_mut().filter(|held| held.sync == sync).for_each(|held| held.returns = true);
         self.shared.changed.notify_all();
     }
 
-    /// Has an error of writing back told to one of all openings of a file, as if they were one.
+    /// Reports an error of writing back to only one of a file's openings, as if they were one.
     pub fn share_errors_between_openings(&self) {
         self.state().openings_share_errors = true;
     }
@@ -73,7 +73,7 @@ impl SimDisk {
         self.run(state, &covered, &file.told, &outcome)
     }
 
-    /// A write that is on its way to the disk from its beginning on, and there at its end.
+    /// A write that is on its way to the disk when it begins, and on the disk when it ends.
     pub(super) fn write_durably(&self, file: &SimFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let covered = {
             let mut state = self.state();
@@ -127,7 +127,7 @@ struct Covered {
     is_write: bool,
 }
 
-/// What a sync does to the disk, and what it says.
+/// What a sync does to the disk, and what it reports.
 fn settle(state: &mut State, covered: &Covered, told: &AtomicU64, outcome: &Outcome) -> Result<(), i32> {
     if covered.is_write {
         return settle_write(state, covered, outcome);
@@ -156,7 +156,7 @@ fn settle(state: &mut State, covered: &Covered, told: &AtomicU64, outcome: &Outc
     }
 }
 
-/// What a write past the cache does to the disk, and what it says, which nobody else is told.
+/// What a write past the cache does to the disk, and what it reports, to its caller alone.
 fn settle_write(state: &mut State, covered: &Covered, outcome: &Outcome) -> Result<(), i32> {
     let inode = state.inode(covered.inode);
     if outcome.effect == Effect::Full
@@ -164,7 +164,7 @@ fn settle_write(state: &mut State, covered: &Covered, outcome: &Outcome) -> Resu
     {
         inode.pending.remove(at).write.apply(&mut inode.durable);
     }
-    // Else a crash leaves any part of it.
+    // Otherwise a crash leaves any part of it.
     outcome.errno.map_or(Ok(()), Err)
 }
 
@@ -180,7 +180,7 @@ impl Inode {
         for pending in self.pending.iter().filter(|pending| pending.number <= covered.number && !pending.is_direct) {
             pending.write.apply(&mut self.durable);
         }
-        // The length belongs to the file system, which forgets none.
+        // The length belongs to the file system, which does not forget it.
         if self.settled <= covered.number || self.durable.len() < covered.length {
             self.durable.resize(covered.length, 0);
         }

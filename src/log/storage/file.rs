@@ -35,7 +35,7 @@ impl StorageFile for File {
             let at = offset + written as u64;
             match rustix::io::pwritev2(&*self, &[IoSlice::new(rest)], at, ReadWriteFlags::DSYNC) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                // Where that leaves a part of a block the next write fails.
+                // If that leaves a part of a block, the next write fails.
                 Ok(count) => written += count,
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),

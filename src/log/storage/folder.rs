@@ -1,7 +1,7 @@
 //! A folder of the file system.
 //!
 //! The folder is held by a descriptor: whatever happens to its path, all operations go to the folder that was opened.
-//! Only regular files are opened, without following links and without waiting (a fifo would have the opener wait for
+//! Only regular files are opened, without following links and without waiting (a fifo would make the opener wait for
 //! another).
 
 use super::parents::create_durably;
@@ -17,13 +17,13 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-/// What earlier versions locked; they never remove it. It is locked, too, so that they keep out.
+/// What earlier versions locked; they never remove it. It is also locked, to keep them out.
 const LOCK_NAME: &str = "LOCK";
 
 const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o700);
 
-/// Has a descriptor closed in every forked child, until the returned guard is dropped.
+/// Closes a descriptor in every forked child, until the returned guard is dropped.
 type CloseInChildren = fn(RawFd) -> Box<dyn Any + Send + Sync>;
 
 /// A folder of the file system.
@@ -40,14 +40,14 @@ pub struct FolderStorage {
 /// end of this process.
 #[derive(Debug)]
 pub struct FolderLock {
-    // Dropped before the descriptors are closed, as their numbers may be others' then.
+    // Dropped before the descriptors are closed, because their numbers may then be reused.
     _guards: Vec<Box<dyn Any + Send + Sync>>,
     _directory: OwnedFd,
     _lock_file: Option<OwnedFd>,
 }
 
 impl FolderStorage {
-    /// Uses a folder, which is created (for this user only) when it is missing, as are the folders above it.
+    /// Uses a folder; if it is missing, it and the folders above it are created (for this user only).
     pub fn new(folder: impl Into<PathBuf>) -> Result<FolderStorage, LogError> {
         let path = folder.into();
         create_durably(&path)?;
@@ -70,7 +70,7 @@ impl FolderStorage {
         Ok(FolderStorage { directory, path, close_in_children: None })
     }
 
-    /// Has forked children not inherit the lock.
+    /// Keeps forked children from inheriting the lock.
     #[must_use]
     pub fn close_in_children(mut self, close: CloseInChildren) -> FolderStorage {
         self.close_in_children = Some(close);
@@ -86,7 +86,7 @@ impl FolderStorage {
         self.path.join(name)
     }
 
-    /// Whether the folder is still the one that its path leads to.
+    /// Whether the folder's path still leads to it.
     pub fn has_its_path(&self) -> bool {
         let (open, found) = (Seen::open(&self.directory), Seen::named(CWD, &self.path, AtFlags::empty()));
         open.is_ok_and(|open| found.is_ok_and(|found| open.identity == found.identity))
@@ -120,7 +120,7 @@ impl Storage for FolderStorage {
     type Lock = FolderLock;
 
     fn lock(&self) -> io::Result<Option<FolderLock>> {
-        // A lock belongs to an open description, so this is another than the one that is used for the files.
+        // A lock belongs to an open description, so this is not the one that is used for the files.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::openat(&self.directory, ".", flags, Mode::empty())?;
         let lock_file = self.lock_file()?;

@@ -4,8 +4,8 @@ use super::folder::FolderStorage;
 use std::fs;
 
 impl FolderStorage {
-    /// The process that has the folder locked, as the system lists it. `None` where nobody has, or it is not to be seen
-    /// (a process of another container).
+    /// The process that has the folder locked, as the system lists it. `None` if nobody has, or it cannot be seen (a
+    /// process of another container).
     pub fn lock_holder(&self) -> Option<u32> {
         let status = rustix::fs::fstat(self.directory()).ok()?;
         let device = (rustix::fs::major(status.st_dev), rustix::fs::minor(status.st_dev));

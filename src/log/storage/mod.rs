@@ -33,17 +33,17 @@ pub trait Storage: Send + Sync + 'static {
     fn open_write(&self, name: &str) -> io::Result<Self::File>;
     /// Opens an existing file for reading.
     fn open_read(&self, name: &str) -> io::Result<Self::File>;
-    /// Opens a file that is open once more, for another flush: each opening is told of an error of writing back by
-    /// itself, while two flushes of one opening would be told once. An error when `name` is another file by now.
+    /// Opens an open file once more, for another flush: an error of writing back is reported to each opening, but only
+    /// once for two flushes of one opening. An error when `name` is another file by now.
     fn reopen(&self, name: &str, file: &Self::File) -> io::Result<Self::File>;
-    /// The same for [`StorageFile::write_durably_at`], past the page cache. An error where the file system knows no such
+    /// The same for [`StorageFile::write_durably_at`], past the page cache. An error where the file system has no such
     /// writes.
     fn reopen_direct(&self, name: &str, file: &Self::File) -> io::Result<Self::File>;
     /// What the file system says of an open file, if it is the one that has this name.
     fn status_of(&self, name: &str, file: &Self::File) -> io::Result<Option<FileStatus>>;
     /// Renames a file, replacing what has the new name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Removes an entry that is no folder.
+    /// Removes an entry that is not a folder.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes all creations, renames and removals durable.
     fn sync_dir(&self) -> io::Result<()>;
@@ -99,12 +99,12 @@ pub trait StorageFile: Send + 'static {
     /// Makes the content and the length durable.
     fn sync_data(&mut self) -> io::Result<()>;
     /// Writes whole blocks, where the file has bytes already, from memory that begins where the disk wants it to. They
-    /// are durable when this returns; which of their sectors are when it fails, or the power goes before, nobody knows.
+    /// are durable when this returns; if it fails, or the power goes before, it is unknown which of their sectors are.
     fn write_durably_at(&mut self, offset: u64, blocks: &[u8]) -> io::Result<()>;
     /// Cuts the file, or extends it with zero bytes.
     fn set_len(&mut self, bytes: u64) -> io::Result<()>;
-    /// Makes the file so many bytes long, with room for all of them. Nothing of it need be durable. An error where there
-    /// is no room, or the file system keeps none free, which may leave the file longer than it was.
+    /// Makes the file this long, with room for all of it. Nothing of it need be durable. An error where there is no
+    /// room, or the file system cannot reserve any, which may leave the file longer than it was.
     fn take_room(&mut self, bytes: u64) -> io::Result<()>;
     /// Whether the file has more than one name.
     fn is_linked(&self) -> io::Result<bool>;

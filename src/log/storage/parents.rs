@@ -1,4 +1,4 @@
-//! Creating folders so that a crash cannot take them away again, with all that was acknowledged in them.
+//! Creating folders so that a crash cannot remove them again, with everything acknowledged in them.
 
 use crate::log::error::LogError;
 use std::fs::{DirBuilder, File};
@@ -35,8 +35,8 @@ pub(super) fn create_durably(folder: &Path) -> Result<(), LogError> {
     create_in(&mut Real, folder)
 }
 
-/// A folder that is there already may have been created by a process that died before it was durable, so that all names
-/// down to the folder are synced at each start.
+/// An existing folder may have been created by a process that died before it was durable, so all names down to the
+/// folder are synced at each start.
 fn create_in(folders: &mut impl Folders, folder: &Path) -> Result<(), LogError> {
     let mut paths: Vec<&Path> = folder.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
     paths.reverse();
@@ -52,7 +52,7 @@ fn create_in(folders: &mut impl Folders, folder: &Path) -> Result<(), LogError> 
             }
         }
         match folders.sync(above) {
-            // Nobody who may not read or write there has created the folder.
+            // Without the right to read or write there this user has not created the folder.
             Err(error) if !is_new && is_forbidden(&error) => {}
             synced => synced.map_err(failed("sync the folder above"))?,
         }
@@ -131,8 +131,7 @@ mod tests {
         let folder = Path::new("/a/b/c");
         for stop in 0..8 {
             for seed in 0..20 {
-                // A first process that is killed, a second one that comes to its end, with and without a power loss
-                // between.
+                // A first process that is killed, a second one that finishes, with and without a power loss in between.
                 let mut killed = Forgetful { operations_left: Some(stop), ..Forgetful::default() };
                 let is_done = create_in(&mut killed, folder).is_ok();
                 assert!(!is_done || killed.after_power_loss(seed).is_folder(folder), "stopped at {stop}");

@@ -1,4 +1,4 @@
-//! Whether frames are better written past the page cache in a folder.
+//! Whether it is better to write frames past the page cache in a folder.
 
 use super::StorageFile;
 use super::folder::FolderStorage;
@@ -12,9 +12,9 @@ const BLOCK_BYTES: [usize; 2] = [512, 4096];
 const FILE_BYTES: usize = 64 << 10;
 /// Writes of each kind.
 const WRITES: usize = 9;
-/// How many of them may take less than the one that counts: what else the machine does makes some slow, and none quick.
+/// How many of them may take less than the one that counts: other work on the machine makes some slow, and none quick.
 const QUICKER_WRITES: usize = 2;
-/// What a server writes that has little to do.
+/// What a server with little to do writes.
 const FRAME_BYTES: usize = 200;
 
 /// File systems that overwrite a block where it is: ext2 to ext4, and XFS.
@@ -23,7 +23,7 @@ const OVERWRITING: [u64; 2] = [0xef53, 0x5846_5342];
 /// What was found of a file system.
 #[derive(Debug)]
 pub enum DirectWrites {
-    /// It writes past the page cache, in blocks of so many bytes, about as quickly as through it.
+    /// It writes past the page cache, in blocks of this size, about as quickly as through it.
     Good(u64),
     /// It does that, but more slowly, or not in place, or in large blocks only.
     Poor(u64),
@@ -57,7 +57,8 @@ impl FolderStorage {
         for block_bytes in BLOCK_BYTES {
             let block = memory.get(start..start + block_bytes).unwrap_or_default();
             match quick(|at| file.write_durably_at(at, block)) {
-                // So much more is no accident of the measurement. In large blocks a log of small frames grows too fast.
+                // A larger difference is no accident of the measurement. In large blocks a log of small frames grows
+                // too fast.
                 Ok(direct) if overwrites && block_bytes == BLOCK_BYTES[0] && direct <= cached + cached / 4 => {
                     return Ok(DirectWrites::Good(block_bytes as u64));
                 }
@@ -69,7 +70,7 @@ impl FolderStorage {
     }
 }
 
-/// How long one of the quicker ones of several writes took, each at a place of its own.
+/// How long one of the quicker of several writes took, each at a place of its own.
 fn quick(mut write: impl FnMut(u64) -> io::Result<()>) -> io::Result<Duration> {
     let mut durations = Vec::new();
     for number in 0..WRITES {

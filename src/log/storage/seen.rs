@@ -1,4 +1,4 @@
-//! Which file it is, and how large: what is looked at after each flush.
+//! Which file it is, and how large: checked after each flush.
 
 use rustix::fs::{AtFlags, StatxFlags, major, minor};
 use rustix::io::{Errno, Result};
@@ -15,12 +15,12 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Of one that is open.
+    /// Asks about an open one.
     pub fn open(file: impl AsFd) -> Result<Seen> {
         Seen::named(file, "", AtFlags::EMPTY_PATH)
     }
 
-    /// Of the one that has this name in a folder.
+    /// Asks about the one that has this name in a folder.
     pub fn named(folder: impl AsFd, name: impl Arg + Copy, flags: AtFlags) -> Result<Seen> {
         let wanted = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::SIZE;
         match rustix::fs::statx(&folder, name, flags, wanted) {
@@ -28,7 +28,7 @@ impl Seen {
                 let identity = (found.stx_dev_major, found.stx_dev_minor, found.stx_ino);
                 Ok(Seen { identity, bytes: found.stx_size })
             }
-            // The system, or a sandbox, does not know the question.
+            // The system, or a sandbox, does not know this call.
             Err(Errno::NOSYS) => {
                 let found = rustix::fs::statat(&folder, name, flags)?;
                 let identity = (major(found.st_dev), minor(found.st_dev), found.st_ino);

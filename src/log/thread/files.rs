@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Gets what became of what was asked for, exactly once.
+/// Gets the outcome of a request, exactly once.
 pub(super) struct Answer<T = ()> {
     on_done: Option<OnDone<T>>,
 }
@@ -34,7 +34,7 @@ impl<T> Answer<T> {
 }
 
 impl<T> Drop for Answer<T> {
-    /// Whoever was to answer has ended.
+    /// What was to answer has ended.
     fn drop(&mut self) {
         if let Some(on_done) = self.on_done.take() {
             on_done(Err(LogError::Closed));
@@ -45,16 +45,16 @@ impl<T> Drop for Answer<T> {
 pub(super) enum Task {
     PrepareBase(NewBase, Answer),
     WriteAhead(WantedAhead),
-    /// Has so much room held for the next base.
+    /// Reserves this much room for the next base.
     KeepReserve(WantedReserve),
-    /// Says which backups there are.
+    /// Lists the backups.
     ListBackups(Answer<Vec<Backup>>),
     RemoveBackup(String, Answer),
-    /// Gives up what was kept of before, as far as it is older than this time or takes more bytes.
+    /// Gives up kept history that is older than this time or takes more bytes.
     TrimHistory(u64, u64),
     /// Removes the copy that belongs to this base.
     RemoveShared(String),
-    /// Gives that room to a base which is about to be written, and says so.
+    /// Gives that room to a base which is about to be written, and reports it.
     LendReserve(OnLent),
     /// Removes files, and then reports what became of the base that took their place.
     Remove(Vec<String>, Option<(Answer, Result<(), LogError>)>),
@@ -69,7 +69,7 @@ pub(super) struct Files<S: Storage> {
     pub tasks: Receiver<Task>,
     pub queue: Arc<Queue>,
     pub check_base: CheckBase,
-    /// The log is being closed: nobody wants a base any more.
+    /// The log is being closed: a base is no longer wanted.
     pub is_closing: Arc<AtomicBool>,
 }
 
@@ -77,7 +77,7 @@ impl<S: Storage> Files<S> {
     /// The thread; ends when nobody can send tasks.
     pub fn main(mut self) {
         loop {
-            // A task goes before the next piece of a segment, of which nobody waits for the end.
+            // A task goes before the next piece of a segment, whose end nobody waits for.
             let task = match &self.ahead {
                 Some(_) => self.tasks.try_recv(),
                 None => self.tasks.recv().map_err(TryRecvError::from),
@@ -141,7 +141,7 @@ impl<S: Storage> Files<S> {
                 Err(_) => self.ahead_slot.give(None),
             },
             Task::KeepReserve(wanted) => {
-                // Where that fails the log goes on without, and it is tried again.
+                // If that fails the log goes on without it, and it is tried again.
                 let _ = expendable.keep_reserve(wanted);
                 expendable.reserve.end_change();
             }

@@ -45,13 +45,13 @@ struct Threads<S: Storage> {
     tasks: Sender<Task>,
 }
 
-/// Who does the work.
+/// What does the work.
 enum Work<S: Storage> {
     Threads {
         worker: Arc<Worker<S>>,
         files: JoinHandle<()>,
     },
-    /// Whoever calls [`Flusher::steps`].
+    /// The caller of [`Flusher::steps`].
     Stepped(Arc<Stepped<S>>),
 }
 
@@ -59,8 +59,8 @@ impl<S: Storage> Flusher<S> {
     /// Starts the threads.
     ///
     /// Both callbacks run on writer threads, and where [`Flusher::commit`] is called, one at a time. `on_durable` gets
-    /// strictly rising positions up to which all may be acknowledged; `on_error` gets the first failure, and nothing is
-    /// published after it.
+    /// strictly rising positions up to which everything may be acknowledged; `on_error` gets the first failure, and
+    /// nothing is published after it.
     pub fn start(writer: LogWriter<S>, on_durable: OnDurable, on_error: OnError) -> Result<Flusher<S>, LogError> {
         Flusher::with(writer, (on_durable, on_error), |worker, files| {
             let failed = |source| LogError::io("start", "a thread of the log", source);
@@ -71,7 +71,7 @@ impl<S: Storage> Flusher<S> {
         })
     }
 
-    /// The same without threads, whose steps somebody takes with [`Flusher::steps`]. Whoever waits takes them, too.
+    /// The same without threads: their steps are taken with [`Flusher::steps`], and by those who wait.
     pub fn start_stepped(
         writer: LogWriter<S>,
         on_durable: OnDurable,
@@ -100,7 +100,7 @@ impl<S: Storage> Flusher<S> {
         let queue = Arc::new(Queue::new(writer.appended(), writer.in_flight_max().unwrap_or(1)));
         let (spares, spare_buffers) = bounded(SPARE_BUFFERS_MAX);
         let (tasks, task_receiver) = unbounded();
-        // The thread is there to take it.
+        // The thread exists to take it.
         let _ = tasks.send(Task::Remove(writer.take_leftovers(), None));
         let files = Files {
             storage: Arc::clone(&storage),
@@ -137,23 +137,23 @@ impl<S: Storage> Flusher<S> {
         self.generation
     }
 
-    /// Hands over whole units; returns the position after them. Never blocks, also not after a failure or the close,
-    /// when the position is never published.
+    /// Hands over whole units; returns the position after them. Never blocks, even after a failure or the close, when
+    /// the position is never published.
     pub fn append(&self, payload: Vec<u8>, unix_ms: u64) -> Lsn {
         self.queue.append(payload, unix_ms, true, |bytes| self.published.add_pending(bytes))
     }
 
-    /// The same without waking a thread: for whoever calls [`Flusher::commit`] next.
+    /// The same without waking a thread: for callers that call [`Flusher::commit`] next.
     pub fn append_to_commit(&self, payload: Vec<u8>, unix_ms: u64) -> Lsn {
         self.queue.append(payload, unix_ms, false, |bytes| self.published.add_pending(bytes))
     }
 
-    /// Makes all up to `lsn` durable on the calling thread, or waits for the writer threads where they are at it. An
-    /// error when that can never be, and [`LogError::Failing`] while the disk fails.
+    /// Makes everything up to `lsn` durable on the calling thread, or waits for the writer threads if they are doing
+    /// it. An error when that is no longer possible, and [`LogError::Failing`] while the disk fails.
     pub fn commit(&self, lsn: Lsn) -> Result<(), LogError> {
         while self.durable() < lsn {
             if !self.worker.commit_here() {
-                // They do something else, or have to first.
+                // They do something else, or must do it first.
                 self.queue.leave_to_threads();
                 self.wait_durable(lsn, None)?;
             }
@@ -181,12 +181,12 @@ impl<S: Storage> Flusher<S> {
         self.published.durable()
     }
 
-    /// The position up to which all is on the disk, also while paused.
+    /// The position up to which all is on the disk, even while paused.
     pub fn flushed(&self) -> Lsn {
         self.published.flushed()
     }
 
-    /// Waits until `lsn` is published; `Ok(false)` when the time is over before. An error when that can never be, and
+    /// Waits until `lsn` is published; `Ok(false)` on time-out. An error when that is no longer possible, and
     /// [`LogError::Failing`] while the disk fails.
     ///
     /// Without a timeout this waits for a [`Flusher::resume`], if paused.
@@ -212,14 +212,14 @@ impl<S: Storage> Flusher<S> {
         self.queue.push(Message::Publish);
     }
 
-    /// Has a segment begin after all that was handed over, and returns that position: a base of the dataset that is
-    /// there now can take the place of all before. Waits for nothing; where there is no room for a segment
-    /// [`Flusher::install_base`] says so.
+    /// Begins a segment after all that was handed over, and returns that position: a base of the present dataset can
+    /// replace everything before it. Waits for nothing; if there is no room for a segment, [`Flusher::install_base`]
+    /// reports it.
     pub fn cut(&self) -> Lsn {
         self.queue.push(Message::Cut)
     }
 
-    /// Creates the file of a new base; returns its name, too. A base that is given up is to be removed by
+    /// Creates the file of a new base; also returns its name. A base that is given up must be removed by
     /// [`Flusher::remove_base_file`].
     pub fn new_base_file(&self) -> Result<(String, S::File), LogError> {
         let name = temporary_base_name(new_number(self.next_base.fetch_add(1, Ordering::Relaxed))?);
@@ -233,50 +233,50 @@ impl<S: Storage> Flusher<S> {
         self.expendable.is_void(name)
     }
 
-    /// Makes a backup of all that was handed over, in a new folder in that of the log, which is named for this time;
-    /// returns the position up to which it goes. Waits for nothing; `on_done` is called by one of the log's threads.
+    /// Makes a backup of all that was handed over, in a new folder within the log's, named for this time; returns the
+    /// position up to which it goes. Waits for nothing; `on_done` is called by one of the log's threads.
     pub fn back_up(&self, unix_ms: u64, on_done: OnDone<Backup>) -> Lsn {
         self.queue.push(Message::BackUp(unix_ms, Answer::new(on_done)))
     }
 
-    /// Makes a copy of all that was handed over, in a folder that belongs to the file of a new base, for another process
-    /// to make the base of; returns the position up to which it goes. Waits for nothing; `on_done` gets the folder's
-    /// name, from one of the log's threads.
+    /// Makes a copy of all that was handed over, in a folder that belongs to the file of a new base, for another
+    /// process to make the base from; returns the position up to which it goes. Waits for nothing; `on_done` gets the
+    /// folder's name, from one of the log's threads.
     pub fn share(&self, base: &str, on_done: OnDone<String>) -> Lsn {
         self.queue.push(Message::Share(base.into(), Answer::new(on_done)))
     }
 
-    /// Removes the copy that belongs to this base, some time.
+    /// Removes the copy that belongs to this base, at some time.
     pub fn remove_shared(&self, base: String) {
         self.send(Task::RemoveShared(base));
     }
 
-    /// Removes a backup, as far as that is there.
+    /// Removes what there is of a backup.
     pub fn remove_backup(&self, name: String, on_done: OnDone) {
         self.send(Task::RemoveBackup(name, Answer::new(on_done)));
     }
 
-    /// Says which backups there are.
+    /// Lists the backups.
     pub fn list_backups(&self, on_listed: OnDone<Vec<Backup>>) {
         self.send(Task::ListBackups(Answer::new(on_listed)));
     }
 
-    /// Has what bases take the place of kept from now on, or not.
+    /// Sets whether to keep what bases replace from now on.
     pub fn keep_history(&self, keeps: bool) {
         self.expendable.history.set_keeps(keeps);
     }
 
-    /// Gives up what is kept of before, some time, as far as it is older than this time or takes more bytes.
+    /// Gives up kept history, at some time, that is older than this time or takes more bytes.
     pub fn trim_history(&self, since_unix_ms: u64, bytes_max: u64) {
         self.send(Task::TrimHistory(since_unix_ms, bytes_max));
     }
 
-    /// Bytes that are kept of before, and the first moment that they have; zeros where nothing is.
+    /// Bytes of kept history, and the first moment that it has; zeros where there is none.
     pub fn history_extent(&self) -> (u64, u64) {
         self.expendable.history.extent()
     }
 
-    /// Why something was not kept that was to be, once.
+    /// Why something that should have been kept was not; reported once.
     pub fn take_history_failure(&self) -> Option<String> {
         self.expendable.history.take_failure()
     }
@@ -286,15 +286,15 @@ impl<S: Storage> Flusher<S> {
         self.expendable.reserve.bytes()
     }
 
-    /// Has so much held for the next base, some time, or what there is room for.
+    /// Reserves this much for the next base, at some time, or what there is room for.
     pub fn keep_reserve(&self, wanted: WantedReserve) {
         if self.expendable.reserve.begin_change() {
             self.send(Task::KeepReserve(wanted));
         }
     }
 
-    /// Whether a base that is written now finds all the room that is held for it. Where not it gets it some time, which
-    /// `on_lent` is told of.
+    /// Whether a base that is written now finds all the room that is held for it. If not, it gets the room at some
+    /// time, which `on_lent` reports.
     pub fn lends_reserve(&self, on_lent: OnLent) -> bool {
         let lends = self.expendable.reserve.begin_lending();
         if lends == Err(true) {
@@ -308,8 +308,8 @@ impl<S: Storage> Flusher<S> {
         self.expendable.lend_reserve();
     }
 
-    /// Whether the log has taken the room that was held for the next base, as the disk is full. It has until as much is
-    /// held again.
+    /// Whether the log has taken the room that was held for the next base because the disk is full. True until as much
+    /// is held again.
     pub fn is_short_of_room(&self) -> bool {
         self.expendable.reserve.is_short()
     }
@@ -326,18 +326,18 @@ impl<S: Storage> Flusher<S> {
         }
     }
 
-    /// Removes the file of a base that is given up, some time.
+    /// Removes the file of a base that is given up, at some time.
     pub fn remove_base_file(&self, name: String) {
         self.expendable.give_up(std::slice::from_ref(&name));
         self.send(Task::Remove(vec![name], None));
     }
 
-    /// Makes a file the base of the log: synced, read again and checked, renamed, and then named by the manifest in the
-    /// place of all before its position. For a log that waited for its base this is the moment in which it appears.
-    /// Waits for nothing; `on_done` is called by one of the log's threads.
+    /// Makes a file the base of the log: synced, read again and checked, renamed, and then named by the manifest in
+    /// place of everything before its position. For a log that waited for its base this is the moment in which it
+    /// appears. Waits for nothing; `on_done` is called by one of the log's threads.
     ///
-    /// Where this fails the file is gone and the log goes on as before; only a failure of the last step is one of the
-    /// log.
+    /// If this fails the file is gone and the log goes on as before; only a failure of the last step is a failure of
+    /// the log.
     pub fn install_base(&self, base: NewBase, on_done: OnDone) {
         // A thread that has ended drops the answer, which says so.
         self.send(Task::PrepareBase(base, Answer::new(on_done)));
@@ -349,7 +349,8 @@ impl<S: Storage> Flusher<S> {
         self.worker.goes_on.store(goes_on, Ordering::Relaxed);
     }
 
-    /// Whether the disk fails, and the log waits for the next try. One error that has passed at the first is none.
+    /// Whether the disk fails, and the log waits for the next try. An error that has passed at the first try does not
+    /// count.
     pub fn is_failing(&self) -> bool {
         self.published.is_in_trouble()
     }
@@ -385,8 +386,8 @@ impl<S: Storage> Flusher<S> {
     }
 
     /// Writes and syncs all that was handed over, publishes it unless paused, closes the log and ends the threads. A
-    /// log that waits for its base is given up, also where it has failed: [`Folder::remove_leftovers`] removes its
-    /// files. The folder stays locked until what is returned is dropped. Later calls return [`LogError::Closed`].
+    /// log that waits for its base is given up, even if it has failed: [`Folder::remove_leftovers`] removes its files.
+    /// The folder stays locked until what is returned is dropped. Later calls return [`LogError::Closed`].
     pub fn close(&self) -> Result<Folder<S>, LogError> {
         self.close_as(Standing::Current)
     }
@@ -402,7 +403,7 @@ impl<S: Storage> Flusher<S> {
         let outcome = match work {
             Work::Threads { worker, files } => {
                 let outcome = worker.join();
-                // It catches its own panics, and ends as nobody can send it tasks any more.
+                // It catches its own panics, and ends because nobody can send it tasks any more.
                 let _ = files.join();
                 outcome
             }

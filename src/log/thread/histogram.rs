@@ -53,7 +53,8 @@ impl Histogram {
         self.total_us.load(Relaxed)
     }
 
-    /// So many of a thousand took no longer than this, in microseconds: the end of a bucket. 0 where there are none.
+    /// `of_thousand` of a thousand took no longer than this, in microseconds: the end of a bucket. 0 where there are
+    /// none.
     pub fn quantile_us(&self, of_thousand: u64) -> u64 {
         let total: u64 = self.counts().map(|(_, count)| count).sum();
         let rank = (total * of_thousand).div_ceil(1000).max(1);
@@ -65,8 +66,8 @@ impl Histogram {
         found.map_or(0, |(bucket, _)| end_of(bucket))
     }
 
-    /// `LIMIT=COUNT,...`: how many took less than so many microseconds, in powers of two, from the first limit that any
-    /// keeps to the first that all do. Empty where there are none.
+    /// `LIMIT=COUNT,...`: how many took less than each limit, in microseconds and powers of two, from the first limit
+    /// that any keeps to the first that all do. Empty where there are none.
     pub fn text(&self) -> String {
         let mut limits: Vec<(u64, u64)> = Vec::new();
         let mut seen = 0;

@@ -20,7 +20,7 @@ pub(super) struct Log<S: Storage> {
     pub writer: LogWriter<S>,
     /// What was handed over and is not durable, in order.
     kept: VecDeque<Handed>,
-    /// The disk fails; so many tries have failed since it began to.
+    /// The disk fails; how many tries have failed since it began to.
     failing: Option<u32>,
     /// Where waiting batches become one payload.
     joined: Vec<u8>,
@@ -33,7 +33,7 @@ pub(super) struct Failure {
     pub error: LogError,
     /// Tries before it that have failed since the log has.
     pub tries: u32,
-    /// No other one can succeed.
+    /// No other try can succeed.
     pub is_final: bool,
 }
 
@@ -50,7 +50,7 @@ impl<S: Storage> Log<S> {
         Room { flushes: self.writer.openings(is_more_wanted), is_full: self.writer.is_full() }
     }
 
-    /// Has the other thread remove what is no part of the log any more, and then say what became of a base.
+    /// Has the other thread remove what is no longer part of the log, and then report what became of a base.
     pub fn remove_leftovers(&mut self, told: Option<(Answer, Result<(), LogError>)>) {
         let names = self.writer.take_leftovers();
         if !names.is_empty() || told.is_some() {
@@ -93,7 +93,7 @@ impl<S: Storage> Log<S> {
         written
     }
 
-    /// Takes what became of a flush; returns the position up to which all is durable.
+    /// Takes the outcome of a flush; returns the position up to which all is durable.
     pub fn end_flush(&mut self, flush: Flush<S::File>, outcome: Result<(), LogError>) -> Result<Lsn, LogError> {
         let flushed = self.writer.end_flush(flush, outcome)?;
         self.forget_durable();
@@ -101,7 +101,7 @@ impl<S: Storage> Log<S> {
     }
 
     /// Begins a segment after all that was handed over before; returns the position up to which all is durable. A base
-    /// that counts on it is told where that fails.
+    /// that relies on it gets the error if that fails.
     pub fn cut(&mut self) -> Result<Lsn, LogError> {
         let end = self.kept.back().map_or(self.writer.appended(), Handed::end);
         let outcome = self.writer.cut();
@@ -113,7 +113,7 @@ impl<S: Storage> Log<S> {
         Ok(self.writer.durable())
     }
 
-    /// Makes a copy of the log; returns the position up to which all is durable, too.
+    /// Makes a copy of the log; also returns the position up to which all is durable.
     pub fn copy<T>(&mut self, copy: impl FnOnce(&mut LogWriter<S>) -> T) -> (Lsn, T) {
         let outcome = copy(&mut self.writer);
         self.forget_durable();
@@ -124,7 +124,7 @@ impl<S: Storage> Log<S> {
         self.writer.failure().is_some()
     }
 
-    /// The log has failed: whether that begins now; `None` where it is for good.
+    /// The log has failed: whether that begins now; `None` where it is final.
     pub fn begins_to_fail(&mut self) -> Option<bool> {
         if !self.writer.can_go_on() {
             return None;
@@ -135,7 +135,7 @@ impl<S: Storage> Log<S> {
     }
 
     /// Goes on elsewhere: all that is kept is written again, and flushed. Returns the position up to which all is
-    /// durable, also where that fails.
+    /// durable, even if that fails.
     pub fn try_again(&mut self) -> (Lsn, Result<(), Failure>) {
         let outcome = self.write_again();
         self.forget_durable();

@@ -1,4 +1,4 @@
-//! The log's threads: some write and flush, one does what may take long and nobody waits for.
+//! The log's threads: some write and flush, one does long work that nobody waits for.
 
 mod files;
 mod flusher;

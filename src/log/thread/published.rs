@@ -1,4 +1,4 @@
-//! What the writer thread tells the other threads: how far the log is durable, and that it failed.
+//! What the writer thread reports to the other threads: how far the log is durable, and that it failed.
 
 use crate::log::error::LogError;
 use crate::log::lsn::Lsn;
@@ -21,7 +21,7 @@ struct State {
 /// The ladder: `durable` <= `flushed` <= what was appended.
 #[derive(Debug)]
 pub(super) struct Published {
-    /// What may be acknowledged. Stands still while paused and after a failure.
+    /// What may be acknowledged. Does not move while paused and after a failure.
     durable: AtomicU64,
     /// What is on the disk.
     flushed: AtomicU64,
@@ -65,7 +65,7 @@ impl Published {
         self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Notes that all up to `flushed` is on the disk, as others may have noted of more. One thread at a time.
+    /// Notes that all up to `flushed` is on the disk; others may have noted more. One thread at a time.
     pub fn set_flushed(&self, flushed: Lsn) {
         if flushed <= self.flushed() {
             return;
@@ -148,7 +148,7 @@ impl Published {
         }
     }
 
-    /// Waits until `lsn` is published; `false` when the time is over before. An error also while the disk fails.
+    /// Waits until `lsn` is published; `false` on time-out. An error also while the disk fails.
     pub fn wait_durable(&self, lsn: Lsn, timeout: Option<Duration>) -> Result<bool, LogError> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut state = self.state();

@@ -2,7 +2,7 @@
 //!
 //! A thread that has the turn writes what waits as one frame, gives the turn away and flushes it. So frames are written
 //! in order, while several flushes may be under way. A thread that is done with a flush looks for the next turn itself;
-//! another one is woken only where there is a turn to take and somebody sleeps.
+//! another is woken only if there is a turn to take and a thread sleeps.
 
 use super::files::Answer;
 use crate::log::error::LogError;
@@ -46,7 +46,7 @@ impl Handed {
     }
 }
 
-/// What the thread is to do that has the turn.
+/// What the thread that has the turn is to do.
 pub(super) enum Turn {
     /// Write the group as a frame and flush it.
     Write {
@@ -55,22 +55,22 @@ pub(super) enum Turn {
         /// Whether one is likely to.
         overlaps: bool,
     },
-    /// Handle a message, while nobody writes, and no flush is under way where that matters.
+    /// Handle a message, while no thread writes, and no flush is under way where that matters.
     Handle(Message),
     /// Try again what has failed, while no flush is under way.
     TryAgain,
 }
 
-/// Who takes a turn.
+/// What takes a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum By {
-    /// A thread of the log, or whoever takes its steps.
+    /// A thread of the log, or the caller that takes its steps.
     Log,
     /// Another thread, once.
     Another,
 }
 
-/// After so many groups that no other flush was beside, none is expected beside the next.
+/// After this many groups without another flush beside them, none is expected beside the next.
 const LONELY_MAX: u32 = 32;
 
 /// What the log has room for.
@@ -99,14 +99,14 @@ struct State {
     lonely: u32,
     room: Room,
     sleeping: usize,
-    /// Somebody was woken who has not looked yet.
+    /// A thread was woken and has not looked yet.
     is_waking: bool,
     /// What has failed is to be tried again, then.
     try_again_at: Option<Instant>,
     has_ended: bool,
 }
 
-/// How often a thread looks that waits for a time which has come.
+/// How often a thread looks when the time that it waits for has come.
 const POLL: Duration = Duration::from_millis(10);
 
 impl State {
@@ -130,7 +130,7 @@ impl State {
                 Some(Message::Batch(_)) => {
                     self.in_flight == 0 || !self.room.is_full && self.in_flight < self.flushes_max()
                 }
-                // Boundaries are exact: all before them is durable.
+                // Boundaries are exact: everything before them is durable.
                 Some(
                     Message::Cut | Message::NameBase(..) | Message::BackUp(..) | Message::Share(..) | Message::Close(_),
                 ) => self.in_flight == 0,
@@ -165,7 +165,7 @@ impl State {
                 state.lonely = if state.in_flight > 0 { 0 } else { state.lonely.saturating_add(1) };
                 state.in_flight += 1;
                 let is_more_wanted = state.in_flight < state.in_flight_max;
-                // Also where no other one may begin now: it may as soon as one before this one has ended.
+                // Even if no other one may begin now: it may as soon as one before this one has ended.
                 let overlaps = state.in_flight_max > 1 && state.lonely <= LONELY_MAX;
                 Some(Turn::Write { is_more_wanted, overlaps })
             }
@@ -196,8 +196,8 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a batch, which `before` is told of; returns the position after it. Nobody takes it after the end. Whoever
-    /// has no thread woken takes the turn himself.
+    /// Adds a batch and calls `before`; returns the position after it. Nobody takes it after the end. A caller that
+    /// wakes no thread takes the turn itself.
     pub fn append(&self, payload: Vec<u8>, unix_ms: u64, wakes: bool, before: impl FnOnce(u64)) -> Lsn {
         let mut state = self.state();
         let (start, bytes) = (state.appended, payload.len() as u64);
@@ -214,7 +214,7 @@ impl Queue {
         end
     }
 
-    /// Adds a message; returns the position it stands at. Nobody takes it after the end.
+    /// Adds a message; returns its position. Nobody takes it after the end.
     pub fn push(&self, message: Message) -> Lsn {
         let state = self.state();
         let appended = state.appended;
@@ -224,7 +224,7 @@ impl Queue {
 
     fn add(&self, mut state: MutexGuard<'_, State>, message: Message, wakes: bool) {
         if state.has_ended {
-            // Who drops a message may be called back.
+            // Dropping a message may call back.
             drop(state);
             drop(message);
             return;
@@ -267,7 +267,7 @@ impl Queue {
         if state.has_ended { None } else { State::take(state, group) }
     }
 
-    /// The same without waiting: `None` also where there is no turn to take. Its caller knows when to try again what has
+    /// The same without waiting: `None` also if there is no turn to take. Its caller knows when to try again what has
     /// failed.
     pub fn try_turn(&self, group: &mut Vec<Handed>) -> Option<Turn> {
         let state = self.state();
@@ -298,8 +298,8 @@ impl Queue {
         wants_thread
     }
 
-    /// A group is flushed, and published, or has failed. `by` does not sleep before it has looked for the next turn,
-    /// unless it is no thread of the log.
+    /// A group is flushed, and published, or has failed. `by` looks for the next turn before it sleeps, unless it is
+    /// not a thread of the log.
     pub fn flushed(&self, in_flight_max: usize, by: By) {
         let mut state = self.state();
         state.in_flight -= 1;
@@ -309,7 +309,7 @@ impl Queue {
         }
     }
 
-    /// Has the log's threads take what waits: whoever has added it takes no turn himself.
+    /// Has the log's threads take what waits: the one who has added it takes no turn.
     pub fn leave_to_threads(&self) {
         self.wake(self.state());
     }

@@ -58,7 +58,7 @@ impl Statistics {
         self.base_bytes.load(Relaxed)
     }
 
-    /// Bytes of the segments that go on from the base, those included that were there when the log was opened; 0 where
+    /// Bytes of the segments that go on from the base, including those that existed when the log was opened; 0 where
     /// nothing has been logged since the base.
     pub fn bytes_since_base(&self) -> u64 {
         self.bytes_since_base.load(Relaxed)
@@ -79,7 +79,7 @@ impl Statistics {
         self.syncs.load(Relaxed)
     }
 
-    /// Full segments that were not left, as there was no room for another.
+    /// Full segments that were not closed, because there was no room for another.
     pub fn failed_rotations(&self) -> u64 {
         self.failed_rotations.load(Relaxed)
     }
@@ -124,7 +124,7 @@ impl Statistics {
         self.units.fetch_add(count, Relaxed);
     }
 
-    /// The longest of each since this was called last.
+    /// The longest of each since the last call.
     pub fn take_peaks(&self) -> Peaks {
         let take = |peak: &AtomicU64| if peak.load(Relaxed) == 0 { 0 } else { peak.swap(0, Relaxed) };
         Peaks { write_us: take(&self.write_peak_us), sync_us: take(&self.sync_peak_us) }

@@ -15,14 +15,14 @@ use std::sync::{Arc, Mutex};
 pub trait Steps: Send + Sync {
     /// A writer thread takes the next turn, up to the flush of what it writes; `false` when there is none.
     fn write(&self) -> bool;
-    /// One of the flushes that are under way, in their order, ends, and what is durable is told; `false` when there is
-    /// none.
+    /// One of the flushes that are under way, in their order, ends, and what is durable is reported; `false` when there
+    /// is none.
     fn flush(&self, which: usize) -> bool;
     /// The thread for other files does its next task; `false` when there is none.
     fn tidy(&self) -> bool;
 }
 
-/// The threads' work; nobody does it but who calls the steps.
+/// The threads' work; only the caller of the steps does it.
 pub(super) struct Stepped<S: Storage> {
     worker: Arc<Worker<S>>,
     files: Mutex<Option<Files<S>>>,

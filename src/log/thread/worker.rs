@@ -1,7 +1,7 @@
 //! The writer threads.
 //!
-//! All that waits when a thread has the turn becomes one frame and one flush (group commit): the slower the disk, the
-//! more commands share a flush. How many flushes are under way at a time follows from how long they take.
+//! Everything that waits when a thread has the turn becomes one frame and one flush (group commit): the slower the
+//! disk, the more commands share a flush. How many flushes are under way at a time follows from how long they take.
 
 use super::files::{Answer, Task};
 use super::kept::{Failure, Log, Written};
@@ -27,7 +27,7 @@ const OVERLAP_EVERY_US: u64 = 100;
 /// The most flushes that are ever under way.
 pub(super) const IN_FLIGHT_MAX: usize = 16;
 
-/// After a try that has failed the next one waits this long; twice as long after each further one.
+/// How long the next try waits after one that has failed; twice as long after each further one.
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 
@@ -46,7 +46,7 @@ pub(super) struct Worker<S: Storage> {
     statistics: Arc<Statistics>,
     /// Fixed by the settings; `None` where it follows from the duration of flushes.
     in_flight_max: Option<usize>,
-    /// Whoever has the turn, and whoever ends a flush. Gone when the log is closed.
+    /// For the one that has the turn, and the one that ends a flush. Gone when the log is closed.
     log: Mutex<Option<Log<S>>>,
     /// After an error that may pass the log goes on elsewhere.
     pub goes_on: AtomicBool,
@@ -99,17 +99,17 @@ impl<S: Storage> Worker<S> {
 
     /// Waits for the end of all threads, which a close or a panic brings about.
     pub fn join(&self) -> Result<Folder<S>, LogError> {
-        // A thread adds another one before it ends itself.
+        // A thread adds another before it ends.
         while let Some(thread) = { lock(&self.threads).pop() } {
             // It catches its own panics.
             let _ = thread.join();
         }
-        // What a failure has left gives up its lock.
+        // If a failure has left it, its lock is given up.
         drop(lock(&self.log).take());
         lock(&self.outcome).take().unwrap_or_else(|| Err(self.published.end_error()))
     }
 
-    /// A thread. A panic (a broken invariant) must not end it in silence while others wait for positions.
+    /// A thread. A panic (a broken invariant) must not end it silently while others wait for positions.
     fn main(self: Arc<Worker<S>>) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run())) {
             let error = Arc::new(panic_error(&*panic));
@@ -155,7 +155,7 @@ impl<S: Storage> Worker<S> {
         self.end_commit(written, By::Log);
     }
 
-    /// Writes a group as one frame, and gives the turn away; returns whether nobody would take the next one, too.
+    /// Writes a group as one frame, and gives the turn away; also returns whether nobody would take the next one.
     fn begin_commit(&self, group: &mut Vec<Handed>, is_more_wanted: bool, overlaps: bool) -> (Written<S>, bool) {
         let (written, room) = self.with_log(|log| {
             let began = Instant::now();
@@ -201,7 +201,7 @@ impl<S: Storage> Worker<S> {
         Some(None)
     }
 
-    /// Writes and flushes what waits, on the calling thread; `false` where there is nothing to take, or somebody else
+    /// Writes and flushes what waits, on the calling thread; `false` if there is nothing to take, or another thread
     /// takes it.
     pub fn commit_here(&self) -> bool {
         let mut group = Vec::new();
@@ -222,7 +222,7 @@ impl<S: Storage> Worker<S> {
         self.queue.give_turn(self.with_log(|log| log.room(false)));
     }
 
-    /// Handles a message that is no batch and no close.
+    /// Handles a message that is neither a batch nor a close.
     fn handle(&self, message: Message) {
         match message {
             Message::Cut => self.cut(),
@@ -283,7 +283,7 @@ impl<S: Storage> Worker<S> {
     }
 
     fn publish(&self, flushed: Lsn) {
-        // Positions are told one after the other.
+        // Positions are reported one after the other.
         let mut callbacks = lock(&self.callbacks);
         self.published.set_flushed(flushed);
         if let Some(durable) = self.published.publish() {
@@ -295,7 +295,7 @@ impl<S: Storage> Worker<S> {
         self.goes_on.load(Ordering::Relaxed)
     }
 
-    /// The log has failed. Where that may pass it is tried again at once: nobody needs to know if it has passed by then.
+    /// The log has failed. If that may pass it is tried again at once: nobody needs to know if it has passed by then.
     fn report_failure(&self, error: LogError) {
         let begins = self.goes_on().then(|| self.with_log(Log::begins_to_fail)).flatten();
         match begins {
@@ -317,7 +317,7 @@ impl<S: Storage> Worker<S> {
         });
         if outcome.is_ok() {
             self.queue.try_again_at(None);
-            // Before anybody goes on whose reply leaves now.
+            // Before the clients go on whose replies leave now.
             self.published.set_trouble(None);
         }
         self.publish(flushed);

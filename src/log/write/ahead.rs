@@ -1,13 +1,13 @@
 //! Segments written ahead.
 //!
-//! A flush of bytes that overwrite others is quicker than one of bytes that make a file longer, as the file system has
-//! nothing to note. So the next segment is filled with zeros, off the way of the frames, before it is needed.
+//! A flush of bytes that overwrite others is quicker than one of bytes that make a file longer, because the file system
+//! has nothing to note. So the next segment is filled with zeros before it is needed, off the path of the frames.
 //!
-//! It never takes the room that the log and others need more: as much again as it takes stays free, beside what a base
-//! that is being written may need; and it takes none while there is a shortage.
+//! It never takes room that the log and others need more: as much again as it takes stays free, besides what a base
+//! that is being written may need; and it takes none during a shortage.
 //!
 //! What if it crashes here: a file of zeros that no manifest names is a segment without frames, which the next start
-//! removes. Once it has its header it is what any new segment is, and the zeros after its frames are unused space.
+//! removes. Once it has its header it is like any new segment, and the zeros after its frames are unused space.
 
 use super::expendable::Expendable;
 use super::segment::Segment;
@@ -19,19 +19,19 @@ use crate::log::storage::{Storage, StorageFile, failed};
 use std::io::{self, ErrorKind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// So little that a flush of frames does not wait long for it.
+/// Small enough that a flush of frames does not wait long for it.
 const PIECE_BYTES: u64 = 256 << 10;
 /// Larger segments are not written ahead.
 const BYTES_MAX: u64 = 1 << 30;
 
-/// The first one of a log, which is to have one soon, is no larger.
+/// The first one of a log, which is needed soon, is no larger.
 const FIRST_BYTES: u64 = 64 << 10;
-/// Each is this many times as large as the one before, until it is what a segment may be: a log that hardly grows takes
-/// little room.
+/// Each is this many times as large as the one before, up to a segment's size: a log that hardly grows takes little
+/// room.
 const GROWTH: u64 = 8;
 
-/// The end of a file of zeros is a page's end, so that nobody overwrites a page's part past the cache while the cache
-/// writes another.
+/// A file of zeros ends at a page's end, so that no part of a page is overwritten past the cache while the cache writes
+/// another.
 pub(super) const PAGE_BYTES: u64 = 4096;
 
 /// A file of zeros, durable, that becomes the next segment.
@@ -55,14 +55,14 @@ pub(crate) struct WantedAhead {
     pub direct_block_bytes: Option<u64>,
 }
 
-/// The way of a segment from the thread that writes it ahead to the log.
+/// Hands a segment from the thread that writes it ahead to the log.
 #[derive(Debug)]
 pub(crate) struct AheadSlot<F>(Mutex<Slot<F>>);
 
 #[derive(Debug)]
 enum Slot<F> {
     Empty,
-    /// Somebody writes one.
+    /// One is being written.
     Wanted,
     Ready(Ahead<F>),
 }
@@ -104,7 +104,7 @@ impl<F> AheadSlot<F> {
     }
 }
 
-/// A segment that is being written ahead, by any thread, which can do what is more urgent between its pieces.
+/// A segment that is being written ahead, by any thread, which can do more urgent work between its pieces.
 #[derive(Debug)]
 pub(crate) struct AheadJob<F> {
     wanted: WantedAhead,
@@ -117,7 +117,7 @@ pub(crate) struct AheadJob<F> {
 pub(crate) enum AheadStep<F> {
     /// There are more to write.
     More(AheadJob<F>),
-    /// The segment is there.
+    /// The segment is ready.
     Done(Ahead<F>),
 }
 
@@ -208,7 +208,7 @@ impl<S: Storage> LogWriter<S> {
         if !is_wanted || self.failure().is_some() || !self.ahead_slot.want() {
             return None;
         }
-        // Where it cannot be had it is tried again then.
+        // If it cannot be had, it is tried again then.
         self.ahead_at_bytes = self.current.bytes + bytes_max / 4 + 1;
         let bytes = self.current.file_bytes().saturating_mul(GROWTH).max(FIRST_BYTES).min(bytes_max);
         let seq = self.folder.take_segment_number();
@@ -253,8 +253,8 @@ impl<S: Storage> LogWriter<S> {
         }
     }
 
-    /// Cuts what was written ahead and is not used: a segment that is left holds its frames and nothing more. It is
-    /// looked for once more where a start will, as no flush will look again.
+    /// Cuts what was written ahead and is not used: a closed segment holds its frames and nothing more. It is looked
+    /// for once more where a start will look, because no flush will do so again.
     pub(super) fn leave_current(&mut self) -> Result<NamedSegment, StepError> {
         self.current.check_place(&*self.folder.storage).map_err(StepError::Fatal)?;
         self.current.cut_unused().map_err(StepError::Fatal)?;

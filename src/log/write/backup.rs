@@ -1,9 +1,9 @@
-//! Backups of a log that is written: a folder with hard links to the base and to the segments that were left, and a
-//! manifest of just these.
+//! Backups of a log that is written: a folder with hard links to the base and to the closed segments, and a manifest of
+//! just these.
 //!
-//! The log is cut first, so that all up to the present position is in files that nobody writes to any more. These are
-//! linked, not copied. From then on they belong to the backup, too: the log removes its names of them as always, and
-//! never cuts them to nothing while they have another one.
+//! The log is cut first, so that everything up to the present position is in files that are no longer written. These
+//! are linked, not copied. From then on they also belong to the backup: the log removes its own names for them as
+//! always, and never cuts them to nothing while they have another name.
 //!
 //! What if it crashes here, step by step:
 //! 1. The log is cut: see `writer.rs`.
@@ -11,11 +11,11 @@
 //!    manifest are made there, all of it durably: the next start of the log removes it.
 //! 3. The folder gets its name: the backup is whole.
 //!
-//! To be removed a backup gets the temporary name back first, so that what has the name of a backup is always whole.
-//! The log is touched by none of it but the cut.
+//! To remove a backup, it first gets the temporary name back, so that what has the name of a backup is always whole.
+//! Only the cut touches the log.
 //!
-//! Another process that is to make a base of the log reads a copy of that kind, too. That has a temporary name for as
-//! long as it lives.
+//! Another process that is to make a base from the log also reads such a copy, which has a temporary name as long as it
+//! exists.
 
 use super::writer::LogWriter;
 use crate::log::error::LogError;
@@ -33,13 +33,13 @@ const PREFIX: &str = "backup-";
 /// A backup, finished or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backup {
-    /// The name of its folder, in that of the log.
+    /// The name of its folder within the log's.
     pub name: String,
     /// When it was begun.
     pub unix_ms: u64,
     /// The position up to which it goes.
     pub end: Lsn,
-    /// Whether it is whole: nothing is missing of it. Earlier versions left unfinished ones.
+    /// Whether it is whole: nothing of it is missing. Earlier versions left unfinished ones.
     pub is_whole: bool,
 }
 
@@ -48,7 +48,7 @@ pub fn backup_name(unix_ms: u64, end: Lsn) -> String {
     stamped_name(PREFIX, unix_ms, end)
 }
 
-/// What the name of a backup's folder says; `None` where it is no such name.
+/// What the name of a backup's folder says; `None` for other names.
 fn said_by(name: &str) -> Option<(u64, Lsn)> {
     stamp_of(PREFIX, name)
 }
@@ -66,7 +66,7 @@ pub(crate) fn backups<S: Storage>(storage: &S) -> io::Result<Vec<Backup>> {
     Ok(found)
 }
 
-/// Removes a backup, unless there is something in it that no backup has.
+/// Removes a backup, unless it contains something that no backup has.
 pub(crate) fn remove_backup<S: Storage>(storage: &S, name: &str) -> Result<(), LogError> {
     if said_by(name).is_none() {
         return Err(LogError::Refused { why: "this is no name of a backup" });
@@ -78,7 +78,7 @@ pub(crate) fn remove_backup<S: Storage>(storage: &S, name: &str) -> Result<(), L
     remove_copy(storage, name, TEMPORARY_BACKUP_NAME).map_err(failed(storage, "remove", name))
 }
 
-/// Removes a copy. It gets a temporary name first, so that what has the name of one is always whole.
+/// Removes a copy. It first gets a temporary name, so that what has the name of one is always whole.
 pub(super) fn remove_copy<S: Storage>(storage: &S, name: &str, temporary: &str) -> io::Result<()> {
     remove_folder(storage, temporary)?;
     storage.rename_folder(name, temporary)?;
@@ -105,14 +105,14 @@ pub(super) fn remove_folder<S: Storage>(storage: &S, name: &str) -> io::Result<(
     storage.sync_dir()
 }
 
-/// Removes the copy that a base was to be made of; the next start does where that fails.
+/// Removes the copy from which a base was to be made; if that fails, the next start does.
 pub(crate) fn remove_shared<S: Storage>(storage: &S, base: &str) {
     if let Some(name) = shared_name(base) {
         let _ = remove_folder(storage, &name);
     }
 }
 
-/// The name of a backup that is begun at this time, or a little later where that is taken.
+/// The name of a backup that is begun at this time, or a little later if that is taken.
 fn free_name<S: Storage>(storage: &S, unix_ms: u64, end: Lsn) -> io::Result<(u64, String)> {
     let taken = storage.list_folders()?;
     let mut times = (unix_ms..).map(|unix_ms| (unix_ms, backup_name(unix_ms, end)));
@@ -145,7 +145,7 @@ impl<S: Storage> LogWriter<S> {
         Ok(name)
     }
 
-    /// Leaves the current segment, so that nobody writes to what is copied; returns the position.
+    /// Closes the current segment, so that nobody writes to what is copied; returns the position.
     fn cut_for_copy(&mut self) -> Result<Lsn, LogError> {
         if self.waits_for_base {
             return Err(LogError::Refused { why: "the log waits for its first base" });
@@ -182,7 +182,7 @@ pub(super) fn make_copy<S: Storage>(
         finish(storage)
     };
     copy().inspect_err(|_| {
-        // What stays has no name of a copy, and is removed by the next one, or by a start.
+        // What stays does not have the name of a copy, and is removed by the next one, or by a start.
         let _ = remove_folder(storage, temporary);
     })
 }
@@ -191,12 +191,12 @@ pub(super) fn make_copy<S: Storage>(
 pub(super) fn name_copy<S: Storage>(storage: &S, temporary: &str, name: &str) -> Result<(), LogError> {
     storage.rename_folder(temporary, name).map_err(failed(storage, "rename", temporary))?;
     storage.sync_dir().map_err(failed(storage, "sync the folder of", name)).inspect_err(|_| {
-        // Nobody is told of it, so that nobody has it.
+        // It is not reported, so nobody uses it.
         let _ = storage.rename_folder(name, temporary);
     })
 }
 
-/// Makes a folder a copy of a log, durably: with hard links, but for the last segment, which has no more than a header
+/// Makes a folder a copy of a log, durably: with hard links, except for the last segment, which has only a header
 /// there.
 fn fill_copy<S: Storage>(storage: &S, folder: &S, log: &Manifest) -> Result<(), LogError> {
     let last = log.segments.last();

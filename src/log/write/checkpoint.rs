@@ -1,15 +1,15 @@
-//! Replacing old segments by a base.
+//! Replacing old segments with a base.
 //!
 //! What if it crashes here, step by step:
-//! 1. The content of the new base is made durable, read again and checked, as a start would read it: it has a temporary
-//!    name, the next start removes it.
+//! 1. The content of the new base is made durable, read again and checked, as a start would read it. It has a temporary
+//!    name, and the next start removes it.
 //! 2. The base gets its name, and the name is made durable: the manifest still names the old base and all segments, or
 //!    there is none; the next start removes the new one.
-//! 3. The manifest is replaced: it names the old set of files or the new set, and both are complete. For a log that
-//!    waited for its base this is the moment in which it appears.
+//! 3. The manifest is replaced: it names the old set of files or the new one, and both are complete. A log that waited
+//!    for its base appears at this moment.
 //! 4. What only the old manifest named is removed: the next start removes the rest.
 //!
-//! Steps 1 and 2 need the base only, and may be done by any thread; step 4 too.
+//! Steps 1 and 2 need only the base, and any thread may do them; step 4 too.
 
 use super::expendable::Expendable;
 use super::writer::{LogWriter, StepError};
@@ -22,7 +22,7 @@ use crate::log::storage::{Storage, StorageFile, failed};
 use std::collections::HashSet;
 use std::io::{self, Read};
 
-/// What nobody looked at is read in such pieces.
+/// What the check did not read is read in pieces of this size.
 const REST_PIECE_BYTES: usize = 64 << 10;
 
 /// A base that was written, under its temporary name.
@@ -42,15 +42,15 @@ pub(crate) struct PreparedBase(BaseFacts);
 pub(crate) struct BaseJob<'a, S: Storage> {
     pub storage: &'a S,
     pub expendable: &'a Expendable<S>,
-    /// Whether a start could bring the base back.
+    /// Whether a start could recover the base.
     pub check: CheckBase,
-    /// Asked between pieces: whether nobody wants the base any more.
+    /// Asked between pieces: whether the base is no longer wanted.
     pub is_cancelled: &'a dyn Fn() -> bool,
 }
 
 impl<S: Storage> BaseJob<'_, S> {
-    /// Makes the base durable, checks it and gives it its name. Where that fails the file is removed: a second sync of
-    /// the same file could succeed without the bytes that the first one lost.
+    /// Makes the base durable, checks it and gives it its name. If that fails the file is removed: a second sync of the
+    /// same file could succeed without the bytes that the first one lost.
     pub fn run(&self, base: &NewBase) -> Result<PreparedBase, LogError> {
         let Some(seq) = temporary_base_seq(&base.name) else {
             return Err(LogError::Refused { why: "the name is not one of a temporary base" });
@@ -137,7 +137,7 @@ impl<S: Storage> LogWriter<S> {
         self.folder.manifest.as_ref()?.base().map(|base| base_name(base.seq))
     }
 
-    /// Creates the file of the next base; returns its name, too.
+    /// Creates the file of the next base; also returns its name.
     pub fn new_base_file(&mut self) -> Result<(String, S::File), LogError> {
         self.expendable.lend_reserve();
         let name = temporary_base_name(new_number(self.folder.next_base)?);
@@ -163,7 +163,7 @@ impl<S: Storage> LogWriter<S> {
         named
     }
 
-    /// Step 3. The files that are no part of the log any more are [`LogWriter::take_leftovers`].
+    /// Step 3. [`LogWriter::take_leftovers`] has the files that are no longer part of the log.
     pub(crate) fn name_base(&mut self, base: PreparedBase) -> Result<(), LogError> {
         let PreparedBase(facts) = base;
         self.check_usable().inspect_err(|_| self.folder.leftovers.push(base_name(facts.seq)))?;
@@ -190,7 +190,7 @@ impl<S: Storage> LogWriter<S> {
         let mut log = Manifest { beginning: Beginning::Base(base), ..self.log.clone() };
         log.segments.retain(|segment| segment.first >= base.lsn);
         if self.waits_for_base {
-            // The first segment that nobody may take for one of a log that never came to be.
+            // The first segment that must not be taken for one of a log that never came to be.
             let next = self.create_next(false)?;
             log.segments.retain(|segment| segment.seq != self.current.seq);
             if !self.current.is_blank() {
@@ -198,7 +198,7 @@ impl<S: Storage> LogWriter<S> {
             }
             log.segments.push(next.named(false));
             let stored = self.store(&log, Some(&next.name));
-            // Where the last step failed a start may find the log.
+            // If the last step failed, a start may find the log.
             self.waits_for_base = matches!(stored, Err(StepError::Untouched(_)));
             stored?;
             self.set_current(next);
@@ -212,7 +212,7 @@ impl<S: Storage> LogWriter<S> {
         Ok(())
     }
 
-    /// The base that the log waits for begins at the current segment: whatever is before it is for no base any more.
+    /// The base that the log waits for begins at the current segment: what is before it no longer belongs to any base.
     pub(super) fn forget_before_cut(&mut self) {
         let (first, seq) = (self.appended(), self.current.seq);
         let before = self.log.segments.iter().filter(|segment| segment.seq != seq);
@@ -222,14 +222,14 @@ impl<S: Storage> LogWriter<S> {
         self.measure();
     }
 
-    /// Tells the statistics how many segments there are. Those that an error has ended have no seal.
+    /// Updates the number of segments in the statistics. Those that an error has ended have no seal.
     pub(super) fn count_segments(&self) {
         let segments = &self.log.segments;
         let open = segments.iter().filter(|segment| segment.sealed.is_none()).count();
         self.statistics.set_segments(segments.len(), open.saturating_sub(1));
     }
 
-    /// Tells the statistics how large the base and the segments after it are.
+    /// Updates the sizes of the base and the segments after it in the statistics.
     pub(super) fn measure(&self) {
         self.count_segments();
         let ends = self.log.segments.iter().skip(1).map(|next| next.first).chain([self.current.end]);
@@ -242,7 +242,7 @@ impl<S: Storage> LogWriter<S> {
         self.statistics.set_log(self.log.base().map_or(0, |base| base.bytes), segments.sum());
     }
 
-    /// The files that are no part of the log any more; a crash before they are removed leaves them to the next start.
+    /// The files that are no longer part of the log; a crash before they are removed leaves them to the next start.
     pub(crate) fn take_leftovers(&mut self) -> Vec<String> {
         let mut names = std::mem::take(&mut self.folder.leftovers);
         names.sort();
@@ -253,7 +253,7 @@ impl<S: Storage> LogWriter<S> {
         names
     }
 
-    /// Removes the files that are no part of the log any more, in this thread; returns their names.
+    /// Removes the files that are no longer part of the log, in this thread; returns their names.
     pub fn remove_leftovers(&mut self) -> Vec<String> {
         let names = self.take_leftovers();
         self.expendable.remove(&names);

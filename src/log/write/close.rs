@@ -10,8 +10,7 @@ use crate::log::storage::Storage;
 
 impl<S: Storage> LogWriter<S> {
     /// Makes all frames durable and marks the log as closed, so that the next start can prove that nothing is missing.
-    /// A log that still waits for its base is given up, whatever has failed in it: nobody has been promised anything of
-    /// it.
+    /// A log that still waits for its base is given up, even if it has failed: nothing was promised of it.
     pub fn close(self) -> Result<Folder<S>, LogError> {
         self.close_as(Standing::Current)
     }
@@ -39,8 +38,8 @@ impl<S: Storage> LogWriter<S> {
     pub(crate) fn into_folder(mut self) -> Folder<S> {
         self.folder.end = self.appended();
         if self.waits_for_base {
-            // Nobody takes them for a part of a log. They stay until another log begins or the next start, as a base
-            // may be there already that nothing names: beside them it is known for what it is.
+            // They are never taken for part of a log. They stay until another log begins or the next start, because
+            // there may already be a base that nothing names: beside them it is recognised as such.
             self.folder.leftovers.extend(self.log.segments.iter().map(|segment| segment_name(segment.seq)));
         } else {
             self.folder.log_end = self.folder.end;

@@ -1,23 +1,23 @@
 //! Frames on their way past the page cache.
 //!
-//! A write past the cache is one of whole blocks, from memory that begins where the disk wants it to. So frames wait
-//! here until their flush, which is the write. The block that a flush ends in is written again by the next one, with
-//! the same bytes first, unless padding has filled it.
+//! A write past the cache is one of whole blocks, from memory aligned as the disk wants it. So frames wait here until
+//! their flush, which is the write. The block in which a flush ends is written again by the next one, with the same
+//! bytes first, unless padding has filled it.
 
 use crate::log::storage::StorageFile;
 use std::io;
 
-/// Where memory begins that any disk takes.
+/// The alignment that any disk accepts.
 const ALIGNMENT: usize = 4096;
 
-/// So much of a long frame is written before its flush.
+/// How much of a long frame is written before its flush.
 const STAGED_BYTES_MAX: usize = 4 << 20;
 
 /// Memory of more bytes is given back to the allocator.
 const SPARE_BYTES_MAX: usize = 1 << 20;
 const SPARES_MAX: usize = 16;
 
-/// Bytes in memory that begins where any disk takes it.
+/// Bytes in memory that is aligned as any disk accepts it.
 #[derive(Debug)]
 pub(super) struct Aligned {
     memory: Vec<u8>,
@@ -51,7 +51,7 @@ impl Aligned {
         self.memory.resize(self.memory.len() + count, 0);
     }
 
-    /// Has so many bytes more fit where the others are.
+    /// Makes room for this many more bytes after the others.
     fn reserve(&mut self, more: usize) {
         if self.memory.capacity() - self.memory.len() < more {
             let mut larger = Aligned::with_room((self.len() + more).next_power_of_two());
@@ -79,11 +79,11 @@ impl Blocks {
     }
 }
 
-/// What is written next of a segment.
+/// What is to be written next of a segment.
 #[derive(Debug)]
 pub(super) struct Direct {
     block_bytes: u64,
-    /// Offset of the first byte that is here, where a block begins.
+    /// Offset of the first byte here, where a block begins.
     at: u64,
     /// The bytes of the file from there on, up to its last frame.
     staged: Aligned,
@@ -121,7 +121,7 @@ impl Direct {
         Ok(())
     }
 
-    /// All that is here, filled up with zeros, which the file has there; `None` where nothing is.
+    /// Everything here, filled up with zeros, which the file has there; `None` where there is nothing.
     pub fn take(&mut self) -> Option<Blocks> {
         let open_bytes = self.staged.len() as u64 % self.block_bytes;
         let mut rest = self.empty();
@@ -143,7 +143,7 @@ impl Direct {
         self.replace(rest, 0)
     }
 
-    /// Goes on with `rest`; returns what was here. Of its last block `open_bytes` are in `rest`, too.
+    /// Goes on with `rest`; returns what was here. `open_bytes` of its last block are also in `rest`.
     fn replace(&mut self, rest: Aligned, open_bytes: u64) -> Option<Blocks> {
         let blocks = Blocks { at: self.at, content: std::mem::replace(&mut self.staged, rest) };
         let bytes = blocks.content.len() as u64;

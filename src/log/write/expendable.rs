@@ -1,10 +1,10 @@
 //! Files that hold room which the log may need more than they do: those of earlier bases (`history.rs`), segments
-//! written ahead that are not used yet, files
-//! that wait to be removed, the reserve (`reserve.rs`), and bases that are being written. They give it in this order.
+//! written ahead that are not used yet, files that wait to be removed, the reserve (`reserve.rs`), and bases that are
+//! being written. They give it up in this order.
 //!
-//! Where the disk is full the log takes their room by cutting them to nothing, which works also while a child still
-//! writes one: what it writes later is cut the next time. A base is looked at once more before it gets its name, so
-//! that none is ever named that was cut.
+//! If the disk is full the log takes their room by cutting them to nothing, which works even while a child still writes
+//! one: what it writes later is cut the next time. A base is checked once more before it gets its name, so that one
+//! that was cut is never named.
 
 use super::history::History;
 use super::reserve::Reserve;
@@ -30,7 +30,7 @@ struct Files {
     ahead: BTreeSet<String>,
     /// Bases that are being written.
     bases: BTreeSet<String>,
-    /// Of no use any more, though somebody may still write to them.
+    /// No longer of use, though something may still write to them.
     void: BTreeSet<String>,
     /// Files that are being removed: their room comes back when that has ended, which may take a while.
     removing: usize,
@@ -75,14 +75,15 @@ impl<S: Storage> Expendable<S> {
         lent.saturating_sub(bases.iter().filter_map(bytes).sum())
     }
 
-    /// The log is going to rely on a base, or a segment: it is not cut from now on. `false` when it may have been.
+    /// The log is going to rely on a base, or a segment: it is no longer cut from now on. `false` when it may have
+    /// been.
     pub fn keep(&self, name: &str) -> bool {
         let mut files = self.files();
         self.no_longer_taken(&mut files, name);
         !files.void.contains(name)
     }
 
-    /// Nobody needs these files any more.
+    /// These files are no longer needed.
     pub fn give_up(&self, names: &[String]) {
         let mut files = self.files();
         for name in names {
@@ -91,7 +92,7 @@ impl<S: Storage> Expendable<S> {
         }
     }
 
-    /// Whether nobody needs this file any more.
+    /// Whether this file is no longer needed.
     pub fn is_void(&self, name: &str) -> bool {
         self.files().void.contains(name)
     }
@@ -110,7 +111,7 @@ impl<S: Storage> Expendable<S> {
         }
     }
 
-    /// What was kept of before has gone.
+    /// A part of the kept history is gone.
     pub(super) fn count_removal(&self) {
         self.files().removed += 1;
         self.removal_ended.notify_all();
@@ -121,9 +122,9 @@ impl<S: Storage> Expendable<S> {
         self.files().removed
     }
 
-    /// Makes room for the log, which has failed for want of it, by the next of the ways that there are. `true` when there
-    /// is more room than when `removed` files had been removed. Where files are being removed by another thread, this
-    /// waits until that has ended before it takes what the log would miss.
+    /// Makes room for the log, which has failed for want of it, in the next possible way. `true` when there is more
+    /// room than when `removed` files had been removed. Where files are being removed by another thread, this waits
+    /// until that has ended before it takes what the log would miss.
     pub fn make_room(&self, removed: &mut u64, why: &LogError) -> bool {
         self.give_up_history() || self.take_idle_room(removed) || self.give_up_reserve(why) || self.take_bases(why)
     }
@@ -158,7 +159,7 @@ impl<S: Storage> Expendable<S> {
         let mut made = false;
         for name in names {
             let Ok(mut file) = self.storage.open_write(name) else { continue };
-            // A backup has it, too, and its room would not come back.
+            // A backup also has it, and its room would not come back.
             if !file.is_linked().is_ok_and(|is_linked| !is_linked) {
                 continue;
             }
@@ -187,7 +188,7 @@ mod tests {
     use std::io;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    /// A disk on which a removal, once begun, lasts until somebody looks for the file.
+    /// A disk on which a removal, once begun, lasts until the file is looked for.
     struct SlowRemoval {
         disk: SimDisk,
         begun: Mutex<Sender<()>>,

@@ -2,7 +2,7 @@
 //!
 //! A flush vouches for what was written before it began. Whether that is durable follows from its own success and that
 //! of all flushes before it: a disk may finish a later one first, and a failed one may have lost what an earlier one
-//! counts on.
+//! relies on.
 
 use super::direct::Blocks;
 use super::segment::check_place;
@@ -15,10 +15,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A flush that was begun by [`super::LogWriter::begin_flush`]. Any thread may run it, while frames are written and
-/// other flushes run; what became of it goes to [`super::LogWriter::end_flush`].
+/// other flushes run; its outcome goes to [`super::LogWriter::end_flush`].
 ///
-/// It has an opening of the file to itself: the system reports an error of writing back once per opening, so that two
-/// flushes with one opening could have the later one told of what the earlier one lost.
+/// It has an opening of the file to itself: the system reports an error of writing back once per opening, so of two
+/// flushes with one opening the later could get the error for what the earlier lost.
 #[derive(Debug)]
 #[must_use = "nothing is durable before the flush was run and ended"]
 pub struct Flush<F> {
@@ -33,7 +33,7 @@ pub struct Flush<F> {
 }
 
 impl<F: StorageFile> Flush<F> {
-    /// Syncs the file, or writes its blocks durably, and looks whether it is still the one that a start will find.
+    /// Syncs the file, or writes its blocks durably, and checks whether it is still the one that a start will find.
     pub fn run<S: Storage<File = F>>(&mut self, storage: &S) -> Result<(), LogError> {
         match &self.blocks {
             None => self.file.sync_data().map_err(|source| LogError::io("sync", &*self.shown, source))?,
@@ -59,7 +59,7 @@ struct Flight {
     has_succeeded: bool,
 }
 
-/// Up to where a flush vouches.
+/// How far a flush vouches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reach {
     /// The number of the segment.
@@ -97,7 +97,7 @@ impl Flights {
         self.flights.push_back(Flight { number: flush.number, reach, has_succeeded: false });
     }
 
-    /// Notes a success; returns up to where everything is durable now, if that has moved.
+    /// Notes a success; returns how far everything is durable now, if that has moved.
     pub fn succeed(&mut self, number: u64) -> Option<Reach> {
         let flight = self.flights.iter_mut().find(|flight| flight.number == number);
         match flight {
@@ -126,9 +126,9 @@ impl<S: Storage> LogWriter<S> {
         Ok(flush)
     }
 
-    /// Takes what became of a flush; returns the position up to which all is durable now. A failure is one of the log:
-    /// no flush counts that ends after it, as what it has lost may be what another one vouches for. Nor does one of a
-    /// segment that was given up.
+    /// Takes the outcome of a flush; returns the position up to which all is durable now. A failure is a failure of the
+    /// log: no flush that ends after it counts, because what it has lost may be what another one vouches for. Nor does
+    /// one of a segment that was given up.
     pub fn end_flush(&mut self, flush: Flush<S::File>, outcome: Result<(), LogError>) -> Result<Lsn, LogError> {
         self.guarded(|writer| {
             if flush.segment != writer.current.seq {

@@ -25,7 +25,7 @@ pub struct Folder<S: Storage> {
     pub(crate) options: Options,
     /// What is on the disk; `None` where there is no log.
     pub(crate) manifest: Option<Manifest>,
-    /// Giving another manifest its name has failed, so that nobody knows which of the two is on the disk.
+    /// Giving another manifest its name has failed, so it is unknown which of the two is on the disk.
     is_unsettled: bool,
     /// The position after all that was ever written.
     pub(crate) end: Lsn,
@@ -36,7 +36,7 @@ pub struct Folder<S: Storage> {
     /// Numbers that no file has.
     pub(crate) next_segment: u64,
     pub(crate) next_base: u64,
-    /// Files of ours that are no part of the log, to be removed when writing starts.
+    /// Files of ours that are not part of the log, to be removed when writing starts.
     pub(crate) leftovers: Vec<String>,
     /// Segments among them that are kept under another name.
     pub(crate) set_aside: Vec<u64>,
@@ -47,14 +47,13 @@ pub struct Folder<S: Storage> {
 /// What a new log begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
-    /// An empty dataset: the log is there at once.
+    /// An empty dataset: the log exists at once.
     Empty,
-    /// The dataset of a base that does not exist yet. Until it is in place the log that was there before, or none,
-    /// stands.
+    /// The dataset of a base that does not exist yet. Until it is in place the log before it, or none, stays valid.
     WaitsForBase,
 }
 
-/// A log at some time. Whoever goes on with it moves its end.
+/// A log at some time. Going on with it moves its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogState {
     /// Which log.
@@ -75,7 +74,7 @@ impl<S: Storage> Folder<S> {
     pub(crate) fn new(storage: Arc<S>, lock: S::Lock, options: Options, names: &[Vec<u8>]) -> Folder<S> {
         let present: HashSet<OwnName> = names.iter().filter_map(|name| own_name(name)).collect();
         let (mut next_segment, mut next_base) = (1, 1);
-        // A file of a base that a crash left is removed some time, and nobody is to write to it.
+        // A file of a base that a crash left is removed at some time, and must not be written to.
         let temporary = names.iter().filter_map(|name| temporary_base_seq(std::str::from_utf8(name).ok()?));
         temporary.for_each(|seq| next_base = next_base.max(seq + 1));
         for own in &present {
@@ -127,7 +126,7 @@ impl<S: Storage> Folder<S> {
         self.manifest.as_ref().is_some_and(|manifest| manifest.standing.is_superseded())
     }
 
-    /// Why the log, all of which is durable, could not be marked as closed: the next start cannot prove then that
+    /// Why the log, all of which is durable, could not be marked as closed: the next start then cannot prove that
     /// nothing is missing at its end. `None` when it is marked.
     pub fn seal_error(&self) -> Option<&LogError> {
         self.seal_error.as_ref()
@@ -138,7 +137,7 @@ impl<S: Storage> Folder<S> {
         &self.storage
     }
 
-    /// Notes durably that the server has taken another dataset, so that nobody falls back to this one. Without a log
+    /// Notes durably that the server has taken another dataset, so that no start falls back to this one. Without a log
     /// there is nothing to note.
     pub fn supersede(&mut self) -> Result<(), LogError> {
         self.mark(Standing::Superseded(None))
@@ -152,7 +151,7 @@ impl<S: Storage> Folder<S> {
         }
     }
 
-    /// When a log that is superseded was left before that; `None` where nobody knows.
+    /// When a log that is superseded was left before that; `None` where unknown.
     pub fn left_before_superseded(&self) -> Option<&Left> {
         match &self.manifest.as_ref()?.standing {
             Standing::Superseded(left) => left.as_ref(),
@@ -165,7 +164,7 @@ impl<S: Storage> Folder<S> {
         self.manifest.as_ref().map(|manifest| &manifest.standing)
     }
 
-    /// Notes durably what the log counts for at the next start. A superseded one stays that.
+    /// Notes durably what the log counts for at the next start. A superseded one stays so.
     pub fn mark(&mut self, standing: Standing) -> Result<(), LogError> {
         match self.standing() {
             Some(before) => self.mark_anew(before.followed_by(standing)),
@@ -192,10 +191,10 @@ impl<S: Storage> Folder<S> {
         Ok(self.manifest.replace(next))
     }
 
-    /// Removes the files that are no part of the log. Bases go first, durably: beside a pending segment a base that
-    /// nothing names is known for what it is.
+    /// Removes the files that are not part of the log. Bases go first, durably: beside a pending segment a base that
+    /// nothing names is recognised as such.
     pub fn remove_leftovers(&mut self) {
-        // It may hold the room of files that the log has no more. Where that fails it stays for the next start.
+        // They may hold the room of files that the log no longer has. If that fails they stay for the next start.
         let _ = remove_temporary_folders(&*self.storage);
         if !self.are_set_aside() {
             // They stay for the next start.
@@ -240,8 +239,8 @@ impl<S: Storage> Folder<S> {
         gone && (!removed || self.storage.sync_dir().is_ok())
     }
 
-    /// Begins a new log. The one that was there before stands until the new one is visible, and is removed then. What
-    /// is no part of any log is removed before, as it may hold the room.
+    /// Begins a new log. The one before it stays valid until the new one is visible, and is then removed. What is not
+    /// part of any log is removed first, because it may hold the room.
     ///
     /// # Errors
     /// The folder comes back: what it held is unchanged, unless the last step failed, after which a start finds the old
@@ -284,7 +283,7 @@ impl<S: Storage> Folder<S> {
         self.storage.random().map_err(failed(&*self.storage, "name a log in", ""))
     }
 
-    /// A number that no segment has. A failed try leaves its number unused, as its file may be there.
+    /// A number that no segment has. A failed try leaves its number unused, because its file may exist.
     pub(crate) fn take_segment_number(&mut self) -> Result<u64, LogError> {
         let seq = new_number(self.next_segment)?;
         self.next_segment += 1;

@@ -1,18 +1,18 @@
 //! Going on after a disk has failed.
 //!
 //! A flush that fails may have lost what was written, while the system calls the bytes clean: a later flush of the same
-//! file would succeed, and say nothing of them. So the file is given up. A new segment begins where all is durable, and
-//! whatever was written after that place goes to the new one, from memory. The manifest names the new segment behind
-//! the old one, without a seal for that: its end is where the new one begins, and what it holds beyond is void.
+//! file would succeed, and not report them. So the file is given up. A new segment begins where everything is durable,
+//! and what was written after that place goes to the new one, from memory. The manifest names the new segment after the
+//! old one, which gets no seal: its end is where the new one begins, and what it holds beyond is void.
 //!
 //! What if it crashes here, step by step:
-//! 1. The rest of the old segment is cut, unless that fails: a start finds it with or without frames that nobody was
-//!    told of, as after any crash between writing and flushing.
+//! 1. The rest of the old segment is cut, unless that fails: a start finds it with or without frames that were never
+//!    acknowledged, as after any crash between writing and flushing.
 //! 2. The new segment is created, as for a rotation: a file without frames that no manifest names.
-//! 3. The manifest is replaced: the old one, with what step 1 left; or the new one, with just what is durable. Where
-//!    this fails nobody knows which of the two a start will find. Nothing is written to the new segment then, and
-//!    nothing is removed: each manifest that may be there finds its files. The next try writes another manifest, with
-//!    another new segment.
+//! 3. The manifest is replaced: the old one, with what step 1 left; or the new one, with just what is durable. If this
+//!    fails, it is unknown which of the two a start will find. Then nothing is written to the new segment, and nothing
+//!    is removed: each manifest that may be there finds its files. The next try writes another manifest, with another
+//!    new segment.
 //! 4. Frames are written to the new segment as to any other.
 
 use super::writer::{LogWriter, StepError};
@@ -31,8 +31,7 @@ impl<S: Storage> LogWriter<S> {
     /// Goes on after a failure: in a new segment, which begins where all is durable. Returns that position; what was
     /// appended after it is to be appended again. Flushes that are still under way do not count.
     ///
-    /// # Errors
-    /// It fails again, or for good.
+    /// # Errors It fails again, or finally.
     pub fn go_on(&mut self) -> Result<Lsn, LogError> {
         if self.failure().is_some() {
             if !self.can_go_on() {

@@ -1,13 +1,13 @@
-//! What bases have taken the place of, kept for a while: each time a folder with the old base, the segments up to the
-//! new one, and a manifest of just these. It is a closed log, as a backup is, and reaches from one base to the next.
+//! What bases have replaced, kept for a while: each time a folder with the old base, the segments up to the new one,
+//! and a manifest of just these. It is a closed log, like a backup, and reaches from one base to the next.
 //!
 //! What if it crashes here, step by step:
 //! 1. The folder is made under a temporary name, of hard links, and gets its name: it holds what the log itself still
-//!    has. A start does not mind; whoever reads both skips what is there twice.
+//!    has. That does not disturb a start; a reader of both skips what is there twice.
 //! 2. The manifest names the new base, and the log's own names of the old files are removed, as always.
 //!
-//! A folder that is given up gets a temporary name back first, so that what has the name of one is always whole. The
-//! log never waits for any of this to succeed: where a folder can't be made there is none.
+//! A folder that is given up first gets a temporary name back, so that what has the name of one is always whole. The
+//! log never waits for any of this to succeed: if a folder can't be made there is none.
 
 use super::backup::{make_copy, name_copy, remove_copy};
 use super::expendable::Expendable;
@@ -28,16 +28,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const PREFIX: &str = "history-";
 
-/// A log that a base has taken the place of, in a folder of its own.
+/// A log that a base has replaced, in a folder of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptLog {
-    /// The name of the folder, in that of the log.
+    /// The name of the folder within the log's.
     pub name: String,
     /// When its first unit was logged, or before.
     pub begins_unix_ms: u64,
     /// When its last unit was logged.
     pub unix_ms: u64,
-    /// The position up to which it goes: that of the base which has taken its place.
+    /// The position up to which it goes: that of the base which has replaced it.
     pub end: Lsn,
     /// What its files take.
     pub bytes: u64,
@@ -84,7 +84,7 @@ fn remove_kept<S: Storage>(storage: &S, name: &str) -> io::Result<()> {
     remove_copy(storage, name, OLD_HISTORY_NAME)
 }
 
-/// Gives up the oldest that there is, while nobody writes; returns whether there was one.
+/// Gives up the oldest one, while nobody writes; returns whether there was one.
 pub(crate) fn remove_oldest<S: Storage>(storage: &S) -> bool {
     let kept = kept_logs(storage).unwrap_or_default();
     kept.first().is_some_and(|oldest| remove_kept(storage, &oldest.name).is_ok())
@@ -93,16 +93,16 @@ pub(crate) fn remove_oldest<S: Storage>(storage: &S) -> bool {
 /// What is kept beside a log that is written.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    /// Whether the next base's predecessor is.
+    /// Whether the next base's predecessor is kept.
     keeps: AtomicBool,
-    /// The oldest first; `None` until somebody has looked.
+    /// The oldest first; `None` until first looked at.
     kept: Mutex<Option<VecDeque<KeptLog>>>,
-    /// Who gives one up.
+    /// Held while one is given up.
     removing: Mutex<()>,
-    /// As others see it, who don't wait for the disk.
+    /// The number for others, who don't wait for the disk.
     bytes: AtomicU64,
     since_unix_ms: AtomicU64,
-    /// Why the last one is missing, until somebody asks.
+    /// Why the last one is missing, until that is asked.
     failure: Mutex<Option<String>>,
 }
 
@@ -120,7 +120,7 @@ impl History {
         (self.bytes.load(Ordering::Relaxed), self.since_unix_ms.load(Ordering::Relaxed))
     }
 
-    /// Why something is not kept that was to be, once.
+    /// Why something that should have been kept is not; reported once.
     pub fn take_failure(&self) -> Option<String> {
         lock(&self.failure).take()
     }
@@ -141,7 +141,7 @@ impl History {
         Ok(changed)
     }
 
-    /// There is one more. Where that can't be measured now, all are, later.
+    /// There is one more. If that can't be measured now, all are, later.
     fn add<S: Storage>(&self, storage: &S, name: &str) {
         let added = KeptLog::of(storage, name.into()).and_then(|kept| {
             // It may be listed just now.
@@ -152,9 +152,8 @@ impl History {
         }
     }
 
-    /// Gives up the oldest, if `is_due` says so of when its last unit was logged and of what all take; returns whether
-    /// that was done. That was not after the last unit of any newer one, whatever a clock said that has been set back
-    /// since.
+    /// Gives up the oldest, if `is_due` says so for the time of its last unit and the size of all; returns whether that
+    /// was done. That time is not after the last unit of any newer one, even if the clock has been set back since.
     fn remove_oldest<S: Storage>(&self, storage: &S, is_due: impl FnOnce(u64, u64) -> bool) -> bool {
         let _one = lock(&self.removing);
         let taken = self.change(storage, |kept| {
@@ -181,7 +180,7 @@ impl<S: Storage> Expendable<S> {
         }
     }
 
-    /// Gives its oldest part up for the room; returns whether there was one.
+    /// Gives up its oldest part for the room; returns whether there was one.
     pub(super) fn give_up_history(&self) -> bool {
         let is_removed = self.history.remove_oldest(&*self.storage, |_, _| true);
         if is_removed {
@@ -192,7 +191,7 @@ impl<S: Storage> Expendable<S> {
 }
 
 impl<S: Storage> LogWriter<S> {
-    /// Has what bases take the place of kept from now on, or not.
+    /// Sets whether to keep what bases replace from now on.
     pub fn keep_history(&mut self, keeps: bool) {
         self.expendable.history.set_keeps(keeps);
     }
@@ -202,7 +201,7 @@ impl<S: Storage> LogWriter<S> {
         self.expendable.trim_history(since_unix_ms, u64::MAX);
     }
 
-    /// A base of this position, where a segment begins, is about to take the place of all before: that is kept. All of
+    /// A base of this position, where a segment begins, is about to replace everything before it: that is kept. All of
     /// it is durable.
     pub(super) fn keep_replaced(&self, base: Lsn) {
         let history = &self.expendable.history;
@@ -226,7 +225,7 @@ impl<S: Storage> LogWriter<S> {
         let name = stamped_name(PREFIX, head.unix_ms, base);
         let known = storage.list_folders().map_err(failed(storage, "list", ""))?;
         if known.contains(&name) {
-            // A crash came before the base had taken its place.
+            // A crash came before the base had replaced it.
             return Ok(());
         }
         make_copy(storage, &log, NEW_HISTORY_NAME, |storage| name_copy(storage, NEW_HISTORY_NAME, &name))?;

@@ -1,14 +1,13 @@
-//! A file that holds the room of the next base, so that a checkpoint can take the place of a log that has filled the
-//! disk.
+//! A file that holds the room of the next base, so that a checkpoint can replace a log that has filled the disk.
 //!
 //! It is made as large as the next base may get, and has nothing in it. A checkpoint gets its room ("lent"), and while
-//! its base is written the log looks how much of that is still owed to it. Where the disk is full the log takes what is
+//! its base is written the log checks how much of that is still owed to it. If the disk is full the log takes what is
 //! held, before the room of a base that is being written: with that it goes on for a while. From then on, or when less
-//! is free than is owed, there is a shortage, which has a checkpoint begin and writes refused, until as much is held
-//! again.
+//! is free than is owed, there is a shortage, which makes a checkpoint begin and writes be refused, until as much is
+//! held again.
 //!
 //! What if it crashes here: the next start finds a temporary file, and removes it before anything takes room. Nobody
-//! reads it, so that nothing of it is synced.
+//! reads it, so nothing of it is synced.
 
 use super::expendable::Expendable;
 use super::writer::LogWriter;
@@ -23,22 +22,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// The room that is held.
 #[derive(Debug)]
 pub(crate) struct Reserve<F> {
-    /// Whoever changes the file.
+    /// Held while the file is changed.
     held: Mutex<Held<F>>,
-    /// As others see it, who don't wait for the disk.
+    /// The number for others, who don't wait for the disk.
     bytes: AtomicU64,
     is_short: AtomicBool,
     shortage: Mutex<Option<String>>,
-    /// Somebody is about to change it.
+    /// It is about to be changed.
     changes: AtomicBool,
     lends: AtomicBool,
-    /// What the base that is being written, or is about to be, has got of it.
+    /// What the base that is being written, or is about to be, has received of it.
     lent: AtomicU64,
-    /// By so much the log has grown since somebody looked whether that is still there.
+    /// How much the log has grown since it was last checked whether that is still there.
     grown: AtomicU64,
 }
 
-/// The log may grow by this part of what was lent before somebody looks.
+/// The log may grow by this part of what was lent before that is checked.
 const LOOK_PART: u64 = 64;
 
 #[derive(Debug)]
@@ -52,25 +51,25 @@ struct Held<F> {
 /// How much room is to be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WantedReserve {
-    /// A base may take so much: without that there is a shortage.
+    /// A base may take this much: without it there is a shortage.
     pub least: u64,
-    /// So much is held where it is free, so that it need not be made larger all the time. 0: nothing is.
+    /// This much is held where it is free, so that it need not be made larger all the time. 0: nothing is held.
     pub most: u64,
 }
 
-/// Where there is too little room, this part of it is not held: the log needs some for what it still writes.
+/// If there is too little room, this part of it is not held: the log needs some for what it still writes.
 const LEFT_PART: u64 = 16;
 
 impl WantedReserve {
     /// Nothing.
     pub const NONE: WantedReserve = WantedReserve { least: 0, most: 0 };
 
-    /// Just so much.
+    /// Exactly this much.
     pub fn exactly(bytes: u64) -> WantedReserve {
         WantedReserve { least: bytes, most: bytes }
     }
 
-    /// How much is held, where so much is now and so much is free.
+    /// How much to hold, where this much is held and this much is free now.
     fn of(self, held: u64, free: u64) -> u64 {
         self.most.min(held.saturating_add(free - free / LEFT_PART))
     }
@@ -91,7 +90,7 @@ impl<F> Default for Reserve<F> {
     }
 }
 
-/// What the log has done where there is a shortage.
+/// What the log has done when there is a shortage.
 const TAKEN: &str = "the log has taken the room that was held for a checkpoint";
 
 /// Whether the file system can't do that at all.
@@ -127,7 +126,7 @@ impl<F> Reserve<F> {
         lock(&self.shortage).clone()
     }
 
-    /// Whether it is to be changed; `false` where somebody is about to.
+    /// Whether it is to be changed; `false` where it is about to be already.
     pub fn begin_change(&self) -> bool {
         !self.changes.swap(true, Ordering::AcqRel)
     }
@@ -136,7 +135,8 @@ impl<F> Reserve<F> {
         self.changes.store(false, Ordering::Release);
     }
 
-    /// Whether a checkpoint may have it all now. If not, whether it is to be lent: `false` where somebody is about to.
+    /// Whether a checkpoint may have it all now. If not, whether it is to be lent: `false` where it is about to be
+    /// already.
     pub fn begin_lending(&self) -> Result<(), bool> {
         let is_free = self.bytes() == 0 && !self.changes.load(Ordering::Acquire);
         if is_free { Ok(()) } else { Err(!self.lends.swap(true, Ordering::AcqRel)) }
@@ -151,7 +151,7 @@ impl<F> Reserve<F> {
         self.bytes.store(bytes, Ordering::Release);
     }
 
-    /// What a base has got, and may still need all of.
+    /// What a base has received, and may still need all of.
     pub(super) fn lent(&self) -> u64 {
         self.lent.load(Ordering::Acquire)
     }
@@ -161,7 +161,7 @@ impl<F> Reserve<F> {
         self.lent.store(0, Ordering::Release);
     }
 
-    /// The log has grown; returns whether somebody is to look what it has left of what was lent.
+    /// The log has grown; returns whether to check what it has left of what was lent.
     fn grow_log(&self, bytes: u64) -> bool {
         let lent = self.lent();
         let is_due = lent > 0 && self.grown.fetch_add(bytes, Ordering::Relaxed) + bytes >= lent / LOOK_PART;
@@ -185,8 +185,8 @@ impl<F> Reserve<F> {
 }
 
 impl<S: Storage> Expendable<S> {
-    /// Has so much room held; without any there is no such file. Where less is free nearly all of that is held, and if
-    /// it is not enough for a base there is a shortage. May take as long as the disk does.
+    /// Holds this much room; for none there is no such file. If less is free nearly all of that is held, and if it is
+    /// not enough for a base there is a shortage. May take as long as the disk does.
     pub fn keep_reserve(&self, wanted: WantedReserve) -> Result<(), LogError> {
         let mut held = lock(&self.reserve.held);
         if wanted.most == 0 {
@@ -222,7 +222,7 @@ impl<S: Storage> Expendable<S> {
         let file = match &mut held.file {
             Some(file) => file,
             none => {
-                // What has that name is of no use: nobody reads it.
+                // What has that name is useless: nobody reads it.
                 let _ = storage.remove(RESERVE_NAME);
                 let created = storage.create(RESERVE_NAME).map_err(failed(storage, "create", RESERVE_NAME))?;
                 none.insert(created)
@@ -236,7 +236,7 @@ impl<S: Storage> Expendable<S> {
             taken = take(file, held.bytes, bytes);
         }
         if taken.as_ref().is_err_and(is_unsupported) {
-            // None can be held, so that none is missed.
+            // None can be held, so none is missing.
             self.reserve.end_shortage(held);
         }
         match taken.map_err(failed(storage, "hold room with", RESERVE_NAME)) {
@@ -278,7 +278,7 @@ impl<S: Storage> Expendable<S> {
         is_cut
     }
 
-    /// The log has taken the room of a base, which may have got it from here.
+    /// The log has taken the room of a base, which may have received it from here.
     pub(super) fn took_base(&self, why: &LogError) {
         let mut held = lock(&self.reserve.held);
         let lent = self.reserve.lent.swap(0, Ordering::AcqRel);
@@ -287,8 +287,8 @@ impl<S: Storage> Expendable<S> {
         }
     }
 
-    /// The log has grown by so much. Where less is free than is owed to the base that is being written there is a
-    /// shortage, as there is where the log takes what is held.
+    /// The log has grown by this much. If less is free than is owed to the base that is being written there is a
+    /// shortage, just as when the log takes what is held.
     pub(super) fn log_has_grown(&self, bytes: u64) {
         if !self.reserve.grow_log(bytes) || self.reserve.is_short() {
             return;
@@ -311,7 +311,7 @@ impl<S: Storage> Expendable<S> {
 
     fn remove_reserve(&self, held: &mut Held<S::File>) {
         if let Some(mut file) = held.file.take() {
-            // It has its room by its descriptor also where somebody has taken the name away.
+            // Its descriptor holds the room even if somebody has removed the name.
             let _ = file.set_len(0);
             let _ = self.storage.remove(RESERVE_NAME);
         }
@@ -321,12 +321,12 @@ impl<S: Storage> Expendable<S> {
 }
 
 impl<S: Storage> LogWriter<S> {
-    /// Has so many bytes held for the next base, in this thread; 0 for none.
+    /// Holds this many bytes for the next base, in this thread; 0 for none.
     pub fn keep_reserve(&mut self, bytes: u64) -> Result<(), LogError> {
         self.expendable().keep_reserve(WantedReserve::exactly(bytes))
     }
 
-    /// Whether the log has taken them, as the disk was full.
+    /// Whether the log has taken them because the disk was full.
     pub fn is_short_of_room(&self) -> bool {
         self.expendable().reserve.is_short()
     }

@@ -27,7 +27,7 @@ const TIME_STATED_EVERY_MS: u64 = 1000;
 pub(crate) struct Segment<F> {
     pub seq: u64,
     pub name: String,
-    /// The name, as people know it.
+    /// The name, as shown to people.
     shown: Arc<str>,
     file: F,
     /// Openings that no flush has.
@@ -62,7 +62,7 @@ pub(crate) struct NewSegment {
     pub is_pending: bool,
 }
 
-/// What a segment's header has brought about.
+/// The outcome of writing a segment's header.
 struct Header {
     salt: u64,
     line: Vec<u8>,
@@ -83,8 +83,8 @@ impl Header {
 }
 
 impl<F: StorageFile> Segment<F> {
-    /// Creates a segment without frames, durably. Where this fails it leaves nothing that anybody would take for a part
-    /// of the log.
+    /// Creates a segment without frames, durably. If this fails it leaves nothing that could be taken for part of the
+    /// log.
     pub fn create<S: Storage<File = F>>(storage: &S, new: NewSegment) -> Result<Segment<F>, LogError> {
         let name = segment_name(new.seq);
         let mut file = storage.create(&name).map_err(failed(storage, "create", &name))?;
@@ -175,9 +175,9 @@ impl<F: StorageFile> Segment<F> {
         NamedSegment { seq: self.seq, first: self.first, sealed }
     }
 
-    /// Writes a frame, which is not durable then, or keeps it for its flush; returns its bytes. A failure leaves it
-    /// unknown what the file holds. Where frames are written past the page cache, and a flush of later ones may run
-    /// beside that of this one, it is `padded` to the end of its last block.
+    /// Writes a frame, which is not durable then, or keeps it for its flush; returns its bytes. After a failure it is
+    /// unknown what the file holds. If frames are written past the page cache, and a flush of later ones may run beside
+    /// that of this one, it is `padded` to the end of its last block.
     pub fn append(&mut self, payload: &[u8], unix_ms: u64, padded: bool) -> Result<u64, LogError> {
         let length = payload.len() as u64;
         let unix_ms = unix_ms.min(UNIX_MS_MAX);
@@ -234,13 +234,13 @@ impl<F: StorageFile> Segment<F> {
         let Some(direct) = &mut self.direct else { return Ok(()) };
         let mut idle = self.idle.last_mut();
         for part in [&*self.scratch, payload, padding] {
-            // Room there is: what fails here fails for good.
+            // There is room: what fails here fails finally.
             direct.push(part, idle.as_deref_mut()).map_err(|error| io::Error::other(error.to_string()))?;
         }
         Ok(())
     }
 
-    /// Has the file go on with zeros up to an offset, durably. What was written past the page cache has other pages.
+    /// Extends the file with zeros up to an offset, durably. What was written past the page cache is in other pages.
     fn write_ahead_to(&mut self, end: u64) -> io::Result<()> {
         let mut at = self.file_bytes;
         if at >= end {
@@ -276,7 +276,7 @@ impl<F: StorageFile> Segment<F> {
         if self.has_open_block() { 1 } else { self.openings }
     }
 
-    /// What makes all frames that are written now durable; `None` where nothing is idle to do it.
+    /// What makes all frames that are written now durable; `None` where no opening is idle to do it.
     pub fn flush(&mut self, number: u64) -> Option<Flush<F>> {
         let (shown, bytes, end) = (Arc::clone(&self.shown), self.bytes, self.end);
         let file = self.idle.pop()?;
@@ -298,12 +298,12 @@ impl<F: StorageFile> Segment<F> {
         self.durable_bytes = bytes;
     }
 
-    /// Looks whether the file that a start will find is this one, with all that is durable.
+    /// Checks whether the file that a start will find is this one, with everything that is durable.
     pub fn check_place<S: Storage<File = F>>(&self, storage: &S) -> Result<(), LogError> {
         check_place(storage, (&self.name, &self.shown), &self.file, self.durable_bytes)
     }
 
-    /// Cuts what is not known to be durable, where that can be done: nobody counts on it, and it takes room.
+    /// Cuts what is not known to be durable, if possible: nothing relies on it, and it takes room.
     pub fn give_up_rest(&mut self) {
         let _ = self.file.set_len(self.durable_bytes);
     }
@@ -320,8 +320,8 @@ impl<F: StorageFile> Segment<F> {
     }
 }
 
-/// Looks whether the file that a start will find by this name, which people know as `shown`, is this one, with so many
-/// bytes.
+/// Checks whether the file that a start will find by this name, which people see as `shown`, is this one, with at least
+/// this many bytes.
 pub(super) fn check_place<S: Storage>(
     storage: &S,
     (name, shown): (&str, &str),

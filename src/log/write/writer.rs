@@ -1,12 +1,12 @@
 //! Writing frames, segment after segment.
 //!
 //! - Frames are written while flushes of earlier ones are under way. Each says what was durable when it was written,
-//!   and the reader relies on what they say only.
+//!   and the reader relies only on that.
 //! - A flush vouches for what was written before it began, once it and all before it have succeeded.
-//! - A segment is followed by the next after it is synced whole.
+//! - A segment is followed by the next after all of it is synced.
 //! - After the first failure of the frames' own path nothing more is written, and nothing more is called durable,
-//!   unless the log goes on elsewhere (`go_on.rs`). A new segment, base or manifest that cannot be written is no such
-//!   failure while the manifest is untouched: the log goes on as it was.
+//!   unless the log goes on elsewhere (`go_on.rs`). A new segment, base or manifest that cannot be written is not such
+//!   a failure while the manifest is untouched: the log goes on as it was.
 
 use super::ahead::{Ahead, AheadSlot};
 use super::expendable::Expendable;
@@ -43,13 +43,13 @@ pub struct LogWriter<S: Storage> {
     pub(super) waits_for_base: bool,
     pub(super) current: Segment<S::File>,
     pub(super) flights: Flights,
-    /// Behind all that is durable.
+    /// The position after everything durable.
     pub(super) durable: Lsn,
     /// The current segment is followed by a new one when it has reached this many bytes.
     pub(super) rotate_at_bytes: u64,
     pub(super) last_unix_ms: u64,
     pub(super) failure: Option<Arc<LogError>>,
-    /// Files that a manifest names of which nobody knows whether it is on the disk.
+    /// Files named by a manifest that may or may not be on the disk.
     pub(super) doubtful: Vec<String>,
     /// The last boundary that was asked for and could not be made.
     pub(crate) missing_boundary: Option<(Lsn, LogError)>,
@@ -62,7 +62,7 @@ pub struct LogWriter<S: Storage> {
     pub(super) ahead_at_bytes: u64,
 }
 
-/// What became of a step that must leave the manifest alone or replace it.
+/// The failure of a step that must leave the manifest alone or replace it.
 pub(super) enum StepError {
     /// The manifest is untouched, and the log is as it was.
     Untouched(LogError),
@@ -130,7 +130,7 @@ impl<S: Storage> LogWriter<S> {
         self.log.generation
     }
 
-    /// Whether the log is not to be seen yet, as it waits for its first base.
+    /// Whether the log is not visible yet, because it waits for its first base.
     pub fn waits_for_base(&self) -> bool {
         self.waits_for_base
     }
@@ -155,7 +155,7 @@ impl<S: Storage> LogWriter<S> {
         Arc::clone(&self.folder.storage)
     }
 
-    /// Where segments come from that were written ahead.
+    /// Where segments that were written ahead come from.
     pub(crate) fn ahead_slot(&self) -> Arc<AheadSlot<S::File>> {
         Arc::clone(&self.ahead_slot)
     }
@@ -173,7 +173,7 @@ impl<S: Storage> LogWriter<S> {
 
     /// Writes a batch as one frame and returns the position after it. The frame is *not* synced.
     ///
-    /// Begins a new segment when the current one is full, after a sync. Where there is no room for the frame, it takes
+    /// Begins a new segment when the current one is full, after a sync. If there is no room for the frame, it takes
     /// that of bases that are being written.
     ///
     /// # Panics
@@ -215,7 +215,7 @@ impl<S: Storage> LogWriter<S> {
                         && !self.waits_for_base
                         && self.expendable.make_room(&mut removed, &error) => {}
                 Err(error) if error.is_no_room() => {
-                    // What was written of it holds room that the next start needs, and nobody was told of any of it.
+                    // What was written of it holds room that the next start needs, and none of it was acknowledged.
                     let _ = self.current.cut_unused();
                     return Err(error);
                 }
@@ -224,8 +224,8 @@ impl<S: Storage> LogWriter<S> {
         }
     }
 
-    /// Whether the next batch begins within a block that a flush writes past the page cache, and so not before all
-    /// flushes have ended.
+    /// Whether the next batch begins within a block that a flush writes past the page cache, and so must wait for all
+    /// flushes to end.
     pub fn has_open_block(&self) -> bool {
         self.current.has_open_block()
     }
@@ -242,8 +242,8 @@ impl<S: Storage> LogWriter<S> {
         })
     }
 
-    /// Has a segment begin at the present position, so that a base can take the place of all before; returns the
-    /// position. Where the disk is full there is none, which [`LogWriter::install_base`] reports.
+    /// Begins a segment at the present position, so that a base can replace everything before it; returns the position.
+    /// If the disk is full no segment begins, which [`LogWriter::install_base`] reports.
     pub fn cut(&mut self) -> Result<Lsn, LogError> {
         self.guarded(|writer| {
             writer.sync_current()?;
@@ -265,7 +265,7 @@ impl<S: Storage> LogWriter<S> {
     pub(super) fn guarded<T>(&mut self, step: impl FnOnce(&mut Self) -> Result<T, LogError>) -> Result<T, LogError> {
         self.check_usable()?;
         step(self).map_err(|error| match &self.failure {
-            // A step of this one has remembered it.
+            // A step within this one has remembered it.
             Some(first) => LogError::Failed(Arc::clone(first)),
             None => {
                 let error = Arc::new(error);
@@ -282,7 +282,7 @@ impl<S: Storage> LogWriter<S> {
         }
     }
 
-    /// Leaves a full segment. Where there is no room for a new one the log goes on in it, and tries again later.
+    /// Closes a full segment. If there is no room for a new one the log goes on in it, and tries again later.
     fn rotate(&mut self) -> Result<(), LogError> {
         match self.begin_segment() {
             Ok(()) => Ok(()),
@@ -310,7 +310,7 @@ impl<S: Storage> LogWriter<S> {
         self.go_on_in(next, log)
     }
 
-    /// A segment that begins where all is durable.
+    /// A segment that begins where everything is durable.
     pub(super) fn create_next(&mut self, is_pending: bool) -> Result<Segment<S::File>, StepError> {
         let ahead = self.take_ahead();
         let new = NewSegment {
@@ -347,7 +347,7 @@ impl<S: Storage> LogWriter<S> {
         let storage = &*self.folder.storage;
         if let Err(error) = log.write_next(storage) {
             if let Some(name) = created {
-                // Nobody takes it for a part of the log; the next start removes it.
+                // It is not taken for part of the log; the next start removes it.
                 let _ = storage.remove(name);
             }
             return Err(StepError::Untouched(error));
@@ -361,8 +361,8 @@ impl<S: Storage> LogWriter<S> {
     }
 }
 
-/// With so many segments they get twice as large, with twice as many three times, and so on: the manifest, which has a
-/// line or two for each and is written anew for each, costs no more per byte of a log that is long than of a short one.
+/// With this many segments they get twice as large, with twice as many three times, and so on: the manifest, which has
+/// a line or two for each and is rewritten for each, costs no more per byte of a long log than of a short one.
 const SEGMENTS_OF_ONE_SIZE: u64 = 256;
 
 fn segment_bytes(options: &Options, segments: usize) -> u64 {
