@@ -66,7 +66,7 @@ pub(crate) struct NamedSegment {
     pub sealed: Option<Sealed>,
 }
 
-/// The end of a segment that was left behind.
+/// The end of a segment that was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sealed {
     pub end: Lsn,
