@@ -32,7 +32,7 @@ impl Answer {
         }
     }
 
-    /// For ValkeyModule_UnblockClient, whose callbacks own it then.
+    /// For ValkeyModule_UnblockClient, whose callbacks then own it.
     pub(super) fn into_raw(self) -> *mut c_void {
         Box::into_raw(Box::new(self)).cast()
     }

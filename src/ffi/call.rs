@@ -46,17 +46,16 @@ pub enum CallMode {
     Question,
     /// As the context's client: its user's ACL rules, its protocol, replicated, refused when out of memory.
     AsClient,
-    /// The same, and refused where the server takes no writes (no replicas, a disk that fails).
+    /// The same, and refused where the server accepts no writes (no replicas, a disk that fails).
     Collected,
-    /// The same, but it does not run, and nobody's rights are looked at: there is an error for a reply if it would be
-    /// refused before.
+    /// The same, but it does not run, and no rights are checked: the reply is an error if it would be refused before.
     DryRunCollected,
-    /// Whether the server takes a write of anybody's.
+    /// Whether the server accepts any write.
     DryRunWrite,
-    /// As `AsClient`, but it does not run: there is an error for a reply if it would be refused before.
+    /// As `AsClient`, but it does not run: the reply is an error if it would be refused before.
     DryRunAsClient,
-    /// As nobody's user, in RESP2 or RESP3, and it may block: its reply is a promise then. The server goes on
-    /// using the user of a call that waits, though ACL LOAD frees it.
+    /// As no user, in RESP2 or RESP3, and it may block: its reply is then a promise. The server goes on using the user
+    /// of a call that waits, though ACL LOAD frees it.
     Waiting {
         /// RESP3.
         resp3: bool,
@@ -79,9 +78,9 @@ thread_local! {
     static RAW_ARGUMENTS: Cell<Vec<*mut raw::ValkeyModuleString>> = const { Cell::new(Vec::new()) };
 }
 
-/// For the filter shell: whether this pass is that of a call of the module itself, which the filter then ignores. What
-/// other modules' filters have made of its arguments is taken back: they have seen the command before, when its client
-/// sent it.
+/// For the filter shell: whether this pass is that of a call of the module itself, which the filter then ignores.
+/// Changes that other modules' filters have made to its arguments are undone: they have seen the command before, when
+/// its client sent it.
 ///
 /// It also gives up the module's references to the arguments. The server does not compact shared strings
 /// (`tryObjectEncoding`, object.c), so a replayed `SET k 1` would otherwise be stored as a string and not as an
@@ -98,7 +97,7 @@ pub(super) unsafe fn take_own_call(filter: *mut raw::ValkeyModuleCommandFilterCt
     own
 }
 
-/// Has the command run with these arguments behind its name.
+/// Has the command run with these arguments after its name.
 ///
 /// # Safety
 /// `filter` is the context of the filter callback that runs now.
@@ -185,7 +184,7 @@ impl Ctx<'_> {
                 raw_args.len(),
             )
         };
-        // Where the server knows no such command no filter has seen it.
+        // If the server knows no such command, no filter has seen it.
         OWN_CALL.set(false);
         ARGUMENTS.with_borrow_mut(Vec::clear);
         RAW_ARGUMENTS.set(raw_args);

@@ -21,7 +21,7 @@ type CheckPermissions = unsafe extern "C" fn(
 /// Knows users' rights in a database: servers from 9.1 on, which have rules for databases, have it.
 static CHECK_PERMISSIONS: OnceLock<Option<CheckPermissions>> = OnceLock::new();
 
-/// Looks for what not every server has. Once, at load, after ValkeyModule_Init.
+/// Looks for functions that not every server has. Once, at load, after ValkeyModule_Init.
 pub(super) fn find_optional_functions() {
     // SAFETY: the function has this type.
     CHECK_PERMISSIONS.get_or_init(|| unsafe { find(c"ValkeyModule_ACLCheckPermissions") });
@@ -30,7 +30,7 @@ pub(super) fn find_optional_functions() {
 /// A client whose reply the server keeps in its deferred buffer until [`Held::release`].
 ///
 /// There is no other way to let a reply go. Dropping one without releasing it would leave the client hanging, so that
-/// aborts.
+/// aborts the process.
 #[derive(Debug)]
 pub struct Held {
     raw: NonNull<raw::ValkeyModuleBlockedClient>,
@@ -74,15 +74,15 @@ impl Held {
         unsafe { api!(ValkeyModule_SetDisconnectCallback)(self.raw.as_ptr(), Some(super::shells::blocked_left as _)) };
     }
 
-    /// In the time-out callback of the client: it gets its answer with that.
+    /// In the time-out callback of the client: gives it its answer there.
     pub fn answer_now(&mut self, ctx: Ctx<'_>) {
         if let Some(answer) = self.answer.take() {
             answer.send(ctx);
         }
     }
 
-    /// Lets the reply go. Any thread. The client may have died meanwhile. Whoever calls this answers for
-    /// it: there is one place that does.
+    /// Lets the reply go. Any thread. The client may have died meanwhile. The caller is responsible: only one place
+    /// calls this.
     pub fn release(mut self) {
         let answer = self.answer.take().map_or(std::ptr::null_mut(), Answer::into_raw);
         // SAFETY: the handle came from BlockClient and is used once: `self` is consumed and its Drop is skipped below.
@@ -134,7 +134,7 @@ pub fn client_info(id: u64) -> Option<ClientInfo> {
     })
 }
 
-/// A user of the server, looked up by the client that it stands for. Main thread, for the time of one callback.
+/// A user of the server, looked up by its client. Main thread, for the time of one callback.
 pub(super) struct User(NonNull<raw::ValkeyModuleUser>);
 
 impl User {
@@ -155,8 +155,8 @@ impl User {
         self.0.as_ptr()
     }
 
-    /// Whether the user may run a command with these arguments in the database. Where that is not known, the rights may
-    /// depend on it: it may.
+    /// Whether the user may run a command with these arguments in the database. Where that is unknown and the rights
+    /// may depend on it, the answer is yes.
     pub(super) fn may_run(&self, argv: &mut [*mut raw::ValkeyModuleString], db: Option<u32>) -> bool {
         let Ok(argc) = c_int::try_from(argv.len()) else { return false };
         let (user, args) = (self.as_raw(), argv.as_mut_ptr());

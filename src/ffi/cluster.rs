@@ -1,4 +1,4 @@
-//! Cluster mode: slots may be moved while the module is loaded, and keys are reached whoever owns their slot.
+//! Cluster mode: slots may be moved while the module is loaded, and keys can be reached whichever node owns their slot.
 
 use super::api;
 use super::call::OwnedString;
@@ -15,9 +15,9 @@ const UNNOTICED: u32 = raw::VALKEYMODULE_OPEN_KEY_NOTOUCH
     | raw::VALKEYMODULE_OPEN_KEY_NOSTATS
     | raw::VALKEYMODULE_OPEN_KEY_NOEXPIRE;
 
-/// Tells the server what it may do while the module is loaded: move slots atomically (what arrives raises events, as
-/// other commands do, and what leaves, too), and keep a replica's old dataset readable until the new one is there (on a
-/// replica the module rests). A key that is opened for writing is not taken for a changed one.
+/// Declares what the server may do while the module is loaded: move slots atomically (what arrives and what leaves
+/// raises events like other commands), and keep a replica's old dataset readable until the new one is there (on a
+/// replica the module rests). A key that is opened for writing does not count as changed.
 pub fn declare_options(ctx: Ctx<'_>) {
     let mut options =
         raw::VALKEYMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD | raw::VALKEYMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED;
@@ -96,14 +96,14 @@ impl Ctx<'_> {
             && self.signal_modified(key)
     }
 
-    /// Has those who watch or track the key know that it has changed.
+    /// Signals to those who watch or track the key that it has changed.
     fn signal_modified(self, key: &[u8]) -> bool {
         let key = OwnedString::new(key);
         // SAFETY: the context is valid (type invariant) and the key is a live string.
         unsafe { api!(ValkeyModule_SignalModifiedKey)(self.as_raw(), key.as_raw()) == raw::VALKEYMODULE_OK as i32 }
     }
 
-    /// Tells everybody that the key was deleted from the selected database.
+    /// Announces to everybody that the key was deleted from the selected database.
     pub fn tell_deleted(self, key: &[u8]) {
         let key = OwnedString::new(key);
         let class = raw::VALKEYMODULE_NOTIFY_GENERIC;

@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use valkey_module::raw;
 
 /// The context of the callback that runs now; also the proof of holding the server's global lock (of being on the main
-/// thread, but for events that another module raises from a thread of its own under that lock).
+/// thread, except in events that another module raises from a thread of its own under that lock).
 #[derive(Clone, Copy)]
 pub struct Ctx<'a> {
     raw: NonNull<raw::ValkeyModuleCtx>,
     main_thread_only: PhantomData<(&'a (), *const ())>,
 }
 
-/// What [`Ctx::flags`] tells about the execution that a callback is part of.
+/// What [`Ctx::flags`] says about the execution that a callback is part of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ContextFlags(u32);
 
@@ -72,8 +72,7 @@ impl ContextFlags {
         self.0 & raw::VALKEYMODULE_CTX_FLAGS_CLUSTER != 0
     }
 
-    /// The client brings the keys of a slot that moves here. It may not be blocked: it is not one that waits for
-    /// replies.
+    /// The client brings the keys of a slot that moves here. It may not be blocked: it does not wait for replies.
     pub fn is_slot_import(self) -> bool {
         self.0 & super::api::WBL_CTX_FLAGS_SLOT_IMPORT_CLIENT != 0
     }
@@ -97,7 +96,7 @@ pub(super) fn detached() -> Option<Ctx<'static>> {
 }
 
 thread_local! {
-    /// What the private event came to, for whoever has raised it.
+    /// The outcome of the private event, for the code that has raised it.
     static OWN_HOLD: Cell<Option<Held>> = const { Cell::new(None) };
 }
 
@@ -120,8 +119,8 @@ impl<'a> Ctx<'a> {
         self.raw.as_ptr()
     }
 
-    /// The module's own context, whose selected database is the module's to choose. For commands that the module runs
-    /// for itself.
+    /// The module's own context, whose selected database the module may choose. For commands that the module runs for
+    /// itself.
     pub fn own(self) -> Ctx<'a> {
         detached().unwrap_or(self)
     }
@@ -164,7 +163,7 @@ impl<'a> Ctx<'a> {
         Some(result)
     }
 
-    /// Whether writes are paused: CLIENT PAUSE, a failover. What is to be replicated then kills the server.
+    /// Whether writes are paused: CLIENT PAUSE, a failover. Replicating anything then crashes the server.
     pub fn writes_are_paused(self) -> bool {
         // SAFETY: called on the main thread (the context proves it); it takes nothing.
         unsafe { api!(ValkeyModule_AvoidReplicaTraffic)() != 0 }
@@ -216,8 +215,8 @@ impl<'a> Ctx<'a> {
     }
 
     /// In a command of the module: blocks its client; when released (or after `timeout_ms`, 0 for none) the command's
-    /// blocked reply is asked for, which is of the state of then. What has come of the command itself must not be looked
-    /// for there: others may have run meanwhile. For that there is [`Ctx::block_for_answer`].
+    /// blocked reply is asked for, which shows the state by then. It must not show the outcome of the command itself:
+    /// others may have run meanwhile. For that there is [`Ctx::block_for_answer`].
     pub fn block_command(self, timeout_ms: i64) -> Option<Held> {
         let (reply, timeout) = (Some(super::shells::blocked_reply as _), Some(super::shells::blocked_timeout as _));
         // SAFETY: the context is valid (type invariant); the callbacks are shells with the server's signature, and
@@ -226,16 +225,15 @@ impl<'a> Ctx<'a> {
         Held::from_raw(blocked)
     }
 
-    /// In a command of the module: blocks its client without a limit; what it gets is told with [`Held::set_answer`],
-    /// and belongs to it alone.
-    /// CLIENT UNBLOCK ends the wait of one that is `interruptible`, as the server does for commands that wait for
-    /// something, and leaves others alone.
+    /// In a command of the module: blocks its client without a limit; what it gets is set with [`Held::set_answer`],
+    /// and is for it alone. CLIENT UNBLOCK ends the wait of one that is `interruptible`, as for the server's commands
+    /// that wait for something, and leaves others alone.
     pub fn block_for_answer(self, interruptible: bool) -> Option<Held> {
         self.block_until_answer(if interruptible { Some(super::shells::blocked_timeout as _) } else { None }, 0)
     }
 
-    /// The same for so long at most, 0 for no limit: then, or when CLIENT UNBLOCK ends its wait, the command's time-out
-    /// reply is asked for.
+    /// The same for at most `timeout_ms`, 0 for no limit: then, or when CLIENT UNBLOCK ends its wait, the command's
+    /// time-out reply is asked for.
     pub fn block_for_answer_within(self, timeout_ms: i64) -> Option<Held> {
         self.block_until_answer(Some(super::shells::blocked_timeout as _), timeout_ms)
     }
@@ -248,7 +246,7 @@ impl<'a> Ctx<'a> {
         Held::from_raw(blocked)
     }
 
-    /// Asks for the unit-end callback when the current unit ends; `false` where the server takes no such jobs
+    /// Asks for the unit-end callback when the current unit ends; `false` where the server accepts no such jobs
     /// (replicas, loading).
     pub fn ask_for_unit_end(self) -> bool {
         let callback = Some(super::shells::unit_end as _);
@@ -260,8 +258,8 @@ impl<'a> Ctx<'a> {
 
     /// In a command of the module: has the server keep its client's reply, as [`Ctx::hold_reply`] does in an event.
     ///
-    /// The server defers replies in events only, so that one is raised for it: of the module's private class, which
-    /// only the module's own event callback gets.
+    /// The server defers replies only in events, so one is raised for it, of the module's private class, which only the
+    /// module's own event callback gets.
     pub fn hold_own_reply(self) -> Option<Held> {
         let key = OwnedString::new(b"");
         // SAFETY: the context is valid (type invariant), the event name is NUL-terminated and the key lives over the

@@ -70,7 +70,7 @@ pub unsafe fn load(
     if matches!(loaded, Ok(true)) { OK } else { ERR }
 }
 
-/// Takes leave of the server.
+/// Unloads the module.
 ///
 /// # Safety
 /// The context is valid, and this is the server's main thread.

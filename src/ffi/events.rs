@@ -13,7 +13,7 @@ const COMMAND_FAILED: u64 = api::WBL_EVENT_COMMAND_RESULT_FAILURE as u64;
 
 /// A command that has run.
 pub struct CommandResult<'a> {
-    /// Whose it was.
+    /// Its client.
     pub client: u64,
     /// The server counted changes of the dataset.
     pub changed: bool,

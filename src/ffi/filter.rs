@@ -19,18 +19,18 @@ pub enum Rights {
     Both,
 }
 
-/// So many arguments are asked for once, as most commands have no more.
+/// How many arguments are asked for at once: most commands have no more.
 const HEAD_ARGS: usize = 4;
 
 /// A command in the command filter, before it runs.
 pub struct Filter {
     raw: *mut raw::ValkeyModuleCommandFilterCtx,
     client: u64,
-    /// How many arguments stand before the command.
+    /// How many arguments come before the command.
     begins: usize,
     len: usize,
-    /// The first arguments, which live as long as the filter runs: nothing takes them from the command but `insert` and
-    /// `replace`, which take the filter by value.
+    /// The first arguments, which live as long as the filter runs: only `insert` and `replace` take them from the
+    /// command, and these take the filter by value.
     head: [*const [u8]; HEAD_ARGS],
     /// The command's own name, where it was sent by another; empty when the server knows no command by the name that
     /// was sent.
@@ -84,7 +84,7 @@ impl Filter {
         self.sent(index)
     }
 
-    /// An argument as it was sent, the name of a command that the server knows by another one among them.
+    /// An argument as it was sent, even the name of a command that the server knows by another name.
     pub fn sent(&self, index: usize) -> &[u8] {
         match self.head.get(index) {
             // SAFETY: the argument, or the empty slice of before, lives while the filter runs (`head`).
@@ -116,7 +116,7 @@ impl Filter {
         self.rights_of(ctx, self.client_id(), name, db)
     }
 
-    /// The same of the user of this client.
+    /// The same for the user of this client.
     pub fn rights_of(&self, ctx: Ctx<'_>, client: u64, name: &CStr, db: Option<u32>) -> Rights {
         let Some(user) = User::of(ctx, client) else { return Rights::Own };
         let name = OwnedString::new(name.to_bytes());
@@ -130,8 +130,8 @@ impl Filter {
         }
     }
 
-    /// Whether the user of this client may run the command in the database. Where the user is not known, it may; where
-    /// the database is not and rights may depend on it, too.
+    /// Whether the user of this client may run the command in the database. The answer is yes if the user is unknown,
+    /// or if the database is unknown and rights may depend on it.
     pub fn may_be_run_by(&self, ctx: Ctx<'_>, client: u64, db: Option<u32>) -> bool {
         let Some(user) = User::of(ctx, client) else { return true };
         // SAFETY: the filter context is the running callback's; indices below the count have an argument.
@@ -139,7 +139,7 @@ impl Filter {
         user.may_run(&mut self.indices().map(arg).collect::<Vec<_>>(), db)
     }
 
-    /// The same of a SELECT: what matters is the database that it names.
+    /// The same for a SELECT: what matters is the database that it names.
     pub fn select_may_be_run_by(&self, ctx: Ctx<'_>, client: u64) -> bool {
         self.may_be_run_by(ctx, client, Some(0))
     }

@@ -1,8 +1,8 @@
 //! Descriptors that forked children must not inherit.
 //!
 //! A lock on a folder belongs to the open description, which every child shares (a snapshot, a full sync, a rewrite of
-//! the server's AOF, the module's own): it would stay locked until the last of them ends, also when the server was
-//! killed long before.
+//! the server's AOF, the module's own): it would stay locked until the last of them ends, even if the server was killed
+//! long before.
 
 use std::any::Any;
 use std::os::fd::RawFd;
@@ -18,7 +18,7 @@ static DESCRIPTORS: [AtomicI32; 8] = [const { AtomicI32::new(NONE) }; 8];
 /// own.
 static REGISTERED: Once = Once::new();
 
-/// Has children not inherit a descriptor, until it is dropped, which must be before the descriptor is closed.
+/// Keeps children from inheriting a descriptor, until it is dropped, which must be before the descriptor is closed.
 struct Closed(&'static AtomicI32);
 
 impl Drop for Closed {
@@ -96,7 +96,7 @@ mod tests {
                 libc::_exit(0);
             }
         }
-        // What runs in a child first has run then.
+        // By then what runs first in a child has run.
         std::io::Read::read_exact(&mut begun, &mut [0]).unwrap();
         drop(lock);
         let is_free = FolderStorage::new(folder).unwrap().lock().unwrap().is_some();

@@ -26,7 +26,7 @@ pub trait Handlers: Sync {
     fn key_noted(&self, ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8]);
     /// A key was loaded from an RDB file.
     fn key_loaded(&self, ctx: Ctx<'_>, key: &[u8]);
-    /// The unit has ended of which that was asked ([`Ctx::ask_for_unit_end`]).
+    /// The unit whose end was asked for ([`Ctx::ask_for_unit_end`]) has ended.
     fn unit_end(&self, ctx: Ctx<'_>);
     /// The event loop is about to send replies and to sleep.
     fn before_sleep(&self, ctx: Ctx<'_>);
@@ -46,11 +46,11 @@ pub trait Handlers: Sync {
     fn modules_changed(&self, ctx: Ctx<'_>, unloaded: Option<&[u8]>);
     /// For another module: the appended and the durable position; `None` where no log protects the server.
     fn positions(&self) -> Option<(u64, u64)>;
-    /// Another module wants told when a position is durable, or all that has been executed. Returns a token.
+    /// Another module wants a call when a position, or everything executed, is durable. Returns a token.
     fn tell_when_durable(&self, owner: &[u8], position: Option<u64>, listener: DurableListener) -> Option<u64>;
-    /// Another module wants told of events of these classes. Returns a token.
+    /// Another module wants calls for events of these classes. Returns a token.
     fn tell_of_events(&self, owner: &[u8], classes: u32, listener: EventListener) -> u64;
-    /// It does no longer; `false` where nothing has this token.
+    /// It no longer does; `false` where nothing has this token.
     fn stop_telling(&self, token: u64) -> bool;
     /// A command has run, while that is asked for.
     fn command_done(&self, ctx: Ctx<'_>, result: &CommandResult<'_>);
@@ -58,7 +58,7 @@ pub trait Handlers: Sync {
     fn config_changed(&self, ctx: Ctx<'_>, names: &[&[u8]]);
     /// The server begins to save its own file, or has forked a child that may.
     fn save_begins(&self, ctx: Ctx<'_>);
-    /// A child of the server's, whoever has forked it, has ended.
+    /// A child of the server's, forked for any purpose, has ended.
     fn child_gone(&self, ctx: Ctx<'_>);
     /// The link to the primary is up, or down.
     fn primary_link_changed(&self, is_up: bool);
@@ -86,13 +86,13 @@ pub trait Handlers: Sync {
     fn child_done(&self, ctx: Ctx<'_>, result: ChildResult);
     /// The value of a setting.
     fn setting(&self, index: usize) -> i64;
-    /// Sets it, which has no effect yet: the server may take it back. The error is for the client.
+    /// Sets it, which has no effect yet: the server may undo it. The error is for the client.
     ///
     /// # Errors
     /// Why the value is refused.
     fn set_setting(&self, index: usize, value: i64) -> Result<(), String>;
-    /// All settings of a CONFIG SET have been accepted, or taken back: a setting's value is to have its effect. The error
-    /// is for the client.
+    /// All settings of a CONFIG SET have been accepted, or undone: a setting's value is to take effect. The error is
+    /// for the client.
     ///
     /// # Errors
     /// Why it can't. The server takes the values back.

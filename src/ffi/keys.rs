@@ -30,15 +30,15 @@ const OK: i32 = raw::VALKEYMODULE_OK as i32;
 
 impl Ctx<'_> {
     /// In the callback of an event of this key: the database that it happened in. Within an EXEC servers from 9.1 on
-    /// take the transaction's for the selected one (`VM_GetSelectedDb`), but open keys in the event's. To open one costs
-    /// a look-up, which moves a hash table on that is being resized: only what may happen in another database than its
-    /// command's is asked about.
+    /// report the transaction's as the selected one (`VM_GetSelectedDb`), but open keys in the event's. Opening a key
+    /// costs a look-up, which advances the resizing of a hash table: this is asked only for what may happen in another
+    /// database than its command's.
     pub fn event_db(self, event: &[u8], key: &[u8]) -> u32 {
         let may_be_elsewhere = matches!(event, b"copy_to" | b"move_to" | b"del" | b"expired" | b"evicted");
         if !may_be_elsewhere || !self.flags().in_exec() {
             return self.selected_db();
         }
-        // For writing, a key is opened that is not there, too.
+        // For writing, even a missing key is opened.
         self.with_key(key, raw::VALKEYMODULE_READ | raw::VALKEYMODULE_WRITE, |open| {
             if open.is_null() {
                 return self.selected_db();
@@ -117,7 +117,7 @@ impl Ctx<'_> {
         (at >= 0).then_some(at)
     }
 
-    /// Has the key expire, without an event; `false` when it is not there. A time that is past is taken as it is.
+    /// Sets the key's expiry, without an event; `false` when it is not there. A past time is accepted.
     pub fn set_key_expiry(self, key: &[u8], at_ms: i64) -> bool {
         self.has_key(key)
             && self.with_key(key, raw::VALKEYMODULE_READ | raw::VALKEYMODULE_WRITE, |open| {

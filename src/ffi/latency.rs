@@ -23,7 +23,7 @@ impl LatencyEvent {
     }
 }
 
-/// Something has taken so many microseconds. The server takes it down when that is more than its
+/// Something has taken this many microseconds. The server records it when that is more than its
 /// `latency-monitor-threshold`. Main thread only.
 pub fn add_latency(event: LatencyEvent, us: u64) {
     // The threshold is in milliseconds.

@@ -48,14 +48,14 @@ pub fn fork_child(work: impl FnOnce() -> i32) -> Option<i32> {
     }
 }
 
-/// Has this process, a child, end when its parent does, however that ends; `false` when the parent has gone already.
+/// Makes this process, a child, end when its parent does, however that ends; `false` when the parent has already gone.
 fn dies_with_parent(parent: u32) -> bool {
     // SAFETY: a plain system call with numbers.
     let set = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } == 0;
     set && std::os::unix::process::parent_id() == parent
 }
 
-/// Ends the module's forked child, whatever it does or has stopped at, and waits for nothing. The server finds it dead
+/// Ends the module's forked child, whatever it does or has stopped at, and waits for nothing. The server notices at
 /// some time, and the fork-done callback follows.
 pub fn kill_child(pid: i32) {
     if crate::machine::kill_child() {
@@ -66,7 +66,7 @@ pub fn kill_child(pid: i32) {
     unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
-/// Has the server forget the child that was forked last, for which it still waits if no fork-done callback came: none
+/// Makes the server forget the child that was forked last, for which it still waits if no fork-done callback came: none
 /// follows. Waits until it is dead, so it must have been ended before.
 pub fn forget_child() {
     let pid = LAST_CHILD.swap(0, Ordering::Relaxed);
@@ -94,7 +94,7 @@ pub fn save_rdb(ctx: Ctx<'_>, path: &Path) -> bool {
     with_stream(path, |stream| unsafe { api!(ValkeyModule_RdbSave)(ctx.as_raw(), stream, 0) })
 }
 
-/// Replaces the dataset by that of an RDB file (which may be a pipe). The server ends itself when it finds the file
+/// Replaces the dataset with that of an RDB file (which may be a pipe). The server exits when it finds the file
 /// damaged.
 pub fn load_rdb(ctx: Ctx<'_>, path: &Path) -> bool {
     // SAFETY: context and stream are valid over the call; there are no flags.
@@ -104,8 +104,8 @@ pub fn load_rdb(ctx: Ctx<'_>, path: &Path) -> bool {
 /// Whether any module has a type of this name. The server answers only while this module is being loaded; at any other
 /// time this is `true`.
 ///
-/// No function says so, but a name can be taken once. Where it was free, this module has taken it, and must not be
-/// loaded.
+/// No function says so, but a name can be taken only once. If it was free, this module has now taken it, and must not
+/// be loaded.
 pub fn has_module_type(ctx: Ctx<'_>, name: &CStr) -> bool {
     // SAFETY: a structure of numbers and optional functions, for which zero is "none".
     let mut methods: raw::ValkeyModuleTypeMethods = unsafe { std::mem::zeroed() };
@@ -115,7 +115,7 @@ pub fn has_module_type(ctx: Ctx<'_>, name: &CStr) -> bool {
     unsafe { api!(ValkeyModule_CreateDataType)(ctx.as_raw(), name.as_ptr(), 0, &raw mut methods) }.is_null()
 }
 
-/// Tries whether [`descriptor_path`] works here: a process may have no `/proc`.
+/// Checks whether [`descriptor_path`] works here: a process may have no `/proc`.
 ///
 /// # Errors
 /// It does not.

@@ -1,10 +1,10 @@
 //! The border to the server: the only folder that holds `unsafe`.
 //!
-//! [`Ctx`] stands for a callback's context and is the main-thread token: it can be neither made elsewhere nor sent to
-//! another thread, so whatever takes one runs on the server's main thread. [`Held`] is the one thing that crosses
-//! threads: a client whose reply is withheld.
+//! [`Ctx`] is a callback's context and the main-thread token: it can be neither made elsewhere nor sent to another
+//! thread, so whatever takes one runs on the server's main thread. [`Held`] is the one thing that crosses threads: a
+//! client whose reply is withheld.
 //!
-//! What the module does when the server calls is behind [`Handlers`]: this folder does not know the module.
+//! [`Handlers`] hides what the module does when the server calls: this folder does not know the module.
 //!
 //! All functions are the server's public module API (`valkeymodule.h`); nothing relies on symbols or layouts of the
 //! server itself.
@@ -84,7 +84,7 @@ pub use shared::{DurableListener, EventListener, offer_api};
 pub use signals::{exit_now, forget_file_size_limit, kill_process, stop_process, survive_file_size_limit};
 pub use socket::{Sockets, empty_socket_bytes, peek, shut_socket};
 
-/// Ends the server: an API function that the module was loaded with has gone, so no promise can be kept.
+/// Ends the server: an API function that existed when the module was loaded is gone, so no promise can be kept.
 fn missing_api(name: &str) -> ! {
     logging::log(Level::Warning, &format!("the server lacks {name}; ending the process"));
     std::process::abort()

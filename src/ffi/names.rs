@@ -1,4 +1,4 @@
-//! The border between the commands' own names and those that the server knows them by.
+//! The border between the commands' own names and those by which the server knows them.
 
 use crate::core::names::Names;
 use std::borrow::Cow;
@@ -10,13 +10,13 @@ static NAMES: RwLock<Option<Names>> = RwLock::new(None);
 /// Most servers rename nothing, which is found out at no cost.
 static CHANGED: AtomicBool = AtomicBool::new(false);
 
-/// From here on commands are called, and told of, by these names.
+/// From here on commands are called and reported by these names.
 pub fn set_names(names: Names) {
     CHANGED.store(!names.is_empty(), Ordering::Relaxed);
     *NAMES.write().unwrap_or_else(PoisonError::into_inner) = Some(names);
 }
 
-/// What stands for a name on the other side of the border.
+/// What a name is on the other side of the border.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Translated {
     /// The name itself.
@@ -28,7 +28,7 @@ pub(super) enum Translated {
 }
 
 impl Translated {
-    /// The name that stands for `name`; empty for none.
+    /// The other side's name, where it differs; empty for none.
     pub(super) fn replacement(self) -> Option<Box<[u8]>> {
         match self {
             Translated::Same => None,

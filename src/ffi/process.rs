@@ -14,25 +14,24 @@ use std::process::Command;
 /// The descriptor can't be handed on.
 pub fn this_program(folder: &File) -> io::Result<(Command, PathBuf)> {
     rustix::io::fcntl_setfd(folder, rustix::io::FdFlags::empty())?;
-    // The command has nothing to do between fork and exec, so that the system need not copy this process for it.
+    // The command has nothing to do between fork and exec, so the system need not copy this process for it.
     Ok((Command::new("/proc/self/exe"), super::descriptor_path(folder)))
 }
 
-/// Has this process end when the thread that has started it does.
+/// Makes this process end when the thread that has started it does.
 ///
-/// # Errors
-/// It was not this process that has started it, or that has ended already.
+/// # Errors The parent is another process, or has already ended.
 pub fn end_with_parent(parent: u32) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    // A parent that died before sends no signal.
+    // A parent that has already died sends no signal.
     if std::os::unix::process::parent_id() == parent { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
 /// Gives this process less of the processor where others want it.
 pub fn be_nice() {
-    /// As `nice` has it by default.
+    /// The default of `nice`.
     const BY: i32 = 10;
-    // A system that does not allow it has the process as it is.
+    // If the system does not allow it, the process stays as it is.
     let _ = rustix::process::nice(BY);
 }
 
@@ -42,8 +41,8 @@ pub fn this_library() -> Option<PathBuf> {
     mapped_file((&raw const HERE).addr())
 }
 
-/// The file that the library of this name was loaded from, whatever a relative name would mean by now; `None` where
-/// none of this name is loaded, or the system does not say.
+/// The file that the library of this name was loaded from, whatever a relative name now means; `None` where none of
+/// this name is loaded, or the system does not say.
 pub fn library_file(name: &[u8]) -> Option<PathBuf> {
     struct Search<'a> {
         name: &'a [u8],
@@ -77,7 +76,7 @@ fn mapped_file(address: usize) -> Option<PathBuf> {
     let maps = std::fs::read("/proc/self/maps").ok()?;
     let name = maps.split(|byte| *byte == b'\n').find_map(|line| name_of_mapping(line, address))?;
     let path = |name: &[u8]| Some(PathBuf::from(OsStr::from_bytes(name))).filter(|path| path.is_file());
-    // Of a file that was replaced since, its successor.
+    // For a file that was replaced since, its successor.
     path(name).or_else(|| path(name.strip_suffix(b" (deleted)")?))
 }
 

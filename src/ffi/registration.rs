@@ -47,7 +47,7 @@ pub struct CommandDocs {
     pub summary: &'static CStr,
     /// Complexity in O notation.
     pub complexity: &'static CStr,
-    /// Module version that brought it.
+    /// The module version that introduced it.
     pub since: &'static CStr,
     /// Number of arguments with the name; negative: at least that many.
     pub arity: i32,
@@ -125,8 +125,8 @@ fn command_arg(name: &'static CStr, token: Option<&'static CStr>, optional: bool
     }
 }
 
-/// For a command with the flag `getkeys-api`: whether the server only asks for key positions, and if so tells it those
-/// of the wrapped command that begins at `argv[1]`.
+/// For a command with the flag `getkeys-api`: whether the server only asks for key positions, and if so answers with
+/// those of the wrapped command that begins at `argv[1]`.
 ///
 /// # Safety
 /// `argv` holds `argc` valid strings, as the server passes them to a command.
@@ -195,7 +195,7 @@ pub enum ConfigKind {
     },
 }
 
-/// Registers a setting under `wbl.NAME`; its value is kept by the module under `index`.
+/// Registers a setting as `wbl.NAME`; the module keeps its value under `index`.
 pub fn register_config(ctx: Ctx<'_>, index: usize, name: &'static CStr, immutable: bool, kind: &ConfigKind) -> bool {
     let mut flags = if immutable { raw::VALKEYMODULE_CONFIG_IMMUTABLE } else { raw::VALKEYMODULE_CONFIG_DEFAULT };
     let data = index as *mut c_void;
@@ -292,14 +292,14 @@ fn unregister_filter(ctx: Ctx<'_>) {
     }
 }
 
-/// Puts the command filter behind those of all other modules: the server calls them in the order in which they were
+/// Puts the command filter after those of all other modules: the server calls them in the order in which they were
 /// registered. Not to be called while commands are filtered. `false` when the server refused it.
 pub fn filter_last(ctx: Ctx<'_>) -> bool {
     unregister_filter(ctx);
     register_filter(ctx)
 }
 
-/// Has the events of keys told; once is enough. `false` when the server refuses it.
+/// Subscribes to the events of keys; once is enough. `false` when the server refuses it.
 ///
 /// Before 9.1.1 not before the server has loaded its own AOF: see `docs/design.md`, "The databases of clients".
 pub fn follow_events(ctx: Ctx<'_>) -> bool {
@@ -318,7 +318,7 @@ pub fn follow_events(ctx: Ctx<'_>) -> bool {
     told == raw::VALKEYMODULE_OK as i32
 }
 
-/// Has also those events told that report no change: `keymiss` and `new`. Once is enough.
+/// Subscribes also to the events that report no change: `keymiss` and `new`. Once is enough.
 pub fn follow_all_events(ctx: Ctx<'_>) {
     if !WANTS_ALL.swap(true, Ordering::Relaxed) && FOLLOWS.load(Ordering::Relaxed) {
         follow_events_without_change(ctx);
@@ -340,7 +340,7 @@ static FOLLOWS: AtomicBool = AtomicBool::new(false);
 /// Whether `follow_all_events` was called.
 static WANTS_ALL: AtomicBool = AtomicBool::new(false);
 
-/// Takes the command filter back. Event subscriptions end with the module.
+/// Unregisters the command filter. Event subscriptions end with the module.
 pub fn unregister_hooks(ctx: Ctx<'_>) {
     FOLLOWS.store(false, Ordering::Relaxed);
     WANTS_ALL.store(false, Ordering::Relaxed);
@@ -357,7 +357,7 @@ fn set_server_event_callback(ctx: Ctx<'_>, id: u64, callback: raw::ValkeyModuleE
     unsafe { api!(ValkeyModule_SubscribeToServerEvent)(ctx.as_raw(), event, callback) == raw::VALKEYMODULE_OK as i32 }
 }
 
-/// Has the server say when each command has run ([`super::Handlers::command_done`]), or no longer. `false` where
+/// Makes the server report when each command has run ([`super::Handlers::command_done`]), or stops that. `false` where
 /// it cannot (before 9.1).
 ///
 /// The server must not be going through its listeners when one is taken back: call with `on` false only for a command
@@ -368,7 +368,8 @@ pub fn watch_results(ctx: Ctx<'_>, on: bool) -> bool {
     events.into_iter().all(|id| set_server_event_callback(ctx, u64::from(id), callback))
 }
 
-/// Has the server apply the values of its configuration file to the registered settings. `false` when one was refused.
+/// Makes the server apply the values of its configuration file to the registered settings. `false` when one was
+/// refused.
 pub fn load_configs(ctx: Ctx<'_>) -> bool {
     // SAFETY: the context is valid (type invariant).
     unsafe { api!(ValkeyModule_LoadConfigs)(ctx.as_raw()) == raw::VALKEYMODULE_OK as i32 }

@@ -22,7 +22,7 @@ pub enum ReplyKind {
     Null,
     /// None yet: the command blocks.
     Promise,
-    /// None, and none will come: the server has made a command wait that was about to run again (CLIENT PAUSE), and has
+    /// None, and none will come: the server made a command wait that was about to run again (CLIENT PAUSE), and has
     /// then let go of it.
     Missing,
     /// Anything else (double, boolean, ...).
@@ -46,7 +46,7 @@ impl Reply<'static> {
         NonNull::new(raw).map(|raw| Reply { raw, owned: true, outer: PhantomData })
     }
 
-    /// The promise that the reply is; the reply itself when it is none.
+    /// The reply as a promise; the reply itself when it is not one.
     ///
     /// # Errors
     /// The reply.
@@ -172,7 +172,7 @@ impl Kept {
     }
 }
 
-/// What a command answered that blocks: its reply is to come. Used by whoever holds the server's global lock.
+/// The answer of a command that blocks: its reply is still to come. Used only under the server's global lock.
 pub struct Promise(NonNull<raw::ValkeyModuleCallReply>);
 
 // SAFETY: a promise is memory of the server that is only touched under its global lock, which every caller holds, on
@@ -180,7 +180,7 @@ pub struct Promise(NonNull<raw::ValkeyModuleCallReply>);
 unsafe impl Send for Promise {}
 
 impl Promise {
-    /// Has [`super::Handlers::promise_kept`] called with the reply, and this number, when there is one.
+    /// Has [`super::Handlers::promise_kept`] called with the reply, when there is one, and this number.
     pub fn on_answer(&self, call: u64) {
         let data = std::ptr::without_provenance_mut(usize::try_from(call).unwrap_or(0));
         let callback = Some(super::shells::promise_kept as _);
@@ -188,7 +188,7 @@ impl Promise {
         unsafe { api!(ValkeyModule_CallReplyPromiseSetUnblockHandler)(self.0.as_ptr(), callback, data) };
     }
 
-    /// The command is not to run any more. Nothing happens when its wait has ended; its reply may still come then.
+    /// The command must no longer run. Nothing happens if its wait has ended; its reply may then still come.
     pub fn abort(&self) {
         // SAFETY: the promise is live (owned); the private data is not asked for.
         unsafe { api!(ValkeyModule_CallReplyPromiseAbort)(self.0.as_ptr(), std::ptr::null_mut()) };

@@ -18,7 +18,7 @@ pub(super) fn forget_last_text() {
     LAST_TEXT.with_borrow_mut(Option::take);
 }
 
-/// Tells the server why a value was refused.
+/// Reports to the server why a value was refused.
 fn refuse(error: *mut *mut raw::ValkeyModuleString, result: Result<(), String>) -> c_int {
     let Err(text) = result else { return OK };
     let string = OwnedString::new(text.as_bytes());

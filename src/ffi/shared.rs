@@ -1,7 +1,7 @@
 //! What the module offers to other modules, as `api/valkey_wbl.h` declares it.
 //!
-//! Their calls come on the main thread, or with the server's global lock. What they ask to be told is told on the main
-//! thread. A panic on the way in ends the process, as in any callback; what others let out of theirs does, too.
+//! They call on the main thread, or with the server's global lock. Their callbacks are called on the main thread. A
+//! panic on the way in ends the process, as in any callback; so does one that escapes from theirs.
 
 use super::Ctx;
 use super::handlers::handlers;
@@ -12,7 +12,7 @@ use valkey_module::raw;
 /// The version of the API.
 const VERSION: c_int = 1;
 
-/// For a position: all that has been executed.
+/// As a position: everything that has been executed.
 const ALL: u64 = u64::MAX;
 
 type Durable = unsafe extern "C" fn(position: u64, is_durable: c_int, data: *mut c_void);
@@ -42,14 +42,14 @@ struct Table {
 
 static TABLE: Table = Table { version: VERSION, positions, when_durable, subscribe, cancel };
 
-/// Whom another module wants told of a position.
+/// What another module wants called for a position.
 #[derive(Clone, Copy, Debug)]
 pub struct DurableListener {
     call: Durable,
     data: *mut c_void,
 }
 
-/// Whom another module wants told of events.
+/// What another module wants called for events.
 #[derive(Clone, Copy, Debug)]
 pub struct EventListener {
     call: OnEvent,
@@ -95,12 +95,12 @@ pub fn offer_api(ctx: Ctx<'_>) -> bool {
     }
 }
 
-/// `WblApi_Get`: null for versions that are not known.
+/// `WblApi_Get`: null for unknown versions.
 unsafe extern "C" fn get(version: c_int) -> *const Table {
     if version == VERSION { &raw const TABLE } else { std::ptr::null() }
 }
 
-/// The name of the module that calls; `None` where it says none.
+/// The name of the calling module; `None` where it gives none.
 ///
 /// # Safety
 /// `owner` is null or NUL-terminated, and nothing changes it during `'a`.

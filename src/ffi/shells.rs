@@ -1,5 +1,5 @@
-//! The callbacks that the server calls: a few lines each, no decisions. Each catches panics; as every callback may
-//! stand on the way to an acknowledgement, a panic ends the process rather than let a reply go on a broken state.
+//! The callbacks that the server calls: a few lines each, no decisions. Each catches panics; because every callback may
+//! be on the way to an acknowledgement, a panic ends the process rather than let a reply go in a broken state.
 
 use super::answer::Answer;
 use super::call::take_own_call;
@@ -216,7 +216,7 @@ pub(super) unsafe extern "C" fn promise_kept(
 
 pub(super) unsafe extern "C" fn info(raw: *mut raw::ValkeyModuleInfoCtx, for_crash_report: c_int) {
     if for_crash_report != 0 {
-        // The module's state may be what broke; a crash report does without.
+        // The module's state may be what broke; a crash report does without it.
         return;
     }
     guard("the INFO callback", || {

@@ -31,15 +31,15 @@ fn signal_process(signal: i32) {
 /// Whether SIGXFSZ is ignored because of this module.
 static IGNORES_FILE_SIZE: AtomicBool = AtomicBool::new(false);
 
-/// Has a write beyond the process's limit of file sizes (`ulimit -f`) fail with an error, as on a full disk, in all
-/// threads and children. Where nobody has said otherwise the system ends the process, without a word in any log.
+/// Makes a write beyond the process's limit of file sizes (`ulimit -f`) fail with an error, as on a full disk, in all
+/// threads and children. By default the system ends the process, without a line in any log.
 pub fn survive_file_size_limit() {
     if set_disposition(libc::SIG_DFL, libc::SIG_IGN) {
         IGNORES_FILE_SIZE.store(true, Ordering::Relaxed);
     }
 }
 
-/// Takes [`survive_file_size_limit`] back.
+/// Undoes [`survive_file_size_limit`].
 pub fn forget_file_size_limit() {
     if IGNORES_FILE_SIZE.swap(false, Ordering::Relaxed) {
         set_disposition(libc::SIG_IGN, libc::SIG_DFL);

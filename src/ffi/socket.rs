@@ -7,14 +7,14 @@ use libc::{
 };
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// Lets nothing more out by a socket: the server's next write fails, and it closes the client.
+/// Lets nothing more out through a socket: the server's next write fails, and it closes the client.
 pub fn shut_socket(descriptor: i32) {
     // SAFETY: the call touches no memory; a descriptor that is none, or no connected socket, is answered with an error,
     // and nothing leaves by that.
     let _ = unsafe { shutdown(descriptor, SHUT_RDWR) };
 }
 
-/// How many bytes a socket takes, by its descriptor, if nothing waits in its send buffer. It takes no look at what the
+/// How many bytes a socket takes, by its descriptor, if nothing waits in its send buffer. It does not consider what the
 /// server does with it.
 pub fn empty_socket_bytes(descriptor: i32) -> Option<usize> {
     let mut waiting: c_int = 0;
@@ -31,8 +31,8 @@ pub fn empty_socket_bytes(descriptor: i32) -> Option<usize> {
     if status == 0 { usize::try_from(bytes).ok() } else { None }
 }
 
-/// Looks at what a socket has received and nobody has read: the bytes stay there. Returns how many there are, up to the
-/// length of `bytes`.
+/// Looks at what a socket has received and has not been read: the bytes stay there. Returns how many there are, up to
+/// the length of `bytes`.
 pub fn peek(descriptor: i32, bytes: &mut [u8]) -> usize {
     let place = bytes.as_mut_ptr().cast::<c_void>();
     // SAFETY: the call writes at most as many bytes to `place` as it has; a descriptor that is none, or no socket, is
@@ -41,15 +41,15 @@ pub fn peek(descriptor: i32, bytes: &mut [u8]) -> usize {
     usize::try_from(len).unwrap_or(0)
 }
 
-/// So many sockets are told of at a time.
+/// How many sockets are reported at a time.
 const TOLD_MAX: usize = 64;
 
-/// Sockets of which it is asked whether they have received anything.
+/// Sockets that can be asked whether they have received anything.
 #[derive(Debug)]
 pub struct Sockets(OwnedFd);
 
 impl Sockets {
-    /// None yet; nothing where the system refuses.
+    /// A set without any yet; `None` where the system refuses.
     pub fn new() -> Option<Sockets> {
         // SAFETY: the call touches no memory; its result is a descriptor that nobody else has, or an error.
         let descriptor = unsafe { epoll_create1(EPOLL_CLOEXEC) };
@@ -57,12 +57,12 @@ impl Sockets {
         (descriptor >= 0).then(|| Sockets(unsafe { OwnedFd::from_raw_fd(descriptor) }))
     }
 
-    /// Adds a socket, which is told of by this number. `false` where the system refuses.
+    /// Adds a socket, which is reported by this number. `false` where the system refuses.
     pub fn add(&self, descriptor: i32, number: u64) -> bool {
         self.control(EPOLL_CTL_ADD, descriptor, number)
     }
 
-    /// Takes a socket out.
+    /// Removes a socket.
     pub fn remove(&self, descriptor: i32) {
         self.control(EPOLL_CTL_DEL, descriptor, 0);
     }
