@@ -37,7 +37,7 @@ pub enum RdbError {
     },
     /// The base ends early.
     Truncated {
-        /// The length of what there is.
+        /// The length of what is there.
         offset: u64,
     },
     /// The base is not an RDB file of a version we know.
@@ -51,7 +51,7 @@ pub enum RdbError {
     Unknown {
         /// Where in the base.
         offset: u64,
-        /// The byte that stands there.
+        /// The byte at that place.
         byte: u8,
     },
     /// Bytes that cannot be what a server wrote.
@@ -63,7 +63,7 @@ pub enum RdbError {
     },
     /// The CRC-64 at the end is not that of the file.
     Checksum {
-        /// Where in the base the checksum stands.
+        /// Where in the base the checksum is.
         offset: u64,
         /// The checksum in the file.
         stored: u64,
@@ -75,9 +75,9 @@ pub enum RdbError {
         /// Where in the base they begin.
         offset: u64,
     },
-    /// The base has a key of the sentinel's name; a server would abort on the duplicate.
+    /// The base has a key with the sentinel's name; a server would abort on the duplicate.
     SentinelExists {
-        /// Where in the base that key stands.
+        /// Where in the base that key is.
         offset: u64,
     },
 }

@@ -63,8 +63,8 @@ pub(super) const STRING_LZF: u8 = 3;
 
 /// "No expiry", as an expiry.
 pub(super) const NO_EXPIRY: i64 = -1;
-/// What stands for an expiry that is deferred: it never comes. A key that has one already takes no more memory when it
-/// gets its own.
+/// The value for a deferred expiry: it never comes. A key that already has an expiry takes no more memory when it gets
+/// its own.
 pub(super) const NEVER: i64 = 1 << 52;
 
 /// The name of the type of a module that has this id: nine characters of six bits each, above a version of ten bits.
@@ -104,11 +104,11 @@ pub(super) fn tail(sentinel: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Behind the header the stream has a field without a meaning, of so many bytes: more than a pipe and the loader's
-/// buffer hold, so that the loader is after the header when all of it is written. There it has looked at the clock.
+/// After the header the stream has a field without a meaning, of this many bytes: more than a pipe and the loader's
+/// buffer hold, so the loader is past the header when all of it is written. By then it has looked at the clock.
 pub(super) const PADDING_BYTES: usize = 256 << 10;
 
-/// A field of this many bytes that no server knows, which servers pass over.
+/// A field of this many bytes that no server knows, and which servers skip.
 pub(super) fn padding(bytes: usize) -> Vec<u8> {
     const NAME: &[u8] = b"wbl-padding";
     let mut out = vec![OPCODE_AUX];

@@ -51,14 +51,13 @@ pub struct Summary {
     pub bytes: u64,
     /// Function libraries of the base.
     pub functions: u64,
-    /// Whether the base carried a checksum. `rdbchecksum no` writes zeros instead, which servers take for "not
-    /// checked".
+    /// Whether the base has a checksum. `rdbchecksum no` writes zeros instead, which servers take for "not checked".
     pub checked: bool,
-    /// The CRC-64 of the base's bytes, whether it carried it or not.
+    /// The CRC-64 of the base's bytes, whether the base has one or not.
     pub checksum: u64,
 }
 
-/// What a server must have to load a base. One that lacks it ends itself in the middle of loading.
+/// What a server must have to load a base. One that lacks it exits in the middle of loading.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Needs {
     /// The highest database that is selected.

@@ -34,9 +34,9 @@ const WINDOW_BYTES: usize = 1 << 20;
 /// Streams `base` (`None`: an empty dataset) to `out`, followed by the key `sentinel` (an empty string in database 0).
 ///
 /// Keys and fields of hashes that expire before [`Strip::before_ms`] are sent with an expiry that never comes, and
-/// theirs is deferred. The sentinel is only written after the base proved to be whole and its CRC-64 right. The stream
-/// itself has no checksum (eight zero bytes mean "not checked"). A failure leaves `out` with a truncated stream, which
-/// no server takes for a whole one.
+/// theirs is deferred. The sentinel is written only after the base has proved to be whole and its CRC-64 right. The
+/// stream itself has no checksum (eight zero bytes mean "not checked"). After a failure `out` has a truncated stream,
+/// which no server takes for a whole one.
 ///
 /// # Errors
 ///

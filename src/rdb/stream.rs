@@ -125,7 +125,7 @@ impl<'io> Stream<'io> {
         Ok(bytes)
     }
 
-    /// The next eight bytes as a number, in place of which the output gets another, where there is one.
+    /// The next eight bytes as a number; the output gets another one instead, if there is one.
     pub(super) fn i64_or(&mut self, other: impl FnOnce(i64) -> Option<i64>) -> Result<i64, RdbError> {
         let start = self.position;
         let Some(bytes) = self.window[start..self.filled].first_chunk::<8>() else {
@@ -158,7 +158,7 @@ impl<'io> Stream<'io> {
         Ok(&self.window[start..start + length])
     }
 
-    /// Goes over `count` bytes.
+    /// Skips `count` bytes.
     pub(super) fn skip(&mut self, mut count: u64) -> Result<(), RdbError> {
         while count > 0 {
             count -= self.chunk(count)?.len() as u64;
@@ -176,7 +176,7 @@ impl<'io> Stream<'io> {
         Ok(())
     }
 
-    /// A length, or the encoding that stands in its place.
+    /// A length, or the encoding in its place.
     pub(super) fn header(&mut self) -> Result<Header, RdbError> {
         let offset = self.offset();
         let first = self.byte()?;
@@ -201,7 +201,7 @@ impl<'io> Stream<'io> {
         }
     }
 
-    /// Goes over a string.
+    /// Skips a string.
     pub(super) fn skip_string(&mut self) -> Result<(), RdbError> {
         let offset = self.offset();
         match self.header()? {

@@ -170,7 +170,7 @@ fn fields_that_expire_earlier_never_expire_and_change_no_more() -> Result<(), Rd
     ];
     assert_eq!(deferred, expected);
     assert_eq!(summary.keys, 4);
-    // Also where an expiry stands across the edge of the window.
+    // Also where an expiry lies across the edge of the window.
     let file = base.file();
     for window_bytes in 1..40 {
         assert_eq!(spliced_by(&mut &file[..], 1000, window_bytes)?, (out.clone(), summary.clone(), expected.to_vec()));

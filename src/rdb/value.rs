@@ -11,7 +11,7 @@ pub(super) fn is_known(kind: u8, valkey_magic: bool) -> bool {
         || (kind == TYPE_HASH_2 && valkey_magic)
 }
 
-/// Goes over a value of a type that [`is_known`], but for those of modules; the type stood at `offset`.
+/// Skips a value of a type that [`is_known`], except those of modules; the type was at `offset`.
 pub(super) fn skip(stream: &mut Stream<'_>, kind: u8, offset: u64) -> Result<(), RdbError> {
     match kind {
         TYPE_STRING | TYPE_HASH_ZIPMAP | TYPE_LIST_ZIPLIST | TYPE_SET_INTSET | TYPE_ZSET_ZIPLIST
@@ -23,7 +23,7 @@ pub(super) fn skip(stream: &mut Stream<'_>, kind: u8, offset: u64) -> Result<(),
         }),
         TYPE_ZSET => each(stream, |stream| {
             stream.skip_string()?;
-            // The score in digits, after their number; the highest three stand for the infinities and NaN.
+            // The score in digits, after their number; the highest three mean the infinities and NaN.
             match stream.byte()? {
                 253..=255 => Ok(()),
                 digits => stream.skip(u64::from(digits)),
@@ -47,7 +47,7 @@ pub(super) fn skip(stream: &mut Stream<'_>, kind: u8, offset: u64) -> Result<(),
     }
 }
 
-/// Reads a count and goes over as many items. Every item takes at least a byte, so a wrong count ends with the file.
+/// Reads a count and skips as many items. Every item takes at least a byte, so a wrong count ends with the file.
 fn each<'io>(
     stream: &mut Stream<'io>,
     mut item: impl FnMut(&mut Stream<'io>) -> Result<(), RdbError>,
@@ -66,7 +66,7 @@ fn skip_numbers(stream: &mut Stream<'_>, count: usize) -> Result<(), RdbError> {
     Ok(())
 }
 
-/// Goes over the expiry of a hash's field. One that is before `before_ms` is returned, and is [`NEVER`] in the output.
+/// Skips the expiry of a hash's field. One that is before `before_ms` is returned, and is [`NEVER`] in the output.
 pub(super) fn field_expiry(stream: &mut Stream<'_>, before_ms: i64) -> Result<Option<i64>, RdbError> {
     let offset = stream.offset();
     let is_early = |at_ms: i64| at_ms > NO_EXPIRY && at_ms < before_ms;
@@ -77,7 +77,7 @@ pub(super) fn field_expiry(stream: &mut Stream<'_>, before_ms: i64) -> Result<Op
     Ok(is_early(at_ms).then_some(at_ms))
 }
 
-/// Goes over what a module wrote: annotated values up to an end mark.
+/// Skips what a module wrote: annotated values up to an end mark.
 pub(super) fn skip_module_value(stream: &mut Stream<'_>) -> Result<(), RdbError> {
     loop {
         let offset = stream.offset();
@@ -93,13 +93,13 @@ pub(super) fn skip_module_value(stream: &mut Stream<'_>) -> Result<(), RdbError>
     }
 }
 
-/// Goes over an import of slots: the job's name, and pairs of slots.
+/// Skips an import of slots: the job's name, and pairs of slots.
 pub(super) fn skip_slot_import(stream: &mut Stream<'_>) -> Result<(), RdbError> {
     stream.skip_string()?;
     each(stream, |stream| skip_numbers(stream, 2))
 }
 
-/// Goes over a stream. Version 2 brought the first and the highest deleted id, the number of entries ever added and the
+/// Skips a stream. Version 2 added the first and the highest deleted id, the number of entries ever added and the
 /// groups' number of entries read; version 3 the consumers' active time.
 fn skip_stream(stream: &mut Stream<'_>, kind: u8) -> Result<(), RdbError> {
     let version_2 = kind != TYPE_STREAM;

@@ -22,7 +22,7 @@ impl<'io> Splice<'io> {
     }
 }
 
-/// What stands before a key and belongs to it.
+/// What precedes a key and belongs to it.
 #[derive(Default)]
 struct Attributes {
     expire_at_ms: Option<i64>,
@@ -162,9 +162,9 @@ impl<'io> Walker<'io> {
         Ok(true)
     }
 
-    /// An import of slots that was under way in the server that wrote the file, and has ended with that. A loader would
-    /// go on with it: nothing would ever end it, its keys would stay hidden, and outside of a cluster the server dies
-    /// of it. Whose the slots are now the cluster's own configuration says.
+    /// An import of slots that was under way in the server that wrote the file, and ended with it. A loader would go on
+    /// with it: nothing would ever end it, its keys would stay hidden, and outside a cluster it crashes the server. The
+    /// cluster's own configuration says who owns the slots now.
     fn slot_import(&mut self) -> Result<(), RdbError> {
         self.stream.set_route(Route::Drop)?;
         self.stream.byte()?;
@@ -222,7 +222,7 @@ impl<'io> Walker<'io> {
 
     fn key_and_value(&mut self, kind: u8) -> Result<(), RdbError> {
         let mut attributes = std::mem::take(&mut self.attributes);
-        // Loaders take it for "no expiry".
+        // Loaders read it as "no expiry".
         if attributes.expire_at_ms == Some(NO_EXPIRY) {
             attributes.expire_at_ms = None;
         }
@@ -243,7 +243,7 @@ impl<'io> Walker<'io> {
         }
     }
 
-    /// Passes on what expires by itself later than the key is loaded.
+    /// Passes on an expiry that is applied after the key is loaded.
     fn defer(&mut self, deferred: Deferred) -> Result<(), RdbError> {
         let offset = self.stream.offset();
         match &mut self.splice {
