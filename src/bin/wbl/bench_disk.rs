@@ -1,4 +1,4 @@
-//! `wbl bench-disk`: how quick flushes are, and what to set because of it.
+//! `wbl bench-disk`: how quick flushes are, and what to set accordingly.
 
 use crate::failure::Failure;
 use crate::shown::size;

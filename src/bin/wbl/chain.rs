@@ -1,7 +1,7 @@
 //! A log with what is kept of the time before its base (`wbl.keep-history-seconds`), as one.
 //!
 //! Each part that is kept reaches from a base to the next one. After a crash a part may hold what the log still has,
-//! too: units that were there already are passed over.
+//! too: units seen before are skipped.
 
 use crate::failure::Failure;
 use crate::folder::{View, view};
@@ -28,7 +28,7 @@ struct Part {
 }
 
 impl Chain {
-    /// Looks at all that there is in a folder.
+    /// Looks at everything in a folder.
     pub fn of(path: &Path) -> Result<Chain, Failure> {
         let log = view(path)?;
         let kept = kept_logs(log.storage()).map_err(Failure::io("cannot look for what is kept of before"))?;
@@ -130,8 +130,8 @@ fn is_gone(error: &LogError) -> bool {
     matches!(error, LogError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }
 
-/// Looks at a part that is kept. One that can't be read is no part; one that has just been given up goes without a
-/// word.
+/// Looks at a part that is kept. One that can't be read does not count; one that has just been given up is left out
+/// silently.
 fn look(storage: &FolderStorage, kept: KeptLog) -> Option<(KeptLog, View)> {
     let folder = storage.folder(&kept.name).ok()?;
     match LogView::of(folder) {
@@ -145,7 +145,7 @@ fn look(storage: &FolderStorage, kept: KeptLog) -> Option<(KeptLog, View)> {
     }
 }
 
-/// Does something with a log and what is kept of before, which can't be done again.
+/// Does something with a log and its kept history that can't be done again.
 pub fn with_chain_once<T>(path: &Path, act: impl FnOnce(&Chain) -> Result<T, Failure>) -> Result<T, Failure> {
     let chain = Chain::of(path)?;
     match act(&chain) {

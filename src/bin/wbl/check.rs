@@ -70,7 +70,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(found.status()))
 }
 
-/// Reads all of a log. Damage is an error where the log is another one by now.
+/// Reads all of a log. Damage is an error if the log has become another one meanwhile.
 fn examine(view: &View) -> Result<Found, Failure> {
     let mut found = Found {
         format: view.format(),

@@ -75,7 +75,7 @@ impl Drop for Scratch {
 /// A server that loads a log, saves it, and ends. It ends with this program.
 struct Server {
     child: Child,
-    /// In the system's folder for temporary files, as the path of a socket is short.
+    /// In the system's folder for temporary files, because the path of a socket must be short.
     socket: PathBuf,
     log: PathBuf,
 }
@@ -106,7 +106,7 @@ impl Server {
     fn save(mut self) -> Result<(), Failure> {
         loop {
             self.check_runs()?;
-            // It does not listen yet, or it loads.
+            // It does not listen yet, or it is loading.
             if self.run(&[b"PING"]).is_ok_and(|reply| reply.starts_with('+')) {
                 break;
             }

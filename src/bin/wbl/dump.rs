@@ -34,7 +34,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let dumped = with_chain_once(&arguments.folder, |chain| arguments.dump(chain, &mut out));
-    // What was good before damage is shown all the same.
+    // What is good before the damage is still shown.
     out.flush().map_err(Failure::output)?;
     dumped.map(|()| ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! `wbl export`: a log anew, up to a moment, without what is to be left out.
+//! `wbl export`: writes a log anew, up to a moment, without what is to be left out.
 
 use crate::chain::{Chain, begun_s, with_chain_once};
 use crate::failure::Failure;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use valkey_wbl::log::{Lsn, Unit};
 
-/// So many of the commands that are left out are shown.
+/// How many of the commands that are left out are shown.
 const SHOWN_MAX: u64 = 10;
 
 /// Writes a log anew, as a folder that a stock server loads (appenddirname), and the module, too (wbl.dir).

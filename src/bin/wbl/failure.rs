@@ -17,7 +17,7 @@ pub enum Failure {
     /// Something was tried on something.
     Io(String, io::Error),
     Text(String),
-    /// Whoever reads the output has had enough.
+    /// The reader of the output has closed it.
     NobodyReads,
 }
 

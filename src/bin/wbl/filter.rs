@@ -34,7 +34,7 @@ impl Filter {
         is_late && self.until.is_none_or(|until| is_until(unit, until))
     }
 
-    /// Whether nothing that is meant can follow. (A clock may have been set back, so that of times nothing is known.)
+    /// Whether nothing that is meant can follow. (A clock may have been set back, so times show nothing.)
     pub fn is_over(&self, unit: &Unit<'_>) -> bool {
         matches!(self.until, Some(Moment::Position(position)) if unit.start >= position)
     }

@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use std::path::Path;
 use valkey_wbl::log::{FolderStorage, LogView};
 
-/// A manifest may be replaced so often while its log is looked at.
+/// How often a manifest may be replaced while its log is looked at.
 const TRIES: usize = 100;
 
 /// The log of a folder, to be looked at.
@@ -31,8 +31,8 @@ pub fn view(path: &Path) -> Result<View, Failure> {
     Err(last.unwrap_or(Failure::NobodyReads))
 }
 
-/// Does something with a log that a server may be writing to: where that fails as a checkpoint has replaced the log's
-/// files meanwhile, it is done again with what there is then.
+/// Does something with a log that a server may be writing to: if that fails because a checkpoint has replaced the log's
+/// files meanwhile, it is done again with the new ones.
 pub fn with_view<T>(path: &Path, mut act: impl FnMut(&View) -> Result<T, Failure>) -> Result<T, Failure> {
     for _ in 1..TRIES {
         let view = view(path)?;

@@ -1,7 +1,7 @@
 //! `wbl`: looks at logs of valkey-wbl, and works on them.
 //!
-//! It reads with the module's own reader (`valkey_wbl::log`). What only looks takes no lock, so that a server may have
-//! the folder; what writes to a folder refuses one that a server has.
+//! It reads with the module's own reader (`valkey_wbl::log`). What only looks takes no lock, so a server may have the
+//! folder; what writes to a folder refuses one that a server has.
 
 mod bench_disk;
 mod chain;

@@ -108,7 +108,7 @@ fn offset_s(zone: &str) -> Option<i64> {
 
 /// Days from 1970-01-01 to a day of the Gregorian calendar; `None` where there is no such day.
 fn days_since_epoch(year: i64, month: i64, day: i64) -> Option<i64> {
-    // The year is taken to begin in March, so that a leap day is its last one.
+    // The year is assumed to begin in March, so that a leap day is its last day.
     let shifted = if month > 2 { year } else { year - 1 };
     let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     let days = shifted * 365 + shifted / 4 - shifted / 100 + shifted / 400 + of_year - 719_468;

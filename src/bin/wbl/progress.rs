@@ -3,7 +3,7 @@
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal, Read};
 
-/// Work on so many bytes.
+/// Work on a number of bytes.
 pub struct Progress {
     bar: ProgressBar,
 }
@@ -32,7 +32,7 @@ impl Drop for Progress {
     }
 }
 
-/// Reads, and shows how far it is.
+/// Reads, and shows the progress.
 pub struct Shown<'p, R> {
     pub from: R,
     pub at: u64,

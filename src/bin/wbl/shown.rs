@@ -1,4 +1,4 @@
-//! Commands as people and programs read them.
+//! Commands in a form for people and programs.
 
 use serde_json::{Value, json};
 use valkey_wbl::core::logged::{self, Databases};
@@ -19,11 +19,11 @@ pub struct Shown<'c> {
 }
 
 impl Shown<'_> {
-    /// The arguments; for those that are left out how many bytes they have.
+    /// The arguments; for those that are left out, how many bytes they have.
     fn parts(&self) -> Vec<Result<&[u8], usize>> {
         let all_shown = || self.args.iter().map(|arg| Ok(*arg)).collect();
         let Some(redaction) = self.redaction else { return all_shown() };
-        // The numbers of databases are nobody's data.
+        // The numbers of databases are not data.
         if logged::databases(self.args) != Databases::Untouched {
             return all_shown();
         }

@@ -11,7 +11,7 @@ use valkey_wbl::log::{
 };
 use valkey_wbl::rdb;
 
-/// A frame is written when it has so many bytes.
+/// A frame is written when it has this many bytes.
 const FRAME_BYTES: usize = 1 << 20;
 const COPY_BYTES: usize = 1 << 20;
 
@@ -26,7 +26,7 @@ pub fn options() -> Options {
     Options { check_base, ..Options::default() }
 }
 
-/// A log in the making, in a folder that gets its name when all is in it. Dropped before, it is removed.
+/// A log in the making, in a folder that gets its name when all is in it. If it is dropped before that, it is removed.
 pub struct NewLog {
     /// Taken when it is finished.
     writer: Option<LogWriter<FolderStorage>>,
@@ -107,7 +107,7 @@ impl NewLog {
 impl Drop for NewLog {
     fn drop(&mut self) {
         self.writer = None;
-        // Of one that is finished there is nothing under this name.
+        // A finished one has nothing under this name.
         let _ = fs::remove_dir_all(&self.unfinished);
     }
 }

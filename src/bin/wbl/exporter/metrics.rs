@@ -1,4 +1,5 @@
-//! The fields of INFO as Prometheus reads metrics: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+//! The fields of INFO in the form in which Prometheus reads metrics:
+//! <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 
 use super::table::{Kind, Row, row};
 use std::fmt::Write;
@@ -91,7 +92,7 @@ fn add_server(families: &mut Families, info: &str) {
 /// Adds the metrics of a field.
 fn add(families: &mut Families, info: &str, name: &str, value: &str) {
     let Some(Row { kind, help, .. }) = row(name) else {
-        // Of a newer module: whether it only grows is not known.
+        // From a newer module: it is unknown whether it only grows.
         if value.parse::<f64>().is_ok() {
             families.add(name, "untyped", &format!("The field {name} of INFO."), "", value);
         }
@@ -126,7 +127,7 @@ fn counter(name: &str) -> String {
 }
 
 /// Of `MICROSECONDS=COUNT,...`, where each count has those before it, and the last one all. The limits are always the
-/// same ones, as they are names of series.
+/// same, because they are names of series.
 fn add_histogram(families: &mut Families, name: &str, help: &str, text: &str, sum_us: Option<&str>) {
     let limit = |pair: &str| {
         let (us, count) = pair.split_once('=')?;

@@ -14,11 +14,11 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// So many requests are answered at a time; others wait in the kernel's queue, which is bounded.
+/// How many requests are answered at a time; others wait in the kernel's queue, which is bounded.
 const WORKERS: usize = 4;
 /// After this a client that has not sent its request, or does not take the answer, is given up.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// After an error of accept (no descriptors left) a worker waits for so long.
+/// How long a worker waits after an error of accept (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the fields of INFO wbl to Prometheus, as http://ADDRESS/metrics.
@@ -87,7 +87,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 fn serve(listener: &TcpListener, target: &Target, watch: &Watch) {
     loop {
         match listener.accept() {
-            // Whoever asked may have gone, or take too long: nobody is left to be told.
+            // The client may have gone, or take too long: nobody is left to report it to.
             Ok((client, _)) => drop(answer(client, target, watch)),
             Err(_) => thread::sleep(ACCEPT_PAUSE),
         }
@@ -98,7 +98,7 @@ fn answer(client: TcpStream, target: &Target, watch: &Watch) -> io::Result<()> {
     http::answer(client, CLIENT_TIMEOUT, || page(target, watch))
 }
 
-/// The page of metrics, as they are now.
+/// The page of the present metrics.
 fn page(target: &Target, watch: &Watch) -> String {
     let began = Instant::now();
     let found = target.info();

@@ -109,7 +109,7 @@ impl Target {
     }
 }
 
-/// Does not wait for a server whose queue is full, as it accepts no connections.
+/// Does not wait for a server whose queue is full because it accepts no connections.
 fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -153,7 +153,7 @@ fn ask(wire: &mut dyn Wire, deadline: Instant, words: &[&str]) -> io::Result<Str
     }
 }
 
-/// Time-outs of sockets have names that tell nobody anything.
+/// Time-outs of sockets have names that mean nothing to anybody.
 fn in_time(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => timed_out(),
@@ -161,7 +161,7 @@ fn in_time(error: io::Error) -> io::Error {
     }
 }
 
-/// What has come of an answer and was not taken yet.
+/// What has arrived of an answer and was not taken yet.
 struct Answer<'w> {
     wire: &'w mut dyn Wire,
     deadline: Instant,
@@ -195,7 +195,7 @@ impl Answer<'_> {
         }
     }
 
-    /// So many bytes, which a line's end follows.
+    /// This many bytes, followed by a line's end.
     fn text(&mut self, length: usize) -> io::Result<String> {
         while self.bytes.len() < length + 2 {
             self.read_more()?;

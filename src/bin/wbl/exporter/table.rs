@@ -11,7 +11,7 @@ pub enum Kind {
     Counter,
     /// Counters whose names begin so: one metric, with the rest as its label `reason`.
     ByReason(&'static str),
-    /// One of these words, or none: a metric that is 1 with the word as its label `value`, and 0 with each other one.
+    /// One of these words, or none: a metric that is 1 with that word as its label `value`, and 0 with each other word.
     Word(&'static [&'static str]),
     /// 1 for yes.
     YesNo,

@@ -14,13 +14,13 @@ const SAMPLE_MAX: usize = 100_000;
 #[derive(Default)]
 pub struct KeptBytes {
     hasher: RandomState,
-    /// Keys whose hash ends with so many zero bits are in the sample.
+    /// Keys whose hash ends with this many zero bits are in the sample.
     bits: u32,
     sample: HashMap<(u32, Box<[u8]>), u64>,
 }
 
 impl KeptBytes {
-    /// Takes a command into account, whose keys stand there.
+    /// Takes into account a command whose keys are at these places.
     pub fn add(&mut self, command: &UnitCommand<'_, '_>, keys: &[usize]) {
         match logged::databases(command.args) {
             Databases::Untouched => {}

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-/// So many names are kept, and twice as many until those with the fewest bytes are counted together.
+/// How many names are kept; up to twice as many until those with the fewest bytes are counted together.
 const NAMES_KEPT: usize = 50_000;
-/// So many intervals are kept.
+/// How many intervals are kept.
 const INTERVALS_MAX: usize = 48;
 
 /// What was counted of one name.
