@@ -1,7 +1,7 @@
 //! A write-behind log for Valkey, as a loadable module.
 //!
 //! Replies to commands that changed the dataset are withheld until their effects are durable in a log that the module
-//! owns; the main thread does not wait for the disk, but for the cases that `docs/design.md` names. That file has the
+//! owns; the main thread does not wait for the disk, except in the cases that `docs/design.md` names. That file has the
 //! promise, the data flow and the file format.
 //!
 //! Where to look first:

@@ -1,5 +1,5 @@
 //! What the module takes from the machine it runs on: the log's storage, the clock, threads for the log, the end of the
-//! process. A simulation of the whole product (`module-tests/sim`) puts its own in their place, so that a seed decides
+//! process. A simulation of the whole product (`module-tests/sim`) replaces them with its own, so that a seed decides
 //! what happens and when.
 
 use crate::log::Steps;
@@ -14,23 +14,23 @@ pub struct Simulated {
     pub disk: SimDisk,
     /// The clock: milliseconds since the Unix epoch.
     pub unix_ms: fn() -> u64,
-    /// Is called in place of the end of the process.
+    /// Called instead of ending the process.
     pub exit: fn(i32) -> !,
-    /// Is called with the steps of the log's threads when a log begins.
+    /// Called with the steps of the log's threads when a log begins.
     pub log_begins: fn(Arc<dyn Steps>),
-    /// Is called with the exit status of a forked child, which has done its work when it is forked.
+    /// Called with the exit status of a forked child, which does its work when it is forked.
     pub child_ran: fn(i32),
-    /// Is called in place of a signal that ends the child.
+    /// Called instead of a signal that ends the child.
     pub kill_child: fn(),
     /// Looks at what a client has sent and the server has not read.
     pub peek: fn(u64, &mut [u8]) -> usize,
-    /// Is called in place of shutting the socket of a client.
+    /// Called instead of shutting the socket of a client.
     pub shut_client: fn(u64),
 }
 
 static SIMULATED: Mutex<Option<Simulated>> = Mutex::new(None);
 
-/// Spares the real machine the look at the above.
+/// Spares the real machine a look at the above.
 static IS_SIMULATED: AtomicBool = AtomicBool::new(false);
 
 fn lock() -> MutexGuard<'static, Option<Simulated>> {
@@ -43,7 +43,7 @@ pub fn simulate(machine: Simulated) {
     IS_SIMULATED.store(true, Ordering::Release);
 }
 
-/// Forgets the module, as a process that is killed does: nothing of it runs any more, and nothing is written.
+/// Forgets the module, like a process that is killed: nothing of it runs any more, and nothing is written.
 pub fn forget_module() {
     crate::module::forget();
 }
@@ -89,7 +89,7 @@ pub(crate) fn exit(status: i32) {
     }
 }
 
-/// Runs the work of a child that has been forked on a simulated machine. A real child runs it by itself.
+/// Runs the work of a child that has been forked on a simulated machine. A real child runs it on its own.
 pub(crate) fn run_child(work: impl FnOnce() -> i32) {
     if let Some(child_ran) = simulated(|machine| machine.child_ran) {
         child_ran(work());
@@ -101,7 +101,7 @@ pub(crate) fn kill_child() -> bool {
     simulated(|machine| machine.kill_child).map(|kill| kill()).is_some()
 }
 
-/// Has nothing more leave for a client of a simulated machine; `false` where the machine is real.
+/// Lets nothing more leave for a client of a simulated machine; `false` where the machine is real.
 pub(crate) fn shut_client(client: u64) -> bool {
     simulated(|machine| machine.shut_client).map(|shut| shut(client)).is_some()
 }
@@ -111,7 +111,7 @@ pub(crate) fn is_simulated() -> bool {
     IS_SIMULATED.load(Ordering::Acquire)
 }
 
-/// Looks at what a client has sent by this socket and the server has not read. Returns how much that is, up to the
+/// Looks at what a client has sent through this socket and the server has not read. Returns how much that is, up to the
 /// length of `bytes`.
 pub(crate) fn peek(client: u64, descriptor: i32, bytes: &mut [u8]) -> usize {
     match simulated(|machine| machine.peek) {
@@ -120,7 +120,7 @@ pub(crate) fn peek(client: u64, descriptor: i32, bytes: &mut [u8]) -> usize {
     }
 }
 
-/// Who takes the steps of the log's threads on a simulated machine.
+/// What takes the steps of the log's threads on a simulated machine.
 pub(crate) fn log_begins() -> Option<fn(Arc<dyn Steps>)> {
     simulated(|machine| machine.log_begins)
 }
