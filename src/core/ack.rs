@@ -27,7 +27,7 @@ pub enum Hold {
     AtUnitEnd(Reason),
     /// It is written, and nothing could keep it from being sent: its client is disconnected.
     Disconnect,
-    /// There is none that shows data: the server refuses the command.
+    /// There is no reply that shows data: the server refuses the command.
     Refused,
 }
 
@@ -52,7 +52,7 @@ pub enum Kind {
         /// It may wait for something (XREADGROUP ... BLOCK).
         waits: bool,
     },
-    /// A write that is always left to the server: it blocks, it is not known, or only the server accepts it.
+    /// A write that is always left to the server: it blocks, it is unknown, or only the server accepts it.
     AsSent {
         /// It may block.
         blocks: bool,
@@ -123,7 +123,7 @@ pub trait Facts {
     fn in_script(&mut self) -> bool;
     /// Why the script that runs was not run by the module.
     fn script_reason(&mut self) -> Option<Reason>;
-    /// A command of another module runs, or a client that is no connection's.
+    /// A command of another module runs, or a client without a connection.
     fn in_other_module(&mut self) -> bool;
     /// The running command may have sent the head of its reply.
     fn has_replied_early(&mut self) -> bool;
@@ -197,7 +197,7 @@ const REFUSAL_SHOWS: &[Row<()>] = &[
 /// What keeps the module from running a command for its client. Where it is [`Kind::Unseen`], the module must
 /// nevertheless run it if it may, whoever then waits.
 const NOT_THROUGH_MODULE: &[Row<(Kind, Wrapper)>] = &[
-    // What may wait, or run long and let others in, goes through the module all the same: it outlasts the iteration.
+    // What may wait, or run long and let others in, still goes through the module: it outlasts the iteration.
     (Reason::Inline, |facts, (kind, _)| kind.ends_at_once() && facts.commits_inline()),
     (Reason::Asking, |facts, (kind, _)| kind.is_script() && facts.has_asked()),
     (Reason::ScriptDebug, |facts, (kind, _)| kind.is_script() && facts.debugs_scripts()),
@@ -207,7 +207,8 @@ const NOT_THROUGH_MODULE: &[Row<(Kind, Wrapper)>] = &[
     (Reason::Tracking, |facts, (kind, _)| !kind.is_unseen() && facts.tracks()),
     (Reason::Pipelining, |facts, (kind, _)| {
         let pipelines = kind.makes_wait() && facts.pipelines() && can_wait_once(facts);
-        // Who waited for each client's scripts would wait for a flush each; all but one client's share the next one.
+        // Waiting for each client's scripts would cost a flush each; the scripts of all but one client share the next
+        // flush.
         pipelines && !(kind.is_script() && facts.others_run_scripts())
     }),
     (Reason::Rights, |facts, (_, wrapper)| facts.rights(wrapper) != Rights::Both),
@@ -220,7 +221,7 @@ const NOT_IN_EVENT: &[Row<()>] = &[
     (Reason::Script, |facts, ()| facts.in_script()),
     (Reason::EarlyReply, |facts, ()| facts.has_replied_early()),
     (Reason::SlotImport, |facts, ()| facts.is_slot_import()),
-    // What a pause made wait runs without passing the filter: nothing may be left that it could show.
+    // What a pause made wait runs without passing the filter, so nothing may be left that it could show.
     (Reason::ClientPause, |facts, ()| facts.has_postponed()),
     (Reason::OtherModule, |facts, ()| facts.in_other_module()),
     (Reason::ClusterModules, |facts, ()| facts.is_cluster_with_modules()),
@@ -244,16 +245,16 @@ fn can_wait_once(facts: &mut dyn Facts) -> bool {
     first(NOT_AT_ITERATION_END, facts, ()).is_none()
 }
 
-/// What sends the answer of a command that has waited in vain before that is seen: in BEFORE_SLEEP, where the loop
+/// What sends the answer of a command that has waited in vain before its end is seen: in BEFORE_SLEEP, where the loop
 /// waits.
 const NOT_SEEN_TO_END: &[Row<()>] = &[
     // The server hands it to another thread as soon as it has ended the wait.
     (Reason::IoThreads, |facts, ()| facts.has_io_threads()),
 ];
 
-/// What lets out what is written already, however the loop waits for it.
+/// What lets out written replies, even if the loop waits for them.
 const NOT_ONCE_WRITTEN: &[Row<()>] = &[
-    // Whatever waits then lets other clients in, and what is written for them out.
+    // Every wait then lets other clients in, and lets their written replies out.
     (Reason::DebugPause, |facts, ()| facts.debug_paused()),
 ];
 

@@ -77,7 +77,7 @@ pub enum Look<IsBlocked> {
     Blocked(IsBlocked),
     /// The server has served whom it can, at the end of an iteration.
     All {
-        /// Some may be served later all the same: a pause has made them wait.
+        /// Some may still be served later: a pause has made them wait.
         keeps: bool,
     },
 }
@@ -139,7 +139,7 @@ impl Blocked {
         (record.stage, record.waits_for) = (Stage::Unseen, WaitsFor::Keys(keys));
     }
 
-    /// The same; what the client waits for is not known.
+    /// The same; what the client waits for is unknown.
     pub fn wait_for_anything(&mut self, client: ClientId) {
         self.unwatch(client);
         self.unknown_readers.insert(client);

@@ -283,7 +283,7 @@ impl Capture {
         self.current.is_none() && self.has_nothing_open()
     }
 
-    /// The same, but for the command announced last.
+    /// The same, except the command announced last.
     fn has_nothing_open(&self) -> bool {
         self.unit.is_none()
             && self.executing.is_none()
@@ -313,7 +313,7 @@ impl Capture {
         self.unit.take_if(|unit| unit.has_only_evictions())
     }
 
-    /// The unit has ended: takes it out, complete but for the images that it asks for. `read` reports how many error
+    /// The unit has ended: takes it out, complete except for the images that it asks for. `read` reports how many error
     /// replies the server has sent.
     pub fn end_unit(&mut self, read: impl FnOnce() -> Option<u64>) -> Option<Unit> {
         self.put_current_away();
@@ -327,7 +327,7 @@ impl Capture {
         self.end_queue(client);
     }
 
-    /// Forgets everything (a new log begins), but for what the module runs.
+    /// Forgets everything (a new log begins), except what the module runs.
     pub fn clear(&mut self) {
         self.blocked.forget();
         *self = Capture { blocked: std::mem::take(&mut self.blocked), ..Capture::default() };

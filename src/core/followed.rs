@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub enum Sent {
     /// It changes no data.
     Nothing,
-    /// It selects a database; `None` where that is no number.
+    /// It selects a database; `None` where that is not a number.
     Select(Option<u32>),
     /// MULTI.
     Multi,

@@ -16,7 +16,7 @@ const DIGITS_MAX: usize = 9;
 /// What a client has sent and has not run.
 #[derive(Debug, Default)]
 pub struct Input {
-    /// The position of the first byte; `None` where it is not known.
+    /// The position of the first byte; `None` where unknown.
     at: Option<u64>,
     bytes: Vec<u8>,
     /// Where the command that came last begins, and the one after it.

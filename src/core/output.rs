@@ -124,7 +124,7 @@ impl Room {
         if self.large == Large::Last {
             self.large = Large::Within(iteration);
         }
-        // Whether it is queued or runs is not known here.
+        // It is unknown here whether it is queued or runs.
         let replies = match (size, &mut self.queued) {
             (ReplySize::Short, Queued::Short(count)) => {
                 *count += 1;

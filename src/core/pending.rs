@@ -31,7 +31,7 @@ pub struct GroupChange {
     pub pending: Vec<PendingEntry>,
     /// Entries that the command touched and that are not pending.
     pub gone: Vec<Vec<u8>>,
-    /// Last delivered id and number of entries read (-1: not known), where they may have changed.
+    /// Last delivered id and number of entries read (-1: unknown), where they may have changed.
     pub position: Option<(Vec<u8>, i64)>,
 }
 

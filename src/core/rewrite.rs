@@ -23,7 +23,7 @@ pub fn rewrite(leaf: &Leaf, unit: &mut Unit) -> bool {
         return pending(leaf, unit);
     }
     let Some(first) = leaf.events.first() else {
-        // No event: nothing changed, but for commands that have none.
+        // No event: nothing changed, except by commands that have none.
         return match spec.rule {
             Rule::Silent | Rule::CardinalityCache | Rule::Bits => leaf.db.is_some_and(|db| {
                 unit.command_as_sent(db, &leaf.args);
@@ -113,7 +113,7 @@ fn float(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
     true
 }
 
-/// SREM takes so many members at once.
+/// How many members an SREM takes.
 const MEMBERS_PER_COMMAND: usize = 1024;
 
 fn random_pop(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {

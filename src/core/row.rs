@@ -56,7 +56,7 @@ pub enum Rule {
     /// HDEL, HGETDEL: verbatim, or DEL of a hash that has no field left. If only expired fields are left, HPEXPIREAT
     /// with a time that is past, so that the hash stays.
     FieldRemoval,
-    /// LTRIM: verbatim, unless there was nothing to trim (its event is raised all the same).
+    /// LTRIM: verbatim, unless there was nothing to trim (its event is raised even then).
     Trim,
     /// HEXPIRE etc., HGETEX, HPERSIST: the expiry that each field has now.
     FieldExpiry,
@@ -112,7 +112,7 @@ pub enum Role {
     Write,
     /// What the server's flags say.
     AsFlagged,
-    /// What follows from it is not known from its arguments.
+    /// Its arguments do not show what follows from it.
     Opaque,
     /// It begins a transaction.
     Multi,
@@ -246,7 +246,8 @@ pub enum Quirk {
     FieldsAfterKey,
     /// The server may accept it where it refuses the module's command that would run it (RESTORE-ASKING).
     NeverWrapped,
-    /// When a module runs it for a key that is no string, its error comes with a later call's reply (GETSET, GETDEL).
+    /// When a module runs it for a key that is not a string, its error comes with a later call's reply (GETSET,
+    /// GETDEL).
     LosesItsError,
     /// It waits until what its client wrote is durable (WAITAOF).
     WaitsForAof,

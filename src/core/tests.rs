@@ -157,7 +157,7 @@ fn a_blocked_pop_with_a_count_keeps_it() {
 fn an_outcome_that_was_asked_for_another_command_makes_an_image() {
     let mut hooks = Hooks::new();
     hooks.exec_stepwise(1, &["HINCRBYFLOAT h f 1", "HINCRBYFLOAT h g 1"]);
-    // The first one is refused, so that its field was asked about when the second one ran.
+    // The first one is refused, so its field was asked about when the second one ran.
     hooks.0.query(1, true, EventKind::FieldFloat, b"h").expect("a query");
     let field = Some(Outcome::Field(b"7".to_vec(), None));
     hooks.raise(1, true, "hincrbyfloat", "h", field).done(1, "HINCRBYFLOAT h g 1", true, 0);

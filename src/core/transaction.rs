@@ -52,7 +52,7 @@ struct Running {
 /// A command of a transaction that has run.
 #[derive(Debug)]
 pub struct Step {
-    /// What was queued; `None` for what is no write, and where events were taken for another command's.
+    /// What was queued; `None` for what is not a write, and where events were taken for another command's.
     pub leaf: Option<Box<Leaf>>,
     /// What it raised.
     pub events: Vec<LeafEvent>,
@@ -140,7 +140,7 @@ impl Queue {
         self.leaves.into_iter()
     }
 
-    /// Something was queued whose effect is not known.
+    /// Something was queued whose effect is unknown.
     pub fn push_opaque(&mut self) {
         self.opaque = true;
     }
@@ -162,7 +162,7 @@ impl Queue {
         self.sent
     }
 
-    /// The server has refused a command, so that it keeps nothing more and will refuse the EXEC.
+    /// The server has refused a command, so it keeps nothing more and will refuse the EXEC.
     pub fn refuse(&mut self) {
         *self = Queue { phase: Phase::Refused, ..Queue::default() };
     }

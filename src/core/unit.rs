@@ -230,7 +230,7 @@ fn push_select(out: &mut Vec<u8>, db: u32) {
 pub struct Batch {
     payload: Vec<u8>,
     appended: Lsn,
-    /// The database that a reader has selected after the last unit; `None` when not known (a log continued after a
+    /// The database that a reader has selected after the last unit; `None` when unknown (a log continued after a
     /// restart).
     reader_db: Option<u32>,
     /// The first unit of a frame does not rely on the frame before it, unless both are in database 0, which every
@@ -269,7 +269,7 @@ impl Batch {
         }
     }
 
-    /// Returns the position after the unit, which began after so many bytes.
+    /// Returns the position after the unit, which began after this many bytes.
     fn end_unit(&mut self, db: u32, began: usize) -> Lsn {
         self.reader_db = Some(db);
         self.at_frame_start = false;

@@ -89,7 +89,7 @@ struct Kept {
     bytes: usize,
 }
 
-/// The states of all keys of which any are kept.
+/// The states of all keys that have any kept.
 ///
 /// Invariant: `changed` has each key whose `Kept::changed` is set.
 #[derive(Debug, Default)]

@@ -21,7 +21,7 @@ pub enum Class {
     Unwatch,
     /// A container: `name|subcommand` says what it is.
     Container,
-    /// Scripts, functions, other modules' commands, SELECT: what follows from them is not known from their arguments.
+    /// Scripts, functions, other modules' commands, SELECT: their arguments do not show what follows from them.
     Opaque,
 }
 

@@ -12,8 +12,8 @@ impl Capture {
         self.errors = ErrorReplies::default();
     }
 
-    /// The client has sent a command of so many bytes to be queued. Returns how many it has sent before, when the
-    /// server is to be asked whether it keeps all of them: the first that it refuses ends the transaction
+    /// The client has sent a command of this many bytes to be queued. Returns how many it has sent before, when the
+    /// server must be asked whether it keeps all of them: the first that it refuses ends the transaction
     /// ([`Capture::refuse_queue`]).
     pub fn queued_one(&mut self, client: ClientId, bytes: usize) -> Option<usize> {
         self.queues.get_mut(&client)?.sent_one(bytes)

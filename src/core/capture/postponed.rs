@@ -10,7 +10,7 @@ impl Capture {
     pub fn unseen(&mut self, client: ClientId, changes: SilentChanges, waits: Option<Waits>, now_ms: i64) {
         let leaf = self.current.as_ref().filter(|leaf| leaf.client == client);
         if leaf.is_some_and(|leaf| leaf.is_failing_bitfield() && !leaf.events.is_empty()) {
-            // Its event is enough.
+            // Its event shows enough.
             return;
         }
         let may_block = leaf.is_some_and(|leaf| leaf.spec.is_some_and(|spec| spec.may_block()));

@@ -1,5 +1,5 @@
 //! Commands that are known to have run without an error, as they were sent: the same arguments have the same effect on
-//! the same dataset, but for times that count from now.
+//! the same dataset, except for times that count from now.
 
 use super::times::{absolute_ms, expiry_option};
 use crate::core::leaf::Leaf;

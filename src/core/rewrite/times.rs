@@ -3,8 +3,8 @@
 use crate::core::options;
 use crate::core::table::{TimeBase, TimeUnit};
 
-/// A time argument as milliseconds since the epoch; `None` when it is no number (the server then refused the command),
-/// or relative to a time that is not known.
+/// A time argument as milliseconds since the epoch; `None` when it is not a number (the server then refused the
+/// command), or relative to an unknown time.
 pub(super) fn absolute_ms(arg: &[u8], unit: TimeUnit, base: TimeBase, now_ms: Option<i64>) -> Option<i64> {
     let value: i64 = std::str::from_utf8(arg).ok()?.parse().ok()?;
     let value = match unit {
@@ -28,13 +28,13 @@ pub(super) fn expiry_option(token: &[u8]) -> Option<(TimeUnit, TimeBase)> {
     options.iter().find(|(name, ..)| token.eq_ignore_ascii_case(name)).map(|(_, unit, base)| (*unit, *base))
 }
 
-/// The options of SET, HSETEX and MSETEX that outlive the command: conditions were met, so that they are dropped.
+/// The options of SET, HSETEX and MSETEX that outlive the command: conditions were met, so they are dropped.
 pub(super) struct SetOptions {
     /// PXAT with its time, or KEEPTTL, or nothing.
     pub(super) kept: Vec<Vec<u8>>,
 }
 
-/// `None` when a time is no number.
+/// `None` when a time is not a number.
 pub(super) fn set_options(options: &[&[u8]], known: &[options::Known], now_ms: Option<i64>) -> Option<SetOptions> {
     let mut kept = Vec::new();
     for (name, argument) in options::parse(options, known)? {

@@ -1,4 +1,4 @@
-//! An EXEC of which the server does not report the commands that it runs: it cannot, or is not asked to.
+//! An EXEC whose commands the server does not report as they run: it cannot, or is not asked to.
 //!
 //! Any of its events shows that it has run. Whether one of its commands was answered with an error shows from the
 //! events where each command raised its own, elsewhere from the server's count of error replies. Where none was, all
