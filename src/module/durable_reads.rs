@@ -187,7 +187,7 @@ pub(super) fn keep(ctx: Ctx<'_>) {
     }
 }
 
-/// What a key holds; `None` where that is no string, or a long one.
+/// What a key holds; `None` where that is not a string, or a long one.
 fn state_of(ctx: Ctx<'_>, (db, key): &DbKey) -> Option<State> {
     let own = ctx.own();
     if !own.select_db(*db) {

@@ -96,7 +96,7 @@ fn images_of(ctx: Ctx<'_>, sealed: Sealed) -> Option<Unit> {
     Some(unit)
 }
 
-/// The same; then looks whether the server has refused any of the primary's commands. Those must not be in the log,
+/// The same; then checks whether the server has refused any of the primary's commands. Those must not be in the log,
 /// which is then left. Returns whether all is well.
 pub(super) fn settle(ctx: Ctx<'_>) -> bool {
     seal(ctx);

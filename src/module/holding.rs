@@ -112,7 +112,7 @@ impl Module {
         }
     }
 
-    /// Has the loop wait with the reply to what runs, whose change no event showed in which the reply could be held.
+    /// Has the loop wait before sending the reply to what runs: no event showed its change in which it could be held.
     pub(super) fn wait_unheld(&mut self, ctx: Ctx<'_>) {
         let client = self.running.client;
         let reason = match decide(Moment::Changed, &mut Asked::new(self, ctx, client)) {

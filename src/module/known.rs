@@ -27,7 +27,7 @@ pub(super) struct Known {
     pub(super) reads: Reads,
     /// Its row in the table.
     pub(super) row: &'static CommandSpec,
-    /// The number of arguments, with the name; at least so many when negative; 0 when not known.
+    /// The number of arguments, with the name; at least that many when negative; 0 when unknown.
     pub(super) arity: i64,
     /// The server marks it as a write.
     pub(super) writes: bool,

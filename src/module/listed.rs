@@ -17,7 +17,7 @@ pub(super) struct Listed {
     /// The command that it has sent last.
     pub(super) command: String,
     pub(super) blocked: bool,
-    /// How many commands it has queued since a MULTI; `None` outside of one.
+    /// How many commands it has queued since a MULTI; `None` outside one.
     pub(super) queued: Option<u64>,
     pub(super) watches: bool,
     pub(super) tracks: bool,

@@ -32,7 +32,7 @@ pub(super) struct Looks {
     is_up_to_date: bool,
 }
 
-/// One who is looked at.
+/// A client that is looked at.
 struct Looked {
     descriptor: i32,
     /// What the server said when it was asked last, if that still holds when the client's commands up to its position

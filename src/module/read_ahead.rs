@@ -136,7 +136,7 @@ impl Reader {
         Ok(next)
     }
 
-    /// Waits until so many empty portions are at hand.
+    /// Waits until this many empty portions are at hand.
     fn collect(&mut self, count: usize) -> Result<(), NobodyListens> {
         while self.idle.len() < count {
             self.idle.push(self.emptied.recv().map_err(|_| NobodyListens)?);

@@ -1,7 +1,7 @@
 //! A second server that turns a log into a base.
 //!
-//! It is the same program with the same modules, outside of a cluster. It recovers a folder, writes a base of the
-//! result, and exits. It ends with this server, however that ends.
+//! It is the same program with the same modules, outside a cluster. It recovers a folder, writes a base of the result,
+//! and exits. It ends with this server, however that ends.
 //!
 //! - A node of a cluster starts one at its own start, which puts the base into the log's folder. The node waits for it
 //!   as a server that loads (`waiting`), and shows its progress.

@@ -90,7 +90,7 @@ fn passes(log: &Flusher<GatedStorage>, bound: u64, more: u64) -> bool {
     taken(log).saturating_add(more).saturating_add(FRAME_BYTES) > bound
 }
 
-/// Whether so many bytes may not be added.
+/// Whether this many bytes may not be added.
 pub(super) fn is_out_of_room(log: &Flusher<GatedStorage>, more: u64) -> bool {
     log.is_short_of_room() || config::max_log_bytes().is_some_and(|bound| passes(log, bound, more))
 }
@@ -105,7 +105,7 @@ fn is_out_of_room_to_free(log: &Flusher<GatedStorage>, more: u64) -> bool {
     log.is_short_of_room() || config::max_log_bytes().is_some_and(passes_by_far)
 }
 
-/// Whether there would be room for so many bytes if base and log took nothing.
+/// Whether there would be room for this many bytes if base and log took nothing.
 pub(super) fn may_ever_fit(bytes: u64) -> bool {
     config::max_log_bytes().is_none_or(|bound| bytes.saturating_add(FRAME_BYTES) <= bound)
 }
@@ -138,7 +138,7 @@ impl Module {
         reason(log.log(), self.batch.len() as u64)
     }
 
-    /// Why the last write was refused, where it was for want of room: it may have been too large for what there is.
+    /// Why the last write was refused, if it was for want of room: it may have been too large for what is left.
     pub(super) fn no_room_for_last(&self) -> Option<String> {
         let log = self.log().filter(|_| self.life.is_active())?;
         self.no_room().or_else(|| config::max_log_bytes().map(|bound| bound_text(log.log(), bound)))
@@ -157,7 +157,7 @@ impl Module {
         is_refused
     }
 
-    /// Whether there is no room for so many bytes.
+    /// Whether there is no room for this many bytes.
     pub(super) fn has_no_room(&self, more: u64) -> bool {
         self.lacks_room(more, is_out_of_room)
     }

@@ -1,4 +1,4 @@
-//! How long the main thread waits for the disk, and because of which replies.
+//! How long the main thread waits for the disk, and for which replies.
 
 use crate::core::ack::Reason;
 use crate::ffi::{LatencyEvent, add_latency};

@@ -20,7 +20,7 @@ struct Dir {
     folder: Option<PathBuf>,
 }
 
-/// The value of a setting that is no text: a number, 0 or 1, or the index of a name.
+/// The value of a setting that is not a text: a number, 0 or 1, or the index of a name.
 pub fn number(index: usize) -> i64 {
     NUMBERS.get(index).map_or(0, |number| number.load(Ordering::Relaxed))
 }
@@ -72,7 +72,7 @@ pub(in crate::module) fn values() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// Sets a value that is no text. The server has checked its bounds.
+/// Sets a value that is not a text. The server has checked its bounds.
 ///
 /// # Errors
 /// There is no such setting.

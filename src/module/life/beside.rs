@@ -69,8 +69,8 @@ enum Work {
 type Marked = (Sight, Result<(), LogError>);
 
 impl Beside {
-    /// `own`: what the server is about to load, or has loaded; `None` where it has gone on since. `loaded`: what a log
-    /// would be marked with that is left now.
+    /// `own`: what the server is about to load, or has loaded; `None` where it has gone on since. `loaded`: the mark
+    /// for a log that is left now.
     pub(super) fn new(folder: &Path, own: Option<OwnFiles>, loaded: Standing) -> Beside {
         Beside {
             folder: folder.into(),

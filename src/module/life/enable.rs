@@ -1,8 +1,8 @@
 //! `wbl.enabled` of a running server.
 //!
-//! The server sets all values of a CONFIG SET, then has them applied, and takes all of them back where one is refused.
-//! So a log begins when the value is applied, because that may fail and leaves memory as it was; and it ends only when
-//! the server reports that the whole command has succeeded.
+//! The server sets all values of a CONFIG SET, then has them applied, and undoes all of them if one is refused. So a
+//! log begins when the value is applied, because that may fail and leaves memory as it was; and it ends only when the
+//! server reports that the whole command has succeeded.
 
 use super::begin::begin_log;
 use super::descent::holds_another;

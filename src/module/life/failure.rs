@@ -22,8 +22,8 @@ pub(super) fn poll(ctx: Ctx<'_>) {
     }
 }
 
-/// No start would find the log, so that nobody relies on it. Its files are removed: they may be what the disk has no
-/// room for.
+/// No start would find the log, so nobody relies on it. Its files are removed: they may be what the disk has no room
+/// for.
 fn give_up(ctx: Ctx<'_>, error: &str, if_lost: IfLost) {
     if with(|module| module.life.follows()) == Some(true) {
         return leave::give_up(ctx, error);

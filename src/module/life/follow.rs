@@ -83,7 +83,7 @@ pub(super) fn stop_base() {
     });
 }
 
-/// Begins a log on a replica whose dataset has none, as soon as that may be.
+/// Begins a log on a replica whose dataset has none, as soon as possible.
 pub(super) fn begin(ctx: Ctx<'_>) {
     let is_due = with(|module| match &module.life {
         Life::Replica(rest) => {

@@ -190,7 +190,7 @@ fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
     }
     let begun = begin_or_recover(ctx, opened, Origin::Unknown, Role::Primary);
     if begun.is_err() && server::has_data(ctx) {
-        // Half of a recovery is no dataset; the server had none before.
+        // Half of a recovery is not a dataset; the server had none before.
         recovery::empty_dataset(ctx)?;
     }
     begun

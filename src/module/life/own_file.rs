@@ -69,8 +69,8 @@ pub(super) fn left_now(ctx: Ctx<'_>, child: Child) -> Standing {
 }
 
 /// The mark of a log that was left beside a child, now that the child has ended or something else is about to be saved,
-/// and nothing else has been since the log was left: `own` holds nothing newer than the log but what was appended to an
-/// AOF. What comes from now on is not the child's.
+/// and nothing else has been saved since the log was left: `own` holds nothing newer than the log but what was appended
+/// to an AOF. What comes from now on is not the child's.
 pub(super) fn without_child(left: &Left, own: OwnFiles) -> Standing {
     let before = Note::parse(left.note());
     let is_as_saved = |file: &OwnFile| !matches!(file, OwnFile::Aof { saved: None, .. });

@@ -73,7 +73,8 @@ fn tell_given_up(bytes: u64) {
     }
 }
 
-/// The log goes on with what was recovered, but for so many commands. `is_exact`: none of them is missing from memory.
+/// The log goes on with what was recovered, except for this many commands. `is_exact`: none of them is missing from
+/// memory.
 fn serve_recovered(ctx: Ctx<'_>, is_exact: bool, errors: u64) -> Result<(), String> {
     if role_at_start(ctx)? == Role::Replica {
         // The role has changed while the log was replayed.

@@ -95,7 +95,7 @@ impl Relief {
         self.is_smaller = false;
     }
 
-    /// No base is being written: looks whether the last one has helped.
+    /// No base is being written: checks whether the last one has helped.
     pub(super) fn settle(&mut self, log: &Log) {
         if !self.is_wanted(log) {
             self.refused = None;

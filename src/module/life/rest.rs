@@ -197,7 +197,7 @@ impl Rest {
         }
     }
 
-    /// The dataset in memory takes the place of what the folder holds, as soon as a log of it can begin.
+    /// The dataset in memory replaces what the folder holds as soon as a log of it can begin.
     pub(super) fn replaces_log(&mut self) {
         self.descent.set_origin(Origin::Folder);
     }
