@@ -37,7 +37,7 @@ pub(super) struct TornEnd {
     name: String,
     /// What of it is in the segment.
     range: Range<u64>,
-    /// Parts are not smaller, but for the last one.
+    /// No part but the last is smaller.
     part_bytes_min: u64,
     /// Segments whose ends earlier starts have kept.
     older: Vec<u64>,

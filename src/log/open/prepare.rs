@@ -13,10 +13,10 @@
 //!    affected: the last ones. A crash here changes no byte that was on the disk.
 //! 3. The next segment and the next manifest are written: leftovers until the manifest gets its name. If there is no
 //!    room for them, the end of what will be cut gives way.
-//! 4. What will be cut is copied aside. A crash leaves a copy, which the next start makes again. Where there is no room
-//!    for a copy it is moved (see [`super::aside`]): it stays there, whatever becomes of this start.
+//! 4. What will be cut is copied aside. A crash leaves a copy, which the next start makes again. If there is no room
+//!    for a copy it is moved (see [`super::aside`]), and stays there whatever becomes of this start.
 //! 5. What is after the end of a segment is cut, and the segment is synced. A start after a crash finds a clean end.
-//!    From here on the copy stays, whatever fails: it may be all that there is of those bytes.
+//!    From here on the copy stays, whatever fails: it may be all that is left of those bytes.
 //! 6. The manifest gets its name: it seals what was recovered, and names the new segment. A crash leaves the old or the
 //!    new one. What only the old one named is removed by the writer ([`LogWriter::remove_leftovers`]).
 

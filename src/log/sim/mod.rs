@@ -190,7 +190,7 @@ impl SimDisk {
         self.state().no_direct_writes = true;
     }
 
-    /// Cuts a file under whoever has it open, past all faults.
+    /// Cuts a file while others have it open, past all faults.
     pub fn truncate(&self, name: &str, bytes: usize) {
         let mut state = self.state();
         if let Ok(inode) = state.inode_of(name) {

@@ -246,7 +246,7 @@ impl<S: Storage> Flusher<S> {
         self.queue.push(Message::Share(base.into(), Answer::new(on_done)))
     }
 
-    /// Removes the copy that belongs to this base, at some time.
+    /// Has the copy that belongs to this base removed later.
     pub fn remove_shared(&self, base: String) {
         self.send(Task::RemoveShared(base));
     }
@@ -266,7 +266,7 @@ impl<S: Storage> Flusher<S> {
         self.expendable.history.set_keeps(keeps);
     }
 
-    /// Gives up kept history, at some time, that is older than this time or takes more bytes.
+    /// Has kept history given up later that is older than this time or takes more bytes.
     pub fn trim_history(&self, since_unix_ms: u64, bytes_max: u64) {
         self.send(Task::TrimHistory(since_unix_ms, bytes_max));
     }
@@ -286,15 +286,15 @@ impl<S: Storage> Flusher<S> {
         self.expendable.reserve.bytes()
     }
 
-    /// Reserves this much for the next base, at some time, or what there is room for.
+    /// Has this much reserved later for the next base, or what there is room for.
     pub fn keep_reserve(&self, wanted: WantedReserve) {
         if self.expendable.reserve.begin_change() {
             self.send(Task::KeepReserve(wanted));
         }
     }
 
-    /// Whether a base that is written now finds all the room that is held for it. If not, it gets the room at some
-    /// time, which `on_lent` reports.
+    /// Whether a base that is written now finds all the room that is held for it. If not, it gets the room later, which
+    /// `on_lent` reports.
     pub fn lends_reserve(&self, on_lent: OnLent) -> bool {
         let lends = self.expendable.reserve.begin_lending();
         if lends == Err(true) {
@@ -326,7 +326,7 @@ impl<S: Storage> Flusher<S> {
         }
     }
 
-    /// Removes the file of a base that is given up, at some time.
+    /// Has the file of a base that is given up removed later.
     pub fn remove_base_file(&self, name: String) {
         self.expendable.give_up(std::slice::from_ref(&name));
         self.send(Task::Remove(vec![name], None));

@@ -176,7 +176,7 @@ impl<S: Storage> Log<S> {
         {
             if payload.capacity() <= SPARE_BUFFER_BYTES_MAX {
                 payload.clear();
-                // Enough buffers wait already where there is no room.
+                // If there is no room, enough buffers wait already.
                 let _ = self.spares.try_send(payload);
             }
         }

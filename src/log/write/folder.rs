@@ -53,7 +53,7 @@ pub enum Begin {
     WaitsForBase,
 }
 
-/// A log at some time. Going on with it moves its end.
+/// A log at one moment. Going on with it moves its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogState {
     /// Which log.
@@ -74,7 +74,7 @@ impl<S: Storage> Folder<S> {
     pub(crate) fn new(storage: Arc<S>, lock: S::Lock, options: Options, names: &[Vec<u8>]) -> Folder<S> {
         let present: HashSet<OwnName> = names.iter().filter_map(|name| own_name(name)).collect();
         let (mut next_segment, mut next_base) = (1, 1);
-        // A file of a base that a crash left is removed at some time, and must not be written to.
+        // A file of a base that a crash left will be removed, and must not be written to.
         let temporary = names.iter().filter_map(|name| temporary_base_seq(std::str::from_utf8(name).ok()?));
         temporary.for_each(|seq| next_base = next_base.max(seq + 1));
         for own in &present {

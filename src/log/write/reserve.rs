@@ -99,7 +99,7 @@ fn is_unsupported(error: &io::Error) -> bool {
         || rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::OPNOTSUPP)
 }
 
-/// Makes the file longer, to so many bytes, or leaves it as it is.
+/// Makes the file longer, to this many bytes, or leaves it as it is.
 fn take(file: &mut impl StorageFile, held: u64, bytes: u64) -> io::Result<()> {
     file.take_room(bytes).inspect_err(|_| {
         let _ = file.set_len(held);
