@@ -49,7 +49,7 @@ pub enum NodeRole {
 }
 
 impl Ctx<'_> {
-    /// What this node is in its cluster; `None` where the server does not say, as outside of a cluster.
+    /// What this node is in its cluster; `None` where the server does not say, as outside a cluster.
     pub fn node_role(self) -> Option<NodeRole> {
         let (nowhere, mut flags) = (std::ptr::null_mut(), 0);
         // SAFETY: takes nothing; the server keeps the name, null outside of a cluster, for its lifetime.

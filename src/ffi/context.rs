@@ -294,7 +294,7 @@ impl<'a> Ctx<'a> {
         result
     }
 
-    /// Lets the server answer other clients (with -LOADING or, outside of loading, -BUSY) during long work.
+    /// Lets the server answer other clients (with -LOADING or, when not loading, -BUSY) during long work.
     pub fn yield_to_clients(self) {
         let flags = raw::VALKEYMODULE_YIELD_FLAG_CLIENTS as i32;
         // SAFETY: the context is valid (type invariant); a null text means the default one.

@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use valkey_module::raw;
 
-/// The class of the module's private events: a bit that no class of the server uses, so that neither clients nor other
+/// The class of the module's private events: a bit that no class of the server uses, so neither clients nor other
 /// modules get them.
 pub(super) const PRIVATE_EVENT: i32 = 1 << 29;
 

@@ -102,7 +102,7 @@ pub(super) unsafe extern "C" fn noted_event(
     OK
 }
 
-/// Wakes the event loop; what there is to do is done before it sleeps again.
+/// Wakes the event loop; the work itself is done before it sleeps again.
 pub(super) unsafe extern "C" fn woken(_data: *mut c_void) {}
 
 pub(super) unsafe extern "C" fn unit_end(ctx: *mut raw::ValkeyModuleCtx, _data: *mut c_void) {

@@ -115,7 +115,7 @@ fn days_since_epoch(year: i64, month: i64, day: i64) -> Option<i64> {
     (1..=12).contains(&month).then_some(days).filter(|days| day >= 1 && date(*days) == (year, month, day))
 }
 
-/// Year, month and day, so many days after 1970-01-01.
+/// Year, month and day, this many days after 1970-01-01.
 fn date(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);

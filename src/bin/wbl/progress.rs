@@ -1,4 +1,4 @@
-//! How far long work is, on stderr where that is a terminal.
+//! The progress of long work, on stderr if that is a terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal, Read};

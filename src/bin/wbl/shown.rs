@@ -68,7 +68,7 @@ pub fn bytes_json(bytes: &[u8]) -> Value {
     }
 }
 
-/// A word as it is, or between quotes where it would not be one.
+/// A word as it is, or in quotes where it would not be a single word.
 pub fn word(bytes: &[u8]) -> String {
     let mut text = String::new();
     push_word(&mut text, bytes);
