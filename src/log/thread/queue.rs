@@ -196,8 +196,8 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a batch and calls `before`; returns the position after it. Nobody takes it after the end. A caller that
-    /// wakes no thread takes the turn itself.
+    /// Calls `before` with its bytes and adds a batch; returns the position after it. Nobody takes it after the end. A
+    /// caller that wakes no thread takes the turn itself.
     pub fn append(&self, payload: Vec<u8>, unix_ms: u64, wakes: bool, before: impl FnOnce(u64)) -> Lsn {
         let mut state = self.state();
         let (start, bytes) = (state.appended, payload.len() as u64);
