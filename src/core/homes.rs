@@ -73,7 +73,7 @@ impl Homes {
         }
     }
 
-    /// The same of a script or a module.
+    /// The same for a script or a module.
     pub fn copies_inside(&mut self, copied: Option<Copied>) {
         self.inner = copied;
     }

@@ -371,7 +371,7 @@ impl CommandSpec {
         CommandSpec { event, ..self }
     }
 
-    /// The same of one that ends with it.
+    /// The same for one that ends with it.
     pub(super) const fn only_event(self, event: &'static str) -> CommandSpec {
         CommandSpec { ends_with_event: true, ..self.event(event) }
     }

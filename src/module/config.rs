@@ -118,7 +118,7 @@ pub fn collects_pipelines() -> bool {
     value(Setting::Pipelines) != WAIT
 }
 
-/// The same of their transactions.
+/// The same for their transactions.
 pub fn collects_transactions() -> bool {
     value(Setting::Transactions) != WAIT
 }

@@ -209,7 +209,7 @@ impl Module {
         }
     }
 
-    /// The same of an EXEC, which is never held.
+    /// The same for an EXEC, which is never held.
     pub(super) fn exec_would_need_disk(&mut self, ctx: Ctx<'_>, client: ClientId) -> bool {
         if self.capture.has_queued_writes(client) {
             return true;

@@ -108,7 +108,7 @@ impl Module {
         }
     }
 
-    /// The same of a script or a module.
+    /// The same for a script or a module.
     fn note_inside(&mut self, ctx: Ctx<'_>, filter: &Filter, sent: Sent) {
         match sent {
             Sent::Copy => {

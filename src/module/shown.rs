@@ -62,7 +62,7 @@ impl Module {
         }
     }
 
-    /// The same of what was not shown soon, at the end of an iteration.
+    /// The same for what was not shown soon, at the end of an iteration.
     pub(super) fn wait_for_soon_shown(&mut self) {
         if self.time_outs.is_empty() {
             return;
@@ -137,7 +137,7 @@ impl Module {
         self.wait_for_failing(ctx, failing);
     }
 
-    /// The same of all keys.
+    /// The same for all keys.
     pub(super) fn wait_for_all_waiting(&mut self, ctx: Ctx<'_>) {
         let blocked = &self.capture.blocked;
         let (readers, failing) = (blocked.all_readers(), blocked.pops.failing());

@@ -26,7 +26,7 @@ pub(super) fn begin_log(ctx: Ctx<'_>, rest: Rest, with_what: Option<Begin>, if_l
     begin_log_of(ctx, rest, with_what, if_lost, None)
 }
 
-/// The same of a replica, which logs what its primary sends.
+/// The same for a replica, which logs what its primary sends.
 pub(super) fn begin_replica_log(ctx: Ctx<'_>, rest: Rest) -> Result<(), NoLog> {
     begin_log_of(ctx, rest, None, IfLost::ServesOn, Some(Box::new(Following::begin(ctx))))
 }
