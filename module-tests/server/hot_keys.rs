@@ -49,6 +49,28 @@ each_lever! {
         assert!(findings.is_empty(), "{}", findings.join("\n"));
     }
 
+    // Whoever tracks or watches keys may know of what is pending, but not where the server refuses that.
+    fn tracking_and_watching_that_are_refused_or_over_make_no_reader_wait(version: Version, lever: Lever) {
+        for command in ["CLIENT TRACKING ON", "WATCH k"] {
+            let mut scene = with_hot_keys(version, lever, &["SET k old"]);
+            scene.control.run("ACL SETUSER poor on nopass -@all +auth");
+            let (mut reader, mut poor, mut former) = (impatient(&scene), scene.server.raw(), scene.server.raw());
+            poor.run("AUTH poor any");
+            ["HELLO 3", "CLIENT TRACKING ON", "CLIENT TRACKING OFF"].iter().for_each(|command| drop(former.run(command)));
+            let mut writer = scene.held("SET k newer");
+            scene.control.run("CONFIG SET requirepass secret");
+            for mut client in [poor, scene.server.raw()] {
+                let reply = client.call(&split(command));
+                assert!(reply.is_error(), "{command}: {reply:?}");
+                assert_eq!(wrong(&mut reader, "GET k", "\"old\""), None, "after {command}: {reply:?}");
+            }
+            scene.control.run("CONFIG SET requirepass ");
+            scene.thaw();
+            assert_eq!(writer.reply(), Value::Simple("OK".into()));
+            scene.end();
+        }
+    }
+
     fn a_key_that_is_not_there_may_be_hot(version: Version, lever: Lever) {
         let mut scene = with_hot_keys(version, lever, &["SET k v", "DEL k"]);
         let mut writer = scene.held("SET k new");

@@ -6,6 +6,7 @@ use crate::core::leaf::ClientId;
 use crate::core::output::{ReplySize, Room};
 use crate::core::pipelining::{Loop, Pipelining};
 use crate::core::reads::ReadSet;
+use crate::core::row::Quirks;
 use crate::log::Lsn;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -23,14 +24,10 @@ pub struct Client {
     pub asking: bool,
     /// It has sent SCRIPT DEBUG.
     pub debugs_scripts: bool,
-    /// It has sent CLIENT TRACKING, or tracked keys before that was seen.
+    /// It tracks keys, or may: it has sent CLIENT TRACKING, or did before that was seen.
     pub may_track: bool,
-    /// It has queued a CLIENT PAUSE.
-    pub queued_pause: bool,
-    /// It has queued a CLIENT UNBLOCK.
-    pub queued_unblock: bool,
-    /// It has queued a change of rights.
-    pub queued_rights: bool,
+    /// What the commands that it has queued do besides.
+    pub queued_quirks: Quirks,
     /// It has sent CLIENT REPLY.
     pub mutes: bool,
     /// What it has sent, if it is looked at.
@@ -54,7 +51,7 @@ impl Client {
     /// It queues nothing, or begins to.
     pub fn drop_queue(&mut self) {
         self.transaction.queued = ReadSet::default();
-        (self.queued_pause, self.queued_unblock, self.queued_rights) = (false, false, false);
+        self.queued_quirks = Quirks::default();
         self.has_unseen_queue = false;
     }
 }
@@ -92,11 +89,6 @@ impl Transaction {
         }
     }
 
-    /// Whether the client watches any.
-    pub fn watches(&self) -> bool {
-        !matches!(self.watched, Watched::Nothing)
-    }
-
     /// The client watches keys that are not known.
     pub fn watch_anything(&mut self) {
         self.watched = Watched::Anything;
@@ -119,12 +111,16 @@ impl Transaction {
 
     /// The newest change that its reply can show.
     pub fn newest_change(&self, db: u32, dirty: &DirtyKeys) -> Option<Lsn> {
-        let watched = match &self.watched {
+        self.newest_watched(dirty).max(self.queued.newest_change(db, dirty))
+    }
+
+    /// The newest change of what the client watches.
+    pub fn newest_watched(&self, dirty: &DirtyKeys) -> Option<Lsn> {
+        match &self.watched {
             Watched::Nothing => None,
             Watched::Keys(keys) => keys.iter().filter_map(|(db, key)| dirty.key(*db, key)).max(),
             Watched::Anything => dirty.any_change(),
-        };
-        watched.max(self.queued.newest_change(db, dirty))
+        }
     }
 }
 
@@ -232,10 +228,11 @@ impl Clients {
         self.records.get_mut(&client).map(|record| &mut **record.input.get_or_insert_default())
     }
 
-    /// A client may track keys from now on.
-    pub fn may_track(&mut self, client: ClientId) {
+    /// Whether a client may track keys from now on.
+    pub fn may_track(&mut self, client: ClientId, may: bool) {
         if let Some(record) = self.records.get_mut(&client) {
-            self.trackers += usize::from(!std::mem::replace(&mut record.may_track, true));
+            self.trackers -= usize::from(std::mem::replace(&mut record.may_track, may));
+            self.trackers += usize::from(may);
         }
     }
 

@@ -4,6 +4,7 @@ use crate::core::ack::Reason;
 use crate::core::client::Transaction;
 use crate::core::dirty::DbKey;
 use crate::core::leaf::ClientId;
+use crate::core::row::Quirk;
 use crate::core::silent::SilentChanges;
 use crate::log::Lsn;
 
@@ -100,6 +101,15 @@ pub enum IfRun {
         deadline_ms: Option<i64>,
         /// The streams that it reads, and whose changes serve it without an event.
         streams: Vec<DbKey>,
+    },
+    /// It changes what replies to others have to wait for, and neither raises an event nor writes.
+    Quirk {
+        /// In which way.
+        quirk: Quirk,
+        /// The command, as INFO commandstats names it.
+        name: &'static str,
+        /// How often the server had run such commands before, where it says so.
+        runs_before: Option<u64>,
     },
     /// It begins or ends what its client queues or watches. The server is asked what has become of that.
     Transaction {

@@ -265,6 +265,22 @@ pub enum Quirk {
     CountsFromNow,
 }
 
+/// Several of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quirks(u64);
+
+impl Quirks {
+    /// Adds one.
+    pub fn add(&mut self, quirk: Quirk) {
+        self.0 |= 1 << quirk as u32;
+    }
+
+    /// Whether it is among them.
+    pub fn have(self, quirk: Quirk) -> bool {
+        self.0 & 1 << quirk as u32 != 0
+    }
+}
+
 /// A command's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommandSpec {

@@ -8,7 +8,7 @@ use crate::core::execution::{IfRun, Running, UnitEnd, What};
 use crate::core::leaf::ClientId;
 use crate::core::output::ReplySize;
 use crate::core::reads::{ReadSet, Reads};
-use crate::core::table::Quirk;
+use crate::core::table::{CommandSpec, Quirk};
 use crate::ffi::{ClientInfo, Ctx, Filter};
 use crate::module::arguments::{add_reads, unblocked_client};
 use crate::module::facts::{Asked, kind_of};
@@ -19,7 +19,7 @@ use crate::module::settle::{belongs_to_running, settle};
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects};
 use crate::module::verdict::{LetsOut, Rewrite, Verdict};
 use crate::module::waits::wait_in_filter;
-use crate::module::{Module, commands, following, refusal, with, wrappers};
+use crate::module::{Module, commands, following, refusal, server, with, wrappers};
 use std::ffi::CStr;
 
 /// An id that no client has.
@@ -246,7 +246,7 @@ impl Module {
         (sender, is_foreseen): (Sender, bool),
     ) -> Verdict {
         let client = filter.client_id();
-        self.note_quirk(ctx, known, client);
+        self.note_own_quirk(known.row.quirk, client);
         match sender {
             // Scripts and modules send none of these, so that the client is not another one of that id.
             Sender::Inner if known.class.bounds_transactions() && self.clients.contains(client) => {
@@ -286,7 +286,11 @@ impl Module {
     /// A command that comes while the server is busy with another client's.
     fn announce_meanwhile(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
         match known.class {
-            Class::Multi | Class::Watch => self.note_bounds(ctx, filter, client, known),
+            Class::Multi | Class::Watch => {
+                self.note_bounds(ctx, filter, client, known);
+                // Nobody asks what has become of it; no other client reads meanwhile.
+                self.versions.tell();
+            }
             // Whatever becomes of these, the server is asked at the client's next command.
             Class::Exec | Class::EndMulti | Class::Unwatch => self.capture.prove_queueing(client, None),
             _ if self.is_queueing(ctx, client) => return self.announce_queued(ctx, filter, client, known),
@@ -299,16 +303,24 @@ impl Module {
         Verdict::PASS
     }
 
-    /// What a command does besides, whether it runs now or is queued.
-    fn note_quirk(&mut self, ctx: Ctx<'_>, known: Known, client: ClientId) {
-        match known.row.quirk {
-            Quirk::MovesSlots if ctx.flags().in_cluster() => self.moving.announced(),
-            Quirk::ResetsStatistics => self.capture.forget_error_replies(),
-            Quirk::Tracks => self.clients.may_track(client),
-            Quirk::Mutes => self.clients.get_mut(client).into_iter().for_each(|client| client.mutes = true),
-            Quirk::ChangesRights => self.capture.blocked.pops.all_may_fail(),
+    /// What concerns nobody but the client of the command: it counts whatever becomes of that.
+    fn note_own_quirk(&mut self, quirk: Quirk, client: ClientId) {
+        match (quirk, self.clients.get_mut(client)) {
+            (Quirk::Mutes, Some(client)) => client.mutes = true,
+            (Quirk::ResetsStatistics, _) => self.capture.forget_error_replies(),
             _ => {}
         }
+    }
+
+    /// What the command changes for others, if it runs.
+    fn announce_quirk(&mut self, ctx: Ctx<'_>, spec: &'static CommandSpec) {
+        let runs_before = match spec.quirk {
+            Quirk::MovesSlots | Quirk::ChangesRights => server::runs_of(ctx, spec.name),
+            // The server is asked what has become of it.
+            Quirk::Tracks => None,
+            _ => return,
+        };
+        self.running.what = What::Command(IfRun::Quirk { quirk: spec.quirk, name: spec.name, runs_before });
     }
 
     /// A client whose wait the command ends, if it runs, gets an answer, as if its time were over.
@@ -322,6 +334,7 @@ impl Module {
     /// A command of a script or of another module.
     fn announce_nested(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
         let known = known.called();
+        self.will_run(ctx, known.row.quirk, client);
         // Scripts of one EXEC may begin in different databases.
         let flags = ctx.flags();
         let db = if flags.in_script() && !flags.in_exec() { self.running.db.proved() } else { None };
@@ -402,7 +415,7 @@ impl Module {
             _ => {}
         }
         let mut reads = ends_wait | self.note_read(shown, self.running.as_sent.unwrap_or(Reason::Failure));
-        if known.row.quirk == Quirk::MovesSlots && self.moving.may_move {
+        if known.row.quirk == Quirk::MovesSlots && ctx.flags().in_cluster() {
             // Whoever is sent elsewhere afterwards is shown that the slot's keys have gone from here.
             reads |= self.note_read(self.dirty.any_change(), Reason::SlotMoves);
         }
@@ -415,6 +428,7 @@ impl Module {
             self.running.what = What::Command(IfRun::WaitsAnyway);
         }
         let verdict = self.announce_running(ctx, filter, client, known, Some(client));
+        self.announce_quirk(ctx, known.row);
         Verdict { watch_unit: verdict.watch_unit || reads, ..verdict }
     }
 

@@ -30,7 +30,7 @@ impl Module {
             client.transaction.watch_anything();
         }
         if listed.tracks {
-            self.clients.may_track(listed.id);
+            self.clients.may_track(listed.id, true);
         }
         self.take_queue_in(listed);
         if listed.queued.is_some() {

@@ -9,6 +9,7 @@
 use crate::core::ack::{Hold, Kind, Moment, Wrapper, decide};
 use crate::core::capture::Class;
 use crate::core::leaf::ClientId;
+use crate::core::table::Quirk;
 use crate::ffi::{Ctx, Level, log, shut_socket};
 use crate::machine;
 use crate::machine::unix_ms;
@@ -217,7 +218,9 @@ impl Module {
         let db = self.info_of(ctx, client).map_or(0, |info| info.db);
         let Some(record) = self.clients.get(client) else { return false };
         let shows = &record.transaction;
-        shows.queued.runs_commands() || record.queued_unblock || shows.newest_change(db, &self.dirty).is_some()
+        shows.queued.runs_commands()
+            || record.queued_quirks.have(Quirk::Unblocks)
+            || shows.newest_change(db, &self.dirty).is_some()
     }
 
     /// Whether no more writes are taken while the disk fails.

@@ -60,7 +60,7 @@ impl Module {
         let is_seen = self.iteration.waits.newest().is_some_and(|lsn| lsn > durable) || !self.replies.is_empty();
         let is_free = !self.capture.has_unit() && !self.pause.postponed && !self.server.imports;
         // A client that watches keys relies on what they hold now.
-        let is_bound = self.clients.get(client).is_none_or(|client| client.transaction.watches());
+        let is_bound = self.clients.get(client).is_none_or(|client| client.transaction.may_watch());
         (!is_seen && is_free && !is_bound && self.versions.may_be_shown(durable)).then_some(durable)
     }
 

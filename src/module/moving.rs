@@ -39,7 +39,7 @@ impl Moving {
         Moving { may_move: in_cluster, ..Moving::default() }
     }
 
-    /// A CLUSTER SETSLOT is about to run, or is queued, or is called.
+    /// A CLUSTER SETSLOT has run, or is about to in an EXEC, or is called.
     pub(super) fn announced(&mut self) {
         *self = Moving { may_move: true, until_ms: now_ms().saturating_add(TAKES_EFFECT_WITHIN_MS), slots: None };
     }

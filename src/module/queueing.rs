@@ -32,7 +32,9 @@ impl Module {
             return queueing;
         }
         self.capture.prove_queueing(client, info.filter(|info| info.in_multi).map(|info| info.db));
-        if !queueing {
+        if queueing {
+            self.look_from_now_on(client);
+        } else {
             self.capture.not_queueing(client);
             self.clients.get_mut(client).into_iter().for_each(Client::drop_queue);
         }
@@ -53,17 +55,10 @@ impl Module {
     pub(super) fn note_bounds(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) {
         let is_queueing = self.is_queueing(ctx, client);
         let begins = known.class == Class::Multi && !is_queueing;
-        if begins {
-            self.look_from_now_on(client);
-        }
         let class = if begins { Class::Multi } else { Class::ReadOnly };
         self.capture.command(client, class, None, std::iter::empty());
         if known.class != Class::Watch || is_queueing || known.refuses(filter.len()) {
             return;
-        }
-        if (1..filter.len()).any(|index| self.dirty.key_anywhere(filter.arg(index)).is_some()) {
-            // Its EXEC will be one after that change: nobody may read what was before, and act on it.
-            self.versions.tell();
         }
         let db = self.info_of(ctx, client).map(|info| info.db);
         if let (Some(db), Some(record)) = (db, self.clients.get_mut(client)) {
@@ -75,12 +70,16 @@ impl Module {
     /// what the server says.
     pub(super) fn settle_transaction(&mut self, ctx: Ctx<'_>, client: ClientId, may_unwatch: bool) {
         self.is_queueing(ctx, client);
-        if may_unwatch
-            && self.clients.get(client).is_some_and(|record| record.transaction.may_watch())
-            && !self.is_blocked(ctx, client)
-            && !listed::watches_keys(ctx, client)
-        {
-            self.clients.get_mut(client).into_iter().for_each(|record| record.transaction.unwatch());
+        if !may_unwatch || !self.clients.get(client).is_some_and(|record| record.transaction.may_watch()) {
+            return;
+        }
+        let watches = self.is_blocked(ctx, client) || listed::watches_keys(ctx, client);
+        let Some(record) = self.clients.get_mut(client) else { return };
+        if !watches {
+            record.transaction.unwatch();
+        } else if record.transaction.newest_watched(&self.dirty).is_some() {
+            // Its EXEC will be one after that change: nobody may read what was before, and act on it.
+            self.versions.tell();
         }
     }
 
@@ -103,23 +102,25 @@ impl Module {
         }
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
         // Calls at the end of such a unit would end the pause before it begins, which the server asserts against.
-        let mut exec = Exec { ends_late: std::mem::take(&mut record.queued_pause), ..Exec::default() };
+        let mut exec = Exec { ends_late: record.queued_quirks.have(Quirk::Pauses), ..Exec::default() };
         let db = proved.or_else(|| self.info_of(ctx, client).map(|info| info.db)).unwrap_or_default();
         if self.capture.has_silent(client) && self.keeps_less(ctx, client) {
             self.capture.refuse_queue(client);
         }
         self.capture.command(client, Class::Exec, Some(db), std::iter::empty());
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
-        let (unblocks, debugs_scripts) = (std::mem::take(&mut record.queued_unblock), record.debugs_scripts);
-        if std::mem::take(&mut record.queued_rights) {
-            self.capture.blocked.pops.all_may_fail();
-        }
+        let (quirks, debugs_scripts) = (std::mem::take(&mut record.queued_quirks), record.debugs_scripts);
         let shows = std::mem::take(&mut record.transaction);
+        for quirk in
+            [Quirk::MovesSlots, Quirk::Tracks, Quirk::ChangesRights].into_iter().filter(|one| quirks.have(*one))
+        {
+            self.will_run(ctx, quirk, client);
+        }
         let (mut shown, runs_others) = (shows.newest_change(db, &self.dirty), shows.queued.runs_commands());
         if self.server.makes_room {
             self.running.shows = Some(Box::new(shows));
         }
-        if unblocks && !self.capture.blocked.is_empty() {
+        if quirks.have(Quirk::Unblocks) && !self.capture.blocked.is_empty() {
             // Whose wait it ends gets an answer that depends on keys which that waited for.
             let change = self.dirty.any_change();
             shown = shown.max(change);
@@ -213,9 +214,7 @@ impl Module {
         }
         add_reads(set, ctx, filter, known);
         let quirk = known.row.quirk;
-        record.queued_pause |= quirk == Quirk::Pauses;
-        record.queued_unblock |= quirk == Quirk::Unblocks;
-        record.queued_rights |= quirk == Quirk::ChangesRights;
+        record.queued_quirks.add(quirk);
         // The count of error replies shows whether one of the commands has failed.
         let class = if quirk == Quirk::ResetsStatistics { Class::Opaque } else { known.class };
         let args = (0..filter.len()).map(|index| filter.arg(index));

@@ -12,7 +12,7 @@ use crate::core::execution::{Exec, IfRun, UnitEnd, What};
 use crate::core::leaf::ClientId;
 use crate::core::pops::Wanted;
 use crate::core::silent::Waits;
-use crate::core::table::{self, Rule};
+use crate::core::table::{self, Quirk, Rule};
 use crate::ffi::Ctx;
 use crate::machine::now_ms;
 use crate::module::arguments::keys_in;
@@ -60,6 +60,10 @@ pub(super) fn settle(ctx: Ctx<'_>) {
             }
             What::Command(IfRun::Blocking { deadline_ms, streams }) => {
                 module.settle_blocking(ctx, deadline_ms, streams);
+            }
+            What::Command(IfRun::Quirk { quirk, name, runs_before }) => {
+                let is_same = |before| server::runs_of(ctx, name) == Some(before);
+                module.settle_quirk(ctx, quirk, !runs_before.is_some_and(is_same));
             }
             What::Command(IfRun::Transaction { may_unwatch }) => {
                 module.settle_transaction(ctx, client, may_unwatch);
@@ -119,6 +123,27 @@ impl Module {
             self.wait_for_running(ctx);
         }
         changed
+    }
+
+    /// What a command changes for others, which runs now or will.
+    pub(super) fn will_run(&mut self, ctx: Ctx<'_>, quirk: Quirk, client: ClientId) {
+        match quirk {
+            Quirk::MovesSlots if ctx.flags().in_cluster() => self.moving.announced(),
+            Quirk::Tracks => self.clients.may_track(client, true),
+            Quirk::ChangesRights => self.capture.blocked.pops.all_may_fail(),
+            _ => {}
+        }
+    }
+
+    /// Such a command has run, or was refused, or waits for the end of a pause.
+    fn settle_quirk(&mut self, ctx: Ctx<'_>, quirk: Quirk, has_run: bool) {
+        let client = self.running.client;
+        match (quirk, self.info_of(ctx, client)) {
+            (_, Some(info)) if info.blocked => self.will_run(ctx, quirk, client),
+            (Quirk::Tracks, Some(info)) => self.clients.may_track(client, info.tracking),
+            _ if has_run => self.will_run(ctx, quirk, client),
+            _ => {}
+        }
     }
 
     /// Whether a connected client waits in a command.
