@@ -34,6 +34,7 @@ each_version! {
         let server = ServerBuilder::with_module(version).start();
         let mut client = server.raw();
         (0..20).for_each(|number| drop(client.run(&format!("SET k {number}"))));
+        wait_until("no flush is under way", PATIENCE, || server.wbl_info("wbl_inflight_flushes") == "0");
         let page = Exporter::of_socket(&server).page();
         let info = client.run("INFO wbl").text();
         for (name, value) in info.lines().filter_map(|line| line.trim_end().split_once(':')) {

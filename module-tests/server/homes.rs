@@ -167,7 +167,8 @@ each_version! {
             assert_holds(&replica, &expected, &format!("a replica with the {what}"));
             drop(client);
             replica.stop();
-            replica.reconfigure(|_| ServerBuilder::stock(version).set("appendonly", "yes"));
+            let own = ServerBuilder::stock(version).set("appendonly", "yes").allow_warning("There is a module fork child");
+            replica.reconfigure(|_| own);
             replica.start();
             assert_holds(&replica, &expected, &format!("the own file of one with the {what}"));
         }
