@@ -286,13 +286,13 @@ fn forged_frames_in_a_torn_value_are_no_frames() {
         let mut random = Random::new(seed);
         let disk = folder.disk.restart_image();
         edit(&disk, &open.name, |bytes| {
-            // Frames for every salt but the right one, in the place that they claim; copies of real frames; headers of
-            // segments.
+            // Frames for every salt but the right one, also as if there was none, in the place that they claim; copies
+            // of real frames; headers of segments.
             bytes.extend_from_slice(b"#AAAAAAAAAABk\n*3\r\n$3\r\nSET\r\n");
             for _ in 0..50 {
-                match random.below(3) {
-                    0 => {
-                        let guessed = random.next_u64();
+                match random.below(4) {
+                    kind @ (0 | 3) => {
+                        let guessed = if kind == 0 { random.next_u64() } else { 0 };
                         bytes.extend(format_2_frame(guessed, bytes.len() as u64, &unit(seed as usize), 0));
                     }
                     1 => {
@@ -348,11 +348,13 @@ fn frames_of_an_earlier_use_of_a_file_are_no_frames() {
 fn a_torn_tail_of_any_content_is_judged_in_linear_time() {
     const TAIL: usize = 8 << 20;
     let forged = format_1_whole(units(0..7).len() as u64, &unit(0));
-    let lines: [&[u8]; 8] = [
+    let lines: [&[u8]; 9] = [
         b"#",
         b"#\n",
         b"#TS:1700000000\r\n",
         b"#AAAAAAAAAABAAAAA\n",
+        // Its payload would fit into the file.
+        b"#AAAAAAAAAABAAA\n",
         b"#AAAAAAAAAAB.BAAAAA.BAAAAAAA\n",
         b"#AAAAAAB__\r\n",
         b"#WBL2 1 0000000000000000 0 0000000000000000 0 - 00000000\n",
