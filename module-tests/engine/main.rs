@@ -12,6 +12,7 @@ mod fuzz;
 mod going_on;
 mod history;
 mod overlap;
+mod positions;
 mod recovery;
 mod repairs;
 mod room;
