@@ -51,6 +51,33 @@ fn a_segment_that_was_moved_is_missed_before_the_log_goes_on_in_the_next() {
     assert!(!String::from_utf8(disk.contents(MANIFEST_NAME).unwrap()).unwrap().contains(&segment_name(2)));
 }
 
+/// What is written after the cut makes the file no longer than it was, or fills what is missing with zeros.
+#[test]
+fn a_segment_that_was_cut_is_missed_by_the_next_flush_and_at_the_start() {
+    for (before, is_ahead, units_more) in [(20, false, 1), (20, true, 1), (60, true, 1), (20, true, 60)] {
+        let disk = SimDisk::new();
+        let mut writer = writer(&disk);
+        write(&mut writer, 0..1);
+        if is_ahead {
+            writer.write_ahead().unwrap();
+        }
+        write(&mut writer, 1..before);
+        let name = disk.names().into_iter().rfind(|name| name.ends_with(".incr.aof")).unwrap();
+        let durable = writer.durable();
+        disk.truncate(&name, 200);
+        // Far beyond what was written ahead, too.
+        let payload = units(before..before + units_more);
+        writer.append(Batch { start: durable, payload: &payload, unix_ms: UNIX_MS }).unwrap();
+        let failed = writer.sync().unwrap_err().to_string();
+        assert!(failed.contains("the file was cut") && failed.contains(&name), "{failed}");
+        assert_eq!(writer.durable(), durable);
+        assert!(!writer.can_go_on());
+        drop(writer);
+        let found = crate::folder::damage(&disk);
+        assert!(found.contains(&name), "{before}, {is_ahead}, {units_more}: {found}");
+    }
+}
+
 #[test]
 fn a_close_leaves_frames_and_nothing_more() {
     let disk = SimDisk::new();

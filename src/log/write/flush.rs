@@ -27,6 +27,10 @@ pub struct Flush<F> {
     pub(super) file: F,
     pub(super) shown: Arc<str>,
     pub(super) bytes: u64,
+    /// Bytes of the file, with those that were written ahead.
+    pub(super) file_bytes: u64,
+    /// Somebody has cut the file, which it doesn't show any more.
+    pub(super) is_cut: bool,
     pub(super) end: Lsn,
     /// What it writes itself, past the page cache.
     pub(super) blocks: Option<Blocks>,
@@ -41,7 +45,8 @@ impl<F: StorageFile> Flush<F> {
                 blocks.write(&mut self.file).map_err(|source| LogError::io("write", &*self.shown, source))?;
             }
         }
-        check_place(storage, (&segment_name(self.segment), &self.shown), &self.file, self.bytes)
+        let bytes = if self.is_cut { u64::MAX } else { self.file_bytes };
+        check_place(storage, (&segment_name(self.segment), &self.shown), &self.file, bytes)
     }
 }
 
@@ -168,7 +173,8 @@ mod tests {
         let mut flights = Flights::default();
         for number in 0..count {
             let (bytes, end) = (100 + 10 * number, Lsn::new(10 * number));
-            flights.begin(&Flush { number, segment: 1, file: (), shown: "x".into(), bytes, end, blocks: None });
+            let (file_bytes, is_cut, shown) = (bytes, false, "x".into());
+            flights.begin(&Flush { number, segment: 1, file: (), shown, bytes, file_bytes, is_cut, end, blocks: None });
         }
         flights
     }

@@ -43,6 +43,8 @@ pub(crate) struct Segment<F> {
     pub bytes: u64,
     /// Bytes of the file: more where it was written ahead.
     file_bytes: u64,
+    /// Somebody has cut the file.
+    is_cut: bool,
     /// Bytes of the file that are durable.
     durable_bytes: u64,
     /// The time that was stated last.
@@ -138,6 +140,7 @@ impl<F: StorageFile> Segment<F> {
             end: new.first,
             bytes,
             file_bytes: bytes,
+            is_cut: false,
             durable_bytes: bytes,
             stated_unix_ms: unix_ms,
             scratch: Vec::new(),
@@ -204,6 +207,7 @@ impl<F: StorageFile> Segment<F> {
         }
         header.push_line(&mut self.scratch, seed);
         let frame_bytes = (self.scratch.len() + payload.len() + padding.len()) as u64;
+        self.look_before(self.bytes + frame_bytes)?;
         let written = match self.direct {
             Some(_) => self.stage(payload, &padding),
             None => self.write(payload),
@@ -214,6 +218,17 @@ impl<F: StorageFile> Segment<F> {
         self.end = end;
         self.stated_unix_ms = unix_ms.unwrap_or(self.stated_unix_ms);
         Ok(frame_bytes)
+    }
+
+    /// Looks whether the file still has all its bytes, before a write that makes it longer. Where somebody has cut it
+    /// that leaves zeros in the place of frames, and a file that is as long as it should be. The frame is written all
+    /// the same, as it proves to a start that those before it were there, and its flush says what was found.
+    fn look_before(&mut self, end: u64) -> Result<(), LogError> {
+        if end > self.file_bytes {
+            let status = self.file.status().map_err(|source| LogError::io("measure", &*self.shown, source))?;
+            self.is_cut |= status.bytes < self.file_bytes;
+        }
+        Ok(())
     }
 
     /// Writes the head of a frame, which is in `scratch`, and its payload.
@@ -278,10 +293,11 @@ impl<F: StorageFile> Segment<F> {
 
     /// What makes all frames that are written now durable; `None` where no opening is idle to do it.
     pub fn flush(&mut self, number: u64) -> Option<Flush<F>> {
-        let (shown, bytes, end) = (Arc::clone(&self.shown), self.bytes, self.end);
+        let (shown, bytes, file_bytes, end) = (Arc::clone(&self.shown), self.bytes, self.file_bytes, self.end);
+        let is_cut = self.is_cut;
         let file = self.idle.pop()?;
         let blocks = self.direct.as_mut().and_then(Direct::take);
-        Some(Flush { number, segment: self.seq, file, shown, bytes, end, blocks })
+        Some(Flush { number, segment: self.seq, file, shown, bytes, file_bytes, is_cut, end, blocks })
     }
 
     /// Takes back what a flush has used.
@@ -300,7 +316,8 @@ impl<F: StorageFile> Segment<F> {
 
     /// Checks whether the file that a start will find is this one, with everything that is durable.
     pub fn check_place<S: Storage<File = F>>(&self, storage: &S) -> Result<(), LogError> {
-        check_place(storage, (&self.name, &self.shown), &self.file, self.durable_bytes)
+        let bytes = if self.is_cut { u64::MAX } else { self.durable_bytes };
+        check_place(storage, (&self.name, &self.shown), &self.file, bytes)
     }
 
     /// Cuts what is not known to be durable, if possible: nothing relies on it, and it takes room.
