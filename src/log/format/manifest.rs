@@ -312,6 +312,37 @@ mod tests {
     }
 
     #[test]
+    fn a_manifest_that_no_start_would_read_is_not_written() {
+        let disk = crate::log::sim::SimDisk::new();
+        sample().write_next(&disk).unwrap();
+        Manifest::name_next(&disk).unwrap();
+        // With the longest numbers: some 170 bytes each.
+        let sealed = Some(Sealed { end: Lsn::LIMIT, bytes: u64::MAX });
+        let segment = |seq| NamedSegment { seq, first: Lsn::LIMIT, sealed };
+        let of = |count: u64| Manifest {
+            beginning: Beginning::Empty(Lsn::LIMIT),
+            segments: (1 << 60..(1 << 60) + count).map(segment).collect(),
+            ..sample()
+        };
+        let [one, two] = [1, 2].map(|count| of(count).to_text().len());
+        let fit = 1 + (MANIFEST_BYTES_MAX - one as u64) / (two - one) as u64;
+        let long = of(fit + 1);
+        assert!(long.to_text().len() as u64 > MANIFEST_BYTES_MAX);
+        let operations = disk.operations();
+        let refused = long.write_next(&disk);
+        assert!(matches!(refused, Err(LogError::Refused { .. })), "{refused:?}");
+        assert_eq!((disk.operations(), disk.names()), (operations, vec![MANIFEST_NAME.to_string()]));
+        assert_eq!(Manifest::parse(&Manifest::read_text(&disk).unwrap()), Ok(sample()), "the one before stands");
+        // What can be written can be read.
+        let longest = of(fit);
+        longest.write_next(&disk).unwrap();
+        Manifest::name_next(&disk).unwrap();
+        let text = Manifest::read_text(&disk).unwrap();
+        assert!(MANIFEST_BYTES_MAX - (text.len() as u64) < (two - one) as u64);
+        assert_eq!(Manifest::parse(&text), Ok(longest));
+    }
+
+    #[test]
     fn the_bytes_of_a_manifest_are_fixed() {
         let text = "#WBL2 generation 2 00000000000000ff\n\
                     file appendonly.aof.3.base.rdb seq 3 type b\n\
