@@ -43,6 +43,7 @@ mod linearizability;
 mod listeners;
 mod matrix;
 mod modules;
+mod modules_blocked;
 mod newcomer;
 mod newest;
 mod newest_aof;

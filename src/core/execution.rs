@@ -5,6 +5,7 @@ use crate::core::client::Transaction;
 use crate::core::dirty::DbKey;
 use crate::core::leaf::ClientId;
 use crate::core::row::Quirk;
+use crate::core::script_db::ScriptDb;
 use crate::core::silent::SilentChanges;
 use crate::log::Lsn;
 
@@ -23,37 +24,6 @@ pub struct Running {
     pub pipelines: Option<bool>,
     /// What its reply can show, where the server may remove some of that to make room before it runs.
     pub shows: Option<Box<Transaction>>,
-}
-
-/// The database that a script's commands run in. No event shows whether a SELECT of the script has run or was refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ScriptDb {
-    /// Where it is known: what was shown is looked for there only.
-    proved: Option<u32>,
-    /// Where it is taken to be.
-    likely: Option<u32>,
-}
-
-impl ScriptDb {
-    /// It is known.
-    pub fn known(db: Option<u32>) -> ScriptDb {
-        ScriptDb { proved: db, likely: db }
-    }
-
-    /// The script has sent a SELECT, which by the server's rules leads to this database; `None` if it is refused.
-    pub fn announce_select(&mut self, db: Option<u32>) {
-        *self = ScriptDb { proved: None, likely: db.or(self.likely) };
-    }
-
-    /// Where it is known.
-    pub fn proved(self) -> Option<u32> {
-        self.proved
-    }
-
-    /// Where it is taken to be.
-    pub fn likely(self) -> Option<u32> {
-        self.likely
-    }
 }
 
 /// What runs.
@@ -378,16 +348,6 @@ mod tests {
         assert_eq!(replies.drop_needless(|client| client == 3), [(3, Lsn::new(1))], "what it has found");
         let all: Vec<_> = replies.drain().map(|reply| (reply.client, reply.shows)).collect();
         assert_eq!(all, [(2, Some(Lsn::new(9))), (1, None)]);
-    }
-
-    #[test]
-    fn a_select_of_a_script_proves_nothing() {
-        let mut db = ScriptDb::known(Some(3));
-        assert_eq!((db.proved(), db.likely()), (Some(3), Some(3)));
-        db.announce_select(None);
-        assert_eq!((db.proved(), db.likely()), (None, Some(3)));
-        db.announce_select(Some(1));
-        assert_eq!((db.proved(), db.likely()), (None, Some(1)));
     }
 
     #[test]

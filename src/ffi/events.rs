@@ -64,15 +64,12 @@ pub(super) unsafe extern "C" fn server_event(
             }
             raw::VALKEYMODULE_EVENT_FLUSHDB if sub == raw::VALKEYMODULE_SUBEVENT_FLUSHDB_END => {
                 // SAFETY: for this event the server passes a FlushInfo of at least version 1.
-                let info = unsafe { &*data.cast::<raw::ValkeyModuleFlushInfo>() };
-                handlers().flushed(ctx, u32::try_from(info.dbnum).ok());
+                let dbnum = unsafe { &*data.cast::<raw::ValkeyModuleFlushInfo>() }.dbnum;
+                handlers().flushed(ctx, u32::try_from(dbnum).ok());
             }
             raw::VALKEYMODULE_EVENT_SWAPDB => {
                 // SAFETY: for this event the server passes a SwapDbInfo of at least version 1.
-                let info = unsafe { &*data.cast::<raw::ValkeyModuleSwapDbInfo>() };
-                if let (Ok(first), Ok(second)) = (u32::try_from(info.dbnum_first), u32::try_from(info.dbnum_second)) {
-                    handlers().databases_swapped(ctx, first, second);
-                }
+                databases_swapped(ctx, unsafe { &*data.cast() });
             }
             raw::VALKEYMODULE_EVENT_LOADING => handlers().loading(ctx, loading_phase(sub)),
             raw::VALKEYMODULE_EVENT_CLIENT_CHANGE => {
@@ -82,9 +79,7 @@ pub(super) unsafe extern "C" fn server_event(
             raw::VALKEYMODULE_EVENT_MODULE_CHANGE => {
                 // SAFETY: for this event the server passes a ModuleChange of at least version 1, with a NUL-terminated
                 // name.
-                let name = unsafe { CStr::from_ptr((*data.cast::<raw::ValkeyModuleModuleChange>()).module_name) };
-                let unloaded = sub == raw::VALKEYMODULE_SUBEVENT_MODULE_UNLOADED;
-                handlers().modules_changed(ctx, unloaded.then(|| name.to_bytes()));
+                unsafe { module_changed(ctx, sub, &*data.cast()) };
             }
             COMMAND_SUCCEEDED | COMMAND_FAILED => {
                 // SAFETY: for these events the server passes a CommandResultInfo of at least version 1, with `argc`
@@ -92,8 +87,7 @@ pub(super) unsafe extern "C" fn server_event(
                 unsafe { command_done(ctx, &*data.cast(), event.id == COMMAND_FAILED) };
             }
             raw::VALKEYMODULE_EVENT_CONFIG => {
-                // SAFETY: for this event the server passes a ConfigChange of at least version 1, which holds
-                // `num_changes` NUL-terminated names.
+                // SAFETY: for this event the server passes a ConfigChange of at least version 1, with that many names.
                 handlers().config_changed(ctx, &unsafe { changed_settings(&*data.cast()) });
             }
             raw::VALKEYMODULE_EVENT_PRIMARY_LINK_CHANGE => {
@@ -111,6 +105,24 @@ pub(super) unsafe extern "C" fn server_event(
             _ => {}
         }
     });
+}
+
+fn databases_swapped(ctx: Ctx<'_>, info: &raw::ValkeyModuleSwapDbInfo) {
+    if let (Ok(first), Ok(second)) = (u32::try_from(info.dbnum_first), u32::try_from(info.dbnum_second)) {
+        handlers().databases_swapped(ctx, first, second);
+    }
+}
+
+/// A module was loaded or unloaded.
+///
+/// # Safety
+///
+/// `change` has a NUL-terminated name.
+unsafe fn module_changed(ctx: Ctx<'_>, sub: u64, change: &raw::ValkeyModuleModuleChange) {
+    // SAFETY: the caller vouches for the name.
+    let name = unsafe { CStr::from_ptr(change.module_name) };
+    let is_unloaded = sub == raw::VALKEYMODULE_SUBEVENT_MODULE_UNLOADED;
+    handlers().modules_changed(ctx, is_unloaded.then(|| name.to_bytes()));
 }
 
 fn client_changed(sub: u64, client: u64) {

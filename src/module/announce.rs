@@ -1,25 +1,23 @@
 //! Commands before they run: what they may change is announced to the capture, what their reply may show is noted, and
 //! those that the module must run itself are turned into its own commands.
 
-use crate::core::ack::{Command, Hold, Kind, Moment, Reason, decide};
+use crate::core::ack::Reason;
 use crate::core::capture::Class;
-use crate::core::client::Transaction;
-use crate::core::execution::{IfRun, Running, UnitEnd, What};
+use crate::core::execution::{Running, UnitEnd};
 use crate::core::leaf::ClientId;
 use crate::core::output::ReplySize;
-use crate::core::reads::{ReadSet, Reads};
-use crate::core::table::{CommandSpec, Quirk};
+use crate::core::table::Quirk;
 use crate::ffi::{ClientInfo, Ctx, Filter};
-use crate::module::arguments::{add_reads, unblocked_client};
-use crate::module::facts::{Asked, kind_of};
+use crate::module::arguments::unblocked_client;
 use crate::module::known::Known;
 use crate::module::listed::info_in;
 use crate::module::moving::wait_for_gone_keys;
-use crate::module::settle::{belongs_to_running, settle};
+use crate::module::sender::{Sender, sender_of};
+use crate::module::settle::settle;
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects};
 use crate::module::verdict::{LetsOut, Rewrite, Verdict};
 use crate::module::waits::wait_in_filter;
-use crate::module::{Module, commands, following, refusal, server, with, wrappers};
+use crate::module::{Module, commands, following, refusal, with, wrappers};
 use std::ffi::CStr;
 
 /// An id that no client has.
@@ -104,38 +102,6 @@ fn perform(ctx: Ctx<'_>, filter: Filter, verdict: Verdict) {
         Rewrite::Wrap(name) => filter.insert(0, name),
         Rewrite::Refuse => filter.insert(1, UNSEEN_QUEUE),
         Rewrite::UnblockNobody => filter.replace(2, NO_CLIENT),
-    }
-}
-
-/// Who sends a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sender {
-    /// A connected client.
-    Client,
-    /// A connected client, while another one's script runs long or waits for a RESUME: the server refuses all but a few
-    /// commands.
-    Bystander,
-    /// A script or another module, inside of a client's command or by itself. It has no record: nothing that it sends
-    /// counts as what a client queues or watches.
-    Inner,
-}
-
-fn sender_of(ctx: Ctx<'_>, filter: &Filter) -> Sender {
-    let client = filter.client_id();
-    let flags = ctx.flags();
-    let (is_connection, inside, is_let_in) = with(|module| {
-        let is_known = module.clients.contains(client);
-        let is_connection = is_known && !module.clients.shares_id(client);
-        // Nothing runs then whose commands could come under its id, nor can the end of a unit be waited for.
-        let is_let_in = is_known && module.iteration.lets_others_in;
-        (is_connection, module.running.is_wrapped() || !is_known, is_let_in)
-    })
-    .unwrap_or((false, true, false));
-    match () {
-        () if is_let_in || flags.in_script() && is_connection => Sender::Bystander,
-        // The commands of an EXEC have passed the filter before.
-        () if inside || flags.in_script() || flags.in_exec() || belongs_to_running(ctx, client) => Sender::Inner,
-        () => Sender::Client,
     }
 }
 
@@ -312,20 +278,9 @@ impl Module {
         }
     }
 
-    /// What the command changes for others, if it runs.
-    fn announce_quirk(&mut self, ctx: Ctx<'_>, spec: &'static CommandSpec) {
-        let runs_before = match spec.quirk {
-            Quirk::MovesSlots | Quirk::ChangesRights => server::runs_of(ctx, spec.name),
-            // The server is asked what has become of it.
-            Quirk::Tracks => None,
-            _ => return,
-        };
-        self.running.what = What::Command(IfRun::Quirk { quirk: spec.quirk, name: spec.name, runs_before });
-    }
-
     /// A client whose wait the command ends, if it runs, gets an answer, as if its time were over.
     /// Returns whether the end of the unit must be asked for.
-    fn note_unblock(&mut self, ctx: Ctx<'_>, filter: &Filter, known: Known) -> bool {
+    pub(super) fn note_unblock(&mut self, ctx: Ctx<'_>, filter: &Filter, known: Known) -> bool {
         let Some(client) = unblocked_client(filter, known) else { return false };
         self.capture.blocked.unblock(client);
         self.wait_for_unblocked(ctx, client)
@@ -360,87 +315,5 @@ impl Module {
         let verdict = self.announce_running(ctx, filter, client, known, None);
         // The end asked for before may have come already, when the server made room.
         Verdict { watch_unit: verdict.watch_unit || reads, ..verdict }
-    }
-
-    /// A command that a connected client wants to have run now.
-    fn announce_top(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
-        self.pause.postponed |= self.may_be_postponed(ctx, known);
-        let waits_anyway = self.waits_anyway(ctx, client, known);
-        let (info, shown) = if waits_anyway { (None, None) } else { self.shown_at_top(ctx, filter, known) };
-        let asked = self.clients.get_mut(client).is_some_and(|client| std::mem::take(&mut client.asking));
-        let disk_fails = self.disk_fails();
-        let mut kind = kind_of(filter, known, shown.is_some());
-        if let (true, Kind::Write { is_effective, .. }) = (disk_fails, &mut kind) {
-            // The loop could not wait with its error.
-            *is_effective = false;
-        }
-        if let (Kind::Read, Some(_), Some(info)) = (kind, shown, info) {
-            let args = (0..filter.len()).map(|index| filter.arg(index));
-            if self.is_answered_by_durable(client, known.row, (info.db, ctx.unit_time_us() / 1000), args) {
-                kind = Kind::DurableRead;
-            }
-        }
-        let command = Command { kind, shows_change: shown.is_some() };
-        let mut facts = Asked::new(self, ctx, client).in_filter(filter, asked, info);
-        let hold = decide(Moment::Announced(command), &mut facts);
-        let may_write = known.writes || matches!(kind, Kind::Script { writes: true });
-        let is_refused = disk_fails && self.would_need_disk(ctx, client, known, kind, hold)
-            || may_write && hold != Hold::Refused && self.has_no_room_for(filter, known);
-        if is_refused {
-            self.announce_nothing(client);
-            return Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED));
-        }
-        match hold {
-            Hold::ThroughModule(wrapper) => {
-                self.announce_nothing(client);
-                return Verdict::rewrite(Rewrite::Wrap(wrappers::name_of(wrapper)));
-            }
-            Hold::Refused => return self.announce_nothing(client),
-            Hold::AtIterationEnd(reason) | Hold::AtUnitEnd(reason) => {
-                if let (Kind::Script { .. }, Reason::Pipelining) = (kind, reason) {
-                    self.iteration.waits.runs_script_of(client);
-                }
-                self.running.as_sent = Some(reason);
-            }
-            Hold::Nothing | Hold::InEvent | Hold::Disconnect => {}
-        }
-        let ends_wait = self.note_unblock(ctx, filter, known);
-        if known.row.quirk == Quirk::Publishes {
-            // Its message comes after the replies that wait, and must not leave before them.
-            self.shows_others(self.iteration.waits.newest());
-        }
-        match (known.row.quirk, self.clients.get_mut(client)) {
-            (Quirk::Asks, Some(client)) => client.asking = true,
-            (Quirk::DebugsScripts, Some(client)) => client.debugs_scripts = true,
-            _ => {}
-        }
-        let mut reads = ends_wait | self.note_read(shown, self.running.as_sent.unwrap_or(Reason::Failure));
-        if known.row.quirk == Quirk::MovesSlots && ctx.flags().in_cluster() {
-            // Whoever is sent elsewhere afterwards is shown that the slot's keys have gone from here.
-            reads |= self.note_read(self.dirty.any_change(), Reason::SlotMoves);
-        }
-        if self.server.makes_room {
-            let mut shows = ReadSet::default();
-            add_reads(&mut shows, ctx, filter, known);
-            self.running.shows = Some(Box::new(Transaction::of_one(shows)));
-        }
-        if waits_anyway {
-            self.running.what = What::Command(IfRun::WaitsAnyway);
-        }
-        let verdict = self.announce_running(ctx, filter, client, known, Some(client));
-        self.announce_quirk(ctx, known.row);
-        Verdict { watch_unit: verdict.watch_unit || reads, ..verdict }
-    }
-
-    /// The server refuses the command, or has the module run it.
-    fn announce_nothing(&mut self, client: ClientId) -> Verdict {
-        self.capture.command(client, Class::ReadOnly, None, std::iter::empty());
-        Verdict::PASS
-    }
-
-    /// Whether a CLIENT PAUSE may make the command wait, which has passed the filter then.
-    pub(super) fn may_be_postponed(&mut self, ctx: Ctx<'_>, known: Known) -> bool {
-        let harmless = known.class == Class::ReadOnly && known.reads == Reads::Nothing;
-        !harmless && self.sees_pause(ctx)
     }
 }

@@ -1,7 +1,7 @@
 //! The end of an iteration of the event loop: what its commands did is captured, what waits for that runs, and replies
 //! wait for the disk.
 
-use crate::core::execution::ScriptDb;
+use crate::core::script_db::ScriptDb;
 use crate::ffi::{Ctx, follow_events};
 use crate::log::Lsn;
 use crate::module::listed::is_blocked_in;

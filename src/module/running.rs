@@ -3,9 +3,10 @@
 use crate::core::ack::Reason;
 use crate::core::capture::Class;
 use crate::core::deadlines::timeout_ms;
-use crate::core::execution::{IfRun, ScriptDb, What};
+use crate::core::execution::{IfRun, What};
 use crate::core::leaf::ClientId;
 use crate::core::reads::Reads;
+use crate::core::script_db::ScriptDb;
 use crate::core::silent::{Proof, SilentChanges};
 use crate::core::table::{Blocks, CommandSpec, Quirk, Rule, Shows};
 use crate::ffi::{ContextFlags, Ctx, Filter};

@@ -3,8 +3,9 @@
 use crate::core::ack::{Hold, Moment, Reason, Why, decide};
 use crate::core::blocked::Look;
 use crate::core::client::Clients;
-use crate::core::execution::{IfRun, Reply, ScriptDb, UnitEnd, Way, What};
+use crate::core::execution::{IfRun, Reply, UnitEnd, Way, What};
 use crate::core::leaf::ClientId;
+use crate::core::script_db::ScriptDb;
 use crate::core::unit::Unit;
 use crate::ffi::Ctx;
 use crate::log::Lsn;

@@ -1,7 +1,8 @@
 //! A command that the module runs for a client.
 
-use crate::core::execution::{Running, ScriptDb, What, Wrapped};
+use crate::core::execution::{Running, What, Wrapped};
 use crate::core::leaf::ClientId;
+use crate::core::script_db::ScriptDb;
 use crate::ffi::Ctx;
 use crate::log::Lsn;
 use crate::module::{Module, with};

@@ -1,6 +1,8 @@
 //! The handle of the log's threads, for all other threads.
 
-use super::files::{Answer, Files, OnDone, OnLent, Task};
+mod held;
+
+use super::files::{Answer, Files, OnDone, Task};
 use super::published::Published;
 use super::queue::{Message, Queue};
 use super::statistics::Statistics;
@@ -13,7 +15,7 @@ use crate::log::format::standing::Standing;
 use crate::log::lock::lock;
 use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, failed};
-use crate::log::write::{AheadSlot, Backup, Expendable, Folder, LogWriter, NewBase, WantedReserve};
+use crate::log::write::{AheadSlot, Backup, Expendable, Folder, LogWriter, NewBase};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -259,64 +261,6 @@ impl<S: Storage> Flusher<S> {
     /// Lists the backups.
     pub fn list_backups(&self, on_listed: OnDone<Vec<Backup>>) {
         self.send(Task::ListBackups(Answer::new(on_listed)));
-    }
-
-    /// Sets whether to keep what bases replace from now on.
-    pub fn keep_history(&self, keeps: bool) {
-        self.expendable.history.set_keeps(keeps);
-    }
-
-    /// Has kept history given up later that is older than this time or takes more bytes.
-    pub fn trim_history(&self, since_unix_ms: u64, bytes_max: u64) {
-        self.send(Task::TrimHistory(since_unix_ms, bytes_max));
-    }
-
-    /// Bytes of kept history, and the first moment that it has; zeros where there is none.
-    pub fn history_extent(&self) -> (u64, u64) {
-        self.expendable.history.extent()
-    }
-
-    /// Why something that should have been kept was not; reported once.
-    pub fn take_history_failure(&self) -> Option<String> {
-        self.expendable.history.take_failure()
-    }
-
-    /// Bytes that are held for the next base.
-    pub fn reserve_bytes(&self) -> u64 {
-        self.expendable.reserve.bytes()
-    }
-
-    /// Has this much reserved later for the next base, or what there is room for.
-    pub fn keep_reserve(&self, wanted: WantedReserve) {
-        if self.expendable.reserve.begin_change() {
-            self.send(Task::KeepReserve(wanted));
-        }
-    }
-
-    /// Whether a base that is written now finds all the room that is held for it. If not, it gets the room later, which
-    /// `on_lent` reports.
-    pub fn lends_reserve(&self, on_lent: OnLent) -> bool {
-        let lends = self.expendable.reserve.begin_lending();
-        if lends == Err(true) {
-            self.send(Task::LendReserve(on_lent));
-        }
-        lends.is_ok()
-    }
-
-    /// The same at once, as soon as the disk answers.
-    pub fn lend_reserve_now(&self) {
-        self.expendable.lend_reserve();
-    }
-
-    /// Whether the log has taken the room that was held for the next base because the disk is full. True until as much
-    /// is held again.
-    pub fn is_short_of_room(&self) -> bool {
-        self.expendable.reserve.is_short()
-    }
-
-    /// What has failed for want of room.
-    pub fn shortage(&self) -> Option<String> {
-        if self.is_short_of_room() { self.expendable.reserve.shortage() } else { None }
     }
 
     fn send(&self, task: Task) {

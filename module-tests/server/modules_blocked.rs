@@ -1,0 +1,90 @@
+//! Clients that other modules block: they wait for both, and are answered amid waits for a RESUME.
+
+use super::modules::builder;
+use crate::harness::{PATIENCE, Value, Version, dataset, each_version, wait_until};
+
+each_version! {
+    fn a_client_that_another_module_blocks_waits_for_both(version: Version) {
+        for first in [true, false] {
+            let mut server = builder(version, first).start();
+            let (mut control, mut client) = (server.raw(), server.raw());
+            // Blocked by its command: a write of its own, and one that runs a command.
+            for command in ["effects.block SET T:blocked 1", "effects.block effects.string T:own 1"] {
+                client.send_text(command);
+                client.assert_silent(&mut control, command);
+                control.run("WBL.WAIT");
+                client.assert_silent(&mut control, "released by the log alone");
+                assert_eq!(control.run("effects.release").integer(), 1);
+                assert_eq!(client.reply(), Value::Simple("DONE".into()));
+            }
+            // Blocked in the same event. The module that comes second can't block the client any more. A client that
+            // another module has blocked by a command is waited for by the loop from then on, so this is another.
+            let mut client = server.raw();
+            client.send_text("SET held:key 1");
+            if first {
+                client.assert_silent(&mut control, "SET held:key");
+                control.run("WBL.WAIT");
+                client.assert_silent(&mut control, "released by the log alone");
+                assert_eq!(control.run("effects.release").integer(), 1);
+            }
+            assert_eq!(client.reply(), Value::Simple("OK".into()));
+            // The other way round: released by the module, and not yet durable.
+            control.run("WBL.DEBUG PAUSE");
+            client.send_text("SET held:key 2");
+            client.assert_silent(&mut control, "SET held:key while paused");
+            // Without a key it would wait for everything.
+            control.run("effects.free T:clean");
+            client.assert_silent(&mut control, "released by the other module alone");
+            control.run("WBL.DEBUG RESUME");
+            assert_eq!(client.reply(), Value::Simple("OK".into()));
+            dataset::assert_survives(&mut server, "after kill -9");
+        }
+    }
+
+    // The first one's next command would have to wait for the other one's answer, from within the server's filter.
+    fn two_clients_of_another_module_are_answered_amid_a_pause(version: Version) {
+        let server = builder(version, false).start();
+        let (mut control, mut first, mut second) = (server.raw(), server.raw(), server.raw());
+        let (mut writer, mut freeing) = (server.raw(), server.raw());
+        ["SET T:key 1", "SET T:clean 1", "WBL.WAIT"].iter().for_each(|command| drop(control.run(command)));
+        for client in [&mut first, &mut second] {
+            client.send_text("effects.block GET T:key");
+            client.assert_silent(&mut control, "effects.block");
+        }
+        first.send_text("effects.string T:own 1");
+        first.assert_silent(&mut control, "it waits behind that");
+        control.run("WBL.DEBUG PAUSE");
+        writer.send_text("SET T:key 2");
+        writer.assert_silent(&mut control, "SET while paused");
+        freeing.send_text("effects.free T:clean");
+        wait_until("the server waits for a RESUME", PATIENCE, || control.call(&["GET", "T:clean"]).is_error());
+        control.run("WBL.DEBUG RESUME");
+        for client in [&mut first, &mut second] {
+            assert_eq!(client.reply(), Value::Simple("DONE".into()));
+        }
+        let own = format!("{:?}", first.reply());
+        assert!(own == "+OK" || own.starts_with("-BUSY"), "{own}");
+        assert_eq!(writer.reply(), Value::Simple("OK".into()));
+        freeing.reply();
+        assert_eq!(control.run("GET T:key").text(), "2");
+    }
+
+    // The main thread serves clients for a thread that waits for the RESUME, and cannot wait for it, too.
+    fn a_client_of_another_module_is_answered_while_its_thread_waits_for_a_resume(version: Version) {
+        let server = builder(version, false).start();
+        let (mut control, mut blocked) = (server.raw(), server.raw());
+        let (mut threads, mut freeing) = (server.raw(), server.raw());
+        ["SET T:key 1", "SET T:clean 1", "WBL.WAIT"].iter().for_each(|command| drop(control.run(command)));
+        blocked.send_text("effects.block GET T:key");
+        blocked.assert_silent(&mut control, "effects.block");
+        control.run("WBL.DEBUG PAUSE");
+        threads.send_text("effects.thread SET T:key 2");
+        wait_until("the thread waits for a RESUME", PATIENCE, || control.call(&["GET", "T:clean"]).is_error());
+        freeing.send_text("effects.free T:clean");
+        assert_eq!(blocked.reply(), Value::Simple("DONE".into()));
+        control.run("WBL.DEBUG RESUME");
+        assert_eq!(threads.reply(), Value::Simple("DONE".into()));
+        freeing.reply();
+        assert_eq!(control.run("GET T:key").text(), "2");
+    }
+}
