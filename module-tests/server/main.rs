@@ -14,6 +14,7 @@ mod caching;
 mod capture;
 mod checkpoints;
 mod clients;
+mod closed_logs;
 mod cluster;
 mod cluster_failover;
 mod cluster_moving;

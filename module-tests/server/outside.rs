@@ -13,7 +13,7 @@ fn limit_file_size(server: &Server, bytes: &str) {
 }
 
 /// The segment that is written.
-fn last_segment(server: &Server) -> PathBuf {
+pub fn last_segment(server: &Server) -> PathBuf {
     let manifest = fs::read_to_string(server.log_folder().join("appendonly.aof.manifest")).unwrap();
     let mut names = manifest.lines().filter_map(|line| line.strip_prefix("file ")?.split(' ').next());
     server.log_folder().join(names.next_back().unwrap())
