@@ -1,6 +1,7 @@
 //! What is done to a running server from outside: limits of the process, and its log's files.
 
-use crate::harness::{RawConnection, Server, ServerBuilder, Version, each_version};
+use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Version, each_version, wait_until};
+use crate::unusable_folders::refused_start;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -112,6 +113,40 @@ each_version! {
             client.run("SET kept v");
             drop(client);
             server.stop();
+        }
+    }
+
+    fn a_segment_that_is_cut_ends_the_server_at_the_next_write(version: Version) {
+        for (mode, io_mode, is_ahead) in [
+            ("async", "direct", true),
+            ("async", "buffered", true),
+            ("async", "buffered", false),
+            ("inline", "direct", true),
+            ("inline", "buffered", true),
+            ("inline", "buffered", false),
+        ] {
+            let how = format!("{mode}, {io_mode}, written ahead: {is_ahead}");
+            let builder = ServerBuilder::with_module(version).set("wbl.commit-mode", mode).set("wbl.io-mode", io_mode);
+            // Segments that are as large are not written ahead.
+            let builder = if is_ahead { builder } else { builder.set("wbl.segment-bytes", "2gb") };
+            let mut server = builder.allow_warning("").start();
+            let mut client = server.raw();
+            wait_until("the log goes on in the segment that it shall be in", PATIENCE, || {
+                client.run("SET k v");
+                !is_ahead || fs::metadata(last_segment(&server)).unwrap().len() >= 65536
+            });
+            (0..20).for_each(|number| drop(client.run(&format!("SET key:{number} v"))));
+            assert_eq!(server.wbl_info("wbl_io_mode"), io_mode, "{how}");
+            let segment = last_segment(&server);
+            fs::OpenOptions::new().write(true).open(&segment).unwrap().set_len(300).unwrap();
+            client.send(&["SET", "lost", "v"]);
+            assert!(client.try_reply().is_err(), "{how}: it was acknowledged");
+            assert_eq!(server.wait_exit().code(), Some(1), "{how}");
+            assert!(server.log().contains("the file was cut"), "{how}: {}", server.log());
+            // What was acknowledged before the cut is gone, and no start takes the rest for all.
+            let said = refused_start(&mut server);
+            let line = said.lines().find(|line| line.contains("the log is damaged"));
+            assert!(line.is_some_and(|line| line.contains(segment.to_str().unwrap())), "{how}: {said}");
         }
     }
 }
