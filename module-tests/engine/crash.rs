@@ -253,6 +253,40 @@ fn several_generations_survive_crashes_anywhere() {
     println!("{lives} lives and crashes");
 }
 
+/// A forked child that writes a base nobody waits for any more.
+fn scribble(child: &mut SimFile, random: &mut Random) {
+    child.write_all_at(random.below(2000), b"7777\n").unwrap();
+    if random.chance(50) {
+        child.sync_data().unwrap();
+    }
+}
+
+#[test]
+fn a_child_that_outlives_its_process_changes_nothing() {
+    let mut lives = 0;
+    for seed in seeds(80_000, 1000) {
+        let _case = Case(format!("WBL_SEED={seed}"));
+        let (mut random, options) = (Random::new(seed), options(seed));
+        let (mut disk, mut model) = (SimDisk::new(), Model::default());
+        let mut writer = go_on(open(disk.clone(), &options).unwrap(), UNIX_MS).unwrap();
+        write_on(&mut writer, &mut model, &mut random).unwrap();
+        let (_, mut child) = writer.new_base_file().unwrap();
+        for _ in 0..3 {
+            // The process is killed, and the child lives on while the next one starts, and after that.
+            scribble(&mut child, &mut random);
+            disk = disk.restart_image();
+            child = child.inherited(&disk);
+            scribble(&mut child, &mut random);
+            live_and_stop(&disk, NEVER, &mut model, &options, &mut random);
+            lives += 1;
+        }
+        scribble(&mut child, &mut random);
+        check_image(&disk.restart_image(), &model, &options);
+        check_image(&disk.crash_image(random.next_u64()), &model, &options);
+    }
+    println!("{lives} lives beside a child of a process that was killed");
+}
+
 #[test]
 fn a_crash_at_every_operation_keeps_what_was_reported() {
     let (mut points, mut images) = (0, 0);

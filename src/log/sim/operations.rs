@@ -34,6 +34,12 @@ impl SimFile {
         let losses = state.inodes.get(inode).map_or(0, |inode| inode.losses);
         SimFile { disk: disk.clone(), inode, told: Arc::new(AtomicU64::new(losses)) }
     }
+
+    /// The same opening in a forked child that outlives its process, on the disk that the next process sees
+    /// ([`SimDisk::restart_image`]).
+    pub fn inherited(&self, disk: &SimDisk) -> SimFile {
+        SimFile { disk: disk.clone(), inode: self.inode, told: Arc::clone(&self.told) }
+    }
 }
 
 impl Storage for SimDisk {
