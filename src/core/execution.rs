@@ -192,6 +192,8 @@ impl Running {
             return;
         }
         match &mut self.what {
+            // What it has changed for others stays.
+            What::Command(IfRun::Quirk { .. }) => {}
             What::Command(if_run) => *if_run = IfRun::Nothing,
             What::Exec(exec) => exec.unseen = None,
             What::Nothing | What::Script | What::OtherModule | What::Wrapped(_) => {}
@@ -360,6 +362,9 @@ mod tests {
         running.what = What::OtherModule;
         running.client_gone(7);
         assert!(matches!(running.settle(), What::OtherModule) && running.is_settled());
+        running.what = What::Command(IfRun::Quirk { quirk: Quirk::ChangesRights, name: "acl|load", runs_before: None });
+        running.client_gone(7);
+        assert!(matches!(running.settle(), What::Command(IfRun::Quirk { .. })), "it is not its client's alone");
         running.what = What::Exec(Exec { unseen: Some(None), ends_late: true, ..Exec::default() });
         assert!(matches!(running.settle(), What::Exec(Exec { unseen: Some(None), .. })));
         assert!(running.is_settled() && running.ends_late());
