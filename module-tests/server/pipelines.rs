@@ -122,13 +122,15 @@ each_lever! {
 
     // However often the key is written meanwhile.
     fn many_readers_of_a_hot_key_wait_for_few_flushes_and_others_for_none(version: Version, lever: Lever) {
-        let scene = Scene::start(version).with_lever(lever);
+        // Flushes that overlap would be many for one wait.
+        let builder = ServerBuilder::with_module(version).set("wbl.max-inflight-flushes", "1");
+        let mut scene = Scene::of(builder).with_lever(lever);
         let mut control = scene.server.raw();
         control.run("SET clean c");
         let mut writers: Vec<RawConnection> = (0..8).map(|_| scene.server.raw()).collect();
         let mut readers: Vec<RawConnection> = (0..50).map(|_| scene.server.raw()).collect();
-        let strace = Strace::attach(scene.server.process_id(), Injection::Delay(SLOW));
-        let before = strace.flush_count();
+        let _strace = Strace::attach(scene.server.process_id(), Injection::Delay(SLOW));
+        let before = scene.gauge("wbl_log_syncs");
         writers.iter_mut().for_each(|writer| writer.send_text("INCR hot"));
         readers.iter_mut().for_each(|reader| reader.send_text("GET hot"));
         let mut served = 0;
@@ -143,7 +145,7 @@ each_lever! {
             readers.retain_mut(|reader| reader.ready_reply().is_none());
             readers.is_empty()
         });
-        let flushes = strace.flush_count() - before;
+        let flushes = scene.gauge("wbl_log_syncs") - before;
         // The first may have begun before, with none of it.
         assert!(flushes <= 4, "readers of the hot key waited for {flushes} flushes");
         assert!(served > flushes, "{served} clean reads while there were {flushes} flushes");
