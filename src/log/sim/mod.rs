@@ -11,7 +11,7 @@
 //! - Syncs of one file, and writes past the cache, may overlap and end in any order ([`SimDisk::hold_syncs`]). A sync
 //!   covers the writes that were complete when it began.
 //! - Sectors are whole: a crash leaves the old or the new bytes of each.
-//! - A forked child may outlive its process and keep files open ([`SimFile::inherited`]); the lock ends with the process.
+//! - A forked child may outlive its process and keep files open ([`SimFile::inherited`]); the lock does not outlive it.
 //!
 //! Every operation but `status`, `random` and `lock` has a number, which is how faults and pauses are placed.
 
