@@ -2,6 +2,7 @@
 
 use crate::harness::tool::{Ran, wbl};
 use crate::harness::{RawConnection, Server, ServerBuilder, Version, each_version};
+use crate::outside::last_segment;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -40,15 +41,6 @@ fn write(client: &mut RawConnection) {
     ] {
         client.run(command);
     }
-}
-
-/// The segment with the largest number.
-fn last_segment(server: &Server) -> PathBuf {
-    let entries = fs::read_dir(server.log_folder()).unwrap();
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let number = |name: &str| name.strip_prefix("appendonly.aof.")?.strip_suffix(".incr.aof")?.parse::<u64>().ok();
-    let last = names.filter_map(|name| number(&name)).max().unwrap();
-    server.log_folder().join(format!("appendonly.aof.{last}.incr.aof"))
 }
 
 each_version! {
