@@ -1,5 +1,6 @@
 //! What can go wrong with a log.
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -89,6 +90,13 @@ impl LogError {
     /// Whether there was no room on the disk.
     pub(crate) fn is_no_room(&self) -> bool {
         matches!(self, LogError::Io { source, .. } if is_no_room(source))
+    }
+
+    /// What a caught panic said.
+    pub(crate) fn panicked(panic: &(dyn Any + Send)) -> LogError {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        LogError::Panicked { what: text.unwrap_or("(no text)").to_string() }
     }
 
     pub(crate) fn damaged(file: impl Into<String>, offset: u64, why: impl Into<String>) -> LogError {

@@ -1,5 +1,6 @@
 //! The thread for work on files that no reply waits for: bases are made durable and checked, old files are removed.
 
+use super::answer::Answer;
 use super::queue::{Message, Queue};
 use crate::log::error::LogError;
 use crate::log::open::CheckBase;
@@ -13,34 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Gets the outcome of a request, exactly once.
-pub(super) struct Answer<T = ()> {
-    on_done: Option<OnDone<T>>,
-}
-
 pub(super) type OnLent = Box<dyn FnOnce() + Send>;
-pub(super) type OnDone<T = ()> = Box<dyn FnOnce(Result<T, LogError>) + Send>;
-
-impl<T> Answer<T> {
-    pub fn new(on_done: OnDone<T>) -> Answer<T> {
-        Answer { on_done: Some(on_done) }
-    }
-
-    pub fn give(mut self, outcome: Result<T, LogError>) {
-        if let Some(on_done) = self.on_done.take() {
-            on_done(outcome);
-        }
-    }
-}
-
-impl<T> Drop for Answer<T> {
-    /// What was to answer has ended.
-    fn drop(&mut self) {
-        if let Some(on_done) = self.on_done.take() {
-            on_done(Err(LogError::Closed));
-        }
-    }
-}
 
 pub(super) enum Task {
     PrepareBase(NewBase, Answer),
@@ -103,7 +77,7 @@ impl<S: Storage> Files<S> {
 
     fn contain(&mut self, step: impl FnOnce(&mut Files<S>)) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| step(self))) {
-            self.queue.push(Message::Panicked(super::worker::panic_error(&*panic)));
+            self.queue.push(Message::Panicked(LogError::panicked(&*panic)));
         }
     }
 

@@ -2,7 +2,8 @@
 
 mod held;
 
-use super::files::{Answer, Files, OnDone, Task};
+use super::answer::{Answer, OnDone};
+use super::files::{Files, Task};
 use super::published::Published;
 use super::queue::{Message, Queue};
 use super::statistics::Statistics;

@@ -1,6 +1,7 @@
 //! The log as its threads share it, with all batches that are not durable: after an error they are written again.
 
-use super::files::{Answer, Task};
+use super::answer::Answer;
+use super::files::Task;
 use super::queue::{FRAME_BYTES_MAX, Handed, Room};
 use crate::log::error::LogError;
 use crate::log::lsn::Lsn;

@@ -1,5 +1,6 @@
 //! The log's threads: some write and flush, one does long work that nobody waits for.
 
+mod answer;
 mod files;
 mod flusher;
 mod histogram;

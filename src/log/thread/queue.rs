@@ -4,7 +4,7 @@
 //! in order, while several flushes may be under way. A thread that is done with a flush looks for the next turn itself;
 //! another is woken only if there is a turn to take and a thread sleeps.
 
-use super::files::Answer;
+use super::answer::Answer;
 use crate::log::error::LogError;
 use crate::log::format::standing::Standing;
 use crate::log::lsn::Lsn;

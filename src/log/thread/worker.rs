@@ -3,7 +3,8 @@
 //! Everything that waits when a thread has the turn becomes one frame and one flush (group commit): the slower the
 //! disk, the more commands share a flush. How many flushes are under way at a time follows from how long they take.
 
-use super::files::{Answer, Task};
+use super::answer::Answer;
+use super::files::Task;
 use super::kept::{Failure, Log, Written};
 use super::published::Published;
 use super::queue::{By, Handed, Message, Queue, Turn};
@@ -15,7 +16,6 @@ use crate::log::lsn::Lsn;
 use crate::log::storage::Storage;
 use crate::log::write::{Folder, LogWriter, PreparedBase};
 use crossbeam::channel::Sender;
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -58,13 +58,6 @@ pub(super) struct Worker<S: Storage> {
 struct Callbacks {
     on_durable: OnDurable,
     on_error: OnError,
-}
-
-/// What a caught panic said.
-pub(super) fn panic_error(panic: &(dyn Any + Send)) -> LogError {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    LogError::Panicked { what: text.unwrap_or("(no text)").to_string() }
 }
 
 impl<S: Storage> Worker<S> {
@@ -112,7 +105,7 @@ impl<S: Storage> Worker<S> {
     /// A thread. A panic (a broken invariant) must not end it silently while others wait for positions.
     fn main(self: Arc<Worker<S>>) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run())) {
-            let error = Arc::new(panic_error(&*panic));
+            let error = Arc::new(LogError::panicked(&*panic));
             // Contained, because all must end in any case.
             let _ = catch_unwind(AssertUnwindSafe(|| self.report(&error)));
             self.end(Err(LogError::Failed(error)));
