@@ -2,7 +2,7 @@
 //!
 //! It knows no server, has no statics and never asks a wall clock. How the files look and in which order they change is
 //! in `docs/design.md`; "what if it crashes here" is answered step by step in `open/prepare.rs`, `write/writer.rs`,
-//! `write/checkpoint.rs`, `write/go_on.rs` and `open/repair.rs`.
+//! `write/checkpoint.rs`, `write/writer/go_on.rs` and `open/repair.rs`.
 //!
 //! The states of a folder are types: [`open()`] gives an [`Opened`], which becomes a [`Prepared`] and then a
 //! [`LogWriter`], or a [`Folder`], in which another log can begin. A [`Flusher`] runs a writer; closing it gives the

@@ -124,7 +124,7 @@ impl<S: Storage> Files<S> {
             Task::TrimHistory(since_unix_ms, bytes_max) => expendable.trim_history(since_unix_ms, bytes_max),
             Task::RemoveShared(base) => remove_shared(storage, &base),
             Task::LendReserve(on_lent) => {
-                expendable.lend_reserve();
+                expendable.reserve.lend();
                 expendable.reserve.end_lending();
                 on_lent();
             }

@@ -355,7 +355,7 @@ impl<S: Storage> Flusher<S> {
             Work::Stepped(stepped) => stepped.close(),
         };
         // It may have been made when the log was closed already.
-        self.expendable.drop_reserve();
+        self.expendable.reserve.remove(&*self.storage);
         if let Some(ahead) = self.ahead_slot.take() {
             // It was written when the log was closed already.
             self.expendable.remove(&[segment_name(ahead.seq)]);

@@ -17,7 +17,6 @@
 //! Another process that is to make a base from the log also reads such a copy, which has a temporary name as long as it
 //! exists.
 
-use super::writer::LogWriter;
 use crate::log::error::LogError;
 use crate::log::format::manifest::Manifest;
 use crate::log::format::names::{
@@ -119,53 +118,16 @@ fn free_name<S: Storage>(storage: &S, unix_ms: u64, end: Lsn) -> io::Result<(u64
     times.find(|(_, name)| !taken.contains(name)).ok_or_else(|| io::ErrorKind::AlreadyExists.into())
 }
 
-impl<S: Storage> LogWriter<S> {
-    /// Makes a backup of all that was appended, in a new folder that is named for this time.
-    ///
-    /// # Errors
-    /// The log goes on as before, but for a failure of its own, and what was made of the backup is removed.
-    pub fn back_up(&mut self, unix_ms: u64) -> Result<Backup, LogError> {
-        let temporary = TEMPORARY_BACKUP_NAME;
-        let end = self.cut_for_copy()?;
-        let storage = &*self.storage();
-        let (unix_ms, name) =
-            free_name(storage, unix_ms, end).map_err(failed(storage, "find a name for", temporary))?;
-        make_copy(storage, &self.left_here(), temporary, |storage| name_copy(storage, temporary, &name))?;
-        Ok(Backup { name, unix_ms, end, is_whole: true })
-    }
-
-    /// Makes a copy of all that was appended, in a folder that belongs to the file of a new base; returns its name.
-    ///
-    /// # Errors
-    /// The log goes on as before, but for a failure of its own, and what was made of the copy is removed.
-    pub fn share(&mut self, base: &str) -> Result<String, LogError> {
-        let name = shared_name(base).ok_or(LogError::Refused { why: "the name is not one of a temporary base" })?;
-        self.cut_for_copy()?;
-        make_copy(&*self.storage(), &self.left_here(), &name, |_| Ok(()))?;
-        Ok(name)
-    }
-
-    /// Closes the current segment, so that nobody writes to what is copied; returns the position.
-    fn cut_for_copy(&mut self) -> Result<Lsn, LogError> {
-        if self.waits_for_base {
-            return Err(LogError::Refused { why: "the log waits for its first base" });
-        }
-        let end = self.cut()?;
-        match self.missing_boundary.take_if(|(missing, _)| *missing == end) {
-            Some((_, error)) => Err(error),
-            None => Ok(end),
-        }
-    }
-
-    /// The log as it would be if it were left now.
-    fn left_here(&self) -> Manifest {
-        let mut log = self.log.clone();
-        if let Some(last) = log.segments.last_mut() {
-            // It has no frames here, and gets none.
-            *last = self.current.named(true);
-        }
-        log
-    }
+/// Makes a backup of a log that goes up to this position, in a new folder that is named for this time.
+pub(super) fn make_backup<S: Storage>(
+    storage: &S,
+    log: &Manifest,
+    (unix_ms, end): (u64, Lsn),
+) -> Result<Backup, LogError> {
+    let temporary = TEMPORARY_BACKUP_NAME;
+    let (unix_ms, name) = free_name(storage, unix_ms, end).map_err(failed(storage, "find a name for", temporary))?;
+    make_copy(storage, log, temporary, |storage| name_copy(storage, temporary, &name))?;
+    Ok(Backup { name, unix_ms, end, is_whole: true })
 }
 
 /// Makes a copy of a log in a folder of this temporary name.

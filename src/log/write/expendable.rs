@@ -7,7 +7,7 @@
 //! that was cut is never named.
 
 use super::history::History;
-use super::reserve::Reserve;
+use super::reserve::{Reserve, WantedReserve};
 use crate::log::error::LogError;
 use crate::log::storage::{Storage, StorageFile};
 use std::collections::BTreeSet;
@@ -57,6 +57,25 @@ impl<S: Storage> Expendable<S> {
     /// A segment is written ahead.
     pub fn add_ahead(&self, name: &str) {
         self.files().ahead.insert(name.into());
+    }
+
+    /// Holds this much room for the next base, and gives up history for it.
+    pub fn keep_reserve(&self, wanted: WantedReserve) -> Result<(), LogError> {
+        self.reserve.keep(&*self.storage, wanted, || self.give_up_history())
+    }
+
+    /// The log has grown by this much. If less is free than is owed to the base that is being written there is a
+    /// shortage, just as when the log takes what is held.
+    pub(super) fn log_has_grown(&self, bytes: u64) {
+        if !self.reserve.grow_log(bytes) || self.reserve.is_short() {
+            return;
+        }
+        let (lent, owed) = (self.reserve.lent(), self.owed_to_base());
+        while owed > 0 && self.storage.free_bytes().is_ok_and(|free| free < owed) {
+            if !self.give_up_history() {
+                return self.reserve.lacks_lent(lent);
+            }
+        }
     }
 
     /// Whether what is free belongs to the next base.
@@ -111,8 +130,25 @@ impl<S: Storage> Expendable<S> {
         }
     }
 
+    /// Gives up what was logged before this, and the oldest of what takes more bytes.
+    pub fn trim_history(&self, since_unix_ms: u64, bytes_max: u64) {
+        let is_due = |unix_ms: u64, bytes: u64| unix_ms < since_unix_ms || bytes > bytes_max;
+        while self.history.remove_oldest(&*self.storage, is_due) {
+            self.count_removal();
+        }
+    }
+
+    /// Gives up its oldest part for the room; returns whether there was one.
+    fn give_up_history(&self) -> bool {
+        let is_removed = self.history.remove_oldest(&*self.storage, |_, _| true);
+        if is_removed {
+            self.count_removal();
+        }
+        is_removed
+    }
+
     /// A part of the kept history is gone.
-    pub(super) fn count_removal(&self) {
+    fn count_removal(&self) {
         self.files().removed += 1;
         self.removal_ended.notify_all();
     }
@@ -126,7 +162,7 @@ impl<S: Storage> Expendable<S> {
     /// room than when `removed` files had been removed. Where files are being removed by another thread, this waits
     /// until that has ended before it takes what the log would miss.
     pub fn make_room(&self, removed: &mut u64, why: &LogError) -> bool {
-        self.give_up_history() || self.take_idle_room(removed) || self.give_up_reserve(why) || self.take_bases(why)
+        self.give_up_history() || self.take_idle_room(removed) || self.reserve.give_up(why) || self.take_bases(why)
     }
 
     fn take_idle_room(&self, removed: &mut u64) -> bool {
@@ -149,7 +185,7 @@ impl<S: Storage> Expendable<S> {
         files.void.extend(bases);
         drop(files);
         if made {
-            self.took_base(why);
+            self.reserve.took_base(why);
         }
         made
     }

@@ -5,8 +5,6 @@
 //! relies on.
 
 use super::direct::Blocks;
-use super::segment::check_place;
-use super::writer::LogWriter;
 use crate::log::error::LogError;
 use crate::log::format::names::segment_name;
 use crate::log::lsn::Lsn;
@@ -47,6 +45,22 @@ impl<F: StorageFile> Flush<F> {
         }
         let bytes = if self.is_cut { u64::MAX } else { self.file_bytes };
         check_place(storage, (&segment_name(self.segment), &self.shown), &self.file, bytes)
+    }
+}
+
+/// Checks whether the file that a start will find by this name, which people see as `shown`, is this one, with at least
+/// this many bytes.
+pub(super) fn check_place<S: Storage>(
+    storage: &S,
+    (name, shown): (&str, &str),
+    file: &S::File,
+    bytes: u64,
+) -> Result<(), LogError> {
+    let taken_away = |why| Err(LogError::TakenAway { file: shown.to_string(), why });
+    match storage.status_of(name, file).map_err(|source| LogError::io("measure", shown, source))? {
+        None => taken_away("the file was removed, moved away or replaced"),
+        Some(status) if status.bytes < bytes => taken_away("the file was cut"),
+        Some(_) => Ok(()),
     }
 }
 
@@ -115,53 +129,6 @@ impl Flights {
             self.flights.pop_front();
         }
         reached
-    }
-}
-
-impl<S: Storage> LogWriter<S> {
-    /// Begins a flush of all that is written; `None` when there is nothing to flush, or when no flush can begin now.
-    pub fn begin_flush(&mut self) -> Result<Option<Flush<S::File>>, LogError> {
-        self.check_usable()?;
-        if self.flights.end().unwrap_or(self.durable) == self.current.end {
-            return Ok(None);
-        }
-        self.openings(true);
-        let flush = self.current.flush(self.flights.next_number());
-        flush.iter().for_each(|flush| self.flights.begin(flush));
-        Ok(flush)
-    }
-
-    /// Takes the outcome of a flush; returns the position up to which all is durable now. A failure is a failure of the
-    /// log: no flush that ends after it counts, because what it has lost may be what another one vouches for. Nor does
-    /// one of a segment that was given up.
-    pub fn end_flush(&mut self, flush: Flush<S::File>, outcome: Result<(), LogError>) -> Result<Lsn, LogError> {
-        self.guarded(|writer| {
-            if flush.segment != writer.current.seq {
-                return Ok(writer.durable);
-            }
-            outcome?;
-            writer.statistics.count_sync();
-            if let Some(reach) = writer.flights.succeed(flush.number) {
-                assert!((writer.durable..=writer.current.end).contains(&reach.end), "more is durable than was written");
-                writer.durable = reach.end;
-                assert_eq!(reach.segment, writer.current.seq, "no flush of another segment counts");
-                writer.current.set_durable(reach.bytes);
-            }
-            writer.current.take_back(flush.file, flush.blocks);
-            Ok(writer.durable)
-        })
-    }
-
-    pub(super) fn sync_current(&mut self) -> Result<(), LogError> {
-        assert!(self.flights.is_empty(), "a boundary is exact when no flush is under way");
-        if self.current.is_synced() {
-            return Ok(());
-        }
-        let Some(mut flush) = self.begin_flush()? else {
-            unreachable!("an opening is idle when no flush is under way");
-        };
-        let outcome = flush.run(&*self.folder.storage);
-        self.end_flush(flush, outcome).map(drop)
     }
 }
 

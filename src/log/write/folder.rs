@@ -1,13 +1,9 @@
 //! A folder between two logs: locked, known, nothing being written.
 
 use super::backup::remove_temporary_folders;
-use super::checkpoint::remove_files;
-use super::history::remove_oldest;
-use super::segment::{NewSegment, Segment};
-use super::writer::LogWriter;
 use crate::log::error::LogError;
 use crate::log::format::Generation;
-use crate::log::format::manifest::{Beginning, Manifest};
+use crate::log::format::manifest::Manifest;
 use crate::log::format::names::{OwnName, cut_name, new_number, own_name, segment_name, temporary_base_seq};
 use crate::log::format::standing::{Left, Standing};
 use crate::log::lsn::Lsn;
@@ -44,15 +40,6 @@ pub struct Folder<S: Storage> {
     pub(crate) seal_error: Option<LogError>,
 }
 
-/// What a new log begins with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begin {
-    /// An empty dataset: the log exists at once.
-    Empty,
-    /// The dataset of a base that does not exist yet. Until it is in place the log before it, or none, stays valid.
-    WaitsForBase,
-}
-
 /// A log at one moment. Going on with it moves its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogState {
@@ -60,14 +47,6 @@ pub struct LogState {
     pub generation: Generation,
     /// Its end.
     pub end: Lsn,
-}
-
-/// A folder in which a log could not be begun.
-pub struct NotBegun<S: Storage> {
-    /// The folder, with the log it held before.
-    pub folder: Folder<S>,
-    /// Why.
-    pub error: LogError,
 }
 
 impl<S: Storage> Folder<S> {
@@ -208,7 +187,10 @@ impl<S: Storage> Folder<S> {
             self.leftovers = others;
             return;
         }
-        remove_files(&*self.storage, &others);
+        for name in &others {
+            // What stays is removed by a later start.
+            let _ = self.storage.remove(name);
+        }
     }
 
     /// Gives segments that are kept the names of ends that were cut, durably; `false` where that fails.
@@ -239,46 +221,6 @@ impl<S: Storage> Folder<S> {
         gone && (!removed || self.storage.sync_dir().is_ok())
     }
 
-    /// Begins a new log. The one before it stays valid until the new one is visible, and is then removed. What is not
-    /// part of any log is removed first, because it may hold the room.
-    ///
-    /// # Errors
-    /// The folder comes back: what it held is unchanged, unless the last step failed, after which a start finds the old
-    /// log or the new, empty one.
-    pub fn begin(mut self, begin: Begin, unix_ms: u64) -> Result<LogWriter<S>, Box<NotBegun<S>>> {
-        let mut begun = self.try_begin(begin, unix_ms);
-        while begun.as_ref().is_err_and(LogError::is_no_room) && remove_oldest(&*self.storage) {
-            begun = self.try_begin(begin, unix_ms);
-        }
-        match begun {
-            Ok((current, log)) => Ok(LogWriter::new(self, current, log, begin == Begin::WaitsForBase, unix_ms)),
-            Err(error) => Err(Box::new(NotBegun { folder: self, error })),
-        }
-    }
-
-    fn try_begin(&mut self, begin: Begin, unix_ms: u64) -> Result<(Segment<S::File>, Manifest), LogError> {
-        let counter = self.generation().map_or(0, |generation| generation.counter);
-        let counter = counter.checked_add(1).ok_or(LogError::Refused { why: "the folder has held too many logs" })?;
-        let generation = Generation { counter, random: self.random()? };
-        self.remove_leftovers();
-        let (first, seq) = (self.end, self.take_segment_number()?);
-        let is_pending = begin == Begin::WaitsForBase;
-        let new = NewSegment { seq, generation, first, unix_ms, is_pending };
-        let current = Segment::create(&*self.storage, new)?;
-        let segments = vec![current.named(false)];
-        let log = Manifest { generation, standing: Standing::Current, beginning: Beginning::Empty(first), segments };
-        if begin == Begin::Empty {
-            if let Err(error) = log.write_next(&*self.storage) {
-                let _ = self.storage.remove(&current.name);
-                return Err(error);
-            }
-            let old = self.name_next(log.clone())?;
-            self.log_end = first;
-            self.leftovers.extend(old.iter().flat_map(Manifest::names));
-        }
-        Ok((current, log))
-    }
-
     pub(crate) fn random(&self) -> Result<u64, LogError> {
         self.storage.random().map_err(failed(&*self.storage, "name a log in", ""))
     }
@@ -300,11 +242,5 @@ impl<S: Storage> fmt::Debug for Folder<S> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = formatter.debug_struct("Folder");
         shown.field("manifest", &self.manifest).field("end", &self.end).finish_non_exhaustive()
-    }
-}
-
-impl<S: Storage> fmt::Debug for NotBegun<S> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{:?}", self.error)
     }
 }

@@ -10,10 +10,8 @@
 //! log never waits for any of this to succeed: if a folder can't be made there is none.
 
 use super::backup::{make_copy, name_copy, remove_copy};
-use super::expendable::Expendable;
-use super::writer::LogWriter;
 use crate::log::error::LogError;
-use crate::log::format::manifest::Sealed;
+use crate::log::format::manifest::{Manifest, Sealed};
 use crate::log::format::names::{
     NEW_HISTORY_NAME, OLD_HISTORY_NAME, OwnName, own_name, segment_name, stamp_of, stamped_name,
 };
@@ -125,6 +123,32 @@ impl History {
         lock(&self.failure).take()
     }
 
+    /// A base of this position, where a segment begins, is about to replace what this log has before it: that is kept.
+    /// All of it is durable.
+    pub(super) fn keep<S: Storage>(&self, storage: &S, log: Manifest, base: Lsn) {
+        if let Err(error) = self.try_keep(storage, log, base) {
+            *lock(&self.failure) = Some(error.to_string());
+        }
+    }
+
+    fn try_keep<S: Storage>(&self, storage: &S, mut log: Manifest, base: Lsn) -> Result<(), LogError> {
+        let Some(index) = log.segments.iter().position(|segment| segment.first == base) else { return Ok(()) };
+        log.segments.truncate(index + 1);
+        let Some(last) = log.segments.last_mut() else { return Ok(()) };
+        let head = segment_head(storage, &segment_name(last.seq))?;
+        // The new base's first segment has no frames here.
+        last.sealed = Some(Sealed { end: base, bytes: head.bytes });
+        let name = stamped_name(PREFIX, head.unix_ms, base);
+        let known = storage.list_folders().map_err(failed(storage, "list", ""))?;
+        if known.contains(&name) {
+            // A crash came before the base had replaced it.
+            return Ok(());
+        }
+        make_copy(storage, &log, NEW_HISTORY_NAME, |storage| name_copy(storage, NEW_HISTORY_NAME, &name))?;
+        self.add(storage, &name);
+        Ok(())
+    }
+
     fn publish(&self, kept: &VecDeque<KeptLog>) {
         self.bytes.store(kept.iter().map(|kept| kept.bytes).sum(), Ordering::Relaxed);
         self.since_unix_ms.store(kept.front().map_or(0, |oldest| oldest.begins_unix_ms), Ordering::Relaxed);
@@ -154,7 +178,7 @@ impl History {
 
     /// Gives up the oldest, if `is_due` says so for the time of its last unit and the size of all; returns whether that
     /// was done. That time is not after the last unit of any newer one, even if the clock has been set back since.
-    fn remove_oldest<S: Storage>(&self, storage: &S, is_due: impl FnOnce(u64, u64) -> bool) -> bool {
+    pub(super) fn remove_oldest<S: Storage>(&self, storage: &S, is_due: impl FnOnce(u64, u64) -> bool) -> bool {
         let _one = lock(&self.removing);
         let taken = self.change(storage, |kept| {
             let bytes = kept.iter().map(|kept| kept.bytes).sum();
@@ -168,68 +192,5 @@ impl History {
             let _ = self.change(storage, |kept| kept.push_front(oldest));
         }
         is_removed
-    }
-}
-
-impl<S: Storage> Expendable<S> {
-    /// Gives up what was logged before this, and the oldest of what takes more bytes.
-    pub fn trim_history(&self, since_unix_ms: u64, bytes_max: u64) {
-        let is_due = |unix_ms: u64, bytes: u64| unix_ms < since_unix_ms || bytes > bytes_max;
-        while self.history.remove_oldest(&*self.storage, is_due) {
-            self.count_removal();
-        }
-    }
-
-    /// Gives up its oldest part for the room; returns whether there was one.
-    pub(super) fn give_up_history(&self) -> bool {
-        let is_removed = self.history.remove_oldest(&*self.storage, |_, _| true);
-        if is_removed {
-            self.count_removal();
-        }
-        is_removed
-    }
-}
-
-impl<S: Storage> LogWriter<S> {
-    /// Sets whether to keep what bases replace from now on.
-    pub fn keep_history(&mut self, keeps: bool) {
-        self.expendable.history.set_keeps(keeps);
-    }
-
-    /// Gives up what was logged before this.
-    pub fn trim_history(&mut self, since_unix_ms: u64) {
-        self.expendable.trim_history(since_unix_ms, u64::MAX);
-    }
-
-    /// A base of this position, where a segment begins, is about to replace everything before it: that is kept. All of
-    /// it is durable.
-    pub(super) fn keep_replaced(&self, base: Lsn) {
-        let history = &self.expendable.history;
-        if !history.keeps() || self.waits_for_base || base <= self.log.beginning.lsn() {
-            return;
-        }
-        let storage = &*self.folder.storage;
-        if let Err(error) = self.try_keep(storage, base) {
-            *lock(&history.failure) = Some(error.to_string());
-        }
-    }
-
-    fn try_keep(&self, storage: &S, base: Lsn) -> Result<(), LogError> {
-        let mut log = self.log.clone();
-        let Some(index) = log.segments.iter().position(|segment| segment.first == base) else { return Ok(()) };
-        log.segments.truncate(index + 1);
-        let Some(last) = log.segments.last_mut() else { return Ok(()) };
-        let head = segment_head(storage, &segment_name(last.seq))?;
-        // The new base's first segment has no frames here.
-        last.sealed = Some(Sealed { end: base, bytes: head.bytes });
-        let name = stamped_name(PREFIX, head.unix_ms, base);
-        let known = storage.list_folders().map_err(failed(storage, "list", ""))?;
-        if known.contains(&name) {
-            // A crash came before the base had replaced it.
-            return Ok(());
-        }
-        make_copy(storage, &log, NEW_HISTORY_NAME, |storage| name_copy(storage, NEW_HISTORY_NAME, &name))?;
-        self.expendable.history.add(storage, &name);
-        Ok(())
     }
 }

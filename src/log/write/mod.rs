@@ -2,13 +2,12 @@
 
 mod ahead;
 mod backup;
+mod begin;
 mod checkpoint;
-mod close;
 mod direct;
 mod expendable;
 mod flush;
 pub(super) mod folder;
-mod go_on;
 mod history;
 mod reserve;
 pub(super) mod segment;
@@ -17,11 +16,12 @@ mod writer;
 pub(super) use ahead::{AheadJob, AheadSlot, AheadStep, WantedAhead};
 pub use backup::{Backup, backup_name};
 pub(super) use backup::{backups, remove_backup, remove_shared};
+pub use begin::{Begin, NotBegun};
 pub use checkpoint::NewBase;
 pub(super) use checkpoint::{BaseJob, PreparedBase};
 pub(super) use expendable::Expendable;
 pub use flush::Flush;
-pub use folder::{Begin, Folder, LogState, NotBegun};
+pub use folder::{Folder, LogState};
 pub(super) use history::remove_oldest as remove_oldest_kept;
 pub use history::{KeptLog, kept_logs};
 pub use reserve::WantedReserve;

@@ -9,8 +9,6 @@
 //! What if it crashes here: the next start finds a temporary file, and removes it before anything takes room. Nobody
 //! reads it, so nothing of it is synced.
 
-use super::expendable::Expendable;
-use super::writer::LogWriter;
 use crate::log::error::{LogError, is_no_room};
 use crate::log::format::names::RESERVE_NAME;
 use crate::log::lock::lock;
@@ -162,7 +160,7 @@ impl<F> Reserve<F> {
     }
 
     /// The log has grown; returns whether to check what it has left of what was lent.
-    fn grow_log(&self, bytes: u64) -> bool {
+    pub(super) fn grow_log(&self, bytes: u64) -> bool {
         let lent = self.lent();
         let is_due = lent > 0 && self.grown.fetch_add(bytes, Ordering::Relaxed) + bytes >= lent / LOOK_PART;
         if is_due {
@@ -184,36 +182,46 @@ impl<F> Reserve<F> {
     }
 }
 
-impl<S: Storage> Expendable<S> {
+impl<F: StorageFile> Reserve<F> {
     /// Holds this much room; for none there is no such file. If less is free nearly all of that is held, and if it is
-    /// not enough for a base there is a shortage. May take as long as the disk does.
-    pub fn keep_reserve(&self, wanted: WantedReserve) -> Result<(), LogError> {
-        let mut held = lock(&self.reserve.held);
+    /// not enough for a base others give up theirs, as long as `give_up_other` finds some; then there is a shortage.
+    /// May take as long as the disk does.
+    pub fn keep<S: Storage<File = F>>(
+        &self,
+        storage: &S,
+        wanted: WantedReserve,
+        give_up_other: impl Fn() -> bool,
+    ) -> Result<(), LogError> {
+        let mut held = lock(&self.held);
         if wanted.most == 0 {
-            self.remove_reserve(&mut held);
+            self.remove_held(storage, &mut held);
             return Ok(());
         }
         if wanted.most > held.bytes {
-            self.grow_reserve(&mut held, wanted)?;
-            while held.bytes < wanted.least && self.give_up_history() {
-                self.grow_reserve(&mut held, wanted)?;
+            self.grow(storage, &mut held, wanted)?;
+            while held.bytes < wanted.least && give_up_other() {
+                self.grow(storage, &mut held, wanted)?;
             }
         } else if wanted.most < held.bytes {
-            self.cut_reserve(&mut held, wanted.most);
+            self.cut(&mut held, wanted.most);
         }
         let enough = if held.missing > 0 { held.missing.min(wanted.least) } else { wanted.least };
         if held.bytes >= enough {
-            self.reserve.end_shortage(&mut held);
-        } else if !self.reserve.is_short() {
+            self.end_shortage(&mut held);
+        } else if !self.is_short() {
             let WantedReserve { least, .. } = wanted;
             let why = format!("{}: {} of {least} bytes are there", no_room_for_base(), held.bytes);
-            self.reserve.begin_shortage(&mut held, least, why);
+            self.begin_shortage(&mut held, least, why);
         }
         Ok(())
     }
 
-    fn grow_reserve(&self, held: &mut Held<S::File>, wanted: WantedReserve) -> Result<(), LogError> {
-        let storage = &*self.storage;
+    fn grow<S: Storage<File = F>>(
+        &self,
+        storage: &S,
+        held: &mut Held<F>,
+        wanted: WantedReserve,
+    ) -> Result<(), LogError> {
         let free = storage.free_bytes().map_err(failed(storage, "look for room for", RESERVE_NAME))?;
         let bytes = wanted.of(held.bytes, free);
         if bytes <= held.bytes {
@@ -237,10 +245,10 @@ impl<S: Storage> Expendable<S> {
         }
         if taken.as_ref().is_err_and(is_unsupported) {
             // None can be held, so none is missing.
-            self.reserve.end_shortage(held);
+            self.end_shortage(held);
         }
         match taken.map_err(failed(storage, "hold room with", RESERVE_NAME)) {
-            Ok(()) => self.reserve.set_bytes(held, bytes),
+            Ok(()) => self.set_bytes(held, bytes),
             // Somebody else was quicker.
             Err(error) if error.is_no_room() => {}
             Err(error) => return Err(error),
@@ -249,86 +257,62 @@ impl<S: Storage> Expendable<S> {
     }
 
     /// Returns whether that has made room.
-    fn cut_reserve(&self, held: &mut Held<S::File>, bytes: u64) -> bool {
+    fn cut(&self, held: &mut Held<F>, bytes: u64) -> bool {
         let has_more = held.bytes > bytes;
         let is_cut = has_more && held.file.as_mut().is_some_and(|file| file.set_len(bytes).is_ok());
         if is_cut {
-            self.reserve.set_bytes(held, bytes);
+            self.set_bytes(held, bytes);
         }
         is_cut
     }
 
     /// Gives its room to the base that a checkpoint begins.
-    pub fn lend_reserve(&self) {
-        let mut held = lock(&self.reserve.held);
+    pub fn lend(&self) {
+        let mut held = lock(&self.held);
         let bytes = held.bytes;
-        if self.cut_reserve(&mut held, 0) {
-            self.reserve.lent.store(bytes, Ordering::Release);
+        if self.cut(&mut held, 0) {
+            self.lent.store(bytes, Ordering::Release);
         }
     }
 
     /// Gives its room to the log; `false` where it has none.
-    pub(super) fn give_up_reserve(&self, why: &LogError) -> bool {
-        let mut held = lock(&self.reserve.held);
+    pub(super) fn give_up(&self, why: &LogError) -> bool {
+        let mut held = lock(&self.held);
         let bytes = held.bytes;
-        let is_cut = self.cut_reserve(&mut held, 0);
+        let is_cut = self.cut(&mut held, 0);
         if is_cut {
-            self.reserve.begin_shortage(&mut held, bytes, format!("{why}; {TAKEN}"));
+            self.begin_shortage(&mut held, bytes, format!("{why}; {TAKEN}"));
         }
         is_cut
     }
 
     /// The log has taken the room of a base, which may have received it from here.
     pub(super) fn took_base(&self, why: &LogError) {
-        let mut held = lock(&self.reserve.held);
-        let lent = self.reserve.lent.swap(0, Ordering::AcqRel);
+        let mut held = lock(&self.held);
+        let lent = self.lent.swap(0, Ordering::AcqRel);
         if lent > 0 {
-            self.reserve.begin_shortage(&mut held, lent, format!("{why}; {TAKEN}"));
+            self.begin_shortage(&mut held, lent, format!("{why}; {TAKEN}"));
         }
     }
 
-    /// The log has grown by this much. If less is free than is owed to the base that is being written there is a
-    /// shortage, just as when the log takes what is held.
-    pub(super) fn log_has_grown(&self, bytes: u64) {
-        if !self.reserve.grow_log(bytes) || self.reserve.is_short() {
-            return;
-        }
-        let (lent, owed) = (self.reserve.lent(), self.owed_to_base());
-        while owed > 0 && self.storage.free_bytes().is_ok_and(|free| free < owed) {
-            if self.give_up_history() {
-                continue;
-            }
-            let mut held = lock(&self.reserve.held);
-            self.reserve.begin_shortage(&mut held, lent, format!("{}; {TAKEN}", no_room_for_base()));
-            return;
-        }
+    /// Less is free than is owed to the base that is being written, which was lent this much.
+    pub(super) fn lacks_lent(&self, lent: u64) {
+        self.begin_shortage(&mut lock(&self.held), lent, format!("{}; {TAKEN}", no_room_for_base()));
     }
 
     /// The log is closed.
-    pub fn drop_reserve(&self) {
-        self.remove_reserve(&mut lock(&self.reserve.held));
+    pub fn remove<S: Storage<File = F>>(&self, storage: &S) {
+        self.remove_held(storage, &mut lock(&self.held));
     }
 
-    fn remove_reserve(&self, held: &mut Held<S::File>) {
+    fn remove_held<S: Storage<File = F>>(&self, storage: &S, held: &mut Held<F>) {
         if let Some(mut file) = held.file.take() {
             // Its descriptor holds the room even if somebody has removed the name.
             let _ = file.set_len(0);
-            let _ = self.storage.remove(RESERVE_NAME);
+            let _ = storage.remove(RESERVE_NAME);
         }
-        self.reserve.set_bytes(held, 0);
-        self.reserve.end_shortage(held);
-    }
-}
-
-impl<S: Storage> LogWriter<S> {
-    /// Holds this many bytes for the next base, in this thread; 0 for none.
-    pub fn keep_reserve(&mut self, bytes: u64) -> Result<(), LogError> {
-        self.expendable().keep_reserve(WantedReserve::exactly(bytes))
-    }
-
-    /// Whether the log has taken them because the disk was full.
-    pub fn is_short_of_room(&self) -> bool {
-        self.expendable().reserve.is_short()
+        self.set_bytes(held, 0);
+        self.end_shortage(held);
     }
 }
 

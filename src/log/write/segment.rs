@@ -2,7 +2,7 @@
 
 use super::ahead::{Ahead, PAGE_BYTES};
 use super::direct::{Blocks, Direct};
-use super::flush::Flush;
+use super::flush::{Flush, check_place};
 use crate::log::error::LogError;
 use crate::log::format::Generation;
 use crate::log::format::frame::{
@@ -334,21 +334,5 @@ impl<F: StorageFile> Segment<F> {
         }
         self.file_bytes = self.bytes;
         Ok(())
-    }
-}
-
-/// Checks whether the file that a start will find by this name, which people see as `shown`, is this one, with at least
-/// this many bytes.
-pub(super) fn check_place<S: Storage>(
-    storage: &S,
-    (name, shown): (&str, &str),
-    file: &S::File,
-    bytes: u64,
-) -> Result<(), LogError> {
-    let taken_away = |why| Err(LogError::TakenAway { file: shown.to_string(), why });
-    match storage.status_of(name, file).map_err(|source| LogError::io("measure", shown, source))? {
-        None => taken_away("the file was removed, moved away or replaced"),
-        Some(status) if status.bytes < bytes => taken_away("the file was cut"),
-        Some(_) => Ok(()),
     }
 }

@@ -5,8 +5,15 @@
 //! - A flush vouches for what was written before it began, once it and all before it have succeeded.
 //! - A segment is followed by the next after all of it is synced.
 //! - After the first failure of the frames' own path nothing more is written, and nothing more is called durable,
-//!   unless the log goes on elsewhere (`go_on.rs`). A new segment, base or manifest that cannot be written is not such
-//!   a failure while the manifest is untouched: the log goes on as it was.
+//!   unless the log goes on elsewhere (`writer/go_on.rs`). A new segment, base or manifest that cannot be written is
+//!   not such a failure while the manifest is untouched: the log goes on as it was.
+
+mod ahead;
+mod base;
+mod close;
+mod copy;
+mod flush;
+mod go_on;
 
 use super::ahead::{Ahead, AheadSlot};
 use super::expendable::Expendable;
@@ -37,33 +44,33 @@ pub struct Batch<'a> {
 /// Appends to a log.
 #[derive(Debug)]
 pub struct LogWriter<S: Storage> {
-    pub(super) folder: Folder<S>,
+    folder: Folder<S>,
     /// The log, which the folder's manifest names unless it waits for its base.
-    pub(super) log: Manifest,
-    pub(super) waits_for_base: bool,
-    pub(super) current: Segment<S::File>,
-    pub(super) flights: Flights,
+    log: Manifest,
+    waits_for_base: bool,
+    current: Segment<S::File>,
+    flights: Flights,
     /// The position after everything durable.
-    pub(super) durable: Lsn,
+    durable: Lsn,
     /// The current segment is followed by a new one when it has reached this many bytes.
-    pub(super) rotate_at_bytes: u64,
-    pub(super) last_unix_ms: u64,
-    pub(super) failure: Option<Arc<LogError>>,
+    rotate_at_bytes: u64,
+    last_unix_ms: u64,
+    failure: Option<Arc<LogError>>,
     /// Files named by a manifest that may or may not be on the disk.
-    pub(super) doubtful: Vec<String>,
+    doubtful: Vec<String>,
     /// The last boundary that was asked for and could not be made.
     pub(crate) missing_boundary: Option<(Lsn, LogError)>,
-    pub(super) statistics: Arc<Statistics>,
-    pub(super) expendable: Arc<Expendable<S>>,
-    pub(super) ahead_slot: Arc<AheadSlot<S::File>>,
+    statistics: Arc<Statistics>,
+    expendable: Arc<Expendable<S>>,
+    ahead_slot: Arc<AheadSlot<S::File>>,
     /// The next segment, written ahead.
-    pub(super) ahead: Option<Ahead<S::File>>,
+    ahead: Option<Ahead<S::File>>,
     /// When the current segment has reached this many bytes the next one is to be written ahead.
-    pub(super) ahead_at_bytes: u64,
+    ahead_at_bytes: u64,
 }
 
 /// The failure of a step that must leave the manifest alone or replace it.
-pub(super) enum StepError {
+enum StepError {
     /// The manifest is untouched, and the log is as it was.
     Untouched(LogError),
     /// It is unknown which manifest a start will find, or what is durable.
@@ -262,7 +269,7 @@ impl<S: Storage> LogWriter<S> {
     }
 
     /// Runs a step that must not run after a failure, and remembers its own failure at once.
-    pub(super) fn guarded<T>(&mut self, step: impl FnOnce(&mut Self) -> Result<T, LogError>) -> Result<T, LogError> {
+    fn guarded<T>(&mut self, step: impl FnOnce(&mut Self) -> Result<T, LogError>) -> Result<T, LogError> {
         self.check_usable()?;
         step(self).map_err(|error| match &self.failure {
             // A step within this one has remembered it.
@@ -275,7 +282,7 @@ impl<S: Storage> LogWriter<S> {
         })
     }
 
-    pub(super) fn check_usable(&self) -> Result<(), LogError> {
+    fn check_usable(&self) -> Result<(), LogError> {
         match &self.failure {
             Some(first) => Err(LogError::Failed(Arc::clone(first))),
             None => Ok(()),
@@ -311,7 +318,7 @@ impl<S: Storage> LogWriter<S> {
     }
 
     /// A segment that begins where everything is durable.
-    pub(super) fn create_next(&mut self, is_pending: bool) -> Result<Segment<S::File>, StepError> {
+    fn create_next(&mut self, is_pending: bool) -> Result<Segment<S::File>, StepError> {
         let ahead = self.take_ahead();
         let new = NewSegment {
             seq: match &ahead {
@@ -332,7 +339,7 @@ impl<S: Storage> LogWriter<S> {
     }
 
     /// Replaces the manifest, unless the log waits for its base, and writes to the next segment from now on.
-    pub(super) fn go_on_in(&mut self, next: Segment<S::File>, log: Manifest) -> Result<(), StepError> {
+    fn go_on_in(&mut self, next: Segment<S::File>, log: Manifest) -> Result<(), StepError> {
         if !self.waits_for_base {
             self.store(&log, Some(&next.name))?;
         }
@@ -343,7 +350,7 @@ impl<S: Storage> LogWriter<S> {
     }
 
     /// Replaces the manifest. When that fails before it is touched, a segment that was made for it is removed.
-    pub(super) fn store(&mut self, log: &Manifest, created: Option<&str>) -> Result<(), StepError> {
+    fn store(&mut self, log: &Manifest, created: Option<&str>) -> Result<(), StepError> {
         let storage = &*self.folder.storage;
         if let Err(error) = log.write_next(storage) {
             if let Some(name) = created {

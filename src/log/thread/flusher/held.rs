@@ -50,7 +50,7 @@ impl<S: Storage> Flusher<S> {
 
     /// The same at once, as soon as the disk answers.
     pub fn lend_reserve_now(&self) {
-        self.expendable.lend_reserve();
+        self.expendable.reserve.lend();
     }
 
     /// Whether the log has taken the room that was held for the next base because the disk is full. True until as much

@@ -1,5 +1,6 @@
 //! Room that is held for the next base, on a simulated disk.
 
+use super::super::expendable::Expendable;
 use super::*;
 use crate::log::sim::SimDisk;
 use std::io::ErrorKind;
@@ -99,7 +100,7 @@ fn a_shortage_ends_when_as_much_is_held_again() {
 fn a_base_that_was_lent_the_room_gives_it_to_the_log() {
     let (_, room) = reserve();
     room.keep_reserve(exactly(600)).unwrap();
-    room.lend_reserve();
+    room.reserve.lend();
     assert!(room.reserve.bytes() == 0 && !room.reserve.is_short());
     let mut base = room.storage.create("temp-base-1.rdb").unwrap();
     assert_eq!(room.owed_to_base(), 600);

@@ -15,7 +15,7 @@
 //!    new segment.
 //! 4. Frames are written to the new segment as to any other.
 
-use super::writer::{LogWriter, StepError};
+use super::{LogWriter, StepError};
 use crate::log::error::LogError;
 use crate::log::lsn::Lsn;
 use crate::log::storage::Storage;

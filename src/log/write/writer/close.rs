@@ -1,12 +1,12 @@
 //! The end of a log that is written.
 
-use super::folder::Folder;
-use super::writer::LogWriter;
+use super::LogWriter;
 use crate::log::error::LogError;
 use crate::log::format::manifest::Manifest;
 use crate::log::format::names::segment_name;
 use crate::log::format::standing::Standing;
 use crate::log::storage::Storage;
+use crate::log::write::folder::Folder;
 
 impl<S: Storage> LogWriter<S> {
     /// Makes all frames durable and marks the log as closed, so that the next start can prove that nothing is missing.
@@ -23,7 +23,7 @@ impl<S: Storage> LogWriter<S> {
 
     pub(crate) fn finish(&mut self, standing: Standing) -> Result<(), LogError> {
         self.drop_ahead();
-        self.expendable.drop_reserve();
+        self.expendable.reserve.remove(&*self.folder.storage);
         if self.waits_for_base {
             return Ok(());
         }
