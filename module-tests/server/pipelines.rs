@@ -6,12 +6,36 @@ use crate::harness::{
     Injection, Lever, PATIENCE, RawConnection, Scene, ServerBuilder, Strace, Value, Version, each_lever, each_version,
     wait_until,
 };
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// A flush of the slow disk takes this long.
 const SLOW: Duration = Duration::from_millis(150);
 
 each_lever! {
+    // What docs/limits.md says about the end of input: the server frees a client that is held.
+    fn a_client_whose_input_ends_while_it_is_held_gets_nothing_and_leaves_its_first_write(version: Version, lever: Lever) {
+        for commands in [vec!["INCR n"], vec!["INCR n"; 50]] {
+            let mut scene = Scene::start(version).with_lever(lever);
+            scene.prepare(&["SET n 0"]);
+            scene.freeze();
+            let mut stream = UnixStream::connect(scene.server.socket()).expect("a connection");
+            let bytes: Vec<u8> = commands.iter().flat_map(|command| encode(&split(command))).collect();
+            scene.server.in_one_iteration(|| {
+                stream.write_all(&bytes).expect("the server takes the commands");
+                stream.shutdown(Shutdown::Write).expect("an end of input");
+            });
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).expect("the end of the connection");
+            assert_eq!(answer.escape_ascii().to_string(), "");
+            let mut server = scene.end();
+            server.kill9_and_restart();
+            assert_eq!(server.raw().run("GET n").text(), "1");
+        }
+    }
+
     fn a_deep_pipeline_is_held_from_its_first_dirty_reply_on_and_then_sends_the_stock_servers_bytes(version: Version, lever: Lever) {
         let setup = ["SET clean c", "SET n 1", "RPUSH l a b c", "SET old o"];
         let mut commands: Vec<String> = (0..20).map(|_| "GET clean".into()).collect();
