@@ -70,6 +70,19 @@ impl FrozenDisk {
         }
     }
 
+    /// Fails when the client gets anything, be it that only it waits or that the loop does.
+    pub fn assert_withheld(
+        &self,
+        server: &Server,
+        control: &mut RawConnection,
+        client: &mut RawConnection,
+        what: &str,
+    ) {
+        if let Err(finding) = self.silence(server, control, client) {
+            panic!("{what}: {finding}");
+        }
+    }
+
     /// Waits until the server has executed what other connections have sent before, or waits itself.
     pub fn settle(&self, server: &Server, control: &mut RawConnection) {
         if self.lever == Lever::Pause {

@@ -4,8 +4,8 @@ use crate::harness::raw::RawConnection;
 use crate::harness::server::info_field;
 use crate::harness::temp::copy_folder;
 use crate::harness::{
-    Injection, PATIENCE, Server, ServerBuilder, Strace, Value, Version, dataset, each_version, paths, samples,
-    wait_until,
+    FrozenDisk, Injection, Lever, PATIENCE, Server, ServerBuilder, Strace, Value, Version, dataset, each_lever,
+    each_version, paths, samples, wait_until,
 };
 use std::fs;
 use std::process::Command;
@@ -122,49 +122,6 @@ each_version! {
         }
     }
 
-    fn the_module_can_be_loaded_into_a_running_server_and_unloaded(version: Version) {
-        let mut server = ServerBuilder::stock(version)
-            .set("enable-module-command", "yes")
-            .allow_warning("the module is not loaded")
-            .allow_warning("initialization failed")
-            .start();
-        samples::fill(&mut server.raw(), version);
-        let module = paths::module().to_str().unwrap();
-        let mut control = server.raw();
-        control.run(&format!("MODULE LOAD {module} --wbl.debug-commands yes"));
-        wait_active(&server);
-        control.run("SET while loaded");
-        control.run("WBL.DEBUG PAUSE");
-        let mut held = server.raw();
-        held.send_text("SET held value");
-        held.assert_silent(&mut control, "SET");
-
-        // The server does not unload a module that holds replies back.
-        let refused = control.call(&["MODULE", "UNLOAD", "wbl"]);
-        assert!(format!("{refused:?}").contains("blocked clients"), "{refused:?}");
-        control.run("WBL.DEBUG RESUME");
-        assert_eq!(held.reply(), Value::Simple("OK".into()));
-        control.run("WBL.WAIT");
-        wait_until("the module can be unloaded", PATIENCE, || !control.call(&["MODULE", "UNLOAD", "wbl"]).is_error());
-        assert!(control.call(&["WBL.WAIT"]).is_error(), "the module is still there");
-        control.run("SET while unloaded");
-
-        let refused = control.call(&["MODULE", "LOAD", module]);
-        assert!(refused.is_error(), "the log of another state was taken over");
-        assert!(server.log().contains("wbl.on-existing-log"), "the refusal does not say what to do");
-        control.run(&format!("MODULE LOADEX {module} CONFIG wbl.on-existing-log replace"));
-        wait_active(&server);
-        control.run("SET again loaded");
-        let before = dataset::read(&mut control);
-
-        server.kill9();
-        server.builder = ServerBuilder::with_module(version)
-            .allow_warning("the module is not loaded")
-            .allow_warning("initialization failed");
-        server.start();
-        dataset::assert_same(&dataset::read(&mut server.raw()), &before, "after kill -9");
-    }
-
     fn a_server_that_writes_while_the_module_makes_its_first_base_loses_nothing(version: Version) {
         let mut server = ServerBuilder::stock(version).set("enable-module-command", "yes").start();
         let mut control = server.raw();
@@ -180,25 +137,6 @@ each_version! {
         server.builder = ServerBuilder::with_module(version);
         server.start();
         assert_eq!(server.raw().run("DEBUG DIGEST"), digest);
-    }
-
-    fn disabling_at_run_time_releases_everybody_and_enabling_makes_a_new_base(version: Version) {
-        let mut server = ServerBuilder::with_module(version).start();
-        let (mut control, mut held) = (server.raw(), server.raw());
-        control.run("SET before disabling");
-        control.run("WBL.DEBUG PAUSE");
-        held.send_text("SET held value");
-        held.assert_silent(&mut control, "SET");
-        control.run("CONFIG SET wbl.enabled no");
-        assert_eq!(held.reply(), Value::Simple("OK".into()));
-        assert_eq!(server.wbl_info("wbl_enabled"), "0");
-        assert!(control.call(&["WBL.WAIT"]).is_error(), "WBL.WAIT of a disabled module");
-        control.run("SET while disabled");
-        control.run("CONFIG SET wbl.enabled yes");
-        wait_active(&server);
-        assert_eq!(server.wbl_info("wbl_enabled"), "1");
-        control.run("SET after enabling");
-        dataset::assert_survives(&mut server, "after kill -9");
     }
 
     fn with_on_error_exit_a_failed_flush_ends_the_server(version: Version) {
@@ -237,6 +175,70 @@ each_version! {
         assert!(start.elapsed() < delay, "20 reads took {:?}", start.elapsed());
         writer.reply();
         assert!(start.elapsed() >= delay, "the write took {:?}", start.elapsed());
+    }
+}
+
+each_lever! {
+    fn the_module_can_be_loaded_into_a_running_server_and_unloaded(version: Version, lever: Lever) {
+        let mut server = ServerBuilder::stock(version)
+            .set("enable-module-command", "yes")
+            .allow_warning("the module is not loaded")
+            .allow_warning("initialization failed")
+            .start();
+        samples::fill(&mut server.raw(), version);
+        let module = paths::module().to_str().unwrap();
+        let mut control = server.raw();
+        control.run(&format!("MODULE LOAD {module} --wbl.debug-commands yes"));
+        wait_active(&server);
+        control.run("SET while loaded");
+        let disk = FrozenDisk::freeze(lever, &server, &mut control);
+        let mut held = server.raw();
+        held.send_text("SET held value");
+        disk.assert_withheld(&server, &mut control, &mut held, "SET");
+
+        // The server does not unload a module that holds replies back.
+        let refused = control.call(&["MODULE", "UNLOAD", "wbl"]);
+        assert!(format!("{refused:?}").contains("blocked clients"), "{refused:?}");
+        disk.thaw(&mut control);
+        assert_eq!(held.reply(), Value::Simple("OK".into()));
+        control.run("WBL.WAIT");
+        wait_until("the module can be unloaded", PATIENCE, || !control.call(&["MODULE", "UNLOAD", "wbl"]).is_error());
+        assert!(control.call(&["WBL.WAIT"]).is_error(), "the module is still there");
+        control.run("SET while unloaded");
+
+        let refused = control.call(&["MODULE", "LOAD", module]);
+        assert!(refused.is_error(), "the log of another state was taken over");
+        assert!(server.log().contains("wbl.on-existing-log"), "the refusal does not say what to do");
+        control.run(&format!("MODULE LOADEX {module} CONFIG wbl.on-existing-log replace"));
+        wait_active(&server);
+        control.run("SET again loaded");
+        let before = dataset::read(&mut control);
+
+        server.kill9();
+        server.builder = ServerBuilder::with_module(version)
+            .allow_warning("the module is not loaded")
+            .allow_warning("initialization failed");
+        server.start();
+        dataset::assert_same(&dataset::read(&mut server.raw()), &before, "after kill -9");
+    }
+
+    fn disabling_at_run_time_releases_everybody_and_enabling_makes_a_new_base(version: Version, lever: Lever) {
+        let mut server = ServerBuilder::with_module(version).start();
+        let (mut control, mut held) = (server.raw(), server.raw());
+        control.run("SET before disabling");
+        let disk = FrozenDisk::freeze(lever, &server, &mut control);
+        held.send_text("SET held value");
+        disk.assert_withheld(&server, &mut control, &mut held, "SET");
+        control.run("CONFIG SET wbl.enabled no");
+        assert_eq!(held.reply(), Value::Simple("OK".into()));
+        assert_eq!(server.wbl_info("wbl_enabled"), "0");
+        assert!(control.call(&["WBL.WAIT"]).is_error(), "WBL.WAIT of a disabled module");
+        control.run("SET while disabled");
+        control.run("CONFIG SET wbl.enabled yes");
+        wait_active(&server);
+        assert_eq!(server.wbl_info("wbl_enabled"), "1");
+        control.run("SET after enabling");
+        dataset::assert_survives(&mut server, "after kill -9");
     }
 }
 

@@ -218,27 +218,6 @@ each_version! {
         scene.end();
     }
 
-    fn a_pause_comes_between(version: Version) {
-        let mut scene = Scene::start(version);
-        let mut client = collected(&mut scene);
-        scene.freeze();
-        send_at_once(&mut scene.server, &mut client, &["SET a 2", "INCR n"]);
-        scene.assert_withheld(&mut client, "the pipeline");
-        scene.control.run("CLIENT PAUSE 100000 WRITE");
-        client.send_bytes(&bytes(&["GET a", "INCR n"])).unwrap();
-        scene.thaw();
-        assert_eq!(replies(&mut client, 3), b"+OK\r\n:1\r\n$1\r\n2\r\n");
-        scene.control.run("CLIENT UNPAUSE");
-        assert_eq!(replies(&mut client, 1), b":2\r\n");
-        scene.control.run("CLIENT PAUSE 100000 WRITE");
-        client.send_bytes(&bytes(&["GET warm", "SET a 3", "GET a", "INCR n"])).unwrap();
-        assert_eq!(client.reply().text(), "1");
-        scene.wait_blocked(1);
-        scene.control.run("CLIENT UNPAUSE");
-        assert_eq!(replies(&mut client, 3), b"+OK\r\n$1\r\n3\r\n:3\r\n");
-        scene.end();
-    }
-
     fn what_the_server_refuses_is_answered_in_its_place(version: Version) {
         let setups: [&[&str]; 4] = [
             &["CONFIG SET min-replicas-to-write 1"],
@@ -297,6 +276,29 @@ each_version! {
         client.send_bytes(&bytes(&["CLIENT REPLY OFF", "INCR n", "INCR n"])).unwrap();
         client.send_bytes(&bytes(&["INCR n", "INCR n", "CLIENT REPLY ON", "INCR n"])).unwrap();
         assert_eq!(replies(&mut client, 2), b"+OK\r\n:8\r\n");
+        scene.end();
+    }
+}
+
+each_lever! {
+    fn a_pause_comes_between(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
+        let mut client = collected(&mut scene);
+        scene.freeze();
+        send_at_once(&mut scene.server, &mut client, &["SET a 2", "INCR n"]);
+        scene.assert_withheld(&mut client, "the pipeline");
+        scene.control.run("CLIENT PAUSE 100000 WRITE");
+        client.send_bytes(&bytes(&["GET a", "INCR n"])).unwrap();
+        scene.thaw();
+        assert_eq!(replies(&mut client, 3), b"+OK\r\n:1\r\n$1\r\n2\r\n");
+        scene.control.run("CLIENT UNPAUSE");
+        assert_eq!(replies(&mut client, 1), b":2\r\n");
+        scene.control.run("CLIENT PAUSE 100000 WRITE");
+        client.send_bytes(&bytes(&["GET warm", "SET a 3", "GET a", "INCR n"])).unwrap();
+        assert_eq!(client.reply().text(), "1");
+        scene.wait_blocked(1);
+        scene.control.run("CLIENT UNPAUSE");
+        assert_eq!(replies(&mut client, 3), b"+OK\r\n$1\r\n3\r\n:3\r\n");
         scene.end();
     }
 }

@@ -315,29 +315,6 @@ each_lever! {
 }
 
 each_version! {
-    fn a_transaction_over_several_databases_makes_keys_of_each_dirty_and_no_others(version: Version) {
-        let mut scene = Scene::start(version);
-        scene.prepare(&["SET b clean", "SELECT 3", "SET a clean", "SELECT 0"]);
-        scene.freeze();
-        let mut writer = scene.server.raw();
-        for command in ["MULTI", "SET a 1", "SELECT 3", "SET b 1", "SELECT 0"] {
-            writer.run(command);
-        }
-        scene.hold(&mut writer, "EXEC");
-        for (database, key) in [(0, "a"), (3, "b")] {
-            let mut reader = scene.server.raw();
-            // The server may be busy with the transaction.
-            if !reader.call(&["SELECT", &database.to_string()]).is_error() {
-                scene.hidden(&mut reader, &format!("GET {key}"));
-            }
-        }
-        scene.thaw();
-        assert_eq!(format!("{:?}", writer.reply()), "[+OK, +OK, +OK, +OK]");
-        let mut server = scene.end();
-        server.kill9_and_restart();
-        assert_eq!(server.raw().run("MGET a b").items().iter().map(Value::text).collect::<Vec<_>>(), ["1", "clean"]);
-    }
-
     fn each_reply_that_the_loop_waits_with_counts_with_its_reason(version: Version) {
         let mut scene = Scene::start(version);
         let mut client = scene.server.raw();
@@ -386,6 +363,28 @@ each_version! {
         scene.thaw();
         assert_eq!(writer.reply(), ok());
         scene.end();
+    }
+}
+
+each_lever! {
+    fn a_transaction_over_several_databases_makes_keys_of_each_dirty_and_no_others(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
+        scene.prepare(&["SET b clean", "SELECT 3", "SET a clean", "SELECT 0"]);
+        let mut readers = [(0, "a"), (3, "b")].map(|(database, key)| (scene.client_of(database), key));
+        scene.freeze();
+        let mut writer = scene.server.raw();
+        for command in ["MULTI", "SET a 1", "SELECT 3", "SET b 1", "SELECT 0"] {
+            writer.run(command);
+        }
+        scene.hold(&mut writer, "EXEC");
+        for (reader, key) in &mut readers {
+            scene.hidden(reader, &format!("GET {key}"));
+        }
+        scene.thaw();
+        assert_eq!(format!("{:?}", writer.reply()), "[+OK, +OK, +OK, +OK]");
+        let mut server = scene.end();
+        server.kill9_and_restart();
+        assert_eq!(server.raw().run("MGET a b").items().iter().map(Value::text).collect::<Vec<_>>(), ["1", "clean"]);
     }
 }
 

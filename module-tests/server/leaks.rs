@@ -4,7 +4,7 @@
 use crate::harness::resp::encode;
 use crate::harness::scene::split;
 use crate::harness::server::info_field;
-use crate::harness::{Lever, RawConnection, Scene, Server, ServerBuilder, Version, each_version};
+use crate::harness::{Lever, RawConnection, Scene, Server, ServerBuilder, Version, each_lever, each_version};
 
 /// Group readers whose group, consumer or stream is named as an option is.
 const GROUP_READS: &[&str] = &[
@@ -163,33 +163,6 @@ each_version! {
         assert!(findings.is_empty(), "{}", findings.join("\n"));
     }
 
-    // Who waits in BLPOP may be refused what comes where rights have changed, but not where they have not.
-    fn a_change_of_rights_that_is_refused_makes_no_push_wait(version: Version) {
-        let mut scene = Scene::start(version);
-        scene.prepare(&["ACL SETUSER poor on nopass ~* +@all -acl"]);
-        let (mut waiting, mut poor, mut other) = (scene.server.raw(), scene.server.raw(), scene.server.raw());
-        poor.run("AUTH poor any");
-        waiting.send_text("BLPOP list 0");
-        scene.wait_blocked(1);
-        let loops = |scene: &mut Scene| scene.gauge("wbl_inline_waits");
-        scene.control.run("CONFIG SET requirepass secret");
-        for client in [&mut poor, &mut scene.server.raw()] {
-            let reply = client.call(&split("ACL SETUSER poor on"));
-            assert!(reply.is_error(), "{reply:?}");
-        }
-        scene.control.run("CONFIG SET requirepass ");
-        let before = loops(&mut scene);
-        scene.freeze();
-        other.send_text("LPUSH list a");
-        scene.assert_withheld(&mut other, "LPUSH");
-        scene.assert_withheld(&mut waiting, "BLPOP");
-        scene.thaw();
-        assert_eq!(other.reply().integer(), 1);
-        assert_eq!(waiting.reply().items().len(), 2);
-        assert_eq!(loops(&mut scene), before, "LPUSH made the loop wait");
-        scene.end();
-    }
-
     fn nothing_hides_behind_a_refused_command(version: Version) {
         let mut scene = Scene::start(version);
         scene.prepare(&["ACL SETUSER bare on nopass ~* +@all -wbl.call -wbl.read"]);
@@ -321,6 +294,35 @@ each_version! {
         let expected = digest(&scene);
         scene.server.kill9_and_restart();
         assert_eq!(digest(&scene), expected);
+    }
+}
+
+each_lever! {
+    // Who waits in BLPOP may be refused what comes where rights have changed, but not where they have not.
+    fn a_change_of_rights_that_is_refused_makes_no_push_wait(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
+        scene.prepare(&["ACL SETUSER poor on nopass ~* +@all -acl"]);
+        let (mut waiting, mut poor, mut other) = (scene.server.raw(), scene.server.raw(), scene.server.raw());
+        poor.run("AUTH poor any");
+        waiting.send_text("BLPOP list 0");
+        scene.wait_blocked(1);
+        let loops = |scene: &mut Scene| scene.gauge("wbl_inline_waits");
+        scene.control.run("CONFIG SET requirepass secret");
+        for client in [&mut poor, &mut scene.server.raw()] {
+            let reply = client.call(&split("ACL SETUSER poor on"));
+            assert!(reply.is_error(), "{reply:?}");
+        }
+        scene.control.run("CONFIG SET requirepass ");
+        let before = loops(&mut scene);
+        scene.freeze();
+        other.send_text("LPUSH list a");
+        scene.assert_withheld(&mut other, "LPUSH");
+        scene.assert_withheld(&mut waiting, "BLPOP");
+        scene.thaw();
+        assert_eq!(other.reply().integer(), 1);
+        assert_eq!(waiting.reply().items().len(), 2);
+        assert_eq!(loops(&mut scene), before, "LPUSH made the loop wait");
+        scene.end();
     }
 }
 

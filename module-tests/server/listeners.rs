@@ -1,6 +1,9 @@
 //! What the module offers to other modules (`api/valkey_wbl.h`): positions, and events, when they are durable.
 
-use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, each_version, paths, wait_until};
+use crate::harness::{
+    FrozenDisk, Lever, PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, each_lever, each_version, paths,
+    wait_until,
+};
 use std::fs;
 
 /// Changes of strings, and of keys of any type; `set` and `del` are of these.
@@ -49,35 +52,6 @@ fn positions(client: &mut RawConnection) -> (i64, i64) {
 }
 
 each_version! {
-    fn a_position_is_told_when_it_is_durable_and_not_before(version: Version) {
-        let server = builder(version).start();
-        let (mut control, mut client) = (server.raw(), server.raw());
-        let next = after_one_more(&mut client, "SET k v");
-        let (appended, durable) = positions(&mut control);
-        assert_eq!(appended, durable);
-        // What is durable is told at once.
-        control.run(&format!("listener.when {durable}"));
-        wait_until("it is told", PATIENCE, || told(&server) == [format!("durable {durable}")]);
-        control.run(&format!("listener.when {next}"));
-        let token = control.run(&format!("listener.when {next}")).integer();
-        assert_eq!(control.run(&format!("listener.cancel {token}")).integer(), 1);
-        assert_eq!(control.run(&format!("listener.cancel {token}")).integer(), 0);
-
-        control.run("WBL.DEBUG PAUSE");
-        client.send_text("SET k w");
-        client.assert_silent(&mut control, "SET");
-        assert_eq!(server.wbl_info("wbl_appended_offset"), next.to_string());
-        assert_eq!(told(&server).len(), 1, "it is not durable");
-        control.run("WBL.DEBUG RESUME");
-        client.reply();
-        wait_for_words(&server, &["durable"; 2]);
-        assert_eq!(told(&server)[1], format!("durable {next}"));
-        // All that has been executed, the running command included.
-        client.run("listener.incr n");
-        wait_for_words(&server, &["durable"; 3]);
-        assert_eq!(told(&server)[2], format!("durable {}", server.wbl_info("wbl_previous_acked_offset")));
-    }
-
     fn a_call_may_run_commands_and_ask_again(version: Version) {
         let mut server = builder(version).start();
         let mut client = server.raw();
@@ -89,61 +63,6 @@ each_version! {
         server.kill9();
         server.start();
         assert_eq!(server.raw().run("GET n").text(), "2");
-    }
-
-    fn events_are_told_in_order_when_their_changes_are_durable(version: Version) {
-        let server = builder(version).start();
-        let (mut control, mut client) = (server.raw(), server.raw());
-        let token = control.run(&format!("listener.subscribe {CLASSES}")).integer();
-        control.run("WBL.DEBUG PAUSE");
-        client.send_text("SET a 1");
-        client.assert_silent(&mut control, "SET");
-        assert_eq!(told(&server).len(), 0, "nothing is durable");
-        control.run("WBL.DEBUG RESUME");
-        client.reply();
-        client.run("EVAL redis.call('SELECT',3)redis.call('SET','b',1)redis.call('LPUSH','l',1)redis.call('DEL','b') 0");
-        client.run("FLUSHALL");
-        client.run("SWAPDB 0 3");
-        client.run("WBL.WAIT");
-        let expected = ["db0 set a", "db3 set b", "db3 del b", "db-1 flushall", "db0 swapdb"];
-        wait_for_words(&server, &expected);
-        let at: Vec<i64> =
-            told(&server).iter().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect();
-        assert!(at.is_sorted() && at[1] == at[2] && at[0] < at[1] && at[2] < at[3], "{at:?}");
-        assert_eq!(positions(&mut control).1, at[4]);
-        // One that ends in the middle of what is told.
-        control.run(&format!("listener.cancel-in-call {token}"));
-        for command in ["MULTI", "SET x 1", "SET y 1", "EXEC", "SET z 1"] {
-            client.run(command);
-        }
-        client.run("WBL.WAIT");
-        wait_for_words(&server, &[&expected[..], &["db0 set x"]].concat());
-    }
-
-    fn a_module_that_goes_is_told_nothing_and_goes_first(version: Version) {
-        let server = builder(version).start();
-        let (mut control, mut client) = (server.raw(), server.raw());
-        control.run(&format!("listener.subscribe {CLASSES}"));
-        let next = after_one_more(&mut client, "SET a 0");
-        control.run(&format!("listener.when {next}"));
-        let before = told(&server).len();
-        control.run("WBL.DEBUG PAUSE");
-        client.send_text("SET a 1");
-        client.assert_silent(&mut control, "SET");
-        let refused = control.call(&["MODULE", "UNLOAD", "wbl"]);
-        assert!(matches!(&refused, Value::Error(text) if text.contains("APIs used by other modules")), "{refused:?}");
-        assert_eq!(control.run("MODULE UNLOAD listener").text(), "OK");
-        control.run("WBL.DEBUG RESUME");
-        client.reply();
-        client.run("SET b 1");
-        assert!(client.run("WBL.WAIT").integer() > next);
-        assert_eq!(told(&server).len(), before);
-        assert_eq!(control.run("MODULE UNLOAD wbl").text(), "OK");
-        // It comes again, and finds nobody, or somebody.
-        let path = paths::c_module(version, "listener");
-        control.call(&["MODULE", "LOAD", path.to_str().unwrap()]);
-        let missing = control.call(&["listener.when"]);
-        assert!(matches!(&missing, Value::Error(text) if text.contains("not loaded")), "{missing:?}");
     }
 
     fn without_a_log_nothing_is_durable(version: Version) {
@@ -187,5 +106,91 @@ each_version! {
         client.run("WBL.WAIT");
         client.run("counter.ask");
         wait_until("it is told", PATIENCE, || server.raw().run("counter.read").integer() == 202);
+    }
+}
+
+each_lever! {
+    fn a_position_is_told_when_it_is_durable_and_not_before(version: Version, lever: Lever) {
+        let server = builder(version).start();
+        let (mut control, mut client) = (server.raw(), server.raw());
+        let next = after_one_more(&mut client, "SET k v");
+        let (appended, durable) = positions(&mut control);
+        assert_eq!(appended, durable);
+        // What is durable is told at once.
+        control.run(&format!("listener.when {durable}"));
+        wait_until("it is told", PATIENCE, || told(&server) == [format!("durable {durable}")]);
+        control.run(&format!("listener.when {next}"));
+        let token = control.run(&format!("listener.when {next}")).integer();
+        assert_eq!(control.run(&format!("listener.cancel {token}")).integer(), 1);
+        assert_eq!(control.run(&format!("listener.cancel {token}")).integer(), 0);
+
+        let disk = FrozenDisk::freeze(lever, &server, &mut control);
+        client.send_text("SET k w");
+        disk.assert_withheld(&server, &mut control, &mut client, "SET");
+        assert_eq!(server.wbl_info("wbl_appended_offset"), next.to_string());
+        assert_eq!(told(&server).len(), 1, "it is not durable");
+        disk.thaw(&mut control);
+        client.reply();
+        wait_for_words(&server, &["durable"; 2]);
+        assert_eq!(told(&server)[1], format!("durable {next}"));
+        // All that has been executed, the running command included.
+        client.run("listener.incr n");
+        wait_for_words(&server, &["durable"; 3]);
+        assert_eq!(told(&server)[2], format!("durable {}", server.wbl_info("wbl_previous_acked_offset")));
+    }
+
+    fn events_are_told_in_order_when_their_changes_are_durable(version: Version, lever: Lever) {
+        let server = builder(version).start();
+        let (mut control, mut client) = (server.raw(), server.raw());
+        let token = control.run(&format!("listener.subscribe {CLASSES}")).integer();
+        let disk = FrozenDisk::freeze(lever, &server, &mut control);
+        client.send_text("SET a 1");
+        disk.assert_withheld(&server, &mut control, &mut client, "SET");
+        assert_eq!(told(&server).len(), 0, "nothing is durable");
+        disk.thaw(&mut control);
+        client.reply();
+        client.run("EVAL redis.call('SELECT',3)redis.call('SET','b',1)redis.call('LPUSH','l',1)redis.call('DEL','b') 0");
+        client.run("FLUSHALL");
+        client.run("SWAPDB 0 3");
+        client.run("WBL.WAIT");
+        let expected = ["db0 set a", "db3 set b", "db3 del b", "db-1 flushall", "db0 swapdb"];
+        wait_for_words(&server, &expected);
+        let at: Vec<i64> =
+            told(&server).iter().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect();
+        assert!(at.is_sorted() && at[1] == at[2] && at[0] < at[1] && at[2] < at[3], "{at:?}");
+        assert_eq!(positions(&mut control).1, at[4]);
+        // One that ends in the middle of what is told.
+        control.run(&format!("listener.cancel-in-call {token}"));
+        for command in ["MULTI", "SET x 1", "SET y 1", "EXEC", "SET z 1"] {
+            client.run(command);
+        }
+        client.run("WBL.WAIT");
+        wait_for_words(&server, &[&expected[..], &["db0 set x"]].concat());
+    }
+
+    fn a_module_that_goes_is_told_nothing_and_goes_first(version: Version, lever: Lever) {
+        let server = builder(version).start();
+        let (mut control, mut client) = (server.raw(), server.raw());
+        control.run(&format!("listener.subscribe {CLASSES}"));
+        let next = after_one_more(&mut client, "SET a 0");
+        control.run(&format!("listener.when {next}"));
+        let before = told(&server).len();
+        let disk = FrozenDisk::freeze(lever, &server, &mut control);
+        client.send_text("SET a 1");
+        disk.assert_withheld(&server, &mut control, &mut client, "SET");
+        let refused = control.call(&["MODULE", "UNLOAD", "wbl"]);
+        assert!(matches!(&refused, Value::Error(text) if text.contains("APIs used by other modules")), "{refused:?}");
+        assert_eq!(control.run("MODULE UNLOAD listener").text(), "OK");
+        disk.thaw(&mut control);
+        client.reply();
+        client.run("SET b 1");
+        assert!(client.run("WBL.WAIT").integer() > next);
+        assert_eq!(told(&server).len(), before);
+        assert_eq!(control.run("MODULE UNLOAD wbl").text(), "OK");
+        // It comes again, and finds nobody, or somebody.
+        let path = paths::c_module(version, "listener");
+        control.call(&["MODULE", "LOAD", path.to_str().unwrap()]);
+        let missing = control.call(&["listener.when"]);
+        assert!(matches!(&missing, Value::Error(text) if text.contains("not loaded")), "{missing:?}");
     }
 }

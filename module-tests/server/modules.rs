@@ -2,8 +2,8 @@
 //! too.
 
 use crate::harness::{
-    Cluster, Lever, PATIENCE, RawConnection, Scene, Server, ServerBuilder, Value, Version, dataset, each_version,
-    paths, resp::encode, wait_until,
+    Cluster, FrozenDisk, Lever, PATIENCE, RawConnection, Scene, Server, ServerBuilder, Value, Version, dataset,
+    each_lever, each_version, paths, resp::encode, wait_until,
 };
 
 /// Changes through the key API: the command, and the key that it changes.
@@ -172,17 +172,6 @@ each_version! {
         }
     }
 
-    fn replies_of_another_module_wait_for_the_disk(version: Version) {
-        for first in [true, false] {
-            let server = builder(version, first).start();
-            let mut control = server.raw();
-            control.run("SADD T:members a b c d e f");
-            for command in OWN_WRITES.iter().chain(CALLS).chain(ECHOES) {
-                withheld(&server, &mut control, command);
-            }
-        }
-    }
-
     fn what_another_module_writes_at_the_end_of_a_unit_belongs_to_it(version: Version) {
         for first in [true, false] {
             let server = builder(version, first).start();
@@ -281,17 +270,6 @@ each_version! {
         }
     }
 
-    fn keys_that_another_module_writes_are_dirty(version: Version) {
-        let server = builder(version, true).start();
-        let (mut control, mut client) = (server.raw(), server.raw());
-        control.run("WBL.DEBUG PAUSE");
-        client.send_text("effects.string key value");
-        wait_until("the key is dirty", PATIENCE, || server.wbl_info("wbl_uncommitted_keys") == "1");
-        control.run("WBL.DEBUG RESUME");
-        assert_eq!(client.reply(), Value::Simple("OK".into()));
-        wait_until("the key is clean", PATIENCE, || server.wbl_info("wbl_uncommitted_keys") == "0");
-    }
-
     fn a_node_of_a_cluster_recovers_values_of_another_module(version: Version) {
         let builder = builder(version, false).allow_warning("Changing databases number").allow_warning("luster state");
         let mut cluster = Cluster::start(&builder);
@@ -304,6 +282,30 @@ each_version! {
     }
 }
 
+each_lever! {
+    fn replies_of_another_module_wait_for_the_disk(version: Version, lever: Lever) {
+        for first in [true, false] {
+            let server = builder(version, first).start();
+            let mut control = server.raw();
+            control.run("SADD T:members a b c d e f");
+            for command in OWN_WRITES.iter().chain(CALLS).chain(ECHOES) {
+                withheld(lever, &server, &mut control, command);
+            }
+        }
+    }
+
+    fn keys_that_another_module_writes_are_dirty(version: Version, lever: Lever) {
+        let server = builder(version, true).start();
+        let (mut control, mut client) = (server.raw(), server.raw());
+        let disk = FrozenDisk::freeze(lever, &server, &mut control);
+        client.send_text("effects.string key value");
+        wait_until("the key is dirty", PATIENCE, || server.wbl_info("wbl_uncommitted_keys") == "1");
+        disk.thaw(&mut control);
+        assert_eq!(client.reply(), Value::Simple("OK".into()));
+        wait_until("the key is clean", PATIENCE, || server.wbl_info("wbl_uncommitted_keys") == "0");
+    }
+}
+
 fn bulk(text: &str) -> Value {
     Value::Bulk(text.into())
 }
@@ -312,14 +314,14 @@ pub fn builder(version: Version, first: bool) -> ServerBuilder {
     ServerBuilder::with_module(version).in_memory().load(&paths::test_module(version), first)
 }
 
-/// The command's reply comes after WBL.DEBUG RESUME and not before.
-fn withheld(server: &Server, control: &mut RawConnection, command: &str) {
+/// The command's reply comes when the disk goes on and not before.
+fn withheld(lever: Lever, server: &Server, control: &mut RawConnection, command: &str) {
     let mut client = server.raw();
     control.run("WBL.WAIT");
-    control.run("WBL.DEBUG PAUSE");
+    let disk = FrozenDisk::freeze(lever, server, control);
     client.send_text(command);
-    client.assert_silent(control, command);
-    control.run("WBL.DEBUG RESUME");
+    disk.assert_withheld(server, control, &mut client, command);
+    disk.thaw(control);
     let reply = client.reply();
     assert!(!reply.is_error(), "{command}: {reply:?}");
 }

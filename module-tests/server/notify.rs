@@ -1,6 +1,8 @@
 //! `wbl.notify-keyspace-events`: messages leave when what they report is durable, in order, none lost or doubled.
 
-use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Version, each_version, wait_until};
+use crate::harness::{
+    FrozenDisk, Lever, PATIENCE, RawConnection, Server, ServerBuilder, Version, each_lever, each_version, wait_until,
+};
 
 /// A client that is subscribed to all keyspace notifications.
 fn subscriber(server: &Server) -> RawConnection {
@@ -24,34 +26,6 @@ fn with_events(version: Version, classes: &str) -> Server {
 }
 
 each_version! {
-    fn messages_wait_for_their_change_and_keep_their_order(version: Version) {
-        let server = with_events(version, "KEA");
-        let (mut control, mut listener) = (server.raw(), subscriber(&server));
-        control.run("WBL.DEBUG PAUSE");
-        let mut writers = Vec::new();
-        for command in ["SET a 1", "LPUSH list x", "DEL a"] {
-            let mut writer = server.raw();
-            writer.send_text(command);
-            writer.assert_silent(&mut control, command);
-            writers.push(writer);
-        }
-        listener.assert_silent(&mut control, "a message of what is not durable");
-        control.run("WBL.DEBUG RESUME");
-        assert_eq!(
-            messages(&mut listener, 6),
-            [
-                "__keyspace@0__:a set",
-                "__keyevent@0__:set a",
-                "__keyspace@0__:list lpush",
-                "__keyevent@0__:lpush list",
-                "__keyspace@0__:a del",
-                "__keyevent@0__:del a",
-            ]
-        );
-        writers.iter_mut().for_each(|writer| assert!(!writer.reply().is_error()));
-        listener.assert_silent(&mut control, "a doubled message");
-    }
-
     fn messages_of_transactions_scripts_and_other_databases_arrive(version: Version) {
         let server = with_events(version, "Eg$xn");
         let (mut client, mut listener) = (server.raw(), subscriber(&server));
@@ -121,5 +95,35 @@ each_version! {
         client.run("CONFIG SET wbl.enabled no");
         client.run("SET a 1");
         assert_eq!(messages(&mut listener, 1), ["__keyevent@0__:set a"]);
+    }
+}
+
+each_lever! {
+    fn messages_wait_for_their_change_and_keep_their_order(version: Version, lever: Lever) {
+        let server = with_events(version, "KEA");
+        let (mut control, mut listener) = (server.raw(), subscriber(&server));
+        let disk = FrozenDisk::freeze(lever, &server, &mut control);
+        let mut writers = Vec::new();
+        for command in ["SET a 1", "LPUSH list x", "DEL a"] {
+            let mut writer = server.raw();
+            writer.send_text(command);
+            disk.assert_withheld(&server, &mut control, &mut writer, command);
+            writers.push(writer);
+        }
+        disk.assert_withheld(&server, &mut control, &mut listener, "a message of what is not durable");
+        disk.thaw(&mut control);
+        assert_eq!(
+            messages(&mut listener, 6),
+            [
+                "__keyspace@0__:a set",
+                "__keyevent@0__:set a",
+                "__keyspace@0__:list lpush",
+                "__keyevent@0__:lpush list",
+                "__keyspace@0__:a del",
+                "__keyevent@0__:del a",
+            ]
+        );
+        writers.iter_mut().for_each(|writer| assert!(!writer.reply().is_error()));
+        listener.assert_silent(&mut control, "a doubled message");
     }
 }

@@ -130,6 +130,7 @@ each_lever! {
 
 each_version! {
     // Its answer is written before the module can look, and the loop cannot wait for a RESUME with it.
+    // The loop waits for a disk that does not answer (`time_outs.rs`), and never for a pause.
     fn a_pop_that_waits_in_vain_for_what_is_not_durable_is_disconnected_while_the_position_is_frozen(version: Version) {
         let mut scene = Scene::start(version);
         let mut remover = scene.server.raw();

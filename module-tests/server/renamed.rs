@@ -3,7 +3,8 @@
 
 use crate::harness::commands::words;
 use crate::harness::{
-    Names, PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, each_version, paths, wait_for, wait_until,
+    FrozenDisk, Lever, Names, PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, each_lever, each_version,
+    paths, wait_for, wait_until,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -199,49 +200,6 @@ each_version! {
         assert_eq!(state(&mut plain.raw()), before);
     }
 
-    fn renamed_commands_are_held_as_others_are(version: Version) {
-        let mut builder = ServerBuilder::with_module(version).in_memory();
-        for name in ["get", "keys", "xread", "multi", "exec", "watch", "spop", "eval", "setnx", "dbsize"] {
-            builder = builder.rename(name, &format!("{name}-it"));
-        }
-        let server = builder.start();
-        let mut control = server.raw();
-        control.run("SADD set a b c");
-        control.run("XADD stream 1-1 f v");
-        control.run("WBL.DEBUG PAUSE");
-        let mut held = Vec::new();
-        for command in [
-            "SET key value",
-            "GET key",
-            "KEYS *",
-            "DBSIZE",
-            "SETNX key other",
-            "SPOP set",
-            "XADD stream 2-1 f v",
-            "XREAD STREAMS stream 0",
-            "EVAL return{server.call('get-it',KEYS[1])} 1 key",
-        ] {
-            let mut client = server.raw();
-            client.send_text(command);
-            client.assert_silent(&mut control, command);
-            held.push(client);
-        }
-        let mut client = server.raw();
-        client.run("MULTI");
-        client.run("GET key");
-        client.send_text("EXEC");
-        control.send_text("WBL.DEBUG RESUME");
-        assert_eq!(client.reply().items()[0].text(), "value");
-        control.reply();
-        // By its own name the server has no such command, and neither has the module.
-        let mut plain = server.raw().with_names(Names::default());
-        control.run("SET key again");
-        for words in [&["GET", "key"][..], &["WBL.READ", "GET", "key"], &["WBL.CALL", "SPOP", "set"]] {
-            assert!(plain.call(words).is_error(), "{words:?}");
-        }
-        assert_eq!(control.run("SCARD set").integer(), 2);
-    }
-
     fn a_name_may_be_taken_by_another_command(version: Version) {
         let builder = ServerBuilder::with_module(version).in_memory();
         // GET sets, SET gets, DEL has gone, APPEND deletes.
@@ -296,6 +254,50 @@ each_version! {
         assert!(log.contains("the server's command DEL is renamed"), "{log}");
         fs::write(server.config_path(), text).unwrap();
         client.run(&format!("MODULE LOAD {}", paths::module().display()));
+    }
+}
+
+each_lever! {
+    fn renamed_commands_are_held_as_others_are(version: Version, lever: Lever) {
+        let mut builder = ServerBuilder::with_module(version).in_memory();
+        for name in ["get", "keys", "xread", "multi", "exec", "watch", "spop", "eval", "setnx", "dbsize"] {
+            builder = builder.rename(name, &format!("{name}-it"));
+        }
+        let server = builder.start();
+        let mut control = server.raw();
+        control.run("SADD set a b c");
+        control.run("XADD stream 1-1 f v");
+        let disk = FrozenDisk::freeze(lever, &server, &mut control);
+        let mut held = Vec::new();
+        for command in [
+            "SET key value",
+            "GET key",
+            "KEYS *",
+            "DBSIZE",
+            "SETNX key other",
+            "SPOP set",
+            "XADD stream 2-1 f v",
+            "XREAD STREAMS stream 0",
+            "EVAL return{server.call('get-it',KEYS[1])} 1 key",
+        ] {
+            let mut client = server.raw();
+            client.send_text(command);
+            disk.assert_withheld(&server, &mut control, &mut client, command);
+            held.push(client);
+        }
+        let mut client = server.raw();
+        client.run("MULTI");
+        client.run("GET key");
+        client.send_text("EXEC");
+        disk.thaw(&mut control);
+        assert_eq!(client.reply().items()[0].text(), "value");
+        // By its own name the server has no such command, and neither has the module.
+        let mut plain = server.raw().with_names(Names::default());
+        control.run("SET key again");
+        for words in [&["GET", "key"][..], &["WBL.READ", "GET", "key"], &["WBL.CALL", "SPOP", "set"]] {
+            assert!(plain.call(words).is_error(), "{words:?}");
+        }
+        assert_eq!(control.run("SCARD set").integer(), 2);
     }
 }
 

@@ -4,7 +4,8 @@
 use crate::harness::group::{Group, builder, replica_of, wait_durable, wait_in_sync};
 use crate::harness::ports::free_ports;
 use crate::harness::{
-    Injection, PATIENCE, Server, ServerBuilder, Strace, Value, Version, dataset, each_version, wait_until,
+    FrozenDisk, Injection, Lever, PATIENCE, Server, ServerBuilder, Strace, Value, Version, dataset, each_lever,
+    each_version, wait_until,
 };
 use std::time::Duration;
 
@@ -62,30 +63,6 @@ each_version! {
         group.nodes[1].start();
         dataset::assert_same(&dataset::read(&mut group.nodes[1].raw()), &expected, "the replica's own log");
         assert_eq!(group.nodes[1].wbl_info("wbl_recovery_errors"), "0");
-    }
-
-    fn a_promoted_replica_protects_at_once_with_the_log_that_it_has(version: Version) {
-        let mut group = Group::start(version, 1, &[]);
-        group.primary().raw().run("SET before v");
-        group.wait_equal(1);
-        let replica = &mut group.nodes[1];
-        let (generation, bases) = (replica.wbl_info("wbl_log_generation"), replica.wbl_info("wbl_checkpoints"));
-        let mut client = replica.raw();
-        client.run("REPLICAOF NO ONE");
-        assert_eq!(replica.wbl_info("wbl_state"), "active");
-        client.run("WBL.DEBUG PAUSE");
-        let mut writer = replica.raw();
-        writer.send_text("SET after v");
-        writer.assert_silent(&mut client, "the first write after the promotion");
-        client.run("WBL.DEBUG RESUME");
-        assert_eq!(writer.reply().text(), "OK");
-        assert_eq!(replica.wbl_info("wbl_log_generation"), generation);
-        assert_eq!(replica.wbl_info("wbl_checkpoints"), bases);
-        let expected = dataset::read(&mut client);
-        replica.kill9();
-        replica.reconfigure(|builder| builder.unset("replicaof"));
-        replica.start();
-        dataset::assert_same(&dataset::read(&mut replica.raw()), &expected, "after the promotion");
     }
 
     fn a_demoted_servers_log_goes_on_with_what_the_new_primary_sends(version: Version) {
@@ -262,5 +239,31 @@ each_version! {
         group.nodes[0].kill9();
         replica.kill9_and_restart();
         assert_eq!(replica.raw().run("EXISTS k").integer(), 1);
+    }
+}
+
+each_lever! {
+    fn a_promoted_replica_protects_at_once_with_the_log_that_it_has(version: Version, lever: Lever) {
+        let mut group = Group::start(version, 1, &[]);
+        group.primary().raw().run("SET before v");
+        group.wait_equal(1);
+        let replica = &mut group.nodes[1];
+        let (generation, bases) = (replica.wbl_info("wbl_log_generation"), replica.wbl_info("wbl_checkpoints"));
+        let mut client = replica.raw();
+        client.run("REPLICAOF NO ONE");
+        assert_eq!(replica.wbl_info("wbl_state"), "active");
+        let disk = FrozenDisk::freeze(lever, replica, &mut client);
+        let mut writer = replica.raw();
+        writer.send_text("SET after v");
+        disk.assert_withheld(replica, &mut client, &mut writer, "the first write after the promotion");
+        disk.thaw(&mut client);
+        assert_eq!(writer.reply().text(), "OK");
+        assert_eq!(replica.wbl_info("wbl_log_generation"), generation);
+        assert_eq!(replica.wbl_info("wbl_checkpoints"), bases);
+        let expected = dataset::read(&mut client);
+        replica.kill9();
+        replica.reconfigure(|builder| builder.unset("replicaof"));
+        replica.start();
+        dataset::assert_same(&dataset::read(&mut replica.raw()), &expected, "after the promotion");
     }
 }

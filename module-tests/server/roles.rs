@@ -3,7 +3,8 @@
 
 use crate::harness::server::info_field;
 use crate::harness::{
-    Lever, PATIENCE, RawConnection, Scene, Server, ServerBuilder, Value, Version, each_version, wait_until,
+    FrozenDisk, Lever, PATIENCE, RawConnection, Scene, Server, ServerBuilder, Value, Version, each_lever, each_version,
+    wait_until,
 };
 
 /// No server listens there.
@@ -13,10 +14,33 @@ const EVAL: &str = r#"EVAL "return redis.call('SET', KEYS[1], 'v')" 1 script"#;
 const EVAL_RO: &str = r#"EVAL_RO "return redis.call('GET', KEYS[1])" 1 dirty"#;
 
 each_version! {
-    fn who_waits_when_the_server_becomes_a_replica_is_disconnected_without_an_answer(version: Version) {
+    fn a_replica_that_becomes_a_primary_keeps_what_it_got_and_what_it_is_told(version: Version) {
+        let [port] = crate::harness::ports::free_ports::<1>();
+        let primary = ServerBuilder::stock(version).set("port", &port.to_string()).in_memory().start();
+        primary.raw().run("SET of-primary v");
+        // The server loads the file of the primary's dataset at its next start, before the log.
+        let builder = ServerBuilder::with_module(version).allow_warning("takes the place of the data");
+        let mut server = builder.in_memory().start();
+        let mut client = server.raw();
+        client.run("SET before v");
+        client.run(&format!("REPLICAOF 127.0.0.1 {port}"));
+        wait_until("the replica is in sync", PATIENCE, || {
+            client.call(&["GET", "of-primary"]) == Value::Bulk("v".into())
+        });
+        primary.raw().run("SET later v");
+        wait_until("the replica follows", PATIENCE, || client.call(&["GET", "later"]) == Value::Bulk("v".into()));
+        drop(client);
+        promote(&mut server);
+        assert_eq!(server.raw().run("EXISTS of-primary later").integer(), 2);
+        assert_eq!(server.raw().run("EXISTS before").integer(), 0);
+    }
+}
+
+each_lever! {
+    fn who_waits_when_the_server_becomes_a_replica_is_disconnected_without_an_answer(version: Version, lever: Lever) {
         for threads in ["1", "4"] {
             let builder = ServerBuilder::with_module(version).set("io-threads", threads);
-            let mut scene = Scene::of(builder.allow_warning("Error condition on socket for SYNC"));
+            let mut scene = Scene::of(builder.allow_warning("Error condition on socket for SYNC")).with_lever(lever);
             scene.prepare(&["SET kept k", "XADD s 0-1 f v", "XGROUP CREATE s g $", "SADD set m"]);
             let (mut popper, mut reader) = (scene.server.raw(), scene.server.raw());
             popper.send_text("BLPOP list 0");
@@ -59,35 +83,14 @@ each_version! {
         }
     }
 
-    fn a_replica_that_becomes_a_primary_keeps_what_it_got_and_what_it_is_told(version: Version) {
-        let [port] = crate::harness::ports::free_ports::<1>();
-        let primary = ServerBuilder::stock(version).set("port", &port.to_string()).in_memory().start();
-        primary.raw().run("SET of-primary v");
-        // The server loads the file of the primary's dataset at its next start, before the log.
-        let builder = ServerBuilder::with_module(version).allow_warning("takes the place of the data");
-        let mut server = builder.in_memory().start();
-        let mut client = server.raw();
-        client.run("SET before v");
-        client.run(&format!("REPLICAOF 127.0.0.1 {port}"));
-        wait_until("the replica is in sync", PATIENCE, || {
-            client.call(&["GET", "of-primary"]) == Value::Bulk("v".into())
-        });
-        primary.raw().run("SET later v");
-        wait_until("the replica follows", PATIENCE, || client.call(&["GET", "later"]) == Value::Bulk("v".into()));
-        drop(client);
-        promote(&mut server);
-        assert_eq!(server.raw().run("EXISTS of-primary later").integer(), 2);
-        assert_eq!(server.raw().run("EXISTS before").integer(), 0);
-    }
-
-    fn sending_threads_send_nothing_before_it_is_durable(version: Version) {
+    fn sending_threads_send_nothing_before_it_is_durable(version: Version, lever: Lever) {
         // Without this the threads only serve many clients at once.
         let (always, value) = match version {
             Version::V8_1 => ("events-per-io-thread", "0"),
             Version::V9_1 => ("io-threads-always-active", "yes"),
         };
         let builder = ServerBuilder::with_module(version).set("io-threads", "4").set(always, value);
-        let mut scene = Scene::of(builder);
+        let mut scene = Scene::of(builder).with_lever(lever);
         scene.prepare(&["SET k old"]);
         let mut noise: Vec<RawConnection> = (0..16).map(|_| scene.server.raw()).collect();
         for round in 0..3 {
@@ -115,8 +118,8 @@ each_version! {
         assert_eq!(server.raw().run("GET n").text(), "3");
     }
 
-    fn a_transaction_waits_at_its_own_end_when_there_are_sending_threads(version: Version) {
-        let mut scene = Scene::of(ServerBuilder::with_module(version).set("io-threads", "4"));
+    fn a_transaction_waits_at_its_own_end_when_there_are_sending_threads(version: Version, lever: Lever) {
+        let mut scene = Scene::of(ServerBuilder::with_module(version).set("io-threads", "4")).with_lever(lever);
         for round in 1..4 {
             scene.freeze();
             let mut transaction = scene.server.raw();
@@ -131,8 +134,8 @@ each_version! {
     }
 
     // What docs/limits.md says about them.
-    fn the_servers_own_records_show_what_the_module_runs(version: Version) {
-        let mut scene = Scene::start(version);
+    fn the_servers_own_records_show_what_the_module_runs(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
         let mut monitor = scene.server.raw();
         scene.prepare(&["SADD set m", "CONFIG SET slowlog-log-slower-than 0", "SLOWLOG RESET", "CONFIG RESETSTAT"]);
         scene.freeze();
@@ -206,12 +209,14 @@ fn promote(server: &mut Server) {
     let mut client = server.raw();
     assert_eq!(client.run("GET first").text(), "v");
     // Withholding is back, too.
-    client.run("WBL.DEBUG PAUSE");
-    let mut writer = server.raw();
-    writer.send_text("SET second v");
-    writer.assert_silent(&mut client, "a write after the promotion");
-    client.run("WBL.DEBUG RESUME");
-    assert_eq!(writer.reply().text(), "OK");
+    for lever in Lever::ALL {
+        let disk = FrozenDisk::freeze(lever, server, &mut client);
+        let mut writer = server.raw();
+        writer.send_text("SET second v");
+        disk.assert_withheld(server, &mut client, &mut writer, "a write after the promotion");
+        disk.thaw(&mut client);
+        assert_eq!(writer.reply().text(), "OK");
+    }
     expected = crate::harness::dataset::read(&mut client);
     server.kill9_and_restart();
     crate::harness::dataset::assert_same(

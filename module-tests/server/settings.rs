@@ -1,6 +1,6 @@
 //! Settings, commands and INFO.
 
-use crate::harness::{Server, ServerBuilder, Value, Version, each_version, paths};
+use crate::harness::{FrozenDisk, Lever, Server, ServerBuilder, Value, Version, each_lever, each_version, paths};
 use crate::life::NOWHERE;
 use std::fs;
 use std::net::TcpListener;
@@ -27,29 +27,6 @@ fn with_refusals(builder: ServerBuilder) -> ServerBuilder {
 }
 
 each_version! {
-    fn wbl_wait_returns_the_durable_position_or_an_error_in_time(version: Version) {
-        let server = ServerBuilder::with_module(version).start();
-        let (mut control, mut client) = (server.raw(), server.raw());
-        let first = control.run("WBL.WAIT").integer();
-        client.run("SET key value");
-        let second = control.run("WBL.WAIT").integer();
-        assert!(second > first, "{second} after {first}");
-        assert_eq!(control.run("WBL.WAIT 1000").integer(), second);
-
-        control.run("WBL.DEBUG PAUSE");
-        client.send_text("SET key other");
-        client.assert_silent(&mut control, "SET");
-        let start = Instant::now();
-        let mut waiter = server.raw();
-        let error = waiter.call(&["WBL.WAIT", "100"]);
-        assert!(error.is_error() && start.elapsed() >= Duration::from_millis(100), "{error:?}");
-        waiter.send_text("WBL.WAIT");
-        waiter.assert_silent(&mut control, "WBL.WAIT");
-        control.run("WBL.DEBUG RESUME");
-        assert!(waiter.reply().integer() > second);
-        assert_eq!(client.reply(), Value::Simple("OK".into()));
-    }
-
     fn wrong_arguments_of_the_modules_commands_are_refused(version: Version) {
         let server = ServerBuilder::with_module(version).start();
         let mut control = server.raw();
@@ -76,39 +53,6 @@ each_version! {
         let mut control = server.raw();
         assert!(control.call(&["WBL.DEBUG", "PAUSE"]).is_error());
         assert!(control.call(&["CONFIG", "SET", "wbl.debug-commands", "yes"]).is_error());
-    }
-
-    fn info_and_status_tell_the_state(version: Version) {
-        let server = ServerBuilder::with_module(version).start();
-        let mut control = server.raw();
-        control.run("SET clean value");
-        assert_eq!(server.wbl_info("wbl_state"), "active");
-        let durable: i64 = server.wbl_info("wbl_previous_acked_offset").parse().unwrap();
-        assert_eq!(server.wbl_info("wbl_appended_offset"), durable.to_string());
-        assert_eq!(server.wbl_info("wbl_uncommitted_keys"), "0");
-        for field in ["wbl_enabled", "wbl_primary_repl_offset", "wbl_state_images", "wbl_inline_waits"] {
-            let value = server.wbl_info(field);
-            assert!(value.parse::<u64>().is_ok(), "{field} is {value}");
-        }
-
-        control.run("WBL.DEBUG PAUSE");
-        let mut writer = server.raw();
-        writer.send_text("SET dirty value");
-        writer.assert_silent(&mut control, "SET");
-        assert_eq!(server.wbl_info("wbl_uncommitted_keys"), "1");
-        assert_eq!(server.wbl_info("wbl_clients_waiting_ack"), "1");
-        assert!(server.wbl_info("wbl_write_blocked_count").parse::<u64>().unwrap() >= 1);
-        assert!(server.wbl_info("wbl_read_blocked_count").parse::<u64>().is_ok());
-        assert!(server.wbl_info("wbl_appended_offset").parse::<i64>().unwrap() > durable);
-        assert_eq!(server.wbl_info("wbl_previous_acked_offset"), durable.to_string());
-
-        let status = control.run("WBL.STATUS");
-        assert!(status.items().iter().any(|item| matches!(item, Value::Bulk(text) if text == b"state")), "{status:?}");
-        control.run("WBL.DEBUG RESUME");
-        writer.reply();
-        assert_eq!(server.wbl_info("wbl_uncommitted_keys"), "0");
-        control.run("HELLO 3");
-        assert!(matches!(control.run("WBL.STATUS"), Value::Map(_)));
     }
 
     fn command_info_and_docs_know_the_modules_commands(version: Version) {
@@ -320,6 +264,64 @@ each_version! {
             let word = arguments.split(' ').next().unwrap();
             assert!(log.contains(word), "{arguments}: {log}");
         }
+    }
+}
+
+each_lever! {
+    fn wbl_wait_returns_the_durable_position_or_an_error_in_time(version: Version, lever: Lever) {
+        let server = ServerBuilder::with_module(version).start();
+        let (mut control, mut client) = (server.raw(), server.raw());
+        let first = control.run("WBL.WAIT").integer();
+        client.run("SET key value");
+        let second = control.run("WBL.WAIT").integer();
+        assert!(second > first, "{second} after {first}");
+        assert_eq!(control.run("WBL.WAIT 1000").integer(), second);
+
+        let disk = FrozenDisk::freeze(lever, &server, &mut control);
+        client.send_text("SET key other");
+        disk.assert_withheld(&server, &mut control, &mut client, "SET");
+        let start = Instant::now();
+        let mut waiter = server.raw();
+        let error = waiter.call(&["WBL.WAIT", "100"]);
+        assert!(error.is_error() && start.elapsed() >= Duration::from_millis(100), "{error:?}");
+        waiter.send_text("WBL.WAIT");
+        disk.assert_withheld(&server, &mut control, &mut waiter, "WBL.WAIT");
+        disk.thaw(&mut control);
+        assert!(waiter.reply().integer() > second);
+        assert_eq!(client.reply(), Value::Simple("OK".into()));
+    }
+
+    fn info_and_status_tell_the_state(version: Version, lever: Lever) {
+        let server = ServerBuilder::with_module(version).start();
+        let mut control = server.raw();
+        control.run("SET clean value");
+        assert_eq!(server.wbl_info("wbl_state"), "active");
+        let durable: i64 = server.wbl_info("wbl_previous_acked_offset").parse().unwrap();
+        assert_eq!(server.wbl_info("wbl_appended_offset"), durable.to_string());
+        assert_eq!(server.wbl_info("wbl_uncommitted_keys"), "0");
+        for field in ["wbl_enabled", "wbl_primary_repl_offset", "wbl_state_images", "wbl_inline_waits"] {
+            let value = server.wbl_info(field);
+            assert!(value.parse::<u64>().is_ok(), "{field} is {value}");
+        }
+
+        let disk = FrozenDisk::freeze(lever, &server, &mut control);
+        let mut writer = server.raw();
+        writer.send_text("SET dirty value");
+        disk.assert_withheld(&server, &mut control, &mut writer, "SET");
+        assert_eq!(server.wbl_info("wbl_uncommitted_keys"), "1");
+        assert_eq!(server.wbl_info("wbl_clients_waiting_ack"), "1");
+        assert!(server.wbl_info("wbl_write_blocked_count").parse::<u64>().unwrap() >= 1);
+        assert!(server.wbl_info("wbl_read_blocked_count").parse::<u64>().is_ok());
+        assert!(server.wbl_info("wbl_appended_offset").parse::<i64>().unwrap() > durable);
+        assert_eq!(server.wbl_info("wbl_previous_acked_offset"), durable.to_string());
+
+        let status = control.run("WBL.STATUS");
+        assert!(status.items().iter().any(|item| matches!(item, Value::Bulk(text) if text == b"state")), "{status:?}");
+        disk.thaw(&mut control);
+        writer.reply();
+        assert_eq!(server.wbl_info("wbl_uncommitted_keys"), "0");
+        control.run("HELLO 3");
+        assert!(matches!(control.run("WBL.STATUS"), Value::Map(_)));
     }
 }
 
