@@ -75,3 +75,11 @@ impl Quirks {
         self.0 & 1 << quirk as u32 != 0
     }
 }
+
+impl From<Quirk> for Quirks {
+    fn from(quirk: Quirk) -> Quirks {
+        let mut quirks = Quirks::default();
+        quirks.add(quirk);
+        quirks
+    }
+}

@@ -289,7 +289,7 @@ impl Module {
     /// A command of a script or of another module.
     fn announce_nested(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
         let known = known.called();
-        self.will_run(ctx, known.row.quirk, client);
+        self.will_run(ctx, known.row.quirk.into(), client);
         // Scripts of one EXEC may begin in different databases.
         let flags = ctx.flags();
         let db = if flags.in_script() && !flags.in_exec() { self.running.db.proved() } else { None };

@@ -111,11 +111,7 @@ impl Module {
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
         let (quirks, debugs_scripts) = (std::mem::take(&mut record.queued_quirks), record.debugs_scripts);
         let shows = std::mem::take(&mut record.transaction);
-        for quirk in
-            [Quirk::MovesSlots, Quirk::Tracks, Quirk::ChangesRights].into_iter().filter(|one| quirks.have(*one))
-        {
-            self.will_run(ctx, quirk, client);
-        }
+        self.will_run(ctx, quirks, client);
         let (mut shown, runs_others) = (shows.newest_change(db, &self.dirty), shows.queued.runs_commands());
         if self.server.makes_room {
             self.running.shows = Some(Box::new(shows));

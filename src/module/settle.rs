@@ -11,6 +11,7 @@ use crate::core::dirty::DbKey;
 use crate::core::execution::{Exec, IfRun, UnitEnd, What};
 use crate::core::leaf::ClientId;
 use crate::core::pops::Wanted;
+use crate::core::quirk::Quirks;
 use crate::core::silent::Waits;
 use crate::core::table::{self, Quirk, Rule};
 use crate::ffi::Ctx;
@@ -125,13 +126,16 @@ impl Module {
         changed
     }
 
-    /// What a command changes for others, which runs now or will.
-    pub(super) fn will_run(&mut self, ctx: Ctx<'_>, quirk: Quirk, client: ClientId) {
-        match quirk {
-            Quirk::MovesSlots if ctx.flags().in_cluster() => self.moving.announced(),
-            Quirk::Tracks => self.clients.may_track(client, true),
-            Quirk::ChangesRights => self.capture.blocked.pops.all_may_fail(),
-            _ => {}
+    /// What commands of such quirks change for others, which run now or will.
+    pub(super) fn will_run(&mut self, ctx: Ctx<'_>, quirks: Quirks, client: ClientId) {
+        if quirks.have(Quirk::MovesSlots) && ctx.flags().in_cluster() {
+            self.moving.announced();
+        }
+        if quirks.have(Quirk::Tracks) {
+            self.clients.may_track(client, true);
+        }
+        if quirks.have(Quirk::ChangesRights) {
+            self.capture.blocked.pops.all_may_fail();
         }
     }
 
@@ -139,9 +143,9 @@ impl Module {
     fn settle_quirk(&mut self, ctx: Ctx<'_>, quirk: Quirk, has_run: bool) {
         let client = self.running.client;
         match (quirk, self.info_of(ctx, client)) {
-            (_, Some(info)) if info.blocked => self.will_run(ctx, quirk, client),
+            (_, Some(info)) if info.blocked => self.will_run(ctx, quirk.into(), client),
             (Quirk::Tracks, Some(info)) => self.clients.may_track(client, info.tracking),
-            _ if has_run => self.will_run(ctx, quirk, client),
+            _ if has_run => self.will_run(ctx, quirk.into(), client),
             _ => {}
         }
     }
