@@ -4,7 +4,9 @@
 use crate::harness::resp::encode;
 use crate::harness::scene::split;
 use crate::harness::server::info_field;
-use crate::harness::{Lever, RawConnection, Scene, Server, ServerBuilder, Version, each_lever, each_version};
+use crate::harness::{
+    Lever, PATIENCE, RawConnection, Scene, Server, ServerBuilder, Version, each_lever, each_version, wait_until,
+};
 
 /// Group readers whose group, consumer or stream is named as an option is.
 const GROUP_READS: &[&str] = &[
@@ -205,6 +207,24 @@ each_version! {
         assert!(grown < 2048, "100,000 WATCHes of one key took {grown} KiB");
     }
 
+    fn what_is_kept_of_clients_is_counted(version: Version) {
+        let mut scene = Scene::start(version);
+        let kept = |scene: &mut Scene| (scene.gauge("wbl_clients"), scene.gauge("wbl_transaction_keys"));
+        let before = kept(&mut scene).0;
+        let (mut queueing, mut watching) = (scene.server.raw(), scene.server.raw());
+        watching.run("WATCH a b c");
+        ["MULTI", "GET a", "MGET b d"].iter().for_each(|command| drop(queueing.run(command)));
+        assert_eq!(kept(&mut scene), (before + 2, 6));
+        queueing.run("EXEC");
+        assert_eq!(kept(&mut scene), (before + 2, 3));
+        // Of a client that watches too much, nothing need be kept.
+        let keys: String = (0..1100).map(|number| format!(" key{number}")).collect();
+        watching.run(&format!("WATCH{keys}"));
+        assert_eq!(kept(&mut scene), (before + 2, 0));
+        drop((queueing, watching));
+        wait_until("the clients have gone", PATIENCE, || kept(&mut scene) == (before, 0));
+    }
+
     fn what_clients_were_doing_before_the_log_began_is_held_and_logged(version: Version) {
         for lever in Lever::ALL {
             let mut scene = Scene::start(version);
@@ -273,8 +293,10 @@ each_version! {
             (0..10_000).for_each(|_| drop(client.reply()));
         }
         assert!(scene.gauge("wbl_notices_lost") >= 19_000, "all but some are dropped");
+        assert!((9000..11_000).contains(&scene.gauge("wbl_notices_waiting")));
         scene.thaw();
         writer.reply();
+        wait_until("the messages are sent", PATIENCE, || scene.gauge("wbl_notices_waiting") == 0);
         scene.end();
     }
 

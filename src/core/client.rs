@@ -104,6 +104,12 @@ impl Transaction {
         self.watched = Watched::Nothing;
     }
 
+    /// How many keys are kept of what it has queued and watches.
+    fn key_count(&self) -> usize {
+        let watched = if let Watched::Keys(keys) = &self.watched { keys.len() } else { 0 };
+        watched + self.queued.key_count()
+    }
+
     /// What a single command shows.
     pub fn of_one(shows: ReadSet) -> Transaction {
         Transaction { queued: shows, watched: Watched::Nothing }
@@ -166,6 +172,11 @@ impl Clients {
     pub fn remove(&mut self, client: ClientId) {
         let record = self.records.remove(&client);
         self.trackers -= usize::from(record.is_some_and(|record| record.may_track));
+    }
+
+    /// How many clients there are, and how many keys are kept of what they have queued and watch.
+    pub fn extent(&self) -> (usize, usize) {
+        (self.records.len(), self.records.values().map(|client| client.transaction.key_count()).sum())
     }
 
     /// What the clients may have queued was not seen.

@@ -146,6 +146,11 @@ impl ReadSet {
         !self.keyspace && !self.anything && !self.runs_others
     }
 
+    /// How many keys are known.
+    pub fn key_count(&self) -> usize {
+        self.keys.len()
+    }
+
     /// Whether it runs commands of its own.
     pub fn runs_commands(&self) -> bool {
         self.runs_others

@@ -67,6 +67,7 @@ impl Module {
     /// What was executed, and how its replies were kept.
     fn fields_of_replies(&self, log: Option<&Log>, replication_offset: u64) -> Fields {
         let is_direct = log.is_some_and(|log| log.statistics().is_direct());
+        let (clients, transaction_keys) = self.clients.extent();
         vec![
             ("state", Value::Text(self.life.state().name().into())),
             ("replica_log", Value::Text(self.life.replica_log().into())),
@@ -93,6 +94,9 @@ impl Module {
             ("blocked_stream_readers", number(self.readers.len() as u64)),
             ("state_images", number(self.counters.state_images)),
             ("unknown_commands", number(self.counters.unknown_commands)),
+            ("clients", number(clients as u64)),
+            ("transaction_keys", number(transaction_keys as u64)),
+            ("notices_waiting", number(self.notices.len() as u64)),
             ("notices_lost", number(self.counters.notices_lost)),
             ("units", number(self.counters.units)),
         ]

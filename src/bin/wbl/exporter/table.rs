@@ -121,5 +121,8 @@ const ROWS: &[Row] = &[
     of("wbl_blocked_stream_readers", Gauge, "Clients in XREAD or XREADGROUP with BLOCK that it serves."),
     of("wbl_state_images", Counter, "Effects that were logged as the resulting state of a key."),
     of("wbl_unknown_commands", Counter, "Writes that the module does not know how to log but as images."),
+    of("wbl_clients", Gauge, "Clients of which there is a record."),
+    of("wbl_transaction_keys", Gauge, "Keys in these records: of queued commands, and watched ones."),
+    of("wbl_notices_waiting", Gauge, "Messages of keyspace events that wait for the disk."),
     of("wbl_notices_lost", Counter, "Messages of missed keys that were not sent."),
 ];
