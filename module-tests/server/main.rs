@@ -58,6 +58,7 @@ mod pipelined_scripts;
 mod pipelines;
 mod power_loss;
 mod process_checkpoints;
+mod promotions;
 mod random_commands;
 mod random_pipelines;
 mod readme;

@@ -6,9 +6,7 @@ use crate::harness::group::{Group, builder, replica_of, wait_durable, wait_in_sy
 use crate::harness::ports::free_ports;
 use crate::harness::server::info_field;
 use crate::harness::strace::{Injection, Strace};
-use crate::harness::{
-    PATIENCE, Random, Sentinels, Server, ServerBuilder, Shards, Value, Version, each_version, wait_until,
-};
+use crate::harness::{PATIENCE, Random, Sentinels, Server, ServerBuilder, Value, Version, each_version, wait_until};
 use std::fs;
 use std::path::PathBuf;
 
@@ -255,30 +253,6 @@ each_version! {
         group.nodes.iter_mut().for_each(Server::kill9);
         group.nodes[1].start();
         dataset::assert_same(&dataset::read(&mut group.nodes[1].raw()), &expected, "the replica's own log");
-    }
-
-    fn a_replica_of_a_cluster_that_takes_over_alone_has_its_log_after_a_restart(version: Version) {
-        let own = ServerBuilder::with_module(version).in_memory().only_own_warnings();
-        let own = ["the log can't begin", "takes the place of the data"].into_iter().fold(own, ServerBuilder::allow_warning);
-        let mut shards = Shards::start(&own, 1);
-        shards.attach_replicas();
-        let mut client = shards.nodes[0].raw();
-        (0..100).for_each(|number| drop(client.run(&format!("SET k{number} v"))));
-        shards.wait_replica_in_sync(1);
-        wait_until("its log is there", PATIENCE, || shards.nodes[1].wbl_info("wbl_replica_log") == "written");
-        wait_durable(&shards.nodes[1]);
-        shards.nodes.iter_mut().for_each(Server::kill9);
-        let node = &mut shards.nodes[1];
-        node.launch();
-        let mut client = node.wait_answers();
-        client.run("CLUSTER FAILOVER TAKEOVER");
-        wait_until("the node is a primary", PATIENCE, || {
-            info_field(&mut client, "replication", "role").as_deref() == Some("master")
-        });
-        // It has nothing, and takes no writes that would pass for the log's.
-        wait_until("writes are refused", PATIENCE, || node.wbl_info("wbl_state") == "failing");
-        node.kill9_and_restart();
-        assert_eq!(node.raw().run("DBSIZE").integer(), 100);
     }
 }
 

@@ -50,6 +50,8 @@ pub enum Quirk {
     Explains,
     /// A replica reports with it how much of the stream it has (REPLCONF ACK).
     Acknowledges,
+    /// It makes its client a replica, of the server or of a slot (PSYNC).
+    Copies,
     /// It empties all databases (FLUSHALL).
     EmptiesAll,
     /// It empties the selected database (FLUSHDB).

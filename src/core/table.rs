@@ -113,6 +113,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     other("cluster|getkeysinslot").shows(Shows::Keyspace),
     other("cluster|setslot").quirk(Quirk::MovesSlots),
     other("cluster|slot-stats").shows(Shows::Keyspace),
+    other("cluster|syncslots").quirk(Quirk::Copies),
     other("config|resetstat").quirk(Quirk::ResetsStatistics),
     other("config|set").quirk(Quirk::Configures),
     write("copy", Rule::Copy).keys_in_log(KeysInLog::FirstTwo).shows(Shows::TwoDatabases),
@@ -199,6 +200,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     other("ping").quirk(Quirk::FailsWithDisk),
     write("psetex", Rule::SetWithExpiry(TimeUnit::Milliseconds)).event("set").notifies(Notifies::Always)
         .logged_as(&["set"]),
+    other("psync").quirk(Quirk::Copies),
     other("publish").quirk(Quirk::Publishes),
     other("randomkey").shows(Shows::Keyspace).quirk(Quirk::ExpiresAny),
     write("rename", Rule::Verbatim).kept(Kept::Nothing).keys_in_log(KeysInLog::FirstTwo),
@@ -237,6 +239,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     write("sunionstore", Rule::FromOthers).kept(Kept::Instead).keys_in_log(KeysInLog::All),
     other("sunsubscribe").shows(Shows::Nothing),
     write("swapdb", Rule::ByServerEvent).kept(Kept::Nothing).keys_in_log(KeysInLog::None).quirk(Quirk::SwapsDatabases),
+    other("sync").quirk(Quirk::Copies),
     write("unlink", Rule::Verbatim).kept(Kept::Removed).keys_in_log(KeysInLog::All),
     other("unwatch").role(Role::Unwatch),
     other("waitaof").quirk(Quirk::WaitsForAof),

@@ -8,6 +8,7 @@
 
 use crate::core::capture::Class;
 use crate::core::client::Client;
+use crate::core::quirk::Quirk;
 use crate::ffi::{Ctx, Filter};
 use crate::module::known::Known;
 use crate::module::verdict::{Rewrite, Verdict};
@@ -33,6 +34,8 @@ impl Module {
                 Verdict::rewrite(if has_queue { Rewrite::Refuse } else { Rewrite::None })
             }
             _ if known.writes => Verdict::rewrite(Rewrite::Wrap(REFUSED)),
+            // Who copied this server would give up what it has for less.
+            _ if known.row.quirk == Quirk::Copies && self.life.lacks_data() => Verdict::rewrite(Rewrite::Wrap(REFUSED)),
             _ => Verdict::PASS,
         }
     }
@@ -52,6 +55,7 @@ pub(super) fn begin(ctx: Ctx<'_>) {
 pub(super) fn refused(ctx: Ctx<'_>, args: &[&[u8]]) {
     match args {
         [_, command, ..] if command.eq_ignore_ascii_case(b"config") => ctx.reply_error(errors::AOF_IN_FOLDER),
+        [_, command, ..] if command.eq_ignore_ascii_case(b"psync") => ctx.reply_error(errors::LACKS_DATA),
         _ => ctx.reply_error(&text()),
     }
 }

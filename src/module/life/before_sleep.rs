@@ -52,7 +52,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         }
         Work::Rest => {
             poll_rest();
-            begin::begin_when_free(ctx);
+            begin::begin_when_possible(ctx);
             if with(|module| matches!(module.life, Life::Replica(_))) == Some(true) {
                 role::notice_promotion(ctx);
                 follow::begin(ctx);

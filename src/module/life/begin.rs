@@ -2,8 +2,9 @@
 
 use super::base::Base;
 use super::descent::Descent;
-use super::failing::{fail, fail_until_free};
+use super::failing::{fail, fail_until_free, fail_until_recovered};
 use super::followed::Following;
+use super::recover::recover_promoted;
 use super::rest::{NoLog, Rest};
 use super::state::{IfLost, Life, Logging, Until, Visible};
 use crate::core::execution::Running;
@@ -76,19 +77,27 @@ pub(super) fn begin_as_primary(ctx: Ctx<'_>) {
     if rest.is_busy() {
         return fail_until_free(ctx, rest);
     }
-    if let Err((reason, rest)) = begin_log(ctx, rest, None, IfLost::RefusesWrites) {
+    let begun = match rest.opened() {
+        Ok(rest) if rest.holds_more() => return fail_until_recovered(ctx, rest),
+        Ok(rest) => begin_log(ctx, rest, None, IfLost::RefusesWrites),
+        Err(no_log) => Err(no_log),
+    };
+    if let Err((reason, rest)) = begun {
         fail(ctx, reason, rest);
     }
 }
 
-/// The same where a thread had the folder when the server became a primary, and is done.
-pub(super) fn begin_when_free(ctx: Ctx<'_>) {
-    let is_free = with(|module| match &module.life {
-        Life::Failing(failing) => failing.until == Until::FolderIsFree && !failing.rest.is_busy(),
-        _ => false,
+/// The event loop is about to sleep: begins the log of a server that could not when it became a primary, because a
+/// thread had the folder, or because of what the folder held.
+pub(super) fn begin_when_possible(ctx: Ctx<'_>) {
+    let until = with(|module| match &module.life {
+        Life::Failing(failing) if !failing.rest.is_busy() => Some(failing.until),
+        _ => None,
     });
-    if is_free == Some(true) {
-        begin_as_primary(ctx);
+    match until.flatten() {
+        Some(Until::FolderIsFree) => begin_as_primary(ctx),
+        Some(Until::Recovered) => recover_promoted(ctx),
+        Some(Until::Asked) | None => {}
     }
 }
 

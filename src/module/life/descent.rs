@@ -14,6 +14,9 @@ pub(super) enum Origin {
     Folder,
     /// From files of the server's own that are older than the folder's log, which has been superseded since.
     Older,
+    /// It is less than the folder's log holds: the server was started as a replica that brings none back, or has emptied
+    /// it for a dataset that has not arrived.
+    Lacking,
     /// From elsewhere, or unknown.
     Unknown,
 }
@@ -23,8 +26,8 @@ pub(super) enum Origin {
 enum Held {
     /// This log, or none. Memory comes from it as far as [`Origin`] says.
     Log(Option<LogState>),
-    /// A log that this process has written, up to an unknown position.
-    Own(Generation),
+    /// A log that this process has written, up to an unknown position, and where memory comes from if it is there.
+    Own(Generation, Origin),
 }
 
 /// Where the dataset in memory comes from, and for which logs that is known.
@@ -49,9 +52,9 @@ impl Descent {
         Descent { origin: Origin::Folder, held: vec![Held::Log(Some(log))] }
     }
 
-    /// This process writes a log that may replace the one before.
+    /// This process writes a log of what is in memory, which may replace the one before.
     pub(super) fn or_own(mut self, generation: Generation) -> Descent {
-        self.held.push(Held::Own(generation));
+        self.held.push(Held::Own(generation, Origin::Folder));
         self
     }
 
@@ -64,15 +67,21 @@ impl Descent {
         self.held.is_empty()
     }
 
-    pub(super) fn set_origin(&mut self, origin: Origin) {
-        self.origin = origin;
+    /// What is in memory has changed.
+    pub(super) fn set_origin(&mut self, now: Origin) {
+        self.origin = now;
+        for held in &mut self.held {
+            if let Held::Own(_, origin) = held {
+                *origin = now;
+            }
+        }
     }
 
     /// The log that is known to be there.
     pub(super) fn generation(&self) -> Option<Generation> {
         self.held.iter().find_map(|held| match held {
             Held::Log(log) => log.map(|log| log.generation),
-            Held::Own(_) => None,
+            Held::Own(..) => None,
         })
     }
 
@@ -80,8 +89,10 @@ impl Descent {
     pub(super) fn origin_with(&self, found: Option<LogState>) -> Option<Origin> {
         self.held.iter().find_map(|held| match held {
             Held::Log(log) if *log == found => Some(self.origin),
-            Held::Own(generation) if found.is_some_and(|found| found.generation == *generation) => Some(Origin::Folder),
-            Held::Log(_) | Held::Own(_) => None,
+            Held::Own(generation, origin) if found.is_some_and(|found| found.generation == *generation) => {
+                Some(*origin)
+            }
+            Held::Log(_) | Held::Own(..) => None,
         })
     }
 }
@@ -124,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_log_that_somebody_went_on_with_is_not_known() {
-        for origin in [Origin::Folder, Origin::Older, Origin::Unknown] {
+        for origin in [Origin::Folder, Origin::Older, Origin::Lacking, Origin::Unknown] {
             let descent = Descent { origin, held: vec![Held::Log(Some(state(3, 10)))] };
             assert_eq!(descent.origin_with(Some(state(3, 10))), Some(origin));
             for other in [Some(state(3, 11)), Some(state(4, 10)), None] {
@@ -135,6 +146,9 @@ mod tests {
             assert_eq!(descent.origin_with(Some(state(4, 99))), Some(Origin::Folder));
             assert_eq!(descent.origin_with(Some(state(5, 10))), None);
             assert_eq!(descent.generation(), Some(state(3, 10).generation));
+            let mut emptied = descent;
+            emptied.set_origin(Origin::Lacking);
+            assert_eq!(emptied.origin_with(Some(state(4, 99))), Some(Origin::Lacking));
         }
         assert_eq!(Descent::unknown().origin_with(None), None);
         assert_eq!(Descent::unknown().origin_with(Some(state(1, 0))), None);

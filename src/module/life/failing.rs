@@ -30,6 +30,12 @@ pub(super) fn fail_until_free(ctx: Ctx<'_>, rest: Rest) {
     refuse(ctx, failing);
 }
 
+/// The same until the event loop is about to sleep.
+pub(super) fn fail_until_recovered(ctx: Ctx<'_>, rest: Rest) {
+    log(Level::Notice, "the server is a primary now, and has less than its folder's log holds: bringing that back");
+    refuse(ctx, Failing::until_recovered(rest));
+}
+
 fn refuse(ctx: Ctx<'_>, failing: Failing) {
     with(|module| module.life = Life::Failing(failing));
     refusal::begin(ctx);

@@ -98,7 +98,7 @@ pub(super) fn rest_unwanted(ctx: Ctx<'_>) {
 pub(super) fn emptied(ctx: Ctx<'_>) {
     if with(|module| module.life.follows()) == Some(true) {
         // What is not logged yet would be read from the present data.
-        rest(ctx, Origin::Unknown);
+        rest(ctx, Origin::Lacking);
         log(Level::Notice, "the primary sends its whole dataset: the log of the one before stands until that is here");
     }
 }

@@ -223,7 +223,14 @@ impl Rest {
 
     /// Nothing is left in memory of what the folder holds.
     pub(super) fn lose_dataset(&mut self) {
-        self.descent.set_origin(Origin::Unknown);
+        let is_known = matches!(self.descent.origin(), Origin::Folder | Origin::Lacking);
+        self.descent.set_origin(if is_known { Origin::Lacking } else { Origin::Unknown });
+    }
+
+    /// Whether the folder holds more than memory does, and nothing newer is known to be anywhere.
+    pub(super) fn holds_more(&self) -> bool {
+        let holds_log = self.folder().is_none_or(|folder| !folder.is_empty());
+        self.descent.origin() == Origin::Lacking && holds_log && !self.is_superseded()
     }
 
     /// The folder; at once if nothing is being done to it.
@@ -291,7 +298,7 @@ impl Rest {
             return Ok(begin);
         }
         match (folder.is_superseded(), has_data) {
-            (true, true) if self.descent.origin() == Origin::Unknown && !config::keeps_existing_log() => Ok(begin),
+            (true, true) if self.descent.origin() != Origin::Older && !config::keeps_existing_log() => Ok(begin),
             (true, _) => Err(superseded(folder, has_data)),
             (false, _) => Err(holds_another(folder.storage())),
         }

@@ -20,9 +20,9 @@ pub(super) fn start(ctx: Ctx<'_>, found: Found) {
             let origin = origin_beside(&opened, own);
             begin_or_recover(ctx, opened, origin, Role::Primary)
         }
-        // What such a node has is its dump.
-        Role::Replica if ctx.flags().in_cluster() => {
-            if config::keeps_existing_log() && !found.opened.is_empty() {
+        // What such a node has is its dump, until it follows its primary or is promoted.
+        Role::Replica if ctx.flags().in_cluster() && config::keeps_existing_log() => {
+            if !found.opened.is_empty() {
                 log(
                     Level::Warning,
                     "wbl.on-existing-log is keep, but the node is a replica of a cluster, which brings no log back: to have the folder's log, make the node a primary with CLUSTER FAILOVER TAKEOVER before it follows another one, and restart it",
@@ -80,7 +80,11 @@ fn start_as_replica(ctx: Ctx<'_>, opened: OpenedFolder, own: OwnFile) -> Result<
     let primary = if has_log && !ctx.flags().in_cluster() { own_primary(ctx) } else { None };
     let Some(primary) = primary else {
         // A superseded log may be all there is until the primary's dataset arrives.
-        let origin = if opened.is_empty() { Origin::Folder } else { origin_beside(&opened, own) };
+        let origin = match () {
+            () if opened.is_empty() => Origin::Folder,
+            () if has_log => Origin::Lacking,
+            () => origin_beside(&opened, own),
+        };
         rest(Rest::new(opened.into_folder(), origin).left_behind(ctx));
         return Ok(());
     };

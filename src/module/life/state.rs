@@ -111,6 +111,8 @@ pub(crate) enum Until {
     Asked,
     /// A thread is done with the folder.
     FolderIsFree,
+    /// The event loop is about to sleep: what the folder holds is brought back then.
+    Recovered,
 }
 
 impl Failing {
@@ -122,6 +124,12 @@ impl Failing {
     pub(super) fn until_free(rest: Rest) -> Failing {
         let reason = "the log that the server had as a replica is being closed, and the disk has not answered yet";
         Failing { reason: reason.into(), rest, until: Until::FolderIsFree }
+    }
+
+    /// The folder holds more than memory.
+    pub(super) fn until_recovered(rest: Rest) -> Failing {
+        let reason = "the log that the server had before is being brought back";
+        Failing { reason: reason.into(), rest, until: Until::Recovered }
     }
 }
 
@@ -214,6 +222,11 @@ impl Life {
     pub(crate) fn is_relied_upon(&self) -> bool {
         let goes_on = matches!(self, Life::Logging(_) | Life::Replica(_) | Life::Failing(_));
         goes_on && !self.is_superseded()
+    }
+
+    /// Memory lacks what the server's own log holds.
+    pub(crate) fn lacks_data(&self) -> bool {
+        matches!(self, Life::Failing(failing) if failing.rest.holds_more())
     }
 
     /// Writes are refused.
