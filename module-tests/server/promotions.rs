@@ -1,6 +1,7 @@
 //! Promotions of nodes that hold less than their logs: the log is brought back, and nobody takes less from them.
 
 use super::unusable_folders::flip_a_value;
+use crate::harness::cluster;
 use crate::harness::group::wait_durable;
 use crate::harness::server::info_field;
 use crate::harness::{PATIENCE, Server, ServerBuilder, Shards, Value, Version, each_version, wait_until};
@@ -42,6 +43,27 @@ each_version! {
         wait_until("it is a primary", PATIENCE, || primary.wbl_info("wbl_state") == "active");
         shards.wait_replica_in_sync(1);
         assert_eq!(shards.nodes.iter().map(keys).collect::<Vec<_>>(), [KEYS, KEYS]);
+    }
+
+    fn a_node_claims_no_slots_for_keys_of_a_file_that_its_log_replaces(version: Version) {
+        let builder = cluster::alone(ServerBuilder::with_module(version).only_own_warnings());
+        let mut node = builder.allow_warning("takes the place of the data").start();
+        cluster::take_all_slots(&node, "CLUSTER");
+        let mut client = node.raw();
+        client.run("SET stays v");
+        client.run("SET goes v");
+        client.run("SAVE");
+        client.run("DEL goes");
+        let slot = client.run("CLUSTER KEYSLOT goes").integer();
+        client.run(&format!("CLUSTER DELSLOTS {slot}"));
+        client.run("WBL.WAIT");
+        node.kill9();
+        // The server claims slots that nobody owns for the keys that it loads.
+        node.start();
+        assert!(node.log().contains("I have keys for unassigned slot"), "{}", node.log());
+        let nodes = node.raw().run("CLUSTER NODES").text();
+        assert!(nodes.contains(&format!(" 0-{} {}-16383", slot - 1, slot + 1)), "{slot}: {nodes}");
+        assert_eq!(keys(&node), 1);
     }
 }
 

@@ -158,12 +158,16 @@ pub(super) fn moving_slots(ctx: Ctx<'_>) -> MovingSlots {
         .map_or(MovingSlots::Any, |slots| MovingSlots::These { leaving: slots.migrating, arriving: slots.importing })
 }
 
-/// Whether the server answers what the module must ask a node of a cluster when it recovers.
+/// Slots, in the order in which the server says them.
+pub(super) type SlotRanges = Vec<RangeInclusive<u16>>;
+
+/// The slots that this node, or its primary, owns; none outside a cluster. Asked at the load: what a node must be asked
+/// when it recovers is answered.
 ///
 /// # Errors
 /// What is missing.
-pub(super) fn check(ctx: Ctx<'_>) -> Result<(), String> {
-    if ctx.flags().in_cluster() { slots(ctx).map(|_| ()) } else { Ok(()) }
+pub(super) fn own_slots(ctx: Ctx<'_>) -> Result<SlotRanges, String> {
+    if ctx.flags().in_cluster() { Ok(slots(ctx)?.own) } else { Ok(Vec::new()) }
 }
 
 /// How the server refuses a module's call in cluster mode, and what it answers instead when it refuses a client's own
@@ -198,6 +202,41 @@ fn moved(ctx: Ctx<'_>, key: &[u8]) -> Option<String> {
     let nodes = text(&ctx.own().call(CallMode::Internal, "CLUSTER", [&b"NODES"[..]])?);
     let preferred = server::setting(ctx, "cluster-preferred-endpoint-type").unwrap_or_default();
     Some(format!("MOVED {slot} {}", endpoint(&nodes, slot, &preferred)?))
+}
+
+/// Gives back the slots that the server has claimed at its start for keys of a file of its own, if the dataset that has
+/// taken their place has none of these keys. `before`: the slots that were the node's before that.
+///
+/// # Errors
+/// The server does not say whose the slots are.
+pub(super) fn give_up_claims(ctx: Ctx<'_>, before: &SlotRanges) -> Result<(), String> {
+    if !ctx.flags().in_cluster() || role_at_start(ctx)? == Role::Replica {
+        return Ok(());
+    }
+    let is_new = |slot: &u16| !before.iter().any(|range| range.contains(slot));
+    let mut claimed: Vec<u16> = slots(ctx)?.own.into_iter().flatten().filter(is_new).collect();
+    if claimed.is_empty() {
+        return Ok(());
+    }
+    let own = ctx.own();
+    for db in 0..database_count(ctx) {
+        if own.select_db(db) {
+            claimed.retain(|slot| !has_keys(own, *slot));
+        }
+    }
+    let given_up: Vec<String> = claimed.iter().map(u16::to_string).collect();
+    if !given_up.is_empty() {
+        log(
+            Level::Notice,
+            &format!("giving back {} slots, which the server had claimed for keys that are not here", given_up.len()),
+        );
+        let words = std::iter::once(&b"DELSLOTS"[..]).chain(given_up.iter().map(String::as_bytes));
+        let deleted = own.call(CallMode::Internal, "CLUSTER", words);
+        if deleted.is_none_or(|reply| reply.kind() == ReplyKind::Error) {
+            log(Level::Warning, "the slots could not be given back; CLUSTER DELSLOTS does it");
+        }
+    }
+    Ok(())
 }
 
 /// Makes slots and recovered keys fit, as the server does with data that it has loaded at its start: keys of slots that

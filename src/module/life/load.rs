@@ -109,14 +109,14 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         log(Level::Notice, "loaded, not enabled");
         return Ok(());
     }
-    cluster::check(ctx)?;
+    let slots = cluster::own_slots(ctx)?;
     second_server::join_first()?;
     // On a replica, too: that a folder cannot be used must show now, and not when the replica is to take over.
     let opened = open_folder(if ctx.flags().is_starting() { LOCK_PATIENCE } else { Duration::ZERO })?;
     if ctx.flags().is_starting() {
         // The server loads its own files first.
         let own = OwnFile::look(ctx);
-        with(|module| module.life = Life::Starting(Box::new(Found { opened, own })));
+        with(|module| module.life = Life::Starting(Box::new(Found { opened, own, slots })));
         return Ok(());
     }
     load_into_running(ctx, opened)

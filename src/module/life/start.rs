@@ -9,16 +9,18 @@ use super::rest::Rest;
 use super::state::{Found, Life};
 use crate::ffi::{CallMode, Ctx, Level, ReplyKind, ServerInfo, log};
 use crate::module::role::{Role, role_at_start};
-use crate::module::{config, server, with};
+use crate::module::{cluster, config, server, with};
 
 /// The server is about to serve its first client. What the folder holds replaces what the server has loaded.
 pub(super) fn start(ctx: Ctx<'_>, found: Found) {
     let own = found.own;
+    let slots = found.slots.clone();
     let outcome = role_at_start(ctx).and_then(|role| match role {
         Role::Primary => {
             let opened = newest(ctx, found, Role::Primary)?;
             let origin = origin_beside(&opened, own);
-            begin_or_recover(ctx, opened, origin, Role::Primary)
+            begin_or_recover(ctx, opened, origin, Role::Primary)?;
+            cluster::give_up_claims(ctx, &slots)
         }
         // What such a node has is its dump, until it follows its primary or is promoted.
         Role::Replica if ctx.flags().in_cluster() && config::keeps_existing_log() => {
@@ -41,7 +43,7 @@ pub(super) fn start(ctx: Ctx<'_>, found: Found) {
 ///
 /// # Errors It is unknown which of the two is newer.
 fn newest(ctx: Ctx<'_>, found: Found, role: Role) -> Result<OpenedFolder, String> {
-    let Found { mut opened, own } = found;
+    let Found { mut opened, own, .. } = found;
     if config::keeps_existing_log() {
         if opened.is_superseded() {
             log(

@@ -9,6 +9,7 @@ use super::rest::Rest;
 use crate::ffi::Held;
 use crate::log::Generation;
 use crate::module::Module;
+use crate::module::cluster::SlotRanges;
 use crate::module::release::{Release, Waiting};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub(crate) enum Life {
 pub(crate) struct Found {
     pub(super) opened: OpenedFolder,
     pub(super) own: OwnFile,
+    /// The node's own, before it has claimed any for what it loads.
+    pub(super) slots: SlotRanges,
 }
 
 /// A log that is written.
