@@ -4,6 +4,7 @@ use super::ports::free_ports_list;
 use super::raw::RawConnection;
 use super::server::info_field;
 use super::{PATIENCE, Server, ServerBuilder, wait_until};
+use std::fs;
 use std::time::{Duration, Instant};
 
 const SLOT_COUNT: usize = 16384;
@@ -61,6 +62,7 @@ impl Shards {
             });
         }
         (shards..2 * shards).for_each(|index| self.wait_replica_in_sync(index));
+        self.nodes.iter().for_each(wait_shards_known);
     }
 
     pub fn id(&self, node: usize) -> String {
@@ -154,4 +156,20 @@ impl Shards {
         }
         assert_eq!(compared, self.nodes.len() / 2, "{what}: not every shard has a replica");
     }
+}
+
+/// Waits until the node's file has all replicas in their primaries' shards: an 8.1 server that is stopped before that
+/// does not start with its file.
+fn wait_shards_known(node: &Server) {
+    let file = node.folder().join("nodes.conf");
+    wait_until("the node's file has the shards", PATIENCE, || {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let nodes: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
+        let shard = |node: &[&str]| node[1].split(',').find(|word| word.starts_with("shard-id=")).map(String::from);
+        let shard_of = |id: &str| nodes.iter().find(|node| node[0] == id).and_then(|node| shard(node));
+        nodes.iter().filter(|node| node.len() > 3 && node[3] != "-").all(|node| {
+            let own = shard(node);
+            node[0] == "vars" || own.is_some() && own == shard_of(node[3])
+        })
+    });
 }
