@@ -17,24 +17,35 @@ struct Database {
     keys: Map<Arc<[u8]>, Lsn>,
     /// The position after the last change of all keys at once (FLUSHDB, SWAPDB).
     all: Option<Lsn>,
-    /// The position after the last change of any kind.
+    /// The position after the last change of any kind. Without one nothing here is dirty.
     last: Option<Lsn>,
+    /// Its place in [`DirtyKeys::dirty_databases`], while it is dirty.
+    place: usize,
 }
 
 /// What a position in [`DirtyKeys::order`] belongs to.
 #[derive(Debug)]
 enum Change {
     Key(DbKey),
+    /// Of all keys of a database.
+    Database(u32),
     Other,
 }
 
 /// The dirty keys and databases, and the function library.
 ///
-/// Invariant: `order` is sorted by position, and holds for each key of a database an entry with exactly its position.
-/// Older entries of a key that changed again are skipped when they pass.
+/// Invariant: `order` is sorted by position, and holds for each key of a database, and for the last change of each
+/// database, an entry with exactly its position. Older entries of what changed again are skipped when they pass.
+///
+/// A server may have a hundred thousand databases: no work is for those in which nothing is dirty.
 #[derive(Debug, Default)]
 pub struct DirtyKeys {
+    /// By their numbers, those that have never changed and those that are clean among them.
     databases: Vec<Database>,
+    /// The numbers of those that are dirty.
+    dirty_databases: Vec<u32>,
+    /// The position after the last change of a key or a database.
+    last: Option<Lsn>,
     /// The position after the last change of all databases at once (FLUSHALL).
     everything: Option<Lsn>,
     functions: Option<Lsn>,
@@ -50,9 +61,7 @@ pub struct DirtyKeys {
 impl DirtyKeys {
     /// Notes that the key changed last at `lsn`, which is not below any noted before.
     pub fn mark(&mut self, key: DbKey, lsn: Lsn) {
-        let database = self.database(key.0);
-        database.last = Some(lsn);
-        match database.keys.insert(key.1.clone(), lsn) {
+        match self.changed(key.0, lsn).keys.insert(key.1.clone(), lsn) {
             Some(before) if before == lsn => return,
             Some(_) => {}
             None => self.keys += 1,
@@ -73,19 +82,21 @@ impl DirtyKeys {
 
     /// Notes that all keys of a database (or of all) changed at `lsn`.
     pub fn mark_all(&mut self, db: Option<u32>, lsn: Lsn) {
-        match db {
+        let change = match db {
             Some(db) => {
-                let database = self.database(db);
-                (database.all, database.last) = (Some(lsn), Some(lsn));
-                self.keys -= std::mem::take(&mut self.database(db).keys).len();
+                let database = self.changed(db, lsn);
+                database.all = Some(lsn);
+                let keys = std::mem::take(&mut database.keys);
+                self.keys -= keys.len();
+                Change::Database(db)
             }
             None => {
-                self.databases.clear();
-                self.keys = 0;
-                self.everything = Some(lsn);
+                self.clean_all();
+                (self.everything, self.last) = (Some(lsn), Some(lsn));
+                Change::Other
             }
-        }
-        self.note(lsn, Change::Other);
+        };
+        self.note(lsn, change);
     }
 
     /// Notes that the function library changed at `lsn`.
@@ -99,12 +110,45 @@ impl DirtyKeys {
         self.order.push_back((lsn, change));
     }
 
-    fn database(&mut self, db: u32) -> &mut Database {
+    /// The database, which changed last at `lsn`.
+    fn changed(&mut self, db: u32, lsn: Lsn) -> &mut Database {
         let index = db as usize;
         if self.databases.len() <= index {
             self.databases.resize_with(index + 1, Database::default);
         }
-        &mut self.databases[index]
+        self.last = Some(lsn);
+        let database = &mut self.databases[index];
+        if database.last.replace(lsn).is_none() {
+            database.place = self.dirty_databases.len();
+            self.dirty_databases.push(db);
+        }
+        database
+    }
+
+    /// Nothing in the database is dirty any more, if `lsn` is the position of its last change.
+    fn clean_database(&mut self, db: u32, lsn: Lsn) {
+        let Some(database) = self.databases.get_mut(db as usize).filter(|database| database.last == Some(lsn)) else {
+            return;
+        };
+        (database.all, database.last) = (None, None);
+        let place = database.place;
+        self.dirty_databases.swap_remove(place);
+        if let Some(moved) = self.dirty_databases.get(place).and_then(|moved| self.databases.get_mut(*moved as usize)) {
+            moved.place = place;
+        }
+    }
+
+    /// Nothing in any database is dirty any more.
+    fn clean_all(&mut self) {
+        for db in self.dirty_databases.drain(..) {
+            if let Some(database) = self.databases.get_mut(db as usize) {
+                (database.all, database.last) = (None, None);
+                if !database.keys.is_empty() {
+                    database.keys = Map::default();
+                }
+            }
+        }
+        self.keys = 0;
     }
 
     /// Forgets what is durable up to `lsn`; the cost is that of what became durable, not of what is left.
@@ -113,36 +157,34 @@ impl DirtyKeys {
             hash::empty(&mut self.brief);
             self.brief_until = None;
         }
-        while let Some((changed, _)) = self.order.front() {
-            if *changed > lsn {
-                return;
-            }
-            let Some((changed, Change::Key((db, key)))) = self.order.pop_front() else { continue };
-            if let Some(database) = self.databases.get_mut(db as usize)
-                && database.keys.get(&key) == Some(&changed)
-            {
-                database.keys.remove(&key);
-                self.keys -= 1;
+        while self.order.front().is_some_and(|(changed, _)| *changed <= lsn)
+            && let Some((changed, change)) = self.order.pop_front()
+        {
+            match change {
+                Change::Key((db, key)) => {
+                    if let Some(database) = self.databases.get_mut(db as usize)
+                        && database.keys.get(&key) == Some(&changed)
+                    {
+                        database.keys.remove(&key);
+                        self.keys -= 1;
+                    }
+                    self.clean_database(db, changed);
+                }
+                Change::Database(db) => self.clean_database(db, changed),
+                Change::Other => {}
             }
         }
-        // The marks that are left are all durable.
-        self.clear_lasting();
+        for last in [&mut self.last, &mut self.everything, &mut self.functions] {
+            *last = last.filter(|last| *last > lsn);
+        }
     }
 
     /// Forgets all.
     pub fn clear(&mut self) {
         hash::empty(&mut self.brief);
-        self.brief_until = None;
-        self.clear_lasting();
-    }
-
-    fn clear_lasting(&mut self) {
-        self.databases.iter_mut().for_each(|database| (database.all, database.last) = (None, None));
-        if self.keys > 0 {
-            self.databases.clear();
-        }
-        (self.everything, self.functions, self.keys) = (None, None, 0);
+        self.clean_all();
         self.order.clear();
+        (self.brief_until, self.last, self.everything, self.functions) = (None, None, None, None);
     }
 
     /// The position after the key's last change, unless that is known to be durable.
@@ -154,7 +196,8 @@ impl DirtyKeys {
 
     /// The same for the key of that name in any database.
     pub fn key_anywhere(&self, key: &[u8]) -> Option<Lsn> {
-        let newest = self.databases.iter().filter_map(|db| db.keys.get(key).copied().max(db.all)).max();
+        let dirty = self.dirty_databases.iter().filter_map(|db| self.databases.get(*db as usize));
+        let newest = dirty.filter_map(|db| db.keys.get(key).copied().max(db.all)).max();
         newest.max(self.everything).max(self.brief(key))
     }
 
@@ -165,7 +208,7 @@ impl DirtyKeys {
 
     /// The position after the last change in any database.
     pub fn any_change(&self) -> Option<Lsn> {
-        self.databases.iter().filter_map(|database| database.last).max().max(self.everything).max(self.brief_until)
+        self.last.max(self.brief_until)
     }
 
     /// The position after the last change of the function library.
@@ -214,6 +257,39 @@ mod tests {
         dirty.clean_up_to(lsn(30));
         assert!(dirty.is_empty());
         assert_eq!((dirty.key(0, b"a"), dirty.database_change(0)), (None, None));
+    }
+
+    #[test]
+    fn only_databases_with_something_dirty_are_looked_at() {
+        let mut dirty = DirtyKeys::default();
+        for db in 0..1000 {
+            dirty.mark(key(db, "a"), lsn(10 + u64::from(db)));
+        }
+        dirty.mark(key(5, "a"), lsn(2000));
+        dirty.mark_all(Some(7), lsn(2001));
+        dirty.mark(key(7, "b"), lsn(2002));
+        assert_eq!(dirty.dirty_databases.len(), 1000);
+        // Under load there is always something that is not durable yet.
+        dirty.clean_up_to(lsn(1999));
+        assert_eq!((dirty.dirty_databases.as_slice(), dirty.len()), (&[7, 5][..], 2));
+        assert_eq!((dirty.key_anywhere(b"a"), dirty.any_change()), (Some(lsn(2001)), Some(lsn(2002))));
+        assert_eq!((dirty.database_change(4), dirty.database_change(5)), (None, Some(lsn(2000))));
+        dirty.clean_up_to(lsn(2001));
+        assert_eq!(
+            (dirty.dirty_databases.as_slice(), dirty.key(5, b"a"), dirty.key(7, b"a")),
+            (&[7][..], None, Some(lsn(2001)))
+        );
+        dirty.clean_up_to(lsn(2002));
+        assert!(dirty.is_empty() && dirty.dirty_databases.is_empty());
+        assert_eq!((dirty.key_anywhere(b"b"), dirty.any_change(), dirty.key(7, b"b")), (None, None, None));
+        // A database is dirty anew with its next change, also one that was emptied with all others.
+        dirty.mark(key(9, "a"), lsn(3000));
+        dirty.mark_all(None, lsn(3001));
+        assert!(dirty.dirty_databases.is_empty());
+        dirty.mark(key(9, "b"), lsn(3002));
+        assert_eq!((dirty.dirty_databases.as_slice(), dirty.len()), (&[9][..], 1));
+        dirty.clear();
+        assert_eq!((dirty.dirty_databases.len(), dirty.key(9, b"b"), dirty.any_change()), (0, None, None));
     }
 
     #[test]
