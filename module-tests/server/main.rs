@@ -33,6 +33,7 @@ mod failing_disk;
 mod fields;
 mod first_base;
 mod former_primary;
+mod groups;
 mod harness_checks;
 mod homes;
 mod hot_keys;

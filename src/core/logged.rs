@@ -1,5 +1,6 @@
 //! What the commands of a log name, for readers of logs.
 
+use super::stream_reads::StreamRead;
 use super::table::{CommandSpec, Kept, KeysInLog, Quirk, Rule, Shows, find};
 
 /// The longest name of the table's, with its subcommand.
@@ -51,6 +52,9 @@ pub fn keys(args: &[&[u8]]) -> Vec<usize> {
             let is_store = |arg: &[u8]| [&b"STORE"[..], b"STOREDIST"].iter().any(|word| arg.eq_ignore_ascii_case(word));
             let stored = args.iter().skip(2).position(|arg| is_store(arg)).map(|skipped| skipped + 3);
             up_to(1, 1).chain(stored.filter(|index| *index < count)).collect()
+        }
+        KeysInLog::AfterStreams => {
+            StreamRead::parse(args.iter().copied()).map_or(Vec::new(), |read| read.keys.collect())
         }
     }
 }
@@ -116,6 +120,7 @@ mod tests {
             ("RENAME a b", &["a", "b"]),
             ("XGROUP CREATE s g 0", &["s"]),
             ("XCLAIM s g c 0 1-1", &["s"]),
+            ("XREADGROUP GROUP STREAMS c COUNT 2 NOACK STREAMS s >", &["s"]),
             ("LMPOP 2 a b LEFT", &["a", "b"]),
             ("ZUNIONSTORE d 2 a b WEIGHTS 1 2", &["d", "a", "b"]),
             ("BITOP AND d a b", &["d", "a", "b"]),

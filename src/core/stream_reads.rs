@@ -14,6 +14,17 @@ pub struct StreamRead {
     pub keys: Range<usize>,
 }
 
+/// Whether an id that a group's reader names asks for entries that are new to the group (`>`, or the highest id), not
+/// for those that were delivered. `None` if it is not known how the server reads it.
+pub fn asks_for_new(id: &[u8]) -> Option<bool> {
+    let number = |digits: &str| digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse::<u64>().ok());
+    if id == b">" {
+        return Some(true);
+    }
+    let (ms, seq) = std::str::from_utf8(id).ok().map(|id| id.split_once('-').unwrap_or((id, "0")))?;
+    Some((number(ms)??, number(seq)??) == (u64::MAX, u64::MAX))
+}
+
 impl StreamRead {
     /// Reads the arguments, the command's name among them. `None` for what the servers that the module knows refuse.
     pub fn parse<'a>(args: impl ExactSizeIterator<Item = &'a [u8]>) -> Option<StreamRead> {
@@ -67,6 +78,25 @@ mod tests {
         assert_eq!(parse("XREAD block 0 streams block $"), read(Some(2), None, 4..5));
         assert_eq!(parse("XREADGROUP GROUP streams STREAMS STREAMS s >"), read(None, Some(2), 5..6));
         assert_eq!(parse("XREADGROUP COUNT 1 GROUP g block NOACK STREAMS streams >"), read(None, Some(4), 8..9));
+    }
+
+    #[test]
+    fn new_entries_are_asked_for_in_two_ways() {
+        let highest = format!("{}-{}", u64::MAX, u64::MAX);
+        for (id, expected) in [
+            (">", Some(true)),
+            (highest.as_str(), Some(true)),
+            ("018446744073709551615-18446744073709551615", Some(true)),
+            ("18446744073709551615", Some(false)),
+            ("0", Some(false)),
+            ("5-18446744073709551615", Some(false)),
+            ("+5-1", None),
+            ("18446744073709551616", None),
+            ("-", None),
+            ("", None),
+        ] {
+            assert_eq!(asks_for_new(id.as_bytes()), expected, "{id}");
+        }
     }
 
     #[test]

@@ -257,7 +257,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     write("xgroup|setid", Rule::Verbatim).keys_in_log(KeysInLog::Second),
     other("xread").blocks(Blocks::WithOption),
     write("xreadgroup", Rule::Pending(Pending::Read)).keys(Keys::AfterStreams).blocks(Blocks::WithOption)
-        .logged_as(&["xclaim", "xack", "xgroup"]),
+        .kept(Kept::Nothing).keys_in_log(KeysInLog::AfterStreams).logged_as(&["xclaim", "xack", "xgroup", "xreadgroup"]),
     write("xsetid", Rule::Verbatim).kept(Kept::Nothing),
     write("xtrim", Rule::Stream).kept(Kept::Nothing).logged_as(&["xadd", "xtrim"]),
     write("zadd", Rule::Verbatim).only_event("zadd"),

@@ -1,7 +1,7 @@
-//! What XREADGROUP, XCLAIM and XAUTOCLAIM did, read from their replies and from the groups as they are now.
+//! What XREADGROUP, XCLAIM and XAUTOCLAIM did, read from their replies and from what is pending now.
 
-use crate::core::pending::{GroupChange, PendingEntry};
-use crate::core::stream_reads::StreamRead;
+use crate::core::pending::{GroupChange, Moved, PendingEntry};
+use crate::core::stream_reads::{StreamRead, asks_for_new};
 use crate::core::table::Pending;
 use crate::ffi::{Ctx, Reply, ReplyKind};
 use std::collections::{HashMap, HashSet};
@@ -15,22 +15,30 @@ pub(super) fn changes(
     reply: &Reply<'_>,
     created: bool,
 ) -> Option<Vec<GroupChange>> {
-    let consumer_of = |index: usize| args.get(index).filter(|_| created).map(|name| name.to_vec());
     match pending {
         Pending::Read => read_group(ctx, args, reply, created),
         Pending::Claim => {
             let ids = args.get(5..)?.iter().take_while(|arg| arg.first().is_some_and(u8::is_ascii_digit));
             let ids = ids.map(|id| id.to_vec()).collect();
-            let moves = args.iter().skip(6).any(|arg| arg.eq_ignore_ascii_case(b"LASTID"));
-            group_change(ctx, args.get(1)?, args.get(2)?, consumer_of(3), ids, moves).map(|change| vec![change])
+            let last = args.iter().skip(5).rposition(|arg| arg.eq_ignore_ascii_case(b"LASTID"));
+            let last = last.and_then(|index| args.get(5 + index + 1));
+            let moved = last.map_or(Moved::No, |id| Moved::To(id.to_vec()));
+            group_change(ctx, group_of(args, created, moved)?, ids).map(|change| vec![change])
         }
         Pending::AutoClaim => {
             let mut ids = entry_ids(&reply.element(1)?)?;
             let deleted = reply.element(2).map(|list| entry_ids(&list));
             ids.extend(deleted.flatten().unwrap_or_default());
-            group_change(ctx, args.get(1)?, args.get(2)?, consumer_of(3), ids, false).map(|change| vec![change])
+            group_change(ctx, group_of(args, created, Moved::No)?, ids).map(|change| vec![change])
         }
     }
+}
+
+/// XCLAIM or XAUTOCLAIM key group consumer ...
+fn group_of(args: &[&[u8]], created: bool, moved: Moved) -> Option<GroupChange> {
+    let [_, key, group, consumer, ..] = args else { return None };
+    let (key, group, consumer) = (key.to_vec(), group.to_vec(), consumer.to_vec());
+    Some(GroupChange { key, group, consumer, is_new: created, moved, ..GroupChange::default() })
 }
 
 /// Whether an XCLAIM can change any entry: one that is pending now, or with FORCE or LASTID.
@@ -51,7 +59,7 @@ pub(super) fn may_claim(ctx: Ctx<'_>, args: &[&[u8]]) -> bool {
 fn read_group(ctx: Ctx<'_>, args: &[&[u8]], reply: &Reply<'_>, created: bool) -> Option<Vec<GroupChange>> {
     let read = StreamRead::parse(args.iter().copied())?;
     let (group, consumer) = (args.get(read.group?)?, args.get(read.group? + 1)?);
-    let consumer = created.then(|| consumer.to_vec());
+    let ids = args.get(read.keys.end..)?;
     let keys = args.get(read.keys)?;
     if keys.iter().collect::<HashSet<_>>().len() < keys.len() {
         // It is unknown which of its entries belong to which of the names.
@@ -59,12 +67,15 @@ fn read_group(ctx: Ctx<'_>, args: &[&[u8]], reply: &Reply<'_>, created: bool) ->
     }
     let mut read = entries_by_stream(reply)?;
     let mut changes = Vec::new();
-    for key in keys {
+    for (key, id) in keys.iter().zip(ids) {
         let ids = read.remove(*key).unwrap_or_default();
-        if ids.is_empty() && consumer.is_none() {
+        if ids.is_empty() && !created {
             continue;
         }
-        changes.push(group_change(ctx, key, group, consumer.clone(), ids, true)?);
+        let moved = if !ids.is_empty() && asks_for_new(id)? { Moved::Past(ids.len()) } else { Moved::No };
+        let (key, group, consumer) = (key.to_vec(), group.to_vec(), consumer.to_vec());
+        let change = GroupChange { key, group, consumer, is_new: created, moved, ..GroupChange::default() };
+        changes.push(group_change(ctx, change, ids)?);
     }
     Some(changes)
 }
@@ -98,17 +109,10 @@ fn entry_ids(entries: &Reply<'_>) -> Option<Vec<Vec<u8>>> {
         .collect()
 }
 
-fn group_change(
-    ctx: Ctx<'_>,
-    key: &[u8],
-    group: &[u8],
-    consumer: Option<Vec<u8>>,
-    ids: Vec<Vec<u8>>,
-    position_moved: bool,
-) -> Option<GroupChange> {
-    let mut change = GroupChange { key: key.to_vec(), group: group.to_vec(), consumer, ..GroupChange::default() };
+/// The change with what these entries are now.
+fn group_change(ctx: Ctx<'_>, mut change: GroupChange, ids: Vec<Vec<u8>>) -> Option<GroupChange> {
     for id in ids {
-        let found = ctx.ask("XPENDING", [key, group, &id, &id, b"1"])?;
+        let found = ctx.ask("XPENDING", [change.key.as_slice(), &change.group, &id, &id, b"1"])?;
         match found.element(0) {
             Some(entry) => change.pending.push(PendingEntry {
                 id,
@@ -119,26 +123,5 @@ fn group_change(
             None => change.gone.push(id),
         }
     }
-    if position_moved {
-        change.position = Some(position(ctx, key, group)?);
-    }
     Some(change)
-}
-
-/// The group's last delivered id and number of entries read.
-fn position(ctx: Ctx<'_>, key: &[u8], group: &[u8]) -> Option<(Vec<u8>, i64)> {
-    let groups = ctx.ask("XINFO", [&b"GROUPS"[..], key])?;
-    (0..groups.len()).find_map(|index| {
-        let entry = groups.element(index)?;
-        let field = |name: &[u8]| {
-            (0..entry.len()).step_by(2).find(|at| entry.element(*at).is_some_and(|field| field.bytes() == name))
-        };
-        if entry.element(field(b"name")? + 1)?.bytes() != group {
-            return None;
-        }
-        let last = entry.element(field(b"last-delivered-id")? + 1)?.bytes().to_vec();
-        let read = entry.element(field(b"entries-read")? + 1)?;
-        let read = if read.kind() == ReplyKind::Integer { read.integer() } else { -1 };
-        Some((last, read))
-    })
 }

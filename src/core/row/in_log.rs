@@ -25,6 +25,8 @@ pub enum KeysInLog {
     FirstAndCounted,
     /// The first, and what follows STORE or STOREDIST (GEORADIUS).
     FirstAndStore,
+    /// Those that follow STREAMS, without their ids (XREADGROUP).
+    AfterStreams,
 }
 
 /// What a base keeps of the bytes that such a command of the log takes.
