@@ -347,7 +347,7 @@ fn start_and_stop_second_server(node: &mut Server) -> u32 {
         node.kill9();
     }
     node.launch();
-    let socket = node.log_folder().join("temp-fold.socket");
+    let socket = node.log_folder().join("temp-fold.0.socket");
     let second = wait_for("a second server that has its module", PATIENCE, || {
         node.assert_running();
         // It listens after that.

@@ -19,8 +19,9 @@ use crate::module::{config, room};
 use launch::{FOLD, Launch, prepare, utf8};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
+use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, bounded};
@@ -35,19 +36,16 @@ const SKIPPED: &str = "temp-fold.skipped";
 const POLL: Duration = Duration::from_millis(10);
 const ASK_EVERY: Duration = Duration::from_millis(100);
 
-static SECOND: Mutex<Second> = Mutex::new(Second { turn: 0, running: None });
+static SECOND: Mutex<Second> = Mutex::new(Second { turn: 0, running: None, threads: Vec::new() });
 
-/// The second server.
+/// The second server. Whoever locks this, or its process, waits neither for a disk nor for that process meanwhile.
 struct Second {
     /// Counts those that were given up: none of an earlier turn is started any more.
     turn: u64,
-    /// The one who takes it out ends it, or has seen its end.
-    running: Option<Running>,
-}
-
-struct Running {
-    child: Child,
-    socket: PathBuf,
+    /// That of this turn. Only the thread that has started it waits for its end.
+    running: Option<Arc<Mutex<Child>>>,
+    /// Those threads, where nobody else waits for them.
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// Whether this is the second server.
@@ -153,78 +151,108 @@ pub(super) fn write_base(
         wake_event_loop();
     };
     let thread = std::thread::Builder::new().name("wbl-second".into()).spawn(work);
-    thread.map_err(|error| format!("no thread for a second server: {error}"))?;
+    second().add_thread(thread.map_err(|error| format!("no thread for a second server: {error}"))?);
     // A caller that has given up does not listen.
     let lsn = release.log().share(name, Box::new(move |outcome| drop(shared_sender.send(outcome))));
     Ok((lsn, outcome))
 }
 
-/// Ends the second server, if one runs or is about to.
+/// Ends the second server, if one runs or is about to. Waits for nothing: a process that writes to a disk which does
+/// not answer dies when that does, and the thread that has started it waits for that.
 pub(super) fn end() {
-    let mut second = second();
-    second.turn += 1;
-    if let Some(mut running) = second.running.take() {
-        // It may have ended already.
-        let _ = running.child.kill();
-        let _ = running.child.wait();
-        running.remove_socket();
+    let running = second().give_up();
+    if let Some(child) = running {
+        kill(&child);
     }
 }
 
-impl Running {
-    /// A server that ends by `exit`, or is killed, leaves it.
-    fn remove_socket(&self) {
-        let _ = std::fs::remove_file(&self.socket);
+/// The same, and waits until nothing is left of it.
+pub(super) fn end_and_wait() {
+    end();
+    let threads = std::mem::take(&mut second().threads);
+    // One that has panicked has ended, too.
+    threads.into_iter().for_each(|thread| drop(thread.join()));
+}
+
+impl Second {
+    fn give_up(&mut self) -> Option<Arc<Mutex<Child>>> {
+        self.turn += 1;
+        self.running.take()
+    }
+
+    /// One of this turn was started; `false` where that was given up meanwhile.
+    fn started(&mut self, turn: u64, child: &Arc<Mutex<Child>>) -> bool {
+        let is_wanted = self.turn == turn;
+        if is_wanted {
+            self.running = Some(Arc::clone(child));
+        }
+        is_wanted
+    }
+
+    /// One of this turn has ended; `false` where it was given up before.
+    fn ended(&mut self, turn: u64) -> bool {
+        let is_wanted = self.turn == turn;
+        if is_wanted {
+            self.running = None;
+        }
+        is_wanted
+    }
+
+    fn add_thread(&mut self, thread: JoinHandle<()>) {
+        self.threads.retain(|thread| !thread.is_finished());
+        self.threads.push(thread);
     }
 }
 
 fn second() -> MutexGuard<'static, Second> {
-    SECOND.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&SECOND)
 }
 
-/// Runs the second server to its end, and calls `meanwhile` now and then. On a thread of its own, with which the server
-/// ends.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn kill(child: &Mutex<Child>) {
+    // It may have ended already.
+    let _ = lock(child).kill();
+}
+
+/// Runs the second server to its end, also when it is given up, and calls `meanwhile` now and then. On a thread of its
+/// own, with which the server ends.
 fn run(mut launch: Launch, mut meanwhile: impl FnMut()) -> Result<(), String> {
     let gone = || "the second server was given up".to_string();
-    let input = {
-        let mut second = second();
-        if second.turn != launch.turn {
-            return Err(gone());
-        }
-        let child = launch.command.spawn();
-        let mut child = child.map_err(|error| format!("a second server can't be started: {error}"))?;
-        let input = child.stdin.take();
-        second.running = Some(Running { child, socket: launch.socket.clone() });
-        input
-    };
+    if second().turn != launch.turn {
+        return Err(gone());
+    }
+    let mut child = launch.command.spawn().map_err(|error| format!("a second server can't be started: {error}"))?;
+    let input = child.stdin.take();
+    let child = Arc::new(Mutex::new(child));
+    if !second().started(launch.turn, &child) {
+        kill(&child);
+    }
     let written = input.map_or(Ok(()), |mut input| input.write_all(launch.settings.as_bytes()));
     let mut asked = Instant::now();
-    loop {
-        match ended(launch.turn).ok_or_else(gone)? {
-            None => {}
-            // A server that has failed has said why.
-            Some(status) if !status.success() => {
-                return Err(format!("the second server failed: {status}; its log says why"));
-            }
-            Some(_) => return written.map_err(|error| format!("the second server has not got its settings: {error}")),
+    let status = loop {
+        let status = lock(&child).try_wait();
+        if let Some(status) = status.transpose() {
+            break status;
         }
         if asked.elapsed() >= ASK_EVERY {
             meanwhile();
             asked = Instant::now();
         }
         std::thread::sleep(POLL);
+    };
+    // A server that ends by `exit`, or is killed, leaves it.
+    let _ = std::fs::remove_file(&launch.socket);
+    if !second().ended(launch.turn) {
+        return Err(gone());
     }
-}
-
-/// How the second server of this turn has ended, where it has; `None` when it was given up.
-fn ended(turn: u64) -> Option<Option<ExitStatus>> {
-    let mut second = second();
-    if second.turn != turn {
-        return None;
+    match status.map_err(|error| format!("it is not known how the second server has ended: {error}"))? {
+        status if status.success() => {
+            written.map_err(|error| format!("the second server has not got its settings: {error}"))
+        }
+        // A server that has failed has said why.
+        status => Err(format!("the second server failed: {status}; its log says why")),
     }
-    let status = second.running.as_mut()?.child.try_wait().ok()?;
-    if status.is_some() {
-        second.running.take()?.remove_socket();
-    }
-    Some(status)
 }

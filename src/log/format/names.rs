@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(own("appendonly.aof.12.incr.aof"), Some(OwnName::Segment(12)));
         assert_eq!(own("appendonly.aof.1.base.rdb"), Some(OwnName::Base(1)));
         assert_eq!(own(&cut_name(3, 70)), Some(OwnName::Cut(3, 70)));
-        let temporaries = [NEXT_MANIFEST_NAME, RESERVE_NAME, "temp-fold.socket", "temp-expiries-7"];
+        let temporaries = [NEXT_MANIFEST_NAME, RESERVE_NAME, "temp-fold.0.socket", "temp-expiries-7"];
         for name in temporaries.into_iter().chain([&*temporary_base_name(4)]) {
             assert_eq!(own(name), Some(OwnName::Temporary), "{name}");
         }

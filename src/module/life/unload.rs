@@ -9,7 +9,7 @@ use super::end::close;
 use super::own_file::Child;
 use crate::ffi::{CallMode, Ctx, Level, forget_child, forget_file_size_limit, log, unregister_hooks};
 use crate::module::units::finish_unit;
-use crate::module::{disk, following, listed, own_aof, replace, server};
+use crate::module::{disk, following, listed, own_aof, replace, second_server, server};
 
 /// MODULE UNLOAD. `false` refuses.
 pub fn unload(ctx: Ctx<'_>) -> bool {
@@ -25,7 +25,8 @@ pub fn unload(ctx: Ctx<'_>) -> bool {
         Some(arrival) => arrival::take_back(ctx, arrival),
         None => close(ctx, Child::Unwatched),
     }
-    // Its end must not be reported to code that is gone.
+    // Nothing may run code that is gone, nor report to it.
+    second_server::end_and_wait();
     forget_child();
     unregister_hooks(ctx);
     forget_file_size_limit();

@@ -12,8 +12,11 @@ use std::process::{Command, Stdio};
 pub(super) const FOLD: &str = "WBL_FOLD";
 
 /// The second server listens there, because a server must listen somewhere; `temp-` marks it as a leftover if it stays.
-/// It is named through the folder's descriptor, because the folder's own path may be too long for a socket's.
-const SOCKET: &str = "temp-fold.socket";
+/// It is named through the folder's descriptor, because the folder's own path may be too long for a socket's. Each turn
+/// has its own: the one that was given up may not have ended when the next one begins.
+fn socket_name(turn: u64) -> String {
+    format!("temp-fold.{turn}.socket")
+}
 
 /// Settings of the module for which the second server has values of its own.
 const OWN_SETTINGS: [&str; 5] = ["enabled", "dir", "on-existing-log", "on-replay-error", "notify-keyspace-events"];
@@ -50,7 +53,7 @@ pub(super) fn prepare(ctx: Ctx<'_>, folder: &Path, turn: u64) -> Result<Launch, 
     let opened = File::open(folder).map_err(|error| format!("{} can't be opened: {error}", folder.display()))?;
     let (mut command, by_descriptor) =
         this_program(&opened).map_err(|error| format!("a second server can't be started: {error}"))?;
-    let socket = by_descriptor.join(SOCKET);
+    let socket = by_descriptor.join(socket_name(turn));
     command.env(FOLD, std::process::id().to_string()).stdin(Stdio::piped()).arg("-");
     let here = std::env::current_dir().map_err(|error| format!("no current folder: {error}"))?;
     let mut set = |name: &str, value: &str| set(&mut command, name, value);
