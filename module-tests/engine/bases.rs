@@ -226,3 +226,24 @@ fn frames_of_a_newer_log_outlive_an_older_backup() {
 fn find(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
+
+#[test]
+fn a_base_that_is_given_up_before_its_file_is_there_leaves_none() {
+    for early in 0..3 {
+        let disk = SimDisk::new();
+        let flusher = Flusher::start_stepped(writer_of(&disk), Box::new(|_| {}), Box::new(|_| {})).unwrap();
+        let steps = flusher.steps().unwrap();
+        let (sender, created) = std::sync::mpsc::channel();
+        let name = flusher.create_base_file(Box::new(move |file| sender.send(file.is_ok()).unwrap())).unwrap();
+        assert!(disk.contents(&name).is_none() && created.try_recv().is_err(), "the caller has waited for the disk");
+        for _ in 0..early {
+            steps.tidy();
+        }
+        flusher.remove_base_file(name.clone());
+        assert!(flusher.has_given_up(&name));
+        while steps.tidy() {}
+        assert!(created.recv().unwrap());
+        assert!(disk.contents(&name).is_none() && !flusher.has_given_up(&name), "{early}");
+        flusher.close().unwrap();
+    }
+}

@@ -1,5 +1,6 @@
 //! Slow and failing disks, by system-call injection into a running server.
 
+use super::process::send_signal;
 use super::temp::TempDir;
 use super::{PATIENCE, wait_until};
 use std::fs::{self, File};
@@ -21,7 +22,12 @@ pub enum Injection {
     NoFork,
     /// The same, but threads can be begun.
     NoChild,
+    /// They are as they were, but the file of a new base is created so much later.
+    HangBase(Duration),
 }
+
+/// The numbers of the bases that are created later.
+const BASES: std::ops::Range<u32> = 1..100;
 
 const FLUSHES: &str = "fdatasync,fsync,pwritev2";
 
@@ -40,13 +46,29 @@ impl Strace {
             Injection::Lie => ("fdatasync,fsync", "retval=0".to_string()),
             Injection::NoFork => ("clone,clone3,fork,vfork", "error=EAGAIN".to_string()),
             Injection::NoChild => ("clone,fork,vfork", "error=ENOMEM".to_string()),
+            Injection::HangBase(time) => ("openat", format!("delay_enter={}", time.as_micros())),
         };
+        let mut arguments = vec![format!("-etrace={calls}"), format!("-einject={calls}:{effect}"), "-f".into()];
+        if let Injection::HangBase(_) = injection {
+            arguments.extend(BASES.map(|number| format!("-Ptemp-base-{number}.rdb")));
+        }
+        Strace::begin(process, &arguments)
+    }
+
+    /// Keeps a process, once it is dead, from being waited for until this is dropped: it has not ended for its parent,
+    /// like one that is killed while it writes to a disk which does not answer.
+    pub fn keep_unwaited(process: u32) -> Strace {
+        let strace = Strace::begin(process, &["-etrace=none".into()]);
+        send_signal(strace.child.id(), "STOP");
+        strace
+    }
+
+    fn begin(process: u32, arguments: &[String]) -> Strace {
         let folder = TempDir::new();
         let messages = File::create(folder.path().join("messages")).expect("a file for strace's messages");
         let child = Command::new("strace")
-            .args(["-f", "-e", &format!("trace={calls}"), "-e", "signal=none"])
-            .args(["-e", &format!("inject={calls}:{effect}")])
-            .arg("-o")
+            .args(arguments)
+            .args(["-e", "signal=none", "-o"])
             .arg(folder.path().join("calls"))
             .args(["-p", &process.to_string()])
             .stdin(Stdio::null())

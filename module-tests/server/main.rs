@@ -37,6 +37,7 @@ mod groups;
 mod harness_checks;
 mod homes;
 mod hot_keys;
+mod hung_disk;
 mod inline;
 mod keep_history;
 mod leaks;

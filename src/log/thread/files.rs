@@ -8,15 +8,15 @@ use crate::log::storage::{Storage, failed};
 use crate::log::write::{
     AheadJob, AheadSlot, AheadStep, Backup, BaseJob, Expendable, NewBase, WantedAhead, WantedReserve,
 };
-use crate::log::write::{backups, remove_backup, remove_shared};
+use crate::log::write::{backups, create_base, remove_backup, remove_shared};
 use crossbeam::channel::{Receiver, TryRecvError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub(super) type OnLent = Box<dyn FnOnce() + Send>;
-
-pub(super) enum Task {
+pub(super) enum Task<F> {
+    /// Creates the file of a base that is about to be written, which gets the room that is held for it.
+    CreateBase(String, Answer<F>),
     PrepareBase(NewBase, Answer),
     WriteAhead(WantedAhead),
     /// Reserves this much room for the next base.
@@ -28,8 +28,6 @@ pub(super) enum Task {
     TrimHistory(u64, u64),
     /// Removes the copy that belongs to this base.
     RemoveShared(String),
-    /// Gives that room to a base which is about to be written, and reports it.
-    LendReserve(OnLent),
     /// Removes files, and then reports what became of the base that took their place.
     Remove(Vec<String>, Option<(Answer, Result<(), LogError>)>),
 }
@@ -40,7 +38,7 @@ pub(super) struct Files<S: Storage> {
     pub ahead_slot: Arc<AheadSlot<S::File>>,
     /// The segment that is being written ahead, while there is nothing else to do.
     pub ahead: Option<AheadJob<S::File>>,
-    pub tasks: Receiver<Task>,
+    pub tasks: Receiver<Task<S::File>>,
     pub queue: Arc<Queue>,
     pub check_base: CheckBase,
     /// The log is being closed: a base is no longer wanted.
@@ -101,7 +99,7 @@ impl<S: Storage> Files<S> {
         }
     }
 
-    fn work(&mut self, task: Task) {
+    fn work(&mut self, task: Task<S::File>) {
         let (storage, expendable) = (&*self.storage, &*self.expendable);
         match task {
             Task::Remove(names, told) => {
@@ -123,11 +121,7 @@ impl<S: Storage> Files<S> {
             Task::RemoveBackup(name, answer) => answer.give(remove_backup(storage, &name)),
             Task::TrimHistory(since_unix_ms, bytes_max) => expendable.trim_history(since_unix_ms, bytes_max),
             Task::RemoveShared(base) => remove_shared(storage, &base),
-            Task::LendReserve(on_lent) => {
-                expendable.reserve.lend();
-                expendable.reserve.end_lending();
-                on_lent();
-            }
+            Task::CreateBase(name, answer) => answer.give(create_base(storage, expendable, &name)),
             Task::PrepareBase(base, answer) => {
                 let is_cancelled = || self.is_closing.load(Ordering::Acquire);
                 let job = BaseJob { storage, expendable, check: self.check_base, is_cancelled: &is_cancelled };

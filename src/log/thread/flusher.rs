@@ -15,8 +15,8 @@ use crate::log::format::names::{base_name, new_number, segment_name, temporary_b
 use crate::log::format::standing::Standing;
 use crate::log::lock::lock;
 use crate::log::lsn::Lsn;
-use crate::log::storage::{Storage, failed};
-use crate::log::write::{AheadSlot, Backup, Expendable, Folder, LogWriter, NewBase};
+use crate::log::storage::Storage;
+use crate::log::write::{AheadSlot, Backup, Expendable, Folder, LogWriter, NewBase, create_base};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -45,7 +45,7 @@ pub struct Flusher<S: Storage> {
 
 struct Threads<S: Storage> {
     work: Work<S>,
-    tasks: Sender<Task>,
+    tasks: Sender<Task<S::File>>,
 }
 
 /// What does the work.
@@ -222,13 +222,24 @@ impl<S: Storage> Flusher<S> {
         self.queue.push(Message::Cut)
     }
 
-    /// Creates the file of a new base; also returns its name. A base that is given up must be removed by
-    /// [`Flusher::remove_base_file`].
+    /// Has the file of a new base created, which gets the room that is held for it; returns its name. Waits for
+    /// nothing; `on_done` gets the file, from one of the log's threads. A base that is given up, whether its file is
+    /// there already or not, must be removed by [`Flusher::remove_base_file`].
+    pub fn create_base_file(&self, on_done: OnDone<S::File>) -> Result<String, LogError> {
+        let name = self.new_base_name()?;
+        self.send(Task::CreateBase(name.clone(), Answer::new(on_done)));
+        Ok(name)
+    }
+
+    /// The same at once, as soon as the disk answers.
     pub fn new_base_file(&self) -> Result<(String, S::File), LogError> {
-        let name = temporary_base_name(new_number(self.next_base.fetch_add(1, Ordering::Relaxed))?);
-        let file = self.storage.create(&name).map_err(failed(&*self.storage, "create", &name))?;
-        self.expendable.add_base(&name);
+        let name = self.new_base_name()?;
+        let file = create_base(&*self.storage, &self.expendable, &name)?;
         Ok((name, file))
+    }
+
+    fn new_base_name(&self) -> Result<String, LogError> {
+        Ok(temporary_base_name(new_number(self.next_base.fetch_add(1, Ordering::Relaxed))?))
     }
 
     /// Whether the log has taken the room of a base that is being written: nothing will come of it.
@@ -264,7 +275,7 @@ impl<S: Storage> Flusher<S> {
         self.send(Task::ListBackups(Answer::new(on_listed)));
     }
 
-    fn send(&self, task: Task) {
+    fn send(&self, task: Task<S::File>) {
         if let Some(threads) = &*lock(&self.threads) {
             // A thread that has ended drops the task.
             let _ = threads.tasks.send(task);

@@ -26,7 +26,7 @@ pub(super) struct Log<S: Storage> {
     /// Where waiting batches become one payload.
     joined: Vec<u8>,
     spares: Sender<Vec<u8>>,
-    files: Sender<Task>,
+    files: Sender<Task<S::File>>,
 }
 
 /// A try that has failed.
@@ -39,7 +39,7 @@ pub(super) struct Failure {
 }
 
 impl<S: Storage> Log<S> {
-    pub fn new(writer: LogWriter<S>, spares: Sender<Vec<u8>>, files: Sender<Task>) -> Log<S> {
+    pub fn new(writer: LogWriter<S>, spares: Sender<Vec<u8>>, files: Sender<Task<S::File>>) -> Log<S> {
         Log { writer, kept: VecDeque::new(), failing: None, joined: Vec::new(), spares, files }
     }
 

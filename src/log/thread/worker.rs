@@ -65,7 +65,7 @@ impl<S: Storage> Worker<S> {
         writer: LogWriter<S>,
         queue: Arc<Queue>,
         spares: Sender<Vec<u8>>,
-        files: Sender<Task>,
+        files: Sender<Task<S::File>>,
         (on_durable, on_error): (OnDurable, OnError),
     ) -> Worker<S> {
         Worker {

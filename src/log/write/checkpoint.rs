@@ -84,6 +84,17 @@ impl<S: Storage> BaseJob<'_, S> {
     }
 }
 
+/// Creates the file of a base that is about to be written, which gets the room that is held for it.
+pub(crate) fn create_base<S: Storage>(
+    storage: &S,
+    expendable: &Expendable<S>,
+    name: &str,
+) -> Result<S::File, LogError> {
+    expendable.reserve.lend();
+    expendable.add_base(name);
+    storage.create(name).map_err(failed(storage, "create", name)).inspect_err(|_| expendable.drop_base(name))
+}
+
 /// Reads a new base from its start, whatever was done with the file before, and adds up what the manifest will say of
 /// it.
 struct NewBaseReader<'a, F> {

@@ -54,6 +54,11 @@ impl<S: Storage> Expendable<S> {
         self.files().bases.insert(name.into());
     }
 
+    /// It has no file after all.
+    pub(super) fn drop_base(&self, name: &str) {
+        self.no_longer_taken(&mut self.files(), name);
+    }
+
     /// A segment is written ahead.
     pub fn add_ahead(&self, name: &str) {
         self.files().ahead.insert(name.into());

@@ -18,7 +18,7 @@ pub use backup::{Backup, backup_name};
 pub(super) use backup::{backups, remove_backup, remove_shared};
 pub use begin::{Begin, NotBegun};
 pub use checkpoint::NewBase;
-pub(super) use checkpoint::{BaseJob, PreparedBase};
+pub(super) use checkpoint::{BaseJob, PreparedBase, create_base};
 pub(super) use expendable::Expendable;
 pub use flush::Flush;
 pub use folder::{Folder, LogState};

@@ -28,7 +28,6 @@ pub(crate) struct Reserve<F> {
     shortage: Mutex<Option<String>>,
     /// It is about to be changed.
     changes: AtomicBool,
-    lends: AtomicBool,
     /// What the base that is being written, or is about to be, has received of it.
     lent: AtomicU64,
     /// How much the log has grown since it was last checked whether that is still there.
@@ -81,7 +80,6 @@ impl<F> Default for Reserve<F> {
             is_short: AtomicBool::new(false),
             shortage: Mutex::default(),
             changes: AtomicBool::new(false),
-            lends: AtomicBool::new(false),
             lent: AtomicU64::new(0),
             grown: AtomicU64::new(0),
         }
@@ -131,17 +129,6 @@ impl<F> Reserve<F> {
 
     pub fn end_change(&self) {
         self.changes.store(false, Ordering::Release);
-    }
-
-    /// Whether a checkpoint may have it all now. If not, whether it is to be lent: `false` where it is about to be
-    /// already.
-    pub fn begin_lending(&self) -> Result<(), bool> {
-        let is_free = self.bytes() == 0 && !self.changes.load(Ordering::Acquire);
-        if is_free { Ok(()) } else { Err(!self.lends.swap(true, Ordering::AcqRel)) }
-    }
-
-    pub fn end_lending(&self) {
-        self.lends.store(false, Ordering::Release);
     }
 
     fn set_bytes(&self, held: &mut Held<F>, bytes: u64) {

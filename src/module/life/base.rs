@@ -6,6 +6,7 @@ use crate::core::ack::Why;
 use crate::ffi::{Held, kill_child};
 use crate::log::{LogError, NewBase};
 use crate::machine;
+use crate::module::gate::GatedFile;
 use crate::module::release::{Release, release};
 use crate::module::{errors, second_server};
 use crossbeam::channel::Receiver;
@@ -25,6 +26,10 @@ pub(super) enum Base {
     Idle,
     /// One is to be begun when no other child runs, and some time after the last failure.
     Wanted,
+    /// The log's threads create its file.
+    Creating(Creating),
+    /// Its file is there. It is begun when no other child runs.
+    Created(Created),
     /// A child writes it.
     Child(Child),
     /// Another process writes it.
@@ -35,6 +40,16 @@ pub(super) enum Base {
     Replacing,
     /// What changed can't be logged: a new log begins, with its base, before any reply leaves.
     Now,
+}
+
+pub(super) struct Creating {
+    pub(super) name: String,
+    pub(super) file: Receiver<Result<GatedFile, LogError>>,
+}
+
+pub(super) struct Created {
+    pub(super) name: String,
+    pub(super) file: GatedFile,
 }
 
 pub(super) struct Child {
@@ -146,20 +161,30 @@ impl Base {
         matches!(self, Base::Replacing)
     }
 
-    /// Gives up what is under way.
+    /// Gives up what is under way, and waits for none of it.
     pub(super) fn stop(self, release: &Release) {
-        let base = match self {
+        let name = match self {
+            Base::Creating(Creating { name, .. }) | Base::Created(Created { name, .. }) => name,
             Base::Child(child) => {
                 kill_child(child.pid);
-                child.base
+                child.base.name
             }
             Base::Process(process) => {
                 second_server::end();
-                process.base
+                process.base.name
             }
             _ => return,
         };
-        release.log().remove_base_file(base.name);
+        release.log().remove_base_file(name);
+    }
+
+    /// The name of its file, until that is put in place.
+    pub(super) fn name(&self) -> Option<&str> {
+        match self {
+            Base::Creating(Creating { name, .. }) | Base::Created(Created { name, .. }) => Some(name),
+            Base::Child(Child { base, .. }) | Base::Process(Process { base, .. }) => Some(&base.name),
+            _ => None,
+        }
     }
 }
 

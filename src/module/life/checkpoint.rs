@@ -1,25 +1,28 @@
 //! Checkpoints, which write new bases: the RDB files that the log continues.
 //!
 //! A forked child writes a base, or a second server makes it from a copy of the log. The main thread waits for none of
-//! it: the log is cut where the base's dataset ends; the log's own threads make the file durable, check it, name it in
-//! the manifest, and then wake the event loop.
+//! it: the log's own threads create the file and wake the event loop; the child is forked, and the log is cut where the
+//! base's dataset ends; the log's threads make the file durable, check it, name it in the manifest, and wake the event
+//! loop again.
 
-use super::base::{Base, Bases, Child, Process, answer};
-use super::method::Method;
+use super::base::{Base, Bases, Created, Creating, answer};
+use super::relief;
 use super::state::{Logging, Visible};
-use super::{method, relief};
-use crate::ffi::{ChildResult, Ctx, Level, descriptor_path, fork_child, log, save_rdb, wake_event_loop};
+use crate::ffi::{ChildResult, Ctx, Level, descriptor_path, log, save_rdb, wake_event_loop};
 use crate::log::{LogError, NewBase, Statistics};
 use crate::module::gate::GatedFile;
 use crate::module::holding::begin_to_wait;
 use crate::module::points::{self, Point};
 use crate::module::release::Release;
-use crate::module::units::finish_unit;
-use crate::module::{Module, config, room, second_server, server, with};
-use crossbeam::channel::{TryRecvError, bounded};
-use std::io::{PipeWriter, Read, Write};
+use crate::module::{Module, config, room, with};
+use crossbeam::channel::{Receiver, TryRecvError, bounded};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+
+mod start;
+
+pub(super) use self::start::start;
 
 /// What the child reports when its file is whole.
 const WRITTEN: &str = "written";
@@ -108,7 +111,6 @@ pub(super) fn start_by_itself(ctx: Ctx<'_>) {
 
 /// Writes a base and puts it in place, on the main thread.
 pub(super) fn write_here(ctx: Ctx<'_>, release: &Release) -> Result<(), String> {
-    release.log().lend_reserve_now();
     let (name, file) = release.log().new_base_file().map_err(|error| error.to_string())?;
     let lsn = release.log().cut();
     if let Err(reason) = save(ctx, &descriptor_path(&file)) {
@@ -134,89 +136,6 @@ pub(super) fn save(ctx: Ctx<'_>, path: &Path) -> Result<(), String> {
         return Err(format!("the server could not save its dataset: {}", room::written_and_free(path)));
     }
     Ok(())
-}
-
-/// Forks the child that writes the base, at a point between units.
-pub(super) fn start(ctx: Ctx<'_>) {
-    let is_due = with(|module| {
-        let logging = module.life.logging().filter(|logging| matches!(logging.base, Base::Wanted));
-        logging.is_some_and(|logging| logging.may_retry(&module.bases))
-    });
-    if is_due != Some(true) || ctx.flags().has_active_child() {
-        return;
-    }
-    let lends = with(|module| module.log().is_some_and(|log| log.log().lends_reserve(Box::new(wake_event_loop))));
-    if lends != Some(true) {
-        // The thread that was asked will wake the event loop.
-        return;
-    }
-    finish_unit(ctx);
-    let release = with(|module| {
-        module.hand_over();
-        module.log().cloned()
-    });
-    let Some(Some(release)) = release else { return };
-    let started = match method::choose(ctx) {
-        Method::Fork => fork(ctx, &release).map(Base::Child),
-        Method::Process => start_process(ctx, &release).map(Base::Process),
-    };
-    match started {
-        Ok(base) => {
-            let memory = server::dataset_bytes(ctx);
-            with(|module| {
-                module.bases.relief.begin(release.log(), memory);
-                if let Some(logging) = module.life.logging_mut() {
-                    logging.base = base;
-                }
-            });
-        }
-        Err(reason) => ended(Err(reason)),
-    }
-}
-
-fn start_process(ctx: Ctx<'_>, release: &Arc<Release>) -> Result<Process, String> {
-    let (name, _) = release.log().new_base_file().map_err(|error| error.to_string())?;
-    let folder = with(|module| module.folder.clone()).unwrap_or_default();
-    match second_server::write_base(ctx, &folder, release, &name) {
-        Ok((lsn, outcome)) => {
-            log(Level::Notice, "a second server writes a new base");
-            Ok(Process { base: NewBase { name, lsn }, outcome })
-        }
-        Err(reason) => {
-            release.log().remove_base_file(name);
-            Err(reason)
-        }
-    }
-}
-
-fn fork(ctx: Ctx<'_>, release: &Arc<Release>) -> Result<Child, String> {
-    let (name, file) = release.log().new_base_file().map_err(|error| error.to_string())?;
-    points::reach(Point::BaseFork);
-    let forked = std::io::pipe().map_err(|error| format!("no pipe: {error}")).and_then(|(report, to_parent)| {
-        let pid = fork_child(|| write_in_child(ctx, &file, to_parent));
-        pid.map(|pid| (pid, report)).ok_or_else(|| "the server could not fork a child".into())
-    });
-    match forked {
-        // Nothing has happened since the fork, so this is where the child's dataset ends.
-        Ok((pid, report)) => {
-            points::forked();
-            Ok(Child { pid, base: NewBase { name, lsn: release.log().cut() }, report })
-        }
-        Err(reason) => {
-            release.log().remove_base_file(name);
-            Err(reason)
-        }
-    }
-}
-
-/// The child's work; returns its exit status.
-fn write_in_child(ctx: Ctx<'_>, file: &GatedFile, mut to_parent: PipeWriter) -> i32 {
-    points::reach(Point::BaseChild);
-    let saved = save(ctx, &descriptor_path(file));
-    points::reach(Point::BaseChildWritten);
-    let report = saved.as_ref().map_or_else(String::as_str, |()| WRITTEN);
-    // If the parent has gone, it needs neither this nor the file.
-    i32::from(to_parent.write_all(report.as_bytes()).is_err() || saved.is_err())
 }
 
 /// The child that writes the base has ended.
@@ -297,32 +216,28 @@ fn install(release: &Release, base: NewBase) {
     release.log().install_base(base, Box::new(on_done));
 }
 
-/// Checks whether the base is in place, and whether the child is still there: a SHUTDOWN that fails ends it silently.
+/// Checks how far the base is, and whether the child is still there: a SHUTDOWN that fails ends it silently.
 pub(super) fn poll(ctx: Ctx<'_>) {
     let outcome = with(|module| {
         let logging = module.life.logging()?;
+        if logging.base.name().is_some_and(|name| logging.log.log().has_given_up(name)) {
+            return Some(Poll::NoRoom);
+        }
         match &logging.base {
-            Base::Installing(outcome) => match outcome.try_recv() {
-                Ok(outcome) => Some(Poll::Installed(outcome.map_err(|error| error.to_string()))),
-                Err(TryRecvError::Empty) => None,
-                Err(TryRecvError::Disconnected) => Some(Poll::Installed(Err("the log was closed".into()))),
-            },
-            Base::Child(Child { base, .. }) | Base::Process(Process { base, .. })
-                if logging.log.log().has_given_up(&base.name) =>
-            {
-                Some(Poll::NoRoom)
-            }
+            Base::Creating(creating) => Some(Poll::Created(received(&creating.file)?)),
             Base::Child(_) => Some(Poll::ChildRuns),
-            Base::Process(process) => match process.outcome.try_recv() {
-                Ok(outcome) => Some(Poll::Written(outcome)),
-                Err(TryRecvError::Empty) => None,
-                Err(TryRecvError::Disconnected) => Some(Poll::Written(Err("its thread has ended".into()))),
-            },
+            Base::Process(process) => Some(match process.outcome.try_recv() {
+                Ok(outcome) => Poll::Written(outcome),
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected) => Poll::Written(Err("its thread has ended".into())),
+            }),
+            Base::Installing(outcome) => Some(Poll::Installed(received(outcome)?)),
             _ => None,
         }
     });
     match outcome.flatten() {
         Some(Poll::NoRoom) => give_up(),
+        Some(Poll::Created(outcome)) => created(outcome),
         Some(Poll::Installed(outcome)) => ended(outcome),
         Some(Poll::Written(outcome)) => process_done(outcome),
         Some(Poll::ChildRuns) if !ctx.flags().has_active_child() => child_done(ctx, ChildResult::Killed(libc::SIGUSR1)),
@@ -330,12 +245,42 @@ pub(super) fn poll(ctx: Ctx<'_>) {
     }
 }
 
+/// What one of the log's threads has answered, if it has.
+fn received<T>(answer: &Receiver<Result<T, LogError>>) -> Option<Result<T, String>> {
+    match answer.try_recv() {
+        Ok(outcome) => Some(outcome.map_err(|error| error.to_string())),
+        Err(TryRecvError::Empty) => None,
+        Err(TryRecvError::Disconnected) => Some(Err("the log was closed".into())),
+    }
+}
+
 enum Poll {
     NoRoom,
+    /// Its file is there.
+    Created(Result<GatedFile, String>),
     /// Another process has ended.
     Written(Result<(), String>),
     Installed(Result<(), String>),
     ChildRuns,
+}
+
+/// The file of the base is there, or can't be.
+fn created(outcome: Result<GatedFile, String>) {
+    let creating = take_base(|base| match base {
+        Base::Creating(creating) => Ok(creating),
+        other => Err(other),
+    });
+    let Some((Creating { name, .. }, _)) = creating else { return };
+    match outcome {
+        Ok(file) => {
+            with(|module| {
+                if let Some(logging) = module.life.logging_mut() {
+                    logging.base = Base::Created(Created { name, file });
+                }
+            });
+        }
+        Err(reason) => ended(Err(reason)),
+    }
 }
 
 /// The log has taken the room of the base that is being written.

@@ -2,7 +2,7 @@
 
 use super::Flusher;
 use crate::log::storage::Storage;
-use crate::log::thread::files::{OnLent, Task};
+use crate::log::thread::files::Task;
 use crate::log::write::WantedReserve;
 
 impl<S: Storage> Flusher<S> {
@@ -36,21 +36,6 @@ impl<S: Storage> Flusher<S> {
         if self.expendable.reserve.begin_change() {
             self.send(Task::KeepReserve(wanted));
         }
-    }
-
-    /// Whether a base that is written now finds all the room that is held for it. If not, it gets the room later, which
-    /// `on_lent` reports.
-    pub fn lends_reserve(&self, on_lent: OnLent) -> bool {
-        let lends = self.expendable.reserve.begin_lending();
-        if lends == Err(true) {
-            self.send(Task::LendReserve(on_lent));
-        }
-        lends.is_ok()
-    }
-
-    /// The same at once, as soon as the disk answers.
-    pub fn lend_reserve_now(&self) {
-        self.expendable.reserve.lend();
     }
 
     /// Whether the log has taken the room that was held for the next base because the disk is full. True until as much

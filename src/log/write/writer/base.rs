@@ -5,8 +5,8 @@ use crate::log::error::LogError;
 use crate::log::format::manifest::{BaseFacts, Beginning, Manifest};
 use crate::log::format::names::{base_name, new_number, segment_name, temporary_base_name};
 use crate::log::open::CheckBase;
-use crate::log::storage::{Storage, failed};
-use crate::log::write::checkpoint::{BaseJob, NewBase, PreparedBase};
+use crate::log::storage::Storage;
+use crate::log::write::checkpoint::{BaseJob, NewBase, PreparedBase, create_base};
 use crate::log::write::reserve::WantedReserve;
 use std::collections::HashSet;
 
@@ -28,11 +28,9 @@ impl<S: Storage> LogWriter<S> {
 
     /// Creates the file of the next base; also returns its name.
     pub fn new_base_file(&mut self) -> Result<(String, S::File), LogError> {
-        self.expendable.reserve.lend();
         let name = temporary_base_name(new_number(self.folder.next_base)?);
         self.folder.next_base += 1;
-        let file = self.folder.storage.create(&name).map_err(failed(&*self.folder.storage, "create", &name))?;
-        self.expendable.add_base(&name);
+        let file = create_base(&*self.folder.storage, &self.expendable, &name)?;
         Ok((name, file))
     }
 
