@@ -78,6 +78,35 @@ fn a_segment_that_was_cut_is_missed_by_the_next_flush_and_at_the_start() {
     }
 }
 
+/// The manifest never names a file that no start would find.
+#[test]
+fn a_segment_written_ahead_that_somebody_has_changed_is_not_used() {
+    for how in ["removed", "replaced", "cut", "cut a little"] {
+        for direct_block_bytes in [None, Some(512)] {
+            let disk = SimDisk::new();
+            let options = Options { direct_block_bytes, ..options() };
+            let mut writer = go_on(open(disk.clone(), &options).unwrap(), UNIX_MS).unwrap();
+            write(&mut writer, 0..1);
+            writer.write_ahead().unwrap();
+            let name = segment_name(2);
+            match how {
+                "removed" => disk.remove(&name).unwrap(),
+                "replaced" => disk.put(&name, &disk.contents(&name).unwrap()),
+                "cut" => disk.truncate(&name, 0),
+                _ => disk.truncate(&name, 3999),
+            }
+            write(&mut writer, 1..4);
+            writer.write_ahead().unwrap();
+            write(&mut writer, 4..200);
+            let manifest = String::from_utf8(disk.contents(MANIFEST_NAME).unwrap()).unwrap();
+            assert!(!manifest.contains(&name) && manifest.contains(&segment_name(4)), "{how}: {manifest}");
+            let opened = reopen(&disk.crash_image(1)).unwrap();
+            assert_eq!((opened.verdict(), recovered(&opened)), (&Verdict::Clean, units(0..200)), "{how}");
+            drop(go_on(opened, UNIX_MS).unwrap());
+        }
+    }
+}
+
 #[test]
 fn a_close_leaves_frames_and_nothing_more() {
     let disk = SimDisk::new();

@@ -3,7 +3,7 @@
 use crate::support::*;
 use std::time::Duration;
 use valkey_wbl::log::sim::{Effect, SimDisk};
-use valkey_wbl::log::{Batch, Flusher, LogWriter, Lsn, Options, Verdict, open, segment_name};
+use valkey_wbl::log::{Batch, Flusher, LogError, LogWriter, Lsn, Options, Verdict, open, segment_name};
 
 const BLOCK_BYTES: usize = 512;
 const LONG: Option<Duration> = Some(Duration::from_secs(20));
@@ -163,4 +163,38 @@ fn frames_are_padded_while_others_come_beside_them() {
         assert!(steps.flush(1) && steps.flush(0));
     }
     drop(flusher.close().unwrap());
+}
+
+/// Whether the next flush misses what was cut of the file: a write up to its end gives it its length back.
+#[test]
+fn a_segment_that_was_cut_is_missed_however_near_to_its_end_the_next_write_goes() {
+    const FILE_BYTES: usize = 1 << 16;
+    for direct_block_bytes in [Some(BLOCK_BYTES as u64), None] {
+        let mut reached = [false; 2];
+        for free in (24..80).chain((80..BLOCK_BYTES * 2).step_by(8)) {
+            for is_staged in [false, true] {
+                let disk = SimDisk::new();
+                let mut writer = direct(&disk, &Options { direct_block_bytes, ..options() });
+                let filling = FILE_BYTES - used_bytes(&disk) - free;
+                append(&mut writer, &vec![b'x'; filling], false);
+                writer.sync().unwrap();
+                let (durable, case) = (writer.durable(), format!("{direct_block_bytes:?}, {free}, {is_staged}"));
+                if !is_staged {
+                    disk.truncate(&segment_name(2), 0);
+                }
+                append(&mut writer, b"y", false);
+                if is_staged {
+                    disk.truncate(&segment_name(2), 0);
+                }
+                let outcome = writer.sync();
+                assert!(outcome.is_err_and(|error| error.to_string().contains("the file was cut")), "{case}");
+                assert_eq!(writer.durable(), durable, "{case}");
+                let bytes = disk.contents(&segment_name(2)).unwrap().len();
+                reached[usize::from(is_staged)] |= bytes == FILE_BYTES;
+                drop(writer);
+                assert!(matches!(reopen(&disk), Err(LogError::Damaged { .. })), "{case}");
+            }
+        }
+        assert_eq!(reached, [true, direct_block_bytes.is_some()], "no write went up to the end");
+    }
 }

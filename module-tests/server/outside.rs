@@ -149,4 +149,56 @@ each_version! {
             assert!(line.is_some_and(|line| line.contains(segment.to_str().unwrap())), "{how}: {said}");
         }
     }
+
+    fn a_segment_that_is_cut_ends_the_server_at_a_write_to_its_last_block(version: Version) {
+        for mode in ["async", "inline"] {
+            let builder = ServerBuilder::with_module(version).set("wbl.commit-mode", mode).set("wbl.io-mode", "direct");
+            let mut server = builder.set("wbl.segment-bytes", "64kb").allow_warning("").start();
+            let mut client = server.raw();
+            let at_end = (0..10_000).find(|number| {
+                client.run(&format!("SET key:{number} v"));
+                let bytes = fs::read(last_segment(&server)).unwrap();
+                let unused = bytes.iter().rev().take_while(|byte| **byte == 0).count();
+                (100..500).contains(&unused) && server.wbl_info("wbl_io_mode") == "direct"
+            });
+            assert!(at_end.is_some(), "{mode}: {}", server.wbl_info("wbl_io_mode"));
+            fs::OpenOptions::new().write(true).open(last_segment(&server)).unwrap().set_len(0).unwrap();
+            client.send(&["SET", "lost", "v"]);
+            assert!(client.try_reply().is_err(), "{mode}: it was acknowledged");
+            assert_eq!(server.wait_exit().code(), Some(1), "{mode}");
+            assert!(server.log().contains("the file was cut"), "{mode}: {}", server.log());
+            refused_start(&mut server);
+        }
+    }
+
+    fn the_log_does_not_go_on_in_a_segment_that_somebody_has_changed(version: Version) {
+        let cases = [("removed", "direct"), ("replaced", "buffered"), ("cut", "direct"), ("cut", "buffered")];
+        for (how, io_mode) in cases {
+            let builder = ServerBuilder::with_module(version).set("wbl.segment-bytes", "64kb");
+            let mut server = builder.set("wbl.io-mode", io_mode).start();
+            let mut client = server.raw();
+            // It has no name in the manifest before the log needs it.
+            let next = server.log_folder().join("appendonly.aof.2.incr.aof");
+            client.run("SET key:0 v");
+            wait_until("a segment is written ahead", PATIENCE, || {
+                fs::metadata(&next).is_ok_and(|next| next.len() == 65536)
+            });
+            assert_ne!(last_segment(&server), next);
+            match how {
+                "removed" => fs::remove_file(&next).unwrap(),
+                "cut" => fs::OpenOptions::new().write(true).open(&next).unwrap().set_len(0).unwrap(),
+                _ => {
+                    let copy = server.folder().join("copy");
+                    fs::copy(&next, &copy).unwrap();
+                    fs::rename(copy, &next).unwrap();
+                }
+            }
+            let value = "v".repeat(1000);
+            for number in 1..400 {
+                assert_eq!(client.run(&format!("SET key:{number} {value}")).text(), "OK", "{how}");
+            }
+            server.kill9_and_restart();
+            assert_eq!(server.raw().run("DBSIZE").integer(), 400, "{how}");
+        }
+    }
 }

@@ -73,6 +73,11 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
+    /// Offset of the first byte after them.
+    pub fn end(&self) -> u64 {
+        self.at + self.content.len() as u64
+    }
+
     /// Writes them durably.
     pub fn write<F: StorageFile>(&self, file: &mut F) -> io::Result<()> {
         file.write_durably_at(self.at, self.content.bytes())
@@ -100,6 +105,11 @@ impl Direct {
 
     pub fn block_bytes(&self) -> u64 {
         self.block_bytes
+    }
+
+    /// Where the block ends of which an offset is the end, or within which it is.
+    pub fn end_of_blocks(&self, offset: u64) -> u64 {
+        offset.next_multiple_of(self.block_bytes)
     }
 
     /// Whether the next frame begins within a block.

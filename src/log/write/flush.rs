@@ -11,6 +11,7 @@ use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, StorageFile};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A flush that was begun by [`super::LogWriter::begin_flush`]. Any thread may run it, while frames are written and
 /// other flushes run; its outcome goes to [`super::LogWriter::end_flush`].
@@ -25,10 +26,8 @@ pub struct Flush<F> {
     pub(super) file: F,
     pub(super) shown: Arc<str>,
     pub(super) bytes: u64,
-    /// Bytes of the file, with those that were written ahead.
-    pub(super) file_bytes: u64,
-    /// Somebody has cut the file, which it doesn't show any more.
-    pub(super) is_cut: bool,
+    /// Of the file, with what was written ahead.
+    pub(super) extent: Extent,
     pub(super) end: Lsn,
     /// What it writes itself, past the page cache.
     pub(super) blocks: Option<Blocks>,
@@ -37,29 +36,71 @@ pub struct Flush<F> {
 impl<F: StorageFile> Flush<F> {
     /// Syncs the file, or writes its blocks durably, and checks whether it is still the one that a start will find.
     pub fn run<S: Storage<File = F>>(&mut self, storage: &S) -> Result<(), LogError> {
+        if self.blocks.as_ref().is_some_and(|blocks| self.extent.is_reached_by(blocks.end())) {
+            look(&self.file, &self.shown, &self.extent)?;
+        }
         match &self.blocks {
             None => self.file.sync_data().map_err(|source| LogError::io("sync", &*self.shown, source))?,
             Some(blocks) => {
                 blocks.write(&mut self.file).map_err(|source| LogError::io("write", &*self.shown, source))?;
             }
         }
-        let bytes = if self.is_cut { u64::MAX } else { self.file_bytes };
-        check_place(storage, (&segment_name(self.segment), &self.shown), &self.file, bytes)
+        check_place(storage, (&segment_name(self.segment), &self.shown), &self.file, &self.extent)
     }
 }
 
-/// Checks whether the file that a start will find by this name, which people see as `shown`, is this one, with at least
-/// this many bytes.
+/// How many bytes the file of a segment must have. All who look at the file share what was found: where somebody has
+/// cut it, the next write may give it its length back, with zeros in the place of frames.
+#[derive(Clone, Debug)]
+pub(super) struct Extent {
+    pub bytes: u64,
+    was_cut: Arc<AtomicBool>,
+}
+
+impl Extent {
+    pub fn new(bytes: u64) -> Extent {
+        Extent { bytes, was_cut: Arc::default() }
+    }
+
+    /// The same file's, where it must have only so many.
+    pub fn with(&self, bytes: u64) -> Extent {
+        Extent { bytes, ..self.clone() }
+    }
+
+    /// Whether a write up to this offset would hide that the file was cut.
+    pub fn is_reached_by(&self, end: u64) -> bool {
+        end >= self.bytes
+    }
+
+    /// Whether nobody has cut the file, which has this many bytes now.
+    fn is_whole(&self, found_bytes: u64) -> bool {
+        if found_bytes < self.bytes {
+            self.was_cut.store(true, Ordering::Release);
+        }
+        !self.was_cut.load(Ordering::Acquire)
+    }
+}
+
+/// Looks whether a file still has all its bytes, before a write that reaches its end. The write is done all the same,
+/// as it proves to a start that frames before it were there; the check after its flush says what was found here.
+pub(super) fn look<F: StorageFile>(file: &F, shown: &str, extent: &Extent) -> Result<(), LogError> {
+    let status = file.status().map_err(|source| LogError::io("measure", shown, source))?;
+    extent.is_whole(status.bytes);
+    Ok(())
+}
+
+/// Checks whether the file that a start will find by this name, which people see as `shown`, is this one, with all its
+/// bytes.
 pub(super) fn check_place<S: Storage>(
     storage: &S,
     (name, shown): (&str, &str),
     file: &S::File,
-    bytes: u64,
+    extent: &Extent,
 ) -> Result<(), LogError> {
     let taken_away = |why| Err(LogError::TakenAway { file: shown.to_string(), why });
     match storage.status_of(name, file).map_err(|source| LogError::io("measure", shown, source))? {
         None => taken_away("the file was removed, moved away or replaced"),
-        Some(status) if status.bytes < bytes => taken_away("the file was cut"),
+        Some(status) if !extent.is_whole(status.bytes) => taken_away("the file was cut"),
         Some(_) => Ok(()),
     }
 }
@@ -140,8 +181,8 @@ mod tests {
         let mut flights = Flights::default();
         for number in 0..count {
             let (bytes, end) = (100 + 10 * number, Lsn::new(10 * number));
-            let (file_bytes, is_cut, shown) = (bytes, false, "x".into());
-            flights.begin(&Flush { number, segment: 1, file: (), shown, bytes, file_bytes, is_cut, end, blocks: None });
+            let (extent, shown) = (Extent::new(bytes), "x".into());
+            flights.begin(&Flush { number, segment: 1, file: (), shown, bytes, extent, end, blocks: None });
         }
         flights
     }

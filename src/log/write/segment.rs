@@ -2,7 +2,7 @@
 
 use super::ahead::{Ahead, PAGE_BYTES};
 use super::direct::{Blocks, Direct};
-use super::flush::{Flush, check_place};
+use super::flush::{Extent, Flush, check_place, look};
 use crate::log::error::LogError;
 use crate::log::format::Generation;
 use crate::log::format::frame::{
@@ -41,10 +41,8 @@ pub(crate) struct Segment<F> {
     pub end: Lsn,
     /// Bytes of the file up to there.
     pub bytes: u64,
-    /// Bytes of the file: more where it was written ahead.
-    file_bytes: u64,
-    /// Somebody has cut the file.
-    is_cut: bool,
+    /// Of the file: more bytes where it was written ahead.
+    extent: Extent,
     /// Bytes of the file that are durable.
     durable_bytes: u64,
     /// The time that was stated last.
@@ -105,19 +103,26 @@ impl<F: StorageFile> Segment<F> {
         }
     }
 
-    /// The same, of a file that was written ahead. `new` has its number.
+    /// The same, of a file that was written ahead; `None` where it is not there as it was, and no start would find it.
+    /// What is there is left alone: without frames, it is no part of the log. `new` has its number.
     pub fn begin_ahead<S: Storage<File = F>>(
         storage: &S,
         ahead: Ahead<F>,
         new: NewSegment,
-    ) -> Result<Segment<F>, LogError> {
+    ) -> Result<Option<Segment<F>>, LogError> {
         let (name, Ahead { mut file, again, bytes, direct_block_bytes, .. }) = (segment_name(new.seq), ahead);
-        match Header::write(storage, &mut file, &name, new) {
+        let shown = storage.locate(&name);
+        let begun = Header::write(storage, &mut file, &name, new).and_then(|header| {
+            check_place(storage, (&name, &shown), &file, &Extent::new(bytes))?;
+            Ok(header)
+        });
+        match begun {
             Ok(header) => {
                 let direct = direct_block_bytes.map(|block_bytes| Direct::new(block_bytes, &header.line));
                 let segment = Segment::begun(storage, new, header, (file, again));
-                Ok(Segment { file_bytes: bytes.max(segment.bytes), direct, ..segment })
+                Ok(Some(Segment { extent: Extent::new(bytes.max(segment.bytes)), direct, ..segment }))
             }
+            Err(LogError::TakenAway { .. }) => Ok(None),
             Err(error) => {
                 let _ = storage.remove(&name);
                 Err(error)
@@ -139,8 +144,7 @@ impl<F: StorageFile> Segment<F> {
             first: new.first,
             end: new.first,
             bytes,
-            file_bytes: bytes,
-            is_cut: false,
+            extent: Extent::new(bytes),
             durable_bytes: bytes,
             stated_unix_ms: unix_ms,
             scratch: Vec::new(),
@@ -155,12 +159,12 @@ impl<F: StorageFile> Segment<F> {
 
     /// Whether frames overwrite zeros that were written ahead.
     pub fn has_unused(&self) -> bool {
-        self.bytes < self.file_bytes
+        self.bytes < self.extent.bytes
     }
 
     /// Bytes of the file, with what is unused.
     pub fn file_bytes(&self) -> u64 {
-        self.file_bytes
+        self.extent.bytes
     }
 
     pub fn is_blank(&self) -> bool {
@@ -207,28 +211,20 @@ impl<F: StorageFile> Segment<F> {
         }
         header.push_line(&mut self.scratch, seed);
         let frame_bytes = (self.scratch.len() + payload.len() + padding.len()) as u64;
-        self.look_before(self.bytes + frame_bytes)?;
+        let end_bytes = self.bytes + frame_bytes;
+        if self.extent.is_reached_by(self.direct.as_ref().map_or(end_bytes, |direct| direct.end_of_blocks(end_bytes))) {
+            look(&self.file, &self.shown, &self.extent)?;
+        }
         let written = match self.direct {
             Some(_) => self.stage(payload, &padding),
             None => self.write(payload),
         };
         written.map_err(|source| LogError::io("write", &*self.shown, source))?;
         self.bytes += frame_bytes;
-        self.file_bytes = self.file_bytes.max(self.bytes);
+        self.extent.bytes = self.extent.bytes.max(self.bytes);
         self.end = end;
         self.stated_unix_ms = unix_ms.unwrap_or(self.stated_unix_ms);
         Ok(frame_bytes)
-    }
-
-    /// Looks whether the file still has all its bytes, before a write that makes it longer. Where somebody has cut it
-    /// that leaves zeros in the place of frames, and a file that is as long as it should be. The frame is written all
-    /// the same, as it proves to a start that those before it were there, and its flush says what was found.
-    fn look_before(&mut self, end: u64) -> Result<(), LogError> {
-        if end > self.file_bytes {
-            let status = self.file.status().map_err(|source| LogError::io("measure", &*self.shown, source))?;
-            self.is_cut |= status.bytes < self.file_bytes;
-        }
-        Ok(())
     }
 
     /// Writes the head of a frame, which is in `scratch`, and its payload.
@@ -257,7 +253,7 @@ impl<F: StorageFile> Segment<F> {
 
     /// Extends the file with zeros up to an offset, durably. What was written past the page cache is in other pages.
     fn write_ahead_to(&mut self, end: u64) -> io::Result<()> {
-        let mut at = self.file_bytes;
+        let mut at = self.extent.bytes;
         if at >= end {
             return Ok(());
         }
@@ -267,7 +263,7 @@ impl<F: StorageFile> Segment<F> {
             at += zeros.len() as u64;
         }
         self.file.sync_data()?;
-        self.file_bytes = end;
+        self.extent.bytes = end;
         Ok(())
     }
 
@@ -293,11 +289,10 @@ impl<F: StorageFile> Segment<F> {
 
     /// What makes all frames that are written now durable; `None` where no opening is idle to do it.
     pub fn flush(&mut self, number: u64) -> Option<Flush<F>> {
-        let (shown, bytes, file_bytes, end) = (Arc::clone(&self.shown), self.bytes, self.file_bytes, self.end);
-        let is_cut = self.is_cut;
+        let (shown, bytes, extent, end) = (Arc::clone(&self.shown), self.bytes, self.extent.clone(), self.end);
         let file = self.idle.pop()?;
         let blocks = self.direct.as_mut().and_then(Direct::take);
-        Some(Flush { number, segment: self.seq, file, shown, bytes, file_bytes, is_cut, end, blocks })
+        Some(Flush { number, segment: self.seq, file, shown, bytes, extent, end, blocks })
     }
 
     /// Takes back what a flush has used.
@@ -316,8 +311,7 @@ impl<F: StorageFile> Segment<F> {
 
     /// Checks whether the file that a start will find is this one, with everything that is durable.
     pub fn check_place<S: Storage<File = F>>(&self, storage: &S) -> Result<(), LogError> {
-        let bytes = if self.is_cut { u64::MAX } else { self.durable_bytes };
-        check_place(storage, (&self.name, &self.shown), &self.file, bytes)
+        check_place(storage, (&self.name, &self.shown), &self.file, &self.extent.with(self.durable_bytes))
     }
 
     /// Cuts what is not known to be durable, if possible: nothing relies on it, and it takes room.
@@ -332,7 +326,7 @@ impl<F: StorageFile> Segment<F> {
             let cut = self.file.set_len(self.bytes).and_then(|()| self.file.sync_data());
             cut.map_err(|source| LogError::io("cut", &*self.shown, source))?;
         }
-        self.file_bytes = self.bytes;
+        self.extent.bytes = self.bytes;
         Ok(())
     }
 }

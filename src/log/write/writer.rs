@@ -319,23 +319,17 @@ impl<S: Storage> LogWriter<S> {
 
     /// A segment that begins where everything is durable.
     fn create_next(&mut self, is_pending: bool) -> Result<Segment<S::File>, StepError> {
-        let ahead = self.take_ahead();
-        let new = NewSegment {
-            seq: match &ahead {
-                Some(ahead) => ahead.seq,
-                None => self.folder.take_segment_number().map_err(StepError::Untouched)?,
-            },
-            generation: self.log.generation,
-            first: self.durable,
-            unix_ms: self.last_unix_ms,
-            is_pending,
-        };
-        let storage = &*self.folder.storage;
-        let created = match ahead {
-            Some(ahead) => Segment::begin_ahead(storage, ahead, new),
-            None => Segment::create(storage, new),
-        };
-        created.map_err(StepError::Untouched)
+        let (generation, first, unix_ms) = (self.log.generation, self.durable, self.last_unix_ms);
+        let new = |seq| NewSegment { seq, generation, first, unix_ms, is_pending };
+        let storage = self.storage();
+        if let Some(ahead) = self.take_ahead() {
+            let new = new(ahead.seq);
+            if let Some(next) = Segment::begin_ahead(&*storage, ahead, new).map_err(StepError::Untouched)? {
+                return Ok(next);
+            }
+        }
+        let seq = self.folder.take_segment_number().map_err(StepError::Untouched)?;
+        Segment::create(&*storage, new(seq)).map_err(StepError::Untouched)
     }
 
     /// Replaces the manifest, unless the log waits for its base, and writes to the next segment from now on.
