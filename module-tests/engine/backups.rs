@@ -202,3 +202,18 @@ fn backups_are_listed_and_removed() {
     flusher.close().unwrap();
     assert_eq!(dataset(&reopen(&disk).unwrap()).unwrap(), units(0..8));
 }
+
+#[test]
+fn a_backup_that_a_server_uses_is_not_removed() {
+    let (disk, mut writer) = with_base();
+    let name = writer.back_up(UNIX_MS).unwrap().name;
+    let flusher = Flusher::start(writer, Box::new(|_| {}), Box::new(|_| {})).unwrap();
+    let lock = disk.folder(&name).unwrap().lock().unwrap();
+    let refused = remove(&flusher, &name).unwrap_err();
+    assert!(matches!(&refused, LogError::Locked { .. }), "{refused}");
+    check(&disk, &name, 8);
+    drop(lock);
+    remove(&flusher, &name).unwrap();
+    assert!(list(&flusher).is_empty() && disk.folder(&name).unwrap().lock().unwrap().is_some());
+    flusher.close().unwrap();
+}

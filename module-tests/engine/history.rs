@@ -2,7 +2,9 @@
 
 use crate::support::*;
 use valkey_wbl::log::sim::{Effect, SimDisk};
-use valkey_wbl::log::{Batch, Flusher, KeptLog, LogWriter, NewBase, StorageFile, Verdict, kept_logs};
+use valkey_wbl::log::{
+    Batch, Flusher, KeptLog, LogWriter, NewBase, Options, Storage, StorageFile, Verdict, kept_logs, open,
+};
 
 /// What is kept is whole, whatever has happened.
 pub fn check_kept(disk: &SimDisk) -> Vec<KeptLog> {
@@ -202,5 +204,50 @@ fn a_log_without_hard_links_goes_on_without_history() {
         if failure.is_none() {
             break;
         }
+    }
+}
+
+/// It neither goes nor keeps others from going.
+#[test]
+fn what_a_server_uses_is_given_up_later() {
+    let (disk, mut writer) = with_history();
+    let kept = check_kept(&disk);
+    let folder = |index: usize| disk.folder(&kept[index].name).unwrap();
+    let locks = [0, 1].map(|index| folder(index).lock().unwrap().unwrap());
+    writer.trim_history(at(100));
+    assert_eq!(check_kept(&disk), kept[..2]);
+    // A full disk, with a server that runs, and one that starts.
+    disk.set_room(Some(disk.used_bytes() + 10));
+    let start = writer.appended();
+    let full = writer.append(Batch { start, payload: &unit(12), unix_ms: UNIX_MS }).unwrap_err();
+    assert_eq!((errno(&full), check_kept(&disk)), (Some(libc::ENOSPC), kept[..2].to_vec()));
+    drop(writer);
+    assert!(open(disk.clone(), &Options::default()).unwrap().prepare(UNIX_MS).is_err());
+    assert_eq!(check_kept(&disk), kept[..2]);
+    disk.set_room(None);
+    // What one has left there that is not of a log.
+    drop(locks);
+    drop(folder(0).create_folder("foreign").unwrap().create("file").unwrap());
+    let mut writer = go_on(reopen(&disk).unwrap(), UNIX_MS).unwrap();
+    writer.trim_history(at(100));
+    assert_eq!(check_kept(&disk), kept[..1]);
+    folder(0).folder("foreign").unwrap().remove("file").unwrap();
+    writer.trim_history(at(100));
+    assert!(check_kept(&disk).is_empty());
+    writer.close().unwrap();
+    assert_eq!(dataset(&reopen(&disk).unwrap()).unwrap(), units(0..12));
+}
+
+/// An error in the middle is no end of trimming.
+#[test]
+fn what_could_not_be_given_up_does_not_stay() {
+    for step in 0..12 {
+        let (disk, mut writer) = with_history();
+        writer.trim_history(0);
+        disk.fail_at(disk.operations() + step, libc::EIO, Effect::None);
+        writer.trim_history(at(100));
+        disk.mend();
+        writer.trim_history(at(100));
+        assert!(disk.list_folders().unwrap().is_empty(), "step {step}: {:?}", disk.names());
     }
 }

@@ -84,6 +84,23 @@ each_version! {
         assert!(!backup.exists() && states(&mut client).is_empty());
     }
 
+    fn a_backup_on_which_a_server_runs_is_not_removed(version: Version) {
+        let server = builder(version).start();
+        let mut client = server.raw();
+        write(&mut client, 0);
+        let backup = back_up(&mut client);
+        let name = backup.file_name().unwrap().to_str().unwrap().to_string();
+        let mut other = restored(version, &backup);
+        let refused = client.call(&["WBL.BACKUP", "END", &name]);
+        assert!(is_error_with(&refused, "another server uses the folder"), "{refused:?}");
+        assert_eq!(other.raw().run("SET own v").text(), "OK");
+        other.kill9_and_restart();
+        assert_eq!(other.raw().run("GET own").text(), "v");
+        other.stop();
+        assert_eq!(client.call(&["WBL.BACKUP", "END", &name]), Value::Simple("OK".into()));
+        assert!(!backup.exists());
+    }
+
     fn a_crash_while_a_backup_is_made_harms_nothing(version: Version) {
         let mut server = builder(version).start();
         for point in ["backup-begins", "backup-link", "rename", "backup-rename"] {

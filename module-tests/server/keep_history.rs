@@ -128,6 +128,23 @@ each_version! {
         dataset::assert_same(&loaded_by_stock(version, &out), &expected, "between the two");
     }
 
+    fn what_a_server_runs_on_goes_when_that_has_ended(version: Version) {
+        let server = builder(version).start();
+        let mut client = server.raw();
+        for round in 1..4 {
+            write(&mut client, round);
+            client.run("WBL.CHECKPOINT");
+        }
+        let names = kept(&server);
+        let folder = server.log_folder().join(&names[0]);
+        let other = ServerBuilder::with_module(version).set("wbl.dir", folder.to_str().unwrap()).start();
+        client.run("CONFIG SET wbl.keep-history-seconds 0");
+        wait_until("all others have gone", PATIENCE, || kept(&server).len() < 3 && kept(&server) == names[..1]);
+        assert_eq!(other.raw().run("SET own v").text(), "OK");
+        drop(other);
+        wait_until("it has gone, too", PATIENCE, || kept(&server).is_empty() && bytes(&server) == 0);
+    }
+
     fn what_is_kept_goes_when_it_is_not_wanted(version: Version) {
         let server = builder(version).start();
         let mut client = server.raw();

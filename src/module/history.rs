@@ -12,8 +12,6 @@ const LOOK_EVERY_US: u64 = 1_000_000;
 #[derive(Debug, Default)]
 pub(super) struct History {
     look_us: u64,
-    /// Nothing is kept, and what was kept has been given up.
-    is_over: bool,
 }
 
 /// Makes the log keep what is wanted, and no more.
@@ -30,7 +28,7 @@ impl Module {
         let release = self.log()?;
         let log = release.log();
         log.keep_history(seconds > 0);
-        if seconds == 0 && self.history.is_over {
+        if seconds == 0 && log.is_history_gone() {
             return None;
         }
         let now_us = machine::monotonic_us();
@@ -42,7 +40,7 @@ impl Module {
         let left = |bound: u64| bound.saturating_sub(shortage::taken(log));
         log.trim_history(since_unix_ms, config::max_log_bytes().map_or(u64::MAX, left));
         let failure = log.take_history_failure();
-        self.history = History { look_us: now_us.saturating_add(LOOK_EVERY_US), is_over: seconds == 0 };
+        self.history = History { look_us: now_us.saturating_add(LOOK_EVERY_US) };
         failure
     }
 }

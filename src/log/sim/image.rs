@@ -35,8 +35,9 @@ impl SimDisk {
         let mut random = Random::new(state.operations);
         image.inodes.iter_mut().for_each(|inode| inode.end_direct_writes(&mut random));
         (image.operations, image.faults, image.pause_at) = (0, Vec::new(), None);
-        (image.paused, image.locked, image.holds_syncs) = (false, false, false);
+        (image.paused, image.holds_syncs) = (false, false);
         image.held.clear();
+        image.locked.clear();
         SimDisk::from_state(image)
     }
 }

@@ -8,15 +8,16 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-/// Keeps a [`SimDisk`] locked.
+/// Keeps a [`SimDisk`], or a folder of one, locked.
 #[derive(Debug)]
 pub struct SimLock {
     disk: SimDisk,
+    number: u64,
 }
 
 impl Drop for SimLock {
     fn drop(&mut self) {
-        self.disk.state().locked = false;
+        self.disk.state().locked.remove(&self.number);
     }
 }
 
@@ -48,11 +49,12 @@ impl Storage for SimDisk {
 
     fn lock(&self) -> io::Result<Option<SimLock>> {
         let mut state = self.state();
-        if state.locked {
+        if state.locked.values().any(|folder| *folder == self.folder) {
             return Ok(None);
         }
-        state.locked = true;
-        Ok(Some(SimLock { disk: self.clone() }))
+        let number = state.locked.keys().next_back().map_or(0, |last| last + 1);
+        state.locked.insert(number, self.folder.clone());
+        Ok(Some(SimLock { disk: self.clone(), number }))
     }
 
     fn list(&self) -> io::Result<Vec<Vec<u8>>> {
@@ -176,6 +178,13 @@ impl Storage for SimDisk {
                 (false, _) => Err(io::ErrorKind::NotFound.into()),
                 (true, true) => Err(io::ErrorKind::DirectoryNotEmpty.into()),
                 (true, false) => {
+                    // A lock is one of the folder, whatever its name.
+                    let (from_inside, to_inside) = (format!("{from}/"), format!("{to}/"));
+                    for folder in state.locked.values_mut() {
+                        if let Some(rest) = folder.strip_prefix(&from_inside) {
+                            *folder = format!("{to_inside}{rest}");
+                        }
+                    }
                     state.change_name(NameChange::RenameFolder { from, to });
                     Ok(())
                 }

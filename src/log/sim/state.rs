@@ -88,7 +88,8 @@ pub(super) struct State {
     pub(super) faults: Vec<Fault>,
     pub(super) pause_at: Option<u64>,
     pub(super) paused: bool,
-    pub(super) locked: bool,
+    /// The folders that are locked, each by the lock of a number.
+    pub(super) locked: BTreeMap<u64, String>,
     pub(super) no_new_files: bool,
     /// Syncs report success and do nothing.
     pub(super) lies: bool,

@@ -70,38 +70,61 @@ pub(crate) fn remove_backup<S: Storage>(storage: &S, name: &str) -> Result<(), L
     if said_by(name).is_none() {
         return Err(LogError::Refused { why: "this is no name of a backup" });
     }
-    let folder = storage.folder(name).map_err(failed(storage, "remove", name))?;
-    if !folder.list_folders().map_err(failed(storage, "remove", name))?.is_empty() {
-        return Err(LogError::Refused { why: "there is a folder in the backup, which is no part of it" });
-    }
-    remove_copy(storage, name, TEMPORARY_BACKUP_NAME).map_err(failed(storage, "remove", name))
+    remove_copy(storage, name, TEMPORARY_BACKUP_NAME)
 }
 
-/// Removes a copy. It first gets a temporary name, so that what has the name of one is always whole.
-pub(super) fn remove_copy<S: Storage>(storage: &S, name: &str, temporary: &str) -> io::Result<()> {
+/// Removes a copy, unless somebody uses it ([`LogError::Locked`]), or it contains what no copy has
+/// ([`LogError::Refused`]). It first gets a temporary name, so that what has the name of one is always whole.
+pub(super) fn remove_copy<S: Storage>(storage: &S, name: &str, temporary: &str) -> Result<(), LogError> {
+    let unused = Unused::lock(storage, name)?;
     remove_folder(storage, temporary)?;
-    storage.rename_folder(name, temporary)?;
-    storage.sync_dir()?;
-    remove_folder(storage, temporary)
+    let renamed = storage.rename_folder(name, temporary).and_then(|()| storage.sync_dir());
+    renamed.map_err(failed(storage, "remove", name))?;
+    unused.remove(storage, temporary)
+}
+
+/// A folder within that of a log, which nobody uses: it is locked, as a server locks the one of its log.
+struct Unused<S: Storage>(#[allow(dead_code, reason = "held only")] S::Lock);
+
+impl<S: Storage> Unused<S> {
+    fn lock(storage: &S, name: &str) -> Result<Unused<S>, LogError> {
+        let folder = storage.folder(name).map_err(failed(storage, "remove", name))?;
+        let lock = folder.lock().map_err(failed(storage, "lock", name))?;
+        let lock = lock.ok_or_else(|| LogError::Locked { file: storage.locate(name) })?;
+        if !folder.list_folders().map_err(failed(storage, "remove", name))?.is_empty() {
+            return Err(LogError::Refused { why: "there is a folder in it that is no part of it" });
+        }
+        Ok(Unused(lock))
+    }
+
+    /// Removes it, by the name that it has now.
+    fn remove(self, storage: &S, name: &str) -> Result<(), LogError> {
+        let remove = || {
+            let folder = storage.folder(name)?;
+            for file in folder.list()? {
+                folder.remove(&String::from_utf8_lossy(&file))?;
+            }
+            storage.remove_folder(name)?;
+            storage.sync_dir()
+        };
+        remove().map_err(failed(storage, "remove", name))
+    }
 }
 
 /// Removes what a crash, or an error, has left of copies that were being made, read or removed.
 pub(super) fn remove_temporary_folders<S: Storage>(storage: &S) -> io::Result<()> {
     let names = storage.list_folders()?.into_iter().filter(|name| is_temporary_folder(name));
-    names.into_iter().try_for_each(|name| remove_folder(storage, &name))
+    names.for_each(|name| {
+        // One that stays keeps no other.
+        let _ = remove_folder(storage, &name);
+    });
+    Ok(())
 }
 
-/// Removes a folder of files, where there is one.
-pub(super) fn remove_folder<S: Storage>(storage: &S, name: &str) -> io::Result<()> {
-    if !storage.list_folders()?.iter().any(|found| found == name) {
-        return Ok(());
-    }
-    let folder = storage.folder(name)?;
-    for file in folder.list()? {
-        folder.remove(&String::from_utf8_lossy(&file))?;
-    }
-    storage.remove_folder(name)?;
-    storage.sync_dir()
+/// Removes a folder of files that nobody uses, where there is one.
+pub(super) fn remove_folder<S: Storage>(storage: &S, name: &str) -> Result<(), LogError> {
+    let folders = storage.list_folders().map_err(failed(storage, "list", ""))?;
+    if folders.iter().any(|found| found == name) { Unused::lock(storage, name)?.remove(storage, name) } else { Ok(()) }
 }
 
 /// Removes the copy from which a base was to be made; if that fails, the next start does.
@@ -137,7 +160,7 @@ pub(super) fn make_copy<S: Storage>(
     temporary: &str,
     finish: impl FnOnce(&S) -> Result<(), LogError>,
 ) -> Result<(), LogError> {
-    remove_folder(storage, temporary).map_err(failed(storage, "remove", temporary))?;
+    remove_folder(storage, temporary)?;
     let copy = || {
         let folder = storage.create_folder(temporary).map_err(failed(storage, "create", temporary))?;
         fill_copy(storage, &folder, log)?;

@@ -46,9 +46,18 @@ impl KeptLog {
         let Some((unix_ms, end)) = stamp_of(PREFIX, &name) else { return Ok(None) };
         let folder = storage.folder(&name)?;
         let (mut bytes, mut first) = (0, None);
+        let folders = folder.list_folders()?;
         for file in folder.list()? {
             let text = String::from_utf8_lossy(&file);
-            bytes += folder.open_read(&text)?.status()?.bytes;
+            if folders.iter().any(|name| *name == text) {
+                continue;
+            }
+            match folder.open_read(&text).and_then(|file| file.status()) {
+                Ok(status) => bytes += status.bytes,
+                // A server that was started on it has removed one of its own.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && storage.list_folders()?.contains(&name) => {}
+                Err(error) => return Err(error),
+            }
             if let Some(OwnName::Segment(seq)) = own_name(&file) {
                 first = Some(first.map_or(seq, |first: u64| first.min(seq)));
             }
@@ -77,15 +86,24 @@ pub fn kept_logs<S: Storage>(storage: &S) -> io::Result<Vec<KeptLog>> {
     Ok(found)
 }
 
-/// Gives up one of them.
-fn remove_kept<S: Storage>(storage: &S, name: &str) -> io::Result<()> {
-    remove_copy(storage, name, OLD_HISTORY_NAME)
+/// Gives up one of them; `false` where it is to stay, because a server uses it, or has left more in it than a log.
+fn remove_kept<S: Storage>(storage: &S, name: &str) -> Result<bool, LogError> {
+    match remove_copy(storage, name, OLD_HISTORY_NAME) {
+        Ok(()) => Ok(true),
+        Err(LogError::Locked { .. } | LogError::Refused { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
-/// Gives up the oldest one, while nobody writes; returns whether there was one.
+/// Gives up the oldest one that can be, while nobody writes; returns whether there was one.
 pub(crate) fn remove_oldest<S: Storage>(storage: &S) -> bool {
-    let kept = kept_logs(storage).unwrap_or_default();
-    kept.first().is_some_and(|oldest| remove_kept(storage, &oldest.name).is_ok())
+    for kept in kept_logs(storage).unwrap_or_default() {
+        match remove_kept(storage, &kept.name) {
+            Ok(false) => {}
+            outcome => return outcome.is_ok(),
+        }
+    }
+    false
 }
 
 /// What is kept beside a log that is written.
@@ -100,6 +118,8 @@ pub(crate) struct History {
     /// The number for others, who don't wait for the disk.
     bytes: AtomicU64,
     since_unix_ms: AtomicU64,
+    /// Whether it is known that there is none.
+    is_gone: AtomicBool,
     /// Why the last one is missing, until that is asked.
     failure: Mutex<Option<String>>,
 }
@@ -116,6 +136,11 @@ impl History {
     /// Bytes that it takes, and the first moment that it has; zeros where there is none.
     pub fn extent(&self) -> (u64, u64) {
         (self.bytes.load(Ordering::Relaxed), self.since_unix_ms.load(Ordering::Relaxed))
+    }
+
+    /// Whether it is known that there is none.
+    pub fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Relaxed)
     }
 
     /// Why something that should have been kept is not; reported once.
@@ -150,6 +175,7 @@ impl History {
     }
 
     fn publish(&self, kept: &VecDeque<KeptLog>) {
+        self.is_gone.store(kept.is_empty(), Ordering::Relaxed);
         self.bytes.store(kept.iter().map(|kept| kept.bytes).sum(), Ordering::Relaxed);
         self.since_unix_ms.store(kept.front().map_or(0, |oldest| oldest.begins_unix_ms), Ordering::Relaxed);
     }
@@ -176,21 +202,28 @@ impl History {
         }
     }
 
-    /// Gives up the oldest, if `is_due` says so for the time of its last unit and the size of all; returns whether that
-    /// was done. That time is not after the last unit of any newer one, even if the clock has been set back since.
-    pub(super) fn remove_oldest<S: Storage>(&self, storage: &S, is_due: impl FnOnce(u64, u64) -> bool) -> bool {
+    /// Gives up the oldest that can be, if `is_due` says so for the time of its last unit and the size of all; returns
+    /// whether that was done. That time is not after the last unit of any newer one, even if the clock has been set
+    /// back since.
+    pub(super) fn remove_oldest<S: Storage>(&self, storage: &S, is_due: impl Fn(u64, u64) -> bool) -> bool {
         let _one = lock(&self.removing);
-        let taken = self.change(storage, |kept| {
-            let bytes = kept.iter().map(|kept| kept.bytes).sum();
-            let unix_ms = kept.iter().map(|kept| kept.unix_ms).min()?;
-            if is_due(unix_ms, bytes) { kept.pop_front() } else { None }
-        });
-        let Ok(Some(oldest)) = taken else { return false };
-        let is_removed = remove_kept(storage, &oldest.name).is_ok();
-        if !is_removed {
-            // It is tried again.
-            let _ = self.change(storage, |kept| kept.push_front(oldest));
+        for staying in 0.. {
+            let oldest = self.change(storage, |kept| {
+                let bytes = kept.iter().map(|kept| kept.bytes).sum();
+                let unix_ms = kept.iter().skip(staying).map(|kept| kept.unix_ms).min()?;
+                kept.get(staying).filter(|_| is_due(unix_ms, bytes)).map(|kept| kept.name.clone())
+            });
+            let Ok(Some(oldest)) = oldest else { break };
+            match remove_kept(storage, &oldest) {
+                Ok(true) => return self.change(storage, |kept| kept.retain(|kept| kept.name != oldest)).is_ok(),
+                Ok(false) => {}
+                Err(_) => {
+                    // It may have another name by now. All are listed again, and it is tried again.
+                    *lock(&self.kept) = None;
+                    break;
+                }
+            }
         }
-        is_removed
+        false
     }
 }

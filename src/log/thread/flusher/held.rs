@@ -21,6 +21,11 @@ impl<S: Storage> Flusher<S> {
         self.expendable.history.extent()
     }
 
+    /// Whether it is known that no history is kept.
+    pub fn is_history_gone(&self) -> bool {
+        self.expendable.history.is_gone()
+    }
+
     /// Why something that should have been kept was not; reported once.
     pub fn take_history_failure(&self) -> Option<String> {
         self.expendable.history.take_failure()
