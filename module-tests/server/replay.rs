@@ -288,6 +288,45 @@ each_version! {
         assert_eq!(server.wbl_info("wbl_recovery_errors"), "1");
     }
 
+    fn what_no_log_can_hold_is_not_run(version: Version) {
+        let foreign = [
+            "SYNC", "PSYNC ? -1", "SHUTDOWN NOSAVE NOW", "MODULE UNLOAD wbl", "REPLICAOF 127.0.0.1 1", "DEBUG SEGFAULT",
+            "CLIENT PAUSE 600000 ALL", "ACL SETUSER default off", "CONFIG SET maxmemory 1", "EVAL error() 0",
+            "FCALL f 0", "MIGRATE 127.0.0.1 1 before 0 600000", "WBL.CALL SET z 1", "wbl.collect SET z 1", "GET before",
+            "DISCARD", "select 5", "FUNCTION KILL", "SAVE",
+        ];
+        let good = encode(&["SET", "before", "1"]);
+        let payload = |command: &str| encode(&command.split(' ').collect::<Vec<_>>());
+        for command in foreign {
+            let mut server = ServerBuilder::with_module(version).in_memory().allow_warning(REFUSED).prepare();
+            write_log(&server.log_folder(), &[&good, &payload(command)]);
+            server.launch();
+            let status = server.wait_exit();
+            let log = server.log();
+            assert_eq!(status.code(), Some(1), "{command}: {log}");
+            let lines: Vec<&str> = log.lines().filter(|line| line.contains(REFUSED)).collect();
+            let [line] = lines.as_slice() else { panic!("not one line: {log}") };
+            let place = format!("appendonly.aof.1.incr.aof, position {}", good.len());
+            let name = command.split(' ').next().unwrap();
+            for part in [place.as_str(), name, "it is not run", "wbl.on-replay-error"] {
+                assert!(line.contains(part), "no '{part}' in: {line}");
+            }
+        }
+        let builder = ServerBuilder::with_module(version).in_memory().set("wbl.on-replay-error", "skip");
+        let mut server = builder.allow_warning(SKIPPED).allow_warning(SUM).prepare();
+        let payloads: Vec<Vec<u8>> = foreign.iter().map(|command| payload(command)).collect();
+        let mut frames: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+        let library = encode(&["FUNCTION", "LOAD", "#!lua name=lib\nserver.register_function('f', function() end)"]);
+        frames.insert(0, &good);
+        frames.push(&library);
+        write_log(&server.log_folder(), &frames);
+        server.start();
+        let mut client = server.raw();
+        assert_eq!(client.run("KEYS *").items().len(), 1);
+        assert_eq!(client.run("FUNCTION LIST").items().len(), 1);
+        assert_eq!(server.wbl_info("wbl_recovery_errors"), foreign.len().to_string());
+    }
+
     fn frames_that_hold_no_commands_end_the_start(version: Version) {
         let good = encode(&["SET", "before", "1"]);
         let select = encode(&["SELECT", "2147483648"]);

@@ -42,6 +42,8 @@ pub(super) struct Known {
     pub(super) is_collected: bool,
     /// The same in a transaction.
     pub(super) is_collected_queued: bool,
+    /// A log may hold it; or the server has no such command, and says so.
+    pub(super) is_logged: bool,
 }
 
 impl Known {
@@ -57,6 +59,7 @@ impl Known {
         runs_meanwhile: false,
         is_collected: false,
         is_collected_queued: false,
+        is_logged: true,
     };
     /// A command that neither shows nor changes data.
     pub(super) const HARMLESS: Known = Known { class: Class::ReadOnly, ..Known::UNKNOWN };
@@ -273,6 +276,8 @@ fn add_command(commands: &mut Map<Vec<u8>, Known>, entry: &Reply<'_>) {
     let known = Known {
         is_collected: false,
         is_collected_queued: false,
+        // What moves keys to other servers is logged as the keys that are gone.
+        is_logged: !own && (has_flag(b"write") || row.role == Role::Write) && row.rule != Rule::DeletedKeys,
         class,
         reads,
         row,

@@ -2,13 +2,15 @@
 //!
 //! Only commands that did something when they were executed are in the log. So a command that the server refuses now is
 //! one that this server, as configured, cannot execute, and its effect would be missing: by default the recovery then
-//! fails, like that of a stock server.
+//! fails, like that of a stock server. What no log holds (SHUTDOWN, SYNC, CLIENT PAUSE...) is not run at all, whoever
+//! has written it there.
 
 use crate::core::portion::{Action, Arguments, Place};
 use crate::ffi::{CallMode, Ctx, Level, ReplyKind, log};
 use crate::log::{Lsn, Opened};
 use crate::module::config;
 use crate::module::gate::GatedStorage;
+use crate::module::known::Commands;
 use crate::module::read_ahead::{ReadAhead, Ready, Stop, read_ahead};
 use crate::module::server::{self, STRING_BYTES, STRING_BYTES_MAX};
 use std::time::{Duration, Instant};
@@ -26,6 +28,9 @@ const SHOWN_BYTES: usize = 64;
 
 /// What to do about a command that fails, for the server's log.
 const ADVICE: &str = "Start a server that has the commands, modules and settings that the log was written with, or set wbl.on-replay-error to skip to go on without what fails";
+
+/// Why a command is not run.
+const NEVER_LOGGED: &str = "it is not run, because a log holds only commands that change data: the file was not written by the module, or was changed";
 
 /// What a recovery did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,6 +60,7 @@ pub(super) fn replay(
     report: &mut Report,
     tell: &mut dyn FnMut(&Report),
 ) -> Result<(), String> {
+    let commands = Commands::ask(ctx)?;
     let (ahead, reader) = read_ahead();
     std::thread::scope(|scope| {
         std::thread::Builder::new()
@@ -65,7 +71,9 @@ pub(super) fn replay(
         // files.
         ctx.with_new_context(|own| {
             let skipped = Skipped { allowed: config::skips_replay_errors(), last_reported: None };
-            Replay { own, opened, joins: true, no_database: None, yielded_at: 0, report, tell, skipped }.run_all(ahead)
+            let replay =
+                Replay { own, opened, commands, joins: true, no_database: None, yielded_at: 0, report, tell, skipped };
+            replay.run_all(ahead)
         })
     })
 }
@@ -74,6 +82,8 @@ pub(super) fn replay(
 struct Replay<'a, 'b> {
     own: Ctx<'a>,
     opened: &'b Opened<GatedStorage>,
+    /// The server's.
+    commands: Commands,
     /// The server accepts MSET, which it does not for keys of several slots, or where it is renamed.
     joins: bool,
     /// The selected database, when the server has none of that number.
@@ -163,6 +173,9 @@ impl Replay<'_, '_> {
         if let Some(db) = self.no_database {
             let why = format!("the server has no database {db} (see its setting 'databases')");
             return self.failed(place, name, args, &why);
+        }
+        if !self.commands.known(name, args.clone().next().unwrap_or_default()).is_logged {
+            return self.failed(Place { may_have_failed: false, ..place }, name, args, NEVER_LOGGED);
         }
         let command = std::str::from_utf8(name).ok();
         let call = || command.and_then(|command| self.own.call(CallMode::Internal, command, args.clone()));
