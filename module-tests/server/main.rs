@@ -70,6 +70,7 @@ mod refusals;
 mod renamed;
 mod replay;
 mod replica_crashes;
+mod replica_images;
 mod replica_log;
 mod rights;
 mod roles;

@@ -7,6 +7,8 @@
 use crate::core::dirty::DbKey;
 use crate::core::hash::Set;
 use crate::core::leaf::ClientId;
+use crate::core::logged::moves_to;
+use crate::core::touched::{Touched, Touches};
 use crate::core::unit::Unit;
 use std::sync::Arc;
 
@@ -24,9 +26,9 @@ pub enum Sent {
     /// DISCARD.
     Discard,
     /// A write with the same effect whenever it runs.
-    Exact,
+    Exact(Touches),
     /// A write that may have another effect: what older servers send.
-    Inexact,
+    Inexact(Touches),
 }
 
 /// Whose a command is.
@@ -47,26 +49,67 @@ struct Commands {
     /// The database in which the next one runs.
     db: u32,
     is_exact: bool,
+    touched: Touched,
     /// The server may have made it wait, so that it has not run.
     may_wait: bool,
 }
 
 impl Commands {
     fn new(db: u32) -> Commands {
-        Commands { unit: Unit::new(0), db, is_exact: true, may_wait: false }
+        Commands { unit: Unit::new(0), db, is_exact: true, touched: Touched::default(), may_wait: false }
     }
 
     fn push(&mut self, sent: Sent, args: &[&[u8]]) {
         match sent {
-            Sent::Exact | Sent::Inexact => {
+            Sent::Exact(touches) | Sent::Inexact(touches) => {
                 self.unit.command(self.db, args);
-                self.is_exact &= sent == Sent::Exact;
+                self.is_exact &= matches!(sent, Sent::Exact(_));
+                self.touched.add(touches);
             }
             Sent::Select(Some(db)) => self.db = db,
             _ => {}
         }
     }
+
+    /// What stands for them in place of themselves, in addition to what is to be logged already: everything that they
+    /// touch.
+    ///
+    /// # Errors
+    /// No images can stand for it.
+    fn into_images(self, mut images: Images, named: Named<'_>) -> Result<Images, &'static str> {
+        let Commands { unit, db: _, is_exact: _, touched, may_wait: _ } = self;
+        // What they change besides the keys that they name has events.
+        let Touched { reads_any: _, functions, databases, .. } = touched;
+        if databases {
+            return Err("commands that empty or swap databases came with one that can't be logged as it was sent");
+        }
+        unit.commands().iter().for_each(|(db, args)| images.add_named(*db, args, &named(args)));
+        images.functions |= functions;
+        Ok(images)
+    }
+
+    /// Adds what they may have made of other changes than they did when they ran. It is unknown whether something else
+    /// changed a key before or after a command that names it: so all of that command's keys may differ, and all keys of
+    /// a later one that names one of these.
+    fn beside(&self, images: &mut Images, named: Named<'_>) {
+        let mut differ: Set<Arc<[u8]>> = images.keys.iter().map(|(_, key)| key.clone()).collect();
+        differ.extend(images.everywhere.iter().cloned());
+        if differ.is_empty() {
+            return;
+        }
+        for (db, args) in self.unit.commands() {
+            let keys = named(&args);
+            if self.touched.reads_any || keys.iter().any(|key| differ.contains(key)) {
+                images.add_named(db, &args, &keys);
+                differ.extend(keys);
+            }
+        }
+        self.touched.add_swapped(&mut images.keys);
+    }
 }
+
+/// The keys that a command names.
+type Named<'a> = &'a dyn Fn(&[Vec<u8>]) -> Vec<Arc<[u8]>>;
 
 /// The state between what the primary has sent and the log.
 #[derive(Debug, Default)]
@@ -79,37 +122,42 @@ pub struct Followed {
     transaction: Option<Commands>,
     /// Announced, and not logged yet.
     announced: Option<Commands>,
-    strays: Strays,
+    strays: Images,
     lost: Option<&'static str>,
 }
 
-/// What has changed otherwise.
+/// What is to be logged as it is now.
 #[derive(Debug, Default)]
-pub struct Strays {
-    /// Keys whose state is to be logged.
+pub struct Images {
+    /// These keys.
     pub keys: Set<DbKey>,
     /// The same in every database that has them.
     pub everywhere: Set<Arc<[u8]>>,
-    /// The function library is to be logged.
+    /// The function library.
     pub functions: bool,
 }
 
-impl Strays {
+impl Images {
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty() && self.everywhere.is_empty() && !self.functions
+    }
+
+    /// Adds the keys that a command names, where it runs and where it moves them to.
+    fn add_named(&mut self, db: u32, args: &[Vec<u8>], keys: &[Arc<[u8]>]) {
+        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        let dbs = [Some(db), moves_to(&args)];
+        self.keys.extend(dbs.into_iter().flatten().flat_map(|db| keys.iter().map(move |key| (db, key.clone()))));
     }
 }
 
 /// What is to be logged now, in this order.
 #[derive(Debug, Default)]
 pub struct Sealed {
-    /// As it was sent.
-    pub unit: Option<Unit>,
-    /// The state of all keys that these commands name.
-    pub keys_of: Vec<(u32, Vec<Vec<u8>>)>,
-    /// What has changed otherwise.
-    pub strays: Strays,
+    /// What was sent, as it was.
+    pub as_sent: Option<Unit>,
+    /// The state of what this does not, or not surely, give.
+    pub images: Images,
 }
 
 impl Followed {
@@ -156,7 +204,7 @@ impl Followed {
             (_, Some(queued)) => queued.push(sent, args),
             (Sent::Nothing, None) => {}
             (Sent::Select(db), None) => self.db = db.unwrap_or(self.db),
-            (Sent::Exact | Sent::Inexact, None) => {
+            (Sent::Exact(_) | Sent::Inexact(_), None) => {
                 let mut commands = Commands { may_wait, ..Commands::new(self.db) };
                 commands.push(sent, args);
                 self.announced = Some(commands);
@@ -179,8 +227,14 @@ impl Followed {
         is_primary && self.announced.as_ref().is_some_and(|announced| announced.is_exact)
     }
 
+    /// Whether a command may be running of which only its keys and events are known (a script), so that what it runs
+    /// must say what that touches.
+    pub fn runs_inexact(&self) -> bool {
+        self.announced.as_ref().is_some_and(|announced| !announced.is_exact)
+    }
+
     /// Something else has changed, or may have.
-    pub fn strays(&mut self) -> &mut Strays {
+    pub fn strays(&mut self) -> &mut Images {
         &mut self.strays
     }
 
@@ -204,118 +258,26 @@ impl Followed {
         self.announced.is_none() && self.strays.is_empty()
     }
 
-    /// Takes out what has run. It is unknown whether something else changed a key before or after a command that names
-    /// it: all of that command's keys are then logged as they are.
-    pub fn take(&mut self, waits: bool) -> Sealed {
-        let strays = std::mem::take(&mut self.strays);
+    /// Takes out what has run. `named`: the keys that a command names.
+    pub fn take(&mut self, waits: bool, named: Named<'_>) -> Sealed {
+        let mut images = std::mem::take(&mut self.strays);
         let announced = if waits { None } else { self.announced.take() };
-        let Some(Commands { unit, is_exact, .. }) = announced else {
-            return Sealed { strays, ..Sealed::default() };
-        };
-        let keys_of = if is_exact && strays.is_empty() { Vec::new() } else { unit.commands() };
-        Sealed { unit: Some(unit).filter(|_| is_exact), keys_of, strays }
+        match announced {
+            None => Sealed { as_sent: None, images },
+            Some(commands) if commands.is_exact => {
+                commands.beside(&mut images, named);
+                Sealed { as_sent: Some(commands.unit), images }
+            }
+            Some(commands) => match commands.into_images(images, named) {
+                Ok(images) => Sealed { as_sent: None, images },
+                Err(why) => {
+                    self.lose(why);
+                    Sealed::default()
+                }
+            },
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn args(text: &str) -> Vec<&[u8]> {
-        text.split(' ').map(str::as_bytes).collect()
-    }
-
-    fn sent(followed: &mut Followed, sent: Sent, text: &str) -> Vec<String> {
-        followed.announce(sent, &args(text), false);
-        logged(followed)
-    }
-
-    fn words(commands: &[(u32, Vec<Vec<u8>>)]) -> Vec<String> {
-        let text = |args: &[Vec<u8>]| args.iter().map(|arg| String::from_utf8_lossy(arg)).collect::<Vec<_>>().join(" ");
-        commands.iter().map(|(db, args)| format!("{db}: {}", text(args))).collect()
-    }
-
-    fn logged(followed: &mut Followed) -> Vec<String> {
-        words(&followed.take(false).unit.map_or(Vec::new(), |unit| unit.commands()))
-    }
-
-    fn met() -> Followed {
-        let mut followed = Followed::default();
-        followed.meet(7, 2);
-        followed
-    }
-
-    #[test]
-    fn commands_are_logged_in_the_database_of_their_time() {
-        let mut followed = met();
-        assert_eq!(sent(&mut followed, Sent::Exact, "SET a 1"), ["2: SET a 1"]);
-        assert!(sent(&mut followed, Sent::Select(Some(5)), "SELECT 5").is_empty());
-        assert!(sent(&mut followed, Sent::Nothing, "PING").is_empty());
-        assert_eq!(sent(&mut followed, Sent::Exact, "SET b 1"), ["5: SET b 1"]);
-        assert_eq!(followed.lost(), None);
-    }
-
-    #[test]
-    fn a_transaction_is_one_unit_with_the_databases_that_it_selects() {
-        let mut followed = met();
-        for (what, text) in [
-            (Sent::Multi, "MULTI"),
-            (Sent::Exact, "SET a 1"),
-            (Sent::Select(Some(3)), "SELECT 3"),
-            (Sent::Exact, "SET b 2"),
-        ] {
-            assert!(sent(&mut followed, what, text).is_empty());
-        }
-        assert_eq!(sent(&mut followed, Sent::Exec, "EXEC"), ["2: SET a 1", "3: SET b 2"]);
-        assert_eq!(sent(&mut followed, Sent::Exact, "SET c 1"), ["3: SET c 1"]);
-    }
-
-    #[test]
-    fn what_a_broken_link_left_unfinished_comes_again() {
-        let mut followed = met();
-        sent(&mut followed, Sent::Multi, "MULTI");
-        sent(&mut followed, Sent::Exact, "SET a 1");
-        followed.link_down();
-        sent(&mut followed, Sent::Multi, "MULTI");
-        sent(&mut followed, Sent::Exact, "SET a 2");
-        assert_eq!(sent(&mut followed, Sent::Exec, "EXEC"), ["2: SET a 2"]);
-        assert_eq!(followed.lost(), None);
-        followed.announce(Sent::Exact, &args("SET b 1"), true);
-        followed.link_down();
-        assert!(followed.lost().is_some(), "nobody knows whether it has run");
-    }
-
-    #[test]
-    fn a_transaction_whose_beginning_was_not_seen_is_not_followed() {
-        let mut followed = met();
-        sent(&mut followed, Sent::Exec, "EXEC");
-        assert!(followed.lost().is_some());
-    }
-
-    #[test]
-    fn what_changes_otherwise_makes_images_of_all_that_it_may_have_to_do_with() {
-        let mut followed = met();
-        followed.announce(Sent::Exact, &args("SUNIONSTORE to from"), false);
-        assert!(followed.covers(Some(7)) && !followed.covers(Some(8)));
-        followed.strays().keys.insert((2, Arc::from(&b"from"[..])));
-        let sealed = followed.take(false);
-        assert!(sealed.unit.is_some());
-        assert_eq!(words(&sealed.keys_of), ["2: SUNIONSTORE to from"]);
-        assert_eq!(sealed.strays.keys.len(), 1);
-        // An old server's.
-        followed.announce(Sent::Inexact, &args("EXPIRE a 10"), false);
-        assert!(!followed.covers(Some(7)));
-        let sealed = followed.take(false);
-        assert!(sealed.unit.is_none());
-        assert_eq!(words(&sealed.keys_of), ["2: EXPIRE a 10"]);
-    }
-
-    #[test]
-    fn what_waits_is_not_logged() {
-        let mut followed = met();
-        followed.announce(Sent::Exact, &args("SET a 1"), true);
-        assert!(followed.may_wait());
-        assert!(followed.take(true).unit.is_none());
-        assert_eq!(logged(&mut followed), ["2: SET a 1"]);
-    }
-}
+mod tests;

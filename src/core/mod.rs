@@ -46,6 +46,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 pub mod time_outs;
+pub mod touched;
 pub mod transaction;
 pub mod unit;
 pub mod versions;

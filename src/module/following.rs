@@ -5,12 +5,14 @@
 
 use crate::core::capture::Class;
 use crate::core::exact::{as_any_client, is_exact};
-use crate::core::followed::{Sealed, Sent, Whose};
+use crate::core::followed::{Images, Sent, Whose};
 use crate::core::reads::Reads;
 use crate::core::table::{Quirk, Role, Rule};
+use crate::core::touched::Touches;
 use crate::core::unit::{Batch, Unit};
 use crate::ffi::{Ctx, Filter, Level, log};
 use crate::log::Lsn;
+use crate::module::arguments::untold_keys;
 use crate::module::known::Known;
 use crate::module::units::{EARLY_HAND_OVER_BYTES, complete};
 use crate::module::{Module, life, listed, server, with};
@@ -62,42 +64,38 @@ pub(super) fn seal(ctx: Ctx<'_>) {
         let primary = following.followed.primary().filter(|_| following.followed.may_wait());
         let waits = primary.is_some_and(|primary| listed::client_info(ctx, primary).is_some_and(|info| info.blocked));
         following.has_logged = true;
-        let sealed = following.followed.take(waits);
-        if let Some(unit) = &sealed.unit {
+        let sealed = following.followed.take(waits, &|args| named_keys(ctx, args));
+        if let Some(unit) = &sealed.as_sent {
             module.batch.push(unit);
             module.counters.units += u64::from(!unit.is_empty());
         }
-        Some(sealed)
+        Some(sealed.images)
     });
-    if let Some(Some(sealed)) = sealed
-        && let Some(unit) = images_of(ctx, sealed)
-    {
-        complete(ctx, unit);
+    if let Some(Some(images)) = sealed.map(|images| images.filter(|images| !images.is_empty())) {
+        complete(ctx, unit_of(ctx, images));
     }
 }
 
-/// What is logged as resulting state.
-fn images_of(ctx: Ctx<'_>, sealed: Sealed) -> Option<Unit> {
-    let Sealed { keys_of, strays, .. } = sealed;
-    if keys_of.is_empty() && strays.is_empty() {
-        return None;
-    }
+/// A unit of resulting state.
+fn unit_of(ctx: Ctx<'_>, images: Images) -> Unit {
+    let Images { keys, everywhere, functions } = images;
     let mut unit = Unit::new(ctx.unit_time_us() / 1000);
-    for (db, args) in keys_of {
-        for index in ctx.command_keys(args.iter().map(Vec::as_slice)) {
-            if let Some(key) = args.get(index) {
-                unit.image((db, Arc::from(key.as_slice())));
-            }
-        }
-    }
-    strays.keys.into_iter().for_each(|key| unit.image(key));
-    strays.everywhere.into_iter().for_each(|key| unit.image_everywhere(key));
-    unit.functions = strays.functions;
-    Some(unit)
+    keys.into_iter().for_each(|key| unit.image(key));
+    everywhere.into_iter().for_each(|key| unit.image_everywhere(key));
+    unit.functions = functions;
+    unit
 }
 
-/// The same; then checks whether the server has refused any of the primary's commands. Those must not be in the log,
-/// which is then left. Returns whether all is well.
+/// The keys that a command names.
+fn named_keys(ctx: Ctx<'_>, args: &[Vec<u8>]) -> Vec<Arc<[u8]>> {
+    let arg = |index: usize| args.get(index).map(Vec::as_slice);
+    let told = ctx.command_keys(args.iter().map(Vec::as_slice));
+    let untold = untold_keys(arg(0).unwrap_or_default(), arg(1).unwrap_or_default(), args.len());
+    told.into_iter().chain(untold).filter_map(arg).map(Arc::from).collect()
+}
+
+/// Logs what has run; then checks whether the server has refused any of the primary's commands. Those must not be in
+/// the log, which is then left. Returns whether all is well.
 pub(super) fn settle(ctx: Ctx<'_>) -> bool {
     seal(ctx);
     let lost = with(|module| {
@@ -144,7 +142,8 @@ impl Module {
                 }
             }
         }
-        let may_write = following.is_writable && may_write(known);
+        // A script of the primary's is known by its keys and events only: what it runs must say the rest.
+        let may_write = (following.is_writable || following.followed.runs_inexact()) && may_write(known);
         let resets = known.row.quirk == Quirk::ResetsStatistics;
         Some(if whose == Whose::Primary { Seen::Primary } else { Seen::Other { may_write, resets } })
     }
@@ -210,9 +209,9 @@ fn sent(known: Known, args: &[&[u8]]) -> Sent {
         _ if known.row.quirk == Quirk::Selects => {
             Sent::Select(args.get(1).and_then(|db| str::from_utf8(db).ok()?.parse().ok()))
         }
-        _ if known.reads == Reads::Script => Sent::Inexact,
-        _ if may_write(known) && is_exact(known.row.rule, args) => Sent::Exact,
-        _ if may_write(known) => Sent::Inexact,
+        _ if known.reads == Reads::Script => Sent::Inexact(Touches::of(known.row.rule, args)),
+        _ if may_write(known) && is_exact(known.row.rule, args) => Sent::Exact(Touches::of(known.row.rule, args)),
+        _ if may_write(known) => Sent::Inexact(Touches::of(known.row.rule, args)),
         _ => Sent::Nothing,
     }
 }
