@@ -3,8 +3,8 @@
 use super::base::Base;
 use super::failing::fatal;
 use super::opening::open_folder;
-use super::state::{Life, Logging};
-use super::{begin, checkpoint, enable, failure, follow, leave, replaced, role, start};
+use super::state::{Life, Logging, Until};
+use super::{begin, checkpoint, enable, failure, follow, leave, recover, replaced, role, start};
 use crate::ffi::Ctx;
 use crate::module::{own_aof, with};
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         }
         Work::Rest => {
             poll_rest();
-            begin::begin_when_possible(ctx);
+            begin_when_possible(ctx);
             if with(|module| matches!(module.life, Life::Replica(_))) == Some(true) {
                 role::notice_promotion(ctx);
                 follow::begin(ctx);
@@ -60,14 +60,28 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         }
         Work::Base => {
             checkpoint::poll(ctx);
-            checkpoint::start(ctx);
+            checkpoint::start::start(ctx);
         }
-        Work::NewBase => checkpoint::start_by_itself(ctx),
+        Work::NewBase => checkpoint::start::start_by_itself(ctx),
         Work::BaseNow => {
             if let Err((reason, _)) = replaced::begin_anew(ctx) {
                 fatal("a change can't be logged, and its replies would leave", &reason);
             }
         }
+    }
+}
+
+/// Begins the log of a server that could not when it became a primary, because a
+/// thread had the folder, or because of what the folder held.
+fn begin_when_possible(ctx: Ctx<'_>) {
+    let until = with(|module| match &module.life {
+        Life::Failing(failing) if !failing.rest.is_busy() => Some(failing.until),
+        _ => None,
+    });
+    match until.flatten() {
+        Some(Until::FolderIsFree) => begin::begin_as_primary(ctx),
+        Some(Until::Recovered) => recover::recover_promoted(ctx),
+        Some(Until::Asked) | None => {}
     }
 }
 

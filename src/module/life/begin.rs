@@ -4,9 +4,8 @@ use super::base::Base;
 use super::descent::Descent;
 use super::failing::{fail, fail_until_free, fail_until_recovered};
 use super::followed::Following;
-use super::recover::recover_promoted;
 use super::rest::{NoLog, Rest};
-use super::state::{IfLost, Life, Logging, Until, Visible};
+use super::state::{IfLost, Life, Logging, Visible};
 use crate::core::execution::Running;
 use crate::core::unit::Batch;
 use crate::ffi::{Ctx, Level, log};
@@ -84,20 +83,6 @@ pub(super) fn begin_as_primary(ctx: Ctx<'_>) {
     };
     if let Err((reason, rest)) = begun {
         fail(ctx, reason, rest);
-    }
-}
-
-/// The event loop is about to sleep: begins the log of a server that could not when it became a primary, because a
-/// thread had the folder, or because of what the folder held.
-pub(super) fn begin_when_possible(ctx: Ctx<'_>) {
-    let until = with(|module| match &module.life {
-        Life::Failing(failing) if !failing.rest.is_busy() => Some(failing.until),
-        _ => None,
-    });
-    match until.flatten() {
-        Some(Until::FolderIsFree) => begin_as_primary(ctx),
-        Some(Until::Recovered) => recover_promoted(ctx),
-        Some(Until::Asked) | None => {}
     }
 }
 

@@ -20,9 +20,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-mod start;
-
-pub(super) use self::start::start;
+pub(super) mod start;
 
 /// What the child reports when its file is whole.
 const WRITTEN: &str = "written";
@@ -89,24 +87,6 @@ fn has_many_segments(statistics: &Statistics, log_bytes: u64) -> bool {
     let filled = log_bytes / config::segment_bytes().max(1);
     let spare = statistics.segments().saturating_sub(filled);
     spare.max(statistics.segments_after_errors()) >= SPARE_SEGMENTS_MAX
-}
-
-/// The log has outgrown its base: begins a new one, as WBL.CHECKPOINT does, unless another child runs.
-pub(super) fn start_by_itself(ctx: Ctx<'_>) {
-    if ctx.flags().has_active_child() {
-        return;
-    }
-    with(|module| {
-        let Some(logging) = module.life.logging_mut() else { return };
-        logging.base = Base::Wanted;
-        let statistics = logging.log.log().statistics();
-        let (log_bytes, base_bytes) = (statistics.bytes_since_base(), statistics.base_bytes());
-        log(
-            Level::Notice,
-            &format!("{log_bytes} bytes were logged since the base of {base_bytes} bytes: a new one begins"),
-        );
-    });
-    start(ctx);
 }
 
 /// Writes a base and puts it in place, on the main thread.

@@ -40,6 +40,24 @@ pub(in crate::module::life) fn start(ctx: Ctx<'_>) {
     }
 }
 
+/// The log has outgrown its base: begins a new one, as WBL.CHECKPOINT does, unless another child runs.
+pub(in crate::module::life) fn start_by_itself(ctx: Ctx<'_>) {
+    if ctx.flags().has_active_child() {
+        return;
+    }
+    with(|module| {
+        let Some(logging) = module.life.logging_mut() else { return };
+        logging.base = Base::Wanted;
+        let statistics = logging.log.log().statistics();
+        let (log_bytes, base_bytes) = (statistics.bytes_since_base(), statistics.base_bytes());
+        log(
+            Level::Notice,
+            &format!("{log_bytes} bytes were logged since the base of {base_bytes} bytes: a new one begins"),
+        );
+    });
+    start(ctx);
+}
+
 /// Has the file of the base created that is wanted, if it is time for that.
 fn create_file(module: &mut Module) -> Option<LogError> {
     let logging = module.life.logging_mut().filter(|logging| matches!(logging.base, Base::Wanted))?;
