@@ -38,14 +38,22 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 
 static SECOND: Mutex<Second> = Mutex::new(Second { turn: 0, running: None, threads: Vec::new() });
 
-/// The second server. Whoever locks this, or its process, waits neither for a disk nor for that process meanwhile.
+/// The second server. As long as the server runs, whoever locks this, or its process, waits neither for a disk nor for
+/// that process meanwhile.
 struct Second {
     /// Counts those that were given up: none of an earlier turn is started any more.
     turn: u64,
     /// That of this turn. Only the thread that has started it waits for its end.
-    running: Option<Arc<Mutex<Child>>>,
+    running: Option<Running>,
     /// Those threads, where nobody else waits for them.
     threads: Vec<JoinHandle<()>>,
+}
+
+/// Its process, and where it listens.
+#[derive(Clone)]
+struct Running {
+    child: Arc<Mutex<Child>>,
+    socket: PathBuf,
 }
 
 /// Whether this is the second server.
@@ -161,30 +169,53 @@ pub(super) fn write_base(
 /// not answer dies when that does, and the thread that has started it waits for that.
 pub(super) fn end() {
     let running = second().give_up();
-    if let Some(child) = running {
-        kill(&child);
+    if let Some(running) = running {
+        running.kill();
     }
 }
 
-/// The same, and waits until nothing is left of it.
+/// The same, and waits for its end: the server ends, too.
 pub(super) fn end_and_wait() {
-    end();
+    let running = second().give_up();
+    if let Some(running) = running {
+        running.kill();
+        // The thread that has started it is told the same. It has ended even if its status is lost.
+        let _ = lock(&running.child).wait();
+        running.remove_socket();
+    }
+}
+
+/// The same, and waits for those who have started it: the module is unloaded, and its log is closed.
+pub(super) fn end_with_threads() {
+    end_and_wait();
     let threads = std::mem::take(&mut second().threads);
     // One that has panicked has ended, too.
     threads.into_iter().for_each(|thread| drop(thread.join()));
 }
 
+impl Running {
+    fn kill(&self) {
+        // It may have ended already.
+        let _ = lock(&self.child).kill();
+    }
+
+    /// A server that ends by `exit`, or is killed, leaves it.
+    fn remove_socket(&self) {
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
 impl Second {
-    fn give_up(&mut self) -> Option<Arc<Mutex<Child>>> {
+    fn give_up(&mut self) -> Option<Running> {
         self.turn += 1;
         self.running.take()
     }
 
     /// One of this turn was started; `false` where that was given up meanwhile.
-    fn started(&mut self, turn: u64, child: &Arc<Mutex<Child>>) -> bool {
+    fn started(&mut self, turn: u64, running: &Running) -> bool {
         let is_wanted = self.turn == turn;
         if is_wanted {
-            self.running = Some(Arc::clone(child));
+            self.running = Some(running.clone());
         }
         is_wanted
     }
@@ -212,11 +243,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn kill(child: &Mutex<Child>) {
-    // It may have ended already.
-    let _ = lock(child).kill();
-}
-
 /// Runs the second server to its end, also when it is given up, and calls `meanwhile` now and then. On a thread of its
 /// own, with which the server ends.
 fn run(mut launch: Launch, mut meanwhile: impl FnMut()) -> Result<(), String> {
@@ -226,14 +252,14 @@ fn run(mut launch: Launch, mut meanwhile: impl FnMut()) -> Result<(), String> {
     }
     let mut child = launch.command.spawn().map_err(|error| format!("a second server can't be started: {error}"))?;
     let input = child.stdin.take();
-    let child = Arc::new(Mutex::new(child));
-    if !second().started(launch.turn, &child) {
-        kill(&child);
+    let running = Running { child: Arc::new(Mutex::new(child)), socket: launch.socket };
+    if !second().started(launch.turn, &running) {
+        running.kill();
     }
     let written = input.map_or(Ok(()), |mut input| input.write_all(launch.settings.as_bytes()));
     let mut asked = Instant::now();
     let status = loop {
-        let status = lock(&child).try_wait();
+        let status = lock(&running.child).try_wait();
         if let Some(status) = status.transpose() {
             break status;
         }
@@ -243,8 +269,7 @@ fn run(mut launch: Launch, mut meanwhile: impl FnMut()) -> Result<(), String> {
         }
         std::thread::sleep(POLL);
     };
-    // A server that ends by `exit`, or is killed, leaves it.
-    let _ = std::fs::remove_file(&launch.socket);
+    running.remove_socket();
     if !second().ended(launch.turn) {
         return Err(gone());
     }

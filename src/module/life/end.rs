@@ -19,7 +19,7 @@ use crate::module::{following, gate, listening, notify, second_server, with};
 
 /// The server shuts down, and nothing can prevent that any more.
 pub fn shut_down(ctx: Ctx<'_>) {
-    second_server::end();
+    second_server::end_and_wait();
     following::settle(ctx);
     finish_unit(ctx);
     if with(|module| module.life.logs()) == Some(true) {

@@ -26,7 +26,7 @@ pub fn unload(ctx: Ctx<'_>) -> bool {
         None => close(ctx, Child::Unwatched),
     }
     // Nothing may run code that is gone, nor report to it.
-    second_server::end_and_wait();
+    second_server::end_with_threads();
     forget_child();
     unregister_hooks(ctx);
     forget_file_size_limit();
