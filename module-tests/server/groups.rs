@@ -31,6 +31,8 @@ const WAYS: &[&str] = &[
     "ADD 5; NEW 0; XCLAIM S g d 0 1-1 FORCE JUSTID LASTID 3; XCLAIM S g d 0 9-1 LASTID 4-1; READ 1",
     "ADD 5; NEW 0; READ 1; XCLAIM S g d 0 LASTID 1-5 LASTID 4-1; READ 1",
     "ADD 5; NEW 0; READ 1; XCLAIM S g d 0 LASTID 4-1; READ 1",
+    // An id without its sequence number.
+    "XADD S 5-0 f v; XADD S 5-1 f v; XADD S 6-0 f v; NEW 0; READ 3; XACK S g 5-0; XCLAIM S g d 0 5; XCLAIM S g d 0 5 6",
 ];
 
 /// The commands of a step.

@@ -19,7 +19,7 @@ pub(super) fn changes(
         Pending::Read => read_group(ctx, args, reply, created),
         Pending::Claim => {
             let ids = args.get(5..)?.iter().take_while(|arg| arg.first().is_some_and(u8::is_ascii_digit));
-            let ids = ids.map(|id| id.to_vec()).collect();
+            let ids = ids.map(|id| whole_id(id)).collect();
             let last = args.iter().skip(5).rposition(|arg| arg.eq_ignore_ascii_case(b"LASTID"));
             let last = last.and_then(|index| args.get(5 + index + 1));
             let moved = last.map_or(Moved::No, |id| Moved::To(id.to_vec()));
@@ -50,9 +50,16 @@ pub(super) fn may_claim(ctx: Ctx<'_>, args: &[&[u8]]) -> bool {
         return true;
     }
     rest.iter().take_while(is_id).any(|id| {
-        let found = ctx.ask("XPENDING", [*key, *group, *id, *id, b"1"]);
+        let id = whole_id(id);
+        let found = ctx.ask("XPENDING", [*key, *group, &id, &id, b"1"]);
         found.is_none_or(|found| !found.is_empty())
     })
+}
+
+/// An id with its sequence number, which is 0 where XCLAIM is given none. In a range that would stand for all of them.
+fn whole_id(id: &[u8]) -> Vec<u8> {
+    let rest: &[u8] = if id.contains(&b'-') { b"" } else { b"-0" };
+    [id, rest].concat()
 }
 
 /// XREADGROUP GROUP group consumer ... STREAMS key... id...
