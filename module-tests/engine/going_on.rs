@@ -223,6 +223,35 @@ fn what_a_failed_segment_holds_beyond_the_next_one_is_void() {
     }
 }
 
+/// What a full disk takes from the file is not missed by a flush that was begun before.
+#[test]
+fn a_log_that_has_cut_its_own_segment_beside_a_flush_goes_on() {
+    for direct_block_bytes in [None, Some(512)] {
+        let disk = SimDisk::new();
+        let options = Options { segment_bytes: 4000, direct_block_bytes, ..Options::default() };
+        let mut writer = go_on(open(disk.clone(), &options).unwrap(), UNIX_MS).unwrap();
+        write(&mut writer, 0..1);
+        writer.write_ahead().unwrap();
+        write(&mut writer, 1..3);
+        let (durable, payload) = (writer.appended(), unit(3));
+        writer.append_before(Batch { start: durable, payload: &payload, unix_ms: UNIX_MS }, true).unwrap();
+        let mut flush = writer.begin_flush().unwrap().expect("there is something to flush");
+        disk.set_room(Some(disk.used_bytes()));
+        let start = writer.appended();
+        let large = Batch { start, payload: &units(4..400), unix_ms: UNIX_MS };
+        assert_eq!(errno(&writer.append_before(large, true).unwrap_err()), Some(libc::ENOSPC));
+        let outcome = flush.run(&*writer.storage());
+        assert!(outcome.is_ok(), "{outcome:?}");
+        // The log has failed meanwhile, and takes it for no more than it had.
+        assert!(writer.end_flush(flush, outcome).is_err());
+        disk.set_room(None);
+        assert_eq!(writer.go_on().unwrap(), durable);
+        write(&mut writer, 3..6);
+        drop(writer);
+        assert_eq!(recovered(&reopen(&disk.crash_image(1)).unwrap()), units(0..6));
+    }
+}
+
 /// A flush that was under way when another one failed succeeds after the log has gone on.
 #[test]
 fn a_flush_of_a_segment_that_was_given_up_counts_no_more() {

@@ -11,7 +11,7 @@ use crate::log::lsn::Lsn;
 use crate::log::storage::{Storage, StorageFile};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A flush that was begun by [`super::LogWriter::begin_flush`]. Any thread may run it, while frames are written and
 /// other flushes run; its outcome goes to [`super::LogWriter::end_flush`].
@@ -54,12 +54,33 @@ impl<F: StorageFile> Flush<F> {
 #[derive(Clone, Debug)]
 pub(super) struct Extent {
     pub bytes: u64,
-    was_cut: Arc<AtomicBool>,
+    seen: Arc<Seen>,
+}
+
+/// What is known of a file since its extent was stated.
+#[derive(Debug)]
+struct Seen {
+    /// Somebody has cut it.
+    was_cut: AtomicBool,
+    /// The log itself has cut it to this many bytes.
+    own_bytes: AtomicU64,
 }
 
 impl Extent {
     pub fn new(bytes: u64) -> Extent {
-        Extent { bytes, was_cut: Arc::default() }
+        Extent::after(bytes, false)
+    }
+
+    fn after(bytes: u64, was_cut: bool) -> Extent {
+        let (was_cut, own_bytes) = (AtomicBool::new(was_cut), AtomicU64::new(u64::MAX));
+        Extent { bytes, seen: Arc::new(Seen { was_cut, own_bytes }) }
+    }
+
+    /// The log is about to cut the file to so many bytes: flushes under way don't miss what goes. Returns what the file
+    /// must have from here on.
+    pub fn cut(&self, bytes: u64) -> Extent {
+        self.seen.own_bytes.fetch_min(bytes, Ordering::AcqRel);
+        Extent::after(bytes, self.seen.was_cut.load(Ordering::Acquire))
     }
 
     /// The same file's, where it must have only so many.
@@ -74,10 +95,10 @@ impl Extent {
 
     /// Whether nobody has cut the file, which has this many bytes now.
     fn is_whole(&self, found_bytes: u64) -> bool {
-        if found_bytes < self.bytes {
-            self.was_cut.store(true, Ordering::Release);
+        if found_bytes < self.bytes.min(self.seen.own_bytes.load(Ordering::Acquire)) {
+            self.seen.was_cut.store(true, Ordering::Release);
         }
-        !self.was_cut.load(Ordering::Acquire)
+        !self.seen.was_cut.load(Ordering::Acquire)
     }
 }
 

@@ -316,14 +316,20 @@ impl<F: StorageFile> Segment<F> {
 
     /// Cuts what is not known to be durable, if possible: nothing relies on it, and it takes room.
     pub fn give_up_rest(&mut self) {
-        let _ = self.file.set_len(self.durable_bytes);
+        let _ = self.cut(self.durable_bytes);
+    }
+
+    /// Everything that cuts the file calls this.
+    fn cut(&mut self, bytes: u64) -> io::Result<()> {
+        self.extent = self.extent.cut(bytes);
+        self.file.set_len(bytes)
     }
 
     /// Cuts what is after the last frame.
     pub fn cut_unused(&mut self) -> Result<(), LogError> {
         let bytes = self.file.status().map_err(|source| LogError::io("measure", &*self.shown, source))?.bytes;
         if bytes > self.bytes {
-            let cut = self.file.set_len(self.bytes).and_then(|()| self.file.sync_data());
+            let cut = self.cut(self.bytes).and_then(|()| self.file.sync_data());
             cut.map_err(|source| LogError::io("cut", &*self.shown, source))?;
         }
         self.extent.bytes = self.bytes;
