@@ -161,7 +161,7 @@ pub fn refused_start(server: &mut Server) -> String {
 }
 
 /// Changes a byte of the value in whichever segment has it.
-pub fn flip_a_value(folder: &Path, value: &[u8]) {
+fn flip_a_value(folder: &Path, value: &[u8]) {
     let at = |bytes: &[u8]| bytes.windows(value.len()).position(|found| found == value);
     let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let found = paths.filter(|path| path.is_file()).map(|path| (fs::read(&path).unwrap(), path));

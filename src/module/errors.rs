@@ -29,7 +29,7 @@ pub const PAUSED: &str = "BUSY WBL.DEBUG PAUSE is on, and the command would have
 /// `CONFIG SET` of what would make the server write its own append-only file to the log's folder.
 pub const AOF_IN_FOLDER: &str = "ERR the server's own append-only file (dir, appenddirname) would be in the folder of the log, whose files it removes";
 /// The server has less than its own log holds, and sends that to nobody. A replica tries again after such an answer.
-pub const LACKS_DATA: &str = "NOMASTERLINK The data of this server are in its log, which could not be brought back";
+pub const LACKS_DATA: &str = "NOMASTERLINK The data of this server are in its log, which a restart brings back";
 /// The client cannot be blocked here.
 pub const CANNOT_BLOCK: &str = "ERR this command is not allowed inside a transaction or script";
 /// The command that was to be run through the module is unknown or has the wrong number of arguments.

@@ -4,7 +4,7 @@ use super::base::Base;
 use super::failing::fatal;
 use super::opening::open_folder;
 use super::state::{Life, Logging, Until};
-use super::{begin, checkpoint, enable, failure, follow, leave, recover, replaced, role, start};
+use super::{begin, checkpoint, enable, failure, follow, leave, replaced, role, start};
 use crate::ffi::Ctx;
 use crate::module::{own_aof, with};
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         }
         Work::Rest => {
             poll_rest();
-            begin_when_possible(ctx);
+            begin_when_free(ctx);
             if with(|module| matches!(module.life, Life::Replica(_))) == Some(true) {
                 role::notice_promotion(ctx);
                 follow::begin(ctx);
@@ -71,17 +71,14 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     }
 }
 
-/// Begins the log of a server that could not when it became a primary, because a
-/// thread had the folder, or because of what the folder held.
-fn begin_when_possible(ctx: Ctx<'_>) {
-    let until = with(|module| match &module.life {
-        Life::Failing(failing) if !failing.rest.is_busy() => Some(failing.until),
-        _ => None,
+/// Begins the log of a server for which a thread had the folder when it became a primary, if that is done.
+fn begin_when_free(ctx: Ctx<'_>) {
+    let is_free = with(|module| match &module.life {
+        Life::Failing(failing) => failing.until == Until::FolderIsFree && !failing.rest.is_busy(),
+        _ => false,
     });
-    match until.flatten() {
-        Some(Until::FolderIsFree) => begin::begin_as_primary(ctx),
-        Some(Until::Recovered) => recover::recover_promoted(ctx),
-        Some(Until::Asked) | None => {}
+    if is_free == Some(true) {
+        begin::begin_as_primary(ctx);
     }
 }
 

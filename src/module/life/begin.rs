@@ -2,7 +2,7 @@
 
 use super::base::Base;
 use super::descent::Descent;
-use super::failing::{fail, fail_until_free, fail_until_recovered};
+use super::failing::{fail, fail_until_free};
 use super::followed::Following;
 use super::rest::{NoLog, Rest};
 use super::state::{IfLost, Life, Logging, Visible};
@@ -76,12 +76,7 @@ pub(super) fn begin_as_primary(ctx: Ctx<'_>) {
     if rest.is_busy() {
         return fail_until_free(ctx, rest);
     }
-    let begun = match rest.opened() {
-        Ok(rest) if rest.holds_more() => return fail_until_recovered(ctx, rest),
-        Ok(rest) => begin_log(ctx, rest, None, IfLost::RefusesWrites),
-        Err(no_log) => Err(no_log),
-    };
-    if let Err((reason, rest)) = begun {
+    if let Err((reason, rest)) = begin_log(ctx, rest, None, IfLost::RefusesWrites) {
         fail(ctx, reason, rest);
     }
 }

@@ -14,12 +14,12 @@ pub(super) fn fatal(what: &str, reason: &str) -> ! {
 
 /// The log cannot begin. The server lives on, and takes no writes.
 pub(super) fn fail(ctx: Ctx<'_>, reason: String, rest: Rest) {
-    log(
-        Level::Warning,
-        &format!(
-            "the log can't begin: {reason}. Writes are refused; when that is mended, set wbl.enabled to no and to yes again"
-        ),
-    );
+    let advice = if rest.holds_more() {
+        "Writes are refused, and nobody may copy this server"
+    } else {
+        "Writes are refused; when that is mended, set wbl.enabled to no and to yes again"
+    };
+    log(Level::Warning, &format!("the log can't begin: {reason}. {advice}"));
     refuse(ctx, Failing::new(reason, rest));
 }
 
@@ -28,12 +28,6 @@ pub(super) fn fail_until_free(ctx: Ctx<'_>, rest: Rest) {
     let failing = Failing::until_free(rest);
     log(Level::Notice, &format!("the log can't begin yet: {}. Writes are refused until then", failing.reason));
     refuse(ctx, failing);
-}
-
-/// The same until the event loop is about to sleep.
-pub(super) fn fail_until_recovered(ctx: Ctx<'_>, rest: Rest) {
-    log(Level::Notice, "the server is a primary now, and has less than its folder's log holds: bringing that back");
-    refuse(ctx, Failing::until_recovered(rest));
 }
 
 fn refuse(ctx: Ctx<'_>, failing: Failing) {

@@ -2,8 +2,6 @@
 
 use super::begin::{Known, begin_log, write};
 use super::descent::Origin;
-use super::failing::fail;
-use super::leave::leave;
 use super::opening::{LOCK_PATIENCE, OpenedFolder, open_folder};
 use super::rest::Rest;
 use super::state::{IfLost, Life, Visible};
@@ -51,25 +49,6 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder, origin: Origi
     let writer = prepared.start().map_err(|error| error.to_string())?;
     write(ctx, writer, Known::ask(ctx)?, Visible::Yes, None).map_err(|(reason, _)| reason)?;
     serve_recovered(ctx, is_exact, report.errors)
-}
-
-/// The server has become a primary, and has less than its folder holds, which takes the place of that as at a start. If
-/// that fails it serves nothing, and takes no writes.
-pub(super) fn recover_promoted(ctx: Ctx<'_>) {
-    let Some(Some(rest)) = with(|module| module.life.take_rest()) else { return };
-    let descent = rest.descent().clone();
-    // The handle has the lock.
-    drop(rest);
-    let origin = descent.origin();
-    let recovered = open_folder(LOCK_PATIENCE).and_then(|opened| begin_or_recover(ctx, opened, origin, Role::Primary));
-    let Err(mut reason) = recovered else { return };
-    let rest = leave(ctx, origin).unwrap_or_else(|| Rest::lost(descent));
-    if server::has_data(ctx)
-        && let Err(also) = recovery::empty_dataset(ctx)
-    {
-        reason = format!("{reason}; {also}");
-    }
-    fail(ctx, reason, rest);
 }
 
 /// Begins a log where the folder holds none that counts.

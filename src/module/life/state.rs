@@ -114,8 +114,6 @@ pub(crate) enum Until {
     Asked,
     /// A thread is done with the folder.
     FolderIsFree,
-    /// The event loop is about to sleep: what the folder holds is brought back then.
-    Recovered,
 }
 
 impl Failing {
@@ -127,12 +125,6 @@ impl Failing {
     pub(super) fn until_free(rest: Rest) -> Failing {
         let reason = "the log that the server had as a replica is being closed, and the disk has not answered yet";
         Failing { reason: reason.into(), rest, until: Until::FolderIsFree }
-    }
-
-    /// The folder holds more than memory.
-    pub(super) fn until_recovered(rest: Rest) -> Failing {
-        let reason = "the log that the server had before is being brought back";
-        Failing { reason: reason.into(), rest, until: Until::Recovered }
     }
 }
 
