@@ -224,15 +224,12 @@ pub(super) fn give_up_claims(ctx: Ctx<'_>, before: &SlotRanges) -> Result<(), St
             claimed.retain(|slot| !has_keys(own, *slot));
         }
     }
-    let given_up: Vec<String> = claimed.iter().map(u16::to_string).collect();
-    if !given_up.is_empty() {
+    if !claimed.is_empty() {
         log(
             Level::Notice,
-            &format!("giving back {} slots, which the server had claimed for keys that are not here", given_up.len()),
+            &format!("giving back {} slots, which the server had claimed for keys that are not here", claimed.len()),
         );
-        let words = std::iter::once(&b"DELSLOTS"[..]).chain(given_up.iter().map(String::as_bytes));
-        let deleted = own.call(CallMode::Internal, "CLUSTER", words);
-        if deleted.is_none_or(|reply| reply.kind() == ReplyKind::Error) {
+        if !change_slots(own, b"DELSLOTS", claimed) {
             log(Level::Warning, "the slots could not be given back; CLUSTER DELSLOTS does it");
         }
     }
@@ -265,19 +262,23 @@ pub(super) fn fit_slots(ctx: Ctx<'_>) -> Result<(), String> {
     if deleted > 0 {
         log(Level::Notice, &format!("deleted {deleted} recovered keys of slots that belong to other nodes"));
     }
-    let taken: Vec<String> = kept.iter().map(u16::to_string).collect();
-    if !taken.is_empty() {
+    if !kept.is_empty() {
         log(
             Level::Notice,
-            &format!("taking responsibility for {} slots that nobody owns: their keys are here", taken.len()),
+            &format!("taking responsibility for {} slots that nobody owns: their keys are here", kept.len()),
         );
-        let words = std::iter::once(&b"ADDSLOTS"[..]).chain(taken.iter().map(String::as_bytes));
-        let added = own.call(CallMode::Internal, "CLUSTER", words);
-        if added.is_none_or(|reply| reply.kind() == ReplyKind::Error) {
+        if !change_slots(own, b"ADDSLOTS", kept) {
             log(Level::Warning, "the slots could not be added; CLUSTER ADDSLOTS or `valkey-cli --cluster fix` does it");
         }
     }
     Ok(())
+}
+
+/// CLUSTER ADDSLOTS or DELSLOTS; returns whether the server has done it.
+fn change_slots(own: Ctx<'_>, subcommand: &[u8], slots: impl IntoIterator<Item = u16>) -> bool {
+    let slots: Vec<String> = slots.into_iter().map(|slot| slot.to_string()).collect();
+    let words = std::iter::once(subcommand).chain(slots.iter().map(String::as_bytes));
+    own.call(CallMode::Internal, "CLUSTER", words).is_some_and(|reply| reply.kind() != ReplyKind::Error)
 }
 
 /// Whether the slot has keys in the selected database.
