@@ -43,7 +43,7 @@ static SECOND: Mutex<Second> = Mutex::new(Second { turn: 0, running: None, threa
 struct Second {
     /// Counts those that were given up: none of an earlier turn is started any more.
     turn: u64,
-    /// That of this turn. Only the thread that has started it waits for its end.
+    /// That of this turn. As long as the server runs, only the thread that has started it waits for its end.
     running: Option<Running>,
     /// Those threads, where nobody else waits for them.
     threads: Vec<JoinHandle<()>>,
@@ -168,17 +168,12 @@ pub(super) fn write_base(
 /// Ends the second server, if one runs or is about to. Waits for nothing: a process that writes to a disk which does
 /// not answer dies when that does, and the thread that has started it waits for that.
 pub(super) fn end() {
-    let running = second().give_up();
-    if let Some(running) = running {
-        running.kill();
-    }
+    drop(kill_running());
 }
 
 /// The same, and waits for its end: the server ends, too.
 pub(super) fn end_and_wait() {
-    let running = second().give_up();
-    if let Some(running) = running {
-        running.kill();
+    if let Some(running) = kill_running() {
         // The thread that has started it is told the same. It has ended even if its status is lost.
         let _ = lock(&running.child).wait();
         running.remove_socket();
@@ -191,6 +186,11 @@ pub(super) fn end_with_threads() {
     let threads = std::mem::take(&mut second().threads);
     // One that has panicked has ended, too.
     threads.into_iter().for_each(|thread| drop(thread.join()));
+}
+
+fn kill_running() -> Option<Running> {
+    let running = second().give_up();
+    running.inspect(Running::kill)
 }
 
 impl Running {
