@@ -22,7 +22,7 @@ pub(super) fn start(ctx: Ctx<'_>, found: Found) {
             begin_or_recover(ctx, opened, origin, Role::Primary)?;
             cluster::give_up_claims(ctx, &slots)
         }
-        // What such a node has is its dump, until it follows its primary or is promoted.
+        // What such a node has is its dump.
         Role::Replica if ctx.flags().in_cluster() && config::keeps_existing_log() => {
             if !found.opened.is_empty() {
                 log(
