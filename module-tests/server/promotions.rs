@@ -7,15 +7,8 @@ use crate::harness::{PATIENCE, Server, ServerBuilder, Shards, Value, Version, ea
 
 each_version! {
     fn a_replica_of_a_cluster_that_takes_over_alone_has_its_log_after_a_restart(version: Version) {
-        let mut shards = killed_shard(version);
+        let mut shards = lacking_shard(version);
         let [primary, replica] = shards.nodes.as_mut_slice() else { unreachable!() };
-        take_over(replica);
-        // It has nothing, and takes no writes that would pass for the log's.
-        wait_until("writes are refused", PATIENCE, || replica.wbl_info("wbl_state") == "failing");
-        // The former primary gives its own data up for no less.
-        primary.launch();
-        primary.wait_answers();
-        wait_until("the former primary wants to follow", PATIENCE, || primary.log().contains("NOMASTERLINK"));
         assert_eq!((keys(primary), keys(replica)), (KEYS, 0));
         replica.kill9_and_restart();
         assert_eq!(keys(replica), KEYS);
@@ -24,14 +17,9 @@ each_version! {
     }
 
     fn a_former_primary_takes_over_again_from_a_node_that_lacks_its_data(version: Version) {
-        let mut shards = killed_shard(version);
-        let [primary, replica] = shards.nodes.as_mut_slice() else { unreachable!() };
-        take_over(replica);
-        wait_until("writes are refused", PATIENCE, || replica.wbl_info("wbl_state") == "failing");
-        primary.launch();
-        let mut client = primary.wait_answers();
-        wait_until("the former primary wants to follow", PATIENCE, || primary.log().contains("NOMASTERLINK"));
-        client.run("CLUSTER FAILOVER TAKEOVER");
+        let shards = lacking_shard(version);
+        let primary = &shards.nodes[0];
+        primary.raw().run("CLUSTER FAILOVER TAKEOVER");
         wait_until("it is a primary", PATIENCE, || primary.wbl_info("wbl_state") == "active");
         shards.wait_replica_in_sync(1);
         assert_eq!(shards.nodes.iter().map(keys).collect::<Vec<_>>(), [KEYS, KEYS]);
@@ -91,14 +79,21 @@ fn killed_shard(version: Version) -> Shards {
     shards
 }
 
-/// The node becomes a primary; starts it if it doesn't run.
-fn take_over(node: &mut Server) {
-    if !node.is_running() {
-        node.launch();
-    }
-    let mut client = node.wait_answers();
+/// Such a shard whose replica has come back first and become a primary, and which the former primary wants to follow.
+fn lacking_shard(version: Version) -> Shards {
+    let mut shards = killed_shard(version);
+    let [primary, replica] = shards.nodes.as_mut_slice() else { unreachable!() };
+    replica.launch();
+    let mut client = replica.wait_answers();
     client.run("CLUSTER FAILOVER TAKEOVER");
     wait_until("the node is a primary", PATIENCE, || {
         info_field(&mut client, "replication", "role").as_deref() == Some("master")
     });
+    // It has nothing, and takes no writes that would pass for the log's.
+    wait_until("writes are refused", PATIENCE, || replica.wbl_info("wbl_state") == "failing");
+    primary.launch();
+    primary.wait_answers();
+    // That gives its own data up for no less.
+    wait_until("the former primary wants to follow", PATIENCE, || primary.log().contains("NOMASTERLINK"));
+    shards
 }
