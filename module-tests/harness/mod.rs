@@ -10,6 +10,7 @@ pub mod dirty;
 pub mod group;
 pub mod history;
 pub mod labels;
+pub mod lacking;
 pub mod lever;
 pub mod log_watch;
 pub mod names;

@@ -40,6 +40,7 @@ mod hot_keys;
 mod hung_disk;
 mod inline;
 mod keep_history;
+mod lacking;
 mod leaks;
 mod life;
 mod linearizability;

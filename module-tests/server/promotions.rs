@@ -1,15 +1,15 @@
 //! Promotions of nodes that hold less than their logs: nobody takes less from them.
 
 use crate::harness::cluster;
-use crate::harness::group::wait_durable;
-use crate::harness::server::info_field;
-use crate::harness::{PATIENCE, Server, ServerBuilder, Shards, Value, Version, each_version, wait_until};
+use crate::harness::lacking::{KEYS, keys, killed_shard, promote_alone};
+use crate::harness::{PATIENCE, ServerBuilder, Shards, Version, each_version, wait_until};
 
 each_version! {
     fn a_replica_of_a_cluster_that_takes_over_alone_has_its_log_after_a_restart(version: Version) {
         let mut shards = lacking_shard(version);
         let [primary, replica] = shards.nodes.as_mut_slice() else { unreachable!() };
-        assert_eq!((keys(primary), keys(replica)), (KEYS, 0));
+        // What it lacks it does not show.
+        assert_eq!((keys(primary), keys(replica)), (KEYS, -1));
         replica.kill9_and_restart();
         assert_eq!(keys(replica), KEYS);
         wait_until("it follows", PATIENCE, || primary.wbl_info("wbl_replica_log") == "written");
@@ -47,50 +47,11 @@ each_version! {
     }
 }
 
-/// Keys of a shard.
-const KEYS: i64 = 100;
-
-fn keys(node: &Server) -> i64 {
-    match node.raw().call(&["DBSIZE"]) {
-        Value::Integer(count) => count,
-        loading => {
-            assert!(loading.is_error(), "{loading:?}");
-            -1
-        }
-    }
-}
-
-/// A shard of a primary and a replica, with all keys in the logs of both, which were killed together.
-fn killed_shard(version: Version) -> Shards {
-    let own = ServerBuilder::with_module(version).in_memory().only_own_warnings();
-    let own = ["the log can't begin", "takes the place of the data", "the replica's log can't begin"]
-        .into_iter()
-        .fold(own, ServerBuilder::allow_warning);
-    let mut shards = Shards::start(&own, 1);
-    shards.attach_replicas();
-    let mut client = shards.nodes[0].raw();
-    (1..KEYS).for_each(|number| drop(client.run(&format!("SET k{number} value{number}"))));
-    shards.wait_replica_in_sync(1);
-    wait_until("its log is there", PATIENCE, || shards.nodes[1].wbl_info("wbl_replica_log") == "written");
-    client.run("SET k0 v");
-    assert_eq!(client.run("WAIT 1 0").integer(), 1);
-    wait_durable(&shards.nodes[1]);
-    shards.nodes.iter_mut().for_each(Server::kill9);
-    shards
-}
-
-/// Such a shard whose replica has come back first and become a primary, and which the former primary wants to follow.
+/// A shard whose replica has come back first and become a primary, and which the former primary wants to follow.
 fn lacking_shard(version: Version) -> Shards {
-    let mut shards = killed_shard(version);
+    let mut shards = killed_shard(version, |own| own, |_| {});
     let [primary, replica] = shards.nodes.as_mut_slice() else { unreachable!() };
-    replica.launch();
-    let mut client = replica.wait_answers();
-    client.run("CLUSTER FAILOVER TAKEOVER");
-    wait_until("the node is a primary", PATIENCE, || {
-        info_field(&mut client, "replication", "role").as_deref() == Some("master")
-    });
-    // It has nothing, and takes no writes that would pass for the log's.
-    wait_until("writes are refused", PATIENCE, || replica.wbl_info("wbl_state") == "failing");
+    promote_alone(replica);
     primary.launch();
     primary.wait_answers();
     // That gives its own data up for no less.

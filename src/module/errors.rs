@@ -65,6 +65,11 @@ pub fn no_log(reason: &str) -> String {
     format!("MISCONF Writes are refused as they could not be kept: {}", one_line(reason))
 }
 
+/// Reads and writes are refused because memory has less than the log.
+pub fn lacks_data(reason: &str) -> String {
+    format!("MISCONF Reads and writes are refused, as the server has less than its log holds: {}", one_line(reason))
+}
+
 /// The command would have to wait for a disk that fails.
 pub fn disk_fails(reason: &str) -> String {
     format!("MISCONF Errors writing to the write-behind log: {}", one_line(reason))

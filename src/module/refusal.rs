@@ -1,6 +1,6 @@
-//! Writes while the log cannot begin: each is refused, because none could be kept. So are commands that would have to
-//! wait for a disk that fails (`disk.rs`), and settings that would make the server write files of its own to the log's
-//! folder.
+//! Writes while the log cannot begin: each is refused, because none could be kept. If memory has less than the log
+//! holds, reads are, too: they would show less than was acknowledged. So are commands that would have to wait for a
+//! disk that fails (`disk.rs`), and settings that would make the server write files of its own to the log's folder.
 //!
 //! The filter turns such a command into one of the module's that answers with the reason, also in scripts, in
 //! transactions that are queued meanwhile, and in what other modules call. Transactions that were queued before are
@@ -9,6 +9,7 @@
 use crate::core::capture::Class;
 use crate::core::client::Client;
 use crate::core::quirk::Quirk;
+use crate::core::reads::Reads;
 use crate::ffi::{Ctx, Filter};
 use crate::module::known::Known;
 use crate::module::verdict::{Rewrite, Verdict};
@@ -35,7 +36,9 @@ impl Module {
             }
             _ if known.writes => Verdict::rewrite(Rewrite::Wrap(REFUSED)),
             // Who copied this server would give up what it has for less.
-            _ if known.row.quirk == Quirk::Copies && self.life.lacks_data() => Verdict::rewrite(Rewrite::Wrap(REFUSED)),
+            _ if (known.row.quirk == Quirk::Copies || known.reads != Reads::Nothing) && self.life.lacks_data() => {
+                Verdict::rewrite(Rewrite::Wrap(REFUSED))
+            }
             _ => Verdict::PASS,
         }
     }
@@ -65,7 +68,9 @@ pub(super) fn text() -> String {
     let reason = with(|module| module.life.failure().map(String::from)).flatten();
     let trouble = || with(|module| module.log().and_then(|log| log.log().trouble())).flatten();
     let no_room = || with(|module| module.no_room_for_last()).flatten();
+    let lacks_data = with(|module| module.life.lacks_data()) == Some(true);
     match (reason, trouble().map(|trouble| trouble.to_string()).or_else(no_room)) {
+        (Some(reason), _) if lacks_data => errors::lacks_data(&reason),
         (Some(reason), _) => errors::no_log(&reason),
         (None, Some(trouble)) => errors::disk_fails(&trouble),
         (None, None) if with(|module| module.paused) == Some(true) => errors::PAUSED.into(),

@@ -4,7 +4,7 @@ use super::base::Base;
 use super::failing::fatal;
 use super::opening::open_folder;
 use super::state::{Life, Logging, Until};
-use super::{begin, checkpoint, enable, failure, follow, leave, replaced, role, start};
+use super::{begin, checkpoint, enable, failure, follow, leave, load, replaced, role, start};
 use crate::ffi::Ctx;
 use crate::module::{own_aof, with};
 use std::time::Duration;
@@ -51,6 +51,9 @@ pub fn before_sleep(ctx: Ctx<'_>) {
             }
         }
         Work::Rest => {
+            if !ctx.flags().has_active_child() {
+                load::note_older_save(ctx);
+            }
             poll_rest();
             begin_when_free(ctx);
             if with(|module| matches!(module.life, Life::Replica(_))) == Some(true) {

@@ -109,6 +109,11 @@ pub(super) fn holds_another(folder: &GatedStorage) -> String {
     )
 }
 
+/// The refusal to leave the log of a server that has less.
+pub(super) fn holds_more() -> String {
+    "the server has less than its log holds, and what it went on with would replace that: restart it as a primary to bring the log back, or set wbl.on-existing-log to replace to give the log up".into()
+}
+
 /// The refusal for a primary that has a superseded log and nothing to replace it.
 pub(super) fn superseded(folder: &LogFolder, has_data: bool) -> String {
     let keeps = config::keeps_existing_log();

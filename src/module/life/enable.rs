@@ -35,6 +35,7 @@ pub(in crate::module) fn apply_enabled(ctx: Ctx<'_>) -> Result<(), String> {
     if !config::is_enabled() {
         // What is not durable would be lost.
         disk::check()?;
+        with(|module| module.life.may_leave_log()).unwrap_or(Ok(()))?;
         return own_aof::check(ctx);
     }
     if config::is_enabled() && with(|module| module.life.state()) == Some(State::Disabled) {
@@ -62,7 +63,8 @@ pub(super) fn disable_if_unwanted(ctx: Ctx<'_>) {
         }
         Some((State::Replica | State::Failing, _, _) | (State::Disabled, true, _)) => {
             with(|module| {
-                if let Some(rest) = module.life.take_rest() {
+                if let Some(mut rest) = module.life.take_rest() {
+                    rest.forget_lack();
                     module.life = Life::Disabled(rest);
                 }
             });

@@ -15,7 +15,7 @@ pub(super) fn fatal(what: &str, reason: &str) -> ! {
 /// The log cannot begin. The server lives on, and takes no writes.
 pub(super) fn fail(ctx: Ctx<'_>, reason: String, rest: Rest) {
     let advice = if rest.holds_more() {
-        "Writes are refused, and nobody may copy this server"
+        "Reads and writes are refused, and nobody may copy this server"
     } else {
         "Writes are refused; when that is mended, set wbl.enabled to no and to yes again"
     };

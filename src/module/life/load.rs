@@ -164,10 +164,23 @@ pub fn save_begins(ctx: Ctx<'_>) {
 
 /// A child of the server's has ended.
 pub fn settle_child(ctx: Ctx<'_>) {
+    if note_older_save(ctx) {
+        return;
+    }
     if with(|module| module.life.resting_mut().is_some_and(|rest| rest.has_child())) == Some(true) {
         let own = OwnFiles::look(ctx);
         with(|module| module.life.resting_mut().map(|rest| rest.settle_child(own)));
     }
+}
+
+/// Notes what was saved of a memory that has less than the log, if something was.
+pub(super) fn note_older_save(ctx: Ctx<'_>) -> bool {
+    if with(|module| module.life.resting_mut().is_some_and(|rest| rest.awaits_older_save())) != Some(true) {
+        return false;
+    }
+    let now = left_now(ctx, Child::GoesOn);
+    with(|module| module.life.resting_mut().map(|rest| rest.note_older_save(&now)));
+    true
 }
 
 /// MODULE LOAD.

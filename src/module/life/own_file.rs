@@ -7,6 +7,7 @@
 
 mod both;
 mod file;
+mod lacking;
 mod look;
 mod note;
 mod read;
@@ -15,6 +16,7 @@ mod tests;
 
 pub(super) use both::OwnFiles;
 pub(super) use file::{Newer, OwnFile};
+pub(super) use lacking::{lacking, not_lacking};
 
 use super::descent::Origin;
 use super::opening::OpenedFolder;
@@ -64,7 +66,7 @@ pub(super) fn left_now(ctx: Ctx<'_>, child: Child) -> Standing {
     let unfinished = temporaries.iter().map(|file| Unfinished { inode: file.inode, begun_s: file.begun_s }).collect();
     let is_unreadable = own.contains(&OwnFile::Unreadable);
     let is_unwatched = child == Child::Unwatched && saving_since_s.is_some();
-    let note = Note { files, is_unreadable, unfinished, saving_since_s, is_unwatched }.text();
+    let note = Note { files, is_unreadable, unfinished, saving_since_s, is_unwatched, is_lacking: false }.text();
     Left::new(unix_ms, &note).map_or(Standing::Current, Standing::Left)
 }
 

@@ -1,5 +1,6 @@
 //! A locked folder while nothing is logged, and the one question before a log begins in it.
 
+mod lacking;
 mod marks;
 
 use super::beside::Beside;
@@ -12,6 +13,7 @@ use crate::ffi::Ctx;
 use crate::log::{Begin, Generation, Standing};
 use crate::module::config;
 use crate::module::release::Release;
+use lacking::Saves;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +32,7 @@ pub(crate) struct Rest {
     pub(super) owed: Option<Standing>,
     /// A child was saving a file when the log was left, and has not ended.
     has_child: bool,
+    saves: Saves,
     /// The log that the server was started beside.
     pub(super) beside: Option<Box<Beside>>,
 }
@@ -68,8 +71,8 @@ impl Place {
 
 impl Rest {
     pub(super) fn new(folder: LogFolder, origin: Origin) -> Rest {
-        let descent = Box::new(Descent::of(&folder, origin));
-        Rest { place: Place::here(Box::new(folder)), descent, owed: None, has_child: false, beside: None }
+        let descent = Descent::of(&folder, origin);
+        Rest { place: Place::here(Box::new(folder)), ..Rest::away(descent) }
     }
 
     /// The folder has not been opened.
@@ -99,6 +102,7 @@ impl Rest {
             descent: Box::new(descent),
             owed: None,
             has_child: false,
+            saves: Saves::Newer,
             beside: None,
         }
     }
@@ -124,6 +128,7 @@ impl Rest {
             self.has_child = has_child(&standing);
             self.owed = Some(standing);
         }
+        self.note_lack(ctx);
         self
     }
 
@@ -200,6 +205,7 @@ impl Rest {
     /// The dataset in memory replaces what the folder holds as soon as a log of it can begin.
     pub(super) fn replaces_log(&mut self) {
         self.descent.set_origin(Origin::Folder);
+        self.forget_lack();
     }
 
     /// Whether a log of what is in memory may replace what the folder holds, as far as memory is concerned. Work on the
@@ -225,6 +231,8 @@ impl Rest {
     pub(super) fn lose_dataset(&mut self) {
         let is_known = matches!(self.descent.origin(), Origin::Folder | Origin::Lacking);
         self.descent.set_origin(if is_known { Origin::Lacking } else { Origin::Unknown });
+        // What is saved of it holds nothing, and a file that the primary has sent may be newer.
+        self.forget_lack();
     }
 
     /// Whether the folder holds more than memory does, and nothing newer is known to be anywhere.

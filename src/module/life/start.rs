@@ -96,7 +96,7 @@ fn start_as_replica(ctx: Ctx<'_>, opened: OpenedFolder, own: OwnFile) -> Result<
             Level::Warning,
             "the folder's log is not brought back, as the server has neither REPLICAOF nor SLAVEOF; it stays as it is",
         );
-        rest(Rest::new(opened.into_folder(), Origin::Unknown).left_behind(ctx));
+        rest(Rest::new(opened.into_folder(), Origin::Lacking).left_behind(ctx));
         return Ok(());
     }
     begin_or_recover(ctx, opened, Origin::Folder, Role::Replica)?;

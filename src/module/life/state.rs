@@ -1,7 +1,7 @@
 //! Where the module is in its life: the states of the diagram in `docs/design.md`, each with what it has.
 
 use super::base::Base;
-use super::descent::Descent;
+use super::descent::{Descent, holds_more};
 use super::followed::Following;
 use super::opening::OpenedFolder;
 use super::own_file::OwnFile;
@@ -10,6 +10,7 @@ use crate::ffi::Held;
 use crate::log::Generation;
 use crate::module::Module;
 use crate::module::cluster::SlotRanges;
+use crate::module::config;
 use crate::module::release::{Release, Waiting};
 use std::sync::Arc;
 use std::time::Duration;
@@ -221,7 +222,19 @@ impl Life {
 
     /// Memory lacks what the server's own log holds.
     pub(crate) fn lacks_data(&self) -> bool {
-        matches!(self, Life::Failing(failing) if failing.rest.holds_more())
+        match self {
+            Life::Failing(failing) => failing.rest.holds_more(),
+            Life::Replica(rest) => rest.holds_more(),
+            _ => false,
+        }
+    }
+
+    /// Whether the log may be left, after which what the server goes on with counts.
+    ///
+    /// # Errors
+    /// Memory has less, and nobody has said that the log is to be given up.
+    pub(crate) fn may_leave_log(&self) -> Result<(), String> {
+        if self.lacks_data() && !config::replaces_existing_log() { Err(holds_more()) } else { Ok(()) }
     }
 
     /// Writes are refused.

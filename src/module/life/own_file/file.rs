@@ -134,7 +134,7 @@ impl OwnFile {
         }
         let (left_ms, left_s) = (left.unix_ms(), left.unix_ms() / 1000);
         let is_from_before = |ms: u64| ms.saturating_add(CLOCK_LAG_MS) < left_ms;
-        match self {
+        let newer = match self {
             OwnFile::None => Newer::Log,
             // The clock has been set back since, so its time says nothing.
             _ if unix_ms() < left_ms => Newer::Unknown,
@@ -153,6 +153,7 @@ impl OwnFile {
             }
             OwnFile::Aof { .. } => Newer::OwnFile,
             OwnFile::Rdb { .. } | OwnFile::Unreadable => Newer::Unknown,
-        }
+        };
+        if note.is_lacking && newer == Newer::OwnFile { Newer::Unknown } else { newer }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! rdb:<bytes>:<crc32c> aof:<bytes>:<crc32c>:head:<bytes>:<crc32c> unreadable none temp:<inode>:at:<s>
-//! saving:<s> unwatched
+//! saving:<s> unwatched lacking
 //! ```
 //!
 //! with colons between all of them.
@@ -88,6 +88,8 @@ pub(super) struct Note {
     pub(super) saving_since_s: Option<u64>,
     /// Nobody renews the note when that child has ended.
     pub(super) is_unwatched: bool,
+    /// The server has gone on with less than the log holds, so that what it saves may be older, whenever it does.
+    pub(super) is_lacking: bool,
 }
 
 impl Note {
@@ -108,6 +110,7 @@ impl Note {
         }
         words.extend(self.saving_since_s.map(|since_s| format!("saving:{since_s}")));
         words.extend(self.is_unwatched.then(|| "unwatched".into()));
+        words.extend(self.is_lacking.then(|| "lacking".into()));
         words.join(":")
     }
 
@@ -131,6 +134,10 @@ impl Note {
             }
             ["unwatched", rest @ ..] => {
                 self.is_unwatched = true;
+                Some(rest)
+            }
+            ["lacking", rest @ ..] => {
+                self.is_lacking = true;
                 Some(rest)
             }
             ["temp", inode, rest @ ..] => {
@@ -202,6 +209,7 @@ mod tests {
             unfinished: vec![Unfinished { inode: 3, begun_s: None }, Unfinished { inode: 4, begun_s: Some(5) }],
             saving_since_s: Some(6),
             is_unwatched: true,
+            is_lacking: true,
         };
         assert_eq!(Note::parse(&note.text()), note);
         assert_eq!(Note::parse("none"), Note::default());

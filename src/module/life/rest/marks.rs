@@ -106,15 +106,19 @@ impl Rest {
     /// That child has ended, or something else is about to be saved. `own`: the files that there are now.
     pub(in crate::module::life) fn settle_child(&mut self, own: OwnFiles) {
         self.has_child = false;
-        let standing = self.owed.as_ref().or_else(|| match &self.place {
+        if let Some(standing @ (Standing::Left(left) | Standing::Superseded(Some(left)))) = self.standing() {
+            self.owed = Some(standing.followed_by(without_child(left, own)));
+        }
+    }
+
+    /// What the log counts for as soon as what is owed is marked.
+    pub(super) fn standing(&self) -> Option<&Standing> {
+        self.owed.as_ref().or_else(|| match &self.place {
             Place::Here { folder, .. } => folder.standing(),
             Place::Marking(marking) => Some(&marking.standing),
             Place::Closing(closing) => Some(&closing.standing),
             Place::Away { .. } => None,
-        });
-        if let Some(standing @ (Standing::Left(left) | Standing::Superseded(Some(left)))) = standing {
-            self.owed = Some(standing.followed_by(without_child(left, own)));
-        }
+        })
     }
 
     /// The server begins to save its own file, and the log's mark would not distinguish that from what was saved
@@ -161,9 +165,8 @@ impl Rest {
             beside.end(&now);
         }
         self.end_marking();
-        if is_unchanged && self.owed.is_none() && self.descent.origin() == Origin::Older {
-            // What it has saved is no newer than what it had loaded.
-            self.owed = Some(now());
+        if is_unchanged {
+            self.renew_if_older(&now);
         }
         let opened = match self.place {
             Place::Away { .. } if self.owed.is_some() => self.open_again(),
@@ -195,6 +198,7 @@ impl Rest {
     pub(in crate::module::life) fn save_begins(&mut self) {
         self.beside.iter_mut().for_each(|beside| beside.save_begins());
         self.mark_before_save();
+        self.await_older_save();
     }
 
     /// The mark owed to a log that nobody had opened is made by the present handle.
