@@ -101,6 +101,23 @@ each_version! {
         assert!(!backup.exists());
     }
 
+    fn what_somebody_has_put_into_an_unfinished_backup_stays_and_is_named(version: Version) {
+        let server = builder(version).start();
+        let mut client = server.raw();
+        write(&mut client, 0);
+        let backup = back_up(&mut client);
+        let name = backup.file_name().unwrap().to_str().unwrap().to_string();
+        let unfinished = server.log_folder().join("temp-backup");
+        std::fs::create_dir_all(unfinished.join("mine")).unwrap();
+        for command in [&["WBL.BACKUP", "START"][..], &["WBL.BACKUP", "END", &name]] {
+            let refused = client.call(command);
+            assert!(is_error_with(&refused, unfinished.to_str().unwrap()), "{command:?}: {refused:?}");
+        }
+        assert!(unfinished.join("mine").is_dir() && backup.is_dir());
+        std::fs::remove_dir_all(unfinished).unwrap();
+        assert_eq!(client.run(&format!("WBL.BACKUP END {name}")).text(), "OK");
+    }
+
     fn a_crash_while_a_backup_is_made_harms_nothing(version: Version) {
         let mut server = builder(version).start();
         for point in ["backup-begins", "backup-link", "rename", "backup-rename"] {

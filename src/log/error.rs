@@ -63,6 +63,11 @@ pub enum LogError {
         /// What is wrong with the request.
         why: &'static str,
     },
+    /// A folder is to be removed, and holds another one that is none of ours; nothing in it was touched.
+    Occupied {
+        /// The folder.
+        file: String,
+    },
     /// An earlier failure closed the log to writing.
     Failed(Arc<LogError>),
     /// The disk fails, and the log tries again until it does not.
@@ -127,6 +132,9 @@ impl fmt::Display for LogError {
             }
             LogError::BadBase { file, why } => write!(formatter, "no start could read the new base {file}: {why}"),
             LogError::Refused { why } => write!(formatter, "refused: {why}"),
+            LogError::Occupied { file } => {
+                write!(formatter, "cannot remove {file}: there is a folder in it that is no part of it; move that away")
+            }
             LogError::Failed(first) => write!(formatter, "the log takes no more writes, it failed before: {first}"),
             LogError::Failing(last) => write!(formatter, "the disk fails: {last}"),
             LogError::Panicked { what } => write!(formatter, "a thread of the log panicked: {what}"),

@@ -74,7 +74,7 @@ pub(crate) fn remove_backup<S: Storage>(storage: &S, name: &str) -> Result<(), L
 }
 
 /// Removes a copy, unless somebody uses it ([`LogError::Locked`]), or it contains what no copy has
-/// ([`LogError::Refused`]). It first gets a temporary name, so that what has the name of one is always whole.
+/// ([`LogError::Occupied`]). It first gets a temporary name, so that what has the name of one is always whole.
 pub(super) fn remove_copy<S: Storage>(storage: &S, name: &str, temporary: &str) -> Result<(), LogError> {
     let unused = Unused::lock(storage, name)?;
     remove_folder(storage, temporary)?;
@@ -92,7 +92,7 @@ impl<S: Storage> Unused<S> {
         let lock = folder.lock().map_err(failed(storage, "lock", name))?;
         let lock = lock.ok_or_else(|| LogError::Locked { file: storage.locate(name) })?;
         if !folder.list_folders().map_err(failed(storage, "remove", name))?.is_empty() {
-            return Err(LogError::Refused { why: "there is a folder in it that is no part of it" });
+            return Err(LogError::Occupied { file: storage.locate(name) });
         }
         Ok(Unused(lock))
     }

@@ -90,7 +90,7 @@ pub fn kept_logs<S: Storage>(storage: &S) -> io::Result<Vec<KeptLog>> {
 fn remove_kept<S: Storage>(storage: &S, name: &str) -> Result<bool, LogError> {
     match remove_copy(storage, name, OLD_HISTORY_NAME) {
         Ok(()) => Ok(true),
-        Err(LogError::Locked { .. } | LogError::Refused { .. }) => Ok(false),
+        Err(LogError::Locked { .. } | LogError::Occupied { .. }) => Ok(false),
         Err(error) => Err(error),
     }
 }
