@@ -1,7 +1,7 @@
 //! New bases of a log that is active, and the children that write them.
 
 use crate::harness::points::VARIABLE;
-use crate::harness::process::{children, send_signal};
+use crate::harness::process::{children, runs, send_signal};
 use crate::harness::{
     Injection, PATIENCE, RawConnection, Scene, Server, ServerBuilder, Strace, Value, Version, dataset, each_version,
     paths, wait_until,
@@ -62,9 +62,31 @@ each_version! {
         server.raw().send_text("WBL.CHECKPOINT");
         let child = server.wait_child_stopped();
         server.kill9();
-        wait_until("the child is gone", PATIENCE, || !crate::harness::process::runs(child));
+        wait_until("the child is gone", PATIENCE, || !runs(child));
         server.start();
         assert_eq!(server.raw().run("GET k").text(), "v");
+    }
+
+    fn children_of_syncs_and_rewrites_do_not_keep_the_folder_either(version: Version) {
+        // A replica that can take a dataset as it is written is sent that by the child.
+        for (asks, is_diskless) in [("PSYNC ? -1", "no"), ("PSYNC ? -1", "yes"), ("BGREWRITEAOF", "no")] {
+            let builder = module(version).only_own_warnings().set("repl-diskless-sync", is_diskless);
+            let mut server = builder.set("repl-diskless-sync-delay", "0").start();
+            let mut client = server.raw();
+            client.run("DEBUG POPULATE 1000");
+            client.run("SET k v");
+            client.run("CONFIG SET rdb-key-save-delay 1000000");
+            let mut asker = server.raw();
+            asker.run("REPLCONF capa eof");
+            asker.send_text(asks);
+            let child = server.wait_child();
+            send_signal(child, "STOP");
+            server.kill9();
+            server.start();
+            assert_eq!(server.raw().run("GET k").text(), "v", "{asks}, diskless {is_diskless}");
+            assert!(runs(child), "{asks}, diskless {is_diskless}: the child has ended");
+            send_signal(child, "KILL");
+        }
     }
 
     fn a_checkpoint_on_a_disk_that_does_not_answer_stalls_nobody(version: Version) {
