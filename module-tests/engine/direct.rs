@@ -103,6 +103,22 @@ fn frames_may_be_longer_than_what_was_written_ahead() {
     }
 }
 
+/// Each frame beyond what was written ahead costs one more flush.
+#[test]
+fn the_log_goes_on_in_the_next_segment_once_it_has_used_what_was_written_ahead() {
+    let disk = SimDisk::new();
+    let mut writer = direct(&disk, &Options { segment_bytes: 1 << 20, ..options() });
+    for end_bytes in [50_000, 70_000] {
+        append(&mut writer, &vec![b'x'; end_bytes - used_bytes(&disk)], false);
+        writer.sync().unwrap();
+    }
+    writer.write_ahead().unwrap();
+    append(&mut writer, &unit(2), false);
+    assert!(disk.contents(&segment_name(3)).unwrap().starts_with(b"#WBL2 "));
+    writer.close().unwrap();
+    assert!(recovered(&reopen(&disk).unwrap()).ends_with(&unit(2)));
+}
+
 #[test]
 fn a_full_disk_fails_a_long_frame_before_its_flush() {
     let disk = SimDisk::new();

@@ -43,6 +43,8 @@ pub(crate) struct Segment<F> {
     pub bytes: u64,
     /// Of the file: more bytes where it was written ahead.
     extent: Extent,
+    /// Bytes of the file that were written ahead before the first frame.
+    ahead_bytes: u64,
     /// Bytes of the file that are durable.
     durable_bytes: u64,
     /// The time that was stated last.
@@ -120,7 +122,8 @@ impl<F: StorageFile> Segment<F> {
             Ok(header) => {
                 let direct = direct_block_bytes.map(|block_bytes| Direct::new(block_bytes, &header.line));
                 let segment = Segment::begun(storage, new, header, (file, again));
-                Ok(Some(Segment { extent: Extent::new(bytes.max(segment.bytes)), direct, ..segment }))
+                let extent = Extent::new(bytes.max(segment.bytes));
+                Ok(Some(Segment { extent, ahead_bytes: bytes, direct, ..segment }))
             }
             Err(LogError::TakenAway { .. }) => Ok(None),
             Err(error) => {
@@ -145,6 +148,7 @@ impl<F: StorageFile> Segment<F> {
             end: new.first,
             bytes,
             extent: Extent::new(bytes),
+            ahead_bytes: 0,
             durable_bytes: bytes,
             stated_unix_ms: unix_ms,
             scratch: Vec::new(),
@@ -157,9 +161,10 @@ impl<F: StorageFile> Segment<F> {
         self.direct.is_some()
     }
 
-    /// Whether frames overwrite zeros that were written ahead.
+    /// Whether frames overwrite zeros that were written ahead. Those of the last page do not count that a frame beyond
+    /// them has taken.
     pub fn has_unused(&self) -> bool {
-        self.bytes < self.extent.bytes
+        self.bytes < self.ahead_bytes
     }
 
     /// Bytes of the file, with what is unused.
