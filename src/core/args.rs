@@ -8,13 +8,28 @@ pub struct Args {
 }
 
 impl Args {
+    /// None, with memory for so many bytes of so many arguments.
+    pub fn with_capacity(bytes: usize, count: usize) -> Args {
+        Args { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(count) }
+    }
+
+    /// Copies of these.
+    pub fn of(args: &[&[u8]]) -> Args {
+        let mut copies = Args::with_capacity(args.iter().map(|arg| arg.len()).sum(), args.len());
+        args.iter().for_each(|arg| copies.push(arg));
+        copies
+    }
+
     /// Replaces the content.
     pub fn fill<'a>(&mut self, args: impl Iterator<Item = &'a [u8]>) {
         self.clear();
-        for arg in args {
-            self.bytes.extend_from_slice(arg);
-            self.ends.push(self.bytes.len());
-        }
+        args.for_each(|arg| self.push(arg));
+    }
+
+    /// Adds an argument.
+    pub fn push(&mut self, arg: &[u8]) {
+        self.bytes.extend_from_slice(arg);
+        self.ends.push(self.bytes.len());
     }
 
     /// Forgets the content, and keeps the memory.
@@ -57,7 +72,7 @@ impl Args {
     }
 
     /// All arguments, in their order.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> + Clone {
         (0..self.ends.len()).filter_map(|index| self.get(index))
     }
 

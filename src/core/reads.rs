@@ -1,12 +1,11 @@
 //! What a command's reply can show, and the newest change among that: the position that must be durable before the
 //! reply may leave.
 
+use crate::core::args::Args;
 use crate::core::dirty::DirtyKeys;
-use crate::core::hash::Set;
 use crate::core::options;
 use crate::core::table::{CommandSpec, Rule, Shows};
 use crate::log::Lsn;
-use std::sync::Arc;
 
 /// Where a command's keys are, or what else of the dataset its reply shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,10 +93,15 @@ pub fn pairs(count: &[u8], len: usize) -> impl Iterator<Item = usize> {
     (2..len).step_by(2).take(count)
 }
 
+/// What there is memory for with the first key: the keys of most transactions.
+const FIRST_KEY_BYTES: usize = 256;
+const FIRST_KEYS: usize = 8;
+
 /// What a transaction can show: the keys of its commands, in a database that is known when it runs.
 #[derive(Debug, Default)]
 pub struct ReadSet {
-    keys: Set<Arc<[u8]>>,
+    /// As often as commands name them, like the server's own queue.
+    keys: Args,
     keyspace: bool,
     functions: bool,
     /// Its database is not always that of its client.
@@ -111,9 +115,13 @@ pub struct ReadSet {
 impl ReadSet {
     /// It reads this key.
     pub fn key(&mut self, key: &[u8]) {
-        if !self.refused {
-            self.keys.insert(Arc::from(key));
+        if self.refused {
+            return;
         }
+        if self.keys.is_empty() {
+            self.keys = Args::with_capacity(FIRST_KEY_BYTES, FIRST_KEYS);
+        }
+        self.keys.push(key);
     }
 
     /// It reads the keyspace.
