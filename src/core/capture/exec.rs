@@ -171,8 +171,8 @@ impl Capture {
     }
 
     fn drop_queue(&mut self, client: ClientId) {
-        let queue = self.queues.remove(&client);
-        queue.into_iter().flat_map(Queue::into_leaves).for_each(|leaf| self.recycle(leaf));
+        let Some(queue) = self.queues.remove(&client) else { return };
+        queue.into_leaves().for_each(|leaf| self.recycle(leaf));
     }
 
     /// The EXEC that was announced, if there is one, has ended: its commands in their order, or images of all keys that

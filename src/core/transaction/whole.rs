@@ -138,7 +138,7 @@ impl Whole {
     /// Takes an event of this name.
     pub fn event(&mut self, leaves: &mut VecDeque<Box<Leaf>>, name: &[u8], event: LeafEvent) {
         self.begun = true;
-        if !self.proof.event(name, &event.key) && !self.is_named(leaves, &event.key) {
+        if !self.proof.event(leaves, name, &event.key) && !self.is_named(leaves, &event.key) {
             // Another module's, within one of the commands.
             self.errors_before = None;
         }
