@@ -136,7 +136,7 @@ impl Reader {
             return release(self.held, Why::NotActive);
         };
         self.seal(ctx, &reply);
-        match cluster::redirection(ctx, &self.command, &reply) {
+        match cluster::redirection(ctx, self.command.iter().map(Vec::as_slice), &reply) {
             Some(error) => self.held.set_error(error),
             None => self.held.set_answer(self.refusal(ctx, client).unwrap_or(reply)),
         }

@@ -180,13 +180,17 @@ const DOWN: [(&str, &str); 2] = [
 
 /// What a client gets if the server refused its command when the module ran it, after it had passed the server's own
 /// check: the slot has moved to another node in between, or the cluster is down. `None` for all other answers.
-pub(super) fn redirection(ctx: Ctx<'_>, command: &[Vec<u8>], answer: &Reply<'_>) -> Option<String> {
+pub(super) fn redirection<'a>(
+    ctx: Ctx<'_>,
+    mut command: impl Iterator<Item = &'a [u8]> + Clone,
+    answer: &Reply<'_>,
+) -> Option<String> {
     if answer.kind() != ReplyKind::Error || !ctx.flags().in_cluster() {
         return None;
     }
     if answer.bytes() == NOT_LOCAL {
-        let key = ctx.command_keys(command.iter().map(Vec::as_slice)).first().and_then(|at| command.get(*at))?;
-        return moved(ctx, key);
+        let first = *ctx.command_keys(command.clone()).first()?;
+        return moved(ctx, command.nth(first)?);
     }
     let text = String::from_utf8_lossy(answer.bytes());
     let is_refusal = text.starts_with("ERR Can not execute a ");

@@ -5,6 +5,7 @@
 //! the client of a script against that, but not one whose command calls the script. So the script does not run inside
 //! its client's command: the client is blocked first, and its reply is written to the blocked client.
 
+use crate::core::args::Args;
 use crate::core::capture::Class;
 use crate::core::reads::Reads;
 use crate::core::table::Shows;
@@ -19,7 +20,9 @@ use crate::module::{cluster, errors, with, wrap};
 pub(crate) struct Script {
     pub(super) client: u64,
     pub(super) held: Held,
-    command: Vec<Vec<u8>>,
+    command: Args,
+    /// It shows which functions there are.
+    shows_library: bool,
     db: u32,
     resp3: bool,
 }
@@ -35,7 +38,7 @@ pub(super) fn eval_ro(ctx: Ctx<'_>, args: &[&[u8]]) {
 }
 
 fn schedule(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
-    let Some((_, command, _)) = wrap::wrapped_command(args, allowed) else {
+    let Some((_, command, known)) = wrap::wrapped_command(args, allowed) else {
         return ctx.reply_error(errors::CALL_REFUSED);
     };
     let flags = ctx.flags();
@@ -43,8 +46,14 @@ fn schedule(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
         return ctx.reply_error(errors::CANNOT_BLOCK);
     }
     let Some(held) = ctx.block_for_answer(false) else { return ctx.reply_error(errors::CANNOT_BLOCK) };
-    let command = command.iter().map(|arg| arg.to_vec()).collect();
-    let script = Script { client: ctx.client_id(), held, command, db: ctx.selected_db(), resp3: flags.is_resp3() };
+    let script = Script {
+        client: ctx.client_id(),
+        held,
+        command: Args::of(command),
+        shows_library: known.row.shows == Shows::FunctionCall,
+        db: ctx.selected_db(),
+        resp3: flags.is_resp3(),
+    };
     with(|module| module.scripts.push_back(script));
 }
 
@@ -68,24 +77,22 @@ pub(super) fn run_waiting(ctx: Ctx<'_>) -> bool {
 }
 
 fn run(ctx: Ctx<'_>, script: Script) {
-    let Script { client, mut held, command, db, resp3 } = script;
+    let Script { client, mut held, command, shows_library, db, resp3 } = script;
     finish_unit(ctx);
     let entered = with(|module| {
         module.counters.scripts += 1;
         module.homes.iter_mut().for_each(|homes| homes.calls(client));
         module.capture.command(client, Class::Opaque, None, std::iter::empty());
-        let name = command.first().map(Vec::as_slice).unwrap_or_default();
-        let shows_library = module.server.commands.known(name, b"").row.shows == Shows::FunctionCall;
         let library = if shows_library { module.dirty.functions_change() } else { None };
         (WrappedRun::enter(module, client, db), library)
     });
     let (run, library) = entered.unwrap_or_default();
     let answer = ctx.as_user_of(client, db, |ctx| {
-        let (name, args) = command.split_first()?;
-        ctx.call(CallMode::AsUser { resp3 }, &String::from_utf8_lossy(name), args.iter().map(Vec::as_slice))
+        let name = String::from_utf8_lossy(command.get(0)?);
+        ctx.call(CallMode::AsUser { resp3 }, &name, command.iter().skip(1))
     });
     match answer {
-        Some(Some(answer)) => match cluster::redirection(ctx, &command, &answer) {
+        Some(Some(answer)) => match cluster::redirection(ctx, command.iter(), &answer) {
             Some(error) => held.set_error(error),
             None => held.set_answer(answer),
         },
