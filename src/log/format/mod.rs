@@ -4,6 +4,7 @@ pub(crate) mod frame;
 pub(crate) mod header;
 pub(crate) mod manifest;
 pub(crate) mod names;
+pub(crate) mod outside;
 pub mod resp;
 pub(crate) mod standing;
 
