@@ -54,7 +54,6 @@ mod newest_aof;
 mod newest_child;
 mod notify;
 mod outside;
-mod outside_marks;
 mod own_aof;
 mod packages;
 mod paused_readers;

@@ -23,11 +23,9 @@ mod write;
 
 pub use error::LogError;
 pub use format::names::{MANIFEST_NAME, base_name, segment_name};
-pub use format::outside::OutsideMark;
 pub use format::standing::{Left, Standing};
 pub use format::{FormatError, Generation, resp};
 pub use lsn::Lsn;
-pub use open::OUTSIDE_MARK_NAME;
 pub use open::{
     Base, BaseReader, CheckBase, Damage, Frame, Frames, Gone, LogView, Opened, Options, Prepared, SeenLog, Segment,
     Unit, UnitCommand, Verdict, Walk, open,

@@ -96,7 +96,7 @@ use crate::core::time_outs::TimeOuts;
 use crate::core::unit::Batch;
 use crate::core::versions::Versions;
 use crate::ffi::{Held, Level, Promise, log};
-use life::{Bases, Life, Outside, State};
+use life::{Bases, Life, State};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Mutex, TryLockError};
@@ -172,7 +172,6 @@ struct Pause {
 pub(crate) struct Module {
     life: Life,
     folder: PathBuf,
-    outside: Outside,
     aof_folder: aof_folder::AofFolder,
     capture: Capture,
     batch: Batch,

@@ -4,7 +4,6 @@ pub(crate) mod frame;
 pub(crate) mod header;
 pub(crate) mod manifest;
 pub(crate) mod names;
-pub(crate) mod outside;
 pub mod resp;
 pub(crate) mod standing;
 

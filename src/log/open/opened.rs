@@ -199,11 +199,6 @@ impl<S: Storage> Opened<S> {
         self.folder.supersede()
     }
 
-    /// See [`Folder::mark`].
-    pub fn mark(&mut self, standing: Standing) -> Result<(), LogError> {
-        self.folder.mark(standing)
-    }
-
     fn read_log(&mut self) -> Result<(), LogError> {
         let storage = Arc::clone(&self.folder.storage);
         let text = Manifest::read_text(&*storage)?;

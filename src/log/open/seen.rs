@@ -1,7 +1,6 @@
 //! Marking a log that nobody opens, by its manifest alone: no segment is read, and nothing is repaired.
 
 use crate::log::error::LogError;
-use crate::log::format::Generation;
 use crate::log::format::manifest::{MANIFEST_PREFIX, Manifest};
 use crate::log::format::names::MANIFEST_NAME;
 use crate::log::format::standing::Standing;
@@ -34,11 +33,6 @@ impl SeenLog {
         let damaged = |why| LogError::damaged(storage.locate(MANIFEST_NAME), 0, why);
         let manifest = Manifest::parse(&text).map_err(damaged)?;
         Ok(Some(SeenLog { manifest, tried: None }))
-    }
-
-    /// Which log it is.
-    pub fn generation(&self) -> Generation {
-        self.manifest.generation
     }
 
     /// What it counts for.

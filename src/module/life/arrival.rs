@@ -4,7 +4,6 @@
 use super::end::stop;
 use super::marking::tell_unmarked;
 use super::opening::OpenedFolder;
-use super::outside;
 use super::own_file::{Child, left_now};
 use super::state::Life;
 use crate::ffi::{Ctx, Level, log};
@@ -51,7 +50,7 @@ pub(super) fn take_back(ctx: Ctx<'_>, arrival: &Arrival) {
             }
         }
         (Ok(_), _) => {}
-        (Err(rest), _) => outside::note_at_end(rest.end(false, || left_now(ctx, Child::Unwatched))),
+        (Err(rest), _) => rest.end(false, || left_now(ctx, Child::Unwatched)),
     }
 }
 

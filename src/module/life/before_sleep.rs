@@ -4,7 +4,7 @@ use super::base::Base;
 use super::failing::fatal;
 use super::opening::open_folder;
 use super::state::{Life, Logging, Until};
-use super::{begin, checkpoint, enable, failure, follow, leave, load, outside, replaced, role, start};
+use super::{begin, checkpoint, enable, failure, follow, leave, load, replaced, role, start};
 use crate::ffi::Ctx;
 use crate::module::{own_aof, with};
 use std::time::Duration;
@@ -25,7 +25,6 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     enable::disable_if_unwanted(ctx);
     role::follow_as_replica(ctx);
     leave::watch_pending(ctx);
-    outside::poll();
     let work = with(|module| {
         module.arrival = None;
         if let Life::Logging(Logging { base: Base::Idle, log, .. }) = &module.life {

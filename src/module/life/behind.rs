@@ -4,7 +4,6 @@
 //! then loads its file, and leaves the log with its first change. So the folder has a mark from before the first change
 //! that only the log keeps until the file is whole again, and a start that would load such a file is refused.
 
-use super::outside;
 use super::own_file::{Newer, OwnFile, OwnFiles};
 use crate::ffi::{Ctx, Level, log};
 use crate::log::{SeenLog, Standing, is_marked_behind};
@@ -28,8 +27,7 @@ pub(super) fn check_disabled_start(ctx: Ctx<'_>, folder: &Path) -> Result<(), St
     // What is wrong with it is reported when it is to be marked.
     let Ok(Some(seen)) = SeenLog::look(&storage) else { return Ok(()) };
     let own = OwnFile::look(ctx);
-    let standing = outside::standing_of(&seen).map_err(|error| error.to_string())?;
-    let newer = match &standing {
+    let newer = match seen.standing() {
         Standing::Current => Newer::Log,
         // It is up to the server whether it loads the newest of its own files.
         Standing::Left(left) if OwnFiles::look(ctx).one_is_newer(left) => return Ok(()),

@@ -11,10 +11,9 @@
 //! prove that none of them is newer ([`OwnFiles::none_is_newer`]), or it is superseded: it keeps the mark that it has.
 //! The folder is locked for no longer than a mark takes.
 
-use super::outside::{Wanted, carry_over_seen, of_left};
 use super::own_file::OwnFiles;
 use crate::ffi::{Level, log};
-use crate::log::{LogError, OutsideMark, SeenLog, Standing};
+use crate::log::{LogError, SeenLog, Standing};
 use crate::machine::unix_ms;
 use crate::module::gate::GatedStorage;
 use std::path::{Path, PathBuf};
@@ -155,27 +154,11 @@ impl Beside {
 
     /// What is known of the log ends with the server, or the module. `now` is the mark for a log that is left now:
     /// later changes of the dataset are not reported.
-    /// Returns what the log's folder did not take.
-    pub(super) fn end(mut self, now: impl FnOnce() -> Standing) -> Option<OutsideMark> {
+    pub(super) fn end(mut self, now: impl FnOnce() -> Standing) {
         if self.is_unchanged() {
             self.mark_now(now());
         } else {
             self.save_begins();
-        }
-        match self.outside() {
-            Wanted::Mark(mark) => Some(mark),
-            Wanted::AsItIs | Wanted::Nothing => None,
-        }
-    }
-
-    /// What the server's own folder is to say of the log.
-    pub(super) fn outside(&self) -> Wanted {
-        match (&self.sight, &self.wanted, &self.work) {
-            (Sight::Log { .. }, Some(_), Work::Done) => Wanted::Nothing,
-            (Sight::Log { seen, is_newest }, Some(wanted), Work::Owed(_)) if *is_newest || wanted.is_superseded() => {
-                Wanted::Mark(of_left(seen.generation(), seen.standing().followed_by(wanted.clone())))
-            }
-            _ => Wanted::AsItIs,
         }
     }
 
@@ -241,10 +224,7 @@ impl Sight {
     /// Makes the log count for this, where it is known to be the newest; looks at it first, if that has not been done.
     fn mark(&mut self, folder: &Path, wanted: Standing) -> Result<(), LogError> {
         let storage = GatedStorage::existing(folder)?;
-        let look = || match &storage {
-            Some(storage) => with_its_mark(storage),
-            None => Ok(None),
-        };
+        let look = || storage.as_ref().map_or(Ok(None), SeenLog::look);
         match *self {
             Sight::Unseen(own) => {
                 let missing = Sight::Missing { own, since_ms: unix_ms() };
@@ -270,13 +250,6 @@ impl Sight {
         }
         Ok(())
     }
-}
-
-/// The log in the folder, once that has the mark which it did not take before.
-fn with_its_mark(storage: &GatedStorage) -> Result<Option<SeenLog>, LogError> {
-    let Some(mut seen) = SeenLog::look(storage)? else { return Ok(None) };
-    let is_same = carry_over_seen(&mut seen, storage)?;
-    Ok(is_same.then_some(seen))
 }
 
 /// Whether nothing is newer than the log of a server that has changed nothing.

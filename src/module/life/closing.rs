@@ -2,21 +2,16 @@
 
 use super::descent::{Descent, Origin};
 use super::opening::LogFolder;
-use super::outside::PATIENCE;
 use crate::ffi::{Level, log, wake_event_loop};
 use crate::log::{LogError, Standing};
 use crate::module::points::{self, Point};
 use crate::module::release::Release;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 /// A log that is being closed.
 pub(super) struct Closing {
     pub(super) standing: Standing,
-    /// What it counts for until it is closed, or if that fails.
-    pub(super) behind: Standing,
-    since: Instant,
     thread: JoinHandle<Result<LogFolder, LogError>>,
 }
 
@@ -27,11 +22,11 @@ pub(super) struct Closed {
 }
 
 impl Closing {
-    /// Begins to close a log, which counts for `standing` at the next start, and until it is closed for `behind`.
+    /// Begins to close a log, which counts for this at the next start.
     ///
     /// # Errors
     /// There is no thread; what is not durable is lost.
-    pub(super) fn begin(log: Arc<Release>, standing: Standing, behind: Standing) -> Option<Closing> {
+    pub(super) fn begin(log: Arc<Release>, standing: Standing) -> Option<Closing> {
         let wanted = standing.clone();
         let close = move || {
             points::reach(Point::LogCloses);
@@ -42,7 +37,7 @@ impl Closing {
             folder
         };
         let thread = std::thread::Builder::new().name("wbl-close".into()).spawn(close).ok()?;
-        Some(Closing { standing, behind, since: Instant::now(), thread })
+        Some(Closing { standing, thread })
     }
 
     /// Whether it is done.
@@ -50,26 +45,18 @@ impl Closing {
         self.thread.is_finished()
     }
 
-    /// The disk does not answer.
-    pub(super) fn is_late(&self) -> bool {
-        self.since.elapsed() >= PATIENCE
-    }
-
-    /// Waits for it.
-    ///
-    /// # Errors
-    /// What the log counts for, where the folder is lost.
-    pub(super) fn join(self) -> Result<Closed, Standing> {
+    /// Waits for it. `None` where the folder is lost.
+    pub(super) fn join(self) -> Option<Closed> {
         match self.thread.join() {
             Ok(Ok(folder)) => {
                 let owed = folder.seal_error().map(|_| self.standing);
-                Ok(Closed { folder, owed })
+                Some(Closed { folder, owed })
             }
             Ok(Err(error)) => {
                 log(Level::Warning, &format!("the replica's log could not be closed, and ends before that: {error}"));
-                Err(self.behind)
+                None
             }
-            Err(_) => Err(self.behind),
+            Err(_) => None,
         }
     }
 

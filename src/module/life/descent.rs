@@ -85,16 +85,6 @@ impl Descent {
         })
     }
 
-    /// The log that is there, or that this process has written.
-    pub(super) fn held(&self) -> Option<Generation> {
-        self.generation().or_else(|| {
-            self.held.iter().find_map(|held| match held {
-                Held::Own(generation, _) => Some(*generation),
-                Held::Log(_) => None,
-            })
-        })
-    }
-
     /// What memory is to the log that was found in the folder. `None` where another server has gone on with it.
     pub(super) fn origin_with(&self, found: Option<LogState>) -> Option<Origin> {
         self.held.iter().find_map(|held| match held {

@@ -6,7 +6,6 @@ use super::descent::{Descent, Origin};
 use super::failing::fatal;
 use super::leave::take_logging;
 use super::opening::LogFolder;
-use super::outside;
 use super::own_file::{Child, left_now};
 use super::rest::Rest;
 use super::state::{Life, Logging, Visible};
@@ -41,7 +40,7 @@ pub(super) fn close(ctx: Ctx<'_>, child: Child) {
         rest
     });
     if let Some((rest, takes_no_writes)) = stopped.map(|rest| (rest, false)).or(rest.flatten()) {
-        outside::note_at_end(rest.end(takes_no_writes, || left_now(ctx, child)));
+        rest.end(takes_no_writes, || left_now(ctx, child));
     }
 }
 
@@ -73,7 +72,6 @@ fn stop_log_beside(ctx: Ctx<'_>, child: Child) -> Option<Rest> {
     logging.log.log().resume();
     gate::open();
     points::reach(Point::LogCloses);
-    let behind = logging.complete();
     let folder = close_files(&logging, &standing);
     points::reach(Point::LogClosed);
     logging.log.release_closed();
@@ -92,8 +90,7 @@ fn stop_log_beside(ctx: Ctx<'_>, child: Child) -> Option<Rest> {
     Some(match (folder, origin) {
         (Ok(folder), Some(origin)) => Rest::new(folder, origin),
         (Ok(folder), None) => Rest::after(folder, standing),
-        (Err(descent), None) => Rest::lost(descent).owing(behind),
-        (Err(descent), Some(_)) => Rest::lost(descent),
+        (Err(descent), _) => Rest::lost(descent),
     })
 }
 

@@ -10,14 +10,13 @@ use super::descent::Origin;
 use super::failing::fail;
 use super::followed::Following;
 use super::leave::{close_waiting, leave};
-use super::outside;
 use super::state::{IfLost, Life, Visible};
 use crate::core::ack::Why;
 use crate::ffi::{Ctx, Level, log};
 use crate::module::config;
 use crate::module::following;
 use crate::module::release::release;
-use crate::module::{Module, gate, listed, own_aof, server, with};
+use crate::module::{gate, listed, own_aof, server, with};
 use std::time::Duration;
 
 /// How soon, at the latest, a replica's log that could not begin is tried again.
@@ -48,10 +47,10 @@ pub(super) fn lead(ctx: Ctx<'_>) {
     if !settled {
         return begin_as_primary(ctx);
     }
-    with(Module::hand_over);
-    match outside::note_promotion().and_then(|()| Known::ask(ctx)) {
+    match Known::ask(ctx) {
         Ok(known) => {
             with(|module| {
+                module.hand_over();
                 module.begin_capture(ctx, known);
                 let logging = module.life.logging_mut()?;
                 logging.following = None;

@@ -7,7 +7,7 @@ use super::rest::Rest;
 use super::state::{Life, Logging};
 use crate::core::ack::Why;
 use crate::ffi::{Ctx, Level, log};
-use crate::module::config;
+use crate::module::config::{Setting, value};
 use crate::module::release::release;
 use crate::module::{Module, gate, listed, listening, server, with};
 
@@ -19,13 +19,12 @@ pub(super) fn leave(ctx: Ctx<'_>, origin: Origin) -> Option<Rest> {
         take_logging(module)
     })
     .flatten()?;
-    let behind = logging.complete();
     let Logging { log, base, asked, .. } = logging;
     base.stop(&log);
     log.log().resume();
     gate::open();
     answer(asked, &Err("the log was left".into()));
-    Some(Rest::closing(log, standing, behind, origin))
+    Some(Rest::closing(log, standing, origin))
 }
 
 /// Takes the log out of the state, with all that was executed handed over. Nothing is noted for it any more.
@@ -74,8 +73,9 @@ pub(super) fn give_up(ctx: Ctx<'_>, error: &str) {
 pub(super) fn watch_pending(ctx: Ctx<'_>) {
     let pending = with(|module| {
         let log = module.log().filter(|_| module.life.follows())?;
+        let limit = u64::try_from(value(Setting::MaxPendingBytes)).unwrap_or(u64::MAX);
         let pending = log.log().pending_bytes();
-        (pending > config::max_pending_bytes()).then(|| (pending, log.log().trouble().map(|error| error.to_string())))
+        (pending > limit).then(|| (pending, log.log().trouble().map(|error| error.to_string())))
     });
     if let Some(Some((pending, trouble))) = pending {
         let why = trouble.map_or(String::new(), |error| format!(" ({error})"));

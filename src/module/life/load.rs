@@ -7,7 +7,6 @@ use super::behind::check_disabled_start;
 use super::beside::Beside;
 use super::descent::Origin;
 use super::opening::{LOCK_PATIENCE, OpenedFolder, open_folder};
-use super::outside::{self, Outside};
 use super::own_file::{Child, OwnFile, OwnFiles, left_now};
 use super::recover::begin_or_recover;
 use super::rest::Rest;
@@ -161,7 +160,6 @@ pub fn dataset_changed(ctx: Ctx<'_>) {
 pub fn save_begins(ctx: Ctx<'_>) {
     settle_child(ctx);
     with(|module| module.life.resting_mut().map(Rest::save_begins));
-    outside::note_before_save();
 }
 
 /// A child of the server's has ended.
@@ -186,8 +184,7 @@ pub(super) fn note_older_save(ctx: Ctx<'_>) -> bool {
 }
 
 /// MODULE LOAD.
-fn load_into_running(ctx: Ctx<'_>, mut opened: OpenedFolder) -> Result<(), String> {
-    outside::carry_over(&mut opened)?;
+fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
     let has_data = server::has_data(ctx);
     with(|module| module.arrival = Some(Arrival::new(&opened, has_data)));
     if role_at_start(ctx)? == Role::Replica {
@@ -220,7 +217,6 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
     Ok(Module {
         life: Life::Disabled(Rest::unopened()),
         folder,
-        outside: Outside::default(),
         aof_folder: AofFolder::of(ctx),
         capture: Capture::default(),
         batch: Batch::new(Lsn::ZERO),

@@ -1,13 +1,11 @@
 //! A thread that marks a log in its manifest: nobody waits for the disk.
 
 use super::opening::LogFolder;
-use super::outside::PATIENCE;
 use crate::ffi::{Level, log};
 use crate::log::{LogError, Standing};
 use crate::module::points::{self, Point};
 use crossbeam::channel::bounded;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 /// A thread that marks a log.
 pub(super) struct Marking {
@@ -15,7 +13,6 @@ pub(super) struct Marking {
     pub(super) standing: Standing,
     /// Whether the folder must be reopened before another log begins there.
     pub(super) is_stale: bool,
-    since: Instant,
     thread: JoinHandle<Option<Marked>>,
 }
 
@@ -48,7 +45,7 @@ impl Marking {
         };
         match std::thread::Builder::new().name("wbl-mark".into()).spawn(work) {
             Ok(thread) => match sender.send(folder) {
-                Ok(()) => Ok(Box::new(Marking { standing, is_stale, since: Instant::now(), thread })),
+                Ok(()) => Ok(Box::new(Marking { standing, is_stale, thread })),
                 Err(unsent) => Err(unsent.into_inner()),
             },
             Err(_) => Err(folder),
@@ -58,11 +55,6 @@ impl Marking {
     /// Whether it is done.
     pub(super) fn is_finished(&self) -> bool {
         self.thread.is_finished()
-    }
-
-    /// The disk does not answer.
-    pub(super) fn is_late(&self) -> bool {
-        self.since.elapsed() >= PATIENCE
     }
 
     /// Waits for it. `None` where the thread has panicked, and lost the folder.

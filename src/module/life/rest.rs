@@ -85,15 +85,15 @@ impl Rest {
         Rest { beside: Some(Box::new(log)), ..Rest::unopened() }
     }
 
-    /// The folder of a replica's log that is left: memory goes on without it. `behind`: what it counts for if not all of
-    /// it gets there.
-    pub(super) fn closing(log: Arc<Release>, standing: Standing, behind: Standing, origin: Origin) -> Rest {
+    /// The folder of a replica's log that is left: memory goes on without it.
+    pub(super) fn closing(log: Arc<Release>, standing: Standing, origin: Origin) -> Rest {
         let descent = Closing::descent(&log, origin);
         let has_child = has_child(&standing);
-        match Closing::begin(log, standing, behind.clone()) {
-            Some(closing) => Rest { place: Place::Closing(Box::new(closing)), has_child, ..Rest::away(descent) },
-            None => Rest { has_child, ..Rest::away(descent).owing(behind) },
-        }
+        let place = match Closing::begin(log, standing) {
+            Some(closing) => Place::Closing(Box::new(closing)),
+            None => Place::Away { open_at: None },
+        };
+        Rest { place, has_child, ..Rest::away(descent) }
     }
 
     fn away(descent: Descent) -> Rest {
@@ -110,11 +110,6 @@ impl Rest {
     /// The handle of the folder was lost on the way: reopens it at once, if possible.
     pub(super) fn lost(descent: Descent) -> Rest {
         Rest::away(descent).open_again().unwrap_or_else(|(_, rest)| rest)
-    }
-
-    /// Its log is to be marked as this.
-    pub(super) fn owing(self, standing: Standing) -> Rest {
-        Rest { owed: Some(standing), ..self }
     }
 
     /// The folder of a log that was closed, from whose state memory goes on. A mark of its end that could not be made

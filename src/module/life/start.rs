@@ -3,7 +3,6 @@
 use super::descent::Origin;
 use super::failing::fatal;
 use super::opening::OpenedFolder;
-use super::outside;
 use super::own_file::{Newer, OwnFile, origin_beside};
 use super::recover::begin_or_recover;
 use super::rest::Rest;
@@ -13,11 +12,10 @@ use crate::module::role::{Role, role_at_start};
 use crate::module::{cluster, config, server, with};
 
 /// The server is about to serve its first client. What the folder holds replaces what the server has loaded.
-pub(super) fn start(ctx: Ctx<'_>, mut found: Found) {
+pub(super) fn start(ctx: Ctx<'_>, found: Found) {
     let own = found.own;
     let slots = found.slots.clone();
-    let role = outside::carry_over(&mut found.opened).and_then(|()| role_at_start(ctx));
-    let outcome = role.and_then(|role| match role {
+    let outcome = role_at_start(ctx).and_then(|role| match role {
         Role::Primary => {
             let opened = newest(ctx, found, Role::Primary)?;
             let origin = origin_beside(&opened, own);

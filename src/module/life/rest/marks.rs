@@ -2,12 +2,11 @@
 
 use super::{Place, Rest};
 use crate::ffi::{Level, log};
-use crate::log::{OutsideMark, Standing};
+use crate::log::Standing;
 use crate::module::life::closing::Closed;
 use crate::module::life::descent::{Descent, Origin};
 use crate::module::life::marking::{Marking, tell_unmarked};
 use crate::module::life::opening::OpenedFolder;
-use crate::module::life::outside::{Wanted, of_left};
 use crate::module::life::own_file::{OwnFiles, without_child};
 use std::time::{Duration, Instant};
 
@@ -69,15 +68,11 @@ impl Rest {
         let marking = match std::mem::replace(&mut self.place, away) {
             Place::Marking(marking) => marking,
             Place::Closing(closing) => {
-                let owed = match closing.join() {
-                    Ok(Closed { folder, owed }) => {
-                        *self.descent = Descent::of(&folder, self.descent.origin());
-                        self.place = Place::here(Box::new(folder));
-                        owed
-                    }
-                    Err(behind) => Some(behind),
-                };
-                self.owed = self.owed.take().or(owed);
+                if let Some(Closed { folder, owed }) = closing.join() {
+                    *self.descent = Descent::of(&folder, self.descent.origin());
+                    self.place = Place::here(Box::new(folder));
+                    self.owed = self.owed.take().or(owed);
+                }
                 return;
             }
             place => {
@@ -101,31 +96,6 @@ impl Rest {
             Err(error) => tell_unmarked(&error),
         }
         self.place = Place::Here { folder, mark_at, is_stale };
-    }
-
-    /// What the server's own folder is to say of the log.
-    pub(in crate::module::life) fn outside(&self) -> Wanted {
-        if let Some(beside) = &self.beside {
-            return beside.outside();
-        }
-        let standing = match &self.place {
-            Place::Here { mark_at: None, .. } if self.owed.is_none() => return Wanted::Nothing,
-            Place::Here { mark_at: Some(_), .. } | Place::Away { .. } => None,
-            Place::Closing(closing) if closing.is_late() => Some(&closing.behind),
-            Place::Marking(marking) if marking.is_late() => Some(&marking.standing),
-            Place::Here { .. } | Place::Closing(_) | Place::Marking(_) => return Wanted::AsItIs,
-        };
-        self.outside_mark(standing).map_or(Wanted::AsItIs, Wanted::Mark)
-    }
-
-    /// The mark for the server's own folder, of a log that counts for this and for what is owed.
-    fn outside_mark(&self, standing: Option<&Standing>) -> Option<OutsideMark> {
-        let counts_for = match (standing, &self.owed) {
-            (Some(standing), Some(owed)) => standing.followed_by(owed.clone()),
-            (Some(standing), None) => standing.clone(),
-            (None, owed) => owed.clone()?,
-        };
-        Some(of_left(self.descent.held()?, counts_for))
     }
 
     /// Whether a child was saving a file when the log was left, whose end has not been seen.
@@ -189,14 +159,10 @@ impl Rest {
     }
 
     /// The server ends: makes a mark that is still owed. `now`: the mark of a log that is left now; `is_unchanged`: the
-    /// server has changed nothing of what it loaded. Returns what the folder did not take.
-    pub(in crate::module::life) fn end(
-        mut self,
-        is_unchanged: bool,
-        now: impl Fn() -> Standing,
-    ) -> Option<OutsideMark> {
+    /// server has changed nothing of what it loaded.
+    pub(in crate::module::life) fn end(mut self, is_unchanged: bool, now: impl Fn() -> Standing) {
         if let Some(beside) = self.beside.take() {
-            return beside.end(&now);
+            beside.end(&now);
         }
         self.end_marking();
         if is_unchanged {
@@ -206,17 +172,15 @@ impl Rest {
             Place::Away { .. } if self.owed.is_some() => self.open_again(),
             _ => Ok(self),
         };
-        let (reason, rest) = match opened {
-            Ok(mut rest) => match (&mut rest.place, &rest.owed) {
-                (Place::Here { folder, .. }, Some(standing)) => {
-                    (folder.mark(standing.clone()).err()?.to_string(), rest)
+        match opened {
+            Ok(Rest { place: Place::Here { mut folder, .. }, owed: Some(standing), .. }) => {
+                if let Err(error) = folder.mark(standing) {
+                    tell_unmarked(&error);
                 }
-                _ => return None,
-            },
-            Err(unopened) => unopened,
-        };
-        tell_unmarked(&reason);
-        rest.outside_mark(None)
+            }
+            Ok(_) => {}
+            Err((reason, _)) => tell_unmarked(&reason),
+        }
     }
 
     /// The server changes its dataset for the first time beside a log, and goes on without it from here on: what it
