@@ -194,7 +194,7 @@ fn backups_are_listed_and_removed() {
     }
     let foreign = disk.folder(&name).unwrap().create_folder("foreign").unwrap();
     drop(foreign.create("file").unwrap());
-    assert!(matches!(remove(&flusher, &name), Err(LogError::Refused { .. })));
+    assert!(matches!(remove(&flusher, &name), Err(LogError::Occupied { .. })));
     assert_eq!(list(&flusher), std::slice::from_ref(&made));
     foreign.remove("file").unwrap();
     remove(&flusher, &name).unwrap();
