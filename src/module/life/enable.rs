@@ -33,15 +33,23 @@ pub(in crate::module) fn check_enabled() -> Result<(), String> {
 /// Why it can't, for the client; nothing has changed then.
 pub(in crate::module) fn apply_enabled(ctx: Ctx<'_>) -> Result<(), String> {
     if !config::is_enabled() {
-        // What is not durable would be lost.
-        disk::check()?;
-        with(|module| module.life.may_leave_log()).unwrap_or(Ok(()))?;
-        return own_aof::check(ctx);
+        return may_end(ctx);
     }
     if config::is_enabled() && with(|module| module.life.state()) == Some(State::Disabled) {
         return enable(ctx);
     }
     Ok(())
+}
+
+/// Whether the server may go on without the log.
+///
+/// # Errors
+/// What would be lost.
+pub(super) fn may_end(ctx: Ctx<'_>) -> Result<(), String> {
+    // What is not durable would be lost.
+    disk::check()?;
+    with(|module| module.life.may_leave_log()).unwrap_or(Ok(()))?;
+    own_aof::check(ctx)
 }
 
 /// Ends the log where the setting wants none. Also called before the event loop sleeps: a log that began in a CONFIG

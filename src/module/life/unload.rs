@@ -5,23 +5,19 @@
 //! server with a rule for a command that is gone crashes when it evaluates the rules again.
 
 use super::arrival;
+use super::enable::may_end;
 use super::end::close;
 use super::own_file::Child;
 use crate::ffi::{CallMode, Ctx, Level, forget_child, forget_file_size_limit, log, unregister_hooks};
 use crate::module::units::finish_unit;
-use crate::module::{disk, following, listed, own_aof, replace, second_server, server, with};
+use crate::module::{following, listed, replace, second_server, server};
 
 /// MODULE UNLOAD. `false` refuses.
 pub fn unload(ctx: Ctx<'_>) -> bool {
     let arrival = arrival::take_arrival();
     following::settle(ctx);
     finish_unit(ctx);
-    let may_leave = || with(|module| module.life.may_leave_log()).unwrap_or(Ok(()));
-    let may_end = if arrival.is_none() {
-        disk::check().and_then(|()| may_leave()).and_then(|()| own_aof::check(ctx))
-    } else {
-        Ok(())
-    };
+    let may_end = if arrival.is_none() { may_end(ctx) } else { Ok(()) };
     if let Err(reason) = may_end.and_then(|()| take_commands_back(ctx)) {
         log(Level::Warning, &format!("the module is not unloaded: {reason}"));
         return false;
