@@ -13,6 +13,10 @@ const ALWAYS_ALLOWED: &[&str] = &[
     "the module has blocked clients",
     // Of a child that the server itself has ended with SIGUSR1, as nobody needs its dump any more.
     "terminated by signal 10",
+    // Of a server that is stopped, or loads its primary's dataset, while a child still saves for a replica or itself.
+    "There is a child saving an .rdb. Killing it!",
+    "There is a child rewriting the AOF. Killing it!",
+    "There is a module fork child. Killing it!",
     // A child's last words, when the test has killed its parent.
     "Child failed reporting info to parent, exiting. Broken pipe",
     // What any start says that leaves a log where it is.

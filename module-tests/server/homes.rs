@@ -149,8 +149,6 @@ each_version! {
                 if logs { ServerBuilder::with_module(version) } else { ServerBuilder::stock(version) };
             let primary = primary.set("port", &port.to_string()).set("repl-diskless-sync-delay", "0").in_memory().start();
             let builder = ServerBuilder::with_module(version).set("wbl.enabled", enabled).set("appendonly", "yes");
-            // Its log may still wait for its first base when it is stopped.
-            let builder = builder.allow_warning("There is a module fork child");
             let mut replica = builder.in_memory().start();
             let mut client = replica.raw();
             client.run(&format!("REPLICAOF 127.0.0.1 {port}"));
@@ -167,7 +165,7 @@ each_version! {
             assert_holds(&replica, &expected, &format!("a replica with the {what}"));
             drop(client);
             replica.stop();
-            let own = ServerBuilder::stock(version).set("appendonly", "yes").allow_warning("There is a module fork child");
+            let own = ServerBuilder::stock(version).set("appendonly", "yes");
             replica.reconfigure(|_| own);
             replica.start();
             assert_holds(&replica, &expected, &format!("the own file of one with the {what}"));

@@ -340,7 +340,7 @@ each_version! {
 /// A server with the module that may meet what its first start on data brings about.
 pub fn module(version: Version) -> ServerBuilder {
     let builder = ServerBuilder::with_module(version).allow_warning("takes the place of the data");
-    builder.allow_warning("There is a module fork child").allow_warning("Error condition on socket for SYNC")
+    builder.allow_warning("Error condition on socket for SYNC")
 }
 
 /// Modules that the server brings along.

@@ -228,12 +228,10 @@ pub(super) fn builder(version: Version, with_aof: bool) -> ServerBuilder {
     builder = builder.set("appendfsync", "always");
     for text in [
         "takes the place of the data",
-        "There is a module fork child",
         "superseded",
         "has saved its own data",
         "Error condition on socket for SYNC",
         "Background saving terminated by signal",
-        "There is a child saving an .rdb. Killing it!",
     ] {
         builder = builder.allow_warning(text);
     }
