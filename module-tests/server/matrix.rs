@@ -74,6 +74,14 @@ each_version! {
         at_each_moment(|version| module_load(version, Some("foreign")), version);
     }
 
+    fn a_replacement_asked_of_a_running_server_whose_data_are_saved(version: Version) {
+        at_each_moment(|version| replacement(version, true), version);
+    }
+
+    fn a_replacement_asked_of_a_running_server_whose_data_are_nowhere_else(version: Version) {
+        at_each_moment(|version| replacement(version, false), version);
+    }
+
     fn switching_off_and_on(version: Version) {
         at_each_moment(enable, version);
     }
@@ -108,9 +116,9 @@ fn builder(version: Version) -> ServerBuilder {
     let mut builder = ServerBuilder::with_module(version).set_words("save", &["3600", "100000"]).in_memory();
     for text in [
         "takes the place of the data",
-        "There is a module fork child",
         "Error condition on socket for SYNC",
         "superseded",
+        "the log is not brought back",
         "SYNC",
         "no new base",
         "Failed to read response",
@@ -180,6 +188,23 @@ fn enable(version: Version) -> Stage {
     client.run("CONFIG SET wbl.enabled no");
     fill(&mut client, "new");
     stage(server, "CONFIG SET wbl.enabled yes", &["old"], "new", &OF_THE_SERVER)
+}
+
+/// A server that was started without the log, and whose other data are to replace that.
+fn replacement(version: Version, is_saved: bool) -> Stage {
+    let mut server = builder(version).start();
+    fill(&mut server.raw(), "foreign");
+    server.stop();
+    server.reconfigure(|_| builder(version).set("wbl.enabled", "no"));
+    server.start();
+    let mut client = server.raw();
+    labels::fill(&mut client, "own");
+    if is_saved {
+        client.run("SAVE");
+    }
+    client.run("CONFIG SET wbl.on-existing-log replace");
+    let before = if is_saved { "own" } else { "foreign" };
+    stage(server, "CONFIG SET wbl.enabled yes", &[before], "own", &OF_THE_SERVER)
 }
 
 fn disable(version: Version) -> Stage {

@@ -1,6 +1,6 @@
 //! What the head of an RDB file says.
 
-use super::format::{OPCODE_AUX, STRING_INT8, STRING_INT16, STRING_INT32};
+use super::format::{OPCODE_AUX, OPCODE_EOF, STRING_INT8, STRING_INT16, STRING_INT32};
 
 /// Magic and version.
 const MAGIC_BYTES: usize = 9;
@@ -11,19 +11,37 @@ const BEGUN: &[u8] = b"ctime";
 /// When the file that begins with these bytes was begun, which is the time of its dataset; Unix seconds. `None` where
 /// it does not say.
 pub fn begun_s(head: &[u8]) -> Option<u64> {
-    let (magic, mut rest) = head.split_at_checked(MAGIC_BYTES)?;
-    if !magic.starts_with(b"REDIS") && !magic.starts_with(b"VALKEY") {
-        return None;
-    }
-    while let Some((&OPCODE_AUX, fields)) = rest.split_first() {
-        let (name, behind_name) = text(fields)?;
-        let (value, behind_value) = text(behind_name)?;
+    let mut rest = fields(head)?;
+    while let Some((name, value, others)) = field(rest) {
         if name == BEGUN {
             return std::str::from_utf8(&value).ok()?.parse().ok();
         }
-        rest = behind_value;
+        rest = others;
     }
     None
+}
+
+/// Whether the file that begins with these bytes ends after its head: it holds no key, function or data of a module.
+pub fn holds_nothing(head: &[u8]) -> bool {
+    let Some(mut rest) = fields(head) else { return false };
+    while let Some((_, _, others)) = field(rest) {
+        rest = others;
+    }
+    rest.first() == Some(&OPCODE_EOF)
+}
+
+/// What follows magic and version.
+fn fields(head: &[u8]) -> Option<&[u8]> {
+    let (magic, rest) = head.split_at_checked(MAGIC_BYTES)?;
+    (magic.starts_with(b"REDIS") || magic.starts_with(b"VALKEY")).then_some(rest)
+}
+
+/// A field's name and value, and what follows it.
+fn field(bytes: &[u8]) -> Option<(Vec<u8>, Vec<u8>, &[u8])> {
+    let (&OPCODE_AUX, fields) = bytes.split_first()? else { return None };
+    let (name, rest) = text(fields)?;
+    let (value, rest) = text(rest)?;
+    Some((name, value, rest))
 }
 
 /// A short text, or a number as text, and what follows.
@@ -55,7 +73,7 @@ fn text(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    use super::begun_s;
+    use super::{begun_s, holds_nothing};
 
     #[test]
     fn the_time_is_found_as_servers_write_it() {
@@ -68,6 +86,19 @@ mod tests {
         }
         for other in [&b""[..], b"REDIS0011", b"REDIS0011\xff", b"something else", b"REDIS0011\xfa\x05ctime\xc3\x00"] {
             assert_eq!(begun_s(other), None);
+        }
+    }
+
+    #[test]
+    fn a_file_that_ends_after_its_fields_holds_nothing() {
+        let fields = b"REDIS0011\xfa\x09redis-ver\x058.1.4\xfa\x05ctime\xc2\x00\xf1\x53\x65";
+        let with = |rest: &[u8]| [&fields[..], rest].concat();
+        assert!(holds_nothing(&with(b"\xff01234567")) && holds_nothing(b"REDIS0011\xff"));
+        for rest in [&b""[..], b"\xfe\x00\xfb\x01\x00", b"\xf5\x03abc\xff", b"\xf7\x01", b"\xfa\x05ctime\xc3\xff"] {
+            assert!(!holds_nothing(&with(rest)), "{rest:?}");
+        }
+        for other in [&b""[..], b"\xff", b"*2\r\n", b"REDIS0011"] {
+            assert!(!holds_nothing(other), "{other:?}");
         }
     }
 }

@@ -24,7 +24,7 @@ mod tests_damage;
 
 pub use error::RdbError;
 pub use found::{Deferred, Needs, Strip, Summary, TypeName};
-pub use head::begun_s;
+pub use head::{begun_s, holds_nothing};
 
 use std::io::{self, Read, Write};
 

@@ -180,8 +180,9 @@ impl Rest {
     /// # Errors
     /// Why it can't be marked.
     pub(super) fn give_up(mut self, ctx: Ctx<'_>) -> Result<Rest, NoLog> {
-        // Memory does not come from this log, so what counts is what the server itself has saved, at any time.
-        let gives_way = self.descent.origin() != Origin::Folder && OwnFile::look(ctx) != OwnFile::None;
+        // Memory does not come from this log, so what counts is what the server itself has saved, at any time. A start
+        // that finds nothing there has the log.
+        let gives_way = self.descent.origin() != Origin::Folder && OwnFile::look(ctx).may_hold_data();
         self.end_marking();
         self.take_over_owed();
         let Place::Here { folder, .. } = &mut self.place else { return Err(("the folder was lost".into(), self)) };

@@ -27,6 +27,8 @@ pub(crate) enum OwnFile {
         inode: u64,
         /// When it was last written, renamed or put there; Unix milliseconds.
         touched_ms: u64,
+        /// It is the file of an empty dataset.
+        is_empty: bool,
     },
     /// An AOF: the files that its manifest names, the last of which grows.
     Aof {
@@ -52,6 +54,8 @@ pub(crate) struct Saved {
     pub(super) bytes: u64,
     /// What it begins with.
     pub(super) prefixes: Prefixes,
+    /// It is the file of an empty dataset.
+    pub(super) is_empty: bool,
 }
 
 impl Saved {
@@ -71,6 +75,16 @@ pub(in crate::module::life) enum Newer {
 }
 
 impl OwnFile {
+    /// Whether a start may find data in it.
+    pub(in crate::module::life) fn may_hold_data(self) -> bool {
+        match self {
+            OwnFile::None => false,
+            OwnFile::Unreadable => true,
+            OwnFile::Rdb { is_empty, .. } => !is_empty,
+            OwnFile::Aof { saved, .. } => saved.is_none_or(|saved| !saved.is_empty),
+        }
+    }
+
     /// How the file is noted.
     pub(super) fn noted(self) -> Option<Noted> {
         match self {

@@ -93,7 +93,7 @@ fn head(file: &File, bytes: u64) -> Result<Vec<u8>, OwnFile> {
 pub(super) fn rdb(path: &Path) -> Result<OwnFile, OwnFile> {
     let (file, status) = open(path)?;
     let mut seen = head(&file, status.len())?;
-    let begun_s = rdb::begun_s(&seen);
+    let (begun_s, is_empty) = (rdb::begun_s(&seen), rdb::holds_nothing(&seen));
     let mut tail = [0; TAIL_BYTES as usize];
     if file.read_exact_at(&mut tail, status.len().saturating_sub(TAIL_BYTES)).is_ok() {
         seen.extend_from_slice(&tail);
@@ -104,6 +104,7 @@ pub(super) fn rdb(path: &Path) -> Result<OwnFile, OwnFile> {
         begun_s,
         inode: status.ino(),
         touched_ms: unix_ms_of(status.ctime(), status.ctime_nsec()),
+        is_empty,
     })
 }
 
@@ -151,6 +152,7 @@ fn of_manifest(folder: &Path, mut manifest: File, unwritten_bytes: u64) -> Resul
         inode: base_status.ino(),
         bytes: base_status.len(),
         prefixes: Prefixes::of(0, &base_head),
+        is_empty: rdb::holds_nothing(&base_head),
     };
     let noted_head = if lines.len() == 1 { &[][..] } else { &base_head };
     let seen = [text.as_bytes(), noted_head].concat();

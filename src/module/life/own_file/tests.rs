@@ -21,7 +21,14 @@ fn note(files: Vec<Noted>, saving_since_s: Option<u64>) -> Note {
 
 /// A file that was put there after the log was left.
 fn rdb(crc32c: u32, begun_s: u64) -> OwnFile {
-    OwnFile::Rdb { bytes: 90, crc32c, begun_s: Some(begun_s), inode: 5, touched_ms: LEFT_S * 1000 + 600 }
+    OwnFile::Rdb {
+        bytes: 90,
+        crc32c,
+        begun_s: Some(begun_s),
+        inode: 5,
+        touched_ms: LEFT_S * 1000 + 600,
+        is_empty: false,
+    }
 }
 
 fn aof(crc32c: u32, bytes: u64, changed_s: u64) -> OwnFile {
@@ -31,7 +38,7 @@ fn aof(crc32c: u32, bytes: u64, changed_s: u64) -> OwnFile {
 
 /// One without anything after its base, which was put there after the log was left.
 fn rewritten(begun_s: Option<u64>, inode: u64) -> OwnFile {
-    let saved = Some(Saved { begun_s, inode, bytes: 90, prefixes: prefixes(b"VALKEY080") });
+    let saved = Some(Saved { begun_s, inode, bytes: 90, prefixes: prefixes(b"VALKEY080"), is_empty: false });
     OwnFile::Aof { crc32c: 8, bytes: 0, prefixes: prefixes(b""), changed_ms: LEFT_S * 1000 + 600, saved }
 }
 
@@ -67,7 +74,8 @@ fn a_file_that_was_saved_since_is_newer() {
         // Nobody has written to it since.
         assert_eq!(aof(8, 91, LEFT_S - 2).or_log(&left(&note)), Newer::Log, "{note}");
     }
-    let without_time = OwnFile::Rdb { bytes: 1, crc32c: 1, begun_s: None, inode: 5, touched_ms: u64::MAX };
+    let without_time =
+        OwnFile::Rdb { bytes: 1, crc32c: 1, begun_s: None, inode: 5, touched_ms: u64::MAX, is_empty: false };
     assert_eq!(without_time.or_log(&left("none")), Newer::Unknown);
 }
 
@@ -166,7 +174,14 @@ fn a_copy_of_what_was_being_saved_is_not_newer() {
 
 #[test]
 fn a_file_from_before_is_older_whatever_it_is_called() {
-    let untouched = OwnFile::Rdb { bytes: 1, crc32c: 1, begun_s: Some(LEFT_S), inode: 5, touched_ms: LEFT_S * 1000 };
+    let untouched = OwnFile::Rdb {
+        bytes: 1,
+        crc32c: 1,
+        begun_s: Some(LEFT_S),
+        inode: 5,
+        touched_ms: LEFT_S * 1000,
+        is_empty: false,
+    };
     assert_eq!(untouched.or_log(&left("none")), Newer::Log);
 }
 
@@ -188,7 +203,14 @@ fn only_what_was_noted_and_is_loaded_proves_that_nothing_is_newer() {
     assert!(!proves(noted_rdb, aof(8, 91, LEFT_S + 9), false, &rdb_only));
     assert!(!proves(rdb(9, LEFT_S - 9), OwnFile::None, false, &rdb_only), "nobody knows");
     assert!(!proves(OwnFile::Unreadable, OwnFile::None, false, &left("unreadable")));
-    let from_before = OwnFile::Rdb { bytes: 1, crc32c: 1, begun_s: Some(LEFT_S), inode: 5, touched_ms: LEFT_S * 1000 };
+    let from_before = OwnFile::Rdb {
+        bytes: 1,
+        crc32c: 1,
+        begun_s: Some(LEFT_S),
+        inode: 5,
+        touched_ms: LEFT_S * 1000,
+        is_empty: false,
+    };
     assert!(!proves(from_before, OwnFile::None, false, &rdb_only), "it has another name");
     let saving = left(&format!("{}:saving:{}", noted(noted_rdb), LEFT_S - 5));
     assert!(proves(rdb(8, LEFT_S - 5), OwnFile::None, false, &saving));
