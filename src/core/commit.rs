@@ -7,16 +7,20 @@
 
 use crate::log::SLOW_SYNC_US;
 
-/// The main thread begins to flush after this many flushes in a row that were not slow.
+/// The main thread begins to flush after this many flushes in a row that were not slow, where a slow one would hold up
+/// readers, and where it would not.
 const QUICK_FLUSHES_MIN: u64 = 32;
+const QUICK_FLUSHES_ALONE_MIN: u64 = 4;
 
 /// How long inline is off after a slow flush, where there are readers whom the next one would hold up; twice as long
 /// after each that follows soon.
 const BACK_OFF_MIN_US: u64 = 250_000;
 const BACK_OFF_MAX_US: u64 = 2_000_000;
 
-/// There are readers if one has come within this time.
+/// There are readers if so many commands that wait for nothing have come within this time, each of which counts the
+/// less the longer ago it was. A few are a client's first questions, or somebody who watches the server.
 const READERS_REMAIN_US: u64 = 1_000_000;
+const READERS_MIN: f32 = 8.0;
 
 /// What the hand-over to another thread and back costs, and the extra cost for each client that waits.
 const HAND_OVER_US: f32 = 130.0;
@@ -95,7 +99,8 @@ pub struct Chooser {
     back_off_us: u64,
     /// Nothing is inline before, where there are readers.
     async_until_us: u64,
-    /// When the last command came that waits for nothing.
+    /// Commands that wait for nothing and have come lately, as of the last one.
+    recent_reads: f32,
     read_at_us: u64,
     waiting: f32,
     writes: f32,
@@ -152,6 +157,7 @@ impl Chooser {
     fn note_round(&mut self, round: Round, now_us: u64) {
         self.read = self.read.saturating_add(round.reads);
         if round.reads > 0 {
+            self.recent_reads = self.recent_reads(now_us) + round.reads as f32;
             self.read_at_us = now_us;
         }
         let flush_us = self.flushes.average_us.max(1);
@@ -178,11 +184,18 @@ impl Chooser {
         (self.read, self.read_since_us) = (0, now_us);
     }
 
+    fn recent_reads(&self, now_us: u64) -> f32 {
+        let gone_us = now_us.saturating_sub(self.read_at_us).min(READERS_REMAIN_US);
+        self.recent_reads * (1.0 - gone_us as f32 / READERS_REMAIN_US as f32)
+    }
+
     fn is_inline_better(&self, now_us: u64) -> bool {
         let flush_us = self.flushes.average_us as f32;
+        let has_readers = self.recent_reads(now_us) >= READERS_MIN;
+        let quick_flushes_min = if has_readers { QUICK_FLUSHES_MIN } else { QUICK_FLUSHES_ALONE_MIN };
         if self.flushes.average_us > SLOW_SYNC_US
-            || now_us < self.async_until_us.min(self.read_at_us.saturating_add(READERS_REMAIN_US))
-            || self.flushes.count < self.slow_at + QUICK_FLUSHES_MIN
+            || has_readers && now_us < self.async_until_us
+            || self.flushes.count < self.slow_at + quick_flushes_min
         {
             return false;
         }
@@ -242,14 +255,18 @@ mod tests {
     #[test]
     fn it_begins_async_and_turns_inline_after_quick_flushes() {
         let mut trace = Trace::new();
-        assert_eq!(trace.run(QUICK_FLUSHES_MIN as u32 - 1, 100, ONE), Mode::Async);
+        assert_eq!(trace.run(QUICK_FLUSHES_ALONE_MIN as u32 - 1, 100, ONE), Mode::Async);
         assert_eq!(trace.run(1, 100, ONE), Mode::Inline);
+        let read = Round { reads: 8, ..PIPELINES };
+        let mut trace = Trace::new();
+        assert_eq!(trace.run(QUICK_FLUSHES_MIN as u32 - 1, 100, read), Mode::Async);
+        assert_eq!(trace.run(1, 100, read), Mode::Inline);
         assert_eq!(Trace::new().run(1000, 10_000, ONE), Mode::Async);
     }
 
     #[test]
     fn a_slow_flush_turns_async_at_once_and_for_a_while_where_there_are_readers() {
-        let seldom = Round { reads: 1, ..PIPELINES };
+        let seldom = Round { reads: 8, ..PIPELINES };
         let mut trace = Trace::new();
         assert_eq!(trace.run(100, 100, seldom), Mode::Inline);
         assert_eq!(trace.run(1, SLOW_SYNC_US + 1, seldom), Mode::Async);
@@ -269,7 +286,7 @@ mod tests {
         let remain = (READERS_REMAIN_US / 100) as u32;
         assert_eq!(trace.run(remain, 100, PIPELINES), Mode::Inline);
         assert_eq!(trace.run(1, SLOW_SYNC_US + 1, PIPELINES), Mode::Async);
-        assert_eq!(trace.run(QUICK_FLUSHES_MIN as u32, 100, PIPELINES), Mode::Inline);
+        assert_eq!(trace.run(QUICK_FLUSHES_ALONE_MIN as u32, 100, PIPELINES), Mode::Inline);
     }
 
     #[test]
