@@ -55,6 +55,33 @@ each_lever! {
         assert!(findings.is_empty(), "{}", findings.join("\n"));
     }
 
+    fn whatever_debug_may_show_is_durable(version: Version, lever: Lever) {
+        for read in [
+            "DIGEST",
+            "DIGEST-VALUE changed",
+            "OBJECT changed",
+            "SDSLEN changed",
+            "HTSTATS 0",
+            "HTSTATS-KEY changed",
+            "LISTPACK changed",
+            "QUICKLIST changed",
+            "LEAK changed",
+            "WHAT-A-LATER-SERVER-KNOWS changed",
+        ] {
+            let (mut scene, mut writers) = with_changed_keys(version, lever);
+            let mut reader = scene.server.raw();
+            reader.send_text(&format!("DEBUG {read}"));
+            scene.assert_withheld(&mut reader, read);
+            scene.thaw();
+            let reply = format!("{:?}", reader.reply());
+            assert!(!reply.contains("BUSY"), "{read}: {reply}");
+            assert!(writers.iter_mut().all(|writer| !writer.reply().is_error()), "{read}");
+        }
+        let (mut scene, _writers) = with_changed_keys(version, lever);
+        assert!(!scene.answer("DEBUG STRUCTSIZE").is_error());
+        scene.thaw();
+    }
+
     fn reads_of_clean_keys_are_answered_while_writes_wait(version: Version, lever: Lever) {
         let (mut scene, writers) = with_changed_keys(version, lever);
 
