@@ -31,12 +31,13 @@ thread_local! {
 
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// The gate opens again once this file is gone.
+/// The gate opens again once this file is gone. Who holds this may open or close the gate.
 static WHILE_EXISTS: Mutex<Option<PathBuf>> = Mutex::new(None);
 
 /// Closes the gate: syncs of the log's threads wait until it is opened, or until the file, if one is named, is gone.
 pub(super) fn close(while_exists: Option<PathBuf>) {
-    *WHILE_EXISTS.lock().unwrap_or_else(PoisonError::into_inner) = while_exists;
+    let mut file = WHILE_EXISTS.lock().unwrap_or_else(PoisonError::into_inner);
+    *file = while_exists;
     CLOSED.store(true, Ordering::Release);
 }
 
@@ -55,6 +56,7 @@ pub(super) fn as_log_thread<T>(work: impl FnOnce() -> T) -> T {
 
 /// Opens the gate.
 pub(super) fn open() {
+    let _file = WHILE_EXISTS.lock().unwrap_or_else(PoisonError::into_inner);
     CLOSED.store(false, Ordering::Release);
 }
 
@@ -65,12 +67,12 @@ fn pass() {
         return;
     }
     while CLOSED.load(Ordering::Acquire) {
-        let file_has_gone = {
+        {
+            // Nobody closes it for another file meanwhile.
             let file = WHILE_EXISTS.lock().unwrap_or_else(PoisonError::into_inner);
-            file.as_ref().is_some_and(|path| !path.exists())
-        };
-        if file_has_gone {
-            return open();
+            if file.as_ref().is_some_and(|path| !path.exists()) {
+                CLOSED.store(false, Ordering::Release);
+            }
         }
         std::thread::sleep(POLL);
     }
