@@ -18,6 +18,7 @@
 
 pub mod core;
 mod ffi;
+mod lock;
 pub mod log;
 pub mod machine;
 mod module;

@@ -2,10 +2,11 @@
 //! process. A simulation of the whole product (`module-tests/sim`) replaces them with its own, so that a seed decides
 //! what happens and when.
 
+use crate::lock::lock;
 use crate::log::Steps;
 use crate::log::sim::SimDisk;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A machine that is simulated.
@@ -33,13 +34,13 @@ static SIMULATED: Mutex<Option<Simulated>> = Mutex::new(None);
 /// Spares the real machine a look at the above.
 static IS_SIMULATED: AtomicBool = AtomicBool::new(false);
 
-fn lock() -> MutexGuard<'static, Option<Simulated>> {
-    SIMULATED.lock().unwrap_or_else(PoisonError::into_inner)
+fn present() -> MutexGuard<'static, Option<Simulated>> {
+    lock(&SIMULATED)
 }
 
 /// From here on the module runs on this machine.
 pub fn simulate(machine: Simulated) {
-    *lock() = Some(machine);
+    *present() = Some(machine);
     IS_SIMULATED.store(true, Ordering::Release);
 }
 
@@ -52,7 +53,7 @@ fn simulated<T>(of: impl FnOnce(&Simulated) -> T) -> Option<T> {
     if !IS_SIMULATED.load(Ordering::Acquire) {
         return None;
     }
-    lock().as_ref().map(of)
+    present().as_ref().map(of)
 }
 
 /// The disk of a simulated machine.

@@ -13,7 +13,6 @@
 mod error;
 mod format;
 mod format1;
-mod lock;
 mod lsn;
 mod open;
 pub mod sim;

@@ -5,6 +5,7 @@
 //! which it does not do while only a command could open the gate.
 
 use crate::ffi::close_in_children;
+use crate::lock::lock;
 use crate::log::sim::{SimDisk, SimFile, SimLock};
 use crate::log::{DirectWrites, FileStatus, FolderLock, FolderStorage, LogError, MANIFEST_NAME, Storage, StorageFile};
 use crate::machine;
@@ -14,8 +15,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How often a closed gate is checked.
@@ -36,14 +37,14 @@ static WHILE_EXISTS: Mutex<Option<PathBuf>> = Mutex::new(None);
 
 /// Closes the gate: syncs of the log's threads wait until it is opened, or until the file, if one is named, is gone.
 pub(super) fn close(while_exists: Option<PathBuf>) {
-    let mut file = WHILE_EXISTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut file = lock(&WHILE_EXISTS);
     *file = while_exists;
     CLOSED.store(true, Ordering::Release);
 }
 
 /// Whether the gate is closed, and only a command opens it.
 pub(super) fn waits_for_command() -> bool {
-    CLOSED.load(Ordering::Relaxed) && WHILE_EXISTS.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    CLOSED.load(Ordering::Relaxed) && lock(&WHILE_EXISTS).is_none()
 }
 
 /// Does on this thread what the log's threads do.
@@ -56,7 +57,7 @@ pub(super) fn as_log_thread<T>(work: impl FnOnce() -> T) -> T {
 
 /// Opens the gate.
 pub(super) fn open() {
-    let _file = WHILE_EXISTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let _file = lock(&WHILE_EXISTS);
     CLOSED.store(false, Ordering::Release);
 }
 
@@ -69,7 +70,7 @@ fn pass() {
     while CLOSED.load(Ordering::Acquire) {
         {
             // Nobody closes it for another file meanwhile.
-            let file = WHILE_EXISTS.lock().unwrap_or_else(PoisonError::into_inner);
+            let file = lock(&WHILE_EXISTS);
             if file.as_ref().is_some_and(|path| !path.exists()) {
                 CLOSED.store(false, Ordering::Release);
             }

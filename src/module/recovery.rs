@@ -6,6 +6,7 @@
 //! the stream leaves out and why.
 
 use crate::ffi::{Ctx, Level, descriptor_path, log};
+use crate::lock::lock;
 use crate::log::{BaseReader, Opened, Prepared, Verdict};
 use crate::machine::unix_ms;
 use crate::module::deferred::Spool;
@@ -16,8 +17,8 @@ use crate::module::waiting::while_loading;
 use crate::module::{demands, server, with};
 use crate::rdb::{self, Needs, RdbError, Summary};
 use std::ops::Deref;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -70,7 +71,7 @@ pub(super) fn is_replaying() -> bool {
 }
 
 fn take_job() -> Option<Job> {
-    JOB.lock().unwrap_or_else(PoisonError::into_inner).take()
+    lock(&JOB).take()
 }
 
 /// Drops what is under way, for [`crate::module::forget`].
@@ -80,7 +81,7 @@ pub(super) fn forget() {
 }
 
 fn put_job(job: Job) {
-    *JOB.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
+    *lock(&JOB) = Some(job);
 }
 
 /// A base that was examined: the server will load it, as far as can be known before.
@@ -212,11 +213,7 @@ fn start_feeder(
 
 /// A key was loaded: if it is the sentinel, all of the base is there, and the log follows.
 pub(super) fn key_loaded(ctx: Ctx<'_>, key: &[u8]) {
-    let is_sentinel = JOB
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .as_ref()
-        .is_some_and(|job| job.sentinel == key && job.outcome.is_none());
+    let is_sentinel = lock(&JOB).as_ref().is_some_and(|job| job.sentinel == key && job.outcome.is_none());
     if !is_sentinel {
         return;
     }

@@ -4,12 +4,13 @@ use crate::core::ack::Why;
 use crate::core::leaving::Leaving;
 use crate::core::waiters::Waiters;
 use crate::ffi::{Held, wake_event_loop};
+use crate::lock::lock;
 use crate::log::{Flusher, LogError, LogWriter, Lsn};
 use crate::machine;
 use crate::module::gate::{self, GatedStorage};
 use crate::module::{broken, config};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// A client whose reply waits.
 pub(super) struct Waiting {
@@ -43,10 +44,6 @@ struct Queue {
     leaving: Mutex<Leaving>,
     /// Some are leaving. Changes under their lock.
     any_leaving: AtomicBool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Queue {

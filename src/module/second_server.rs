@@ -12,6 +12,7 @@ mod launch;
 mod progress;
 
 use crate::ffi::{Ctx, Level, be_nice, end_with_parent, log, wake_event_loop};
+use crate::lock::lock;
 use crate::log::Lsn;
 use crate::module::release::Release;
 use crate::module::waiting::while_loading;
@@ -20,7 +21,7 @@ use launch::{FOLD, Launch, prepare, utf8};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -237,10 +238,6 @@ impl Second {
 
 fn second() -> MutexGuard<'static, Second> {
     lock(&SECOND)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs the second server to its end, also when it is given up, and calls `meanwhile` now and then. On a thread of its

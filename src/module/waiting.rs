@@ -6,12 +6,13 @@
 //! SIGTERM ends the process.
 
 use crate::ffi::{Ctx, descriptor_path};
+use crate::lock::lock;
 use crate::machine::unix_ms;
 use crate::module::own_aof::load_dataset;
 use crate::rdb;
 use std::convert::Infallible;
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How often to check whether the work is done. The server looks at its clients once per tick of its timer (`hz`).
@@ -48,7 +49,7 @@ pub(super) fn while_loading<T: Send + 'static>(
         work()
     });
     let worker = worker.map_err(|error| format!("no thread: {error}"))?;
-    *ROOM.lock().unwrap_or_else(PoisonError::into_inner) = Some(Room { key, done, tell });
+    *lock(&ROOM) = Some(Room { key, done, tell });
     load_dataset(ctx, &descriptor_path(&reader));
     // If the server has not loaded the key, the work is waited for here.
     take_room(|_| true);
@@ -56,7 +57,7 @@ pub(super) fn while_loading<T: Send + 'static>(
 }
 
 fn take_room(is_right: impl FnOnce(&Room) -> bool) -> Option<Room> {
-    ROOM.lock().unwrap_or_else(PoisonError::into_inner).take_if(|room| is_right(room))
+    lock(&ROOM).take_if(|room| is_right(room))
 }
 
 /// A key was loaded: if it is the one to wait at, returns when the work is done. `false` for other keys.

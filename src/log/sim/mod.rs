@@ -21,13 +21,14 @@ mod random;
 mod state;
 mod syncs;
 
+use crate::lock::{lock, wait};
 pub use operations::{SimFile, SimLock};
 pub use random::{Random, seeds, times};
 pub use state::{Effect, HeldSync};
 
 use state::{Fault, Inode, Outcome, State};
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -57,7 +58,7 @@ impl SimDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.state)
     }
 
     /// The number of operations so far, which is the number of the next one.
@@ -94,7 +95,7 @@ impl SimDisk {
     pub fn wait_paused(&self) {
         let mut state = self.state();
         while !state.paused {
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = wait(&self.shared.changed, state);
         }
     }
 
@@ -216,7 +217,7 @@ impl SimDisk {
             state.paused = true;
             self.shared.changed.notify_all();
             while state.paused {
-                state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = wait(&self.shared.changed, state);
             }
         }
         let is_hit = |fault: &&Fault| number == fault.at || fault.forever && number > fault.at;

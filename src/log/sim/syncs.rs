@@ -3,9 +3,10 @@
 use super::operations::SimFile;
 use super::state::{Effect, Held, HeldSync, Inode, Outcome, Pending, State, Write, overlay};
 use super::{Random, SimDisk, image};
+use crate::lock::wait;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 impl SimDisk {
     /// Makes syncs of files wait for [`SimDisk::end_sync`] and [`SimDisk::let_sync_return`] from now on, or no longer;
@@ -23,7 +24,7 @@ impl SimDisk {
             if held.len() >= count {
                 return held;
             }
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = wait(&self.shared.changed, state);
         }
     }
 
@@ -113,7 +114,7 @@ impl SimDisk {
             if let Some(held) = returned.map(|index| state.held.remove(index)) {
                 return held.result.unwrap_or(Err(libc::EIO)).map_err(io::Error::from_raw_os_error);
             }
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = wait(&self.shared.changed, state);
         }
     }
 }

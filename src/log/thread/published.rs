@@ -1,5 +1,6 @@
 //! What the writer thread reports to the other threads: how far the log is durable, and that it failed.
 
+use crate::lock::{lock, wait};
 use crate::log::error::LogError;
 use crate::log::lsn::Lsn;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ impl Published {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub fn durable(&self) -> Lsn {
@@ -172,7 +173,7 @@ impl Published {
             state.waiting += 1;
             state = match left {
                 Some(left) => self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => wait(&self.changed, state),
             };
             state.waiting -= 1;
         }

@@ -5,6 +5,7 @@
 //! another is woken only if there is a turn to take and a thread sleeps.
 
 use super::answer::Answer;
+use crate::lock::{lock, wait};
 use crate::log::error::LogError;
 use crate::log::format::standing::Standing;
 use crate::log::lsn::Lsn;
@@ -193,7 +194,7 @@ impl Queue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Calls `before` with its bytes and adds a batch; returns the position after it. Nobody takes it after the end. A
@@ -255,7 +256,7 @@ impl Queue {
         while !state.has_turn() && !state.has_ended {
             state.sleeping += 1;
             state = match state.try_again_at.map(|at| at.saturating_duration_since(Instant::now())) {
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => wait(&self.changed, state),
                 Some(left) => {
                     let waited = self.changed.wait_timeout(state, left.max(POLL));
                     waited.unwrap_or_else(PoisonError::into_inner).0

@@ -10,11 +10,12 @@
 //! removes. Once it has its header it is like any new segment, and the zeros after its frames are unused space.
 
 use super::expendable::Expendable;
+use crate::lock::lock;
 use crate::log::error::LogError;
 use crate::log::format::names::segment_name;
 use crate::log::storage::{Storage, StorageFile, failed};
 use std::io::{self, ErrorKind};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 /// Small enough that a flush of frames does not wait long for it.
 const PIECE_BYTES: u64 = 256 << 10;
@@ -62,7 +63,7 @@ impl<F> AheadSlot<F> {
     }
 
     fn slot(&self) -> MutexGuard<'_, Slot<F>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// What became of the segment that was wanted.

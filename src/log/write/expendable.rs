@@ -8,10 +8,11 @@
 
 use super::history::History;
 use super::reserve::{Reserve, WantedReserve};
+use crate::lock::{lock, wait};
 use crate::log::error::LogError;
 use crate::log::storage::{Storage, StorageFile};
 use std::collections::BTreeSet;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 /// What the log takes room from, shared by all of its threads.
 #[derive(Debug)]
@@ -176,7 +177,7 @@ impl<S: Storage> Expendable<S> {
         files.void.extend(ahead);
         let made = self.cut(files.void.iter());
         while !made && files.removed == *removed && files.removing > 0 {
-            files = self.removal_ended.wait(files).unwrap_or_else(PoisonError::into_inner);
+            files = wait(&self.removal_ended, files);
         }
         let has_removed = files.removed > *removed;
         *removed = files.removed;
@@ -217,7 +218,7 @@ impl<S: Storage> Expendable<S> {
     }
 
     fn files(&self) -> MutexGuard<'_, Files> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.files)
     }
 }
 

@@ -10,12 +10,12 @@
 //! log never waits for any of this to succeed: if a folder can't be made there is none.
 
 use super::backup::{make_copy, name_copy, remove_copy};
+use crate::lock::lock;
 use crate::log::error::LogError;
 use crate::log::format::manifest::{Manifest, Sealed};
 use crate::log::format::names::{
     NEW_HISTORY_NAME, OLD_HISTORY_NAME, OwnName, own_name, segment_name, stamp_of, stamped_name,
 };
-use crate::log::lock::lock;
 use crate::log::lsn::Lsn;
 use crate::log::open::segment_head;
 use crate::log::storage::{Storage, StorageFile, failed};

@@ -9,9 +9,9 @@
 //! What if it crashes here: the next start finds a temporary file, and removes it before anything takes room. Nobody
 //! reads it, so nothing of it is synced.
 
+use crate::lock::lock;
 use crate::log::error::{LogError, is_no_room};
 use crate::log::format::names::RESERVE_NAME;
-use crate::log::lock::lock;
 use crate::log::storage::{Storage, StorageFile, failed};
 use std::io;
 use std::sync::Mutex;
