@@ -96,14 +96,15 @@ impl OwnFile {
         }
     }
 
-    /// Whether it is what was noted. An AOF may lack what was not on the disk yet.
+    /// Whether it is what was noted. An AOF may lack what was not on the disk yet, and a server that has less than its
+    /// log appends only what expires.
     fn is_noted(self, note: &Note) -> bool {
         let is_same = |noted: &Noted| match self {
             OwnFile::None | OwnFile::Unreadable => false,
             OwnFile::Rdb { bytes, crc32c, .. } => (noted.kind, noted.bytes, noted.crc32c) == (RDB, bytes, crc32c),
             OwnFile::Aof { bytes, crc32c, prefixes, saved, .. } => {
                 let begins_so = noted.prefix.is_none_or(|prefix| prefixes.has(prefix));
-                let is_it = noted.crc32c == crc32c && bytes <= noted.bytes && begins_so;
+                let is_it = noted.crc32c == crc32c && (bytes <= noted.bytes || note.is_lacking) && begins_so;
                 noted.kind == AOF && (is_it || saved.is_some_and(|saved| saved.was_alone(noted)))
             }
         };

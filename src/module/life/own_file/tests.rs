@@ -57,6 +57,14 @@ fn the_file_that_was_there_is_not_newer_whatever_its_times() {
 }
 
 #[test]
+fn what_a_server_that_has_less_appends_is_not_newer() {
+    let lacking = format!("{}:lacking", noted(aof(7, 90, 1)));
+    assert_eq!(aof(7, 99, LEFT_S + 100).or_log(&left(&lacking)), Newer::Log, "keys have expired");
+    assert_eq!(aof(8, 99, LEFT_S + 100).or_log(&left(&lacking)), Newer::Unknown, "another one");
+    assert_eq!(aof(7, 99, LEFT_S + 100).or_log(&left(&noted(aof(7, 90, 1)))), Newer::OwnFile);
+}
+
+#[test]
 fn before_the_time_of_the_mark_nobody_knows() {
     let ahead = Left::new(unix_ms() + 3_600_000, &noted(rdb(7, 1))).unwrap();
     assert_eq!((rdb(8, LEFT_S).or_log(&ahead), aof(8, 9, LEFT_S).or_log(&ahead)), (Newer::Unknown, Newer::Unknown));
