@@ -30,6 +30,47 @@ fn set_until_the_end(client: &mut RawConnection) -> i64 {
 }
 
 each_version! {
+    fn a_replacement_that_is_refused_leaves_the_log_as_it_was(version: Version) {
+        let mut server = ["Failed applying", "no new base", "takes the place of the data"]
+            .into_iter()
+            .fold(ServerBuilder::with_module(version), ServerBuilder::allow_warning)
+            .start();
+        server.raw().run("SET of-the-log v");
+        server.stop();
+        server.reconfigure(|own| own.set("wbl.enabled", "no"));
+        server.start();
+        let mut client = server.raw();
+        client.run("FLUSHALL");
+        client.run("SET own v");
+        client.run("SAVE");
+        let manifest = || fs::read_to_string(server.log_folder().join("appendonly.aof.manifest")).unwrap();
+        let process = server.process_id().to_string();
+        let limit_files = |files: u64| {
+            let limit = format!("--nofile={files}:4096");
+            assert!(Command::new("prlimit").args(["--pid", &process, &limit]).status().unwrap().success());
+        };
+        let used = fs::read_dir(format!("/proc/{process}/fd")).unwrap().count() as u64;
+        let before = manifest();
+        let mut refused = 0;
+        for more in 0..20 {
+            limit_files(used + more);
+            let reply = client.call(&["CONFIG", "SET", "wbl.on-existing-log", "replace", "wbl.enabled", "yes"]);
+            limit_files(4096);
+            if !reply.is_error() {
+                break;
+            }
+            refused += 1;
+            assert_eq!(manifest(), before, "{reply:?}");
+        }
+        assert!(refused > 1);
+        wait_until("the log is replaced", PATIENCE, || server.wbl_info("wbl_state") == "active");
+        server.kill9();
+        server.reconfigure(|own| own.unset("wbl.enabled"));
+        server.start();
+        assert_eq!(server.raw().run("EXISTS own").integer(), 1);
+        assert_eq!(server.raw().run("EXISTS of-the-log").integer(), 0);
+    }
+
     fn a_torn_end_does_not_hold_the_room_of_a_start(version: Version) {
         // Too large to be written ahead, which would leave room.
         let mut server = ServerBuilder::with_module(version).set("wbl.segment-bytes", "2gb").start();

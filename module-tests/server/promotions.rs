@@ -1,7 +1,9 @@
 //! Promotions of nodes that hold less than their logs: nobody takes less from them.
 
 use crate::harness::cluster;
+use crate::harness::group::{builder, replica_of, wait_durable, wait_in_sync};
 use crate::harness::lacking::{KEYS, keys, killed_shard, promote_alone};
+use crate::harness::ports::free_ports;
 use crate::harness::{PATIENCE, ServerBuilder, Shards, Version, each_version, wait_until};
 
 each_version! {
@@ -44,6 +46,54 @@ each_version! {
         let nodes = node.raw().run("CLUSTER NODES").text();
         assert!(nodes.contains(&format!(" 0-{} {}-16383", slot - 1, slot + 1)), "{slot}: {nodes}");
         assert_eq!(keys(&node), 1);
+    }
+}
+
+each_version! {
+    fn nobody_copies_a_promoted_server_that_has_nothing(version: Version) {
+        // Its log has more; or its log does not count any more, but whoever follows it has more.
+        for (name, first) in [("wbl.enabled", "no"), ("wbl.replica-log", "no")] {
+            let settings: &[_] = if name == "wbl.replica-log" { &[(name, first)] } else { &[] };
+            let ports = free_ports::<2>();
+            let node = |port: u16| {
+                let own = settings.iter().fold(builder(version, port, None), |own, (name, value)| own.set(name, value));
+                ["the log", "superseded"].into_iter().fold(own, ServerBuilder::allow_warning).start()
+            };
+            let (mut primary, mut replica) = (node(ports[0]), node(ports[1]));
+            replica.raw().run("SET own v");
+            replica.raw().run(&format!("REPLICAOF 127.0.0.1 {}", ports[0]));
+            wait_in_sync(&replica);
+            let mut client = primary.raw();
+            (0..KEYS).for_each(|number| drop(client.run(&format!("SET k{number} v"))));
+            assert_eq!(client.run("WAIT 1 20000").integer(), 1);
+            if settings.is_empty() {
+                wait_until("its log is there", PATIENCE, || replica.wbl_info("wbl_replica_log") == "written");
+                wait_durable(&replica);
+            }
+            replica.kill9();
+            client.run("SET more v");
+            drop(client);
+            primary.kill9();
+
+            replica.reconfigure(|own| replica_of(own, ports[0]).set(name, first));
+            replica.launch();
+            let mut client = replica.wait_answers();
+            client.run("CONFIG SET wbl.enabled yes");
+            client.run("REPLICAOF NO ONE");
+            wait_until("writes are refused", PATIENCE, || replica.wbl_info("wbl_state") == "failing");
+            assert_eq!(keys(&replica), -1, "{name}");
+            assert!(client.call(&["CONFIG", "SET", "wbl.enabled", "no"]).is_error(), "{name}");
+
+            primary.reconfigure(|own| replica_of(own, ports[1]));
+            primary.launch();
+            primary.wait_answers();
+            wait_until("the former primary wants to follow", PATIENCE, || primary.log().contains("NOMASTERLINK"));
+            assert_eq!(keys(&primary), KEYS + 1, "{name}");
+            primary.kill9();
+            primary.reconfigure(|own| own.unset("replicaof"));
+            primary.start();
+            assert_eq!(keys(&primary), KEYS + 1, "{name}");
+        }
     }
 }
 

@@ -97,10 +97,12 @@ impl Bases {
         self.failure = outcome.err();
     }
 
-    /// Another log begins.
-    pub(super) fn log_begun(&mut self) {
-        self.failure = None;
-        self.failures = 0;
+    /// Another log begins. `is_retry`: perhaps only because the one before has failed.
+    pub(super) fn log_begun(&mut self, is_retry: bool) {
+        if !is_retry {
+            self.failure = None;
+            self.failures = 0;
+        }
         self.relief = Relief::default();
     }
 
@@ -217,6 +219,11 @@ mod tests {
         assert_eq!(bases.retry_delay(longest), longest);
         assert!(!bases.may_retry(longest));
         assert_eq!((bases.failed, bases.status()), (15, "err"));
+        bases.log_begun(true);
+        assert!(!bases.may_retry(longest), "it fails again and again");
+        bases.log_begun(false);
+        assert!(bases.may_retry(longest) && bases.status() == "ok");
+        bases.ended(Err("no fork".into()));
         bases.retry_now();
         assert!(bases.may_retry(longest));
         bases.ended(Err("no fork".into()));

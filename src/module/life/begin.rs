@@ -4,6 +4,7 @@ use super::base::Base;
 use super::descent::Descent;
 use super::failing::{fail, fail_until_free};
 use super::followed::Following;
+use super::marking::tell_unmarked;
 use super::rest::{NoLog, Rest};
 use super::state::{IfLost, Life, Logging, Visible};
 use crate::core::execution::Running;
@@ -47,7 +48,7 @@ fn begin_log_of(
         Ok(known) => known,
         Err(reason) => return Err((reason, rest)),
     };
-    let rest = rest.give_up(ctx)?;
+    let (rest, before) = rest.give_up(ctx)?;
     let descent = rest.descent().clone();
     let folder = rest.into_folder().map_err(|rest| ("the folder was lost".into(), rest))?;
     match folder.begin(begin, unix_ms()) {
@@ -57,7 +58,11 @@ fn begin_log_of(
         }
         Ok(writer) => write(ctx, writer, known, Visible::Yes, following),
         Err(not_begun) => {
-            let NotBegun { folder, error } = *not_begun;
+            let NotBegun { mut folder, error } = *not_begun;
+            // Nothing has become of it, and the one before counts for what it did.
+            if let Some(Err(error)) = before.map(|standing| folder.mark_anew(standing)) {
+                tell_unmarked(&error);
+            }
             Err((error.to_string(), Rest::new(folder, descent.origin())))
         }
     }
@@ -113,7 +118,8 @@ pub(super) fn write(
     let waits_for_base = matches!(visible, Visible::WithItsBase { .. });
     with(|module| {
         module.batch = Batch::new(appended);
-        module.bases.log_begun();
+        // A replica's is tried again until its base is in place.
+        module.bases.log_begun(waits_for_base && following.is_some());
         module.history = History::default();
         module.lag.clear();
         module.begin_capture(ctx, known);

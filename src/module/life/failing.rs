@@ -3,7 +3,7 @@
 use super::rest::Rest;
 use super::state::{Failing, IfLost, Life, Visible};
 use crate::ffi::{Ctx, Level, exit_now, log};
-use crate::module::{Module, refusal, with};
+use crate::module::{Module, refusal, server, with};
 
 /// Ends the process: nothing else keeps the promise. For a recovery that fails at the start, and for a visible log that
 /// fails.
@@ -14,18 +14,19 @@ pub(super) fn fatal(what: &str, reason: &str) -> ! {
 
 /// The log cannot begin. The server lives on, and takes no writes.
 pub(super) fn fail(ctx: Ctx<'_>, reason: String, rest: Rest) {
-    let advice = if rest.holds_more() {
+    let failing = Failing::new(reason, rest, server::has_data(ctx));
+    let advice = if failing.is_less() {
         "Reads and writes are refused, and nobody may copy this server"
     } else {
         "Writes are refused; when that is mended, set wbl.enabled to no and to yes again"
     };
-    log(Level::Warning, &format!("the log can't begin: {reason}. {advice}"));
-    refuse(ctx, Failing::new(reason, rest));
+    log(Level::Warning, &format!("the log can't begin: {}. {advice}", failing.reason));
+    refuse(ctx, failing);
 }
 
 /// The same for as long as a thread has the folder.
 pub(super) fn fail_until_free(ctx: Ctx<'_>, rest: Rest) {
-    let failing = Failing::until_free(rest);
+    let failing = Failing::until_free(rest, server::has_data(ctx));
     log(Level::Notice, &format!("the log can't begin yet: {}. Writes are refused until then", failing.reason));
     refuse(ctx, failing);
 }

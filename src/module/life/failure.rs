@@ -5,7 +5,7 @@ use super::state::{Failing, IfLost, Life};
 use super::{end, leave};
 use crate::ffi::{Ctx, Level, log};
 use crate::module::units::finish_unit;
-use crate::module::{Module, disk, history, shortage, with};
+use crate::module::{Module, disk, history, server, shortage, with};
 
 /// Checks whether the log has failed.
 pub(super) fn poll(ctx: Ctx<'_>) {
@@ -43,5 +43,5 @@ fn give_up(ctx: Ctx<'_>, error: &str, if_lost: IfLost) {
             "{reason}. The server goes on without a log, as nothing was promised of it; when that is mended, set wbl.enabled to no and to yes again"
         ),
     );
-    with(|module| module.life = Life::GivenUp(Failing::new(reason, rest)));
+    with(|module| module.life = Life::GivenUp(Failing::new(reason, rest, server::has_data(ctx))));
 }

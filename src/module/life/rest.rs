@@ -11,8 +11,8 @@ use super::opening::{LogFolder, OpenedFolder, open_folder};
 use super::own_file::{Child, OwnFile, left_now, was_saving};
 use crate::ffi::Ctx;
 use crate::log::{Begin, Generation, Standing};
-use crate::module::config;
 use crate::module::release::Release;
+use crate::module::{config, server};
 use lacking::Saves;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -175,17 +175,20 @@ impl Rest {
     }
 
     /// A new log is to begin here, and this one stays valid until then: marks it at once, so that the next start
-    /// compares it with what the server itself saves meanwhile.
+    /// compares it with what the server itself saves meanwhile. Returns also what it counted for, where that has
+    /// changed only because another log is to begin.
     ///
     /// # Errors
     /// Why it can't be marked.
-    pub(super) fn give_up(mut self, ctx: Ctx<'_>) -> Result<Rest, NoLog> {
+    pub(super) fn give_up(mut self, ctx: Ctx<'_>) -> Result<(Rest, Option<Standing>), NoLog> {
         // Memory does not come from this log, so what counts is what the server itself has saved, at any time. A start
         // that finds nothing there has the log.
-        let gives_way = self.descent.origin() != Origin::Folder && OwnFile::look(ctx).may_hold_data();
+        let gives_way =
+            self.descent.origin() != Origin::Folder && server::has_data(ctx) && OwnFile::look(ctx).may_hold_data();
         self.end_marking();
         self.take_over_owed();
         let Place::Here { folder, .. } = &mut self.place else { return Err(("the folder was lost".into(), self)) };
+        let before = if self.owed.is_none() { folder.standing().cloned() } else { None };
         if !gives_way && self.owed.is_none() && is_newest(folder) {
             self.owed = Some(left_now(ctx, Child::GoesOn));
         }
@@ -197,7 +200,7 @@ impl Rest {
         match marked {
             Ok(()) => {
                 self.owed = None;
-                Ok(self)
+                Ok((self, before))
             }
             Err(error) => Err((error.to_string(), self)),
         }
@@ -240,6 +243,24 @@ impl Rest {
     pub(super) fn holds_more(&self) -> bool {
         let holds_log = self.folder().is_none_or(|folder| !folder.is_empty());
         self.descent.origin() == Origin::Lacking && holds_log && !self.is_superseded()
+    }
+
+    /// Whether memory has less than what the folder holds or has held, which is so where it comes from older files, or
+    /// from nowhere. Whatever its log counts for at a start, somebody else may have more.
+    pub(super) fn is_less(&self, has_data: bool) -> bool {
+        let holds_log = self.folder().map(|folder| !folder.is_empty());
+        match self.descent.origin() {
+            Origin::Folder => false,
+            Origin::Older | Origin::Lacking => holds_log != Some(false),
+            Origin::Unknown => !has_data && holds_log == Some(true),
+        }
+    }
+
+    /// The server has no data, and nothing has replaced what the folder holds: memory has less than that.
+    pub(super) fn lacks_all(&mut self) {
+        if self.descent.origin() == Origin::Unknown && self.folder().is_some_and(|folder| !folder.is_empty()) {
+            self.descent.set_origin(Origin::Lacking);
+        }
     }
 
     /// The folder; at once if nothing is being done to it.

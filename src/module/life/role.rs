@@ -14,13 +14,15 @@ use crate::module::{config, server, with};
 ///
 /// # Errors
 /// The folder holds the log of another dataset.
-pub(super) fn rest_as_replica(ctx: Ctx<'_>, rest: Rest) -> Result<(), NoLog> {
+pub(super) fn rest_as_replica(ctx: Ctx<'_>, mut rest: Rest) -> Result<(), NoLog> {
     let follows = server::follows_primary(ctx);
     if follows || server::has_data(ctx) {
         // It is a dataset even if it is empty.
         if let Err(reason) = rest.may_begin(true) {
             return Err((reason, rest));
         }
+    } else {
+        rest.lacks_all();
     }
     let mut rest = rest.left_behind(ctx);
     match follows {

@@ -106,6 +106,8 @@ pub(crate) struct Failing {
     pub(super) reason: String,
     pub(super) rest: Rest,
     pub(super) until: Until,
+    /// Memory has less than the log, see [`Rest::is_less`].
+    is_less: bool,
 }
 
 /// When a log is tried again.
@@ -118,14 +120,22 @@ pub(crate) enum Until {
 }
 
 impl Failing {
-    pub(super) fn new(reason: String, rest: Rest) -> Failing {
-        Failing { reason, rest: rest.stale(), until: Until::Asked }
+    /// `has_data`: the server has any.
+    pub(super) fn new(reason: String, rest: Rest, has_data: bool) -> Failing {
+        let is_less = rest.is_less(has_data);
+        Failing { reason, rest: rest.stale(), until: Until::Asked, is_less }
+    }
+
+    /// Whether memory has less than the log.
+    pub(super) fn is_less(&self) -> bool {
+        self.is_less
     }
 
     /// A thread has the folder, whose disk may not answer: nobody waits for it.
-    pub(super) fn until_free(rest: Rest) -> Failing {
+    pub(super) fn until_free(rest: Rest, has_data: bool) -> Failing {
+        let is_less = rest.is_less(has_data);
         let reason = "the log that the server had as a replica is being closed, and the disk has not answered yet";
-        Failing { reason: reason.into(), rest, until: Until::FolderIsFree }
+        Failing { reason: reason.into(), rest, until: Until::FolderIsFree, is_less }
     }
 }
 
@@ -223,7 +233,7 @@ impl Life {
     /// Memory lacks what the server's own log holds.
     pub(crate) fn lacks_data(&self) -> bool {
         match self {
-            Life::Failing(failing) => failing.rest.holds_more(),
+            Life::Failing(failing) => failing.is_less(),
             Life::Replica(rest) => rest.holds_more(),
             _ => false,
         }
