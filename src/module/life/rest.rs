@@ -175,8 +175,8 @@ impl Rest {
     }
 
     /// A new log is to begin here, and this one stays valid until then: marks it at once, so that the next start
-    /// compares it with what the server itself saves meanwhile. Returns also what it counted for, where that has
-    /// changed only because another log is to begin.
+    /// compares it with what the server itself saves meanwhile. Returns also what it counted for, if memory does not
+    /// come from it: should no log begin, that is still so.
     ///
     /// # Errors
     /// Why it can't be marked.
@@ -188,7 +188,8 @@ impl Rest {
         self.end_marking();
         self.take_over_owed();
         let Place::Here { folder, .. } = &mut self.place else { return Err(("the folder was lost".into(), self)) };
-        let before = if self.owed.is_none() { folder.standing().cloned() } else { None };
+        let is_others = self.owed.is_none() && self.descent.origin() != Origin::Folder;
+        let before = if is_others { folder.standing().cloned() } else { None };
         if !gives_way && self.owed.is_none() && is_newest(folder) {
             self.owed = Some(left_now(ctx, Child::GoesOn));
         }
