@@ -47,9 +47,7 @@ each_version! {
         assert!(nodes.contains(&format!(" 0-{} {}-16383", slot - 1, slot + 1)), "{slot}: {nodes}");
         assert_eq!(keys(&node), 1);
     }
-}
 
-each_version! {
     fn nobody_copies_a_promoted_server_that_has_nothing(version: Version) {
         // Its log has more; or its log does not count any more, but whoever follows it has more.
         for (name, first) in [("wbl.enabled", "no"), ("wbl.replica-log", "no")] {

@@ -40,7 +40,8 @@ fn begin_log_of(
     following: Option<Box<Following>>,
 ) -> Result<(), NoLog> {
     let rest = rest.opened()?;
-    let begin = match rest.may_begin(server::has_data(ctx)) {
+    let has_data = server::has_data(ctx);
+    let begin = match rest.may_begin(has_data) {
         Ok(begin) => with_what.unwrap_or(begin),
         Err(reason) => return Err((reason, rest)),
     };
@@ -48,7 +49,7 @@ fn begin_log_of(
         Ok(known) => known,
         Err(reason) => return Err((reason, rest)),
     };
-    let (rest, before) = rest.give_up(ctx)?;
+    let (rest, before) = rest.give_up(ctx, has_data)?;
     let descent = rest.descent().clone();
     let folder = rest.into_folder().map_err(|rest| ("the folder was lost".into(), rest))?;
     match folder.begin(begin, unix_ms()) {

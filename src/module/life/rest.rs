@@ -11,8 +11,8 @@ use super::opening::{LogFolder, OpenedFolder, open_folder};
 use super::own_file::{Child, OwnFile, left_now, was_saving};
 use crate::ffi::Ctx;
 use crate::log::{Begin, Generation, Standing};
+use crate::module::config;
 use crate::module::release::Release;
-use crate::module::{config, server};
 use lacking::Saves;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -176,20 +176,19 @@ impl Rest {
 
     /// A new log is to begin here, and this one stays valid until then: marks it at once, so that the next start
     /// compares it with what the server itself saves meanwhile. Returns also what it counted for, if memory does not
-    /// come from it: should no log begin, that is still so.
+    /// come from it: should no log begin, that is still so. `has_data`: the server has any.
     ///
     /// # Errors
     /// Why it can't be marked.
-    pub(super) fn give_up(mut self, ctx: Ctx<'_>) -> Result<(Rest, Option<Standing>), NoLog> {
+    pub(super) fn give_up(mut self, ctx: Ctx<'_>, has_data: bool) -> Result<(Rest, Option<Standing>), NoLog> {
         // Memory does not come from this log, so what counts is what the server itself has saved, at any time. A start
         // that finds nothing there has the log.
-        let gives_way =
-            self.descent.origin() != Origin::Folder && server::has_data(ctx) && OwnFile::look(ctx).may_hold_data();
+        let is_others = self.descent.origin() != Origin::Folder;
+        let gives_way = is_others && has_data && OwnFile::look(ctx).may_hold_data();
         self.end_marking();
         self.take_over_owed();
         let Place::Here { folder, .. } = &mut self.place else { return Err(("the folder was lost".into(), self)) };
-        let is_others = self.owed.is_none() && self.descent.origin() != Origin::Folder;
-        let before = if is_others { folder.standing().cloned() } else { None };
+        let before = if is_others && self.owed.is_none() { folder.standing().cloned() } else { None };
         if !gives_way && self.owed.is_none() && is_newest(folder) {
             self.owed = Some(left_now(ctx, Child::GoesOn));
         }

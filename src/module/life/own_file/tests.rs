@@ -31,6 +31,11 @@ fn rdb(crc32c: u32, begun_s: u64) -> OwnFile {
     }
 }
 
+/// A file that was there before the log was left.
+fn untouched_rdb() -> OwnFile {
+    OwnFile::Rdb { bytes: 1, crc32c: 1, begun_s: Some(LEFT_S), inode: 5, touched_ms: LEFT_S * 1000, is_empty: false }
+}
+
 fn aof(crc32c: u32, bytes: u64, changed_s: u64) -> OwnFile {
     let changed_ms = changed_s.saturating_mul(1000);
     OwnFile::Aof { crc32c, bytes, prefixes: prefixes(b"*2"), changed_ms, saved: None }
@@ -182,15 +187,7 @@ fn a_copy_of_what_was_being_saved_is_not_newer() {
 
 #[test]
 fn a_file_from_before_is_older_whatever_it_is_called() {
-    let untouched = OwnFile::Rdb {
-        bytes: 1,
-        crc32c: 1,
-        begun_s: Some(LEFT_S),
-        inode: 5,
-        touched_ms: LEFT_S * 1000,
-        is_empty: false,
-    };
-    assert_eq!(untouched.or_log(&left("none")), Newer::Log);
+    assert_eq!(untouched_rdb().or_log(&left("none")), Newer::Log);
 }
 
 #[test]
@@ -211,15 +208,7 @@ fn only_what_was_noted_and_is_loaded_proves_that_nothing_is_newer() {
     assert!(!proves(noted_rdb, aof(8, 91, LEFT_S + 9), false, &rdb_only));
     assert!(!proves(rdb(9, LEFT_S - 9), OwnFile::None, false, &rdb_only), "nobody knows");
     assert!(!proves(OwnFile::Unreadable, OwnFile::None, false, &left("unreadable")));
-    let from_before = OwnFile::Rdb {
-        bytes: 1,
-        crc32c: 1,
-        begun_s: Some(LEFT_S),
-        inode: 5,
-        touched_ms: LEFT_S * 1000,
-        is_empty: false,
-    };
-    assert!(!proves(from_before, OwnFile::None, false, &rdb_only), "it has another name");
+    assert!(!proves(untouched_rdb(), OwnFile::None, false, &rdb_only), "it has another name");
     let saving = left(&format!("{}:saving:{}", noted(noted_rdb), LEFT_S - 5));
     assert!(proves(rdb(8, LEFT_S - 5), OwnFile::None, false, &saving));
 }
