@@ -10,7 +10,7 @@ use crate::log::SLOW_SYNC_US;
 /// The main thread begins to flush after this many flushes in a row that were not slow, where a slow one would hold up
 /// readers, and where it would not.
 const QUICK_FLUSHES_MIN: u64 = 32;
-const QUICK_FLUSHES_ALONE_MIN: u64 = 4;
+const QUICK_FLUSHES_ALONE_MIN: u64 = 1;
 
 /// How long inline is off after a slow flush, where there are readers whom the next one would hold up; twice as long
 /// after each that follows soon.

@@ -5,63 +5,106 @@
 //! bytes first, unless padding has filled it.
 
 use crate::log::storage::StorageFile;
+use memmap2::{Advice, MmapMut};
 use std::io;
 
 /// The alignment that any disk accepts.
 const ALIGNMENT: usize = 4096;
 
+/// From this size on memory is taken in whole huge pages.
+const HUGE_FROM_BYTES: usize = 32 << 10;
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+
 /// How much of a long frame is written before its flush.
 const STAGED_BYTES_MAX: usize = 4 << 20;
 
-/// Memory of more bytes is given back to the allocator.
-const SPARE_BYTES_MAX: usize = 1 << 20;
+/// Memory of more bytes is given back to the system.
+const SPARE_BYTES_MAX: usize = HUGE_PAGE_BYTES;
 const SPARES_MAX: usize = 16;
 
 /// Bytes in memory that is aligned as any disk accepts it.
 #[derive(Debug)]
 pub(super) struct Aligned {
-    memory: Vec<u8>,
+    memory: Memory,
+    /// Where the bytes begin in it.
     start: usize,
+    /// How many there can be.
+    room: usize,
+    len: usize,
+}
+
+/// Memory of a fixed size.
+#[derive(Debug)]
+enum Memory {
+    Heap(Vec<u8>),
+    /// Huge pages, where the system has some. A disk gets them as one piece, which it writes up to a quarter sooner than
+    /// as many pages as there are in it.
+    Huge(MmapMut),
+}
+
+impl Memory {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Memory::Heap(heap) => heap,
+            Memory::Huge(pages) => pages,
+        }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Memory::Heap(heap) => heap,
+            Memory::Huge(pages) => pages,
+        }
+    }
 }
 
 impl Aligned {
     fn with_room(bytes: usize) -> Aligned {
-        let mut memory: Vec<u8> = Vec::with_capacity(bytes + ALIGNMENT);
-        let start = memory.as_ptr().addr().next_multiple_of(ALIGNMENT) - memory.as_ptr().addr();
-        // Within its room, so that it stays where it is.
-        memory.resize(start, 0);
-        Aligned { memory, start }
+        let room = bytes.next_multiple_of(if bytes < HUGE_FROM_BYTES { ALIGNMENT } else { HUGE_PAGE_BYTES });
+        let mapped = || MmapMut::map_anon(room + HUGE_PAGE_BYTES).ok();
+        let (memory, alignment) = match (bytes >= HUGE_FROM_BYTES).then(mapped).flatten() {
+            Some(pages) => {
+                // Small pages do, too. A child has no use for them, and would make the server copy what it writes next.
+                let _ = pages.advise(Advice::HugePage).and(pages.advise(Advice::DontFork));
+                (Memory::Huge(pages), HUGE_PAGE_BYTES)
+            }
+            None => (Memory::Heap(vec![0; room + ALIGNMENT]), ALIGNMENT),
+        };
+        let address = memory.bytes().as_ptr().addr();
+        Aligned { memory, start: address.next_multiple_of(alignment) - address, room, len: 0 }
     }
 
     fn len(&self) -> usize {
-        self.memory.len() - self.start
+        self.len
     }
 
     fn bytes(&self) -> &[u8] {
-        self.memory.get(self.start..).unwrap_or_default()
+        self.memory.bytes().get(self.start..self.start + self.len).unwrap_or_default()
     }
 
     fn push(&mut self, bytes: &[u8]) {
-        self.reserve(bytes.len());
-        self.memory.extend_from_slice(bytes);
+        self.grow(bytes.len()).copy_from_slice(bytes);
     }
 
     fn push_zeros(&mut self, count: usize) {
-        self.reserve(count);
-        self.memory.resize(self.memory.len() + count, 0);
+        self.grow(count).fill(0);
     }
 
-    /// Makes room for this many more bytes after the others.
-    fn reserve(&mut self, more: usize) {
-        if self.memory.capacity() - self.memory.len() < more {
-            let mut larger = Aligned::with_room((self.len() + more).next_power_of_two());
-            larger.memory.extend_from_slice(self.bytes());
+    /// Adds this many bytes, which are to be written.
+    fn grow(&mut self, count: usize) -> &mut [u8] {
+        let len = self.len + count;
+        if len > self.room {
+            let mut larger = Aligned::with_room(len.next_power_of_two());
+            larger.push(self.bytes());
             *self = larger;
         }
+        let added = self.start + self.len..self.start + len;
+        self.len = len;
+        &mut self.memory.bytes_mut()[added]
     }
 
     fn truncate(&mut self, bytes: usize) {
-        self.memory.truncate(self.start + bytes);
+        self.len = self.len.min(bytes);
     }
 }
 
@@ -168,7 +211,7 @@ impl Direct {
     /// Takes memory back.
     pub fn take_back(&mut self, blocks: Blocks) {
         let mut spare = blocks.content;
-        if self.spares.len() < SPARES_MAX && spare.memory.capacity() <= SPARE_BYTES_MAX {
+        if self.spares.len() < SPARES_MAX && spare.room <= SPARE_BYTES_MAX {
             spare.truncate(0);
             self.spares.push(spare);
         }
