@@ -7,7 +7,10 @@
 
 use crate::log::SLOW_SYNC_US;
 
-/// The main thread begins to flush after this many flushes in a row that were not slow, where a slow one would hold up
+/// Nothing is known of a disk before so many flushes.
+const FLUSHES_MIN: u64 = 4;
+
+/// The main thread flushes again after this many flushes in a row that were not slow, where a slow one would hold up
 /// readers, and where it would not.
 const QUICK_FLUSHES_MIN: u64 = 32;
 const QUICK_FLUSHES_ALONE_MIN: u64 = 1;
@@ -195,7 +198,7 @@ impl Chooser {
         let quick_flushes_min = if has_readers { QUICK_FLUSHES_MIN } else { QUICK_FLUSHES_ALONE_MIN };
         if self.flushes.average_us > SLOW_SYNC_US
             || has_readers && now_us < self.async_until_us
-            || self.flushes.count < self.slow_at + quick_flushes_min
+            || self.flushes.count < FLUSHES_MIN.max(self.slow_at + quick_flushes_min)
         {
             return false;
         }
@@ -255,7 +258,7 @@ mod tests {
     #[test]
     fn it_begins_async_and_turns_inline_after_quick_flushes() {
         let mut trace = Trace::new();
-        assert_eq!(trace.run(QUICK_FLUSHES_ALONE_MIN as u32 - 1, 100, ONE), Mode::Async);
+        assert_eq!(trace.run(FLUSHES_MIN as u32 - 1, 100, ONE), Mode::Async);
         assert_eq!(trace.run(1, 100, ONE), Mode::Inline);
         let read = Round { reads: 8, ..PIPELINES };
         let mut trace = Trace::new();
