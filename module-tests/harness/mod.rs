@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod commands;
 pub mod conditions;
+pub mod confined;
 pub mod crash;
 pub mod dataset;
 pub mod differential;

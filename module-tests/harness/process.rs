@@ -23,9 +23,15 @@ pub fn runs(id: u32) -> bool {
     stat_field(id, STATE).is_some_and(|state| state != "Z" && state != "X")
 }
 
+/// How much of the processor a process leaves to others (`nice`).
+pub fn niceness(id: u32) -> i32 {
+    stat_field(id, NICE).and_then(|value| value.parse().ok()).expect("a process")
+}
+
 /// The fields of `/proc/ID/stat` after the program's name, which is in parentheses.
 const STATE: usize = 0;
 const PARENT: usize = 1;
+const NICE: usize = 16;
 
 fn stat_field(id: u32, index: usize) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;

@@ -4,7 +4,7 @@ use super::log_watch::{complaints, is_crash, tail};
 use super::paths::{self, Version};
 use super::raw::RawConnection;
 use super::temp::TempDir;
-use super::{Names, PATIENCE, wait_for, wait_until};
+use super::{Names, PATIENCE, confined, wait_for, wait_until};
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -21,6 +21,7 @@ pub struct ServerBuilder {
     in_memory: bool,
     variables: Vec<(String, String)>,
     run_by: Vec<String>,
+    confined: bool,
 }
 
 impl ServerBuilder {
@@ -36,6 +37,7 @@ impl ServerBuilder {
             in_memory: false,
             variables: Vec::new(),
             run_by: Vec::new(),
+            confined: false,
         };
         builder.set("save", "").set("enable-debug-command", "yes")
     }
@@ -138,6 +140,12 @@ impl ServerBuilder {
     /// Starts the server through another program, which these words begin.
     pub fn run_by(mut self, words: &[&str]) -> ServerBuilder {
         self.run_by = words.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// The server and its children may change nobody's priority: the system ends who tries, as under Debian's unit.
+    pub fn confined(mut self) -> ServerBuilder {
+        self.confined = true;
         self
     }
 
@@ -245,6 +253,9 @@ impl Server {
             command.arg(format!("--{}", directive[0])).args(&directive[1..]);
         }
         command.envs(self.builder.variables.iter().map(|(name, value)| (name, value)));
+        if self.builder.confined {
+            confined::forbid_resources(&mut command);
+        }
         let child = command
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))

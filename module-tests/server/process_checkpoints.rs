@@ -3,7 +3,7 @@
 use crate::harness::cluster::{lone_node, wait_up_alone};
 use crate::harness::dataset::{self, assert_survives};
 use crate::harness::points::VARIABLE;
-use crate::harness::process::{children, runs, send_signal};
+use crate::harness::process::{children, niceness, runs, send_signal};
 use crate::harness::samples::fill;
 use crate::harness::{PATIENCE, Server, ServerBuilder, Value, Version, each_version, wait_until};
 use std::fs;
@@ -63,6 +63,21 @@ each_version! {
         assert_eq!(server.raw().run("EXISTS during:6 during:7 during:99").integer(), 2);
     }
 
+    fn it_yields_the_processor_where_that_is_allowed(version: Version) {
+        for (is_confined, yields) in [(false, !is_filtered()), (true, false)] {
+            let builder = builder(version).variable(VARIABLE, "base-child:stop");
+            let mut server = if is_confined { builder.confined() } else { builder }.start();
+            let mut client = server.raw();
+            client.run("SET k v");
+            client.send_text("WBL.CHECKPOINT");
+            let second = server.wait_child_stopped();
+            assert_eq!(niceness(second) > niceness(server.process_id()), yields, "confined: {is_confined}");
+            send_signal(second, "CONT");
+            assert_eq!(client.reply(), Value::Simple(OK.into()), "confined: {is_confined}");
+            assert_is_written(&server, 1);
+        }
+    }
+
     fn one_that_fails_leaves_the_log_as_it_was(version: Version) {
         let warning = "no new base: the second server failed";
         let mut server = builder(version).variable(VARIABLE, "base-child:stop").allow_warning(warning).start();
@@ -114,6 +129,12 @@ each_version! {
         assert_eq!(client.run("WBL.CHECKPOINT"), Value::Simple(OK.into()));
         assert!(!server.log().contains("a second server writes"));
     }
+}
+
+/// Whether the system calls of this test are filtered, and therefore its servers' too.
+fn is_filtered() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    status.lines().any(|line| line.starts_with("Seccomp:") && !line.ends_with('0'))
 }
 
 fn builder(version: Version) -> ServerBuilder {

@@ -27,12 +27,21 @@ pub fn end_with_parent(parent: u32) -> io::Result<()> {
     if std::os::unix::process::parent_id() == parent { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
-/// Gives this process less of the processor where others want it.
+/// Gives this process less of the processor where others want it; not if its system calls are filtered, because a
+/// filter may end whoever asks for that (systemd's `SystemCallFilter=~@resources` does).
 pub fn be_nice() {
     /// The default of `nice`.
     const BY: i32 = 10;
-    // If the system does not allow it, the process stays as it is.
-    let _ = rustix::process::nice(BY);
+    if std::fs::read_to_string("/proc/self/status").is_ok_and(|status| !is_filtered(&status)) {
+        // If the system does not allow it, the process stays as it is.
+        let _ = rustix::process::nice(BY);
+    }
+}
+
+/// Whether that process's system calls are filtered, by its `/proc/ID/status`. A system without filters says nothing.
+fn is_filtered(status: &str) -> bool {
+    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
+    mode.is_some_and(|mode| mode.trim() != "0")
 }
 
 /// The file that this module was loaded from; `None` where the system does not say.
@@ -94,7 +103,14 @@ fn name_of_mapping(line: &[u8], address: usize) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::{library_file, name_of_mapping, this_library};
+    use super::{is_filtered, library_file, name_of_mapping, this_library};
+
+    #[test]
+    fn a_filter_of_system_calls_is_seen() {
+        assert!(is_filtered("NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\n"));
+        assert!(!is_filtered("NoNewPrivs:\t1\nSeccomp:\t0\nSeccomp_filters:\t0\n"));
+        assert!(!is_filtered("NoNewPrivs:\t0\n"));
+    }
 
     #[test]
     fn a_mapping_names_its_file() {
