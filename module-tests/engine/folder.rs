@@ -358,7 +358,7 @@ fn a_file_that_is_taken_away_ends_the_log() {
 fn a_real_folder_is_locked_written_and_read() {
     let folder = std::env::temp_dir().join(format!("wbl-engine-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
-    let storage = || FolderStorage::new(folder.join("a/b")).unwrap();
+    let storage = || FolderStorage::new(&folder).unwrap();
     let options = Options { segment_bytes: 300, ..Options::default() };
     let mut writer = go_on(open(storage(), &options).unwrap(), UNIX_MS).unwrap();
     assert!(matches!(open(storage(), &options), Err(LogError::Locked { .. })));

@@ -23,6 +23,23 @@ each_version! {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "no folder of another name is created");
     }
 
+    fn a_log_whose_disk_is_not_mounted_is_not_begun_again(version: Version) {
+        let mounted = TempDir::new();
+        let path = |name: &str| mounted.path().join(name).to_str().unwrap().to_string();
+        fs::create_dir(path("disk")).unwrap();
+        let mut server = ServerBuilder::with_module(version).allow_warning("").set("wbl.dir", &path("disk/wbl")).start();
+        server.raw().run("SET key value");
+        server.kill9();
+        fs::rename(path("disk"), path("elsewhere")).unwrap();
+        let said = refused_start(&mut server);
+        let why = format!("cannot create the folder {}: there is no folder {}", path("disk/wbl"), path("disk"));
+        assert!(said.lines().any(|line| line.contains("the module is not loaded") && line.contains(&why)), "{said}");
+        assert!(!Path::new(&path("disk")).exists());
+        fs::rename(path("elsewhere"), path("disk")).unwrap();
+        server.start();
+        assert_eq!(server.raw().run("GET key").text(), "value");
+    }
+
     fn a_second_server_on_the_same_folder_is_refused(version: Version) {
         let folder = TempDir::new();
         let path = folder.path().join("log");

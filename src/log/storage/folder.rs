@@ -47,7 +47,7 @@ pub struct FolderLock {
 }
 
 impl FolderStorage {
-    /// Uses a folder; if it is missing, it and the folders above it are created (for this user only).
+    /// Uses a folder; if it is missing, it is created (for this user only), but none above it.
     pub fn new(folder: impl Into<PathBuf>) -> Result<FolderStorage, LogError> {
         let path = folder.into();
         create_durably(&path)?;
@@ -267,13 +267,13 @@ mod tests {
     }
 
     #[test]
-    fn missing_folders_are_created_and_locked_once() {
+    fn a_missing_folder_is_created_and_locked_once() {
         let root = scratch("lock");
-        let storage = FolderStorage::new(root.join("a/b/c")).unwrap();
+        let storage = FolderStorage::new(&root).unwrap();
         let lock = storage.lock().unwrap();
         assert!(lock.is_some());
         assert!(storage.lock().unwrap().is_none());
-        let second = FolderStorage::new(root.join("a/b/c")).unwrap();
+        let second = FolderStorage::new(&root).unwrap();
         assert!(second.lock().unwrap().is_none());
         drop(lock);
         assert!(second.lock().unwrap().is_some());
@@ -325,6 +325,7 @@ mod tests {
     #[test]
     fn a_folder_stays_the_same_when_its_path_changes() {
         let root = scratch("moved");
+        std::fs::create_dir(&root).unwrap();
         let storage = FolderStorage::new(root.join("a")).unwrap();
         std::fs::rename(root.join("a"), root.join("b")).unwrap();
         std::fs::create_dir(root.join("a")).unwrap();
@@ -353,6 +354,7 @@ mod tests {
     #[test]
     fn names_are_bytes() {
         let root = scratch("names");
+        std::fs::create_dir(&root).unwrap();
         let storage = FolderStorage::new(root.join(std::ffi::OsStr::from_bytes(b"\xff"))).unwrap();
         File::create(root.join(std::ffi::OsStr::from_bytes(b"\xff/\xfe"))).unwrap();
         assert_eq!(storage.list().unwrap(), [b"\xfe"]);
