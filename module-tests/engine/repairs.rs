@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use valkey_wbl::log::sim::{Effect, SimDisk};
-use valkey_wbl::log::{Damage, LogError, MANIFEST_NAME, Storage, segment_name};
+use valkey_wbl::log::{Damage, Left, LogError, MANIFEST_NAME, Storage, segment_name};
 
 const KEPT_IN: &str = "kept";
 
@@ -64,6 +64,7 @@ fn what_is_good_before_damage_comes_back() {
         let manifest = disk.contents(MANIFEST_NAME);
         damage.cut(KEPT_IN, UNIX_MS).unwrap();
         assert_eq!(units_of(&disk), good);
+        assert_eq!(reopen(&disk).unwrap().left().map(Left::note), Some(Left::CUT));
         // All that went is there, as it was.
         let kept = |name: &str| disk.contents(&format!("{KEPT_IN}/{name}"));
         assert_eq!(kept(MANIFEST_NAME), manifest);

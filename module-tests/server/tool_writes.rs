@@ -46,6 +46,18 @@ pub fn loaded_by_module(version: Version, folder: &Path) -> dataset::Dataset {
     found
 }
 
+/// Damages the log where a key's name begins, `damaged`.
+fn damage(server: &Server) {
+    let entries = fs::read_dir(server.log_folder()).unwrap().map(|entry| entry.unwrap().path());
+    let is_segment = |path: &PathBuf| path.to_str().unwrap().ends_with(".incr.aof");
+    let found = entries.filter(is_segment).find_map(|path| {
+        let at = fs::read(&path).unwrap().windows(7).position(|part| part == b"damaged")?;
+        Some((path, at))
+    });
+    let (segment, at) = found.unwrap();
+    fs::OpenOptions::new().write(true).open(&segment).unwrap().write_all_at(b"D", at as u64).unwrap();
+}
+
 /// The positions of the only unit with a command of this name.
 pub fn unit_of(server: &Server, command: &str) -> String {
     let lines = wbl("dump", &server.log_folder(), &["--command", command]).good();
@@ -176,16 +188,7 @@ each_version! {
         assert!(ran.status == 2 && ran.errors.contains("a server uses"), "{}", ran.errors);
         server.stop();
         assert!(wbl("repair", &server.log_folder(), &[]).good().contains("nothing to cut"));
-        let entries = fs::read_dir(server.log_folder()).unwrap().map(|entry| entry.unwrap().path());
-        let is_segment = |path: &PathBuf| path.to_str().unwrap().ends_with(".incr.aof");
-        let (segment, at) = entries
-            .filter(is_segment)
-            .find_map(|path| {
-                let at = fs::read(&path).unwrap().windows(7).position(|part| part == b"damaged")?;
-                Some((path, at))
-            })
-            .unwrap();
-        fs::OpenOptions::new().write(true).open(&segment).unwrap().write_all_at(b"D", at as u64).unwrap();
+        damage(&server);
         let ran = wbl("repair", &server.log_folder(), &[]);
         assert!(ran.status == 1 && ran.out.contains("nothing was changed"), "{}{}", ran.out, ran.errors);
         let text = wbl("repair", &server.log_folder(), &["--yes"]).good();
@@ -193,6 +196,41 @@ each_version! {
         server.start();
         dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "after the cut");
         dataset::assert_survives(&mut server, "after the cut, and a crash");
+    }
+
+    fn a_server_with_data_of_its_own_is_asked_before_it_gets_a_cut_log(version: Version) {
+        type End = fn(&mut Server);
+        let ends: [End; 2] = [
+            |server| {
+                server.raw().send_text("SHUTDOWN SAVE");
+                server.wait_exit();
+            },
+            |server| {
+                server.raw().run("SAVE");
+                server.kill9();
+            },
+        ];
+        for end in ends {
+            for (setting, later) in [("keep", 0), ("replace", 1)] {
+                let builder = ServerBuilder::with_module(version).in_memory().set_words("save", &["3600", "1000000"]);
+                let mut server = builder.allow_warning("").start();
+                let mut client = server.raw();
+                ["SET k v", "SET damaged 1", "SET later 1"].iter().for_each(|command| drop(client.run(command)));
+                end(&mut server);
+                damage(&server);
+                let text = wbl("repair", &server.log_folder(), &["--yes"]).good();
+                assert!(text.contains("wbl.on-existing-log"), "{text}");
+                server.launch();
+                assert!(!server.wait_exit().success());
+                assert!(server.log().contains("a part of the log was cut (wbl repair)"), "{}", server.log());
+                server.reconfigure(|builder| builder.set("wbl.on-existing-log", setting));
+                server.start();
+                assert_eq!(server.raw().run("EXISTS k later").integer(), 1 + later, "{setting}");
+                server.reconfigure(|builder| builder.set("wbl.on-existing-log", "refuse"));
+                server.kill9_and_restart();
+                assert_eq!(server.raw().run("EXISTS k later").integer(), 1 + later, "{setting}");
+            }
+        }
     }
 
     fn a_log_becomes_one_base(version: Version) {

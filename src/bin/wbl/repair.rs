@@ -16,7 +16,7 @@ use valkey_wbl::rdb;
 /// Without --yes it only shows what would go. What is cut stays in the folder, under a name that it prints. What goes
 /// of a damaged log was acknowledged: restore a backup if there is one. It refuses a folder that a server uses.
 ///
-/// Exit status: 0 where nothing is (or was left) to be done, 1 where something is to be cut, 2 for errors.
+/// Exit status: 0 if nothing is left to be done, 1 if something is to be cut, 2 for errors.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The log's folder (wbl.dir).
@@ -63,7 +63,9 @@ impl Arguments {
         let kept_in = format!("cut-by-repair-{now}");
         damage.cut(&kept_in, now)?;
         say(&format!("cut; all of it is kept in {}\n", self.folder.join(kept_in).display()))?;
-        self.check()
+        let shown = self.check()?;
+        say("a server with data of its own (an RDB file, an AOF) will ask which counts: wbl.on-existing-log\n")?;
+        Ok(shown)
     }
 
     fn cut_torn_end(&self) -> Result<ExitCode, Failure> {
@@ -73,7 +75,7 @@ impl Arguments {
             return Ok(ExitCode::SUCCESS);
         };
         say(&format!(
-            "{file}: an unfinished end of {} from byte {offset} on, which nobody was told of\n",
+            "{file}: an unfinished end of {} from byte {offset} on, and nothing proves that it was acknowledged\n",
             size(bytes)
         ))?;
         if !self.yes {

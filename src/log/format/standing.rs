@@ -43,6 +43,9 @@ impl Left {
     pub fn note(&self) -> &str {
         &self.note
     }
+
+    /// The note on a log of which a part was cut since: whatever is beside it may hold what it lacks.
+    pub const CUT: &str = "cut";
 }
 
 impl Standing {
@@ -58,6 +61,16 @@ impl Standing {
             (Standing::Superseded(_), _) => self.clone(),
             (Standing::Left(left), Standing::Superseded(_)) => Standing::Superseded(Some(left.clone())),
             (_, next) => next,
+        }
+    }
+
+    /// What it becomes where a part of the log is cut at this time. A superseded log stays so.
+    pub(crate) fn cut(&self, unix_ms: u64) -> Standing {
+        let cut = |unix_ms| Standing::Left(Left { unix_ms, note: Left::CUT.into() });
+        match self {
+            Standing::Current => cut(unix_ms),
+            Standing::Left(left) => cut(left.unix_ms),
+            Standing::Superseded(_) => self.clone(),
         }
     }
 

@@ -7,7 +7,8 @@
 //!    as it was.
 //! 2. The good beginning of the damaged segment is copied to a new one (or, where there is none, one without frames is
 //!    made), durably. The log is damaged as before; the next attempt to cut it takes a higher number.
-//! 3. The manifest is replaced: it names the new segment in place of the damaged one and all after it.
+//! 3. The manifest is replaced: it names the new segment in place of the damaged one and all after it, and notes that
+//!    the log was cut, so that no start prefers it unasked to a file of the server's own.
 //! 4. Their names are removed. After a crash they are leftovers, because the new segment goes on from before them, and
 //!    the next start removes them.
 
@@ -49,8 +50,9 @@ pub struct Gone {
 impl<S: Storage> Damage<S> {
     /// Locks the folder and looks for damage of its segments; `None` where there is none.
     ///
-    /// # Errors A server has the folder, there is no log, or its manifest or base is damaged, without which nothing can
-    /// be saved.
+    /// # Errors
+    /// A server has the folder, there is no log, or its manifest or base is damaged, without which nothing can be
+    /// saved.
     pub fn find(storage: S) -> Result<Option<Damage<S>>, LogError> {
         let lock = storage.lock().map_err(failed(&storage, "lock", ""))?;
         let lock = lock.ok_or_else(|| LogError::Locked { file: storage.locate("") })?;
@@ -108,7 +110,8 @@ impl<S: Storage> Damage<S> {
 
     /// Cuts the log. What goes is kept in a new folder of this name, in that of the log. `unix_ms` is the time now.
     ///
-    /// # Errors The log is as it was, unless the last step failed: then it may be either.
+    /// # Errors
+    /// The log is as it was, unless the last step failed: then it may be either.
     pub fn cut(self, kept_in: &str, unix_ms: u64) -> Result<(), LogError> {
         let storage = self.view.storage();
         let folder = storage.create_folder(kept_in).map_err(failed(storage, "create", kept_in))?;
@@ -117,7 +120,8 @@ impl<S: Storage> Damage<S> {
         let new = self.new_segment(unix_ms)?;
         let kept = manifest.segments.get(..self.index).unwrap_or_default();
         let segments = kept.iter().copied().chain([new]).collect();
-        Manifest { segments, ..manifest.clone() }.write_next(storage)?;
+        let standing = manifest.standing.cut(unix_ms);
+        Manifest { segments, standing, ..manifest.clone() }.write_next(storage)?;
         Manifest::name_next(storage)?;
         for segment in self.gone_segments() {
             // What stays is a leftover for the next start.

@@ -66,7 +66,7 @@ pub(super) fn left_now(ctx: Ctx<'_>, child: Child) -> Standing {
     let unfinished = temporaries.iter().map(|file| Unfinished { inode: file.inode, begun_s: file.begun_s }).collect();
     let is_unreadable = own.contains(&OwnFile::Unreadable);
     let is_unwatched = child == Child::Unwatched && saving_since_s.is_some();
-    let note = Note { files, is_unreadable, unfinished, saving_since_s, is_unwatched, is_lacking: false }.text();
+    let note = Note { files, is_unreadable, unfinished, saving_since_s, is_unwatched, ..Note::default() }.text();
     Left::new(unix_ms, &note).map_or(Standing::Current, Standing::Left)
 }
 
@@ -81,6 +81,11 @@ pub(super) fn without_child(left: &Left, own: OwnFiles) -> Standing {
     files.extend(gone);
     let note = Note { files, unfinished: Vec::new(), saving_since_s: None, ..before };
     Left::new(left.unix_ms(), &note.text()).map_or_else(|| Standing::Left(left.clone()), Standing::Left)
+}
+
+/// Whether a part of the log was cut since it was left.
+pub(super) fn was_cut(left: &Left) -> bool {
+    Note::parse(left.note()).is_cut
 }
 
 /// Whether a child was saving a file when the log was left, about which the mark says no more.

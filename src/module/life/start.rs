@@ -3,7 +3,7 @@
 use super::descent::Origin;
 use super::failing::fatal;
 use super::opening::OpenedFolder;
-use super::own_file::{Newer, OwnFile, origin_beside};
+use super::own_file::{Newer, OwnFile, origin_beside, was_cut};
 use super::recover::begin_or_recover;
 use super::rest::Rest;
 use super::state::{Found, Life};
@@ -41,7 +41,8 @@ pub(super) fn start(ctx: Ctx<'_>, found: Found) {
 
 /// The folder, with its log marked as superseded where it is older than what the server itself has loaded.
 ///
-/// # Errors It is unknown which of the two is newer.
+/// # Errors
+/// It is unknown which of the two is newer.
 fn newest(ctx: Ctx<'_>, found: Found, role: Role) -> Result<OpenedFolder, String> {
     let Found { mut opened, own, .. } = found;
     if config::keeps_existing_log() {
@@ -60,6 +61,11 @@ fn newest(ctx: Ctx<'_>, found: Found, role: Role) -> Result<OpenedFolder, String
         None | Some(Newer::Log) => {}
         // Its primary's data are what counts; the file may be a dump of the primary's, by the primary's clock.
         Some(Newer::Unknown) if role == Role::Replica => {}
+        Some(Newer::Unknown) if !config::replaces_existing_log() && opened.left().is_some_and(was_cut) => {
+            return Err(
+                "a part of the log was cut (wbl repair), and the server has a data file of its own, so that nobody knows which of the two has more: set wbl.on-existing-log to keep to bring the log back, or to replace to continue with what the file holds".into(),
+            );
+        }
         Some(Newer::Unknown) if !config::replaces_existing_log() => {
             return Err(
                 "the server's own data file was changed since it went on without the log, but by its own time it is older than that, or may be what a child was saving then, so that nobody knows which of the two is newer: move that file away or set wbl.on-existing-log to keep to bring the log back, or set it to replace to go on with what the file holds".into(),

@@ -34,7 +34,7 @@ impl OwnFiles {
                 OwnFile::None => is_another,
                 OwnFile::Unreadable => false,
                 OwnFile::Rdb { .. } | OwnFile::Aof { .. } => {
-                    file.is_known(&note, left) || is_another && file.or_log(left) == Newer::Log
+                    !note.is_cut && file.is_known(&note, left) || is_another && file.or_log(left) == Newer::Log
                 }
             }
         };

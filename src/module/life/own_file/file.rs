@@ -141,6 +141,9 @@ impl OwnFile {
     /// Whether the file or the log that was left has newer data.
     pub(in crate::module::life) fn or_log(self, left: &Left) -> Newer {
         let note = Note::parse(left.note());
+        if note.is_cut {
+            return if self == OwnFile::None { Newer::Log } else { Newer::Unknown };
+        }
         if self.is_known(&note, left) {
             return Newer::Log;
         }

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! rdb:<bytes>:<crc32c> aof:<bytes>:<crc32c>:head:<bytes>:<crc32c> unreadable none temp:<inode>:at:<s>
-//! saving:<s> unwatched lacking
+//! saving:<s> unwatched lacking cut
 //! ```
 //!
 //! with colons between all of them.
+
+use crate::log::Left;
 
 /// The kinds of files.
 pub(super) const RDB: &str = "rdb";
@@ -90,6 +92,8 @@ pub(super) struct Note {
     pub(super) is_unwatched: bool,
     /// The server has gone on with less than the log holds, so that what it saves may be older, whenever it does.
     pub(super) is_lacking: bool,
+    /// A part of the log was cut since: its files may hold what the log lacks.
+    pub(super) is_cut: bool,
 }
 
 impl Note {
@@ -111,6 +115,7 @@ impl Note {
         words.extend(self.saving_since_s.map(|since_s| format!("saving:{since_s}")));
         words.extend(self.is_unwatched.then(|| "unwatched".into()));
         words.extend(self.is_lacking.then(|| "lacking".into()));
+        words.extend(self.is_cut.then(|| Left::CUT.into()));
         words.join(":")
     }
 
@@ -138,6 +143,10 @@ impl Note {
             }
             ["lacking", rest @ ..] => {
                 self.is_lacking = true;
+                Some(rest)
+            }
+            [Left::CUT, rest @ ..] => {
+                self.is_cut = true;
                 Some(rest)
             }
             ["temp", inode, rest @ ..] => {
@@ -210,8 +219,10 @@ mod tests {
             saving_since_s: Some(6),
             is_unwatched: true,
             is_lacking: true,
+            is_cut: true,
         };
         assert_eq!(Note::parse(&note.text()), note);
+        assert_eq!(Note::parse(Left::CUT), Note { is_cut: true, ..Note::default() });
         assert_eq!(Note::parse("none"), Note::default());
         assert_eq!(Note::parse("what:is:this:temp"), Note::default());
     }

@@ -245,3 +245,16 @@ fn both_kinds_of_files_are_known() {
         assert_eq!(aof(8, 91, LEFT_S + 9).or_log(left), Newer::OwnFile);
     }
 }
+
+#[test]
+fn any_file_may_hold_what_was_cut_of_a_log() {
+    let cut = |files| left(&Note { is_cut: true, ..note(files, None) }.text());
+    for file in [rdb(7, 1), untouched_rdb(), aof(7, 90, 1), rewritten(Some(LEFT_S + 100), 3), OwnFile::Unreadable] {
+        for left in [cut(file.noted().into_iter().collect()), left(Left::CUT)] {
+            assert_eq!(file.or_log(&left), Newer::Unknown);
+            let own = OwnFiles { rdb: file, aof: OwnFile::None, loads_aof: false };
+            assert!(!own.none_is_newer(&left) && !own.one_is_newer(&left));
+        }
+    }
+    assert_eq!(OwnFile::None.or_log(&cut(Vec::new())), Newer::Log);
+}
