@@ -2,16 +2,19 @@
 
 use crate::support::*;
 use valkey_wbl::log::sim::SimDisk;
-use valkey_wbl::log::{Batch, Frame, LogError, MANIFEST_NAME, Opened, Verdict, segment_name};
+use valkey_wbl::log::{Batch, Frame, LogError, MANIFEST_NAME, Opened, Options, Verdict, open, segment_name};
 
-/// `#`, four digits of the check, six of the checksum, two of the length, LF.
+/// `#`, four digits of the check, six of the checksum, two of the length, LF; where no time is stated.
 const ANNOTATION_BYTES: usize = 14;
 
 /// The offsets of the frame ends in a segment of these units, one to a frame; the first is where its header ends.
 fn frame_ends(segment: &[u8], range: std::ops::Range<usize>) -> Vec<usize> {
-    let mut ends = vec![segment.iter().position(|byte| *byte == b'\n').unwrap() + 1];
+    let line_end = |at: usize| at + segment[at..].iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let mut ends = vec![line_end(0)];
     for number in range {
-        ends.push(ends[ends.len() - 1] + ANNOTATION_BYTES + unit(number).len());
+        let at = ends[ends.len() - 1];
+        let line = if segment[at..].starts_with(b"#TS:") { line_end(at) } else { at };
+        ends.push(line_end(line) + unit(number).len());
     }
     ends
 }
@@ -204,11 +207,11 @@ fn a_frame_behind_a_bad_one_is_damage() {
     for at in [5, ANNOTATION_BYTES + 5] {
         let disk = two_open_segments();
         let ends = frame_ends(&disk.contents(&segment_name(2)).unwrap(), 3..6);
-        edit(&disk, &segment_name(2), |bytes| bytes[ends[0] + at] ^= 1);
+        edit(&disk, &segment_name(2), |bytes| bytes[ends[1] + at] ^= 1);
         match reopen(&disk) {
             Err(LogError::Damaged { offset, why, .. }) => {
-                assert_eq!(offset, ends[0] as u64);
-                assert!(why.contains(&format!("byte {}", ends[1])), "{why}");
+                assert_eq!(offset, ends[1] as u64);
+                assert!(why.contains(&format!("byte {}", ends[2])), "{why}");
             }
             other => panic!("{:?}", other.err()),
         }
@@ -257,11 +260,52 @@ fn a_clock_that_steps_back_does_no_harm() {
 }
 
 #[test]
+fn each_second_with_frames_has_its_time_line() {
+    // However often the log continues in another segment, by itself or not.
+    for (segment_bytes, cuts) in [(2 << 30, false), (2 << 30, true), (500, false), (100, false)] {
+        let disk = SimDisk::new();
+        let options = Options { segment_bytes, ..Options::default() };
+        let mut writer = go_on(open(disk.clone(), &options).unwrap(), UNIX_MS).unwrap();
+        let mut expected = Vec::new();
+        for number in 0..100_usize {
+            // 310 ms from one to the next, and a clock that is set forward and back.
+            let step = if (40..60).contains(&number) { 60_000 } else { 0 };
+            let unix_ms = UNIX_MS + 310 * number as u64 + step;
+            let (start, payload) = (writer.appended(), unit(number));
+            writer.append(Batch { start, payload: &payload, unix_ms }).unwrap();
+            expected.push(unix_ms / 1000);
+            if cuts && number % 7 == 0 {
+                writer.cut().unwrap();
+            }
+        }
+        writer.close().unwrap();
+        let opened = open(disk.clone(), &options).unwrap();
+        let mut found: Vec<u64> = Vec::new();
+        for segment in opened.segments() {
+            let own = time_lines(&disk.contents(&segment.name).unwrap());
+            // Beginning with a cut, because what is before it may be removed.
+            assert!(!cuts || !own.is_empty(), "{}", segment.name);
+            found.extend(own);
+        }
+        expected.dedup();
+        if cuts {
+            found.dedup();
+        }
+        assert_eq!(found, expected, "segments of {segment_bytes} bytes, {cuts}");
+    }
+}
+
+/// The seconds that the lines of a segment state.
+fn time_lines(bytes: &[u8]) -> Vec<u64> {
+    let text = String::from_utf8_lossy(bytes);
+    let seconds = text.lines().filter_map(|line| line.strip_prefix("#TS:"));
+    seconds.map(|seconds| seconds.parse().unwrap()).collect()
+}
+
+#[test]
 fn a_frame_states_its_time_once_in_a_second() {
     let (bytes, _) = frames_at(&[1000, 1001, 1999, 2000, 2001, 1500, 500, 501]);
-    let times = bytes.windows(5).filter(|bytes| *bytes == b"#TS:2" || *bytes == b"#TS:0").count();
-    // Those of 2000 and 500; the segment's header states 1000.
-    assert_eq!(times, 2);
+    assert_eq!(time_lines(&bytes), [1, 2, 1, 0]);
 }
 
 #[test]

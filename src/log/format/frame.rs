@@ -13,7 +13,7 @@
 //!   frame, and a frame is valid in its place only.
 //! - `crc`: CRC-32C over salt, offset, payload and padding.
 //! - `durable back`: how many bytes before the frame's start the file was durable up to when the frame was written.
-//! - `unix ms`: stated where it is a second or more away from the last stated time. Then, and only then, a line in the
+//! - `unix ms`: stated by the first frame of each second, and where the log was cut. Then, and only then, a line in the
 //!   server's own form precedes it.
 //! - `block`: the frame ends where a block of 2 to the power of that many bytes does, with lines after the payload that
 //!   say nothing. They are its padding.

@@ -19,9 +19,6 @@ use std::sync::Arc;
 /// Frames up to this size are copied after their annotation to go out with one write.
 const JOINED_BYTES_MAX: usize = 128 << 10;
 
-/// A frame states its time when it is this far from the last stated one.
-const TIME_STATED_EVERY_MS: u64 = 1000;
-
 /// A segment that frames are appended to.
 #[derive(Debug)]
 pub(crate) struct Segment<F> {
@@ -47,8 +44,8 @@ pub(crate) struct Segment<F> {
     ahead_bytes: u64,
     /// Bytes of the file that are durable.
     durable_bytes: u64,
-    /// The time that was stated last.
-    stated_unix_ms: u64,
+    /// The second that a frame has stated last.
+    stated_s: Option<u64>,
     scratch: Vec<u8>,
     /// Frames are written past the page cache, by their flushes.
     direct: Option<Direct>,
@@ -68,7 +65,6 @@ pub(crate) struct NewSegment {
 struct Header {
     salt: u64,
     line: Vec<u8>,
-    unix_ms: u64,
 }
 
 impl Header {
@@ -80,7 +76,7 @@ impl Header {
         let line = SegmentHeader { generation, first, salt, unix_ms, is_pending }.to_line();
         file.write_all_at(0, &line).map_err(failed(storage, "write", name))?;
         file.sync_data().map_err(failed(storage, "sync", name))?;
-        Ok(Header { salt, line, unix_ms })
+        Ok(Header { salt, line })
     }
 }
 
@@ -134,7 +130,7 @@ impl<F: StorageFile> Segment<F> {
     }
 
     fn begun<S: Storage<File = F>>(storage: &S, new: NewSegment, header: Header, files: (F, F)) -> Segment<F> {
-        let (name, Header { salt, line, unix_ms }, (file, again)) = (segment_name(new.seq), header, files);
+        let (name, Header { salt, line }, (file, again)) = (segment_name(new.seq), header, files);
         let bytes = line.len() as u64;
         Segment {
             seq: new.seq,
@@ -150,10 +146,20 @@ impl<F: StorageFile> Segment<F> {
             extent: Extent::new(bytes),
             ahead_bytes: 0,
             durable_bytes: bytes,
-            stated_unix_ms: unix_ms,
+            stated_s: None,
             scratch: Vec::new(),
             direct: None,
         }
+    }
+
+    /// The second that the last time line states.
+    pub fn stated_s(&self) -> Option<u64> {
+        self.stated_s
+    }
+
+    /// A line of an earlier segment, which goes no sooner than this one, has stated this second.
+    pub fn set_stated_s(&mut self, second: Option<u64>) {
+        self.stated_s = second;
     }
 
     /// Whether frames are written past the page cache.
@@ -193,7 +199,8 @@ impl<F: StorageFile> Segment<F> {
     pub fn append(&mut self, payload: &[u8], unix_ms: u64, padded: bool) -> Result<u64, LogError> {
         let length = payload.len() as u64;
         let unix_ms = unix_ms.min(UNIX_MS_MAX);
-        let is_stated = unix_ms.abs_diff(self.stated_unix_ms) >= TIME_STATED_EVERY_MS;
+        let second = Some(unix_ms / 1000);
+        let is_stated = second != self.stated_s;
         let durable_back = self.bytes - self.durable_bytes;
         let end =
             self.end.checked_advance(length).filter(|_| length <= PAYLOAD_BYTES_MAX && durable_back <= BACK_BYTES_MAX);
@@ -228,7 +235,7 @@ impl<F: StorageFile> Segment<F> {
         self.bytes += frame_bytes;
         self.extent.bytes = self.extent.bytes.max(self.bytes);
         self.end = end;
-        self.stated_unix_ms = unix_ms.unwrap_or(self.stated_unix_ms);
+        self.stated_s = second;
         Ok(frame_bytes)
     }
 

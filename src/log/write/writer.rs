@@ -291,8 +291,12 @@ impl<S: Storage> LogWriter<S> {
 
     /// Closes a full segment. If there is no room for a new one the log goes on in it, and tries again later.
     fn rotate(&mut self) -> Result<(), LogError> {
+        let stated_s = self.current.stated_s();
         match self.begin_segment() {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.current.set_stated_s(stated_s);
+                Ok(())
+            }
             Err(StepError::Untouched(_)) => {
                 self.statistics.count_failed_rotation();
                 self.rotate_at_bytes = self.current.bytes.saturating_add(self.segment_bytes().max(1));
