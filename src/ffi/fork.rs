@@ -75,8 +75,7 @@ mod tests {
         libc::WEXITSTATUS(status) == 1
     }
 
-    /// Whether a folder can be locked while a child lives that was forked when it was locked before, by a server that
-    /// has ended.
+    /// Whether a folder can be locked while a child lives that was forked when it was locked before.
     fn is_free_beside_a_child(folder: &std::path::Path, close: bool) -> bool {
         let storage = FolderStorage::new(folder).unwrap();
         let storage = if close { storage.close_in_children(close_in_children) } else { storage };
@@ -110,8 +109,8 @@ mod tests {
     #[test]
     fn a_childs_life_does_not_keep_the_folder_locked() {
         let folder = std::env::temp_dir().join(format!("wbl-fork-{}", std::process::id()));
-        assert!(!is_free_beside_a_child(&folder, false), "a child inherits a lock");
-        assert!(is_free_beside_a_child(&folder, true));
+        // Also one that was forked when its descriptor was no longer, or not yet, to be closed.
+        assert!(is_free_beside_a_child(&folder, false) && is_free_beside_a_child(&folder, true));
         std::fs::remove_dir_all(folder).unwrap();
     }
 

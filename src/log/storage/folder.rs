@@ -42,8 +42,18 @@ pub struct FolderStorage {
 pub struct FolderLock {
     // Dropped before the descriptors are closed, because their numbers may then be reused.
     _guards: Vec<Box<dyn Any + Send + Sync>>,
-    _directory: OwnedFd,
-    _lock_file: Option<OwnedFd>,
+    directory: OwnedFd,
+    lock_file: Option<OwnedFd>,
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // A child that is forked after the guards have gone has the descriptors, but no lock.
+        for descriptor in std::iter::once(&self.directory).chain(&self.lock_file) {
+            // If that fails, the lock lasts until such a child has ended.
+            let _ = rustix::fs::flock(descriptor, FlockOperation::Unlock);
+        }
+    }
 }
 
 impl FolderStorage {
@@ -132,7 +142,7 @@ impl Storage for FolderStorage {
         }
         let descriptors = std::iter::once(&directory).chain(&lock_file);
         let guards = self.close_in_children.map(|close| descriptors.map(|fd| close(fd.as_raw_fd())).collect());
-        Ok(Some(FolderLock { _guards: guards.unwrap_or_default(), _directory: directory, _lock_file: lock_file }))
+        Ok(Some(FolderLock { _guards: guards.unwrap_or_default(), directory, lock_file }))
     }
 
     fn list(&self) -> io::Result<Vec<Vec<u8>>> {
