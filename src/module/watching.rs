@@ -28,7 +28,7 @@ impl Module {
         let safety = self.safety(behind.us / 1000);
         let log = self.log().cloned();
         let statistics = log.as_ref().map(|log| log.log().statistics());
-        let quantile = |of_thousand| statistics.map_or(0, |of| of.sync_times().quantile_us(of_thousand));
+        let quantile = |of_thousand| statistics.map_or(0, |of| of.sync_quantile_us(of_thousand));
         let per_flush = statistics.map_or(0.0, |of| of.units() as f64 / of.syncs().max(1) as f64);
         let speed = self.bases.speed;
         let estimate_ms = statistics.map_or(0, |of| speed.estimate_ms(of.base_bytes(), of.bytes_since_base()));

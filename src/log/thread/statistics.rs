@@ -99,6 +99,11 @@ impl Statistics {
         self.sync_max_us.load(Relaxed)
     }
 
+    /// `of_thousand` of a thousand syncs took no longer than this, which is known to a quarter.
+    pub fn sync_quantile_us(&self, of_thousand: u64) -> u64 {
+        self.sync_times.quantile_us(of_thousand).min(self.sync_max_us())
+    }
+
     /// Moving average of the durations of syncs (weight 1/8).
     pub fn sync_ewma_us(&self) -> u64 {
         self.sync_ewma_us.load(Relaxed)
@@ -197,6 +202,8 @@ mod tests {
         statistics.time_sync(1600);
         assert_eq!(statistics.sync_last_us(), 1600);
         assert_eq!(statistics.sync_max_us(), 1600);
+        // A bucket ends later.
+        assert_eq!((statistics.sync_quantile_us(500), statistics.sync_quantile_us(990)), (896, 1600));
         assert_eq!(statistics.sync_ewma_us(), 900);
         statistics.time_sync(SLOW_SYNC_US + 1);
         assert_eq!(statistics.slow_syncs(), 1);
