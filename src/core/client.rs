@@ -1,6 +1,7 @@
 //! What is known of each connected client: one record, made when it connects and dropped when it goes.
 
 use crate::core::dirty::{DbKey, DirtyKeys};
+use crate::core::hash::Set;
 use crate::core::input::Input;
 use crate::core::leaf::ClientId;
 use crate::core::output::{ReplySize, Room};
@@ -8,7 +9,7 @@ use crate::core::pipelining::{Loop, Pipelining};
 use crate::core::reads::ReadSet;
 use crate::core::row::Quirks;
 use crate::log::Lsn;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// More keys of one client are not kept: its EXEC waits for every change then.
@@ -61,7 +62,7 @@ impl Client {
 enum Watched {
     #[default]
     Nothing,
-    Keys(HashSet<DbKey>),
+    Keys(Set<DbKey>),
     /// Not known, or too much to be kept.
     Anything,
 }
@@ -78,7 +79,7 @@ impl Transaction {
     /// The client watches a key.
     pub fn watch(&mut self, key: DbKey) {
         match &mut self.watched {
-            Watched::Nothing => self.watched = Watched::Keys(HashSet::from([key])),
+            Watched::Nothing => self.watched = Watched::Keys(Set::from_iter([key])),
             Watched::Keys(keys) => {
                 keys.insert(key);
                 if keys.len() > WATCHED_KEYS_MAX {

@@ -8,11 +8,12 @@ mod proof;
 mod whole;
 
 use crate::core::event::{EventKind, MayExpire, Query};
+use crate::core::hash::Map;
 use crate::core::leaf::{Leaf, LeafEvent};
 use crate::core::table::Rule;
 use crate::core::unit::Unit;
-use std::collections::hash_map::RandomState;
-use std::collections::{HashMap, VecDeque};
+use foldhash::fast::RandomState;
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use whole::Whole;
@@ -46,7 +47,7 @@ struct Running {
     asked: Option<usize>,
     /// Places of the commands that have not run, by a hash of their arguments; made when a command ran that was not the
     /// next in the queue.
-    places: Option<HashMap<u64, VecDeque<usize>>>,
+    places: Option<Map<u64, VecDeque<usize>>>,
 }
 
 /// A command of a transaction that has run.
@@ -96,7 +97,7 @@ impl Default for Queue {
             bytes: 0,
             look_at_bytes: FIRST_LOOK_BYTES,
             sent: 0,
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
         }
     }
 }
@@ -331,7 +332,7 @@ impl Queue {
         }
         let Phase::Stepwise(running) = &mut self.phase else { return None };
         let places = running.places.get_or_insert_with(|| {
-            let mut places: HashMap<u64, VecDeque<usize>> = HashMap::new();
+            let mut places: Map<u64, VecDeque<usize>> = Map::default();
             for (index, leaf) in self.leaves.iter().enumerate() {
                 places.entry(self.hasher.hash_one(leaf.args.slices())).or_default().push_back(self.taken + index);
             }

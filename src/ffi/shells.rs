@@ -62,44 +62,60 @@ pub(super) unsafe extern "C" fn filter(raw: *mut raw::ValkeyModuleCommandFilterC
     });
 }
 
-pub(super) unsafe extern "C" fn keyspace_event(
+/// What a keyspace event says.
+type OnEvent = fn(Ctx<'_>, class: c_int, event: &[u8], key: &[u8]);
+
+/// Hands an event on; always OK.
+///
+/// # Safety
+/// The context is valid, the name is NUL-terminated, and the key lives, until this returns: the server's promise for
+/// the callbacks of events.
+unsafe fn event(
     ctx: *mut raw::ValkeyModuleCtx,
     class: c_int,
     event: *const c_char,
     key: *mut raw::ValkeyModuleString,
+    take: OnEvent,
 ) -> c_int {
     guard("the keyspace event callback", || {
-        // SAFETY: the server passes a valid context, a NUL-terminated event name and a live key for the time of the
-        // callback.
+        // SAFETY: of this function.
         let (ctx, event, key) = unsafe { (Ctx::from_raw(ctx), CStr::from_ptr(event), bytes(key)) };
-        let Some(ctx) = ctx else { return };
+        if let Some(ctx) = ctx {
+            take(ctx, class, event.to_bytes(), key);
+        }
+    });
+    OK
+}
+
+pub(super) unsafe extern "C" fn keyspace_event(
+    ctx: *mut raw::ValkeyModuleCtx,
+    class: c_int,
+    name: *const c_char,
+    key: *mut raw::ValkeyModuleString,
+) -> c_int {
+    let take: OnEvent = |ctx, class, name, key| {
         if class == PRIVATE_EVENT {
             ctx.hold_in_own_event();
         } else if class & raw::VALKEYMODULE_NOTIFY_LOADED != 0 {
             handlers().key_loaded(ctx, key);
         } else {
             let removed_by_server = class & (raw::VALKEYMODULE_NOTIFY_EXPIRED | raw::VALKEYMODULE_NOTIFY_EVICTED) != 0;
-            handlers().key_changed(ctx, class.cast_unsigned(), event.to_bytes(), key, removed_by_server);
+            handlers().key_changed(ctx, class.cast_unsigned(), name, key, removed_by_server);
         }
-    });
-    OK
+    };
+    // SAFETY: the server calls this for an event.
+    unsafe { event(ctx, class, name, key, take) }
 }
 
 pub(super) unsafe extern "C" fn noted_event(
     ctx: *mut raw::ValkeyModuleCtx,
     class: c_int,
-    event: *const c_char,
+    name: *const c_char,
     key: *mut raw::ValkeyModuleString,
 ) -> c_int {
-    guard("the keyspace event callback", || {
-        // SAFETY: the server passes a valid context, a NUL-terminated event name and a live key for the time of the
-        // callback.
-        let (ctx, event, key) = unsafe { (Ctx::from_raw(ctx), CStr::from_ptr(event), bytes(key)) };
-        if let Some(ctx) = ctx {
-            handlers().key_noted(ctx, class.cast_unsigned(), event.to_bytes(), key);
-        }
-    });
-    OK
+    let take: OnEvent = |ctx, class, name, key| handlers().key_noted(ctx, class.cast_unsigned(), name, key);
+    // SAFETY: the server calls this for an event.
+    unsafe { event(ctx, class, name, key, take) }
 }
 
 /// Wakes the event loop; the work itself is done before it sleeps again.
@@ -186,7 +202,7 @@ pub(super) unsafe extern "C" fn blocked_answer(
 
 pub(super) unsafe extern "C" fn free_answer(_ctx: *mut raw::ValkeyModuleCtx, answer: *mut c_void) {
     // SAFETY: the server passes the private data, an `Answer`, once.
-    unsafe { Answer::free_raw(answer) };
+    guard("the end of an answer", || unsafe { Answer::free_raw(answer) });
 }
 
 pub(super) unsafe extern "C" fn blocked_left(

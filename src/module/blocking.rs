@@ -15,6 +15,7 @@ use crate::core::ack::Why;
 use crate::core::stream_reads::StreamRead;
 use crate::core::table::CommandSpec;
 use crate::ffi::{CallMode, Ctx, Held, Promise, Reply, ReplyKind};
+use crate::machine::monotonic_us;
 use crate::module::arguments::keys_in;
 use crate::module::release::release;
 use crate::module::seal::seal;
@@ -22,7 +23,6 @@ use crate::module::units::{ask_for_unit_end, finish_unit};
 use crate::module::waits::wait_now;
 use crate::module::wrapped_run::{Outcome, WrappedRun};
 use crate::module::{cluster, errors, waitaof, with};
-use std::time::{Duration, Instant};
 
 /// A client whose command waits.
 pub(crate) struct Reader {
@@ -32,8 +32,8 @@ pub(crate) struct Reader {
     command: Vec<Vec<u8>>,
     db: u32,
     resp3: bool,
-    /// Until when it waits.
-    deadline: Option<Instant>,
+    /// Until when it waits, by the machine's clock; microseconds.
+    deadline_us: Option<u64>,
 }
 
 /// The command waits: so does the context's client.
@@ -46,14 +46,14 @@ pub(super) fn block(ctx: Ctx<'_>, spec: Option<&'static CommandSpec>, command: &
     held.on_leave();
     let db = ctx.selected_db();
     let keys = keys_in(ctx, command, db);
-    let (command, deadline) = repeatable(ctx, command);
-    let reader = Reader { held, spec, command, db, resp3: ctx.flags().is_resp3(), deadline };
+    let (command, deadline_us) = repeatable(ctx, command);
+    let reader = Reader { held, spec, command, db, resp3: ctx.flags().is_resp3(), deadline_us };
     with(|module| module.capture.blocked.run_by_module(client, keys));
     reader.wait(client, promise);
 }
 
 /// The command as it can be run again, with the present last id for `$`. And until when it waits.
-fn repeatable(ctx: Ctx<'_>, command: &[&[u8]]) -> (Vec<Vec<u8>>, Option<Instant>) {
+fn repeatable(ctx: Ctx<'_>, command: &[&[u8]]) -> (Vec<Vec<u8>>, Option<u64>) {
     let mut owned: Vec<Vec<u8>> = command.iter().map(|arg| arg.to_vec()).collect();
     let Some(StreamRead { timeout, keys, .. }) = StreamRead::parse(command.iter().copied()) else {
         return (owned, None);
@@ -67,8 +67,9 @@ fn repeatable(ctx: Ctx<'_>, command: &[&[u8]]) -> (Vec<Vec<u8>>, Option<Instant>
         }
     }
     let timeout_ms = timeout.and_then(|index| std::str::from_utf8(command.get(index)?).ok()?.parse::<u64>().ok());
-    let timeout = timeout_ms.filter(|timeout_ms| *timeout_ms > 0).map(Duration::from_millis);
-    (owned, timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+    let timeout_us =
+        timeout_ms.filter(|timeout_ms| *timeout_ms > 0).and_then(|timeout_ms| timeout_ms.checked_mul(1000));
+    (owned, timeout_us.and_then(|timeout_us| monotonic_us().checked_add(timeout_us)))
 }
 
 /// The last id of a stream, whether its entry is still there or not.
@@ -119,9 +120,9 @@ impl Reader {
     /// gone.
     fn call(&mut self, ctx: Ctx<'_>, client: u64) -> Option<Reply<'static>> {
         let timeout = StreamRead::parse(self.command.iter().map(Vec::as_slice))?.timeout?;
-        if let (Some(deadline), Some(timeout)) = (self.deadline, self.command.get_mut(timeout)) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            *timeout = left.as_millis().max(1).to_string().into_bytes();
+        if let (Some(deadline_us), Some(timeout)) = (self.deadline_us, self.command.get_mut(timeout)) {
+            let left_us = deadline_us.saturating_sub(monotonic_us());
+            *timeout = (left_us / 1000).max(1).to_string().into_bytes();
         }
         let (name, args) = self.command.split_first()?;
         let (name, mode) = (String::from_utf8_lossy(name), CallMode::Waiting { resp3: self.resp3 });
