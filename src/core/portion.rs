@@ -101,7 +101,8 @@ struct Open {
 impl Portion {
     /// Adds a piece of a frame, from this position of the log, after what is there. `left` bytes of the frame follow.
     ///
-    /// # Errors What is at the position is not a command.
+    /// # Errors
+    /// What is at the position is not a command.
     pub fn add(&mut self, at: Lsn, piece: &[u8], left: u64, marks: &mut Marks) -> Result<(), (Lsn, FormatError)> {
         if self.bytes.is_empty() {
             self.first = at;

@@ -20,7 +20,8 @@ pub fn this_program(folder: &File) -> io::Result<(Command, PathBuf)> {
 
 /// Makes this process end when the thread that has started it does.
 ///
-/// # Errors The parent is another process, or has already ended.
+/// # Errors
+/// The parent is another process, or has already ended.
 pub fn end_with_parent(parent: u32) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     // A parent that has already died sends no signal.

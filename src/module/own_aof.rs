@@ -134,7 +134,8 @@ fn make_mark(before: Mark) -> Mark {
 
 /// Whether the log may be given up, as far as the server's own file is concerned.
 ///
-/// # Errors Why not.
+/// # Errors
+/// Why not.
 pub(super) fn check(ctx: Ctx<'_>) -> Result<(), String> {
     if with(|module| module.life.is_relied_upon()) != Some(true) {
         return Ok(());

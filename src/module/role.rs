@@ -18,7 +18,8 @@ pub(super) enum Role {
 
 /// The role that the server believes it has, already at its start, before anything is loaded.
 ///
-/// # Errors A node of a cluster does not say what it is. Neither role may then be assumed.
+/// # Errors
+/// A node of a cluster does not say what it is. Neither role may then be assumed.
 pub(super) fn role_at_start(ctx: Ctx<'_>) -> Result<Role, String> {
     let flags = ctx.flags();
     if flags.is_replica() {

@@ -84,7 +84,8 @@ pub(super) fn join_first() -> Result<(), String> {
 
 /// In the second server: reports to the first how many commands of the log were skipped.
 ///
-/// # Errors It could not be reported.
+/// # Errors
+/// It could not be reported.
 pub(super) fn leave_skipped(folder: &Path, count: u64) -> Result<(), String> {
     if count == 0 {
         return Ok(());
@@ -105,7 +106,8 @@ fn take_skipped(folder: &Path) -> u64 {
 /// Makes a second server turn the folder's log into a base; returns how many commands it has skipped
 /// (`wbl.on-replay-error skip`). Nobody may have the folder open.
 ///
-/// # Errors Why it could not do so, for the server's log.
+/// # Errors
+/// Why it could not do so, for the server's log.
 pub(super) fn fold(ctx: Ctx<'_>, folder: &Path) -> Result<u64, String> {
     let free = room::free_bytes(folder).map_or(String::new(), |bytes| format!(" ({bytes} bytes are free)"));
     log(

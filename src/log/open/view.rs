@@ -133,7 +133,8 @@ impl<S: Storage> LogView<S> {
 
     /// Files of the log's that its manifest does not name; a start removes them.
     ///
-    /// # Errors The log needs one of them, so the manifest is not the log's newest.
+    /// # Errors
+    /// The log needs one of them, so the manifest is not the log's newest.
     pub fn leftovers(&self, segments: &[Segment]) -> Result<Vec<String>, LogError> {
         let names = self.storage.list().map_err(failed(&self.storage, "list", ""))?;
         let unnamed = Unnamed { storage: &self.storage, log: Some(&self.plan.manifest), segments };

@@ -320,7 +320,8 @@ impl Rest {
     /// The log in the folder is then given up, so memory must descend from it. Otherwise it is someone's acknowledged
     /// data.
     ///
-    /// # Errors Why none may begin.
+    /// # Errors
+    /// Why none may begin.
     pub(super) fn may_begin(&self, has_data: bool) -> Result<Begin, String> {
         let begin = if has_data { Begin::WaitsForBase } else { Begin::Empty };
         let Some(folder) = self.folder() else { return Ok(begin) };

@@ -31,7 +31,8 @@ impl<S: Storage> LogWriter<S> {
     /// Goes on after a failure: in a new segment, which begins where all is durable. Returns that position; what was
     /// appended after it is to be appended again. Flushes that are still under way do not count.
     ///
-    /// # Errors It fails again, or finally.
+    /// # Errors
+    /// It fails again, or finally.
     pub fn go_on(&mut self) -> Result<Lsn, LogError> {
         if self.failure().is_some() {
             if !self.can_go_on() {
