@@ -310,7 +310,12 @@ fn a_frame_states_its_time_once_in_a_second() {
 
 #[test]
 fn a_later_version_is_named() {
-    let unsupported = |disk: &SimDisk| matches!(reopen(disk), Err(LogError::UnsupportedVersion { .. }));
+    let unsupported = |disk: &SimDisk| {
+        reopen(disk).is_err_and(|error| {
+            matches!(error, LogError::UnsupportedVersion { .. })
+                && error.to_string().ends_with(" has format 3; this module reads 1 and 2")
+        })
+    };
     let disk = two_segments();
     edit(&disk, &segment_name(2), |bytes| bytes[4] = b'3');
     assert!(unsupported(&disk));

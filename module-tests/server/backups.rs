@@ -192,7 +192,7 @@ each_version! {
         let threads = [
             ask(&["WBL.BACKUP", "STATUS"], |answer| matches!(answer, Value::Array(_) | Value::Map(_))),
             ask(&["WBL.BACKUP", "END", "backup-1-1"], |answer| is_error_with(answer, "backup-1-1")),
-            ask(&["WBL.BACKUP", "END", "backup-x"], |answer| is_error_with(answer, "no name of a backup")),
+            ask(&["WBL.BACKUP", "END", "backup-x"], |answer| is_error_with(answer, "not the name of a backup")),
         ];
         for thread in threads {
             assert_eq!(thread.join().unwrap(), []);
@@ -206,7 +206,7 @@ each_version! {
             assert!(client.call(words).is_error(), "{words:?}");
         }
         let Value::Error(text) = client.call(&["WBL.BACKUP", "END", "../x"]) else { panic!("it was removed") };
-        assert!(text.contains("this is no name of a backup"), "{text}");
+        assert!(text.contains("ERR no backup: that is not the name of a backup"), "{text}");
         client.run("MULTI");
         client.run("WBL.BACKUP START");
         assert!(client.run("EXEC").items()[0].is_error());

@@ -43,6 +43,8 @@ pub enum LogError {
     UnsupportedVersion {
         /// The file that shows it.
         file: String,
+        /// The number of its format.
+        format: u64,
     },
     /// Somebody else has removed or cut the file that is being written.
     TakenAway {
@@ -124,8 +126,11 @@ impl fmt::Display for LogError {
             LogError::Damaged { file, offset, why } => {
                 write!(formatter, "the log is damaged: {file} at byte {offset}: {why}")
             }
-            LogError::UnsupportedVersion { file } => {
-                write!(formatter, "the log was written by a later version: {file}")
+            LogError::UnsupportedVersion { file, format } => {
+                write!(
+                    formatter,
+                    "the log was written by a later version: {file} has format {format}; this module reads 1 and 2"
+                )
             }
             LogError::TakenAway { file, why } => {
                 write!(formatter, "the log was changed by somebody else while it was written: {file}: {why}")

@@ -47,6 +47,7 @@ impl Asker {
         drop(turn);
         match outcome {
             Ok(write) => held.set_written(write),
+            Err(LogError::Refused { why }) => held.set_error(errors::backup_failed(why)),
             Err(error) => held.set_error(errors::backup_failed(&error.to_string())),
         }
         release(held, Why::Own);
@@ -123,11 +124,14 @@ fn reply_listed(ctx: Ctx<'_>, backups: &[Backup]) {
 fn reply_backup(ctx: Ctx<'_>, backup: &Backup) {
     let number = |value: u64| ctx.reply_integer(i64::try_from(value).unwrap_or(i64::MAX));
     ctx.reply_bulk(backup.name.as_bytes());
-    ctx.reply_map(3);
+    ctx.reply_map(4);
     ctx.reply_bulk(b"unix-ms");
     number(backup.unix_ms);
     ctx.reply_bulk(b"offset");
     number(backup.end.get());
     ctx.reply_bulk(b"state");
     ctx.reply_bulk(if backup.is_whole { b"whole" } else { b"unfinished" });
+    // What everything else calls it.
+    ctx.reply_bulk(b"position");
+    number(backup.end.get());
 }

@@ -155,10 +155,11 @@ fn tell_verdict(opened: &Opened<GatedStorage>) {
         Verdict::TornTail { file, offset, bytes, kept_as } => log(
             Level::Notice,
             &format!(
-                "the log ends in an unfinished write, of which nothing was acknowledged: cutting {bytes} bytes at offset {offset} of {file}, which are kept in {kept_as}"
+                "the log ends in an unfinished write, and nothing proves that any of it was acknowledged: cutting {bytes} bytes at offset {offset} of {file}, which are kept in {kept_as}"
             ),
         ),
-        verdict => log(Level::Notice, &format!("the log's end: {verdict:?}")),
+        Verdict::Clean => log(Level::Notice, "the log ends with a whole unit"),
+        Verdict::Fresh => log(Level::Notice, "the folder holds no log yet"),
     }
 }
 

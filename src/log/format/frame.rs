@@ -336,8 +336,8 @@ mod tests {
     #[test]
     fn another_version_is_told_from_no_annotation() {
         let parse = |line: &[u8]| FrameHeader::parse(line, PLACE.seed());
-        assert_eq!(parse(b"#WBL3 1\r\n"), Err(FormatError::UnsupportedVersion));
-        assert_eq!(parse(b"#WBL10 1\r\n"), Err(FormatError::UnsupportedVersion));
+        assert_eq!(parse(b"#WBL3 1\r\n"), Err(FormatError::UnknownFormat(3)));
+        assert_eq!(parse(b"#WBL10 1\r\n"), Err(FormatError::UnknownFormat(10)));
         assert_eq!(parse(b"#WBL1 1f 3 u 1 00000000\r\n"), Err(FormatError::NotAnAnnotation));
         assert_eq!(parse(b"#TS:1700000000\r\n"), Err(FormatError::NotAnAnnotation));
         assert_eq!(parse(b"*1\r\n"), Err(FormatError::NotAnAnnotation));

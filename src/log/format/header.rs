@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn another_version_is_named() {
-        assert_eq!(SegmentHeader::parse(b"#WBL3 1\r\n"), Err(FormatError::UnsupportedVersion));
+        assert_eq!(SegmentHeader::parse(b"#WBL3 1\r\n"), Err(FormatError::UnknownFormat(3)));
         assert_eq!(SegmentHeader::parse(b"#WBL1 0 0 u 0 00000000\r\n"), Err(FormatError::NotAnAnnotation));
         assert_eq!(SegmentHeader::parse(b"*1\r\n"), Err(FormatError::NotAnAnnotation));
     }

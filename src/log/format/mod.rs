@@ -15,8 +15,8 @@ use std::fmt;
 pub enum FormatError {
     /// The bytes begin neither a frame nor a segment.
     NotAnAnnotation,
-    /// They are of a version this program does not know.
-    UnsupportedVersion,
+    /// They are of a format this program does not know.
+    UnknownFormat(u64),
     /// The named field of an annotation is wrong.
     Field(&'static str),
     /// A payload is not a sequence of whole RESP commands.
@@ -28,7 +28,7 @@ impl FormatError {
     pub const fn why(self) -> &'static str {
         match self {
             FormatError::NotAnAnnotation => "no frame begins here",
-            FormatError::UnsupportedVersion => "a frame of an unknown version begins here",
+            FormatError::UnknownFormat(_) => "a frame of an unknown format begins here",
             FormatError::Field(why) | FormatError::Command(why) => why,
         }
     }
@@ -49,7 +49,10 @@ pub(crate) fn foreign_line(line: &[u8], versions: &[&[u8]]) -> FormatError {
     };
     let (version, behind) = rest.split_at(rest.iter().take_while(|byte| byte.is_ascii_digit()).count());
     match behind.first() {
-        Some(b' ') if !version.is_empty() && !versions.contains(&version) => FormatError::UnsupportedVersion,
+        Some(b' ') if !version.is_empty() && !versions.contains(&version) => {
+            let number = std::str::from_utf8(version).ok().and_then(|digits| digits.parse().ok());
+            FormatError::UnknownFormat(number.unwrap_or(u64::MAX))
+        }
         _ => FormatError::NotAnAnnotation,
     }
 }

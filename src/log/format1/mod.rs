@@ -164,7 +164,7 @@ mod tests {
         ] {
             assert!(matches!(parse_annotation(line.as_bytes(), FIRST, 0), Err(FormatError::Field(_))), "{line}");
         }
-        assert_eq!(parse_annotation(b"#WBL2 1\r\n", FIRST, 0), Err(FormatError::UnsupportedVersion));
+        assert_eq!(parse_annotation(b"#WBL2 1\r\n", FIRST, 0), Err(FormatError::UnknownFormat(2)));
         assert_eq!(parse_annotation(b"*1\r\n", FIRST, 0), Err(FormatError::NotAnAnnotation));
     }
 

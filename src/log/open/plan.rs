@@ -29,8 +29,8 @@ impl Plan {
             let manifest = Manifest::parse(text).map_err(|why| LogError::damaged(shown, 0, why))?;
             check_base(storage, &manifest)?;
             Ok(Plan { manifest, is_format_1: false })
-        } else if foreign_line(text, &[]) == FormatError::UnsupportedVersion {
-            Err(LogError::UnsupportedVersion { file: shown })
+        } else if let FormatError::UnknownFormat(format) = foreign_line(text, &[]) {
+            Err(LogError::UnsupportedVersion { file: shown, format })
         } else {
             let named = format1::parse_manifest(text);
             let (base, segments) = named.map_err(|why| LogError::foreign(shown, why))?;
@@ -152,7 +152,7 @@ fn bad_start<F: StorageFile>(window: &mut Window<F>, error: FormatError) -> Resu
     let zero = window.is_zero_from(0)?;
     let file = window.shown().to_string();
     Ok(match error {
-        FormatError::UnsupportedVersion => LogError::UnsupportedVersion { file },
+        FormatError::UnknownFormat(format) => LogError::UnsupportedVersion { file, format },
         _ if zero || window.bytes_at(0, 4)?.starts_with(b"#WBL") => window.damaged(0, error.why()),
         _ => LogError::foreign(file, "the segment does not begin with a header of this module"),
     })

@@ -139,8 +139,8 @@ fn judge<F: StorageFile>(
     expected: Expected,
     error: FormatError,
 ) -> Result<bool, LogError> {
-    if error == FormatError::UnsupportedVersion {
-        return Err(LogError::UnsupportedVersion { file: window.shown().to_string() });
+    if let FormatError::UnknownFormat(format) = error {
+        return Err(LogError::UnsupportedVersion { file: window.shown().to_string(), format });
     }
     match expected {
         Expected::Sealed(_) => return Err(window.damaged(offset, format!("{error}, in a segment that was whole"))),

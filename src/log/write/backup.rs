@@ -68,7 +68,7 @@ pub(crate) fn backups<S: Storage>(storage: &S) -> io::Result<Vec<Backup>> {
 /// Removes a backup, unless it contains something that no backup has.
 pub(crate) fn remove_backup<S: Storage>(storage: &S, name: &str) -> Result<(), LogError> {
     if said_by(name).is_none() {
-        return Err(LogError::Refused { why: "this is no name of a backup" });
+        return Err(LogError::Refused { why: "that is not the name of a backup" });
     }
     remove_copy(storage, name, TEMPORARY_BACKUP_NAME)
 }

@@ -38,7 +38,7 @@ pub(super) fn apply(kinds: &mut [ConfigKind], argument: &str, value: &str) -> Re
         ConfigKind::Enum { default, names } => {
             let found = names.iter().position(|name| name.to_bytes().eq_ignore_ascii_case(value.as_bytes()));
             let all: Vec<_> = names.iter().map(|name| name.to_string_lossy()).collect();
-            *default = found.ok_or_else(|| bad(all.join(" or ")))?;
+            *default = found.ok_or_else(|| bad(format!("must be one of {}", all.join(", "))))?;
         }
     }
     Ok(())
@@ -92,9 +92,9 @@ mod tests {
             ("segment-bytes", "64 apples", "between 4096"),
             ("max-inflight-flushes", "17", "a number between 0 and 16"),
             ("max-inflight-flushes", "1kb", "a number between 0 and 16"),
-            ("on-existing-log", "merge", "refuse or replace or keep"),
-            ("on-replay-error", "replace", "refuse or skip"),
-            ("io-mode", "odirect", "auto or buffered or direct"),
+            ("on-existing-log", "merge", "must be one of refuse, replace, keep"),
+            ("on-replay-error", "replace", "must be one of refuse, skip"),
+            ("io-mode", "odirect", "must be one of auto, buffered, direct"),
             ("checkpoint-percentage", "-1", "a number between 0"),
             ("no-such", "1", "unknown argument"),
         ] {
