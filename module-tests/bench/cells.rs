@@ -199,7 +199,7 @@ pub const CELLS: &[Cell] = &[
         Load::new("beside EVAL of 4 SETs of other keys, 8 clients", 8, EVAL_OTHER),
     ]),
     Cell::new(&[Load::new(
-        "9 GETs and a SET by turns, 1,000 keys, 50 clients",
+        "9 GETs and a SET in turn, 1,000 keys, 50 clients",
         50,
         &["9", "GET", KEY, ";", "SET", KEY, "__data__"],
     )

@@ -60,7 +60,7 @@ const ENTRIES: [Entry; 14] = [
         name: LAG,
         flags: CommandFlags { flags: c"readonly allow-stale allow-loading fast", acl_categories: c"admin fast" },
         docs: CommandDocs {
-            summary: c"Returns how far the durable position of the log is behind the appended one, in bytes and milliseconds.",
+            summary: c"Returns how far the durable position of the log lags the appended one, in bytes and milliseconds.",
             complexity: c"O(1)",
             since: c"0.1.0",
             arity: 1,

@@ -112,7 +112,7 @@ pub(super) fn settle(ctx: Ctx<'_>) -> bool {
         following.followed.lost()
     });
     let Some(Some(why)) = lost else { return true };
-    log(Level::Warning, &format!("the log can't follow the primary: {why}. It begins anew, with a base"));
+    log(Level::Warning, &format!("the log can't follow the primary: {why}. A new one begins, with a base"));
     life::lose_primary(ctx, why);
     false
 }

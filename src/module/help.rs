@@ -12,7 +12,7 @@ const LINES: &[&CStr] = &[
     c"WBL.STATUS",
     c"    Return the fields of INFO wbl: whether data are safe, why not, and what to do.",
     c"WBL.LAG",
-    c"    Return how far the durable position is behind, in bytes and milliseconds.",
+    c"    Return how far the durable position lags, in bytes and milliseconds.",
     c"WBL.CHECKPOINT",
     c"    Write a new base in a child process and remove the log that it replaces.",
     c"WBL.BACKUP START",

@@ -76,7 +76,7 @@ impl Module {
                 Some(trouble) => Safety::new(
                     false,
                     format!("the replica's disk fails, so that its log stays behind what its primary sends: {trouble}"),
-                    "mend the disk; the log goes on by itself, without a restart",
+                    "repair the disk; the log continues by itself, without a restart",
                 ),
             },
             (_, Some(reason)) => Safety::new(
@@ -104,7 +104,7 @@ impl Module {
             return Safety::new(
                 true,
                 format!("all that is acknowledged is on the disk, but the disk fails and writes wait: {trouble}"),
-                "mend the disk; the log goes on by itself, without a restart",
+                "repair the disk; the log continues by itself, without a restart",
             );
         }
         if let Some(refusal) = self.no_room() {

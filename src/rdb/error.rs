@@ -131,7 +131,7 @@ impl fmt::Display for RdbError {
                 f,
                 "wrong checksum at offset {offset} of the RDB file: {stored:016x} is stored, {computed:016x} computed"
             ),
-            Self::Trailing { offset } => write!(f, "bytes behind the end of the RDB file, at offset {offset}"),
+            Self::Trailing { offset } => write!(f, "bytes after the end of the RDB file, at offset {offset}"),
             Self::SentinelExists { offset } => {
                 write!(f, "the RDB file has the reserved key of recovery, at offset {offset}")
             }

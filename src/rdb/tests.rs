@@ -231,7 +231,7 @@ fn no_sentinel_is_sent_for_a_damaged_base() {
     flipped[end - 1] ^= 1;
     let mut long = Sample::everything().file();
     long.push(b'*');
-    for (file, what) in [(flipped, "wrong checksum at offset "), (long, "bytes behind the end")] {
+    for (file, what) in [(flipped, "wrong checksum at offset "), (long, "bytes after the end")] {
         let mut out = Vec::new();
         let mut collect = Collect { before_ms: 0, deferred: Vec::new() };
         let result = splice(Some(&mut &file[..]), &mut out, SENTINEL, &mut collect).map_err(|error| error.to_string());

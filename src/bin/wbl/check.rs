@@ -16,10 +16,15 @@ use valkey_wbl::rdb::{self, RdbError, Summary};
 /// Verifies a log: manifest, base, and each segment, frame by frame.
 ///
 /// It reads all that a start would read, and finds what a start would find. A server may be writing to the folder. An
-/// end that a crash has left unfinished is no damage: nobody was told of it, and a start cuts it and keeps it aside.
+/// end that a crash has left unfinished is no damage: nothing proves that it was acknowledged, and a start cuts it and
+/// keeps it aside.
 ///
-/// Exit status: 0 for a good log. 1 for a damaged one: its manifest is this module's, and not all is as that says. 2
-/// where there is nothing to judge: no folder, no manifest of this module, a later version, an error of the system.
+/// The line of the generation says what the log counts for at the next start ("standing" with --json). "current": it is
+/// the newest. "left": the server has continued without it, or has ended; a file that the server itself has saved since
+/// counts instead. "superseded": the server has taken another dataset since, so that it is not brought back.
+///
+/// Exit status: 0 for a good log. 1 for a damaged one: its manifest is this module's, and not all is as that says. 2 if
+/// there is nothing to judge: no folder, no manifest of this module, a later version, an error of the system.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The log's folder (wbl.dir), or a backup's.

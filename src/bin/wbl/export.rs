@@ -1,4 +1,4 @@
-//! `wbl export`: writes a log anew, up to a moment, without what is to be left out.
+//! `wbl export`: writes a new copy of a log, up to a moment, without what is to be left out.
 
 use crate::chain::{Chain, begun_s, with_chain_once};
 use crate::failure::Failure;
@@ -17,7 +17,7 @@ use valkey_wbl::log::{Lsn, Unit};
 /// How many of the commands that are left out are shown.
 const SHOWN_MAX: u64 = 10;
 
-/// Writes a log anew, as a folder that a stock server loads (appenddirname), and the module, too (wbl.dir).
+/// Writes a new copy of a log, which a stock server loads (appenddirname), and the module, too (wbl.dir).
 ///
 /// Whole units only. The folder that is read stays as it is; a server may be writing there. A damaged log can be
 /// exported up to the position that `wbl check` calls its end. What `wbl.keep-history-seconds` has kept of the time

@@ -7,7 +7,7 @@ use valkey_wbl::log::{Unit, UnitCommand};
 /// Which commands of a log are meant; all where nothing is said.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Filter {
-    /// Commands that name a key which matches this pattern (as of KEYS).
+    /// Commands that name a key which matches this pattern, as KEYS takes it.
     #[arg(long, value_name = "PATTERN")]
     key: Option<String>,
     /// Commands of these names.

@@ -28,9 +28,9 @@ use std::process::ExitCode;
 
 /// Looks at the logs of valkey-wbl, and works on them.
 ///
-/// Exit status: 0 where all went well. 1 where a manifest of this module is there, and the log that it names is
-/// damaged. 2 where nothing can be said of a log: wrong arguments, no folder, no manifest of this module in it, a log
-/// of a later version, errors of the system.
+/// Exit status: 0 if all is well. 1 if there is a manifest of this module, and the log that it names is damaged. 2 if
+/// nothing can be said of a log: wrong arguments, no folder, no manifest of this module in it, a log of a later
+/// version, errors of the system.
 #[derive(Parser)]
 #[command(name = "wbl", version, max_term_width = 110)]
 struct Arguments {

@@ -99,7 +99,10 @@ pub(super) fn emptied(ctx: Ctx<'_>) {
     if with(|module| module.life.follows()) == Some(true) {
         // What is not logged yet would be read from the present data.
         rest(ctx, Origin::Lacking);
-        log(Level::Notice, "the primary sends its whole dataset: the log of the one before stands until that is here");
+        log(
+            Level::Notice,
+            "the primary sends its whole dataset: until that has arrived, the log of the one before counts",
+        );
     }
 }
 

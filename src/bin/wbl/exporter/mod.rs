@@ -45,13 +45,14 @@ pub struct Arguments {
     /// The server's user; it needs the right to run INFO.
     #[arg(long)]
     user: Option<String>,
-    /// A file with the password, read anew for each scrape.
+    /// A file with the password, read again for each scrape.
     #[arg(long, value_name = "FILE")]
     password_file: Option<std::path::PathBuf>,
     /// Seconds to wait for the server.
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = seconds)]
     timeout: f64,
-    /// Prints the page once and ends: for the text-file collector of node_exporter.
+    /// Prints the page once and ends, with exit status 0 even if the server does not answer (wbl_up is 0 then): for the
+    /// text-file collector of node_exporter.
     #[arg(long, conflicts_with = "listen")]
     once: bool,
 }

@@ -55,7 +55,7 @@ const ROWS: &[Row] = &[
     of("wbl_failure", IsThere, "1 when there is no log, or the last base could not be written; INFO says why."),
     of("wbl_disk_error", IsThere, "1 while the log's disk fails, or the log has filled it; INFO says how."),
     of("wbl_disk_error_since_unix_ms", Gauge, "Since when the disk fails; 0 when it does not."),
-    of("wbl_write_refusal", IsThere, "1 while writes are refused for want of room."),
+    of("wbl_write_refusal", IsThere, "1 while writes are refused for lack of room."),
     of("wbl_lag_bytes", Gauge, "Bytes that were logged and are not durable yet."),
     of("wbl_lag_ms", Gauge, "For how many milliseconds the oldest of them has waited."),
     of("wbl_flush_p50_usec", Gauge, "Half of all flushes took less, in microseconds."),
