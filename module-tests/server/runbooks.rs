@@ -39,6 +39,12 @@ each_version! {
         assert_eq!(system.run("valkey-cli wbl.backup status"), "");
     }
 
+    fn a_failing_disk(version: Version) {
+        let system = System::serving(version, "repl-diskless-sync-delay 0");
+        follow(&system, "A failing disk");
+        assert!(fs::metadata(system.path("/var/backups/rescue.rdb")).is_ok_and(|file| file.len() > 0));
+    }
+
     fn slow_disk(version: Version) {
         let system = System::serving(version, "");
         follow(&system, "Slow disk");
