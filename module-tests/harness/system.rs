@@ -33,6 +33,14 @@ stop() {
 case $1 in start) start ;; stop) stop ;; restart) stop && start ;; *) exit 1 ;; esac
 "#;
 
+/// Stands in for `install`: there is no group of the server's.
+const INSTALL: &str = r#"words=()
+for word in "$@"; do
+    case $word in -g | valkey) ;; *) words+=("$word") ;; esac
+done
+exec /usr/bin/install "${words[@]}"
+"#;
+
 /// A system with one server, and maybe a replica.
 pub struct System {
     root: TempDir,
@@ -52,6 +60,7 @@ impl System {
         system.program("bin/valkey-cli", &format!("[ \"$1\" = -p ] || set -- -p {port} \"$@\"\nexec {cli} \"$@\""));
         system.program("bin/valkey-server", &format!("exec {} \"$@\"", version.server().display()));
         system.program("bin/systemctl", SYSTEMCTL);
+        system.program("bin/install", INSTALL);
         system.program("bin/wbl", &format!("exec {} \"$@\"", env!("CARGO_BIN_EXE_wbl")));
         system
     }
