@@ -1,10 +1,13 @@
 //! What is done to a running server from outside: limits of the process, and its log's files.
 
+use crate::harness::temp::copy_folder;
 use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Version, each_version, wait_until};
 use crate::unusable_folders::refused_start;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use valkey_wbl::log::resp::push_command;
+use valkey_wbl::log::{Batch, Begin, FolderStorage, Options, open};
 
 /// The files that the process writes may have so many bytes.
 fn limit_file_size(server: &Server, bytes: &str) {
@@ -242,4 +245,37 @@ each_version! {
             assert_eq!(server.raw().run("DBSIZE").integer(), 400, "{how}");
         }
     }
+}
+
+/// The checker of 9.1 cannot read its own server's bases (`docs/compatibility.md`).
+#[test]
+fn the_servers_checker_cuts_a_log_at_a_time_for_stock_servers() {
+    let version = Version::V8_1;
+    let mut stock = ServerBuilder::stock(version)
+        .set("appendonly", "yes")
+        .set("appenddirname", "wbl")
+        .set("appendfilename", "appendonly.aof")
+        .prepare();
+    let storage = FolderStorage::new(stock.log_folder()).unwrap();
+    let mut writer = open(storage, &Options::default()).unwrap().into_folder().begin(Begin::Empty, 0).unwrap();
+    for (second, key) in [(1000, b"before"), (2000, b"beyond")] {
+        let mut payload = Vec::new();
+        push_command(&mut payload, &[b"SET", key, b"v"]);
+        let start = writer.appended();
+        writer.append(Batch { start, payload: &payload, unix_ms: 1000 * second }).unwrap();
+    }
+    writer.close().unwrap();
+
+    let checker = Command::new(version.program("valkey-check-aof"))
+        .args(["--truncate-to-timestamp", "1500"])
+        .arg(stock.log_folder().join("appendonly.aof.manifest"))
+        .output()
+        .unwrap();
+    assert!(checker.status.success(), "{checker:?}");
+    let mut server = ServerBuilder::with_module(version).allow_warning("").prepare();
+    copy_folder(&stock.log_folder(), &server.log_folder());
+    assert!(refused_start(&mut server).contains("the log is damaged"));
+    stock.start();
+    assert_eq!(stock.raw().run("EXISTS before").integer(), 1);
+    assert_eq!(stock.raw().run("EXISTS beyond").integer(), 0);
 }
