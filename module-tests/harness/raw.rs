@@ -142,6 +142,12 @@ impl RawConnection {
         std::mem::take(&mut self.buffer)
     }
 
+    /// What has arrived by now. It stays there.
+    pub fn arrived(&mut self) -> &[u8] {
+        self.receive().expect("the connection is open");
+        &self.buffer
+    }
+
     /// Fails when a byte arrives within this time.
     pub fn assert_nothing(&mut self, time: Duration, what: &str) {
         let start = Instant::now();

@@ -48,6 +48,7 @@ mod listeners;
 mod matrix;
 mod modules;
 mod modules_blocked;
+mod modules_yield;
 mod newcomer;
 mod newest;
 mod newest_aof;

@@ -161,6 +161,8 @@ pub trait Facts {
     fn debug_paused(&mut self) -> bool;
     /// The server sends replies from other threads.
     fn has_io_threads(&mut self) -> bool;
+    /// Other modules are loaded, and may have the server send replies at any time.
+    fn has_other_modules(&mut self) -> bool;
     /// Output of the client waits for its socket.
     fn has_output_left(&mut self) -> bool;
 }
@@ -237,6 +239,8 @@ const NOT_IN_EVENT: &[Row<()>] = &[
 const NOT_AT_ITERATION_END: &[Row<()>] = &[
     (Reason::DebugPause, |facts, ()| facts.debug_paused()),
     (Reason::IoThreads, |facts, ()| facts.has_io_threads()),
+    // One may yield (`Yield`) outside its own commands: in a timer, an event of another client's change, BEFORE_SLEEP.
+    (Reason::ModuleYield, |facts, ()| facts.has_other_modules()),
     // What it made wait runs without passing the filter, and may run long.
     (Reason::ClientPause, |facts, ()| facts.has_postponed()),
     (Reason::OutputLeft, |facts, ()| facts.has_output_left()),
@@ -253,6 +257,8 @@ fn can_wait_once(facts: &mut dyn Facts) -> bool {
 const NOT_SEEN_TO_END: &[Row<()>] = &[
     // The server hands it to another thread as soon as it has ended the wait.
     (Reason::IoThreads, |facts, ()| facts.has_io_threads()),
+    // One that comes first in BEFORE_SLEEP may yield there.
+    (Reason::ModuleYield, |facts, ()| facts.has_other_modules()),
 ];
 
 /// What lets out written replies, even if the loop waits for them.

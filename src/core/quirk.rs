@@ -9,6 +9,8 @@ pub enum Quirk {
     Asks,
     /// It changes settings (CONFIG SET).
     Configures,
+    /// It runs code of a module that is loaded, or unloaded (MODULE LOAD).
+    LoadsModules,
     /// It begins or ends the move of a slot (CLUSTER SETSLOT).
     MovesSlots,
     /// It selects a database.

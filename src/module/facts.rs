@@ -195,6 +195,10 @@ impl Facts for Asked<'_> {
         self.module.server.io_threads
     }
 
+    fn has_other_modules(&mut self) -> bool {
+        self.module.server.other_modules
+    }
+
     fn has_output_left(&mut self) -> bool {
         // Within an iteration that begins only where the server yields: each client is asked about once.
         if self.module.clients.has_room(self.client) || self.module.iteration.without_output.contains(&self.client) {

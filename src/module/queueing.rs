@@ -205,7 +205,7 @@ impl Module {
         }
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
         let set = &mut record.transaction.queued;
-        if known.runs_others() {
+        if known.runs_others() || known.row.quirk == Quirk::LoadsModules {
             set.runs_others();
         }
         add_reads(set, ctx, filter, known);

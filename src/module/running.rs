@@ -53,7 +53,13 @@ impl Module {
                 }
                 self.capture.command(client, class, None, none());
                 let watch_unit = known.reads == Reads::Script && top.is_some() && !self.dirty.is_empty();
-                Verdict { lets_out: self.lets_out(known, top), watch_unit, ..Verdict::PASS }
+                let is_refused = || known.refuses(filter.len()) || !filter.may_be_run_by(ctx, client, None);
+                let lets_out = match known.row.quirk {
+                    Quirk::LoadsModules if is_refused() => LetsOut::Nothing,
+                    Quirk::LoadsModules => LetsOut::All,
+                    _ => self.lets_out(known, top),
+                };
+                Verdict { lets_out, watch_unit, ..Verdict::PASS }
             }
         }
     }

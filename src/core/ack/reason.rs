@@ -91,6 +91,8 @@ reasons! {
     DebugPause = "debug_pause",
     /// The server sends replies from threads of its own, at any time.
     IoThreads = "io_threads",
+    /// Other modules are loaded, and may have the server send replies at any time (Yield).
+    ModuleYield = "module_yield",
     /// Output of the client from before waits for its socket: what follows could be sent with it.
     OutputLeft = "output_left",
 }

@@ -32,7 +32,7 @@ facts! {
     is_active, any_change, commits_inline, in_exec, in_script, in_other_module, has_replied_early, is_slot_import,
     names_gone_key, has_postponed,
     writes_are_paused, is_cluster_with_modules, shares_id, tracks, pipelines, others_run_scripts, is_subscribed, has_asked, debugs_scripts,
-    debug_paused, has_io_threads, has_output_left
+    debug_paused, has_io_threads, has_other_modules, has_output_left
 }
 
 fn hold(moment: Moment, facts: &[&'static str]) -> Hold {
@@ -67,7 +67,7 @@ fn a_change_is_held_in_its_event_unless_a_row_says_why_not() {
     ] {
         assert_eq!(hold(Moment::Changed, &[fact]), Hold::AtIterationEnd(reason), "{fact}");
     }
-    for fact in ["debug_paused", "has_io_threads", "has_output_left"] {
+    for fact in ["debug_paused", "has_io_threads", "has_other_modules", "has_output_left"] {
         assert_eq!(hold(Moment::Changed, &["pipelines", fact]), Hold::InEvent, "the loop would wait for each");
     }
     let because = hold(Moment::Changed, &["in_script", "script_reason"]);
@@ -133,7 +133,7 @@ fn what_the_module_cannot_run_waits_in_the_loop_with_its_reason() {
     assert_eq!(announced(Kind::Refused, true, &["tracks"]), Hold::Refused, "by its arguments");
     assert_eq!(announced(Kind::Read, true, &["has_asked"]), Hold::ThroughModule(Wrapper::Read));
     assert_eq!(announced(UNSEEN, true, &["tracks", "pipelines"]), Hold::ThroughModule(Wrapper::Call), "to be seen");
-    for fact in ["debug_paused", "has_io_threads", "has_output_left"] {
+    for fact in ["debug_paused", "has_io_threads", "has_other_modules", "has_output_left"] {
         let hold = announced(Kind::Read, true, &["pipelines", fact]);
         assert_eq!(hold, Hold::ThroughModule(Wrapper::Read), "the loop would wait for each");
     }
@@ -175,6 +175,7 @@ fn what_could_leave_before_the_iteration_ends_waits_at_the_units_end() {
     for (fact, reason) in [
         ("debug_paused", Reason::DebugPause),
         ("has_io_threads", Reason::IoThreads),
+        ("has_other_modules", Reason::ModuleYield),
         ("has_postponed", Reason::ClientPause),
         ("has_output_left", Reason::OutputLeft),
     ] {
@@ -183,9 +184,10 @@ fn what_could_leave_before_the_iteration_ends_waits_at_the_units_end() {
 }
 
 #[test]
-fn what_a_command_has_found_is_durable_before_io_threads_can_show_it() {
+fn what_a_command_has_found_is_durable_before_it_can_be_shown_unseen() {
     assert_eq!(hold(Moment::Waits, &["has_postponed", "has_output_left"]), Hold::Nothing, "it is seen to end");
     assert_eq!(hold(Moment::Waits, &["has_io_threads"]), Hold::AtUnitEnd(Reason::IoThreads));
+    assert_eq!(hold(Moment::Waits, &["has_other_modules"]), Hold::AtUnitEnd(Reason::ModuleYield));
 }
 
 #[test]
