@@ -16,6 +16,7 @@ mod checkpoints;
 mod clients;
 mod closed_logs;
 mod cluster;
+mod cluster_alone;
 mod cluster_failover;
 mod cluster_moving;
 mod collecting;

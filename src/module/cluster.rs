@@ -178,21 +178,23 @@ const DOWN: [(&str, &str); 2] = [
     (" while the cluster is down and readonly", "CLUSTERDOWN The cluster is down and only accepts read commands"),
 ];
 
-/// What a client gets if the server refused its command when the module ran it, after it had passed the server's own
-/// check: the slot has moved to another node in between, or the cluster is down. `None` for all other answers.
+/// What a client gets if the server refuses its command when the module is to run it, after it had passed the server's
+/// own check: the slot has moved to another node in between, or the cluster is down. `None` for all other errors.
+///
+/// It goes by the text, so it must not be one that a script has made up.
 pub(super) fn redirection<'a>(
     ctx: Ctx<'_>,
     mut command: impl Iterator<Item = &'a [u8]> + Clone,
-    answer: &Reply<'_>,
+    refusal: &Reply<'_>,
 ) -> Option<String> {
-    if answer.kind() != ReplyKind::Error || !ctx.flags().in_cluster() {
+    if refusal.kind() != ReplyKind::Error || !ctx.flags().in_cluster() {
         return None;
     }
-    if answer.bytes() == NOT_LOCAL {
+    if refusal.bytes() == NOT_LOCAL {
         let first = *ctx.command_keys(command.clone()).first()?;
         return moved(ctx, command.nth(first)?);
     }
-    let text = String::from_utf8_lossy(answer.bytes());
+    let text = String::from_utf8_lossy(refusal.bytes());
     let is_refusal = text.starts_with("ERR Can not execute a ");
     DOWN.iter().find(|(end, _)| is_refusal && text.ends_with(end)).map(|(_, told)| (*told).into())
 }

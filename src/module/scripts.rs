@@ -10,7 +10,7 @@ use crate::core::args::Args;
 use crate::core::capture::Class;
 use crate::core::reads::Reads;
 use crate::core::table::Shows;
-use crate::ffi::{CallMode, Ctx, Held};
+use crate::ffi::{CallMode, Ctx, Held, ReplyKind};
 use crate::module::known::Known;
 use crate::module::units::finish_unit;
 use crate::module::waits::wait_before_yield;
@@ -108,19 +108,30 @@ fn run(ctx: Ctx<'_>, script: Script) {
         (WrappedRun::enter(module, client, db), library)
     });
     let (run, library) = entered.unwrap_or_default();
-    let answer = ctx.as_user_of(client, db, |ctx| {
-        let name = String::from_utf8_lossy(command.get(0)?);
-        ctx.call(CallMode::AsUser { resp3 }, &name, command.iter().skip(1))
-    });
-    match answer {
-        Some(Some(answer)) => match cluster::redirection(ctx, command.iter(), &answer) {
+    let call = |mode| {
+        let answer = ctx.as_user_of(client, db, |ctx| {
+            let name = String::from_utf8_lossy(command.get(0)?);
+            ctx.call(mode, &name, command.iter().skip(1))
+        });
+        answer.flatten()
+    };
+    // A script that has begun is never sent elsewhere, whatever it answers: it would run twice. So the server is asked
+    // beforehand whether it refuses this one.
+    let asks = ctx.flags().in_cluster();
+    let refusal = asks.then(|| call(CallMode::DryRunAsUser)).flatten();
+    match refusal.filter(|refusal| refusal.kind() == ReplyKind::Error) {
+        Some(refusal) => match cluster::redirection(ctx, command.iter(), &refusal) {
             Some(error) => held.set_error(error),
-            None => held.set_answer(answer),
+            None => held.set_answer(refusal),
         },
-        // Its user has gone (and so has the client), or its arguments were refused before, which the filter rules out.
-        _ => {
-            ctx.close_client(client);
-        }
+        None => match call(CallMode::AsUser { resp3 }) {
+            Some(answer) => held.set_answer(answer),
+            // Its user has gone (and so has the client), or its arguments were refused before, which the filter rules
+            // out.
+            None => {
+                ctx.close_client(client);
+            }
+        },
     }
     let outcome = run.map(|run| run.leave(ctx)).unwrap_or_default();
     let outcome = Outcome { shown: outcome.shown.max(library), ..outcome };

@@ -1,0 +1,49 @@
+//! What a node of a cluster answers with the module as without it: scripts that have begun run once.
+use crate::harness::cluster::lone_node;
+use crate::harness::{Cluster, ServerBuilder, Version, each_version};
+
+/// How the server refuses a module's call in a cluster.
+const REFUSALS: &[&str] = &[
+    "ERR Attempted to access a non local key in a cluster node",
+    "ERR Can not execute a write command 'SET' while the cluster is down and readonly",
+    "ERR Can not execute a command 'SET' while the cluster is down",
+];
+
+/// A script that changes its key, and answers with this error.
+const ERROR: &str = "redis.call('INCR', KEYS[1]) return redis.error_reply(ARGV[1])";
+
+/// A script that changes its key, and answers with what it gets for another one, which it does not name.
+const OTHER_KEY: &str = "redis.call('INCR', KEYS[1]) return redis.pcall('GET', ARGV[1])";
+
+each_version! {
+    fn a_script_that_has_begun_is_never_sent_elsewhere(version: Version) {
+        let node = lone_node(builder(version));
+        let mut client = node.raw();
+        let library = format!("#!lua name=l\nserver.register_function('f', function(KEYS, ARGV) {ERROR} end)");
+        client.call(&["FUNCTION", "LOAD", &library]);
+        for refusal in REFUSALS {
+            for (key, begins) in [("script", ["EVAL", ERROR]), ("function", ["FCALL", "f"])] {
+                client.run(&format!("DEL {key}"));
+                let reply = client.call(&[begins[0], begins[1], "1", key, refusal]);
+                assert_eq!(format!("{reply:?}"), format!("-{refusal}"), "{key}");
+                assert_eq!(client.run(&format!("GET {key}")).text(), "1", "{key}: {refusal}");
+            }
+        }
+    }
+
+    fn a_script_that_reaches_for_another_nodes_key_is_not_sent_there(version: Version) {
+        let cluster = Cluster::start(&builder(version));
+        let [mut first, mut second] = cluster.connections();
+        assert!(!first.run("SET a 0").is_error() && !second.run("SET b 0").is_error());
+        let reply = format!("{:?}", first.call(&["EVAL", OTHER_KEY, "1", "a", "b"]));
+        assert!(reply.contains("non local key"), "{reply}");
+        assert_eq!(first.run("GET a").text(), "1");
+    }
+
+}
+
+fn builder(version: Version) -> ServerBuilder {
+    ["luster state changed", "Changing databases number", "reset", "Moving"]
+        .iter()
+        .fold(ServerBuilder::with_module(version).in_memory(), |builder, text| builder.allow_warning(text))
+}
