@@ -1,6 +1,7 @@
-//! What a node of a cluster answers with the module as without it: scripts that have begun run once.
+//! What a node of a cluster answers with the module as without it: scripts that have begun run once, and scans are sent
+//! to the node of their cursor.
 use crate::harness::cluster::lone_node;
-use crate::harness::{Cluster, ServerBuilder, Version, each_version};
+use crate::harness::{Cluster, FrozenDisk, Lever, ServerBuilder, Value, Version, each_version};
 
 /// How the server refuses a module's call in a cluster.
 const REFUSALS: &[&str] = &[
@@ -40,6 +41,36 @@ each_version! {
         assert_eq!(first.run("GET a").text(), "1");
     }
 
+}
+
+#[test]
+fn a_scan_of_the_cluster_is_sent_to_the_node_of_its_cursor() {
+    let cluster = Cluster::start(&builder(Version::V9_1));
+    let [mut first, mut second] = cluster.connections();
+    // The second node has the first slots, and the first one that of the key `0`.
+    for (node, client, key) in [(1, &mut second, "b"), (0, &mut first, "a")] {
+        client.run(&format!("SET {key} old"));
+        let commands = ["CLUSTERSCAN 0", "CLUSTERSCAN 0 SLOT 1", "CLUSTERSCAN x", "CLUSTERSCAN 0-{06S}-0 COUNT 5"];
+        let clean: Vec<Value> = commands.iter().map(|command| client.call(&split(command))).collect();
+        assert!(clean.iter().any(Value::is_error), "{clean:?}");
+        let (server, mut writer) = (&cluster.nodes[node], cluster.nodes[node].raw());
+        let disk = FrozenDisk::freeze(Lever::Sync, server, client);
+        writer.send_text(&format!("SET {key} new"));
+        disk.assert_withheld(server, client, &mut writer, "a write");
+        let mut readers: Vec<_> = commands.iter().map(|_| server.raw()).collect();
+        for (command, reader) in commands.iter().zip(&mut readers) {
+            reader.send(&split(command));
+        }
+        disk.settle(server, client);
+        disk.thaw(client);
+        let dirty: Vec<Value> = readers.iter_mut().map(|reader| reader.reply()).collect();
+        assert_eq!(dirty, clean, "node {node}");
+        writer.reply();
+    }
+}
+
+fn split(command: &str) -> Vec<&str> {
+    command.split(' ').collect()
 }
 
 fn builder(version: Version) -> ServerBuilder {

@@ -48,6 +48,8 @@ pub enum Quirk {
     LosesItsError,
     /// It waits until what its client wrote is durable (WAITAOF).
     WaitsForAof,
+    /// Its first argument is no key, but decides which node of a cluster serves it, as a key does (CLUSTERSCAN).
+    RoutesByCursor,
     /// It shows how the reply to another command would be kept (WBL.DEBUG EXPLAIN).
     Explains,
     /// A replica reports with it how much of the stream it has (REPLCONF ACK).

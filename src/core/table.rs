@@ -107,7 +107,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     other("client|reply").quirk(Quirk::Mutes),
     other("client|tracking").quirk(Quirk::Tracks),
     other("client|unblock").quirk(Quirk::Unblocks),
-    other("clusterscan").shows(Shows::Keyspace),
+    other("clusterscan").shows(Shows::Keyspace).quirk(Quirk::RoutesByCursor),
     other("cluster|countkeysinslot").shows(Shows::Keyspace),
     write("cluster|flushslot", Rule::DeletedKeys),
     other("cluster|getkeysinslot").shows(Shows::Keyspace),

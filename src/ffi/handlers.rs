@@ -70,6 +70,8 @@ pub trait Handlers: Sync {
     fn run_command(&self, ctx: Ctx<'_>, args: &[&[u8]]);
     /// Whether one of the module's commands runs another, which its arguments begin with.
     fn is_wrapper(&self, name: &[u8]) -> bool;
+    /// The index of the argument that decides which node serves a command, though it is no key.
+    fn routing_argument(&self, name: &[u8]) -> Option<usize>;
     /// The indices of the keys of a command whose keys the server's API does not report.
     fn untold_keys(&self, name: &[u8], first: &[u8], len: usize) -> Vec<usize>;
     /// The reply of a command whose wait is over ([`Ctx::block_command`]).

@@ -143,11 +143,17 @@ pub(super) unsafe fn answer_key_positions(ctx: Ctx<'_>, argv: *mut *mut raw::Val
     if positions.is_null() && argc > 2 {
         // SAFETY: argv[1] and argv[2] are valid strings (caller), and nothing changes them here.
         let (name, first) = unsafe { (shells::bytes(*argv.add(1)), shells::bytes(*argv.add(2))) };
-        let access = (raw::VALKEYMODULE_CMD_KEY_OW | raw::VALKEYMODULE_CMD_KEY_UPDATE) as i32;
-        for index in handlers().untold_keys(name, first, usize::try_from(argc - 1).unwrap_or(0)) {
+        let written = raw::VALKEYMODULE_CMD_KEY_OW | raw::VALKEYMODULE_CMD_KEY_UPDATE;
+        let keys = handlers().untold_keys(name, first, usize::try_from(argc - 1).unwrap_or(0));
+        let routing = handlers().routing_argument(name).map(|index| (index, raw::VALKEYMODULE_CMD_KEY_NOT_KEY));
+        for (index, access) in keys.into_iter().map(|index| (index, written)).chain(routing) {
             // SAFETY: the context is valid (type invariant); the position is that of an argument.
             unsafe {
-                api!(ValkeyModule_KeyAtPosWithFlags)(ctx.as_raw(), i32::try_from(index + 1).unwrap_or(0), access)
+                api!(ValkeyModule_KeyAtPosWithFlags)(
+                    ctx.as_raw(),
+                    i32::try_from(index + 1).unwrap_or(0),
+                    access.cast_signed(),
+                )
             };
         }
     }

@@ -64,6 +64,12 @@ pub(super) fn keys_in(ctx: Ctx<'_>, command: &[&[u8]], db: u32) -> Vec<DbKey> {
     positions.into_iter().filter_map(|index| Some((db, (*command.get(index)?).into()))).collect()
 }
 
+/// The index of the argument that decides which node serves a command, though it is no key.
+pub fn routing_argument(name: &[u8]) -> Option<usize> {
+    let row = table::COMMANDS.iter().find(|row| row.quirk == Quirk::RoutesByCursor);
+    row.filter(|row| row.name.as_bytes().eq_ignore_ascii_case(name)).map(|_| 1)
+}
+
 /// The indices of the keys of a command whose keys the server's API does not report, by its name and first argument.
 pub fn untold_keys(name: &[u8], first: &[u8], len: usize) -> Vec<usize> {
     let row = table::COMMANDS.iter().find(|row| row.shows == Shows::Pairs);

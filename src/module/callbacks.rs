@@ -131,6 +131,10 @@ impl Handlers for Callbacks {
         wrappers::is_wrapper(name)
     }
 
+    fn routing_argument(&self, name: &[u8]) -> Option<usize> {
+        arguments::routing_argument(name)
+    }
+
     fn untold_keys(&self, name: &[u8], first: &[u8], len: usize) -> Vec<usize> {
         arguments::untold_keys(name, first, len)
     }
