@@ -1,6 +1,7 @@
-//! What a node of a cluster answers with the module as without it: scripts that have begun run once, and scans are sent
-//! to the node of their cursor.
-use crate::harness::cluster::lone_node;
+//! What a node of a cluster answers with the module as without it: scripts that have begun run once, and what depends
+//! on whether the node has keys waits for the disk before it takes effect.
+
+use crate::harness::cluster::{lone_node, wait_up_alone};
 use crate::harness::{Cluster, FrozenDisk, Lever, ServerBuilder, Value, Version, each_version};
 
 /// How the server refuses a module's call in a cluster.
@@ -41,6 +42,40 @@ each_version! {
         assert_eq!(first.run("GET a").text(), "1");
     }
 
+    fn what_shows_that_there_are_no_keys_waits_before_it_takes_effect(version: Version) {
+        let mut node = lone_node(builder(version));
+        let mut control = node.raw();
+        let id = control.run("CLUSTER MYID").text();
+        let replicate = format!("CLUSTER REPLICATE {id}");
+        for command in ["CLUSTER RESET", "CLUSTER FLUSHSLOTS", &replicate, "EXEC"] {
+            control.run("SET k v");
+            control.run("WBL.WAIT");
+            let (mut writer, mut client) = (node.raw(), node.raw());
+            if command == "EXEC" {
+                ["MULTI", "CLUSTER FLUSHSLOTS"].iter().for_each(|queued| drop(client.run(queued)));
+            }
+            let disk = FrozenDisk::freeze(Lever::Sync, &node, &mut control);
+            writer.send_text("SET k w");
+            disk.assert_withheld(&node, &mut control, &mut writer, "a write");
+            client.send_text(command);
+            disk.assert_withheld(&node, &mut control, &mut client, command);
+            disk.thaw(&mut control);
+            assert_eq!(writer.reply(), Value::Simple("OK".into()));
+            let reply = format!("{:?}", client.reply());
+            assert!(reply.contains("-ERR"), "{command}: {reply}");
+        }
+        let disk = FrozenDisk::freeze(Lever::Sync, &node, &mut control);
+        let (mut writer, mut client) = (node.raw(), node.raw());
+        writer.send_text("FLUSHALL");
+        disk.assert_withheld(&node, &mut control, &mut writer, "FLUSHALL");
+        client.send_text("CLUSTER RESET HARD");
+        disk.assert_withheld(&node, &mut control, &mut client, "CLUSTER RESET");
+        node.kill9();
+        disk.thaw(&mut control);
+        node.start();
+        wait_up_alone(&node, "CLUSTER");
+        assert_eq!(node.raw().run("CLUSTER MYID").text(), id, "it was not reset");
+    }
 }
 
 #[test]

@@ -13,6 +13,8 @@ pub enum Quirk {
     LoadsModules,
     /// It begins or ends the move of a slot (CLUSTER SETSLOT).
     MovesSlots,
+    /// The server refuses it as long as there are keys; other nodes see at once that it has run (CLUSTER RESET).
+    NeedsNoKeys,
     /// It selects a database.
     Selects,
     /// It turns client-side caching on or off.

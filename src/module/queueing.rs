@@ -122,7 +122,11 @@ impl Module {
             shown = shown.max(change);
             self.shows_others(change);
         }
-        let lets_out = self.lets_out_by_exec(runs_others, debugs_scripts);
+        let needs_no_keys = quirks.have(Quirk::NeedsNoKeys);
+        if needs_no_keys {
+            self.shows_others(self.dirty.any_change());
+        }
+        let lets_out = self.lets_out_by_exec(runs_others || needs_no_keys, debugs_scripts || needs_no_keys);
         let command = Command { kind: Kind::Exec, shows_change: shown.is_some() };
         if let Hold::AtIterationEnd(reason) = decide(Moment::Announced(command), &mut Asked::new(self, ctx, client)) {
             self.note_read(shown, reason);

@@ -55,8 +55,12 @@ impl Module {
                 let watch_unit = known.reads == Reads::Script && top.is_some() && !self.dirty.is_empty();
                 let is_refused = || known.refuses(filter.len()) || !filter.may_be_run_by(ctx, client, None);
                 let lets_out = match known.row.quirk {
-                    Quirk::LoadsModules if is_refused() => LetsOut::Nothing,
+                    Quirk::LoadsModules | Quirk::NeedsNoKeys if is_refused() => LetsOut::Nothing,
                     Quirk::LoadsModules => LetsOut::All,
+                    Quirk::NeedsNoKeys => {
+                        self.shows_others(self.dirty.any_change());
+                        LetsOut::All
+                    }
                     _ => self.lets_out(known, top),
                 };
                 Verdict { lets_out, watch_unit, ..Verdict::PASS }
