@@ -2,8 +2,9 @@
 //! removed keys, or anything else that is not durable, waits.
 
 use crate::harness::scene::split;
+use crate::harness::server::info_field;
 use crate::harness::{
-    Lever, PATIENCE, RawConnection, Scene, ServerBuilder, Value, Version, each_lever, each_version, wait_until,
+    Lever, PATIENCE, RawConnection, Scene, ServerBuilder, Value, Version, dataset, each_lever, each_version, wait_until,
 };
 
 /// What shows that the key `k` has gone.
@@ -130,4 +131,18 @@ each_version! {
         }
         scene.end();
     }
+}
+
+// Servers from 9.0 on make a database when it is selected for the first time. It takes about 1 KB.
+#[test]
+fn a_write_that_no_event_reports_makes_no_databases() {
+    let builder = ServerBuilder::with_module(Version::V9_1).set("databases", "100000").set("maxmemory", "64mb");
+    let mut scene = Scene::of(builder.set("maxmemory-policy", "allkeys-lru"));
+    scene.prepare(&["SET k v", "XADD s 1-1 f v", "XGROUP CREATE s g 0", "XREADGROUP GROUP g c STREAMS s >"]);
+    let images = scene.gauge("wbl_state_images");
+    scene.prepare(&[r#"EVAL "return redis.call('XACK', 's', 'g', '1-1')" 0"#]);
+    assert_eq!(scene.gauge("wbl_state_images"), images + 1, "in each database that has the key");
+    assert_eq!(info_field(&mut scene.control, "stats", "evicted_keys").as_deref(), Some("0"));
+    let mut server = scene.end();
+    dataset::assert_survives(&mut server, "after kill -9");
 }

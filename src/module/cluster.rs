@@ -33,10 +33,6 @@ pub(super) fn has_commands(opened: &Opened<GatedStorage>) -> Result<bool, LogErr
     Ok(false)
 }
 
-pub(super) fn database_count(ctx: Ctx<'_>) -> u32 {
-    (1..).find(|db| !ctx.own().select_db(*db)).unwrap_or(1)
-}
-
 pub(super) fn text(reply: &Reply<'_>) -> String {
     String::from_utf8_lossy(reply.bytes()).into_owned()
 }
@@ -225,7 +221,7 @@ pub(super) fn give_up_claims(ctx: Ctx<'_>, before: &SlotRanges) -> Result<(), St
         return Ok(());
     }
     let own = ctx.own();
-    for db in 0..database_count(ctx) {
+    for db in server::databases_with_keys(ctx) {
         if own.select_db(db) {
             claimed.retain(|slot| !has_keys(own, *slot));
         }
@@ -257,10 +253,8 @@ pub(super) fn fit_slots(ctx: Ctx<'_>) -> Result<(), String> {
     let slots = slots(ctx)?;
     let foreign = || slots.foreign.iter().cloned().flatten().filter(|slot| !slots.importing.contains(slot));
     let (mut deleted, mut kept) = (0_usize, BTreeSet::new());
-    for db in 0..database_count(ctx) {
-        let none: [&[u8]; 0] = [];
-        let selected = own.select_db(db);
-        if selected && own.call(CallMode::Internal, "DBSIZE", none).is_none_or(|size| size.integer() != 0) {
+    for db in server::databases_with_keys(ctx) {
+        if own.select_db(db) {
             deleted += foreign().map(|slot| delete_slot(own, slot)).sum::<usize>();
             kept.extend((0..SLOT_COUNT).filter(|slot| slots.is_free(*slot)).filter(|slot| has_keys(own, *slot)));
         }

@@ -4,6 +4,7 @@ use crate::core::dirty::DbKey;
 use crate::core::hash::Set;
 use crate::core::unit::Unit;
 use crate::ffi::{Ctx, KeyKind, ReplyKind};
+use crate::module::server::{database_count, databases_with_keys};
 use crate::module::{Module, broken, with};
 use std::sync::Arc;
 
@@ -47,16 +48,22 @@ fn add_empty_hash(own: Ctx<'_>, unit: &mut Unit, db: u32, key: &[u8]) {
     }
 }
 
-/// Adds the key's present state in every database that has it, except those that are logged already.
-pub(super) fn add_images_everywhere(ctx: Ctx<'_>, unit: &mut Unit, key: &Arc<[u8]>, but: &Set<DbKey>) {
+/// Adds the keys' present states in every database that has them, except those that are logged already.
+pub(super) fn add_images_everywhere(ctx: Ctx<'_>, unit: &mut Unit, keys: &[Arc<[u8]>], but: &Set<DbKey>) {
+    if keys.is_empty() {
+        return;
+    }
     let own = ctx.own();
-    for db in 0.. {
-        if !own.select_db(db) {
-            return;
-        }
-        let key = (db, key.clone());
-        if !but.contains(&key) && own.has_key(&key.1) {
-            add_image(ctx, unit, &key);
+    // The server does not count keys of slots that arrive.
+    let arrive = ctx.flags().in_cluster();
+    let databases = if arrive { (0..database_count(ctx)).collect() } else { databases_with_keys(ctx) };
+    for db in databases {
+        own.select_db(db);
+        for key in keys {
+            let key = (db, key.clone());
+            if !but.contains(&key) && own.has_key(&key.1) {
+                add_image(ctx, unit, &key);
+            }
         }
     }
 }

@@ -119,6 +119,16 @@ pub(super) fn database_count(ctx: Ctx<'_>) -> u32 {
     none
 }
 
+/// The databases that have keys; where the server does not say, all of them. To select one creates it on servers from
+/// 9.0 on.
+pub(super) fn databases_with_keys(ctx: Ctx<'_>) -> Vec<u32> {
+    let Some(keyspace) = ctx.own().ask("INFO", [&b"keyspace"[..]]) else {
+        return (0..database_count(ctx)).collect();
+    };
+    let lines = String::from_utf8_lossy(keyspace.bytes());
+    lines.lines().filter_map(|line| line.strip_prefix("db")?.split_once(':')?.0.parse().ok()).collect()
+}
+
 /// The value of one of the server's settings; `None` when it does not say.
 pub(super) fn setting(ctx: Ctx<'_>, name: &str) -> Option<Vec<u8>> {
     let reply = ctx.own().ask("CONFIG", [&b"GET"[..], name.as_bytes()])?;

@@ -133,7 +133,7 @@ pub(super) fn complete(ctx: Ctx<'_>, mut unit: Unit) {
     let everywhere = unit.take_images_everywhere();
     let count = (images.len() + everywhere.len()) as u64;
     images.iter().for_each(|key| add_image(ctx, &mut unit, key));
-    everywhere.iter().for_each(|key| add_images_everywhere(ctx, &mut unit, key, &images));
+    add_images_everywhere(ctx, &mut unit, &everywhere, &images);
     if unit.functions {
         add_functions(ctx, &mut unit);
     }

@@ -1,7 +1,8 @@
 //! How a second server is started: its arguments, settings and modules.
 
 use crate::ffi::{CallMode, Ctx, library_file, this_library, this_program};
-use crate::module::cluster::{database_count, text};
+use crate::module::cluster::text;
+use crate::module::server::database_count;
 use crate::module::server::{STRING_BYTES, STRING_BYTES_MAX};
 use crate::module::{config, second_settings};
 use std::fs::File;
