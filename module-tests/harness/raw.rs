@@ -82,6 +82,11 @@ impl RawConnection {
         Ok(())
     }
 
+    /// Sends nothing any more.
+    pub fn half_close(&mut self) {
+        self.stream.shutdown(std::net::Shutdown::Write).expect("an open connection");
+    }
+
     /// The next reply, or why there is none: the connection is closed.
     pub fn try_reply(&mut self) -> std::io::Result<Value> {
         loop {

@@ -5,7 +5,7 @@ use crate::collecting::bytes;
 use crate::harness::resp::encode;
 use crate::harness::scene::split;
 use crate::harness::server::info_field;
-use crate::harness::{Random, RawConnection, Scene, ServerBuilder, Version, each_version};
+use crate::harness::{PATIENCE, Random, RawConnection, Scene, ServerBuilder, Version, each_version, wait_until};
 
 /// Commands that the module does not run for their clients.
 const ODD: &[&str] = &[
@@ -142,6 +142,65 @@ each_version! {
         server.kill9_and_restart();
         assert_eq!(server.raw().run("DEBUG DIGEST"), digests[0], "after a crash");
         assert_eq!(info_field(&mut server.raw(), "wbl", "wbl_recovery_errors").as_deref(), Some("0"));
+    }
+}
+
+each_version! {
+    // A held client is freed when its connection is closed, and what it has sent after that is not executed.
+    fn random_pipelines_of_connections_that_are_closed_are_executed_up_to_a_command(version: Version) {
+        let mut random = Random::of_test("closed pipelines");
+        let mut scene = Scene::of(ServerBuilder::with_module(version).set("databases", "3"));
+        let stock = ServerBuilder::stock(version).set("databases", "3").in_memory().start();
+        scene.control.run("WBL.DEBUG COLLECT ALL");
+        let mut stock_control = stock.raw();
+        for round in 0..80 {
+            scene.control.run("FLUSHALL");
+            stock_control.run("FLUSHALL");
+            let commands: Vec<String> =
+                (0..=random.below(30)).map(|_| any_command(&mut random, if round % 2 == 0 { 0 } else { 10 })).collect();
+            let pipeline: Vec<u8> = commands.iter().flat_map(|command| encode(&split(command))).collect();
+            let mut client = scene.server.raw();
+            let mut rest = pipeline.as_slice();
+            let most = if random.chance(50) { rest.len() } else { 200 };
+            while !rest.is_empty() {
+                let (head, tail) = rest.split_at(rest.len().min(1 + random.below(most as u64) as usize));
+                client.send_bytes(head).unwrap();
+                rest = tail;
+            }
+            let mut replies = Vec::new();
+            if random.chance(50) {
+                client.half_close();
+                while client.try_reply().is_ok() {
+                    replies.push(client.last_bytes().escape_ascii().to_string());
+                }
+            }
+            drop(client);
+            wait_until("the client has gone", PATIENCE, || {
+                info_field(&mut scene.control, "clients", "connected_clients").as_deref() == Some("1")
+            });
+            let found = scene.control.run("DEBUG DIGEST");
+            // What each prefix of the commands leaves, and what it answers.
+            let mut client = stock.raw();
+            let mut digests = vec![stock_control.run("DEBUG DIGEST")];
+            let mut expected = Vec::new();
+            for command in &commands {
+                client.call(&split(command));
+                expected.push(client.last_bytes().escape_ascii().to_string());
+                digests.push(stock_control.run("DEBUG DIGEST"));
+            }
+            let what = format!("round {round}: {commands:?}");
+            assert_eq!(replies[..], expected[..replies.len()], "{what}");
+            assert!(digests[replies.len()..].contains(&found), "{what}: {} replies", replies.len());
+            scene.control.run("WBL.WAIT");
+            if round % 20 == 19 {
+                scene.assert_idle();
+                scene.server.kill9_and_restart();
+                scene.control = scene.server.raw();
+                scene.control.run("WBL.DEBUG COLLECT ALL");
+                assert_eq!(scene.control.run("DEBUG DIGEST"), found, "{what}: after a crash");
+            }
+        }
+        scene.end();
     }
 }
 
