@@ -1,6 +1,7 @@
 //! Slots that move key by key: a node that sends clients elsewhere for a key that has gone shows that it has gone.
 
 use crate::harness::commands::words;
+use crate::harness::server::info_field;
 use crate::harness::{
     Cluster, FrozenDisk, Lever, PATIENCE, RawConnection, ServerBuilder, Value, Version, each_lever, each_version,
     wait_until,
@@ -77,6 +78,32 @@ each_version! {
         let reply = reader.reply();
         assert!(matches!(&reply, Value::Error(text) if text.starts_with("TRYAGAIN ")), "{reply:?}");
         assert_eq!(single.reply(), Value::Null);
+    }
+
+    // No API shows the module that the server would send it elsewhere.
+    fn a_reader_that_waits_for_a_stream_of_a_slot_that_goes_gets_nothing(version: Version) {
+        let moving = Move::begin(version, Lever::Sync);
+        let [mut source, mut target] = moving.cluster.connections();
+        source.call(&tagged("DEL T:k T:o"));
+        let mut readers = [moving.cluster.nodes[0].raw(), moving.cluster.nodes[0].raw()];
+        source.run(&format!("CLUSTER SETSLOT {} STABLE", moving.slot));
+        readers.iter_mut().zip(["1500", "0"]).for_each(|(reader, timeout)| {
+            reader.send(&tagged(&format!("XREAD BLOCK {timeout} STREAMS T:s $")));
+        });
+        wait_until("the readers wait", PATIENCE, || {
+            info_field(&mut source, "clients", "blocked_clients").as_deref() == Some("2")
+        });
+        let id = moving.cluster.id(1);
+        [&mut target, &mut source].into_iter().for_each(|node| {
+            node.run(&format!("CLUSTER SETSLOT {} NODE {id}", moving.slot));
+        });
+        assert!(!target.call(&tagged("XADD T:s * f v")).is_error());
+        assert_eq!(readers[0].reply(), Value::Null, "its time is over");
+        readers[1].assert_silent(&mut source, "the other one goes on waiting");
+        for reader in &mut readers[..1] {
+            let reply = reader.call(&tagged("XREAD STREAMS T:s 0"));
+            assert!(format!("{reply:?}").starts_with("-MOVED"), "{reply:?}");
+        }
     }
 
     fn the_loop_waits_for_no_key_of_a_slot_that_stays(version: Version) {
