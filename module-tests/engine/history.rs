@@ -3,7 +3,8 @@
 use crate::support::*;
 use valkey_wbl::log::sim::{Effect, SimDisk};
 use valkey_wbl::log::{
-    Batch, Flusher, KeptLog, LogWriter, NewBase, Options, Storage, StorageFile, Verdict, kept_logs, open,
+    Batch, Flusher, KeptLog, Left, LogWriter, NewBase, Options, Standing, Storage, StorageFile, Verdict, kept_logs,
+    open,
 };
 
 /// What is kept is whole, whatever has happened.
@@ -236,6 +237,37 @@ fn what_a_server_uses_is_given_up_later() {
     assert!(check_kept(&disk).is_empty());
     writer.close().unwrap();
     assert_eq!(dataset(&reopen(&disk).unwrap()).unwrap(), units(0..12));
+}
+
+#[test]
+fn a_mark_that_must_be_made_takes_room_from_the_oldest_that_the_log_does_not_need() {
+    let (disk, writer) = with_history();
+    writer.close().unwrap();
+    disk.put("temp-cut", &[b'x'; 4096]);
+    disk.put("cut-1-70.bin", &[b'x'; 4096]);
+    disk.put("cut-2-70.bin", &[b'x'; 4096]);
+    let kept = check_kept(&disk);
+    let mut folder = reopen(&disk).unwrap().into_folder();
+    let mut mark = |unix_ms: u64| {
+        disk.set_room(Some(disk.used_bytes()));
+        folder.mark_with_room(Standing::Left(Left::new(unix_ms, "none").unwrap()))
+    };
+    let has = |name: &str| disk.contents(name).is_some();
+    mark(1).unwrap();
+    assert_eq!((has("temp-cut"), check_kept(&disk)), (false, kept.clone()));
+    for (number, left) in (1..=kept.len()).enumerate() {
+        mark(2 + number as u64).unwrap();
+        assert_eq!((check_kept(&disk), has("cut-1-70.bin")), (kept[left..].to_vec(), true));
+    }
+    mark(100).unwrap();
+    assert_eq!((has("cut-1-70.bin"), has("cut-2-70.bin")), (false, true));
+    mark(101).unwrap();
+    assert!(!has("cut-2-70.bin"));
+    assert_eq!(errno(&mark(102).unwrap_err()), Some(libc::ENOSPC));
+    drop(folder);
+    let opened = reopen(&disk).unwrap();
+    assert_eq!(opened.left().map(Left::unix_ms), Some(101));
+    assert_eq!(dataset(&opened).unwrap(), units(0..12));
 }
 
 /// An error in the middle is no end of trimming.

@@ -25,11 +25,25 @@ pub fn killed_shard(
     configure: impl Fn(ServerBuilder) -> ServerBuilder,
     early: impl FnOnce(&Server),
 ) -> Shards {
+    let mut shards = shard(version, configure, early);
+    shards.nodes.iter_mut().for_each(Server::kill9);
+    shards
+}
+
+/// The replica of such a shard, whose log was closed when it ended. Its own file has one key.
+pub fn stopped_replica(version: Version, configure: impl Fn(ServerBuilder) -> ServerBuilder) -> Server {
+    let mut shards = shard(version, configure, |replica| drop(replica.raw().run("SAVE")));
+    shards.nodes[0].kill9();
+    shards.nodes[1].stop();
+    shards.nodes.remove(1)
+}
+
+fn shard(version: Version, configure: impl Fn(ServerBuilder) -> ServerBuilder, early: impl FnOnce(&Server)) -> Shards {
     let own = ServerBuilder::with_module(version).in_memory().only_own_warnings();
     let own = ["the log can't begin", "takes the place of the data", "the replica's log can't begin"]
         .into_iter()
         .fold(own, ServerBuilder::allow_warning);
-    let mut shards = Shards::start(&configure(own), 1);
+    let shards = Shards::start(&configure(own), 1);
     shards.attach_replicas();
     let mut client = shards.nodes[0].raw();
     client.run("SET k1 early");
@@ -41,7 +55,6 @@ pub fn killed_shard(
     client.run("SET k0 v");
     assert_eq!(client.run("WAIT 1 0").integer(), 1);
     wait_durable(&shards.nodes[1]);
-    shards.nodes.iter_mut().for_each(Server::kill9);
     shards
 }
 

@@ -92,6 +92,7 @@ mod tool;
 mod tool_writes;
 mod transactions;
 mod unload;
+mod unmarked;
 mod unusable_folders;
 mod waitaof;
 mod watch;

@@ -1,6 +1,7 @@
 //! A folder between two logs: locked, known, nothing being written.
 
 use super::backup::remove_temporary_folders;
+use super::history::remove_oldest;
 use crate::log::error::LogError;
 use crate::log::format::Generation;
 use crate::log::format::manifest::Manifest;
@@ -149,6 +150,39 @@ impl<S: Storage> Folder<S> {
             Some(before) => self.mark_anew(before.followed_by(standing)),
             None => Ok(()),
         }
+    }
+
+    /// The same if the server may not go on without it: on a full disk it takes the room of what is not part of the
+    /// log, and of history.
+    ///
+    /// # Errors
+    /// Of the last try; what has given up its room is gone.
+    pub fn mark_with_room(&mut self, standing: Standing) -> Result<(), LogError> {
+        let mut marked = self.mark(standing.clone());
+        if marked.as_ref().is_err_and(LogError::is_no_room) {
+            self.remove_leftovers();
+            marked = self.mark(standing.clone());
+        }
+        while marked.as_ref().is_err_and(LogError::is_no_room) && self.give_up_kept() {
+            marked = self.mark(standing.clone());
+        }
+        marked
+    }
+
+    /// Removes the oldest history, or without any the oldest end that was cut; `false` where there is neither.
+    fn give_up_kept(&mut self) -> bool {
+        if remove_oldest(&*self.storage) {
+            return true;
+        }
+        let cuts = self.present.iter().filter_map(|own| match own {
+            OwnName::Cut(seq, offset) => Some((*seq, *offset)),
+            _ => None,
+        });
+        let Some((seq, offset)) = cuts.min() else { return false };
+        self.present.remove(&OwnName::Cut(seq, offset));
+        // One that stays makes no room, and the next one is tried.
+        let _ = self.storage.remove(&cut_name(seq, offset));
+        true
     }
 
     /// Notes durably that the log counts for just this, whatever it counted for before.

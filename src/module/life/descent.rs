@@ -2,7 +2,7 @@
 //! becomes of that, another's data are never taken for this server's.
 
 use super::opening::LogFolder;
-use crate::log::{Generation, LogState};
+use crate::log::{Generation, LogError, LogState};
 use crate::module::config;
 use crate::module::gate::GatedStorage;
 
@@ -112,6 +112,14 @@ pub(super) fn holds_another(folder: &GatedStorage) -> String {
 /// The refusal to leave the log of a server that has less.
 pub(super) fn holds_more() -> String {
     "the server has less than its log holds, and what it went on with would replace that: restart it as a primary to bring the log back, or set wbl.on-existing-log to replace to give the log up".into()
+}
+
+/// The refusal to serve what is less than the log, while its mark can't say so.
+pub(super) fn has_less(folder: &GatedStorage, error: &LogError) -> String {
+    format!(
+        "the server has less than the log in {} holds, and does not serve it before that is noted there: {error}. Make the folder writable, or room on its disk, and try again; or set wbl.dir to another folder to go on without that log",
+        shown(folder)
+    )
 }
 
 /// The refusal for a primary that has a superseded log and nothing to replace it.

@@ -1,6 +1,7 @@
 //! A thread that marks a log in its manifest: nobody waits for the disk.
 
 use super::opening::LogFolder;
+use super::own_file::is_lacking;
 use crate::ffi::{Level, log};
 use crate::log::{LogError, Standing};
 use crate::module::points::{self, Point};
@@ -65,10 +66,24 @@ impl Marking {
 
 /// Reports that a mark could not be made.
 pub(super) fn tell_unmarked(error: &impl std::fmt::Display) {
+    tell("a start before it is noted would bring the log back", error);
+}
+
+/// The same of another mark for this folder's log.
+pub(super) fn tell_unmarked_in(folder: &LogFolder, error: &LogError) {
+    if folder.left().is_some_and(is_lacking) {
+        tell(
+            "its mark still says that the log has more, so that a start as a primary takes nothing else for newer",
+            error,
+        );
+    } else {
+        tell_unmarked(error);
+    }
+}
+
+fn tell(until_then: &str, error: &impl std::fmt::Display) {
     log(
         Level::Warning,
-        &format!(
-            "it can't be noted that the server goes on without the folder's log: a start before it is noted would bring the log back: {error}"
-        ),
+        &format!("it can't be noted that the server goes on without the folder's log: {until_then}: {error}"),
     );
 }

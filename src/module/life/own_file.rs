@@ -16,7 +16,7 @@ mod tests;
 
 pub(super) use both::OwnFiles;
 pub(super) use file::{Newer, OwnFile};
-pub(super) use lacking::{lacking, not_lacking};
+pub(super) use lacking::{is_lacking, lacking, not_lacking};
 
 use super::descent::Origin;
 use super::opening::OpenedFolder;

@@ -13,7 +13,7 @@ use crate::module::{config, server, with};
 /// with before no longer raises an event.
 ///
 /// # Errors
-/// The folder holds the log of another dataset.
+/// The folder holds the log of another dataset, or one that has more and takes no mark.
 pub(super) fn rest_as_replica(ctx: Ctx<'_>, mut rest: Rest) -> Result<(), NoLog> {
     let follows = server::follows_primary(ctx);
     if follows || server::has_data(ctx) {
@@ -24,12 +24,17 @@ pub(super) fn rest_as_replica(ctx: Ctx<'_>, mut rest: Rest) -> Result<(), NoLog>
     } else {
         rest.lacks_all();
     }
-    let mut rest = rest.left_behind(ctx);
-    match follows {
-        true if config::logs_replicas() => rest.replaces_log(),
-        true => rest.supersede(),
-        false => {}
-    }
+    let rest = if follows {
+        let mut rest = rest.left_behind(ctx);
+        if config::logs_replicas() {
+            rest.replaces_log();
+        } else {
+            rest.supersede();
+        }
+        rest
+    } else {
+        rest.left_before_serving(ctx)?
+    };
     with(|module| module.life = Life::Replica(rest));
     Ok(())
 }

@@ -93,7 +93,7 @@ fn start_as_replica(ctx: Ctx<'_>, opened: OpenedFolder, own: OwnFile) -> Result<
             () if has_log => Origin::Lacking,
             () => origin_beside(&opened, own),
         };
-        rest(Rest::new(opened.into_folder(), origin).left_behind(ctx));
+        rest(ctx, Rest::new(opened.into_folder(), origin));
         return Ok(());
     };
     // Replicas load nothing for a module.
@@ -102,7 +102,7 @@ fn start_as_replica(ctx: Ctx<'_>, opened: OpenedFolder, own: OwnFile) -> Result<
             Level::Warning,
             "the folder's log is not brought back, as the server has neither REPLICAOF nor SLAVEOF; it stays as it is",
         );
-        rest(Rest::new(opened.into_folder(), Origin::Lacking).left_behind(ctx));
+        rest(ctx, Rest::new(opened.into_folder(), Origin::Lacking));
         return Ok(());
     }
     begin_or_recover(ctx, opened, Origin::Folder, Role::Replica)?;
@@ -113,9 +113,14 @@ fn start_as_replica(ctx: Ctx<'_>, opened: OpenedFolder, own: OwnFile) -> Result<
     Ok(())
 }
 
-fn rest(rest: Rest) {
-    with(|module| module.life = Life::Replica(rest));
-    log(Level::Notice, "the server is a replica: the log rests");
+fn rest(ctx: Ctx<'_>, rest: Rest) {
+    match rest.left_before_serving(ctx) {
+        Ok(rest) => {
+            with(|module| module.life = Life::Replica(rest));
+            log(Level::Notice, "the server is a replica: the log rests");
+        }
+        Err((reason, _)) => fatal("the start has ended", &reason),
+    }
 }
 
 /// Whose replica the server is; a node of a cluster may not say yet.

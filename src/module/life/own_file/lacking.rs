@@ -16,6 +16,11 @@ pub(in crate::module::life) fn not_lacking(standing: &Standing) -> Standing {
     with_lack(standing, false)
 }
 
+/// Whether a mark says that the server has less.
+pub(in crate::module::life) fn is_lacking(left: &Left) -> bool {
+    Note::parse(left.note()).is_lacking
+}
+
 fn with_lack(standing: &Standing, is_lacking: bool) -> Standing {
     match standing {
         Standing::Left(left) => {

@@ -1,10 +1,10 @@
 //! The folder's log while memory has less than that: what the server saves is then no newer than what it had loaded.
 
-use super::Rest;
+use super::{NoLog, Place, Rest};
 use crate::ffi::Ctx;
 use crate::log::Standing;
-use crate::module::life::descent::Origin;
-use crate::module::life::own_file::{OwnFiles, lacking, not_lacking};
+use crate::module::life::descent::{Origin, has_less};
+use crate::module::life::own_file::{OwnFiles, is_lacking, lacking, not_lacking};
 
 /// What the server saves of memory, compared with the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,31 @@ pub(super) enum Saves {
 }
 
 impl Rest {
+    /// [`Rest::left_behind`] on a server that has not served yet what it has. If that is less than a log that was left
+    /// before, the mark says so first: by the mark that is there, whatever the server saves would be newer. Later ones
+    /// only renew it.
+    ///
+    /// # Errors
+    /// The mark can't be made. Nothing has changed.
+    pub(in crate::module::life) fn left_before_serving(mut self, ctx: Ctx<'_>) -> Result<Rest, NoLog> {
+        let is_unmarked = self.folder().and_then(|folder| folder.left()).is_some_and(|left| !is_lacking(left));
+        if !is_unmarked || self.descent.origin() != Origin::Lacking {
+            return Ok(self.left_behind(ctx));
+        }
+        let before = self.owed.clone();
+        self.take_over_owed();
+        self.note_lack(ctx);
+        if let (Place::Here { folder, .. }, Some(standing)) = (&mut self.place, &self.owed)
+            && let Err(error) = folder.mark_with_room(standing.clone())
+        {
+            let reason = has_less(folder.storage(), &error);
+            (self.owed, self.saves) = (before, Saves::Newer);
+            return Err((reason, self));
+        }
+        (self.owed, self.beside) = (None, None);
+        Ok(self)
+    }
+
     /// Has the mark say so if memory has less than the log.
     pub(super) fn note_lack(&mut self, ctx: Ctx<'_>) {
         match (self.descent.origin(), self.standing()) {

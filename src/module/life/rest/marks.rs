@@ -5,7 +5,7 @@ use crate::ffi::{Level, log};
 use crate::log::Standing;
 use crate::module::life::closing::Closed;
 use crate::module::life::descent::{Descent, Origin};
-use crate::module::life::marking::{Marking, tell_unmarked};
+use crate::module::life::marking::{Marking, tell_unmarked, tell_unmarked_in};
 use crate::module::life::opening::OpenedFolder;
 use crate::module::life::own_file::{OwnFiles, without_child};
 use std::time::{Duration, Instant};
@@ -93,7 +93,7 @@ impl Rest {
                     self.owed = None;
                 }
             }
-            Err(error) => tell_unmarked(&error),
+            Err(error) => tell_unmarked_in(&folder, &error),
         }
         self.place = Place::Here { folder, mark_at, is_stale };
     }
@@ -134,7 +134,7 @@ impl Rest {
                 Ok(()) => self.owed = None,
                 Err(error) => {
                     *mark_at = Some(Instant::now() + MARK_RETRY);
-                    tell_unmarked(&error);
+                    tell_unmarked_in(folder, &error);
                 }
             }
         }
@@ -175,7 +175,7 @@ impl Rest {
         match opened {
             Ok(Rest { place: Place::Here { mut folder, .. }, owed: Some(standing), .. }) => {
                 if let Err(error) = folder.mark(standing) {
-                    tell_unmarked(&error);
+                    tell_unmarked_in(&folder, &error);
                 }
             }
             Ok(_) => {}
