@@ -5,6 +5,7 @@ use crate::harness::ports::free_ports;
 use crate::harness::server::info_field;
 use crate::harness::strace::{Injection, Strace};
 use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Version, each_version, paths, wait_until};
+use crate::newest::manifest;
 use std::fs;
 
 /// No server listens there.
@@ -39,6 +40,31 @@ each_version! {
             server.kill9_and_restart();
             assert_eq!(server.raw().run("EXISTS before after").integer(), 2, "{mends:?}");
         }
+    }
+
+    fn a_log_that_gives_way_to_one_whose_threads_could_not_start_counts_as_before(version: Version) {
+        let mut server = module(version).start();
+        server.raw().run("SET others v");
+        server.stop();
+        server.reconfigure(|builder| builder.set("wbl.enabled", "no"));
+        server.start();
+        let mut client = server.raw();
+        client.run("SET own v");
+        client.run("SAVE");
+        let before = manifest(&server);
+        let replace = &["CONFIG", "SET", "wbl.enabled", "yes", "wbl.on-existing-log", "replace"];
+        {
+            let _strace = Strace::attach(server.process_id(), Injection::NoFork);
+            assert!(client.call(replace).is_error());
+        }
+        assert_eq!(manifest(&server).lines().next(), before.lines().next());
+        assert!(!client.call(replace).is_error());
+        client.run("WBL.WAIT");
+        drop(client);
+        server.kill9();
+        server.reconfigure(|builder| builder.set("wbl.enabled", "yes"));
+        server.start();
+        assert_eq!(server.raw().run("EXISTS own others").integer(), 1);
     }
 
     fn a_replica_that_was_emptied_for_a_sync_that_failed_begins_no_log(version: Version) {

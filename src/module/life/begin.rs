@@ -4,7 +4,6 @@ use super::base::Base;
 use super::descent::Descent;
 use super::failing::{fail, fail_until_free};
 use super::followed::Following;
-use super::marking::tell_unmarked;
 use super::rest::{NoLog, Rest};
 use super::state::{IfLost, Life, Logging, Visible};
 use crate::core::execution::Running;
@@ -51,20 +50,18 @@ fn begin_log_of(
     };
     let (rest, before) = rest.give_up(ctx, has_data)?;
     let descent = rest.descent().clone();
+    let before = rest.generation().zip(before);
     let folder = rest.into_folder().map_err(|rest| ("the folder was lost".into(), rest))?;
     match folder.begin(begin, unix_ms()) {
         Ok(writer) if begin == Begin::WaitsForBase => {
             let descent = descent.or_own(writer.generation());
-            write(ctx, writer, known, Visible::with_its_base(descent, if_lost), following)
+            let written = write(ctx, writer, known, Visible::with_its_base(descent, if_lost), following);
+            written.map_err(|(reason, rest)| (reason, rest.counts_again(before)))
         }
         Ok(writer) => write(ctx, writer, known, Visible::Yes, following),
         Err(not_begun) => {
-            let NotBegun { mut folder, error } = *not_begun;
-            // Nothing has become of it, and the one before counts for what it did.
-            if let Some(Err(error)) = before.map(|standing| folder.mark_anew(standing)) {
-                tell_unmarked(&error);
-            }
-            Err((error.to_string(), Rest::new(folder, descent.origin())))
+            let NotBegun { folder, error } = *not_begun;
+            Err((error.to_string(), Rest::new(folder, descent.origin()).counts_again(before)))
         }
     }
 }

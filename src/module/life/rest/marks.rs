@@ -2,7 +2,7 @@
 
 use super::{Place, Rest};
 use crate::ffi::{Level, log};
-use crate::log::Standing;
+use crate::log::{Generation, Standing};
 use crate::module::life::closing::Closed;
 use crate::module::life::descent::{Descent, Origin};
 use crate::module::life::marking::{Marking, tell_unmarked, tell_unmarked_in};
@@ -119,6 +119,18 @@ impl Rest {
             Place::Closing(closing) => Some(&closing.standing),
             Place::Away { .. } => None,
         })
+    }
+
+    /// No log has begun in its place, so that the one before counts again for what it did; `None` where memory comes from
+    /// that.
+    pub(in crate::module::life) fn counts_again(mut self, before: Option<(Generation, Standing)>) -> Rest {
+        if let (Some((generation, standing)), Place::Here { folder, .. }) = (before, &mut self.place)
+            && folder.generation() == Some(generation)
+            && let Err(error) = folder.mark_anew(standing)
+        {
+            tell_unmarked(&error);
+        }
+        self
     }
 
     /// The server begins to save its own file, and the log's mark would not distinguish that from what was saved
