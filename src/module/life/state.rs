@@ -122,20 +122,24 @@ pub(crate) enum Until {
 impl Failing {
     /// `has_data`: the server has any.
     pub(super) fn new(reason: String, rest: Rest, has_data: bool) -> Failing {
+        let failing = Failing::of(reason, rest, Until::Asked, has_data);
+        Failing { rest: failing.rest.stale(), ..failing }
+    }
+
+    /// A thread has the folder, whose disk may not answer: nobody waits for it.
+    pub(super) fn until_free(rest: Rest, has_data: bool) -> Failing {
+        let reason = "the log that the server had as a replica is being closed, and the disk has not answered yet";
+        Failing::of(reason.into(), rest, Until::FolderIsFree, has_data)
+    }
+
+    fn of(reason: String, rest: Rest, until: Until, has_data: bool) -> Failing {
         let is_less = rest.is_less(has_data);
-        Failing { reason, rest: rest.stale(), until: Until::Asked, is_less }
+        Failing { reason, rest, until, is_less }
     }
 
     /// Whether memory has less than the log.
     pub(super) fn is_less(&self) -> bool {
         self.is_less
-    }
-
-    /// A thread has the folder, whose disk may not answer: nobody waits for it.
-    pub(super) fn until_free(rest: Rest, has_data: bool) -> Failing {
-        let is_less = rest.is_less(has_data);
-        let reason = "the log that the server had as a replica is being closed, and the disk has not answered yet";
-        Failing { reason: reason.into(), rest, until: Until::FolderIsFree, is_less }
     }
 }
 
