@@ -49,12 +49,13 @@ each_version! {
     }
 
     fn nobody_copies_a_promoted_server_that_has_nothing(version: Version) {
-        // Its log has more; or its log does not count any more, but whoever follows it has more.
-        for (name, first) in [("wbl.enabled", "no"), ("wbl.replica-log", "no")] {
-            let settings: &[_] = if name == "wbl.replica-log" { &[(name, first)] } else { &[] };
+        for what in [Nothing::BesideItsLog, Nothing::AndNoLog] {
             let ports = free_ports::<2>();
             let node = |port: u16| {
-                let own = settings.iter().fold(builder(version, port, None), |own, (name, value)| own.set(name, value));
+                let own = match what {
+                    Nothing::BesideItsLog => builder(version, port, None),
+                    Nothing::AndNoLog => builder(version, port, None).set("wbl.replica-log", "no"),
+                };
                 ["the log", "superseded"].into_iter().fold(own, ServerBuilder::allow_warning).start()
             };
             let (mut primary, mut replica) = (node(ports[0]), node(ports[1]));
@@ -64,7 +65,7 @@ each_version! {
             let mut client = primary.raw();
             (0..KEYS).for_each(|number| drop(client.run(&format!("SET k{number} v"))));
             assert_eq!(client.run("WAIT 1 20000").integer(), 1);
-            if settings.is_empty() {
+            if what == Nothing::BesideItsLog {
                 wait_until("its log is there", PATIENCE, || replica.wbl_info("wbl_replica_log") == "written");
                 wait_durable(&replica);
             }
@@ -73,26 +74,38 @@ each_version! {
             drop(client);
             primary.kill9();
 
-            replica.reconfigure(|own| replica_of(own, ports[0]).set(name, first));
+            replica.reconfigure(|own| match what {
+                Nothing::BesideItsLog => replica_of(own, ports[0]).set("wbl.enabled", "no"),
+                Nothing::AndNoLog => replica_of(own, ports[0]),
+            });
             replica.launch();
             let mut client = replica.wait_answers();
             client.run("CONFIG SET wbl.enabled yes");
             client.run("REPLICAOF NO ONE");
             wait_until("writes are refused", PATIENCE, || replica.wbl_info("wbl_state") == "failing");
-            assert_eq!(keys(&replica), -1, "{name}");
-            assert!(client.call(&["CONFIG", "SET", "wbl.enabled", "no"]).is_error(), "{name}");
+            assert_eq!(keys(&replica), -1, "{what:?}");
+            assert!(client.call(&["CONFIG", "SET", "wbl.enabled", "no"]).is_error(), "{what:?}");
 
             primary.reconfigure(|own| replica_of(own, ports[1]));
             primary.launch();
             primary.wait_answers();
             wait_until("the former primary wants to follow", PATIENCE, || primary.log().contains("NOMASTERLINK"));
-            assert_eq!(keys(&primary), KEYS + 1, "{name}");
+            assert_eq!(keys(&primary), KEYS + 1, "{what:?}");
             primary.kill9();
             primary.reconfigure(|own| own.unset("replicaof"));
             primary.start();
-            assert_eq!(keys(&primary), KEYS + 1, "{name}");
+            assert_eq!(keys(&primary), KEYS + 1, "{what:?}");
         }
     }
+}
+
+/// What a promoted server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nothing {
+    /// Its log has more.
+    BesideItsLog,
+    /// Its log does not count any more, but whoever follows it has more.
+    AndNoLog,
 }
 
 /// A shard whose replica has come back first and become a primary, and which the former primary wants to follow.
