@@ -48,10 +48,8 @@ each_version! {
             .set("enable-protected-configs", "yes")
             .rename("CONFIG", "SETTINGS")
             .only_own_warnings();
-        let mut server = builder.prepare();
+        let mut server = builder.start();
         let folder = server.folder();
-        std::fs::create_dir(folder.join("below")).unwrap();
-        server.start();
         symlink("below", folder.join("link")).unwrap();
         let below = folder.join("below");
         let mut client = server.raw();

@@ -57,7 +57,7 @@ impl Drop for FolderLock {
 }
 
 impl FolderStorage {
-    /// Uses a folder; if it is missing, it is created (for this user only), but none above it.
+    /// Uses a folder; if it is missing, it is created (for this user only), see `create_durably`.
     pub fn new(folder: impl Into<PathBuf>) -> Result<FolderStorage, LogError> {
         let path = folder.into();
         create_durably(&path)?;

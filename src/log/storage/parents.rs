@@ -30,15 +30,17 @@ impl Folders for Real {
     }
 }
 
-/// Creates a folder where it is missing. Those above it must be there: if one is missing, the disk that it belongs to
-/// may not be mounted, and a log that began in its place would hide the one on that disk.
+/// Creates a folder where it is missing, and those above it that are below the current one, the server's `dir`. All
+/// others must be there: if one is missing, the disk that it belongs to may not be mounted, and a log that began in its
+/// place would hide the one on that disk.
 pub(super) fn create_durably(folder: &Path) -> Result<(), LogError> {
-    create_in(&mut Real, folder)
+    let current = std::env::current_dir().map_err(|source| LogError::io("find", ".", source))?;
+    create_in(&mut Real, folder, &current)
 }
 
 /// Any folder of the path may have been created by a process that died before it was durable, so all names down to the
 /// folder are synced at each start.
-fn create_in(folders: &mut impl Folders, folder: &Path) -> Result<(), LogError> {
+fn create_in(folders: &mut impl Folders, folder: &Path, current: &Path) -> Result<(), LogError> {
     let mut paths: Vec<&Path> = folder.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
     paths.reverse();
     for path in paths {
@@ -46,9 +48,11 @@ fn create_in(folders: &mut impl Folders, folder: &Path) -> Result<(), LogError> 
         let Some(above) = path.parent() else { continue };
         let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
         let is_new = !folders.is_folder(path);
-        if is_new && path != folder {
-            let why =
-                format!("there is no folder {} (is a disk not mounted?); only the last one is created", path.display());
+        if is_new && path != folder && path.is_absolute() && !path.starts_with(current) {
+            let why = format!(
+                "there is no folder {} (is a disk not mounted?); outside of `dir` only the last one is created",
+                path.display()
+            );
             let missing = io::Error::new(io::ErrorKind::NotFound, why);
             return Err(LogError::io("create the folder", folder.display().to_string(), missing));
         }
@@ -136,19 +140,19 @@ mod tests {
     #[test]
     fn a_folder_that_was_created_survives_every_power_loss() {
         let folder = Path::new("/a/b/c");
-        for stop in 0..5 {
+        for stop in 0..8 {
             for seed in 0..20 {
                 // A first process that is killed, a second one that finishes, with and without a power loss in between.
-                // Those above were created by somebody who has made nothing durable.
+                // The one above all was created by somebody who has made nothing durable.
                 let mut killed = Forgetful { operations_left: Some(stop), ..Forgetful::default() };
-                killed.live.extend(["/a", "/a/b"].map(PathBuf::from));
-                let is_done = create_in(&mut killed, folder).is_ok();
+                killed.live.insert(PathBuf::from("/a"));
+                let is_done = create_in(&mut killed, folder, Path::new("/a")).is_ok();
                 assert!(!is_done || killed.after_power_loss(seed).is_folder(folder), "stopped at {stop}");
                 let rebooted = killed.after_power_loss(seed);
                 for mut folders in [killed, rebooted] {
                     folders.operations_left = None;
-                    folders.live.extend(["/a", "/a/b"].map(PathBuf::from));
-                    create_in(&mut folders, folder).unwrap();
+                    folders.live.insert(PathBuf::from("/a"));
+                    create_in(&mut folders, folder, Path::new("/a")).unwrap();
                     assert!(folders.after_power_loss(seed).is_folder(folder), "stopped at {stop}, seed {seed}");
                 }
             }
@@ -159,7 +163,7 @@ mod tests {
     fn a_missing_folder_above_is_named_and_not_created() {
         let mut folders = Forgetful::default();
         folders.live.insert(PathBuf::from("/a"));
-        let error = create_in(&mut folders, Path::new("/a/b/c/d")).unwrap_err().to_string();
+        let error = create_in(&mut folders, Path::new("/a/b/c/d"), Path::new("/e")).unwrap_err().to_string();
         let expected = "cannot create the folder /a/b/c/d: there is no folder /a/b (is a disk not mounted?)";
         assert!(error.starts_with(expected), "{error}");
         assert_eq!(folders.live.len(), 1);
@@ -168,7 +172,7 @@ mod tests {
     #[test]
     fn relative_folders_are_created_too() {
         let mut folders = Forgetful::default();
-        create_in(&mut folders, Path::new("wbl")).unwrap();
-        assert!(folders.is_folder(Path::new("wbl")));
+        create_in(&mut folders, Path::new("above/wbl"), Path::new("/e")).unwrap();
+        assert!(folders.is_folder(Path::new("above/wbl")));
     }
 }
