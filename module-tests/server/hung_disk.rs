@@ -1,12 +1,10 @@
-//! Nobody waits for a base whose disk does not answer, nor for a process that can't end before that does. Nobody but
-//! writers waits for a log with too much to write.
+//! Nobody waits for a base whose disk does not answer, nor for a process that can't end before that does.
 
 use crate::harness::group::{Group, wait_in_sync};
 use crate::harness::points::VARIABLE;
 use crate::harness::process::{children, send_signal};
 use crate::harness::{
-    FrozenDisk, Injection, Lever, PATIENCE, RawConnection, Server, ServerBuilder, Strace, Value, Version, dataset,
-    each_version, wait_until,
+    Injection, PATIENCE, Server, ServerBuilder, Strace, Value, Version, dataset, each_version, wait_until,
 };
 use std::time::Duration;
 
@@ -17,53 +15,6 @@ const HANGS: Duration = Duration::from_secs(5);
 const SERVES: Duration = Duration::from_secs(3);
 
 each_version! {
-    fn beyond_the_bound_only_writers_wait(version: Version) {
-        let mut server = builder(version).set("wbl.max-pending-bytes", "64kb").start();
-        let mut control = server.raw();
-        control.run("SET clean v");
-        let frozen = FrozenDisk::freeze(Lever::Sync, &server, &mut control);
-        let value = "v".repeat(10_000);
-        let mut writers: Vec<RawConnection> = (0..20)
-            .map(|number| {
-                let mut writer = server.raw();
-                writer.send(&["SET", &format!("key:{number}"), &value]);
-                writer.silent(&mut control).expect("it waits, and nobody else");
-                writer
-            })
-            .collect();
-        let put_off = number(&server, "wbl_writes_put_off");
-        assert!((10..20).contains(&put_off), "{put_off} of 20 were put off");
-        let script = "return redis.call('INCR', KEYS[1])";
-        let counts: [&[&str]; 4] =
-            [&["INCR", "count"], &["EVAL", script, "1", "count"], &["INCR", "count"], &["INCRBY", "count", "1"]];
-        let mut counters = counts.map(|words| {
-            let mut counter = server.raw();
-            counter.send(words);
-            counter.silent(&mut control).expect("it waits, and nobody else");
-            counter
-        });
-        // One after the other, as replies come in order.
-        let mut pipeline = server.raw();
-        let sets = (0..30).flat_map(|number| pipeline.encoded(&["SET", "last", &format!("{number}{value}")]));
-        let commands: Vec<u8> = sets.chain(pipeline.encoded(&["GET", "last"])).collect();
-        pipeline.send_bytes(&commands).unwrap();
-        pipeline.silent(&mut control).expect("it waits, and nobody else");
-        let mut gone = server.raw();
-        gone.send(&["SET", "gone", &value]);
-        gone.silent(&mut control).expect("it waits, and nobody else");
-        drop(gone);
-        serve(&server);
-        assert_eq!(server.raw().run("GETDEL none"), Value::Null, "it changes nothing");
-        frozen.thaw(&mut control);
-        writers.iter_mut().for_each(|writer| assert_eq!(writer.reply(), Value::Simple("OK".into())));
-        let counted: Vec<Value> = counters.iter_mut().map(RawConnection::reply).collect();
-        assert_eq!(counted, [1, 2, 3, 4].map(Value::Integer), "in the order in which they came");
-        (0..30).for_each(|_| assert_eq!(pipeline.reply(), Value::Simple("OK".into())));
-        assert_eq!(pipeline.reply().text(), format!("29{value}"));
-        assert_eq!(control.run("STRLEN key:19"), Value::Integer(10_000));
-        dataset::assert_survives(&mut server, "after kill -9");
-    }
-
     fn the_file_of_a_base_that_cannot_be_created_keeps_nobody(version: Version) {
         for (method, reserve) in [("fork", "no"), ("process", "yes")] {
             let builder = builder(version).set("wbl.checkpoint-method", method).set("wbl.reserve", reserve);

@@ -38,7 +38,7 @@ pub enum Wrapper {
     Call,
     /// WBL.READ: reads.
     Read,
-    /// WBL.EVAL: scripts and functions, and writes that are put off.
+    /// WBL.EVAL: scripts and functions.
     Eval,
     /// WBL.EVAL_RO: those that may not write.
     EvalRo,
@@ -64,9 +64,6 @@ pub enum Kind {
         /// It changes something whenever it does not fail.
         is_effective: bool,
     },
-    /// A write that raises an event if it changes anything, while too much waits for the disk: it runs when there is
-    /// room.
-    PutOff,
     /// PFCOUNT, which may write what it has counted.
     Count {
         /// It may: it is of a single key.
@@ -204,10 +201,10 @@ const REFUSAL_SHOWS: &[Row<()>] = &[
 const NOT_THROUGH_MODULE: &[Row<(Kind, Wrapper)>] = &[
     // What may wait, or run long and let others in, still goes through the module: it outlasts the iteration.
     (Reason::Inline, |facts, (kind, _)| kind.ends_at_once() && facts.commits_inline()),
-    (Reason::Asking, |facts, (kind, _)| kind.runs_late() && facts.has_asked()),
+    (Reason::Asking, |facts, (kind, _)| kind.is_script() && facts.has_asked()),
     (Reason::ScriptDebug, |facts, (kind, _)| kind.is_script() && facts.debugs_scripts()),
     // A pause of writes stops some of these, and nothing may be replicated.
-    (Reason::ClientPause, |facts, (kind, _)| (kind.runs_late() || kind.is_count()) && facts.writes_are_paused()),
+    (Reason::ClientPause, |facts, (kind, _)| (kind.is_script() || kind.is_count()) && facts.writes_are_paused()),
     (Reason::Subscriber, |facts, _| facts.is_subscribed()),
     (Reason::Tracking, |facts, (kind, _)| !kind.is_unseen() && facts.tracks()),
     (Reason::Pipelining, |facts, (kind, _)| {
@@ -319,7 +316,7 @@ fn wrapper(command: Command, facts: &mut dyn Facts) -> Option<Wrapper> {
         Kind::Write { replies_early, is_effective } => {
             (shows_change && !is_effective || replies_early && facts.is_active()).then_some(Wrapper::Call)
         }
-        Kind::Script { writes: true } | Kind::PutOff => facts.is_active().then_some(Wrapper::Eval),
+        Kind::Script { writes: true } => facts.is_active().then_some(Wrapper::Eval),
         Kind::Script { writes: false } => (facts.is_active() && facts.any_change()).then_some(Wrapper::EvalRo),
         Kind::WaitingRead => (shows_change || facts.is_active()).then_some(Wrapper::Read),
         Kind::DurableRead | Kind::Read => shows_change.then_some(Wrapper::Read),
@@ -330,11 +327,6 @@ fn wrapper(command: Command, facts: &mut dyn Facts) -> Option<Wrapper> {
 impl Kind {
     fn is_script(self) -> bool {
         matches!(self, Kind::Script { .. })
-    }
-
-    /// Whether the module runs it at the end of the iteration or later.
-    fn runs_late(self) -> bool {
-        self.is_script() || self == Kind::PutOff
     }
 
     fn is_count(self) -> bool {
@@ -352,7 +344,7 @@ impl Kind {
 
     /// Whether the client's next command would wait for its reply, so that the module need not hold it.
     fn makes_wait(self) -> bool {
-        !self.is_unseen() && !matches!(self, Kind::DurableRead | Kind::PutOff)
+        !self.is_unseen() && self != Kind::DurableRead
     }
 
     /// Why the loop waits for what it shows when it is left to the server.

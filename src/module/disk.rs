@@ -13,7 +13,7 @@ use crate::core::table::Quirk;
 use crate::ffi::{Ctx, Level, log, shut_socket};
 use crate::machine;
 use crate::machine::unix_ms;
-use crate::module::config;
+use crate::module::config::{self, Setting, value};
 use crate::module::facts::Asked;
 use crate::module::known::Known;
 use crate::module::release::Release;
@@ -227,13 +227,9 @@ impl Module {
 
     /// Whether no more writes are taken while the disk fails.
     pub(super) fn has_too_much_pending(&self) -> bool {
+        let limit = u64::try_from(value(Setting::MaxPendingBytes)).unwrap_or(u64::MAX);
         let pending = self.log().map_or(0, |log| log.log().pending_bytes());
-        pending.saturating_add(self.batch.len() as u64) > config::max_pending_bytes()
-    }
-
-    /// Whether writes wait until less waits for the disk, which does not fail.
-    pub(super) fn puts_writes_off(&self) -> bool {
-        self.has_too_much_pending() && self.life.is_active() && !self.disk_fails()
+        pending.saturating_add(self.batch.len() as u64) > limit
     }
 }
 

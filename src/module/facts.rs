@@ -140,7 +140,7 @@ impl Facts for Asked<'_> {
     }
 
     fn pipelines(&mut self) -> bool {
-        if self.module.disk_fails() || self.module.puts_writes_off() {
+        if self.module.disk_fails() {
             // The loop waits for nobody.
             return false;
         }

@@ -91,7 +91,6 @@ impl Module {
             ("collected_commands", number(self.counters.collected)),
             ("collected_transactions", number(self.counters.collected_transactions)),
             ("wrapped_scripts", number(self.counters.scripts)),
-            ("writes_put_off", number(self.counters.writes_put_off)),
             ("blocked_stream_readers", number(self.readers.len() as u64)),
             ("state_images", number(self.counters.state_images)),
             ("unknown_commands", number(self.counters.unknown_commands)),

@@ -126,8 +126,6 @@ struct Counters {
     /// Transactions among them.
     collected_transactions: u64,
     scripts: u64,
-    /// Writes that waited until less waited for the disk.
-    writes_put_off: u64,
     unknown_commands: u64,
     notices_lost: u64,
 }

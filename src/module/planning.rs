@@ -19,10 +19,7 @@ impl Module {
         let record = self.clients.get_mut(client)?;
         let input = record.input.as_ref()?;
         let (is_planned, began) = (input.position() > record.left_until, input.last());
-        if !is_planned || record.mutes || self.capture.is_queueing(client) || !self.may_collect() {
-            return None;
-        }
-        if self.disk_fails() || self.puts_writes_off() {
+        if !is_planned || record.mutes || self.capture.is_queueing(client) || !self.may_collect() || self.disk_fails() {
             return None;
         }
         if self.pause.postponed || self.sees_pause(ctx) {

@@ -1,6 +1,5 @@
 //! Scripts and functions of clients that may run the module's command: they run at the end of the iteration of the
-//! event loop, so that their replies can be held. While too much waits for the disk they and other writes run later,
-//! when there is room, so that nobody but writers waits for that.
+//! event loop, so that their replies can be held.
 //!
 //! While a script runs long the server serves other clients, and the script's own may disconnect. The server protects
 //! the client of a script against that, but not one whose command calls the script. So the script does not run inside
@@ -15,15 +14,13 @@ use crate::module::known::Known;
 use crate::module::units::finish_unit;
 use crate::module::waits::wait_before_yield;
 use crate::module::wrapped_run::{Outcome, WrappedRun};
-use crate::module::{Module, cluster, errors, with, wrap};
+use crate::module::{cluster, errors, with, wrap};
 
 /// A script that waits for the end of the iteration.
 pub(crate) struct Script {
     pub(super) client: u64,
     pub(super) held: Held,
     command: Args,
-    /// It may write.
-    writes: bool,
     /// It shows which functions there are.
     shows_library: bool,
     db: u32,
@@ -32,18 +29,15 @@ pub(crate) struct Script {
 
 /// WBL.EVAL command [argument ...]
 pub(super) fn eval(ctx: Ctx<'_>, args: &[&[u8]]) {
-    schedule(ctx, args, true, |known| match known.class {
-        Class::Write(spec) => !spec.is_unknown(),
-        class => class == Class::Opaque && known.reads == Reads::Script,
-    });
+    schedule(ctx, args, |known| known.class == Class::Opaque && known.reads == Reads::Script);
 }
 
 /// WBL.EVAL_RO command [argument ...]
 pub(super) fn eval_ro(ctx: Ctx<'_>, args: &[&[u8]]) {
-    schedule(ctx, args, false, |known| known.class == Class::ReadOnly && known.reads == Reads::Script);
+    schedule(ctx, args, |known| known.class == Class::ReadOnly && known.reads == Reads::Script);
 }
 
-fn schedule(ctx: Ctx<'_>, args: &[&[u8]], writes: bool, allowed: impl Fn(Known) -> bool) {
+fn schedule(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
     let Some((_, command, known)) = wrap::wrapped_command(args, allowed) else {
         return ctx.reply_error(errors::CALL_REFUSED);
     };
@@ -56,49 +50,34 @@ fn schedule(ctx: Ctx<'_>, args: &[&[u8]], writes: bool, allowed: impl Fn(Known) 
         client: ctx.client_id(),
         held,
         command: Args::of(command),
-        writes,
         shows_library: known.row.shows == Shows::FunctionCall,
         db: ctx.selected_db(),
         resp3: flags.is_resp3(),
     };
-    with(|module| {
-        module.counters.writes_put_off += u64::from(known.writes);
-        module.scripts.push_back(script);
-    });
+    with(|module| module.scripts.push_back(script));
 }
 
-/// Runs the scripts that wait, in their order, as far as there is room for what they write; returns whether any has
-/// run. While writes are paused they keep waiting, as their clients would without the module.
+/// Runs the scripts that wait, in their order. While writes are paused they keep waiting, as their clients would
+/// without the module.
 ///
 /// The end of the iteration is the only place for it: nothing runs there that the script would be inside of. A log may
 /// end within a script or a transaction, or when the server ends, which a script could hold up.
 pub(super) fn run_waiting(ctx: Ctx<'_>) -> bool {
-    let mut has_run = false;
+    if with(|module| module.scripts.is_empty()) != Some(false) {
+        return false;
+    }
     // A pause may begin while one of them runs long.
-    while with(|module| module.scripts.is_empty()) == Some(false)
-        && !ctx.writes_are_paused()
-        && let Some(Some(script)) = with(Module::next_script)
+    while !ctx.writes_are_paused()
+        && let Some(Some(script)) = with(|module| module.scripts.pop_front())
     {
         wait_before_yield(ctx, None);
         run(ctx, script);
-        has_run = true;
     }
-    has_run
-}
-
-impl Module {
-    /// The first script that may run now. When there is room for others the event loop is woken.
-    fn next_script(&mut self) -> Option<Script> {
-        self.log().into_iter().filter(|_| self.puts_writes_off()).for_each(|log| log.wake_when_durable());
-        // What has become durable before that wakes nobody.
-        let puts_off = self.puts_writes_off();
-        let index = self.scripts.iter().position(|script| !puts_off || !script.writes)?;
-        self.scripts.remove(index)
-    }
+    true
 }
 
 fn run(ctx: Ctx<'_>, script: Script) {
-    let Script { client, mut held, command, shows_library, db, resp3, .. } = script;
+    let Script { client, mut held, command, shows_library, db, resp3 } = script;
     finish_unit(ctx);
     let entered = with(|module| {
         module.counters.scripts += 1;

@@ -86,13 +86,9 @@ impl Module {
         (info, shown): (Option<ClientInfo>, Option<Lsn>),
     ) -> Kind {
         let mut kind = kind_of(filter, known, shown.is_some());
-        if let Kind::Write { is_effective, .. } = &mut kind {
-            if self.disk_fails() {
-                // The loop could not wait with its error.
-                *is_effective = false;
-            } else if known.row.quirk != Quirk::LosesItsError && self.puts_writes_off() {
-                return Kind::PutOff;
-            }
+        if let (true, Kind::Write { is_effective, .. }) = (self.disk_fails(), &mut kind) {
+            // The loop could not wait with its error.
+            *is_effective = false;
         }
         if let (Kind::Read, Some(_), Some(info)) = (kind, shown, info) {
             let args = (0..filter.len()).map(|index| filter.arg(index));

@@ -4,9 +4,10 @@ use crate::core::leaf::ClientId;
 use crate::ffi::{Ctx, client_info};
 use crate::log::Lsn;
 use crate::machine::{self, unix_ms};
+use crate::module::config::{Setting, value};
 use crate::module::release::Release;
 use crate::module::server::BUSY_THRESHOLD;
-use crate::module::{Module, broken, config, disk, life, server, with};
+use crate::module::{Module, broken, disk, life, server, with};
 use std::time::Duration;
 
 /// How often a writer that waits for room looks again.
@@ -183,22 +184,7 @@ impl Module {
         is_put_off
     }
 
-    /// Waits while twice as much is pending as may be: only what cannot be put off comes to that. During WBL.DEBUG PAUSE
-    /// nothing would make room.
-    fn wait_for_room(&mut self, log: &Release, appended: Lsn) {
-        let bound = config::max_pending_bytes().saturating_mul(2);
-        let lacks_room = || log.log().pending_bytes() > bound && log.log().error().is_none();
-        if self.paused || !lacks_room() {
-            return;
-        }
-        let began_us = machine::monotonic_us();
-        // The poll is bounded by the writer thread: it makes room or ends the process.
-        while lacks_room() && log.log().wait_durable(appended, Some(ROOM_POLL)).is_ok() {}
-        self.counters.inline_waits += 1;
-        self.note_waited(machine::monotonic_us().saturating_sub(began_us));
-    }
-
-    /// Hands the batch to the writer threads.
+    /// Hands the batch to the writer threads. Waits for room when too much is pending.
     pub(super) fn hand_over(&mut self) {
         self.hand_over_to(Next::Threads);
     }
@@ -224,6 +210,12 @@ impl Module {
         if next == Next::Caller || self.life.follows() {
             return;
         }
-        self.wait_for_room(&log, appended);
+        let limit = u64::try_from(value(Setting::MaxPendingBytes)).unwrap_or(u64::MAX);
+        while log.log().pending_bytes() > limit && log.log().error().is_none() {
+            // The poll is bounded by the writer thread: it makes room or ends the process.
+            if log.log().wait_durable(appended, Some(ROOM_POLL)).is_err() {
+                break;
+            }
+        }
     }
 }

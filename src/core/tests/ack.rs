@@ -91,7 +91,6 @@ fn what_shows_a_change_runs_through_the_module() {
         (Kind::Count { caches: false }, None, Some(Wrapper::Read)),
         (Kind::Count { caches: true }, Some(Wrapper::Read), Some(Wrapper::Read)),
         (SCRIPT, Some(Wrapper::Eval), Some(Wrapper::Eval)),
-        (Kind::PutOff, Some(Wrapper::Eval), Some(Wrapper::Eval)),
         (Kind::WaitingRead, Some(Wrapper::Read), Some(Wrapper::Read)),
         (Kind::AsSent { blocks: true }, None, None),
         (Kind::Exec, None, None),
@@ -117,9 +116,6 @@ fn what_the_module_cannot_run_waits_in_the_loop_with_its_reason() {
         (SCRIPT, "has_asked", Reason::Asking),
         (SCRIPT, "debugs_scripts", Reason::ScriptDebug),
         (SCRIPT, "writes_are_paused", Reason::ClientPause),
-        (Kind::PutOff, "has_asked", Reason::Asking),
-        (Kind::PutOff, "writes_are_paused", Reason::ClientPause),
-        (Kind::PutOff, "tracks", Reason::Tracking),
         (Kind::Count { caches: true }, "writes_are_paused", Reason::ClientPause),
         (Kind::Read, "is_subscribed", Reason::Subscriber),
         (Kind::Read, "tracks", Reason::Tracking),
@@ -140,9 +136,7 @@ fn what_the_module_cannot_run_waits_in_the_loop_with_its_reason() {
     let crowded = ["pipelines", "others_run_scripts"];
     assert_eq!(announced(SCRIPT, true, &crowded), Hold::ThroughModule(Wrapper::Eval), "to share a flush");
     assert_eq!(announced(Kind::Read, true, &crowded), Hold::AtIterationEnd(Reason::Pipelining));
-    let put_off = announced(Kind::PutOff, false, &["pipelines"]);
-    assert_eq!(put_off, Hold::ThroughModule(Wrapper::Eval), "its client waits, and nobody else");
-    for kind in [UNSEEN, SCRIPT, Kind::PutOff, Kind::WaitingRead, Kind::Count { caches: true }] {
+    for kind in [UNSEEN, SCRIPT, Kind::WaitingRead, Kind::Count { caches: true }] {
         let hold = announced(kind, true, &["commits_inline"]);
         assert!(matches!(hold, Hold::ThroughModule(_)), "{kind:?} outlasts the iteration, or is not seen");
     }
@@ -160,9 +154,7 @@ fn what_the_module_cannot_run_waits_in_the_loop_with_its_reason() {
 #[test]
 fn nothing_but_what_must_be_seen_is_wrapped_before_the_log_is_active() {
     let hold = |kind| hold(Moment::Announced(Command { kind, shows_change: false }), &["any_change"]);
-    for kind in
-        [SCRIPT, Kind::PutOff, MAYBE, Kind::WaitingRead, Kind::Unseen { waits: true }, Kind::Script { writes: false }]
-    {
+    for kind in [SCRIPT, MAYBE, Kind::WaitingRead, Kind::Unseen { waits: true }, Kind::Script { writes: false }] {
         assert_eq!(hold(kind), Hold::Nothing, "{kind:?}");
     }
     assert_eq!(hold(UNSEEN), Hold::ThroughModule(Wrapper::Call));
