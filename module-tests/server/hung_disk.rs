@@ -1,10 +1,12 @@
-//! Nobody waits for a base whose disk does not answer, nor for a process that can't end before that does.
+//! Nobody waits for a base whose disk does not answer, nor for a process that can't end before that does, nor for a log
+//! with too much to write.
 
 use crate::harness::group::{Group, wait_in_sync};
 use crate::harness::points::VARIABLE;
 use crate::harness::process::{children, send_signal};
 use crate::harness::{
-    Injection, PATIENCE, Server, ServerBuilder, Strace, Value, Version, dataset, each_version, wait_until,
+    FrozenDisk, Injection, Lever, PATIENCE, Server, ServerBuilder, Strace, Value, Version, dataset, each_version,
+    wait_until,
 };
 use std::time::Duration;
 
@@ -15,6 +17,44 @@ const HANGS: Duration = Duration::from_secs(5);
 const SERVES: Duration = Duration::from_secs(3);
 
 each_version! {
+    fn beyond_the_bound_writes_are_refused_and_everybody_else_is_served(version: Version) {
+        let builder = builder(version).allow_warning("the log can't be written");
+        let mut server = builder.set("wbl.max-pending-bytes", "64kb").start();
+        let mut control = server.raw();
+        control.run("SET clean v");
+        let frozen = FrozenDisk::freeze(Lever::Sync, &server, &mut control);
+        let value = "v".repeat(10_000);
+        let mut held = Vec::new();
+        let mut client = loop {
+            let mut client = server.raw();
+            client.send(&["SET", &format!("key:{}", held.len()), &value]);
+            match client.silent(&mut control) {
+                Ok(()) => held.push(client),
+                Err(_) => break client,
+            }
+            assert!(held.len() < 20, "nothing is refused");
+        };
+        assert!(held.len() > 5, "{} writes are held", held.len());
+        let refusal = "MISCONF Errors writing to the write-behind log: the disk does not answer";
+        let is_refused = |answer: Value| matches!(&answer, Value::Error(text) if text.starts_with(refusal));
+        assert!(is_refused(client.reply()));
+        let script = "return redis.call('DEL', KEYS[1])";
+        for command in [&["DEL", "clean"][..], &["EVAL", script, "1", "clean"], &["GETDEL", "clean"]] {
+            assert!(is_refused(client.call(command)), "{command:?}");
+        }
+        client.run("MULTI");
+        client.run("INCR count");
+        assert!(client.call(&["EXEC"]).is_error());
+        serve(&server);
+        assert_eq!(client.run("PING").text(), "PONG");
+        assert!(server.wbl_info("wbl_disk_error").contains("does not answer"));
+        frozen.thaw(&mut control);
+        held.iter_mut().for_each(|client| assert_eq!(client.reply(), Value::Simple("OK".into())));
+        wait_until("the disk counts as mended", PATIENCE, || server.wbl_info("wbl_disk_error").is_empty());
+        assert_eq!(client.run("INCR count"), Value::Integer(1));
+        dataset::assert_survives(&mut server, "after kill -9");
+    }
+
     fn the_file_of_a_base_that_cannot_be_created_keeps_nobody(version: Version) {
         for (method, reserve) in [("fork", "no"), ("process", "yes")] {
             let builder = builder(version).set("wbl.checkpoint-method", method).set("wbl.reserve", reserve);

@@ -151,6 +151,11 @@ pub fn segment_bytes() -> u64 {
     u64::try_from(value(Setting::SegmentBytes)).unwrap_or(0)
 }
 
+/// How many bytes may wait for the disk.
+pub fn max_pending_bytes() -> u64 {
+    u64::try_from(value(Setting::MaxPendingBytes)).unwrap_or(u64::MAX)
+}
+
 /// What base and log may take together.
 pub fn max_log_bytes() -> Option<u64> {
     u64::try_from(value(Setting::MaxLogBytes)).ok().filter(|bytes| *bytes > 0)

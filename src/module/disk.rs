@@ -5,6 +5,9 @@
 //! - Writes whose replies can be held run, and are held, until `wbl.max-pending-bytes` wait for the disk; then they are
 //!   refused. Whatever the event loop would have to wait for is refused from the beginning.
 //! - Replies that were already written when the disk began to fail never leave: the sockets of their clients are shut.
+//!
+//! A disk that does not answer counts as failing, too, while more than that waits for it: the event loop waits for room
+//! only as long as there comes some.
 
 use crate::core::ack::{Hold, Kind, Moment, Wrapper, decide};
 use crate::core::capture::Class;
@@ -13,18 +16,27 @@ use crate::core::table::Quirk;
 use crate::ffi::{Ctx, Level, log, shut_socket};
 use crate::machine;
 use crate::machine::unix_ms;
-use crate::module::config::{self, Setting, value};
+use crate::module::config;
 use crate::module::facts::Asked;
 use crate::module::known::Known;
 use crate::module::release::Release;
 use crate::module::{Module, broken, listed, with};
+use std::time::Duration;
+
+/// How often the event loop looks whether there is room.
+const ROOM_POLL: Duration = Duration::from_millis(1);
 
 /// How often the server's log says that the disk still fails, and how many clients are disconnected because of it.
 const TELL_EVERY_MS: u64 = 60_000;
 
+/// A disk that has made nothing durable for so long, while too much waits for it, does not answer.
+const HANGS_AFTER_US: u64 = 500_000;
+
 /// Since when the disk fails.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
+    /// The event loop has waited for room in vain.
+    hangs: bool,
     failing: Spell,
     cut_off: CutOff,
 }
@@ -129,10 +141,10 @@ pub(super) fn watch() {
     let line = with(|module| {
         let log = module.life.log()?.log();
         log.go_on_after_errors(config::goes_on_after_errors());
-        if !log.is_failing() && module.disk.failing_since_ms() == 0 {
+        if !module.disk_fails() && module.disk.failing_since_ms() == 0 {
             return None;
         }
-        let trouble = log.trouble().map(|trouble| trouble.to_string());
+        let trouble = module.disk_trouble();
         module.disk.note(trouble.as_deref(), unix_ms())
     });
     if let Some(Some((level, text))) = line {
@@ -181,9 +193,48 @@ pub(super) fn cut_off(ctx: Ctx<'_>, release: &Release) {
 }
 
 impl Module {
-    /// Whether the log's disk fails, which may pass.
+    /// Whether the log's disk fails or does not answer, which may pass.
     pub(super) fn disk_fails(&self) -> bool {
-        self.life.is_active() && self.log().is_some_and(|log| log.log().is_failing())
+        self.life.is_active() && (self.log().is_some_and(|log| log.log().is_failing()) || self.disk_hangs())
+    }
+
+    /// Whether the disk does not answer, and too much waits for it.
+    fn disk_hangs(&self) -> bool {
+        self.disk.hangs && self.has_too_much_pending()
+    }
+
+    /// What is wrong with the log's disk.
+    pub(super) fn disk_trouble(&self) -> Option<String> {
+        let trouble = self.log()?.log().trouble().map(|trouble| trouble.to_string());
+        let hangs = || "the disk does not answer, and more than wbl.max-pending-bytes wait for it".into();
+        trouble.or_else(|| self.disk_hangs().then(hangs))
+    }
+
+    /// Waits in the event loop while more waits for the disk than may, and it makes some of that durable.
+    pub(super) fn wait_for_room(&mut self, log: &Release) {
+        let lacks_room = || log.log().pending_bytes() > config::max_pending_bytes() && log.log().error().is_none();
+        if !lacks_room() {
+            self.disk.hangs = false;
+            return;
+        }
+        if self.disk.hangs {
+            return;
+        }
+        let began_us = machine::monotonic_us();
+        let (mut durable, mut since_us) = (log.log().durable(), began_us);
+        while lacks_room() && !self.disk.hangs {
+            // The poll is bounded by the writer thread: it makes room or ends the process.
+            if log.log().wait_durable(durable.advance(1), Some(ROOM_POLL)).is_err() {
+                break;
+            }
+            let now_us = machine::monotonic_us();
+            if log.log().durable() > durable {
+                (durable, since_us) = (log.log().durable(), now_us);
+            }
+            self.disk.hangs = now_us.saturating_sub(since_us) >= HANGS_AFTER_US;
+        }
+        self.counters.inline_waits += 1;
+        self.note_waited(machine::monotonic_us().saturating_sub(began_us));
     }
 
     /// Whether the command, whose reply would be kept back in this way, would have the event loop wait for the disk, or
@@ -227,9 +278,8 @@ impl Module {
 
     /// Whether no more writes are taken while the disk fails.
     pub(super) fn has_too_much_pending(&self) -> bool {
-        let limit = u64::try_from(value(Setting::MaxPendingBytes)).unwrap_or(u64::MAX);
         let pending = self.log().map_or(0, |log| log.log().pending_bytes());
-        pending.saturating_add(self.batch.len() as u64) > limit
+        pending.saturating_add(self.batch.len() as u64) > config::max_pending_bytes()
     }
 }
 

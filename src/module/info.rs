@@ -108,7 +108,7 @@ impl Module {
         let counter = |read: fn(&Statistics) -> u64| number(statistics.map_or(0, read));
         let report = self.recovered.unwrap_or_default();
         let shortage = || log.and_then(|log| log.shortage());
-        let disk_error = log.and_then(|log| log.trouble()).map(|error| error.to_string()).or_else(shortage);
+        let disk_error = self.disk_trouble().or_else(shortage);
         let disk_error_since_ms = match (self.disk.failing_since_ms(), &disk_error) {
             (0, Some(_)) => self.shortage.since_ms(),
             (since_ms, _) => since_ms,

@@ -66,10 +66,10 @@ pub(super) fn refused(ctx: Ctx<'_>, args: &[&[u8]]) {
 /// The error that a client gets.
 pub(super) fn text() -> String {
     let reason = with(|module| module.life.failure().map(String::from)).flatten();
-    let trouble = || with(|module| module.log().and_then(|log| log.log().trouble())).flatten();
+    let trouble = || with(|module| module.disk_trouble()).flatten();
     let no_room = || with(|module| module.no_room_for_last()).flatten();
     let lacks_data = with(|module| module.life.lacks_data()) == Some(true);
-    match (reason, trouble().map(|trouble| trouble.to_string()).or_else(no_room)) {
+    match (reason, trouble().or_else(no_room)) {
         (Some(reason), _) if lacks_data => errors::lacks_data(&reason),
         (Some(reason), _) => errors::no_log(&reason),
         (None, Some(trouble)) => errors::disk_fails(&trouble),

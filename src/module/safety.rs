@@ -99,8 +99,10 @@ impl Module {
 
     /// The same while the log is active: what is acknowledged is on the disk, whatever the disk does now.
     fn safety_of_log(&self, lag_ms: u64) -> Safety {
-        let Some(log) = self.log() else { return Safety::new(false, "there is no log", "") };
-        if let Some(trouble) = log.log().trouble() {
+        if self.log().is_none() {
+            return Safety::new(false, "there is no log", "");
+        }
+        if let Some(trouble) = self.disk_trouble() {
             return Safety::new(
                 true,
                 format!("all that is acknowledged is on the disk, but the disk fails and writes wait: {trouble}"),

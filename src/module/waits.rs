@@ -4,14 +4,10 @@ use crate::core::leaf::ClientId;
 use crate::ffi::{Ctx, client_info};
 use crate::log::Lsn;
 use crate::machine::{self, unix_ms};
-use crate::module::config::{Setting, value};
 use crate::module::release::Release;
 use crate::module::server::BUSY_THRESHOLD;
 use crate::module::{Module, broken, disk, life, server, with};
 use std::time::Duration;
-
-/// How often a writer that waits for room looks again.
-const ROOM_POLL: Duration = Duration::from_millis(1);
 
 /// How often a paused wait lets the server look for a RESUME.
 const PAUSED_POLL: Duration = Duration::from_millis(10);
@@ -210,12 +206,6 @@ impl Module {
         if next == Next::Caller || self.life.follows() {
             return;
         }
-        let limit = u64::try_from(value(Setting::MaxPendingBytes)).unwrap_or(u64::MAX);
-        while log.log().pending_bytes() > limit && log.log().error().is_none() {
-            // The poll is bounded by the writer thread: it makes room or ends the process.
-            if log.log().wait_durable(appended, Some(ROOM_POLL)).is_err() {
-                break;
-            }
-        }
+        self.wait_for_room(&log);
     }
 }

@@ -7,9 +7,8 @@ use super::rest::Rest;
 use super::state::{Life, Logging};
 use crate::core::ack::Why;
 use crate::ffi::{Ctx, Level, log};
-use crate::module::config::{Setting, value};
 use crate::module::release::release;
-use crate::module::{Module, gate, listed, listening, server, with};
+use crate::module::{Module, config, gate, listed, listening, server, with};
 
 /// Leaves a replica's log, with what was handed over. A thread closes it. `origin`: that of what memory holds.
 pub(super) fn leave(ctx: Ctx<'_>, origin: Origin) -> Option<Rest> {
@@ -73,7 +72,7 @@ pub(super) fn give_up(ctx: Ctx<'_>, error: &str) {
 pub(super) fn watch_pending(ctx: Ctx<'_>) {
     let pending = with(|module| {
         let log = module.log().filter(|_| module.life.follows())?;
-        let limit = u64::try_from(value(Setting::MaxPendingBytes)).unwrap_or(u64::MAX);
+        let limit = config::max_pending_bytes();
         let pending = log.log().pending_bytes();
         (pending > limit).then(|| (pending, log.log().trouble().map(|error| error.to_string())))
     });
