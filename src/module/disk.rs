@@ -29,8 +29,10 @@ const ROOM_POLL: Duration = Duration::from_millis(1);
 /// How often the server's log says that the disk still fails, and how many clients are disconnected because of it.
 const TELL_EVERY_MS: u64 = 60_000;
 
-/// A disk that has made nothing durable for so long, while too much waits for it, does not answer.
+/// A disk that has made nothing durable for so long, while too much waits for it, does not answer. It gets more time
+/// for what waits, which may be one large value, at so many bytes a second.
 const HANGS_AFTER_US: u64 = 500_000;
+const SLOWEST_BYTES_PER_S: u64 = 32 << 20;
 
 /// Since when the disk fails.
 #[derive(Debug, Default)]
@@ -231,7 +233,9 @@ impl Module {
             if log.log().durable() > durable {
                 (durable, since_us) = (log.log().durable(), now_us);
             }
-            self.disk.hangs = now_us.saturating_sub(since_us) >= HANGS_AFTER_US;
+            let may_take_us =
+                HANGS_AFTER_US + log.log().pending_bytes().saturating_mul(1_000_000) / SLOWEST_BYTES_PER_S;
+            self.disk.hangs = now_us.saturating_sub(since_us) >= may_take_us;
         }
         self.counters.inline_waits += 1;
         self.note_waited(machine::monotonic_us().saturating_sub(began_us));
@@ -248,7 +252,7 @@ impl Module {
         hold: Hold,
     ) -> bool {
         match hold {
-            _ if known.row.quirk == Quirk::NeedsNoKeys => !self.dirty.is_empty(),
+            _ if known.row.quirk == Quirk::NeedsNoKeys && ctx.flags().in_cluster() => !self.dirty.is_empty(),
             Hold::ThroughModule(Wrapper::Read | Wrapper::EvalRo) | Hold::Refused | Hold::Disconnect => false,
             Hold::ThroughModule(Wrapper::Call | Wrapper::Eval) => self.has_too_much_pending(),
             Hold::AtIterationEnd(_) | Hold::AtUnitEnd(_) => true,
@@ -272,7 +276,7 @@ impl Module {
         let shows = &record.transaction;
         shows.queued.runs_commands()
             || record.queued_quirks.have(Quirk::Unblocks)
-            || record.queued_quirks.have(Quirk::NeedsNoKeys)
+            || record.queued_quirks.have(Quirk::NeedsNoKeys) && ctx.flags().in_cluster()
             || shows.newest_change(db, &self.dirty).is_some()
     }
 

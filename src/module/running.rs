@@ -57,7 +57,8 @@ impl Module {
                 let lets_out = match known.row.quirk {
                     Quirk::LoadsModules | Quirk::NeedsNoKeys if is_refused() => LetsOut::Nothing,
                     Quirk::LoadsModules => LetsOut::All,
-                    Quirk::NeedsNoKeys => {
+                    // Elsewhere it shows nothing but that there is no cluster.
+                    Quirk::NeedsNoKeys if ctx.flags().in_cluster() => {
                         self.shows_others(self.dirty.any_change());
                         LetsOut::All
                     }
