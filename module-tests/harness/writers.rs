@@ -26,6 +26,26 @@ const WAIT_MS: &str = "2000";
 
 const SCRIPT: &str = "redis.call('SET', KEYS[1], ARGV[1]) return redis.call('RPUSH', KEYS[2], ARGV[1])";
 
+/// Has a client after the other write 10,000 bytes while the disk stands still, until one of them is answered, which it
+/// returns; `held` gets the others, fewer than `most` in all. `control` is served all the time.
+pub fn write_until_refused(
+    server: &Server,
+    control: &mut RawConnection,
+    held: &mut Vec<RawConnection>,
+    most: usize,
+) -> RawConnection {
+    let value = "v".repeat(10_000);
+    loop {
+        let mut client = server.raw();
+        client.send(&["SET", &format!("key:{}", held.len()), &value]);
+        match client.silent(control) {
+            Ok(()) => held.push(client),
+            Err(_) => return client,
+        }
+        assert!(held.len() < most, "nothing is refused");
+    }
+}
+
 /// The sort of an operation, by its number.
 const KINDS: u64 = 4;
 

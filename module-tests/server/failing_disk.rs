@@ -2,6 +2,7 @@
 
 use crate::harness::server::info_field;
 use crate::harness::strace::{Injection, Strace};
+use crate::harness::writers::write_until_refused;
 use crate::harness::{
     FrozenDisk, Lever, PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, dataset, each_version,
     wait_until,
@@ -161,16 +162,7 @@ each_version! {
         control.run("SET clean value");
         let strace = Strace::attach(server.process_id(), FAILS);
         let mut held = vec![held_writer(&server, "first")];
-        let value = "v".repeat(10_000);
-        let mut client = loop {
-            let mut client = server.raw();
-            client.send(&["SET", &format!("key:{}", held.len()), &value]);
-            match client.silent(&mut control) {
-                Ok(()) => held.push(client),
-                Err(_) => break client,
-            }
-            assert!(held.len() < 12, "nothing is refused");
-        };
+        let mut client = write_until_refused(&server, &mut control, &mut held, 12);
         assert!(error(&client.reply()).starts_with("MISCONF"));
         assert!(held.len() > 5, "{} writes are held", held.len());
         assert_refused(&mut client, &["DEL", "clean"]);

@@ -4,6 +4,7 @@
 use crate::harness::group::{Group, wait_in_sync};
 use crate::harness::points::VARIABLE;
 use crate::harness::process::{children, send_signal};
+use crate::harness::writers::write_until_refused;
 use crate::harness::{
     FrozenDisk, Injection, Lever, PATIENCE, Server, ServerBuilder, Strace, Value, Version, dataset, each_version,
     wait_until,
@@ -23,17 +24,8 @@ each_version! {
         let mut control = server.raw();
         control.run("SET clean v");
         let frozen = FrozenDisk::freeze(Lever::Sync, &server, &mut control);
-        let value = "v".repeat(10_000);
         let mut held = Vec::new();
-        let mut client = loop {
-            let mut client = server.raw();
-            client.send(&["SET", &format!("key:{}", held.len()), &value]);
-            match client.silent(&mut control) {
-                Ok(()) => held.push(client),
-                Err(_) => break client,
-            }
-            assert!(held.len() < 20, "nothing is refused");
-        };
+        let mut client = write_until_refused(&server, &mut control, &mut held, 20);
         assert!(held.len() > 5, "{} writes are held", held.len());
         let refusal = "MISCONF Errors writing to the write-behind log: the disk does not answer";
         let is_refused = |answer: Value| matches!(&answer, Value::Error(text) if text.starts_with(refusal));

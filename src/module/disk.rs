@@ -252,7 +252,7 @@ impl Module {
         hold: Hold,
     ) -> bool {
         match hold {
-            _ if known.row.quirk == Quirk::NeedsNoKeys && ctx.flags().in_cluster() => !self.dirty.is_empty(),
+            _ if known.row.quirk == Quirk::NeedsNoKeys => !self.dirty.is_empty(),
             Hold::ThroughModule(Wrapper::Read | Wrapper::EvalRo) | Hold::Refused | Hold::Disconnect => false,
             Hold::ThroughModule(Wrapper::Call | Wrapper::Eval) => self.has_too_much_pending(),
             Hold::AtIterationEnd(_) | Hold::AtUnitEnd(_) => true,
@@ -276,7 +276,7 @@ impl Module {
         let shows = &record.transaction;
         shows.queued.runs_commands()
             || record.queued_quirks.have(Quirk::Unblocks)
-            || record.queued_quirks.have(Quirk::NeedsNoKeys) && ctx.flags().in_cluster()
+            || record.queued_quirks.have(Quirk::NeedsNoKeys)
             || shows.newest_change(db, &self.dirty).is_some()
     }
 

@@ -131,6 +131,11 @@ impl Commands {
         let none: [&[u8]; 0] = [];
         let list = ctx.own().ask("COMMAND", none).ok_or_else(|| lacking("command"))?;
         (0..list.len()).filter_map(|index| list.element(index)).for_each(|entry| add_command(&mut commands, &entry));
+        if !ctx.flags().in_cluster() {
+            // All that they show is that there is no cluster.
+            let of_nodes = commands.values_mut().filter(|known| known.row.quirk == Quirk::NeedsNoKeys);
+            of_nodes.for_each(|known| known.row = &table::NONE);
+        }
         let has = |name: &str| commands.contains_key(name.as_bytes());
         let of_fields = |row: &&CommandSpec| matches!(row.rule, Rule::FieldExpiry | Rule::SetFields);
         let expires_fields = table::COMMANDS.iter().filter(of_fields).any(|row| has(row.name));

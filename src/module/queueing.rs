@@ -122,7 +122,7 @@ impl Module {
             shown = shown.max(change);
             self.shows_others(change);
         }
-        let needs_no_keys = quirks.have(Quirk::NeedsNoKeys) && ctx.flags().in_cluster();
+        let needs_no_keys = quirks.have(Quirk::NeedsNoKeys);
         if needs_no_keys {
             self.shows_others(self.dirty.any_change());
         }

@@ -57,8 +57,7 @@ impl Module {
                 let lets_out = match known.row.quirk {
                     Quirk::LoadsModules | Quirk::NeedsNoKeys if is_refused() => LetsOut::Nothing,
                     Quirk::LoadsModules => LetsOut::All,
-                    // Elsewhere it shows nothing but that there is no cluster.
-                    Quirk::NeedsNoKeys if ctx.flags().in_cluster() => {
+                    Quirk::NeedsNoKeys => {
                         self.shows_others(self.dirty.any_change());
                         LetsOut::All
                     }
