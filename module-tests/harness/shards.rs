@@ -62,7 +62,7 @@ impl Shards {
             });
         }
         (shards..2 * shards).for_each(|index| self.wait_replica_in_sync(index));
-        self.nodes.iter().for_each(wait_shards_known);
+        self.nodes.iter().for_each(|node| wait_shards_known(node, shards));
     }
 
     pub fn id(&self, node: usize) -> String {
@@ -158,18 +158,17 @@ impl Shards {
     }
 }
 
-/// Waits until the node's file has all replicas in their primaries' shards: an 8.1 server that is stopped before that
-/// does not start with its file.
-fn wait_shards_known(node: &Server) {
+/// Waits until the node's file has so many replicas, all in their primaries' shards: an 8.1 server that is stopped
+/// before that does not start with its file.
+fn wait_shards_known(node: &Server, replicas: usize) {
     let file = node.folder().join("nodes.conf");
     wait_until("the node's file has the shards", PATIENCE, || {
         let text = fs::read_to_string(&file).unwrap_or_default();
         let nodes: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
         let shard = |node: &[&str]| node[1].split(',').find(|word| word.starts_with("shard-id=")).map(String::from);
         let shard_of = |id: &str| nodes.iter().find(|node| node[0] == id).and_then(|node| shard(node));
-        nodes.iter().filter(|node| node.len() > 3 && node[3] != "-").all(|node| {
-            let own = shard(node);
-            node[0] == "vars" || own.is_some() && own == shard_of(node[3])
-        })
+        let is_replica = |node: &&Vec<&str>| node.len() > 3 && node[0] != "vars" && node[3] != "-";
+        let is_known = |node: &&Vec<&str>| shard(node).is_some_and(|own| Some(own) == shard_of(node[3]));
+        nodes.iter().filter(is_replica).filter(is_known).count() == replicas
     });
 }
