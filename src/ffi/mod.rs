@@ -74,7 +74,7 @@ pub use load::{
 };
 pub use logging::{Level, log};
 pub use names::{own_name, set_names};
-pub use process::{be_nice, end_with_parent, library_file, this_library, this_program};
+pub use process::{ask_for_short_slices, be_nice, end_with_parent, library_file, this_library, this_program};
 pub use registration::{
     CommandDocs, CommandFlags, ConfigKind, filter_last, follow_all_events, follow_events, load_configs,
     register_command, register_config, register_hooks, server_version, unregister_hooks, watch_results,

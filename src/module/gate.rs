@@ -4,7 +4,7 @@
 //! while a disk does not answer. The log's own threads stop there, and so does the main thread where it commits inline,
 //! which it does not do while only a command could open the gate.
 
-use crate::ffi::close_in_children;
+use crate::ffi::{ask_for_short_slices, close_in_children};
 use crate::lock::lock;
 use crate::log::sim::{SimDisk, SimFile, SimLock};
 use crate::log::{DirectWrites, FileStatus, FolderLock, FolderStorage, LogError, MANIFEST_NAME, Storage, StorageFile};
@@ -162,6 +162,10 @@ pub(crate) enum GatedLock {
 impl Storage for GatedStorage {
     type File = GatedFile;
     type Lock = GatedLock;
+
+    fn thread_begins(&self) {
+        ask_for_short_slices();
+    }
 
     fn lock(&self) -> io::Result<Option<GatedLock>> {
         Ok(match &self.0 {

@@ -23,6 +23,8 @@ pub trait Storage: Send + Sync + 'static {
     /// Keeps the folder locked until it is dropped.
     type Lock: Send + 'static;
 
+    /// Called first by each thread of the log that writes to the folder.
+    fn thread_begins(&self) {}
     /// Locks the folder; `None` when another has it.
     fn lock(&self) -> io::Result<Option<Self::Lock>>;
     /// The names of all entries, ours or not, in any order.

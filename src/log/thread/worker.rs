@@ -120,6 +120,7 @@ impl<S: Storage> Worker<S> {
 
     /// Takes turns until the end. After a failure it goes on answering.
     fn run(self: &Arc<Worker<S>>) {
+        self.storage.thread_begins();
         let mut group = Vec::new();
         while let Some(turn) = self.queue.take_turn(&mut group) {
             match turn {
