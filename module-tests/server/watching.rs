@@ -156,7 +156,8 @@ each_version! {
         assert!(client.call(&["WBL.DEBUG", "EXPLAIN"]).is_error());
         scene.end();
         let server = ServerBuilder::with_module(version).unset("wbl.debug-commands").start();
-        let refusal = format!("{:?}", server.raw().call(&["WBL.DEBUG", "EXPLAIN", "PING"]));
+        assert_eq!(explain(&mut server.raw(), "PING"), ["at-once", ""]);
+        let refusal = format!("{:?}", server.raw().call(&["WBL.DEBUG", "PAUSE"]));
         assert!(refusal.contains("not allowed"), "{refusal}");
     }
 }

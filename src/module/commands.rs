@@ -108,7 +108,7 @@ const ENTRIES: [Entry; 14] = [
         name: DEBUG,
         flags: CommandFlags { flags: c"readonly deny-script admin allow-stale allow-busy fast", acl_categories: c"admin dangerous" },
         docs: CommandDocs {
-            summary: c"Levers for tests, refused unless wbl.debug-commands is yes: PAUSE freezes the durable position, RESUME frees it; SYNC HOLD has syncs of the log wait, SYNC RELEASE lets them go on; EXPLAIN says how the reply to a command would be kept; POINT stops or kills the process at a named point of the code; COLLECT ALL has the module run the pipelines of all clients, and single commands, too.",
+            summary: c"EXPLAIN says how the reply to a command would be kept. The others are levers for tests, refused unless wbl.debug-commands is yes: PAUSE freezes the durable position, RESUME frees it; SYNC HOLD has syncs of the log wait, SYNC RELEASE lets them go on; POINT stops or kills the process at a named point of the code; COLLECT ALL has the module run the pipelines of all clients, and single commands, too.",
             complexity: c"O(1)",
             since: c"0.1.0",
             arity: -2,
@@ -324,12 +324,12 @@ fn checkpoint(ctx: Ctx<'_>, args: &[&[u8]]) {
 /// WBL.DEBUG EXPLAIN command... | PAUSE | RESUME | SYNC HOLD [file] | SYNC RELEASE | POINT name STOP|KILL|CLEAR
 /// | COLLECT ALL|SOME
 fn debug(ctx: Ctx<'_>, args: &[&[u8]]) {
-    if value(Setting::DebugCommands) == 0 {
-        return ctx.reply_error(errors::DEBUG_REFUSED);
-    }
     let words: Vec<Vec<u8>> = args.iter().skip(1).map(|word| word.to_ascii_uppercase()).collect();
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
     let outcome = match words.as_slice() {
+        // It changes nothing.
+        [b"EXPLAIN", _, ..] => return explain::explain(ctx),
+        _ if value(Setting::DebugCommands) == 0 => Err(errors::DEBUG_REFUSED),
         [b"PAUSE"] => pause(ctx),
         [b"RESUME"] => resume(),
         [b"SYNC", b"HOLD"] | [b"SYNC", b"HOLD", _] => {
@@ -343,7 +343,6 @@ fn debug(ctx: Ctx<'_>, args: &[&[u8]]) {
             gate::open();
             Ok(())
         }
-        [b"EXPLAIN", _, ..] => return explain::explain(ctx),
         [b"POINT", name, action] => point(name, action),
         [b"COLLECT", forced @ (b"ALL" | b"SOME")] => {
             with(|module| module.looks.force(*forced == b"ALL"));
