@@ -15,6 +15,11 @@ const FLUSHES_MIN: u64 = 4;
 const QUICK_FLUSHES_MIN: u64 = 32;
 const QUICK_FLUSHES_ALONE_MIN: u64 = 1;
 
+/// The main thread flushes only where writes have come for so long without a rest of this length: who writes seldom
+/// gains nothing, and readers lose where the disk hangs meanwhile.
+const BUSY_MIN_US: u64 = 250_000;
+const REST_US: u64 = 50_000;
+
 /// How long inline is off after a slow flush, where there are readers whom the next one would hold up; twice as long
 /// after each that follows soon.
 const BACK_OFF_MIN_US: u64 = 250_000;
@@ -32,8 +37,11 @@ const HAND_OVER_EACH_US: f32 = 5.0;
 /// Inline is left when flushes take longer than that by this factor.
 const HYSTERESIS: f32 = 1.2;
 
-/// What a write may cost readers: microseconds of a reader's waiting time.
+/// What a write may cost readers: microseconds of a reader's waiting time. Flushes that are quicker than this may hold
+/// up any number of them: with the loop as busy as that, readers who do not wait would take the processor from writers
+/// and from the threads that flush.
 const READERS_US: f32 = 100.0;
+const QUICK_US: f32 = 1000.0;
 
 /// Averages move by one part in this many.
 const WEIGHT: f32 = 8.0;
@@ -81,6 +89,8 @@ pub struct Flushes {
 /// What an iteration of the event loop had to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Round {
+    /// When its first command came.
+    pub began_us: u64,
     /// Clients whose replies wait.
     pub waiting: u32,
     /// Writes whose replies wait.
@@ -105,6 +115,9 @@ pub struct Chooser {
     /// Commands that wait for nothing and have come lately, as of the last one.
     recent_reads: f32,
     read_at_us: u64,
+    /// The end of the last iteration with writes, and the beginning of the first one after a rest.
+    wrote_us: u64,
+    busy_since_us: u64,
     waiting: f32,
     writes: f32,
     unheld: f32,
@@ -126,6 +139,15 @@ impl Chooser {
     /// Goes over to async at once.
     pub fn turn_async(&mut self) {
         self.mode = Mode::Async;
+    }
+
+    /// Whether inline is to end before anything of an iteration runs, which begins now: there were no writes for a while.
+    pub fn has_rested(&self, wish: Wish, now_us: u64) -> bool {
+        self.mode == Mode::Inline && wish == Wish::Auto && self.is_rest(now_us)
+    }
+
+    fn is_rest(&self, now_us: u64) -> bool {
+        now_us.saturating_sub(self.wrote_us) > REST_US
     }
 
     /// An iteration has ended, with everything durable if it was inline: chooses for the next one. `is_possible`:
@@ -176,6 +198,10 @@ impl Chooser {
         }
         self.has_flushed = round.writes > 0;
         if round.writes > 0 {
+            if self.is_rest(round.began_us) {
+                self.busy_since_us = round.began_us;
+            }
+            self.wrote_us = now_us;
             self.waiting += (round.waiting as f32 - self.waiting) / WEIGHT;
             self.writes += (round.writes as f32 - self.writes) / WEIGHT;
             self.unheld += (round.unheld as f32 - self.unheld) / WEIGHT;
@@ -197,6 +223,7 @@ impl Chooser {
         let has_readers = self.recent_reads(now_us) >= READERS_MIN;
         let quick_flushes_min = if has_readers { QUICK_FLUSHES_MIN } else { QUICK_FLUSHES_ALONE_MIN };
         if self.flushes.average_us > SLOW_SYNC_US
+            || now_us.saturating_sub(self.busy_since_us) < BUSY_MIN_US
             || has_readers && now_us < self.async_until_us
             || self.flushes.count < FLUSHES_MIN.max(self.slow_at + quick_flushes_min)
         {
@@ -206,7 +233,7 @@ impl Chooser {
         let is_inline = self.mode == Mode::Inline;
         let readers_us = READERS_US * waiting * if is_inline { 1.0 } else { 0.5 };
         if self.reads * flush_us > readers_us {
-            return false;
+            return flush_us <= QUICK_US * if is_inline { HYSTERESIS } else { 1.0 };
         }
         // A client that pipelines is waited for either way, or costs more, and a single one holds nobody up.
         let waits_anyway = waiting < 1.5 || self.writes > 1.5 * waiting || self.unheld > 0.5 * self.writes;
@@ -228,7 +255,10 @@ mod tests {
 
     impl Trace {
         fn new() -> Trace {
-            Trace { chooser: Chooser::default(), flushes: Flushes::default(), now_us: 1_000_000 }
+            let now_us = 1_000_000;
+            // It has been busy for long.
+            let chooser = Chooser { wrote_us: now_us, ..Chooser::default() };
+            Trace { chooser, flushes: Flushes::default(), now_us }
         }
 
         /// So many iterations, with a flush each; returns the mode at the end.
@@ -239,8 +269,9 @@ mod tests {
                 self.flushes.slow += u64::from(flush_us > SLOW_SYNC_US);
                 self.flushes.average_us =
                     if average_us == 0 { flush_us } else { average_us - average_us / 8 + flush_us / 8 };
+                let began_us = self.now_us;
                 self.now_us += flush_us;
-                self.choose(Wish::Auto, true, round);
+                self.choose(Wish::Auto, true, Round { began_us, ..round });
             });
             self.chooser.mode()
         }
@@ -250,9 +281,9 @@ mod tests {
         }
     }
 
-    const ONE: Round = Round { waiting: 1, writes: 1, unheld: 0, reads: 0 };
-    const FIFTY: Round = Round { waiting: 50, writes: 50, unheld: 0, reads: 0 };
-    const PIPELINES: Round = Round { waiting: 50, writes: 800, unheld: 0, reads: 0 };
+    const ONE: Round = Round { began_us: 0, waiting: 1, writes: 1, unheld: 0, reads: 0 };
+    const FIFTY: Round = Round { began_us: 0, waiting: 50, writes: 50, unheld: 0, reads: 0 };
+    const PIPELINES: Round = Round { began_us: 0, waiting: 50, writes: 800, unheld: 0, reads: 0 };
     const TRANSACTIONS: Round = Round { unheld: 50, ..FIFTY };
 
     #[test]
@@ -311,13 +342,35 @@ mod tests {
     }
 
     #[test]
-    fn readers_beside_writers_are_not_held_up() {
-        let readers = Round { waiting: 8, writes: 8, unheld: 0, reads: 50 };
+    fn readers_beside_writers_are_held_up_by_quick_flushes_only() {
+        let readers = Round { waiting: 8, writes: 8, reads: 50, ..ONE };
         let mut trace = Trace::new();
-        assert_eq!(trace.run(200, 100, Round { reads: 0, ..readers }), Mode::Inline);
-        assert_eq!(trace.run(200, 100, readers), Mode::Async);
-        assert_eq!(trace.run(200, 100, Round { reads: 6, ..readers }), Mode::Async);
-        assert_eq!(trace.run(200, 100, Round { reads: 2, ..readers }), Mode::Inline);
+        assert_eq!(trace.run(200, 400, Round { reads: 0, ..readers }), Mode::Async);
+        assert_eq!(trace.run(200, 400, readers), Mode::Inline);
+        assert_eq!(trace.run(200, 1100, readers), Mode::Inline);
+        assert_eq!(trace.run(200, 1300, readers), Mode::Async);
+        assert_eq!(trace.run(200, 1100, readers), Mode::Async);
+        assert_eq!(trace.run(200, 900, readers), Mode::Inline);
+        // Of one that writes on its own, a few are.
+        assert_eq!(trace.run(200, 2000, Round { reads: 2, ..ONE }), Mode::Async);
+        assert_eq!(trace.run(200, 2000, ONE), Mode::Inline);
+    }
+
+    #[test]
+    fn after_a_rest_it_is_async_until_it_has_been_busy_for_a_while() {
+        let mut trace = Trace::new();
+        assert_eq!(trace.run(200, 100, ONE), Mode::Inline);
+        let has_rested = |trace: &Trace, us| trace.chooser.has_rested(Wish::Auto, trace.now_us + us);
+        assert!(!has_rested(&trace, REST_US) && has_rested(&trace, REST_US + 1));
+        assert!(!trace.chooser.has_rested(Wish::Only(Mode::Inline), trace.now_us + REST_US + 1));
+        // Reads are no writes.
+        let read = Round { reads: 1, writes: 0, waiting: 0, ..ONE };
+        trace.choose(Wish::Auto, true, read);
+        assert!(has_rested(&trace, REST_US + 1));
+        trace.now_us += REST_US + 1;
+        trace.chooser.turn_async();
+        assert_eq!(trace.run((BUSY_MIN_US / 100) as u32 - 1, 100, ONE), Mode::Async);
+        assert_eq!(trace.run(1, 100, ONE), Mode::Inline);
     }
 
     #[test]

@@ -233,7 +233,7 @@ impl Module {
         match known.class {
             Class::Multi | Class::EndMulti | Class::Watch => return self.announce_bounds(ctx, filter, client, known),
             Class::Exec => {
-                self.iteration.commands += 1;
+                self.command_comes();
                 return self.announce_exec(ctx, client);
             }
             _ => {}
@@ -243,7 +243,7 @@ impl Module {
             _ if self.is_queueing(ctx, client) => self.announce_queued(ctx, filter, client, known),
             Class::Unwatch => self.announce_bounds(ctx, filter, client, known),
             _ => {
-                self.iteration.commands += 1;
+                self.command_comes();
                 self.announce_top(ctx, filter, client, known)
             }
         }

@@ -260,7 +260,9 @@ impl Module {
         }
         let is_queued =
             self.collecting.as_ref().is_some_and(|collecting| collecting.step.is_some_and(Step::only_queues));
-        self.iteration.commands += u32::from(!is_queued);
+        if !is_queued {
+            self.command_comes();
+        }
         // It is held for everything that came before, whatever else the client sends.
         self.running.pipelines = Some(false);
         self.counters.collected += 1;

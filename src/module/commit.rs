@@ -18,7 +18,9 @@ impl Module {
     /// An iteration has ended, and all that it has written may leave: chooses for the next one.
     pub(super) fn choose_mode(&mut self) {
         self.iteration.waits.may_leave();
-        let Iteration { waiting, writes, unheld_writes, commands, .. } = &mut self.iteration;
+        let now_us = machine::monotonic_us();
+        let Iteration { began_us, waiting, writes, unheld_writes, commands, .. } = &mut self.iteration;
+        let began_us = if *commands > 0 { *began_us } else { now_us };
         let (waiting, writes, unheld, commands) = (take(waiting), take(writes), take(unheld_writes), take(commands));
         let Some(log) = self.log() else { return self.commits.turn_async() };
         let durable = log.log().durable();
@@ -27,12 +29,25 @@ impl Module {
             Flushes { count: statistics.syncs(), slow: statistics.slow_syncs(), average_us: statistics.sync_ewma_us() };
         // In async, those left by earlier iterations wait, too.
         let (waiting, has_failed) = (waiting.max(log.waiting() as u32), log.has_failed() || log.log().is_failing());
-        let round = Round { waiting, writes, unheld, reads: commands.saturating_sub(writes) };
+        let round = Round { began_us, waiting, writes, unheld, reads: commands.saturating_sub(writes) };
         if self.commits_inline() {
             self.dirty.clean_up_to(durable);
         }
         let is_possible = self.may_commit_inline(has_failed);
-        self.commits.choose(config::commit_mode(), is_possible, flushes, round, machine::monotonic_us());
+        self.commits.choose(config::commit_mode(), is_possible, flushes, round, now_us);
+    }
+
+    /// A command of a client is about to run. Before the first one of an iteration the server may turn async.
+    pub(super) fn command_comes(&mut self) {
+        if self.iteration.commands == 0 {
+            let now_us = machine::monotonic_us();
+            self.iteration.began_us = now_us;
+            if self.commits.has_rested(config::commit_mode(), now_us) && self.undurable(Some(self.appended())).is_none()
+            {
+                self.commits.turn_async();
+            }
+        }
+        self.iteration.commands += 1;
     }
 
     /// The server sends the replies that are written: at the end of an iteration, or as it yields.

@@ -149,6 +149,8 @@ struct Iteration {
     may_yield_since_us: Option<u64>,
     /// The client that went last, which the server may not have freed yet.
     gone: Option<u64>,
+    /// When the first of its commands came; monotonic microseconds.
+    began_us: u64,
     /// Writes whose replies wait.
     writes: u32,
     /// Those of them that cannot be held, or that the module has run to hold them.
