@@ -7,10 +7,10 @@ use crate::harness::server::info_field;
 use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Version, each_version, wait_until};
 
 /// What is done on such a node, which may end by it.
-type Door = fn(&mut Server);
+pub type Door = fn(&mut Server);
 
 /// What saves its dataset, which is less.
-const SAVES: [(&str, Door); 7] = [
+pub const SAVES: [(&str, Door); 7] = [
     ("SAVE", |node| drop(node.raw().run("SAVE"))),
     ("BGSAVE", |node| save_beside(node, "BGSAVE", "rdb_bgsave_in_progress")),
     ("BGREWRITEAOF", |node| save_beside(node, "BGREWRITEAOF", "aof_rewrite_in_progress")),

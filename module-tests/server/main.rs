@@ -28,6 +28,7 @@ mod descent;
 mod direct;
 mod dirty;
 mod disabled_start;
+mod emptied;
 mod evictions;
 mod exporter;
 mod failing_disk;

@@ -36,8 +36,8 @@ fn assert_followed(group: &mut Group, generation: &str) {
     dataset::assert_same(&dataset::read(&mut group.nodes[1].raw()), &expected, "the replica's own log");
 }
 
-/// A primary that is no server: answers a replica that it has this dataset, and returns the connection.
-fn accept_replica(listener: &TcpListener, rdb: &[u8]) -> TcpStream {
+/// A primary that is no server: answers a replica that it has this dataset, of so many bytes. Returns the connection.
+pub fn accept_replica(listener: &TcpListener, rdb: &[u8], bytes: usize) -> TcpStream {
     let (mut stream, _) = listener.accept().unwrap();
     let mut lines = BufReader::new(stream.try_clone().unwrap());
     loop {
@@ -47,7 +47,7 @@ fn accept_replica(listener: &TcpListener, rdb: &[u8]) -> TcpStream {
             "PING" => stream.write_all(b"+PONG\r\n").unwrap(),
             "REPLCONF" => stream.write_all(b"+OK\r\n").unwrap(),
             "PSYNC" => {
-                write!(stream, "+FULLRESYNC {} 0\r\n${}\r\n", "a".repeat(40), rdb.len()).unwrap();
+                write!(stream, "+FULLRESYNC {} 0\r\n${}\r\n", "a".repeat(40), bytes).unwrap();
                 stream.write_all(rdb).unwrap();
                 return stream;
             }
@@ -133,7 +133,7 @@ each_version! {
         let [port] = free_ports();
         let base = builder(version, port, None);
         let mut replica = replica_of(base, listener.local_addr().unwrap().port()).start();
-        let mut primary = accept_replica(&listener, &rdb);
+        let mut primary = accept_replica(&listener, &rdb, rdb.len());
         wait_in_sync(&replica);
         wait_until("its log is there", PATIENCE, || replica.wbl_info("wbl_replica_log") == "written");
         let generation = replica.wbl_info("wbl_log_generation");

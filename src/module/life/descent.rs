@@ -15,7 +15,7 @@ pub(super) enum Origin {
     /// From files of the server's own that are older than the folder's log, which has been superseded since.
     Older,
     /// It is less than the folder's log holds: the server was started as a replica that brings none back, or has emptied
-    /// it for a dataset that has not arrived.
+    /// it for a dataset that has not arrived. What clients have written there since changes nothing.
     Lacking,
     /// From elsewhere, or unknown.
     Unknown,
@@ -127,7 +127,7 @@ pub(super) fn superseded(folder: &LogFolder, has_data: bool) -> String {
     let keeps = config::keeps_existing_log();
     let lacking = match (keeps, has_data) {
         (true, _) => "wbl.on-existing-log is keep",
-        (false, true) => "the server's own data are older than the log",
+        (false, true) => "the server's own data are older than the log, or less",
         (false, false) => "the server has no data of its own",
     };
     let keep = if keeps { "restart it as a primary" } else { "set wbl.on-existing-log to keep" };

@@ -2,7 +2,7 @@
 
 use super::base::answer;
 use super::descent::Origin;
-use super::own_file::{Child, left_now};
+use super::own_file::{Child, lacking, left_now};
 use super::rest::Rest;
 use super::state::{Life, Logging};
 use crate::core::ack::Why;
@@ -12,7 +12,8 @@ use crate::module::{Module, config, gate, listed, listening, server, with};
 
 /// Leaves a replica's log, with what was handed over. A thread closes it. `origin`: that of what memory holds.
 pub(super) fn leave(ctx: Ctx<'_>, origin: Origin) -> Option<Rest> {
-    let standing = left_now(ctx, Child::GoesOn);
+    let left = left_now(ctx, Child::GoesOn);
+    let standing = if origin == Origin::Lacking { lacking(&left) } else { left };
     let logging = with(|module| {
         module.drop_unsettled();
         take_logging(module)

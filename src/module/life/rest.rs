@@ -231,12 +231,12 @@ impl Rest {
         }
     }
 
-    /// Nothing is left in memory of what the folder holds.
+    /// Nothing is left in memory of what the folder holds. Until a whole dataset has arrived, memory has less, whatever
+    /// is written there.
     pub(super) fn lose_dataset(&mut self) {
-        let is_known = matches!(self.descent.origin(), Origin::Folder | Origin::Lacking);
-        self.descent.set_origin(if is_known { Origin::Lacking } else { Origin::Unknown });
-        // What is saved of it holds nothing, and a file that the primary has sent may be newer.
-        self.forget_lack();
+        if !self.descent.is_unknown() {
+            self.descent.set_origin(Origin::Lacking);
+        }
     }
 
     /// Whether the folder holds more than memory does, and nothing newer is known to be anywhere.
@@ -329,7 +329,7 @@ impl Rest {
             return Ok(begin);
         }
         match (folder.is_superseded(), has_data) {
-            (true, true) if self.descent.origin() != Origin::Older && !config::keeps_existing_log() => Ok(begin),
+            (true, true) if self.descent.origin() == Origin::Unknown && !config::keeps_existing_log() => Ok(begin),
             (true, _) => Err(superseded(folder, has_data)),
             (false, _) => Err(holds_another(folder.storage())),
         }

@@ -125,15 +125,20 @@ pub fn primary_link_changed(is_up: bool) {
     });
 }
 
-/// The dataset was emptied. A replica does that for what its primary may never finish sending: memory comes from
-/// nowhere until the link is up.
+/// The dataset was emptied. A replica does that for what its primary may never finish sending: until the link is up
+/// memory has less than the log, whatever is written there.
 pub fn emptied(ctx: Ctx<'_>) {
     if !ctx.flags().is_full_sync() {
         return;
     }
     leave::emptied(ctx);
     with(|module| match &mut module.life {
-        Life::Replica(rest) | Life::Disabled(rest) | Life::GivenUp(Failing { rest, .. }) => rest.lose_dataset(),
+        Life::Replica(rest) | Life::Failing(Failing { rest, .. }) | Life::GivenUp(Failing { rest, .. }) => {
+            rest.lose_dataset();
+            rest.note_lack(ctx);
+        }
+        // Nobody wants its log back.
+        Life::Disabled(rest) => rest.lose_dataset(),
         _ => {}
     });
 }

@@ -96,8 +96,8 @@ impl OwnFile {
         }
     }
 
-    /// Whether it is what was noted. An AOF may lack what was not on the disk yet, and a server that has less than its
-    /// log appends only what expires.
+    /// Whether it is what was noted. An AOF may lack what was not on the disk yet, and what a server that has less than
+    /// its log appends counts for nothing.
     fn is_noted(self, note: &Note) -> bool {
         let is_same = |noted: &Noted| match self {
             OwnFile::None | OwnFile::Unreadable => false,

@@ -42,15 +42,29 @@ impl Rest {
     }
 
     /// Has the mark say so if memory has less than the log.
-    pub(super) fn note_lack(&mut self, ctx: Ctx<'_>) {
+    pub(in crate::module::life) fn note_lack(&mut self, ctx: Ctx<'_>) {
         match (self.descent.origin(), self.standing()) {
             (Origin::Older, _) => self.saves = Saves::Older,
             (Origin::Lacking, Some(standing @ Standing::Left(left))) => {
                 let are_older = OwnFiles::look(ctx).all_are_older(left);
-                self.owed = Some(lacking(standing));
+                let lacking = lacking(standing);
+                if lacking != *standing {
+                    self.owed = Some(lacking);
+                }
                 self.saves = if are_older { Saves::Older } else { Saves::Newer };
             }
             _ => {}
+        }
+    }
+
+    /// A log that was left before it had its base is closed, and the folder holds the one before it: the mark of that
+    /// may not say yet that memory has less. What was saved since it was left may be newer.
+    pub(super) fn note_lack_of_former(&mut self) {
+        if let (Origin::Lacking, Some(standing @ Standing::Left(left))) = (self.descent.origin(), self.standing())
+            && !is_lacking(left)
+        {
+            self.owed = Some(lacking(standing));
+            self.saves = Saves::Newer;
         }
     }
 

@@ -72,6 +72,7 @@ impl Rest {
                     *self.descent = Descent::of(&folder, self.descent.origin());
                     self.place = Place::here(Box::new(folder));
                     self.owed = self.owed.take().or(owed);
+                    self.note_lack_of_former();
                 }
                 return;
             }
@@ -134,10 +135,19 @@ impl Rest {
     }
 
     /// The server begins to save its own file, and the log's mark would not distinguish that from what was saved
-    /// before: what is owed is marked at once, if the folder is open. Nobody waits for a replica's log that is being
-    /// closed.
+    /// before: what is owed is marked at once, if the folder is open. A replica's log that is being closed is waited for
+    /// only if memory has less, because the log before it may have to say so; and no longer than is bearable.
     pub(in crate::module::life) fn mark_before_save(&mut self) {
-        if self.owed.is_none() || matches!(self.place, Place::Closing(_)) {
+        if matches!(self.place, Place::Closing(_)) {
+            if self.descent.origin() == Origin::Lacking {
+                self.wait_until_free();
+            }
+            if self.descent.origin() != Origin::Lacking || self.is_busy() {
+                return;
+            }
+            self.end_marking();
+        }
+        if self.owed.is_none() {
             return;
         }
         self.end_marking();

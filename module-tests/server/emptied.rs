@@ -1,0 +1,113 @@
+//! Replicas that were emptied for a dataset which did not arrive whole. They have less than their logs, whatever is
+//! written there, and whoever saves that.
+
+use crate::harness::{PATIENCE, Server, ServerBuilder, Value, Version, each_version, wait_until};
+use crate::lacking::SAVES;
+use crate::life::module;
+use crate::own_aof::aof_is_written;
+use crate::replica_images::accept_replica;
+use std::fs;
+use std::net::TcpListener;
+
+/// The head of an RDB file, and nothing after it.
+const HEAD: &[u8] = b"REDIS0011";
+
+fn writable_replica(version: Version) -> ServerBuilder {
+    let builder = module(version).set("replica-read-only", "no").set("repl-diskless-load", "flush-before-load");
+    builder.only_own_warnings().allow_warning("the log can't begin")
+}
+
+/// Has the server begin to take a dataset that breaks off. It still follows, and finds nobody.
+fn empty(server: &Server, listener: TcpListener) {
+    drop(accept_replica(&listener, HEAD, 1000));
+    drop(listener);
+    let mut client = server.raw();
+    wait_until("it is emptied", PATIENCE, || client.call(&["DBSIZE"]) == Value::Integer(0));
+}
+
+fn follow(server: &Server) -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    server.raw().run(&format!("REPLICAOF 127.0.0.1 {}", listener.local_addr().unwrap().port()));
+    listener
+}
+
+/// Has clients write to it.
+fn write(server: &Server) {
+    let mut client = server.raw();
+    client.run("SET own 1");
+    client.call(&["EVAL", "return server.call('SET', 'by-script', '1')", "0"]);
+    client.call(&["FUNCTION", "LOAD", "#!lua name=lib\nserver.register_function('f', function() return 1 end)"]);
+}
+
+fn promote(server: &mut Server) {
+    let mut client = server.raw();
+    client.run("REPLICAOF NO ONE");
+    if client.run("CONFIG GET appendonly").items()[1].text() == "yes" {
+        wait_until("the file is written", PATIENCE, || aof_is_written(&mut client));
+    }
+}
+
+each_version! {
+    fn what_is_saved_after_it_is_no_newer_than_the_log(version: Version) {
+        let promotions = [("REPLICAOF NO ONE", promote as fn(&mut Server))];
+        for (own_log, aof) in [("yes", "no"), ("no", "no"), ("yes", "yes")] {
+            for (what, save) in SAVES.into_iter().chain(promotions) {
+                let builder = writable_replica(version).set("wbl.replica-log", own_log).set("appendonly", aof);
+                let mut server = builder.start();
+                let mut client = server.raw();
+                (1..=50).for_each(|length| assert_eq!(client.run("RPUSH l e").integer(), length));
+                drop(client);
+                let listener = follow(&server);
+                empty(&server, listener);
+                write(&server);
+                save(&mut server);
+                if server.is_running() {
+                    server.kill9();
+                }
+                server.start();
+                let length = server.raw().run("LLEN l").integer();
+                assert_eq!(length, 50, "{what}, wbl.replica-log {own_log}, appendonly {aof}: {}", server.log());
+            }
+        }
+    }
+
+    fn functions_are_a_dataset_too(version: Version) {
+        let mut server = writable_replica(version).start();
+        let source = "#!lua name=acknowledged\nserver.register_function('g', function() return 1 end)";
+        assert!(!server.raw().call(&["FUNCTION", "LOAD", source]).is_error());
+        let listener = follow(&server);
+        empty(&server, listener);
+        wait_until("they have gone", PATIENCE, || server.raw().run("FUNCTION LIST").items().is_empty());
+        write(&server);
+        server.raw().run("SAVE");
+        server.kill9_and_restart();
+        assert!(!server.raw().call(&["FCALL", "g", "0"]).is_error(), "{}", server.log());
+    }
+
+    fn the_log_from_before_an_earlier_sync_does_not_give_way_either(version: Version) {
+        let mut source = ServerBuilder::stock(version).start();
+        source.raw().run("SET of-the-primary v");
+        source.raw().run("SAVE");
+        let rdb = fs::read(source.folder().join("dump.rdb")).unwrap();
+        source.kill9();
+        let builder = writable_replica(version).allow_warning("can't be brought back");
+        // The base of what has arrived never gets ready.
+        let mut server = builder.set("rdb-key-save-delay", "60000000").start();
+        server.raw().run("SET before v");
+        let listener = follow(&server);
+        let primary = accept_replica(&listener, &rdb, rdb.len());
+        wait_until("the base is being written", PATIENCE, || server.wbl_info("wbl_replica_log") == "baselining");
+        drop(primary);
+        empty(&server, listener);
+        write(&server);
+        server.raw().run("CONFIG SET rdb-key-save-delay 0");
+        server.raw().run("SAVE");
+        server.kill9();
+        server.launch();
+        assert!(!server.wait_exit().success());
+        assert!(server.log().contains("nobody knows which of the two is newer"), "{}", server.log());
+        server.reconfigure(|builder| builder.set("wbl.on-existing-log", "keep"));
+        server.start();
+        assert_eq!(server.raw().run("EXISTS before").integer(), 1);
+    }
+}
