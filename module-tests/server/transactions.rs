@@ -77,7 +77,53 @@ fn slots_flushed_in_a_transaction_are_empty_in_each_database() {
     dataset::assert_same(&dataset::read(&mut client), &before, "after CLUSTER FLUSHSLOT");
 }
 
+/// XACK of that entry in a transaction, and a write whose reply is held.
+fn acknowledge_and_write() -> Vec<Vec<String>> {
+    ["MULTI", "XACK x g 1-1", "EXEC", "SET a 1"].map(words).into()
+}
+
 each_version! {
+    fn a_transaction_that_has_run_is_not_taken_for_one_that_a_pause_delays(version: Version) {
+        let server = ServerBuilder::with_module(version).in_memory().start();
+        pending_entry(&mut server.raw());
+        let packets = 10;
+        let count = |field| server.wbl_info(field).parse::<u64>().unwrap();
+        for reconnects in [false, true] {
+            let images = count("wbl_state_images");
+            let mut client = server.raw();
+            for _ in 0..packets {
+                if reconnects {
+                    client = server.raw();
+                }
+                pipeline(&mut client, &acknowledge_and_write());
+            }
+            // A server that reports each command of an EXEC says that nothing has changed.
+            let images = count("wbl_state_images") - images;
+            assert!(images <= if version == Version::V9_1 { 1 } else { packets }, "{images} images");
+            assert_eq!(count("wbl_waits_client_pause"), 0, "reconnects {reconnects}");
+        }
+    }
+
+    fn a_transaction_that_a_pause_has_delayed_is_logged_before_a_held_write_that_follows(version: Version) {
+        let mut server = ServerBuilder::with_module(version).in_memory().start();
+        let mut control = server.raw();
+        pending_entry(&mut control);
+        control.run("CLIENT PAUSE 600000 WRITE");
+        let mut client = server.raw();
+        let bytes: Vec<u8> = acknowledge_and_write().iter().flat_map(|command| encode(command)).collect();
+        client.send_bytes(&bytes).unwrap();
+        wait_until("it waits", PATIENCE, || {
+            info_field(&mut control, "clients", "blocked_clients").as_deref() == Some("1")
+        });
+        control.run("CLIENT UNPAUSE");
+        (0..4).for_each(|_| drop(client.reply()));
+        assert_eq!(control.run("XPENDING x g").items()[0].integer(), 0);
+        server.kill9_and_restart();
+        let mut client = server.raw();
+        assert_eq!(client.run("XPENDING x g").items()[0].integer(), 0);
+        assert_eq!(client.run("GET a").text(), "1");
+    }
+
     // Servers from 9.1 on take the transaction's database for that of each event.
     fn what_a_transaction_changes_in_another_database_is_logged_there(version: Version) {
         let mut server = ServerBuilder::with_module(version).in_memory().start();

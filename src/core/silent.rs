@@ -76,13 +76,12 @@ impl Unproved {
     }
 }
 
-/// A command that the module cannot see run, from when it was sent until its client waits no longer.
+/// A command that the server makes wait, or that may run unseen for another reason, from when that is known until its
+/// client waits no longer.
 #[derive(Debug)]
 pub(super) struct Postponed {
     pub(super) client: ClientId,
     pub(super) changes: SilentChanges,
-    /// The server was seen to make it wait.
-    pub(super) waited: bool,
     /// It was seen to wait no longer, but may not have run yet.
     pub(super) released: bool,
 }

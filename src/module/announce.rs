@@ -9,6 +9,7 @@ use crate::core::output::ReplySize;
 use crate::core::table::Quirk;
 use crate::ffi::{ClientInfo, Ctx, Filter};
 use crate::module::arguments::unblocked_client;
+use crate::module::iteration::finish_run_before;
 use crate::module::known::Known;
 use crate::module::listed::info_in;
 use crate::module::moving::wait_for_gone_keys;
@@ -74,6 +75,7 @@ fn filter_slowly(ctx: Ctx<'_>, filter: Filter) {
             commands::call_for_nothing(ctx);
         }
         settle(ctx);
+        finish_run_before(ctx, filter.client_id());
     }
     // A blocked reader that the command before served has run by now, unseen; what it did comes before what this
     // command does.

@@ -1,6 +1,7 @@
 //! The end of an iteration of the event loop: what its commands did is captured, what waits for that runs, and replies
 //! wait for the disk.
 
+use crate::core::leaf::ClientId;
 use crate::core::script_db::ScriptDb;
 use crate::ffi::{Ctx, follow_events};
 use crate::log::Lsn;
@@ -103,4 +104,18 @@ fn finish_resumed(ctx: Ctx<'_>) {
         }
     });
     finish_unit(ctx);
+}
+
+/// The same of this client's, which has sent another command.
+pub(super) fn finish_run_before(ctx: Ctx<'_>, client: ClientId) {
+    let has_run = with(|module| {
+        let has_run = module.capture.has_sent_another(client, ctx.unit_time_us() / 1000);
+        if has_run {
+            module.wait_for_run_after_pause(ctx);
+        }
+        has_run
+    });
+    if has_run == Some(true) {
+        finish_unit(ctx);
+    }
 }

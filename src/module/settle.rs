@@ -98,6 +98,10 @@ pub(super) fn settle_unseen(ctx: Ctx<'_>) -> bool {
             }
             _ => match module.running.settle() {
                 What::Command(IfRun::Unseen { changes, deadline_ms, .. }) => Some((changes, deadline_ms)),
+                What::Exec(_) if blocked => {
+                    module.capture.exec_waits(client);
+                    None
+                }
                 _ => None,
             },
         };

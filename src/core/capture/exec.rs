@@ -58,10 +58,6 @@ impl Capture {
         if let Some(queue) = self.queues.get_mut(&client) {
             queue.step();
         }
-        // The server may make the EXEC wait, and then nobody asks it to report.
-        if let Some(postponed) = self.silent_part(client) {
-            self.postponed.push(postponed);
-        }
     }
 
     /// Whether the client's EXEC runs on such a server.
@@ -81,18 +77,34 @@ impl Capture {
         if let Some(queue) = self.queues.get_mut(&client) {
             queue.take_as_a_whole(self.errors.before(read), now_ms);
         }
-        let Some(postponed) = self.silent_part(client) else { return false };
-        self.postponed.push(postponed);
-        true
+        self.has_silent(client)
+    }
+
+    /// The server makes the client's EXEC wait, which was announced last.
+    pub fn exec_waits(&mut self, client: ClientId) {
+        self.executing = self.executing.filter(|executing| *executing != client);
+        self.postpone_silent_part(client);
     }
 
     /// No EXEC runs: a connected client has sent a command.
     pub fn stop_stepping(&mut self) {
         let Some(client) = self.executing.take() else { return };
+        // It was not seen to run: the server makes it wait, or has refused it.
+        self.lose_sight(client);
+    }
+
+    /// The client's EXEC, if the server was to report its commands, has not been seen to run, and will not be.
+    fn lose_sight(&mut self, client: ClientId) {
         if let Some(queue) = self.queues.get_mut(&client).filter(|queue| queue.is_stepwise()) {
-            // Its EXEC was not seen to run: the server makes it wait, or has refused it.
             queue.lose_sight();
-            self.postponed.iter_mut().filter(|postponed| postponed.client == client).for_each(|one| one.waited = true);
+            self.postpone_silent_part(client);
+        }
+    }
+
+    /// The client has sent another command. If the server was to report its EXEC, and has not, it has refused it.
+    pub(super) fn end_unseen_exec(&mut self, client: ClientId) {
+        if self.is_stepping(client) {
+            self.end_queue(client);
         }
     }
 
@@ -132,11 +144,12 @@ impl Capture {
         unseen
     }
 
-    /// The commands of the client's queue that no event reports.
-    fn silent_part(&self, client: ClientId) -> Option<Postponed> {
-        let queue = self.queues.get(&client).filter(|queue| queue.has_silent())?;
-        let changes = SilentChanges { keys: queue.silent_keys().to_vec(), functions: queue.functions };
-        Some(Postponed { client, changes, waited: false, released: false })
+    /// The commands of the client's queue that no event reports may run later.
+    fn postpone_silent_part(&mut self, client: ClientId) {
+        if let Some(queue) = self.queues.get(&client).filter(|queue| queue.has_silent()) {
+            let changes = SilentChanges { keys: queue.silent_keys().to_vec(), functions: queue.functions };
+            self.postponed.push(Postponed { client, changes, released: false });
+        }
     }
 
     /// An event inside EXEC.
@@ -187,8 +200,7 @@ impl Capture {
                     unit.image((event.db, event.key));
                 }
             }
-            queue.lose_sight();
-            return;
+            return self.lose_sight(client);
         }
         if !queue.has_begun() && !queue.has_silent() {
             return;

@@ -22,7 +22,7 @@ impl Capture {
                     self.park_current(client);
                 }
                 if !is_parked || waits == Waits::MayBePostponed {
-                    self.postponed.push(Postponed { client, changes, waited: true, released: false });
+                    self.postponed.push(Postponed { client, changes, released: false });
                 }
             }
             None => {
@@ -41,13 +41,14 @@ impl Capture {
     }
 
     /// Checks commands that no event reports and that the server made wait (CLIENT PAUSE): once their client waits no
-    /// longer they have run, unseen, so their keys are logged. `is_blocked` asks the server.
+    /// longer they have run, unseen, so their keys are logged. `is_blocked` asks the server; the module itself holds no
+    /// client in such a command.
     pub fn resumed(&mut self, now_ms: i64, is_blocked: impl Fn(ClientId) -> bool) {
         for mut postponed in std::mem::take(&mut self.postponed) {
             if is_blocked(postponed.client) {
-                (postponed.waited, postponed.released) = (true, false);
+                postponed.released = false;
                 self.postponed.push(postponed);
-            } else if postponed.waited {
+            } else {
                 self.log_silent(&postponed.changes, now_ms);
                 // A client that was let go at the end of an iteration runs its command in the next.
                 if !std::mem::replace(&mut postponed.released, true) {
@@ -55,5 +56,15 @@ impl Capture {
                 }
             }
         }
+    }
+
+    /// The client has sent another command: what it had sent before has run by now, or was refused, even if the client
+    /// waits again, in this one. Returns whether anything is logged for that.
+    pub fn has_sent_another(&mut self, client: ClientId, now_ms: i64) -> bool {
+        self.end_unseen_exec(client);
+        let is_its = |postponed: &mut Postponed| postponed.client == client;
+        let run: Vec<Postponed> = self.postponed.extract_if(.., is_its).collect();
+        run.iter().for_each(|postponed| self.log_silent(&postponed.changes, now_ms));
+        !run.is_empty()
     }
 }

@@ -127,6 +127,59 @@ fn such_a_transaction_may_be_made_to_wait_and_is_not_told_one_by_one_then() {
 }
 
 #[test]
+fn a_transaction_that_has_run_is_none_that_waits() {
+    for stepwise in [true, false] {
+        let mut hooks = Hooks::new();
+        if stepwise {
+            hooks.exec_stepwise(1, &["XACK s g 1-0"]).done(1, "XACK s g 1-0", true, 0).done(1, "EXEC", true, 0);
+            assert_eq!(hooks.logged(), "XACK s g 1-0");
+        } else {
+            hooks.exec_whole(1, &["XACK s g 1-0"], 0);
+            assert_eq!(hooks.imaged(), ["s"]);
+        }
+        // The module holds the client's next command.
+        assert!(!hooks.0.has_sent_another(1, NOW_MS));
+        hooks.write(1, "SET a 1").event(1, "set", "a").logged();
+        for waits in [true, false, false] {
+            hooks.0.resumed(NOW_MS, |_| waits);
+            assert_eq!(hooks.end(), (String::new(), Vec::new()), "stepwise {stepwise}, waits {waits}");
+        }
+    }
+}
+
+#[test]
+fn a_transaction_that_waited_has_run_when_its_client_sends_another_command() {
+    for stepwise in [true, false] {
+        let mut hooks = Hooks::new();
+        if stepwise {
+            hooks.exec_stepwise(1, &["XACK s g 1-0"]).0.stop_stepping();
+        } else {
+            hooks.exec_whole(1, &["XACK s g 1-0"], 0).0.exec_waits(1);
+        }
+        hooks.0.resumed(NOW_MS, |_| true);
+        assert!(!hooks.0.has_sent_another(2, NOW_MS));
+        assert_eq!(hooks.end(), (String::new(), Vec::new()));
+        assert!(hooks.0.has_sent_another(1, NOW_MS));
+        assert_eq!(hooks.imaged(), ["s"], "stepwise {stepwise}");
+        // The module holds that one.
+        hooks.write(1, "SET a 1").event(1, "set", "a").logged();
+        for waits in [true, false] {
+            hooks.0.resumed(NOW_MS, |_| waits);
+            assert_eq!(hooks.end(), (String::new(), Vec::new()), "stepwise {stepwise}, waits {waits}");
+        }
+    }
+}
+
+#[test]
+fn a_transaction_that_was_to_be_told_and_was_not_was_refused() {
+    let mut hooks = Hooks::new();
+    hooks.exec_stepwise(1, &["XACK s g 1-0"]);
+    assert!(!hooks.0.has_sent_another(1, NOW_MS));
+    hooks.0.resumed(NOW_MS, |_| false);
+    assert_eq!(hooks.end(), (String::new(), Vec::new()));
+}
+
+#[test]
 fn scripts_inside_such_a_transaction_stand_in_their_place() {
     let mut hooks = Hooks::new();
     hooks.exec_stepwise(1, &["SET a 1", "SET a 3"]);
