@@ -2,6 +2,7 @@
 
 use crate::harness::dataset::{self, Dataset};
 use crate::harness::{Cluster, PATIENCE, RawConnection, ServerBuilder, Value, Version, each_version, wait_until};
+use crate::own_aof::aof_is_written;
 
 /// All keys of these tests are in the slot of `{moving}`, which the first node has.
 const TAG: &str = "{moving}";
@@ -112,8 +113,16 @@ fn an_atomically_moved_slot_is_in_the_log_of_both_nodes() {
 
 #[test]
 fn a_target_that_crashes_while_a_slot_moves_begins_anew() {
+    for appends in ["no", "yes"] {
+        move_after_a_crash(appends);
+    }
+}
+
+/// `appends`: whether the nodes have append-only files of their own.
+fn move_after_a_crash(appends: &str) {
     let version = Version::V9_1;
-    let mut cluster = Cluster::start(&builder(version).set("repl-diskless-sync-delay", "0"));
+    let builder = builder(version).set("repl-diskless-sync-delay", "0").set("appendonly", appends);
+    let mut cluster = Cluster::start(&builder.allow_warning("takes the place"));
     let [mut source, mut target] = cluster.connections();
     fill(&mut source, version);
     let slot = slot_of_tag(&mut source);
@@ -137,6 +146,11 @@ fn a_target_that_crashes_while_a_slot_moves_begins_anew() {
     cluster.wait_owner(slot, 1);
     wait_until("the source has deleted the slot's keys", PATIENCE, || source.run("DBSIZE").integer() == 0);
     target.run("WBL.WAIT");
+    if appends == "yes" {
+        // The server loads its own file before it has what the log holds.
+        wait_until("the file is written", PATIENCE, || aof_is_written(&mut target));
+        cluster.nodes[1].stop_and_restart();
+    }
     cluster.kill9_and_restart();
     dataset::assert_same(&dataset::read(&mut cluster.nodes[1].raw()), &expected, "the target");
 }

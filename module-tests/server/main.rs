@@ -18,6 +18,7 @@ mod closed_logs;
 mod cluster;
 mod cluster_alone;
 mod cluster_failover;
+mod cluster_lost_slots;
 mod cluster_moving;
 mod collecting;
 mod commands;

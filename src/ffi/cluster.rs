@@ -3,7 +3,9 @@
 use super::api;
 use super::call::OwnedString;
 use super::context::Ctx;
+use super::names;
 use super::registration::server_version;
+use std::ffi::CString;
 use valkey_module::raw;
 
 /// The first server with atomic slot migration.
@@ -60,7 +62,7 @@ impl Ctx<'_> {
         // The name is 40 characters without an end of their own where the server keeps it.
         // SAFETY: a name has that many bytes.
         let name = unsafe { std::slice::from_raw_parts(name.cast::<u8>(), raw::VALKEYMODULE_NODE_ID_LEN as usize) };
-        let name = std::ffi::CString::new(name).ok()?;
+        let name = CString::new(name).ok()?;
         // SAFETY: the context is valid (type invariant), the name NUL-terminated and `flags` a live integer; what is
         // not wanted may be null.
         let status = unsafe {
@@ -86,7 +88,7 @@ impl Ctx<'_> {
         self.with_key(key, raw::VALKEYMODULE_READ, |open| !open.is_null())
     }
 
-    /// Deletes the key from the selected database without an event; returns whether it was there.
+    /// Deletes the key from the selected database, without an event and in memory alone; returns whether it was there.
     pub fn delete_key(self, key: &[u8]) -> bool {
         self.has_key(key)
             && self.with_key(key, raw::VALKEYMODULE_READ | raw::VALKEYMODULE_WRITE, |open| {
@@ -94,6 +96,28 @@ impl Ctx<'_> {
                 !open.is_null() && unsafe { api!(ValkeyModule_DeleteKey)(open) == raw::VALKEYMODULE_OK as i32 }
             })
             && self.signal_modified(key)
+    }
+
+    /// Has the server write to its own append-only file, and send to its replicas, that these keys of the selected
+    /// database were deleted: [`Ctx::delete_key`] changes memory alone. `false` if it has no command that says so.
+    pub fn propagate_deletion<'a>(self, keys: impl Iterator<Item = &'a [u8]>) -> bool {
+        let keys: Vec<OwnedString> = keys.map(OwnedString::new).collect();
+        let mut argv: Vec<_> = keys.iter().map(OwnedString::as_raw).collect();
+        [c"DEL", c"UNLINK"].into_iter().any(|own| {
+            let present = names::present(own.to_bytes()).replacement().map(|name| CString::new(&name[..]));
+            let name = match &present {
+                None => own,
+                Some(Ok(name)) if !name.is_empty() => name,
+                Some(_) => return false,
+            };
+            // SAFETY: the context is valid (type invariant), the strings are NUL-terminated, and `v` takes a pointer to
+            // that many live string objects and their count; the server takes its own references to them. A command
+            // that it does not have is answered with an error.
+            let status = unsafe {
+                api!(ValkeyModule_Replicate)(self.as_raw(), name.as_ptr(), c"v".as_ptr(), argv.as_mut_ptr(), argv.len())
+            };
+            status == raw::VALKEYMODULE_OK as i32
+        })
     }
 
     /// Signals to those who watch or track the key that it has changed.

@@ -8,7 +8,7 @@ use crate::ffi::{CallMode, Ctx, Level, Reply, ReplyKind, key_slot, log};
 use crate::log::{LogError, Opened};
 use crate::module::gate::GatedStorage;
 use crate::module::role::{Role, role_at_start};
-use crate::module::server;
+use crate::module::{own_aof, server};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
@@ -287,23 +287,21 @@ fn has_keys(own: Ctx<'_>, slot: u16) -> bool {
     count.is_some_and(|count| count.integer() > 0)
 }
 
-/// Deletes the slot's keys in the selected database; returns their number.
+/// Deletes the slot's keys in the selected database, also from the server's own append-only file; returns their number.
 fn delete_slot(own: Ctx<'_>, slot: u16) -> usize {
     let slot = slot.to_string();
-    let mut deleted = 0;
+    let mut total = 0;
     loop {
         let keys = own.call(CallMode::Internal, "CLUSTER", [&b"GETKEYSINSLOT"[..], slot.as_bytes(), KEYS_AT_ONCE]);
-        let Some(keys) = keys.filter(|keys| keys.kind() == ReplyKind::Array) else { return deleted };
-        let before = deleted;
-        for key in (0..keys.len()).filter_map(|index| keys.element(index)) {
-            if own.delete_key(key.bytes()) {
-                own.tell_deleted(key.bytes());
-                deleted += 1;
-            }
+        let Some(keys) = keys.filter(|keys| keys.kind() == ReplyKind::Array) else { return total };
+        let keys = (0..keys.len()).filter_map(|index| keys.element(index));
+        let deleted: Vec<_> = keys.filter(|key| own.delete_key(key.bytes())).collect();
+        if deleted.is_empty() {
+            return total;
         }
-        if deleted == before {
-            return deleted;
-        }
+        own_aof::keys_deleted(own, deleted.iter().map(Reply::bytes));
+        deleted.iter().for_each(|key| own.tell_deleted(key.bytes()));
+        total += deleted.len();
     }
 }
 

@@ -75,6 +75,17 @@ pub(super) fn load_dataset(ctx: Ctx<'_>, path: &Path) -> bool {
     load_rdb(ctx, path)
 }
 
+/// The module has deleted these keys of the selected database, after the dataset had been loaded: the file, which is
+/// begun anew with what was loaded, has to say so, too, and so have replicas.
+pub(super) fn keys_deleted<'a>(own: Ctx<'_>, keys: impl Iterator<Item = &'a [u8]>) {
+    if !own.propagate_deletion(keys) && is_wanted(own) {
+        log(
+            Level::Warning,
+            "the server has neither DEL nor UNLINK, so its own append-only file keeps keys that were deleted: run BGREWRITEAOF when its rewrite has ended (INFO persistence: aof_rewrite_in_progress:0)",
+        );
+    }
+}
+
 /// A log begins, or goes on with another setting of the server's file: from here on it has what the file lacks, unless
 /// all is written to that, too. The mark is durable before anything is acknowledged that only the log keeps.
 pub(super) fn log_goes_on(ctx: Ctx<'_>) {
