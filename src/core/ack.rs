@@ -108,6 +108,17 @@ pub enum Rights {
     Both,
 }
 
+/// Who has made a change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Author {
+    /// A command, or another module: some reply may be that of the change.
+    #[default]
+    Command,
+    /// The server, of its own accord, outside of any command: no reply is that of the change. What shows it later finds
+    /// it dirty.
+    Server,
+}
+
 /// What the rule asks about the execution, the client and the server; only where the answer matters, because some of it
 /// must be asked of the server.
 pub trait Facts {
@@ -121,6 +132,8 @@ pub trait Facts {
     fn in_exec(&mut self) -> bool;
     /// A script or function runs.
     fn in_script(&mut self) -> bool;
+    /// Who has made the change.
+    fn author(&mut self) -> Author;
     /// Why the script that runs was not run by the module.
     fn script_reason(&mut self) -> Option<Reason>;
     /// A command of another module runs, or a client without a connection.
@@ -273,6 +286,7 @@ pub fn decide(moment: Moment, facts: &mut dyn Facts) -> Hold {
     match moment {
         Moment::MayBeRefused => first(REFUSAL_SHOWS, facts, ()).map_or(Hold::Nothing, Hold::AtIterationEnd),
         Moment::Announced(command) => announced(command, facts),
+        Moment::Changed if facts.author() == Author::Server => Hold::Nothing,
         Moment::Changed => match first(NOT_IN_EVENT, facts, ()) {
             Some(Reason::Script) => Hold::AtIterationEnd(facts.script_reason().unwrap_or(Reason::Script)),
             Some(reason) => Hold::AtIterationEnd(reason),

@@ -175,6 +175,13 @@ impl<'a> Ctx<'a> {
         unsafe { api!(ValkeyModule_GetClientId)(self.as_raw()) }
     }
 
+    /// In an event callback: whether a command executes, a client's, a script's or a module's. Outside of all of them
+    /// the server makes a context's client for the event, which has none.
+    pub fn executes_command(self) -> bool {
+        // SAFETY: the context is valid (type invariant).
+        !unsafe { api!(ValkeyModule_GetCurrentCommandName)(self.as_raw()) }.is_null()
+    }
+
     /// The selected database; in an event callback that of the key.
     pub fn selected_db(self) -> u32 {
         // SAFETY: the context is valid (type invariant).

@@ -1,6 +1,6 @@
 //! What the rule of acknowledgement asks, answered by the server and the module's state.
 
-use crate::core::ack::{Facts, Kind, Reason, Rights, Wrapper};
+use crate::core::ack::{Author, Facts, Kind, Reason, Rights, Wrapper};
 use crate::core::capture::Class;
 use crate::core::leaf::ClientId;
 use crate::core::reads::Reads;
@@ -17,6 +17,7 @@ pub(super) struct Asked<'a> {
     module: &'a mut Module,
     ctx: Ctx<'a>,
     client: ClientId,
+    author: Author,
     /// The command in the filter.
     filter: Option<&'a Filter>,
     /// It has an ASKING before it.
@@ -37,6 +38,7 @@ impl<'a> Asked<'a> {
             module,
             ctx,
             client,
+            author: Author::Command,
             filter: None,
             has_asked: false,
             names_gone_key: false,
@@ -50,6 +52,11 @@ impl<'a> Asked<'a> {
     /// The same, in a context whose flags are known.
     pub(super) fn with_flags(self, flags: ContextFlags) -> Asked<'a> {
         Asked { flags: Some(flags), ..self }
+    }
+
+    /// The same about a change that this one has made.
+    pub(super) fn made_by(self, author: Author) -> Asked<'a> {
+        Asked { author, ..self }
     }
 
     /// The same, where no server command is called: what only that would show is assumed to be the worst.
@@ -95,6 +102,10 @@ impl Facts for Asked<'_> {
 
     fn in_script(&mut self) -> bool {
         self.flags().in_script()
+    }
+
+    fn author(&mut self) -> Author {
+        self.author
     }
 
     fn script_reason(&mut self) -> Option<Reason> {

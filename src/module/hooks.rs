@@ -1,6 +1,6 @@
 //! What the server reports: changed keys, ends of units, what has become of clients and of the dataset.
 
-use crate::core::ack::{Hold, Moment, Reason, decide};
+use crate::core::ack::{Author, Hold, Moment, Reason, decide};
 use crate::core::event::{Done, Event, EventKind, Outcome};
 use crate::core::execution::UnitEnd;
 use crate::ffi::{CommandResult, ContextFlags, Ctx, KeyKind, LoadingPhase, filter_last, server_version};
@@ -61,6 +61,14 @@ impl Module {
         }
     }
 
+    /// Who has made the change that an event reports. A connected client's command, if it is one's; else a command is a
+    /// script's or a module's call. Without any it is the server's own work, which deletes the keys of a slot that it
+    /// has lost or not received, say, one in each unit; or that of another module, which may answer a client for it.
+    fn author_of_event(&self, ctx: Ctx<'_>, client: u64) -> Author {
+        let by_server = !self.clients.contains(client) && !self.server.other_modules && !ctx.executes_command();
+        if by_server { Author::Server } else { Author::Command }
+    }
+
     /// Has the executing client's reply wait for the running unit, or the loop where that is not possible.
     fn hold(&mut self, ctx: Ctx<'_>, flags: ContextFlags, client: u64) {
         if let Some(wrapped) = self.running.wrapped() {
@@ -75,7 +83,10 @@ impl Module {
         if !self.life.is_active() || self.replies.wait_for_unit(whose) {
             return;
         }
-        let reason = match decide(Moment::Changed, &mut Asked::new(self, ctx, client).with_flags(flags)) {
+        let author = self.author_of_event(ctx, client);
+        let mut facts = Asked::new(self, ctx, client).with_flags(flags).made_by(author);
+        let reason = match decide(Moment::Changed, &mut facts) {
+            Hold::Nothing => return,
             Hold::AtIterationEnd(reason) => reason,
             _ => match ctx.hold_reply() {
                 Some(held) => {

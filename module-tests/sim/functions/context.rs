@@ -6,6 +6,11 @@ unsafe extern "C" fn client_id(raw: Raw) -> u64 {
     unsafe { ctx(raw) }.client.id
 }
 
+unsafe extern "C" fn command_name(raw: Raw) -> *const c_char {
+    let name = if unsafe { ctx(raw) }.kind == Kind::TemporaryEvent { None } else { Some(c"command") };
+    name.map_or(std::ptr::null(), CStr::as_ptr)
+}
+
 unsafe extern "C" fn selected_db(raw: Raw) -> c_int {
     unsafe { ctx(raw) }.client.db.get() as c_int
 }
@@ -154,6 +159,7 @@ unsafe extern "C" fn one_shot(callback: OneShot, _: Raw) -> c_int {
 pub fn find(name: &str) -> Option<*const c_void> {
     Some(match name {
         "GetClientId" => client_id as _,
+        "GetCurrentCommandName" => command_name as _,
         "GetSelectedDb" => selected_db as _,
         "SelectDb" => select_db as _,
         "GetContextFlags" => context_flags as _,

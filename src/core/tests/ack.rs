@@ -1,6 +1,6 @@
 //! The rule of acknowledgement, row by row.
 
-use crate::core::ack::{Command, Facts, Hold, Kind, Moment, Reason, Rights, Why, Wrapper, decide};
+use crate::core::ack::{Author, Command, Facts, Hold, Kind, Moment, Reason, Rights, Why, Wrapper, decide};
 use crate::log::Lsn;
 
 /// Facts that hold only where they are listed.
@@ -12,6 +12,10 @@ macro_rules! facts {
             $(fn $name(&mut self) -> bool {
                 self.0.contains(&stringify!($name))
             })*
+
+            fn author(&mut self) -> Author {
+                if self.0.contains(&"by_server") { Author::Server } else { Author::Command }
+            }
 
             fn script_reason(&mut self) -> Option<Reason> {
                 self.0.contains(&"script_reason").then_some(Reason::Tracking)
@@ -72,6 +76,13 @@ fn a_change_is_held_in_its_event_unless_a_row_says_why_not() {
     }
     let because = hold(Moment::Changed, &["in_script", "script_reason"]);
     assert_eq!(because, Hold::AtIterationEnd(Reason::Tracking), "why the module does not run the script");
+}
+
+#[test]
+fn no_reply_waits_for_what_the_server_does_of_its_own_accord() {
+    for fact in ["is_active", "commits_inline", "in_other_module", "has_postponed", "shares_id"] {
+        assert_eq!(hold(Moment::Changed, &["by_server", fact]), Hold::Nothing, "{fact}");
+    }
 }
 
 #[test]
