@@ -106,6 +106,17 @@ each_version! {
         at_some_moments(full_sync, version, &[Moment::Server("log-closes"), Moment::Server("supersedes"), Moment::Server("superseded")]);
     }
 
+    fn a_full_sync_of_a_replica_that_logs(version: Version) {
+        let points = ["log-closes", "log-begun", "rename", "renamed", "base-installed"];
+        let mut moments = points.map(Moment::Server).to_vec();
+        moments.extend(OF_THE_CHILD.map(Moment::Child));
+        at_some_moments(full_sync_with_log, version, &moments);
+    }
+
+    fn a_promotion_of_a_replica_that_logs(version: Version) {
+        at_some_moments(promotion_with_log, version, &[Moment::After]);
+    }
+
     fn a_promotion_after_a_full_sync(version: Version) {
         let moments = [Moment::Server("log-begun"), Moment::Child("base-child"), Moment::Server("rename"), Moment::After];
         at_some_moments(promotion, version, &moments);
@@ -235,16 +246,33 @@ fn checkpoint(version: Version) -> Stage {
 }
 
 fn full_sync(version: Version) -> Stage {
+    // What becomes of a log that rests.
+    full_sync_to(builder(version).set("wbl.replica-log", "no"), version)
+}
+
+fn full_sync_with_log(version: Version) -> Stage {
+    full_sync_to(builder(version), version)
+}
+
+fn full_sync_to(replica: ServerBuilder, version: Version) -> Stage {
     let [port] = free_ports::<1>();
     let primary =
         without_module(builder(version)).set("port", &port.to_string()).set("repl-diskless-sync-delay", "0").start();
     fill(&mut primary.raw(), "primary");
-    // What becomes of a log that rests; `replica_crashes` has the log of a replica.
-    let server = builder(version).set("wbl.replica-log", "no").start();
+    let server = replica.start();
     fill(&mut server.raw(), "old");
     let mut stage = stage(server, &format!("REPLICAOF 127.0.0.1 {port}"), &["old", "primary"], "primary", &[]);
     stage._others.push(primary);
     stage
+}
+
+fn promotion_with_log(version: Version) -> Stage {
+    let stage = full_sync_with_log(version);
+    let mut client = stage.server.raw();
+    client.run(&stage.command);
+    wait_until("the sync is done", PATIENCE, || label(&mut client) == "primary");
+    wait_until("its log has it", PATIENCE, || stage.server.wbl_info("wbl_state") == "replica");
+    Stage { command: "REPLICAOF NO ONE".into(), before: vec!["primary"], ..stage }
 }
 
 fn promotion(version: Version) -> Stage {
