@@ -367,8 +367,9 @@ impl Capture {
         let exact = !unseen && !unit.has_images() && !leaf.is_told_twice() && rewrite(&leaf, unit);
         if !exact {
             leaf.events.iter().for_each(|event| unit.image((event.db, event.key.clone())));
-            if let (Some(spec), Some(db)) = (leaf.spec, leaf.db)
-                && spec.is_silent()
+            // It has changed something, be it without an event.
+            if let Some(db) = leaf.db
+                && (leaf.events.is_empty() || leaf.spec.is_some_and(|spec| spec.is_silent()))
             {
                 leaf.argument_keys().into_iter().for_each(|key| unit.image((db, key)));
             }
