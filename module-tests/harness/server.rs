@@ -223,7 +223,8 @@ impl Server {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    fn log_path(&self) -> PathBuf {
+    /// Where that is.
+    pub fn log_path(&self) -> PathBuf {
         self.folder.path().join("server.log")
     }
 

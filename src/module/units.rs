@@ -7,7 +7,7 @@ use crate::core::execution::{IfRun, Reply, UnitEnd, Way, What};
 use crate::core::leaf::ClientId;
 use crate::core::script_db::ScriptDb;
 use crate::core::unit::Unit;
-use crate::ffi::Ctx;
+use crate::ffi::{Ctx, Level, log};
 use crate::log::Lsn;
 use crate::module::facts::Asked;
 use crate::module::holding::begin_to_wait;
@@ -334,6 +334,8 @@ impl Module {
     pub(super) fn close_unseen(&mut self, ctx: Ctx<'_>) {
         let client = self.running.client;
         if self.running.is_unseen() && self.leaves_early(ctx, &[(client, Reason::Eviction)]) {
+            let text = "is disconnected: nothing shows what its write does before its reply could leave";
+            log(Level::Notice, &format!("client {client} {text} (docs/limits.md)"));
             ctx.close_client(client);
         }
     }

@@ -7,6 +7,8 @@ use crate::harness::conditions::Conditions;
 use crate::harness::server::info_field;
 use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, wait_until};
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use valkey_wbl::log::sim;
 
@@ -211,8 +213,13 @@ impl Plan {
     }
 }
 
+/// What the module says of a client whose reply nothing could keep until it was durable (`docs/limits.md`).
+const DISCONNECTED: &str = "is disconnected: nothing shows what its write does";
+
 /// The clients of a server.
 struct Session {
+    socket: PathBuf,
+    log: PathBuf,
     main: RawConnection,
     pending: usize,
     others: Vec<(RawConnection, i64)>,
@@ -236,7 +243,7 @@ impl Session {
         // A stock server has no such command.
         main.call(&["ACL", "SETUSER", "few", "-wbl.call"]);
         few_rights.run("AUTH few x");
-        Session { main, pending: 0, others, few_rights }
+        Session { socket: server.socket(), log: server.log_path(), main, pending: 0, others, few_rights }
     }
 
     fn run(&mut self, server: &Server, step: &Step) {
@@ -361,7 +368,12 @@ impl Session {
 
     fn drain(&mut self) {
         for _ in 0..std::mem::take(&mut self.pending) {
-            self.main.reply();
+            if let Err(error) = self.main.try_reply() {
+                let log = fs::read_to_string(&self.log).expect("the server's log");
+                assert!(log.contains(DISCONNECTED), "a reply: {error}");
+                self.main = RawConnection::open(&self.socket).expect("the server goes on");
+                return;
+            }
         }
     }
 }
