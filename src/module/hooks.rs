@@ -64,8 +64,8 @@ impl Module {
     /// Who has made the change that an event reports. A connected client's command, if it is one's; else a command is a
     /// script's or a module's call. Without any it is the server's own work, which deletes the keys of a slot that it
     /// has lost or not received, say, one in each unit; or that of another module, which may answer a client for it.
-    fn author_of_event(&self, ctx: Ctx<'_>, client: u64) -> Author {
-        let by_server = !self.clients.contains(client) && !self.server.other_modules && !ctx.executes_command();
+    fn author_of_event(&self, ctx: Ctx<'_>, is_connected: bool) -> Author {
+        let by_server = !is_connected && !self.server.other_modules && !ctx.executes_command();
         if by_server { Author::Server } else { Author::Command }
     }
 
@@ -77,13 +77,14 @@ impl Module {
             return;
         }
         // What runs inside a command shows in that command's reply.
-        let is_top = !flags.in_script() && !flags.denies_blocking() && self.clients.contains(client);
+        let is_connected = self.clients.contains(client);
+        let is_top = !flags.in_script() && !flags.denies_blocking() && is_connected;
         let whose = if is_top { client } else { self.running.client };
         self.running.is_seen(client);
         if !self.life.is_active() || self.replies.wait_for_unit(whose) {
             return;
         }
-        let author = self.author_of_event(ctx, client);
+        let author = self.author_of_event(ctx, is_connected);
         let mut facts = Asked::new(self, ctx, client).with_flags(flags).made_by(author);
         let reason = match decide(Moment::Changed, &mut facts) {
             Hold::Nothing => return,
