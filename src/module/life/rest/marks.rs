@@ -139,10 +139,11 @@ impl Rest {
     /// only if memory has less, because the log before it may have to say so; and no longer than is bearable.
     pub(in crate::module::life) fn mark_before_save(&mut self) {
         if matches!(self.place, Place::Closing(_)) {
-            if self.descent.origin() == Origin::Lacking {
-                self.wait_until_free();
+            if self.descent.origin() != Origin::Lacking {
+                return;
             }
-            if self.descent.origin() != Origin::Lacking || self.is_busy() {
+            self.wait_until_free();
+            if self.is_busy() {
                 return;
             }
             self.end_marking();
