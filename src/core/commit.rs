@@ -37,10 +37,11 @@ const HAND_OVER_EACH_US: f32 = 5.0;
 /// Inline is left when flushes take longer than that by this factor.
 const HYSTERESIS: f32 = 1.2;
 
-/// What a write may cost readers: microseconds of a reader's waiting time. Flushes that are quicker than this may hold
-/// up any number of them: with the loop as busy as that, readers who do not wait would take the processor from writers
-/// and from the threads that flush.
+/// What a write may cost readers: microseconds of a reader's waiting time.
 const READERS_US: f32 = 100.0;
+
+/// Flushes that are quicker than this may hold up any number of readers: with the loop so busy, readers who do not wait
+/// would take the processor from writers and from the threads that flush.
 const QUICK_US: f32 = 1000.0;
 
 /// Averages move by one part in this many.
