@@ -8,6 +8,7 @@ use crate::harness::server::info_field;
 use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, wait_until};
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use valkey_wbl::log::sim;
@@ -220,6 +221,8 @@ const DISCONNECTED: &str = "is disconnected: nothing shows what its write does";
 struct Session {
     socket: PathBuf,
     log: PathBuf,
+    /// How much of the log has been looked at.
+    log_bytes: usize,
     main: RawConnection,
     pending: usize,
     others: Vec<(RawConnection, i64)>,
@@ -243,7 +246,7 @@ impl Session {
         // A stock server has no such command.
         main.call(&["ACL", "SETUSER", "few", "-wbl.call"]);
         few_rights.run("AUTH few x");
-        Session { socket: server.socket(), log: server.log_path(), main, pending: 0, others, few_rights }
+        Session { socket: server.socket(), log: server.log_path(), log_bytes: 0, main, pending: 0, others, few_rights }
     }
 
     fn run(&mut self, server: &Server, step: &Step) {
@@ -370,7 +373,9 @@ impl Session {
         for _ in 0..std::mem::take(&mut self.pending) {
             if let Err(error) = self.main.try_reply() {
                 let log = fs::read_to_string(&self.log).expect("the server's log");
-                assert!(log.contains(DISCONNECTED), "a reply: {error}");
+                let is_end = error.kind() == ErrorKind::UnexpectedEof;
+                assert!(is_end && log[self.log_bytes..].contains(DISCONNECTED), "a reply: {error}");
+                self.log_bytes = log.len();
                 self.main = RawConnection::open(&self.socket).expect("the server goes on");
                 return;
             }
