@@ -267,20 +267,19 @@ fn full_sync_to(replica: ServerBuilder, version: Version) -> Stage {
 }
 
 fn promotion_with_log(version: Version) -> Stage {
-    let stage = full_sync_with_log(version);
-    let mut client = stage.server.raw();
-    client.run(&stage.command);
-    wait_until("the sync is done", PATIENCE, || label(&mut client) == "primary");
-    wait_until("its log has it", PATIENCE, || stage.server.wbl_info("wbl_state") == "replica");
-    Stage { command: "REPLICAOF NO ONE".into(), before: vec!["primary"], ..stage }
+    promotion_of(full_sync_with_log(version), |server| server.wbl_info("wbl_state") == "replica")
 }
 
 fn promotion(version: Version) -> Stage {
-    let stage = full_sync(version);
+    promotion_of(full_sync(version), |server| server.log().contains("the folder's log is superseded"))
+}
+
+/// Of the server of a full sync, once its log has settled.
+fn promotion_of(stage: Stage, has_settled: impl Fn(&Server) -> bool) -> Stage {
     let mut client = stage.server.raw();
     client.run(&stage.command);
-    wait_until("the log is superseded", PATIENCE, || stage.server.log().contains("the folder's log is superseded"));
     wait_until("the sync is done", PATIENCE, || label(&mut client) == "primary");
+    wait_until("its log has settled", PATIENCE, || has_settled(&stage.server));
     Stage { command: "REPLICAOF NO ONE".into(), before: vec!["primary"], ..stage }
 }
 
