@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 /// Long enough for the server to see that nobody writes.
-const REST: Duration = Duration::from_millis(80);
+const REST: &str = "DEBUG SLEEP 0.08";
 
 /// What a client may send at once, and what it gets.
 const PACKETS: &[(&str, &str)] = &[
@@ -172,7 +172,7 @@ each_version! {
         let mut client = scene.server.raw();
         // Two flushes of a server at rest.
         for _ in 0..2 {
-            std::thread::sleep(REST);
+            scene.control.run(REST);
             scene.freeze();
             client.send_text("SET k 1");
             scene.assert_withheld(&mut client, "SET");
