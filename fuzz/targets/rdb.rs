@@ -2,13 +2,13 @@
 #![no_main]
 
 use std::io;
-use valkey_wbl::rdb::{Deferred, RdbError, Strip, Summary, examine, splice, verify};
+use valkey_wbl::rdb::{Before, Deferred, RdbError, Strip, Summary, examine, splice, verify};
 
-struct Before(i64, u64);
+struct Counting(i64, u64);
 
-impl Strip for Before {
-    fn before_ms(&mut self) -> i64 {
-        self.0
+impl Strip for Counting {
+    fn before(&mut self) -> Before {
+        Before::all(self.0)
     }
 
     fn defer(&mut self, _: Deferred) -> io::Result<()> {
@@ -18,7 +18,7 @@ impl Strip for Before {
 }
 
 fn spliced(file: &[u8], before_ms: i64) -> Result<(Vec<u8>, Summary, u64), RdbError> {
-    let (mut out, mut strip) = (Vec::new(), Before(before_ms, 0));
+    let (mut out, mut strip) = (Vec::new(), Counting(before_ms, 0));
     let mut file = file;
     splice(Some(&mut file), &mut out, b"sentinel", &mut strip).map(|summary| (out, summary, strip.1))
 }

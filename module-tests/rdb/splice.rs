@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::dataset::{Snapshot, field_expiries_exist, fill, snapshot};
 use crate::servers::{Failure, Server};
-use valkey_wbl::rdb::{Deferred, Strip, Summary, splice, verify, write_empty};
+use valkey_wbl::rdb::{Before, Deferred, Strip, Summary, splice, verify, write_empty};
 
 const SENTINEL: &[u8] = b"wbl:\0sentinel";
 /// What the source and the target run.
@@ -23,8 +23,8 @@ struct Collect {
 }
 
 impl Strip for Collect {
-    fn before_ms(&mut self) -> i64 {
-        self.before_ms
+    fn before(&mut self) -> Before {
+        Before::all(self.before_ms)
     }
 
     fn defer(&mut self, deferred: Deferred) -> std::io::Result<()> {
@@ -47,7 +47,7 @@ fn spliced(dump: &[u8], before_ms: i64) -> Result<(Vec<u8>, Summary, Vec<Deferre
 fn apply(server: &mut Server, deferred: &[Deferred]) -> Result<(), Failure> {
     let mut selected = None;
     for one in deferred {
-        let (Deferred::Expire { db, .. } | Deferred::ExpireField { db, .. }) = one;
+        let (Deferred::Expire { db, .. } | Deferred::ExpireField { db, .. } | Deferred::Emptied { db, .. }) = one;
         if selected != Some(*db) {
             server.run(&format!("SELECT {db}"))?;
             selected = Some(*db);
@@ -62,6 +62,7 @@ fn apply(server: &mut Server, deferred: &[Deferred]) -> Result<(), Failure> {
                 let set: Vec<i64> = server.call(&[b"HPEXPIREAT", key, at_ms.as_bytes(), b"FIELDS", b"1", field])?;
                 assert_eq!(set, [1], "{one:?}");
             }
+            Deferred::Emptied { .. } => panic!("no field is left out: {one:?}"),
         }
     }
     Ok(())

@@ -17,6 +17,7 @@ mod clients;
 mod closed_logs;
 mod cluster;
 mod cluster_alone;
+mod cluster_expired;
 mod cluster_failover;
 mod cluster_lost_slots;
 mod cluster_moving;

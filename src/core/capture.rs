@@ -327,10 +327,12 @@ impl Capture {
         self.end_queue(client);
     }
 
-    /// Forgets everything (a new log begins), except what the module runs.
+    /// Forgets everything (a new log begins, or the role changes), except what the module runs, and that fields expire: the
+    /// log may go on, and have them.
     pub fn clear(&mut self) {
         self.blocked.forget();
-        *self = Capture { blocked: std::mem::take(&mut self.blocked), ..Capture::default() };
+        let blocked = std::mem::take(&mut self.blocked);
+        *self = Capture { blocked, fields_expire: self.fields_expire, ..Capture::default() };
     }
 
     fn put_current_away(&mut self) {

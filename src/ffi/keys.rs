@@ -108,6 +108,18 @@ impl Ctx<'_> {
         })
     }
 
+    /// Makes a key that has expired, without a value, where there is none.
+    pub fn make_expired_key(self, key: &[u8]) -> bool {
+        let value = OwnedString::new(b"");
+        self.with_key(key, raw::VALKEYMODULE_READ | raw::VALKEYMODULE_WRITE, |open| {
+            // SAFETY: the key is open for writing, the value is a live string, and the server takes its own reference.
+            let is_made =
+                kind(open) == KeyKind::None && unsafe { api!(ValkeyModule_StringSet)(open, value.as_raw()) } == OK;
+            // SAFETY: the key is open for writing, and has a value now.
+            is_made && unsafe { api!(ValkeyModule_SetAbsExpire)(open, 1) } == OK
+        })
+    }
+
     /// When the key expires, in milliseconds since the Unix epoch; `None` when it does not, or is not there.
     pub fn key_expiry_ms(self, key: &[u8]) -> Option<i64> {
         let at = self.with_key(key, raw::VALKEYMODULE_READ, |open| {

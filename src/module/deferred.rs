@@ -3,7 +3,7 @@
 
 use crate::ffi::{CallMode, Ctx, ReplyKind};
 use crate::machine::unix_ms;
-use crate::rdb::{Deferred, Strip};
+use crate::rdb::{Before, Deferred, EarlyFields, Strip};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, ErrorKind, Read, Seek, Write};
 use std::path::PathBuf;
@@ -16,12 +16,12 @@ const CLOCK_STEP_MS: i64 = 10_000;
 
 const EXPIRE: u8 = 0;
 const EXPIRE_FIELD: u8 = 1;
+const EMPTIED: u8 = 2;
 
 /// The deferred expiries of a base, in order.
 pub(super) struct Spool {
     folder: PathBuf,
-    /// Nothing is deferred: no commands follow the base, so what has expired may go.
-    keeps_nothing: bool,
+    fields: EarlyFields,
     /// What the file does not have yet.
     buffer: Vec<u8>,
     /// Made when it is needed. It has no name.
@@ -30,8 +30,8 @@ pub(super) struct Spool {
 
 impl Spool {
     /// An empty one, which may make a file in this folder.
-    pub(super) fn new(folder: PathBuf, keeps_nothing: bool) -> Spool {
-        Spool { folder, keeps_nothing, buffer: Vec::new(), file: None }
+    pub(super) fn new(folder: PathBuf, fields: EarlyFields) -> Spool {
+        Spool { folder, fields, buffer: Vec::new(), file: None }
     }
 
     fn spill(&mut self) -> io::Result<()> {
@@ -70,9 +70,9 @@ impl Spool {
 }
 
 impl Strip for Spool {
-    fn before_ms(&mut self) -> i64 {
+    fn before(&mut self) -> Before {
         let now = i64::try_from(unix_ms()).unwrap_or(i64::MAX);
-        if self.keeps_nothing { i64::MIN } else { now.saturating_add(CLOCK_STEP_MS) }
+        Before { ms: now.saturating_add(CLOCK_STEP_MS), fields: self.fields }
     }
 
     fn defer(&mut self, deferred: Deferred) -> io::Result<()> {
@@ -98,6 +98,7 @@ fn encode(out: &mut Vec<u8>, deferred: &Deferred) -> io::Result<()> {
     let (kind, db, at_ms, texts): (_, _, _, [&[u8]; 2]) = match deferred {
         Deferred::Expire { db, key, at_ms } => (EXPIRE, db, at_ms, [key, b""]),
         Deferred::ExpireField { db, key, field, at_ms } => (EXPIRE_FIELD, db, at_ms, [key, field]),
+        Deferred::Emptied { db, key } => (EMPTIED, db, &0, [key, b""]),
     };
     out.push(kind);
     out.extend_from_slice(&db.to_le_bytes());
@@ -131,6 +132,7 @@ fn decode(from: &mut impl Read) -> io::Result<Option<Deferred>> {
     let (key, field) = (text()?, text()?);
     Ok(Some(match kind {
         [EXPIRE] => Deferred::Expire { db, key, at_ms },
+        [EMPTIED] => Deferred::Emptied { db, key },
         _ => Deferred::ExpireField { db, key, field, at_ms },
     }))
 }
@@ -138,7 +140,15 @@ fn decode(from: &mut impl Read) -> io::Result<Option<Deferred>> {
 fn apply(ctx: Ctx<'_>, deferred: &Deferred) -> Result<(), String> {
     let own = ctx.own();
     let (db, key, done) = match deferred {
-        Deferred::Expire { db, key, at_ms } => (db, key, own.select_db(*db) && own.set_key_expiry(key, *at_ms)),
+        Deferred::Expire { db, key, at_ms } => {
+            // A hash that the loader has emptied has expired before.
+            let at_ms = |own: Ctx<'_>| own.key_expiry_ms(key).map_or(*at_ms, |earlier| earlier.min(*at_ms));
+            (db, key, own.select_db(*db) && own.set_key_expiry(key, at_ms(own)))
+        }
+        // An expired key takes its place. The server finds it as it finds others, and that it goes is logged.
+        Deferred::Emptied { db, key } => {
+            (db, key, own.select_db(*db) && (own.has_key(key) || own.make_expired_key(key)))
+        }
         Deferred::ExpireField { db, key, field, at_ms } => {
             let at = at_ms.to_string();
             let args = [key.as_slice(), at.as_bytes(), b"FIELDS", b"1", field];
@@ -163,13 +173,14 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("wbl-spool-{}", std::process::id()));
         std::fs::create_dir(&folder).unwrap();
         for count in [0_u32, 1, 100_000] {
-            let of = |number: u32| match number % 2 {
+            let of = |number: u32| match number % 3 {
+                2 => Deferred::Emptied { db: number, key: number.to_string().into_bytes() },
                 0 => {
                     Deferred::Expire { db: number, key: number.to_string().into_bytes(), at_ms: i64::from(number) - 9 }
                 }
                 _ => Deferred::ExpireField { db: 3, key: vec![0; 20], field: number.to_le_bytes().to_vec(), at_ms: 7 },
             };
-            let mut spool = Spool::new(folder.clone(), false);
+            let mut spool = Spool::new(folder.clone(), EarlyFields::Deferred);
             for number in 0..count {
                 spool.defer(of(number)).unwrap();
                 assert!(spool.buffer.len() <= BUFFER_BYTES);

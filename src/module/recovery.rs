@@ -15,7 +15,7 @@ use crate::module::own_aof::load_dataset;
 use crate::module::replay::{Report, replay};
 use crate::module::waiting::while_loading;
 use crate::module::{demands, server, with};
-use crate::rdb::{self, Needs, RdbError, Summary};
+use crate::rdb::{self, EarlyFields, Needs, RdbError, Summary};
 use std::ops::Deref;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -200,8 +200,9 @@ fn start_feeder(
     sentinel: Vec<u8>,
 ) -> Result<Feeder, String> {
     let base = opened.read_base().map_err(|error| error.to_string())?;
-    // A node of a cluster has no commands to replay on its base.
-    let mut spool = Spool::new(opened.storage().path(""), ctx.flags().in_cluster());
+    // In a cluster no command can give them their times.
+    let fields = if ctx.flags().in_cluster() { EarlyFields::LeftOut } else { EarlyFields::Deferred };
+    let mut spool = Spool::new(opened.storage().path(""), fields);
     let feed = move || {
         let summary = match base {
             Some(mut base) => rdb::splice(Some(&mut base), &mut writer, &sentinel, &mut spool)?,
@@ -236,11 +237,15 @@ pub(super) fn key_loaded(ctx: Ctx<'_>, key: &[u8]) {
 
 /// Completes the dataset of the base, all of which must be there.
 fn finish_base(ctx: Ctx<'_>, summary: &Summary, spool: Spool) -> Result<(), String> {
-    // Where expired keys may go, the loader has left them out.
-    if !ctx.flags().in_cluster() && server::key_count(ctx) != Some(summary.keys) {
+    spool.apply(ctx)?;
+    if server::key_count(ctx) != Some(summary.keys) {
         return Err(format!("the server did not load all of the base's {} keys", summary.keys));
     }
-    spool.apply(ctx)
+    if summary.fields_expire {
+        // The log has them, even if they have expired and memory has none.
+        with(|module| module.capture.fields_expire());
+    }
+    Ok(())
 }
 
 fn replay_log(

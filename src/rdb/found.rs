@@ -26,13 +26,45 @@ pub enum Deferred {
         /// Its expiry, in Unix milliseconds.
         at_ms: i64,
     },
+    /// All fields of the hash expire early, and the loader may have left them out, and the key with them.
+    Emptied {
+        /// The key's database.
+        db: u32,
+        /// The key of the hash.
+        key: Vec<u8>,
+    },
+}
+
+/// What becomes of the fields of hashes that expire early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EarlyFields {
+    /// Their expiry is deferred.
+    Deferred,
+    /// The loader leaves out those that it takes for expired. Hashes that may be empty then are passed on
+    /// ([`Deferred::Emptied`]).
+    LeftOut,
+}
+
+/// Which expiries are early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Before {
+    /// Those before this time, in Unix milliseconds. Those of keys are deferred.
+    pub ms: i64,
+    /// What becomes of fields.
+    pub fields: EarlyFields,
+}
+
+impl Before {
+    /// Expiries before this time are deferred, also of fields.
+    pub fn all(ms: i64) -> Before {
+        Before { ms, fields: EarlyFields::Deferred }
+    }
 }
 
 /// Which expiries are deferred, and what becomes of them.
 pub trait Strip {
-    /// Expiries before this time, in Unix milliseconds, are deferred. Asked once, when the loader has looked at the
-    /// clock.
-    fn before_ms(&mut self) -> i64;
+    /// Which. Asked once, when the loader has looked at the clock.
+    fn before(&mut self) -> Before;
 
     /// Keeps what was deferred.
     ///
@@ -51,6 +83,8 @@ pub struct Summary {
     pub bytes: u64,
     /// Function libraries of the base.
     pub functions: u64,
+    /// Whether hashes of the base may have fields that expire.
+    pub fields_expire: bool,
     /// Whether the base has a checksum. `rdbchecksum no` writes zeros instead, which servers take for "not checked".
     pub checked: bool,
     /// The CRC-64 of the base's bytes, whether the base has one or not.

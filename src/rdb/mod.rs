@@ -23,7 +23,7 @@ mod tests;
 mod tests_damage;
 
 pub use error::RdbError;
-pub use found::{Deferred, Needs, Strip, Summary, TypeName};
+pub use found::{Before, Deferred, EarlyFields, Needs, Strip, Summary, TypeName};
 pub use head::{begun_s, holds_nothing};
 
 use std::io::{self, Read, Write};
@@ -33,8 +33,8 @@ const WINDOW_BYTES: usize = 1 << 20;
 
 /// Streams `base` (`None`: an empty dataset) to `out`, followed by the key `sentinel` (an empty string in database 0).
 ///
-/// Keys and fields of hashes that expire before [`Strip::before_ms`] are sent with an expiry that never comes, and
-/// theirs is deferred. The sentinel is written only after the base has proved to be whole and its CRC-64 right. The
+/// Keys and fields of hashes that expire early ([`Strip::before`]) are sent with an expiry that never comes, and theirs
+/// is deferred. The sentinel is written only after the base has proved to be whole and its CRC-64 right. The
 /// stream itself has no checksum (eight zero bytes mean "not checked"). After a failure `out` has a truncated stream,
 /// which no server takes for a whole one.
 ///

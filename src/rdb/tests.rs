@@ -16,8 +16,8 @@ pub(super) struct Collect {
 }
 
 impl Strip for Collect {
-    fn before_ms(&mut self) -> i64 {
-        self.before_ms
+    fn before(&mut self) -> Before {
+        Before::all(self.before_ms)
     }
 
     fn defer(&mut self, deferred: Deferred) -> io::Result<()> {
@@ -65,7 +65,8 @@ fn a_file_with_nothing_to_strip_passes_byte_for_byte() -> Result<(), RdbError> {
     assert_eq!(out, Sample::everything().spliced(SENTINEL));
     assert_eq!(deferred, []);
     let checksum = CRC64.checksum(&file[..file.len() - 8]);
-    let expected = Summary { keys: 19, bytes: file.len() as u64, functions: 1, checked: true, checksum };
+    let expected =
+        Summary { keys: 19, bytes: file.len() as u64, functions: 1, fields_expire: true, checked: true, checksum };
     assert_eq!(summary, expected);
     assert_eq!(verify(&mut &file[..])?, expected);
     Ok(())
@@ -179,12 +180,38 @@ fn fields_that_expire_earlier_never_expire_and_change_no_more() -> Result<(), Rd
 }
 
 #[test]
+fn fields_that_are_left_to_the_loader_stay_as_they_are() -> Result<(), RdbError> {
+    struct LeftOut(Vec<Deferred>);
+    impl Strip for LeftOut {
+        fn before(&mut self) -> Before {
+            Before { ms: 100, fields: EarlyFields::LeftOut }
+        }
+        fn defer(&mut self, deferred: Deferred) -> io::Result<()> {
+            self.0.push(deferred);
+            Ok(())
+        }
+    }
+    let some = hash_2(&[(b"a", 9), (b"b", 100)]);
+    let all = hash_2(&[(b"a", 9), (b"b", 99)]);
+    let with = |expiry| {
+        let base = Sample::valkey().key(TYPE_HASH_2, b"some", &some).key(TYPE_HASH_2, b"all", &all).select(2);
+        base.expire(expiry).key(TYPE_HASH_2, b"all too", &all)
+    };
+    let (mut out, mut left) = (Vec::new(), LeftOut(Vec::new()));
+    let summary = splice(Some(&mut &with(99).file()[..]), &mut out, SENTINEL, &mut left)?;
+    assert!(summary.fields_expire && out.ends_with(&with(NEVER).spliced(SENTINEL)[9..]));
+    let emptied = |db, key: &[u8]| Deferred::Emptied { db, key: key.to_vec() };
+    assert_eq!(left.0, [emptied(0, b"all"), emptied(2, b"all too"), expire(2, b"all too", 99)]);
+    Ok(())
+}
+
+#[test]
 fn the_clock_is_asked_when_the_padding_is_written() {
     struct Late(std::rc::Rc<std::cell::Cell<usize>>, Option<usize>);
     impl Strip for Late {
-        fn before_ms(&mut self) -> i64 {
+        fn before(&mut self) -> Before {
             self.1 = Some(self.0.get());
-            0
+            Before::all(0)
         }
         fn defer(&mut self, _: Deferred) -> io::Result<()> {
             Ok(())
@@ -326,8 +353,8 @@ fn failures_of_either_side_are_told_apart() {
     assert!(matches!(splice(None, &mut Broken, SENTINEL, &mut collect), Err(RdbError::Write { offset: 0, .. })));
     struct Full;
     impl Strip for Full {
-        fn before_ms(&mut self) -> i64 {
-            i64::MAX
+        fn before(&mut self) -> Before {
+            Before::all(i64::MAX)
         }
         fn defer(&mut self, _: Deferred) -> io::Result<()> {
             Err(io::Error::other("no room"))

@@ -2,6 +2,7 @@
 
 use super::error::RdbError;
 use super::format::*;
+use super::found::{Before, EarlyFields};
 use super::stream::Stream;
 
 /// Whether `kind` is a value's type in a file of the given magic. Versions with the magic `REDIS` end before
@@ -40,7 +41,7 @@ pub(super) fn skip(stream: &mut Stream<'_>, kind: u8, offset: u64) -> Result<(),
         TYPE_HASH_2 => each(stream, |stream| {
             stream.skip_string()?;
             stream.skip_string()?;
-            field_expiry(stream, i64::MIN).map(drop)
+            field_expiry(stream, Before::all(i64::MIN)).map(drop)
         }),
         TYPE_STREAM | TYPE_STREAM_2 | TYPE_STREAM_3 => skip_stream(stream, kind),
         byte => Err(RdbError::Unknown { offset, byte }),
@@ -66,11 +67,12 @@ fn skip_numbers(stream: &mut Stream<'_>, count: usize) -> Result<(), RdbError> {
     Ok(())
 }
 
-/// Skips the expiry of a hash's field. One that is before `before_ms` is returned, and is [`NEVER`] in the output.
-pub(super) fn field_expiry(stream: &mut Stream<'_>, before_ms: i64) -> Result<Option<i64>, RdbError> {
+/// Skips the expiry of a hash's field. One that is early is returned, and is [`NEVER`] in the output if it is deferred.
+pub(super) fn field_expiry(stream: &mut Stream<'_>, before: Before) -> Result<Option<i64>, RdbError> {
     let offset = stream.offset();
-    let is_early = |at_ms: i64| at_ms > NO_EXPIRY && at_ms < before_ms;
-    let at_ms = stream.i64_or(|at_ms| is_early(at_ms).then_some(NEVER))?;
+    let is_early = |at_ms: i64| at_ms > NO_EXPIRY && at_ms < before.ms;
+    let is_deferred = before.fields == EarlyFields::Deferred;
+    let at_ms = stream.i64_or(|at_ms| (is_deferred && is_early(at_ms)).then_some(NEVER))?;
     if at_ms < NO_EXPIRY {
         return Err(RdbError::Corrupt { offset, what: "a negative field expiry" });
     }

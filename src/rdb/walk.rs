@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use super::error::RdbError;
 use super::format::*;
-use super::found::{Deferred, Needs, Strip, Summary};
+use super::found::{Before, Deferred, EarlyFields, Needs, Strip, Summary};
 use super::stream::{Route, Stream};
 use super::value;
 
@@ -13,12 +13,12 @@ pub(super) struct Splice<'io> {
     sentinel: &'io [u8],
     strip: &'io mut dyn Strip,
     /// Known when the header has been passed on.
-    before_ms: i64,
+    before: Before,
 }
 
 impl<'io> Splice<'io> {
     pub(super) fn new(sentinel: &'io [u8], strip: &'io mut dyn Strip) -> Self {
-        Self { sentinel, strip, before_ms: i64::MIN }
+        Self { sentinel, strip, before: Before::all(i64::MIN) }
     }
 }
 
@@ -125,7 +125,7 @@ impl<'io> Walker<'io> {
         if let Some(splice) = &mut self.splice {
             self.stream.emit(&padding(PADDING_BYTES))?;
             self.stream.flush()?;
-            splice.before_ms = splice.strip.before_ms();
+            splice.before = splice.strip.before();
         }
         Ok(())
     }
@@ -227,14 +227,15 @@ impl<'io> Walker<'io> {
             attributes.expire_at_ms = None;
         }
         self.summary.keys += 1;
-        let before_ms = self.splice.as_ref().map_or(i64::MIN, |splice| splice.before_ms);
-        let stripped = attributes.expire_at_ms.filter(|at_ms| *at_ms < before_ms);
+        self.summary.fields_expire |= kind == TYPE_HASH_2;
+        let before = self.splice.as_ref().map_or(Before::all(i64::MIN), |splice| splice.before);
+        let stripped = attributes.expire_at_ms.filter(|at_ms| *at_ms < before.ms);
         attributes.expire_at_ms = stripped.map(|_| NEVER).or(attributes.expire_at_ms);
         if !attributes.is_empty() {
             self.stream.emit(&attributes.bytes())?;
         }
         match &self.splice {
-            Some(_) if kind == TYPE_HASH_2 => self.hash_with_expiries(before_ms)?,
+            Some(_) if kind == TYPE_HASH_2 => self.hash_with_expiries(before)?,
             _ => self.pass_key_and_value(kind)?,
         }
         match stripped {
@@ -290,18 +291,26 @@ impl<'io> Walker<'io> {
     }
 
     /// A hash with field expiries.
-    fn hash_with_expiries(&mut self, before_ms: i64) -> Result<(), RdbError> {
+    fn hash_with_expiries(&mut self, before: Before) -> Result<(), RdbError> {
         self.stream.byte()?;
         self.key()?;
+        let mut stays = false;
         for _ in 0..self.stream.number()? {
             self.stream.string(&mut self.field)?;
             self.stream.skip_string()?;
-            if let Some(at_ms) = value::field_expiry(&mut self.stream, before_ms)? {
-                let (key, field) = (self.key.clone(), self.field.clone());
-                self.defer(Deferred::ExpireField { db: self.db, key, field, at_ms })?;
+            match (value::field_expiry(&mut self.stream, before)?, before.fields) {
+                (Some(at_ms), EarlyFields::Deferred) => {
+                    let (key, field) = (self.key.clone(), self.field.clone());
+                    self.defer(Deferred::ExpireField { db: self.db, key, field, at_ms })?;
+                }
+                (Some(_), EarlyFields::LeftOut) => {}
+                (None, _) => stays = true,
             }
         }
-        Ok(())
+        match before.fields {
+            EarlyFields::LeftOut if !stays => self.defer(Deferred::Emptied { db: self.db, key: self.key.clone() }),
+            _ => Ok(()),
+        }
     }
 
     /// The end mark, the checksum, and nothing after it. None of it is passed on.
