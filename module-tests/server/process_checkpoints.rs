@@ -25,6 +25,24 @@ each_version! {
         }
     }
 
+    fn what_no_log_has_is_in_the_base_of_a_child(version: Version) {
+        for commands in [&["DEBUG POPULATE 1000 made"][..], &["MULTI", "DEBUG POPULATE 1000 made", "EXEC"]] {
+            let mut server = builder(version).start();
+            let mut client = server.raw();
+            client.run("SET k v");
+            commands.iter().for_each(|command| drop(client.run(command)));
+            assert_eq!(client.run("WBL.CHECKPOINT"), Value::Simple(OK.into()));
+            client.run("SET after v");
+            assert_survives(&mut server, "after kill -9");
+            let mut client = server.raw();
+            assert_eq!(client.run("EXISTS k made:0 made:999 after").integer(), 4, "{commands:?}");
+            // From here on the log has all.
+            assert!(!server.log().contains("a second server writes"));
+            assert_eq!(client.run("WBL.CHECKPOINT"), Value::Simple(OK.into()));
+            assert!(server.log().contains("a second server writes"));
+        }
+    }
+
     fn a_node_of_a_cluster_has_one_too(version: Version) {
         let mut node = lone_node(builder(version).allow_warning("luster state"));
         let mut client = node.raw();

@@ -7,6 +7,8 @@ pub enum Quirk {
     None,
     /// The next command of its client may use a slot that arrives (ASKING).
     Asks,
+    /// It changes data, and nothing shows what (DEBUG POPULATE).
+    ChangesUnseen,
     /// It changes settings (CONFIG SET).
     Configures,
     /// It runs code of a module that is loaded, or unloaded (MODULE LOAD).

@@ -114,6 +114,11 @@ pub fn debug_shows(subcommand: &[u8]) -> bool {
     !DEBUGS_SHOWING_NOTHING.iter().any(|name| subcommand.eq_ignore_ascii_case(name))
 }
 
+/// Whether DEBUG with this subcommand makes keys.
+pub fn debug_populates(subcommand: &[u8]) -> bool {
+    subcommand.eq_ignore_ascii_case(b"populate")
+}
+
 /// The indices of the keys of a command with `len` arguments, its name included.
 pub fn range(first: usize, last: i64, step: usize, len: usize) -> impl Iterator<Item = usize> {
     let end = usize::try_from(last)

@@ -289,6 +289,9 @@ pub static UNKNOWN: CommandSpec = write("?", Rule::SilentImage).keys(Keys::Told)
 /// The same, for those that may block.
 pub static UNKNOWN_BLOCKING: CommandSpec = write("?", Rule::SilentImage).keys(Keys::Told).blocks(Blocks::TimeoutLast);
 
+/// The row of DEBUG POPULATE.
+pub static POPULATE: CommandSpec = other("debug").role(Role::Opaque).quirk(Quirk::ChangesUnseen);
+
 /// The row of every other command that does not write.
 pub static NONE: CommandSpec = other("?");
 

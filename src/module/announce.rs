@@ -126,6 +126,9 @@ impl Module {
         if known.row.quirk == Quirk::Configures && self.endangers_folder(filter) {
             return Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED));
         }
+        if known.row.quirk == Quirk::ChangesUnseen {
+            self.bases.log_lacks_changes();
+        }
         if self.life.follows() {
             return Verdict::PASS;
         }

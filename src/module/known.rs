@@ -170,8 +170,13 @@ impl Commands {
         let Some(len) = lower_case(name, &mut lower, 0) else { return Known::UNKNOWN };
         let known = self.by_name.get(&lower[..len]).copied().unwrap_or(Known::UNKNOWN);
         if known.class != Class::Container {
-            let shows = known.row.shows != Shows::Debug || reads::debug_shows(subcommand);
-            return if shows { known } else { Known { reads: Reads::Nothing, ..known } };
+            return match known.row.shows {
+                Shows::Debug if reads::debug_populates(subcommand) => {
+                    Known { reads: Reads::Nothing, row: &table::POPULATE, ..known }
+                }
+                Shows::Debug if !reads::debug_shows(subcommand) => Known { reads: Reads::Nothing, ..known },
+                _ => known,
+            };
         }
         lower[len] = b'|';
         let Some(len) = lower_case(subcommand, &mut lower, len + 1) else { return Known::HARMLESS };

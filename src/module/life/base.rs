@@ -63,6 +63,16 @@ pub(super) struct Process {
     pub(super) outcome: Receiver<Result<(), String>>,
 }
 
+/// What a base can be made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Of memory, or of base and log, which have the same.
+    #[default]
+    Any,
+    /// Of memory alone, which may have what no log has.
+    Memory,
+}
+
 /// The bases that have been written since the module was loaded.
 #[derive(Debug, Default)]
 pub(crate) struct Bases {
@@ -74,6 +84,7 @@ pub(crate) struct Bases {
     failures: u32,
     /// When the last one was in place, or failed, in monotonic microseconds.
     ended_us: u64,
+    source: Source,
     /// How quick recoveries are.
     pub(in crate::module) speed: Speed,
     /// Checkpoints for want of room.
@@ -103,7 +114,19 @@ impl Bases {
             self.failure = None;
             self.failures = 0;
         }
+        self.source = Source::Any;
         self.relief = Relief::default();
+    }
+
+    /// A command changes data that will not be logged, because nothing shows what. It may run later than it is seen, so
+    /// that no base ends this, but another log.
+    pub(in crate::module) fn log_lacks_changes(&mut self) {
+        self.source = Source::Memory;
+    }
+
+    /// What the next base can be made of.
+    pub(super) fn source(&self) -> Source {
+        self.source
     }
 
     /// Whether the last one is in place, or has failed.
@@ -221,8 +244,10 @@ mod tests {
         assert_eq!((bases.failed, bases.status()), (15, "err"));
         bases.log_begun(true);
         assert!(!bases.may_retry(longest), "it fails again and again");
+        bases.log_lacks_changes();
+        assert_eq!(bases.source(), Source::Memory);
         bases.log_begun(false);
-        assert!(bases.may_retry(longest) && bases.status() == "ok");
+        assert!(bases.may_retry(longest) && bases.status() == "ok" && bases.source() == Source::Any);
         bases.ended(Err("no fork".into()));
         bases.retry_now();
         assert!(bases.may_retry(longest));

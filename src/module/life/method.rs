@@ -1,5 +1,6 @@
 //! Who writes the next base.
 
+use super::base::Source;
 use super::state::Visible;
 use crate::ffi::{Ctx, ServerInfo};
 use crate::module::config::{self, CheckpointMethod};
@@ -20,16 +21,18 @@ pub(super) enum Method {
     Process,
 }
 
-/// The setting's choice, where the log can be read by another process already.
+/// The setting's choice, where the log can be read by another process already, and has all that memory has.
 pub(super) fn choose(ctx: Ctx<'_>) -> Method {
-    let is_visible =
-        with(|module| module.life.logging().is_some_and(|logging| matches!(logging.visible, Visible::Yes)));
+    let may_be_other = with(|module| {
+        let is_visible = module.life.logging().is_some_and(|logging| matches!(logging.visible, Visible::Yes));
+        is_visible && module.bases.source() == Source::Any
+    });
     let wants_process = match config::checkpoint_method() {
         CheckpointMethod::Fork => false,
         CheckpointMethod::Process => true,
         CheckpointMethod::Auto => is_better(ctx),
     };
-    if wants_process && is_visible == Some(true) { Method::Process } else { Method::Fork }
+    if wants_process && may_be_other == Some(true) { Method::Process } else { Method::Fork }
 }
 
 /// Whether a second server is better than a fork: the last fork was slow, and there is memory for one.
