@@ -4,7 +4,7 @@
 
 use crate::harness::ports::free_ports;
 use crate::harness::server::info_field;
-use crate::harness::{PATIENCE, Server, ServerBuilder, Shards, Version, each_version, wait_until};
+use crate::harness::{Injection, PATIENCE, Server, ServerBuilder, Shards, Strace, Version, each_version, wait_until};
 use crate::newest::manifest;
 
 const KEYS: i64 = 1000;
@@ -96,6 +96,23 @@ each_version! {
         assert_comes_back(&mut server);
     }
 
+    fn a_log_that_fails_before_its_base_does_not_bring_back_the_one_from_before_the_sync(version: Version) {
+        for (is_promoted, end) in [(true, "TERM"), (true, "KILL"), (false, "TERM"), (false, "KILL")] {
+            let mut server = failing_after_sync(version, is_promoted);
+            if end == "KILL" {
+                wait_until("the log is superseded", PATIENCE, || manifest(&server).contains(" superseded"));
+            }
+            server.signal(end);
+            server.wait_exit();
+            // What the primary sent is in the server's own file; nobody has said that it is newer.
+            assert_refused(&mut server, OLDER);
+            server.reconfigure(|builder| builder.set("wbl.on-existing-log", "replace"));
+            server.start();
+            let lengths = ["sent", "own"].map(|key| server.raw().run(&format!("LLEN {key}")).integer());
+            assert_eq!(lengths, [60, 0], "promoted: {is_promoted}, {end}");
+        }
+    }
+
     fn a_cluster_has_a_superseded_log_back_from_a_restart(version: Version) {
         let builder = ServerBuilder::with_module(version).in_memory().only_own_warnings().set("wbl.replica-log", "no");
         let builder = ["superseded", "the log can't begin", "brings no log back", "takes the place of the data"]
@@ -140,6 +157,37 @@ fn superseded(version: Version) -> Server {
     (0..KEYS).for_each(|number| drop(client.run(&format!("SET k{number} v"))));
     drop(fail_over(&server, port, other_port));
     server.kill9();
+    server
+}
+
+/// A server with a log of its own that has taken a primary's whole dataset: the disk has failed before the log of that
+/// had its base. The primary has been killed.
+fn failing_after_sync(version: Version, is_promoted: bool) -> Server {
+    let [port] = free_ports::<1>();
+    let primary = ServerBuilder::stock(version).set("port", &port.to_string()).set("repl-diskless-sync", "no");
+    let mut primary = primary.in_memory().only_own_warnings().start();
+    (0..60).for_each(|number| drop(primary.raw().run(&format!("RPUSH sent {number}"))));
+    let builder = builder(version).set("wbl.replica-log", "yes").allow_warning("the replica's log can't");
+    let server = builder.allow_warning("can't be noted").start();
+    let mut client = server.raw();
+    (0..30).for_each(|number| drop(client.run(&format!("RPUSH own {number}"))));
+    // The base never gets ready.
+    client.run("CONFIG SET rdb-key-save-delay 60000000");
+    client.run(&format!("REPLICAOF 127.0.0.1 {port}"));
+    wait_until("its base is being written", PATIENCE, || server.wbl_info("wbl_replica_log") == "baselining");
+    if is_promoted {
+        client.run("REPLICAOF NO ONE");
+        assert_eq!(server.wbl_info("wbl_state"), "baselining");
+    }
+    let _strace = Strace::attach(server.process_id(), Injection::Fail { error: "EIO", from: 1 });
+    let writer = if is_promoted { &server } else { &primary };
+    writer.raw().run("SET while failing");
+    wait_until("the failure is seen", PATIENCE, || match is_promoted {
+        true => server.wbl_info("wbl_state") == "failing",
+        false => server.wbl_info("wbl_replica_log") == "none",
+    });
+    assert_eq!(client.run("LLEN sent").integer(), 60);
+    primary.kill9();
     server
 }
 

@@ -10,8 +10,10 @@ use crate::module::gate::GatedStorage;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// From what the folder holds: it was recovered from there, or written there by this process, and has gone on
-    /// since. A dataset that a primary sent to replace it counts, too.
+    /// since.
     Folder,
+    /// A primary has sent it whole, to replace what the folder holds.
+    Sent,
     /// From files of the server's own that are older than the folder's log, which has been superseded since.
     Older,
     /// It is less than the folder's log holds: the server was started as a replica that brings none back, or has emptied
@@ -19,6 +21,13 @@ pub(super) enum Origin {
     Lacking,
     /// From elsewhere, or unknown.
     Unknown,
+}
+
+impl Origin {
+    /// Whether a log of what is in memory may take the place of what the folder holds.
+    pub(super) fn continues(self) -> bool {
+        matches!(self, Origin::Folder | Origin::Sent)
+    }
 }
 
 /// What the folder may hold if nobody else has had it since.
@@ -85,6 +94,11 @@ impl Descent {
         })
     }
 
+    /// The same of a folder that nobody else has had: it may hold the log before, or the one that has begun since.
+    pub(super) fn origin_in(&self, folder: &LogFolder) -> Origin {
+        self.origin_with(folder.log_state()).unwrap_or(self.origin)
+    }
+
     /// What memory is to the log that was found in the folder. `None` where another server has gone on with it.
     pub(super) fn origin_with(&self, found: Option<LogState>) -> Option<Origin> {
         self.held.iter().find_map(|held| match held {
@@ -148,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_log_that_somebody_went_on_with_is_not_known() {
-        for origin in [Origin::Folder, Origin::Older, Origin::Lacking, Origin::Unknown] {
+        for origin in [Origin::Folder, Origin::Sent, Origin::Older, Origin::Lacking, Origin::Unknown] {
             let descent = Descent { origin, held: vec![Held::Log(Some(state(3, 10)))] };
             assert_eq!(descent.origin_with(Some(state(3, 10))), Some(origin));
             for other in [Some(state(3, 11)), Some(state(4, 10)), None] {
@@ -163,6 +177,10 @@ mod tests {
             emptied.set_origin(Origin::Lacking);
             assert_eq!(emptied.origin_with(Some(state(4, 99))), Some(Origin::Lacking));
         }
+        let sent = Descent { origin: Origin::Sent, held: vec![Held::Log(Some(state(3, 10)))] };
+        let sent = sent.or_own(state(4, 0).generation);
+        assert_eq!(sent.origin_with(Some(state(3, 10))), Some(Origin::Sent), "the log that gives way to it");
+        assert_eq!(sent.origin_with(Some(state(4, 99))), Some(Origin::Folder), "its own log");
         assert_eq!(Descent::unknown().origin_with(None), None);
         assert_eq!(Descent::unknown().origin_with(Some(state(1, 0))), None);
     }

@@ -79,16 +79,19 @@ fn stop_log_beside(ctx: Ctx<'_>, child: Child) -> Option<Rest> {
     listening::log_closed(logging.log.log().appended());
     with(|module| module.drop_replies());
     base::answer(logging.asked, &Err("the log was closed".into()));
-    let origin = match logging.visible {
+    let pending = match logging.visible {
         Visible::WithItsBase { waiting, descent, .. } => {
             waiting.into_iter().for_each(|waiting| release(waiting.held, Why::Own));
-            // The log from before is still the one that a start would find.
-            Some(descent.origin())
+            // The log from before is still the one that a start would find, unless naming the new one failed late.
+            Some(descent)
         }
         Visible::Yes => None,
     };
-    Some(match (folder, origin) {
-        (Ok(folder), Some(origin)) => Rest::new(folder, origin),
+    Some(match (folder, pending) {
+        (Ok(folder), Some(descent)) => {
+            let origin = descent.origin_in(&folder);
+            Rest::new(folder, origin)
+        }
         (Ok(folder), None) => Rest::after(folder, standing),
         (Err(descent), _) => Rest::lost(descent),
     })

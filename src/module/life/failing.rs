@@ -14,7 +14,7 @@ pub(super) fn fatal(what: &str, reason: &str) -> ! {
 
 /// The log cannot begin. The server lives on, and takes no writes.
 pub(super) fn fail(ctx: Ctx<'_>, reason: String, rest: Rest) {
-    let failing = Failing::new(reason, rest, server::has_data(ctx));
+    let failing = Failing::new(reason, rest.supersede_if_sent(), server::has_data(ctx));
     let advice = if failing.is_less() {
         "Reads and writes are refused, and nobody may copy this server"
     } else {

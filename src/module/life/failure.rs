@@ -31,7 +31,7 @@ fn give_up(ctx: Ctx<'_>, error: &str, if_lost: IfLost) {
     finish_unit(ctx);
     // The last step of naming it may have failed, and a start would find it after all: looks at what is there now.
     let Some(rest) = end::stop(ctx) else { return };
-    let rest = rest.without_leftovers().left_behind(ctx);
+    let rest = rest.without_leftovers().left_behind(ctx).supersede_if_sent();
     let reason = format!("the log failed before its first base was in place: {error}");
     with(|module| module.bases.ended(Err(reason.clone())));
     if if_lost == IfLost::RefusesWrites {

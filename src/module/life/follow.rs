@@ -111,7 +111,7 @@ pub(super) fn begin(ctx: Ctx<'_>) {
             rest.supersede();
         }
         with(|module| {
-            module.life = Life::Replica(rest.stale());
+            module.life = Life::Replica(rest.supersede_if_sent().stale());
             module.bases.ended(Err(reason));
         });
     }

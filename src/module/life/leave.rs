@@ -1,10 +1,11 @@
 //! How a log is left at once: that of a replica which goes on without it, whatever becomes of the rest of the log.
 
 use super::base::answer;
+use super::closing::Closing;
 use super::descent::Origin;
 use super::own_file::{Child, lacking, left_now};
 use super::rest::Rest;
-use super::state::{Life, Logging};
+use super::state::{Life, Logging, Visible};
 use crate::core::ack::Why;
 use crate::ffi::{Ctx, Level, log};
 use crate::module::release::release;
@@ -19,12 +20,17 @@ pub(super) fn leave(ctx: Ctx<'_>, origin: Origin) -> Option<Rest> {
         take_logging(module)
     })
     .flatten()?;
-    let Logging { log, base, asked, .. } = logging;
+    let Logging { log, base, asked, visible, .. } = logging;
     base.stop(&log);
     log.log().resume();
     gate::open();
     answer(asked, &Err("the log was left".into()));
-    Some(Rest::closing(log, standing, origin))
+    let descent = match visible {
+        // It has come from where it had come from when the log began.
+        Visible::WithItsBase { descent, .. } if origin == Origin::Folder => descent,
+        _ => Closing::descent(&log, origin),
+    };
+    Some(Rest::closing(log, standing, descent))
 }
 
 /// Takes the log out of the state, with all that was executed handed over. Nothing is noted for it any more.
@@ -65,7 +71,9 @@ pub(super) fn give_up(ctx: Ctx<'_>, error: &str) {
             "the replica's log can't be written: {error}. The server goes on without it; it is tried again by itself, with a new base"
         ),
     );
-    rest(ctx, Origin::Folder);
+    if let Some(rest) = leave(ctx, Origin::Folder) {
+        with(|module| module.life = Life::Replica(rest.supersede_if_sent()));
+    }
     with(|module| module.bases.ended(Err(error.into())));
 }
 
@@ -108,7 +116,7 @@ pub(super) fn emptied(ctx: Ctx<'_>) {
 
 /// A dataset has been loaded in place of the one before.
 pub(super) fn replaced(ctx: Ctx<'_>) {
-    rest(ctx, Origin::Folder);
+    rest(ctx, if ctx.flags().is_full_sync() { Origin::Sent } else { Origin::Folder });
 }
 
 /// The server has ended the wait of all clients.

@@ -86,8 +86,7 @@ impl Rest {
     }
 
     /// The folder of a replica's log that is left: memory goes on without it.
-    pub(super) fn closing(log: Arc<Release>, standing: Standing, origin: Origin) -> Rest {
-        let descent = Closing::descent(&log, origin);
+    pub(super) fn closing(log: Arc<Release>, standing: Standing, descent: Descent) -> Rest {
         let has_child = has_child(&standing);
         let place = match Closing::begin(log, standing) {
             Some(closing) => Place::Closing(Box::new(closing)),
@@ -183,7 +182,7 @@ impl Rest {
     pub(super) fn give_up(mut self, ctx: Ctx<'_>, has_data: bool) -> Result<(Rest, Option<Standing>), NoLog> {
         // Memory does not come from this log, so what counts is what the server itself has saved, at any time. A start
         // that finds nothing there has the log.
-        let is_others = self.descent.origin() != Origin::Folder;
+        let is_others = !self.descent.origin().continues();
         let gives_way = is_others && has_data && OwnFile::look(ctx).may_hold_data();
         self.end_marking();
         self.take_over_owed();
@@ -208,14 +207,14 @@ impl Rest {
 
     /// The dataset in memory replaces what the folder holds as soon as a log of it can begin.
     pub(super) fn replaces_log(&mut self) {
-        self.descent.set_origin(Origin::Folder);
+        self.descent.set_origin(Origin::Sent);
         self.forget_lack();
     }
 
     /// Whether a log of what is in memory may replace what the folder holds, as far as memory is concerned. Work on the
     /// folder is over by now.
     pub(super) fn may_follow(&self) -> bool {
-        !self.is_busy() && self.descent.origin() == Origin::Folder
+        !self.is_busy() && self.descent.origin().continues()
     }
 
     /// Whether a thread has the folder, whose disk may not answer.
@@ -250,7 +249,7 @@ impl Rest {
     pub(super) fn is_less(&self, has_data: bool) -> bool {
         let holds_log = self.folder().map(|folder| !folder.is_empty());
         match self.descent.origin() {
-            Origin::Folder => false,
+            Origin::Folder | Origin::Sent => false,
             Origin::Older | Origin::Lacking => holds_log != Some(false),
             Origin::Unknown => !has_data && holds_log == Some(true),
         }
@@ -306,7 +305,8 @@ impl Rest {
     fn found(&mut self, opened: OpenedFolder) {
         let folder = opened.into_folder();
         let origin = self.descent.origin_with(folder.log_state());
-        if origin.is_none() {
+        let is_own = self.descent.origin() == Origin::Sent && origin == Some(Origin::Folder);
+        if origin.is_none() || is_own {
             self.owed = None;
         }
         let is_older = folder.is_superseded() && self.beside.as_ref().is_some_and(|beside| beside.has_older_data());
@@ -325,7 +325,7 @@ impl Rest {
     pub(super) fn may_begin(&self, has_data: bool) -> Result<Begin, String> {
         let begin = if has_data { Begin::WaitsForBase } else { Begin::Empty };
         let Some(folder) = self.folder() else { return Ok(begin) };
-        if folder.is_empty() || self.descent.origin() == Origin::Folder || config::replaces_existing_log() {
+        if folder.is_empty() || self.descent.origin().continues() || config::replaces_existing_log() {
             return Ok(begin);
         }
         match (folder.is_superseded(), has_data) {

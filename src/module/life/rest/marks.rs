@@ -20,10 +20,23 @@ impl Rest {
         if self.descent.is_unknown() {
             return self.beside.iter_mut().for_each(|beside| beside.supersede());
         }
-        self.descent.set_origin(Origin::Folder);
+        self.descent.set_origin(Origin::Sent);
+        self.owe_superseded();
+        self.mark_owed();
+    }
+
+    /// No log has come of what is in memory. If a primary has sent that, it is newer than what the folder holds, which
+    /// no later start may fall back to.
+    pub(in crate::module::life) fn supersede_if_sent(mut self) -> Rest {
+        if self.descent.origin() == Origin::Sent {
+            self.owe_superseded();
+        }
+        self
+    }
+
+    fn owe_superseded(&mut self) {
         let owed = self.owed.take().unwrap_or_default();
         self.owed = Some(owed.followed_by(Standing::Superseded(None)));
-        self.mark_owed();
     }
 
     /// Has a thread make the owed mark, unless one does already.
@@ -69,7 +82,11 @@ impl Rest {
             Place::Marking(marking) => marking,
             Place::Closing(closing) => {
                 if let Some(Closed { folder, owed }) = closing.join() {
-                    *self.descent = Descent::of(&folder, self.descent.origin());
+                    let origin = self.descent.origin_in(&folder);
+                    if origin != self.descent.origin() {
+                        self.owed = None;
+                    }
+                    *self.descent = Descent::of(&folder, origin);
                     self.place = Place::here(Box::new(folder));
                     self.owed = self.owed.take().or(owed);
                     self.note_lack_of_former();
