@@ -54,7 +54,11 @@ impl Module {
             State::Failing => Safety::new(
                 false,
                 format!("writes are refused, as there is no log: {failure}"),
-                "mend that, then CONFIG SET wbl.enabled no and CONFIG SET wbl.enabled yes",
+                if self.life.tries_again() {
+                    "mend that; it is tried again by itself"
+                } else {
+                    "mend that, then CONFIG SET wbl.enabled no and CONFIG SET wbl.enabled yes"
+                },
             ),
             State::Closed => Safety::new(true, "the log is closed, with all that was acknowledged", ""),
         }

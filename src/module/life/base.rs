@@ -111,8 +111,7 @@ impl Bases {
     /// Another log begins. `is_retry`: perhaps only because the one before has failed.
     pub(super) fn log_begun(&mut self, is_retry: bool) {
         if !is_retry {
-            self.failure = None;
-            self.failures = 0;
+            self.forget_failures();
         }
         self.source = Source::Any;
         self.relief = Relief::default();
@@ -127,6 +126,12 @@ impl Bases {
     /// What the next base can be made of.
     pub(super) fn source(&self) -> Source {
         self.source
+    }
+
+    /// What has failed before does not matter.
+    pub(super) fn forget_failures(&mut self) {
+        self.failure = None;
+        self.failures = 0;
     }
 
     /// Whether the last one is in place, or has failed.

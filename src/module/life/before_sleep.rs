@@ -9,6 +9,9 @@ use crate::ffi::Ctx;
 use crate::module::{own_aof, with};
 use std::time::Duration;
 
+/// How soon, at the latest, a log whose disk has failed is tried again.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
 enum Work {
     None,
     Start,
@@ -55,7 +58,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
                 load::note_older_save(ctx);
             }
             poll_rest();
-            begin_when_free(ctx);
+            begin_in_time(ctx);
             if with(|module| matches!(module.life, Life::Replica(_))) == Some(true) {
                 role::notice_promotion(ctx);
                 follow::begin(ctx);
@@ -74,14 +77,19 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     }
 }
 
-/// Begins the log of a server for which a thread had the folder when it became a primary, if that is done.
-fn begin_when_free(ctx: Ctx<'_>) {
-    let is_free = with(|module| match &module.life {
-        Life::Failing(failing) => failing.until == Until::FolderIsFree && !failing.rest.is_busy(),
-        _ => false,
+/// Begins the log of a primary that has none yet, if it is time.
+fn begin_in_time(ctx: Ctx<'_>) {
+    let until = with(|module| match &module.life {
+        Life::Failing(failing) if !failing.rest.is_busy() => match failing.until {
+            Until::DiskIsBack if !module.bases.may_retry(LONGEST_RETRY) => None,
+            until => Some(until),
+        },
+        _ => None,
     });
-    if is_free == Some(true) {
-        begin::begin_as_primary(ctx);
+    match until.flatten() {
+        Some(Until::FolderIsFree) => begin::begin_as_primary(ctx),
+        Some(Until::DiskIsBack) => begin::begin_again(ctx),
+        Some(Until::Asked) | None => {}
     }
 }
 

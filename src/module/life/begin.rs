@@ -2,7 +2,7 @@
 
 use super::base::Base;
 use super::descent::Descent;
-use super::failing::{fail, fail_until_free};
+use super::failing::{fail, fail_for_now, fail_until_free};
 use super::followed::Following;
 use super::rest::{NoLog, Rest};
 use super::state::{IfLost, Life, Logging, Visible};
@@ -79,8 +79,18 @@ pub(super) fn begin_as_primary(ctx: Ctx<'_>) {
     if rest.is_busy() {
         return fail_until_free(ctx, rest);
     }
+    with(|module| module.bases.forget_failures());
     if let Err((reason, rest)) = begin_log(ctx, rest, None, IfLost::RefusesWrites) {
         fail(ctx, reason, rest);
+    }
+}
+
+/// The same again, where the log that began has failed with its disk.
+pub(super) fn begin_again(ctx: Ctx<'_>) {
+    let Some(Some(rest)) = with(|module| module.life.take_rest()) else { return };
+    if let Err((reason, rest)) = begin_log(ctx, rest, None, IfLost::RefusesWrites) {
+        with(|module| module.bases.ended(Err(reason.clone())));
+        fail_for_now(ctx, reason, rest);
     }
 }
 
@@ -114,10 +124,11 @@ pub(super) fn write(
     };
     let release = Release::start(writer).map_err(|error| (error.to_string(), Rest::lost(descent)))?;
     let waits_for_base = matches!(visible, Visible::WithItsBase { .. });
+    let is_retried = matches!(visible, Visible::WithItsBase { if_lost: IfLost::RefusesWrites, .. });
     with(|module| {
         module.batch = Batch::new(appended);
-        // A replica's is tried again until its base is in place.
-        module.bases.log_begun(waits_for_base && following.is_some());
+        // It is tried again until its base is in place.
+        module.bases.log_begun(is_retried || waits_for_base && following.is_some());
         module.history = History::default();
         module.lag.clear();
         module.begin_capture(ctx, known);

@@ -1,7 +1,7 @@
 //! What becomes of the server where there can be no log, or none any more.
 
 use super::rest::Rest;
-use super::state::{Failing, IfLost, Life, Visible};
+use super::state::{Failing, IfLost, Life, Until, Visible};
 use crate::ffi::{Ctx, Level, exit_now, log};
 use crate::module::{Module, refusal, server, with};
 
@@ -15,10 +15,20 @@ pub(super) fn fatal(what: &str, reason: &str) -> ! {
 /// The log cannot begin. The server lives on, and takes no writes.
 pub(super) fn fail(ctx: Ctx<'_>, reason: String, rest: Rest) {
     let failing = Failing::new(reason, rest.supersede_if_sent(), server::has_data(ctx));
-    let advice = if failing.is_less() {
-        "Reads and writes are refused, and nobody may copy this server"
-    } else {
-        "Writes are refused; when that is mended, set wbl.enabled to no and to yes again"
+    refuse_and_tell(ctx, failing);
+}
+
+/// The same because of the disk: a log is tried again by itself.
+pub(super) fn fail_for_now(ctx: Ctx<'_>, reason: String, rest: Rest) {
+    let failing = Failing::until_disk_is_back(reason, rest.supersede_if_sent(), server::has_data(ctx));
+    refuse_and_tell(ctx, failing);
+}
+
+fn refuse_and_tell(ctx: Ctx<'_>, failing: Failing) {
+    let advice = match failing.until {
+        _ if failing.is_less() => "Reads and writes are refused, and nobody may copy this server",
+        Until::DiskIsBack => "Writes are refused until that works, which is tried again by itself",
+        _ => "Writes are refused; when that is mended, set wbl.enabled to no and to yes again",
     };
     log(Level::Warning, &format!("the log can't begin: {}. {advice}", failing.reason));
     refuse(ctx, failing);

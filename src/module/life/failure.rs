@@ -1,6 +1,6 @@
 //! A log that fails while it is written. What follows depends on what was promised of it.
 
-use super::failing::{end_process, fail};
+use super::failing::{end_process, fail_for_now};
 use super::state::{Failing, IfLost, Life};
 use super::{end, leave};
 use crate::ffi::{Ctx, Level, log};
@@ -35,7 +35,7 @@ fn give_up(ctx: Ctx<'_>, error: &str, if_lost: IfLost) {
     let reason = format!("the log failed before its first base was in place: {error}");
     with(|module| module.bases.ended(Err(reason.clone())));
     if if_lost == IfLost::RefusesWrites {
-        return fail(ctx, reason, rest);
+        return fail_for_now(ctx, reason, rest);
     }
     log(
         Level::Warning,

@@ -117,6 +117,8 @@ pub(crate) enum Until {
     Asked,
     /// A thread is done with the folder.
     FolderIsFree,
+    /// Some time has passed: the disk has failed, and may be back.
+    DiskIsBack,
 }
 
 impl Failing {
@@ -124,6 +126,14 @@ impl Failing {
     pub(super) fn new(reason: String, rest: Rest, has_data: bool) -> Failing {
         let failing = Failing::of(reason, rest, Until::Asked, has_data);
         Failing { rest: failing.rest.stale(), ..failing }
+    }
+
+    /// A log of what is in memory had begun, or would have, but for the disk: it is tried again and again.
+    pub(super) fn until_disk_is_back(reason: String, rest: Rest, has_data: bool) -> Failing {
+        if !rest.descent().origin().continues() {
+            return Failing::new(reason, rest, has_data);
+        }
+        Failing::of(reason, rest, Until::DiskIsBack, has_data)
     }
 
     /// A thread has the folder, whose disk may not answer: nobody waits for it.
@@ -267,6 +277,11 @@ impl Life {
             Life::Failing(failing) | Life::GivenUp(failing) => Some(&failing.reason),
             _ => None,
         }
+    }
+
+    /// There is no log, and nobody need ask for one.
+    pub(crate) fn tries_again(&self) -> bool {
+        matches!(self, Life::Failing(failing) if failing.until != Until::Asked)
     }
 
     /// Which log is written, or rests.
