@@ -124,6 +124,7 @@ each_version! {
         let mut server = builder(version).start();
         let (mut control, mut client) = (server.raw(), server.raw());
         control.run("SET clean value");
+        control.run("SADD set one two");
         let mut queued = server.raw();
         queued.run("MULTI");
         queued.run("SET queued 1");
@@ -134,6 +135,8 @@ each_version! {
         tracking.run("CLIENT TRACKING ON");
         assert_refused(&mut tracking, &["SET", "tracked", "1"]);
         assert_refused(&mut tracking, &["GET", "dirty"]);
+        // What the module runs waits in the loop, too.
+        assert_refused(&mut tracking, &["SPOP", "set"]);
         assert_eq!(tracking.run("GET clean").text(), "value");
         // A transaction is refused as a whole if it writes, or shows what is not durable.
         let answer = queued.call(&["EXEC"]);

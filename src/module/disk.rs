@@ -254,16 +254,19 @@ impl Module {
         match hold {
             _ if known.row.quirk == Quirk::NeedsNoKeys => !self.dirty.is_empty(),
             Hold::ThroughModule(Wrapper::Read | Wrapper::EvalRo) | Hold::Refused | Hold::Disconnect => false,
-            Hold::ThroughModule(Wrapper::Call | Wrapper::Eval) => self.has_too_much_pending(),
+            Hold::ThroughModule(Wrapper::Eval) => self.has_too_much_pending(),
+            Hold::ThroughModule(Wrapper::Call) => self.has_too_much_pending() || self.waits_for_change(ctx, client),
             Hold::AtIterationEnd(_) | Hold::AtUnitEnd(_) => true,
             Hold::Nothing | Hold::InEvent if !known.writes => false,
             Hold::Nothing | Hold::InEvent => {
-                self.has_too_much_pending() || !is_held_in_event(known, kind) || {
-                    let changed = decide(Moment::Changed, &mut Asked::new(self, ctx, client));
-                    changed != Hold::InEvent
-                }
+                self.has_too_much_pending() || !is_held_in_event(known, kind) || self.waits_for_change(ctx, client)
             }
         }
+    }
+
+    /// Whether the event loop would wait with the client's reply to a change.
+    fn waits_for_change(&mut self, ctx: Ctx<'_>, client: ClientId) -> bool {
+        decide(Moment::Changed, &mut Asked::new(self, ctx, client)) != Hold::InEvent
     }
 
     /// The same for an EXEC, which is never held.
