@@ -3,7 +3,9 @@
 use crate::data::Bytes;
 use crate::exec::{self, commit_deferred, end_unit, enter, leave};
 use crate::resp::{NULL_ARRAY, Resp, null_for};
-use crate::server::{Argv, CALL_CLIENT, Canary, Client, CommandCallback, KeyspaceCallback, User, Waits, server};
+use crate::server::{
+    Argv, CALL_CLIENT, Canary, Client, CommandCallback, KeyspaceCallback, User, Waits, server, violated,
+};
 use crate::truth::Expected;
 use std::cell::{Cell, RefCell};
 use std::ffi::{CString, c_int, c_void};
@@ -378,6 +380,10 @@ pub fn block(context: &Context, blocked: Blocked, timeout_ms: i64) -> *mut Block
     assert!(!client.deny_blocking.get() || nested, "the server asserts that this client may block");
     if nested && context.kind == Kind::Event {
         return std::ptr::null_mut();
+    }
+    let is_script = client.command.borrow().first().is_some_and(|name| name.starts_with(b"wbl.eval"));
+    if s.loses_cut_commands && (context.kind == Kind::Event || is_script) {
+        violated(&format!("client {} is held, and the server may lose its next command", client.id));
     }
     let raw = Box::into_raw(Box::new(blocked));
     if nested {

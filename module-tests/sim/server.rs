@@ -164,6 +164,8 @@ pub struct Registered {
 
 pub struct Server {
     pub is_9_1: bool,
+    /// It is of 9.1.1, which loses commands that come in two parts while their client is blocked.
+    pub loses_cut_commands: bool,
     pub random: RefCell<Random>,
     pub disk: RefCell<SimDisk>,
     pub now_ms: Cell<i64>,
@@ -259,6 +261,7 @@ impl Server {
     pub fn new(disk: SimDisk, seed: u64, now_ms: i64) -> Server {
         Server {
             is_9_1: seed.is_multiple_of(2),
+            loses_cut_commands: seed.is_multiple_of(8),
             random: RefCell::new(Random::new(seed)),
             disk: RefCell::new(disk),
             now_ms: Cell::new(now_ms),

@@ -175,6 +175,8 @@ pub trait Facts {
     fn has_other_modules(&mut self) -> bool;
     /// Output of the client waits for its socket.
     fn has_output_left(&mut self) -> bool;
+    /// The server loses a command that comes in two parts while its client is blocked.
+    fn loses_cut_commands(&mut self) -> bool;
 }
 
 /// When the rule is asked.
@@ -227,6 +229,7 @@ const NOT_THROUGH_MODULE: &[Row<(Kind, Wrapper)>] = &[
         pipelines && !(kind.is_script() && facts.others_run_scripts())
     }),
     (Reason::Rights, |facts, (_, wrapper)| facts.rights(wrapper) != Rights::Both),
+    (Reason::CutCommands, |facts, (kind, _)| kind.makes_wait() && facts.loses_cut_commands()),
 ];
 
 /// What keeps the server from deferring a reply in an event.
@@ -243,6 +246,8 @@ const NOT_IN_EVENT: &[Row<()>] = &[
     (Reason::SharedId, |facts, ()| facts.shares_id()),
     (Reason::Tracking, |facts, ()| facts.tracks()),
     (Reason::Pipelining, |facts, ()| facts.pipelines() && can_wait_once(facts)),
+    // Even if it has to wait for each.
+    (Reason::CutCommands, |facts, ()| facts.loses_cut_commands()),
 ];
 
 /// What lets replies out before the end of the iteration.

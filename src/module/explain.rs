@@ -76,6 +76,13 @@ impl Module {
                 Hold::Nothing if matches!(kind, Kind::Write { .. } | Kind::AsSent { .. }) => {
                     decide(Moment::Changed, &mut facts)
                 }
+                // The module may run it, and leave the wait to the loop.
+                hold @ Hold::ThroughModule(Wrapper::Call | Wrapper::Read) => {
+                    match decide(Moment::Changed, &mut facts) {
+                        Hold::InEvent => hold,
+                        changed => changed,
+                    }
+                }
                 hold => hold,
             }
         };

@@ -228,6 +228,10 @@ impl Facts for Asked<'_> {
         }
         !self.module.iteration.without_output.contains(&self.client)
     }
+
+    fn loses_cut_commands(&mut self) -> bool {
+        self.module.server.loses_cut_commands
+    }
 }
 
 /// What a command at top level is, for the rule.

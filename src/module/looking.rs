@@ -133,6 +133,7 @@ impl Module {
             && !self.server.io_threads
             && !self.server.other_modules
             && !self.server.in_cluster
+            && !self.server.loses_cut_commands
     }
 
     fn look_at_inputs(&mut self, ctx: Ctx<'_>) {

@@ -16,6 +16,7 @@ mod collecting;
 mod commands;
 mod commit;
 mod config;
+mod cut_commands;
 mod deferred;
 mod demands;
 mod disk;

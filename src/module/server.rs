@@ -3,6 +3,7 @@
 use crate::core::silent::Proof;
 use crate::core::table::{self, Shows};
 use crate::ffi::{CallMode, Ctx, ServerInfo, server_version};
+use crate::module::cut_commands;
 use crate::module::known::{Commands, is_own_command, lacking};
 use crate::rdb;
 
@@ -16,6 +17,8 @@ pub(super) struct Facts {
     pub(super) other_modules: bool,
     /// Replies can be sent by other threads at any time.
     pub(super) io_threads: bool,
+    /// It loses a command that comes in two parts while its client is blocked.
+    pub(super) loses_cut_commands: bool,
     /// It is a node of a cluster.
     pub(super) in_cluster: bool,
     /// Its event loop sleeps no longer than this (`hz`).
@@ -56,6 +59,7 @@ impl Facts {
         Ok(Facts {
             other_modules: has_other_modules(ctx),
             io_threads: has_io_threads(ctx),
+            loses_cut_commands: cut_commands::are_lost(server_version(ctx)),
             in_cluster: ctx.flags().in_cluster(),
             sleeps_max_ms: sleeps_max_ms(ctx),
             imports: imports(ctx),

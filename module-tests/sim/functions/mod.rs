@@ -125,7 +125,11 @@ unsafe extern "C" fn subscribe_event(_: Raw, id: u64, _: u64, callback: Option<E
 }
 
 unsafe extern "C" fn version() -> c_int {
-    if server().is_9_1 { 0x0009_0102 } else { 0x0008_0101 }
+    match server() {
+        s if s.loses_cut_commands => 0x0009_0101,
+        s if s.is_9_1 => 0x0009_0102,
+        _ => 0x0008_0101,
+    }
 }
 
 unsafe extern "C" fn unit_us() -> c_longlong {

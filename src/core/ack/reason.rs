@@ -79,6 +79,8 @@ reasons! {
     Asking = "asking",
     /// A script that the module runs cannot be debugged.
     ScriptDebug = "script_debug",
+    /// The server loses the next command of a client that is held, if it comes in two parts (9.0.0 to 9.1.1).
+    CutCommands = "cut_commands",
     /// A blocking command, which fails or times out over what is not durable, or is served by the server unseen.
     Blocking = "blocking",
     /// A write that raises an event whenever it does not fail: it may fail.

@@ -36,7 +36,7 @@ facts! {
     is_active, any_change, commits_inline, in_exec, in_script, in_other_module, has_replied_early, is_slot_import,
     names_gone_key, has_postponed,
     writes_are_paused, is_cluster_with_modules, shares_id, tracks, pipelines, others_run_scripts, is_subscribed, has_asked, debugs_scripts,
-    debug_paused, has_io_threads, has_other_modules, has_output_left
+    debug_paused, has_io_threads, has_other_modules, has_output_left, loses_cut_commands
 }
 
 fn hold(moment: Moment, facts: &[&'static str]) -> Hold {
@@ -68,6 +68,7 @@ fn a_change_is_held_in_its_event_unless_a_row_says_why_not() {
         ("shares_id", Reason::SharedId),
         ("tracks", Reason::Tracking),
         ("pipelines", Reason::Pipelining),
+        ("loses_cut_commands", Reason::CutCommands),
     ] {
         assert_eq!(hold(Moment::Changed, &[fact]), Hold::AtIterationEnd(reason), "{fact}");
     }
@@ -132,6 +133,10 @@ fn what_the_module_cannot_run_waits_in_the_loop_with_its_reason() {
         (Kind::Read, "tracks", Reason::Tracking),
         (Kind::Read, "pipelines", Reason::Pipelining),
         (SCRIPT, "pipelines", Reason::Pipelining),
+        (SCRIPT, "loses_cut_commands", Reason::CutCommands),
+        (Kind::WaitingRead, "loses_cut_commands", Reason::CutCommands),
+        (Kind::Read, "loses_cut_commands", Reason::CutCommands),
+        (MAYBE, "loses_cut_commands", Reason::CutCommands),
         (UNSEEN, "own_rights", Reason::Rights),
     ] {
         assert_eq!(announced(kind, true, &[fact]), Hold::AtIterationEnd(reason), "{fact}");
@@ -160,6 +165,24 @@ fn what_the_module_cannot_run_waits_in_the_loop_with_its_reason() {
         assert_eq!(announced(kind, true, &[]), Hold::AtIterationEnd(reason));
         assert_eq!(announced(kind, false, &[]), Hold::Nothing);
     }
+}
+
+#[test]
+fn nobody_is_held_where_the_server_loses_cut_commands() {
+    for fact in ["debug_paused", "has_io_threads", "has_other_modules", "has_output_left"] {
+        let facts = ["loses_cut_commands", "pipelines", fact];
+        let cut = Hold::AtIterationEnd(Reason::CutCommands);
+        assert_eq!(hold(Moment::Changed, &facts), cut, "even if the loop waits for each");
+        assert_eq!(announced(Kind::Read, true, &facts), cut);
+    }
+    let crowded = ["loses_cut_commands", "pipelines", "others_run_scripts"];
+    assert_eq!(announced(SCRIPT, true, &crowded), Hold::AtIterationEnd(Reason::CutCommands), "WBL.EVAL blocks it");
+    let read_only = announced(Kind::Script { writes: false }, false, &["any_change", "loses_cut_commands"]);
+    assert_eq!(read_only, Hold::AtIterationEnd(Reason::CutCommands));
+    let lost = ["loses_cut_commands"];
+    assert_eq!(announced(UNSEEN, true, &lost), Hold::ThroughModule(Wrapper::Call), "to be seen; then the loop waits");
+    assert_eq!(announced(Kind::DurableRead, true, &lost), Hold::ThroughModule(Wrapper::Read), "it waits for nothing");
+    assert_eq!(announced(Kind::Read, true, &["loses_cut_commands", "no_rights"]), Hold::Refused);
 }
 
 #[test]

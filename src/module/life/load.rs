@@ -41,8 +41,8 @@ use crate::module::role::{Role, role_at_start};
 use crate::module::shortage::Shortage;
 use crate::module::waitaof::AofWaits;
 use crate::module::{
-    Counters, Iteration, Module, Pause, cluster, commands, homes, listed, names, notify, points, recovery, replace,
-    second_server, server, with,
+    Counters, Iteration, Module, Pause, cluster, commands, cut_commands, homes, listed, names, notify, points,
+    recovery, replace, second_server, server, with,
 };
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -102,6 +102,7 @@ fn try_load(ctx: Ctx<'_>, args: &[&[u8]]) -> Result<(), String> {
         .map_err(|error| format!("it reads and writes bases through /proc/self/fd, which does not work: {error}"))?;
     replace(Some(new_module(ctx, folder)?));
     newer::warn(ctx);
+    cut_commands::warn(ctx);
     points::set_from_environment();
     notify::setting_changed(ctx);
     if !config::is_enabled() {
