@@ -44,6 +44,7 @@ mod hot_keys;
 mod hung_disk;
 mod inline;
 mod keep_history;
+mod kept_keys;
 mod lacking;
 mod leaks;
 mod life;

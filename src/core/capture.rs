@@ -20,7 +20,7 @@ use error_replies::ErrorReplies;
 
 use crate::core::blocked::Blocked;
 use crate::core::dirty::DbKey;
-use crate::core::event::{Event, EventKind, MayExpire, Outcome, Query};
+use crate::core::event::{Event, EventKind, Keeps, MayExpire, Outcome, Query};
 use crate::core::hash::Map;
 use crate::core::leaf::{ClientId, Leaf, LeafEvent, Told};
 use crate::core::rewrite::rewrite;
@@ -213,6 +213,7 @@ impl Capture {
     /// An event of a command that runs outside a transaction, or in a script.
     fn running_event(&mut self, event: Event<'_>, db_key: DbKey) {
         if let Some(leaf) = self.current.as_mut().filter(|leaf| leaf.has_raised(&event)) {
+            leaf.keeps = leaf.keeps.max(event.keeps);
             leaf.events.push(LeafEvent { kind: event.kind, db: event.db, key: db_key.1, outcome: event.outcome });
         } else if let Some(unit) = self.unit.as_mut() {
             unit.image(db_key);
@@ -314,10 +315,10 @@ impl Capture {
     }
 
     /// The unit has ended: takes it out, complete except for the images that it asks for. `read` reports how many error
-    /// replies the server has sent.
-    pub fn end_unit(&mut self, read: impl FnOnce() -> Option<u64>) -> Option<Unit> {
+    /// replies the server has sent, `keeps` which keys it keeps by now that have expired.
+    pub fn end_unit(&mut self, read: impl FnOnce() -> Option<u64>, keeps: impl FnOnce() -> Keeps) -> Option<Unit> {
         self.put_current_away();
-        self.end_exec(read);
+        self.end_exec(read, keeps);
         self.unit.take()
     }
 

@@ -111,6 +111,22 @@ pub struct Event<'a> {
     pub now_ms: Option<i64>,
     /// What the arguments do not show; the answer to `Capture::query`.
     pub outcome: Option<Outcome>,
+    /// Which keys the server keeps that have expired.
+    pub keeps: Keeps,
+}
+
+/// Which keys that have expired the server keeps, and treats as missing. The replay takes all keys for present that it
+/// has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Keeps {
+    /// None: it deletes what a command finds expired, and reports that.
+    #[default]
+    None,
+    /// Those that a command only reads (`import-mode`). What a command is to write it deletes first, as always.
+    Read,
+    /// All: expiry is paused, with the writes of others. What a command writes over such a key may be lost, or be what
+    /// was there before.
+    All,
 }
 
 /// What must be asked at the time of an event, because neither arguments nor event show it.
@@ -155,8 +171,6 @@ pub enum Outcome {
     Survives(bool),
     /// No field of the hash was missing because it had expired: the command has the same effect when it is replayed.
     NoneExpired,
-    /// The server keeps expired keys and treats them as missing. The replay does not.
-    ExpiredKept,
 }
 
 impl Outcome {
@@ -180,4 +194,6 @@ pub struct Done {
     pub failed: bool,
     /// The client's database.
     pub db: Option<u32>,
+    /// Which keys the server keeps that have expired.
+    pub keeps: Keeps,
 }

@@ -5,7 +5,7 @@ mod fields;
 pub use crate::core::event::ClientId;
 
 use crate::core::args::Args;
-use crate::core::event::{Event, EventKind, MayExpire, Outcome, Query};
+use crate::core::event::{Event, EventKind, Keeps, MayExpire, Outcome, Query};
 use crate::core::pending::GroupChange;
 use crate::core::silent::{Proof, argument_keys};
 use crate::core::table::{CommandSpec, Rule};
@@ -60,6 +60,8 @@ pub struct Leaf {
     pub found: Found,
     /// What proves whether it has run, where it may have changed data without raising an event.
     pub proof: Option<Proof>,
+    /// Which keys that had expired were kept, and missing for it.
+    pub keeps: Keeps,
 }
 
 /// Arguments by their hash, so that a command of many keys does not go through all of them for the event of each.
@@ -156,7 +158,22 @@ impl Leaf {
             wrapped: false,
             found: Found::default(),
             proof: None,
+            keeps: Keeps::None,
         }
+    }
+
+    /// Whether keys that had expired may have been missing for it which the replay has.
+    pub fn may_have_missed_keys(&self) -> bool {
+        match self.keeps {
+            Keeps::None => false,
+            Keeps::Read => self.makes_keys_of_others(),
+            Keeps::All => self.spec.is_none_or(|spec| spec.rule != Rule::Functions),
+        }
+    }
+
+    /// Whether it changes a key by what it has read in others.
+    pub fn makes_keys_of_others(&self) -> bool {
+        self.spec.is_some_and(|spec| spec.rule == Rule::FromOthers)
     }
 
     /// Its keys, for commands that no event reports.

@@ -18,7 +18,7 @@ use times::{absolute_ms, expiry_option, set_options};
 
 /// Adds the leaf's effect to the unit. `false` when the rule cannot state it exactly: the caller then logs images.
 pub fn rewrite(leaf: &Leaf, unit: &mut Unit) -> bool {
-    let Some(spec) = leaf.spec else { return false };
+    let Some(spec) = leaf.spec.filter(|_| !leaf.may_have_missed_keys()) else { return false };
     if matches!(spec.rule, Rule::Pending(_)) {
         return pending(leaf, unit);
     }
@@ -38,7 +38,7 @@ pub fn rewrite(leaf: &Leaf, unit: &mut Unit) -> bool {
         };
     };
     match spec.rule {
-        Rule::Verbatim | Rule::Bits | Rule::Silent | Rule::CardinalityCache => {
+        Rule::Verbatim | Rule::FromOthers | Rule::Bits | Rule::Silent | Rule::CardinalityCache => {
             // MOVE raises events in two databases.
             unit.command_as_sent(leaf.db.unwrap_or(first.db), &leaf.args);
             true
@@ -59,7 +59,6 @@ pub fn rewrite(leaf: &Leaf, unit: &mut Unit) -> bool {
         Rule::FieldCounter => fields::counter(leaf, unit),
         Rule::NewField => fields::new_field(leaf, first, unit),
         Rule::FieldRemoval => fields::removal(leaf, first, unit),
-        Rule::FromOthers => from_others(leaf, first, unit),
         Rule::Trim => trim(leaf, first, unit),
         Rule::FieldExpiry => fields::expiry(leaf, unit),
         Rule::SetFields => fields::set(leaf, unit),
@@ -204,14 +203,6 @@ fn copy(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
     // The event names the destination's database only.
     let Some(db) = leaf.db.or((!names_db).then_some(first.db)) else { return false };
     unit.command(db, &args);
-    true
-}
-
-fn from_others(leaf: &Leaf, first: &LeafEvent, unit: &mut Unit) -> bool {
-    if leaf.events.iter().any(|event| event.outcome == Some(Outcome::ExpiredKept)) {
-        return false;
-    }
-    unit.command_as_sent(leaf.db.unwrap_or(first.db), &leaf.args);
     true
 }
 

@@ -6,10 +6,11 @@ mod complete;
 mod exec;
 mod fields;
 mod hooks;
+mod kept;
 
 use crate::core::blocked::Look;
 use crate::core::capture::Class;
-use crate::core::event::{EventKind, Outcome};
+use crate::core::event::{EventKind, Keeps, Outcome};
 use crate::core::leaf::{ClientId, Told};
 use crate::core::silent::Proof;
 use crate::core::silent::Waits;
@@ -254,7 +255,7 @@ fn databases_that_change_places_take_their_images_along() {
     for _ in 0..2 {
         hooks.0.databases_swapped(3, 5, Some(NOW_MS));
     }
-    let mut unit = hooks.0.end_unit(|| Some(0)).expect("a unit");
+    let mut unit = hooks.0.end_unit(|| Some(0), || Keeps::None).expect("a unit");
     let expected = [(1, std::sync::Arc::from(&b"last"[..])), (3, std::sync::Arc::from(&b"k"[..]))];
     assert!(unit.touched().all(|key| expected.contains(&key)));
     assert_eq!(unit.take_images(), expected.into_iter().collect());
@@ -304,9 +305,9 @@ fn a_silent_write_of_a_script_is_logged_if_anything_has_changed() {
     hooks.silent_inside(9, "XACK s g 1-0", 5).silent_inside(9, "PFCOUNT p", 6).silent_inside(9, "XACK s g 1-0", 7);
     assert_eq!(hooks.prove(7).imaged(), ["p", "s"]);
     hooks.silent_inside(9, "XACK s g 1-0", 7).silent_inside(9, "FUNCTION|FLUSH", 7);
-    assert!(hooks.prove(7).0.end_unit(|| Some(0)).is_none());
+    assert!(hooks.prove(7).0.end_unit(|| Some(0), || Keeps::None).is_none());
     hooks.silent_inside(9, "FUNCTION|FLUSH", 7);
-    assert!(hooks.prove(8).0.end_unit(|| Some(0)).is_some_and(|unit| unit.functions));
+    assert!(hooks.prove(8).0.end_unit(|| Some(0), || Keeps::None).is_some_and(|unit| unit.functions));
     // What follows may build on it.
     hooks.write(9, "SET k v").event(9, "set", "k").silent_inside(9, "XACK s g 1-0", 7);
     hooks.write(9, "RENAME s t").event(9, "rename_from", "s").event(9, "rename_to", "t");

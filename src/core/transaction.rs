@@ -7,7 +7,7 @@
 mod proof;
 mod whole;
 
-use crate::core::event::{EventKind, MayExpire, Query};
+use crate::core::event::{EventKind, Keeps, MayExpire, Query};
 use crate::core::hash::Map;
 use crate::core::leaf::{Leaf, LeafEvent};
 use crate::core::table::Rule;
@@ -185,10 +185,18 @@ impl Queue {
         }
     }
 
-    /// The server will not: `errors` is how many error replies it has sent so far.
-    pub fn take_as_a_whole(&mut self, errors: Option<u64>, now_ms: i64) {
+    /// The server will not: `errors` is how many error replies it has sent so far, `keeps` which keys it keeps that have
+    /// expired.
+    pub fn take_as_a_whole(&mut self, errors: Option<u64>, keeps: Keeps, now_ms: i64) {
         if self.is_executing() {
-            self.phase = Phase::Whole(Whole::new(&self.leaves, errors.filter(|_| !self.opaque), now_ms));
+            self.phase = Phase::Whole(Whole::new(&self.leaves, errors.filter(|_| !self.opaque), keeps, now_ms));
+        }
+    }
+
+    /// Which expired keys the server keeps by now.
+    pub fn keeps(&mut self, keeps: Keeps) {
+        if let Phase::Whole(whole) = &mut self.phase {
+            whole.keeps(keeps);
         }
     }
 
@@ -291,7 +299,8 @@ impl Queue {
     }
 
     /// Takes an event of the EXEC, which has this name.
-    pub fn event(&mut self, name: &[u8], event: LeafEvent) {
+    pub fn event(&mut self, name: &[u8], keeps: Keeps, event: LeafEvent) {
+        self.keeps(keeps);
         match &mut self.phase {
             Phase::Stepwise(running) => running.events.push(event),
             Phase::Whole(whole) => whole.event(&mut self.leaves, name, event),

@@ -1,7 +1,7 @@
 //! What the server reports: changed keys, ends of units, what has become of clients and of the dataset.
 
 use crate::core::ack::{Author, Hold, Moment, Reason, decide};
-use crate::core::event::{Done, Event, EventKind, Outcome};
+use crate::core::event::{Done, Event, EventKind, Keeps, Outcome};
 use crate::core::execution::UnitEnd;
 use crate::ffi::{CommandResult, ContextFlags, Ctx, KeyKind, LoadingPhase, filter_last, server_version};
 use crate::module::facts::Asked;
@@ -146,8 +146,10 @@ fn take_in(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server: bool) 
         _ if kind.is_of_fields() && flags.is_slot_import() => Some(Outcome::NoneExpired),
         // A client that brings data in also sees fields that have expired.
         Some(query) => ask(ctx, &query, key).filter(|outcome| !imports || !outcome.may_miss_fields()),
-        None => keeps_expired(ctx, imports).then_some(Outcome::ExpiredKept),
+        None => None,
     };
+    // Nor any key.
+    let keeps = if flags.is_slot_import() { Keeps::None } else { keeps_expired(ctx, imports) };
     with(|module| {
         let event = Event {
             client,
@@ -160,6 +162,7 @@ fn take_in(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8], by_server: bool) 
             in_exec,
             now_ms: module.unit_time_ms(ctx),
             outcome,
+            keeps,
         };
         module.record(ctx, flags, event);
     });
@@ -178,10 +181,13 @@ fn note_expiring_fields(ctx: Ctx<'_>, kind: EventKind, key: &[u8]) {
     }
 }
 
-/// Whether the server keeps keys that have expired and treats them as missing, which the replay does not: in
-/// `import-mode`, and while CLIENT PAUSE keeps it from deleting any.
-fn keeps_expired(ctx: Ctx<'_>, imports: bool) -> bool {
-    imports || ctx.writes_are_paused()
+/// Which keys that have expired the server keeps, and treats as missing.
+pub(super) fn keeps_expired(ctx: Ctx<'_>, imports: bool) -> Keeps {
+    match imports {
+        _ if ctx.writes_are_paused() => Keeps::All,
+        true => Keeps::Read,
+        false => Keeps::None,
+    }
 }
 
 /// An event that reports no change of its own: a key was looked for and is not there, or the key of the next event is
@@ -199,7 +205,7 @@ pub fn command_done(ctx: Ctx<'_>, result: &CommandResult<'_>) {
         }
         let CommandResult { changed, failed, .. } = *result;
         let db = module.capture.exec_db(client).or_else(|| module.info_of(ctx, client).map(|info| info.db));
-        let done = Done { changed, failed, db };
+        let done = Done { changed, failed, db, keeps: keeps_expired(ctx, module.server.imports) };
         let unseen = module.capture.command_done(client, &result.args(), done, ctx.unit_time_us() / 1000);
         if unseen {
             module.wait_in_loop(client, Reason::Transaction);

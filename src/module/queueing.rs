@@ -9,6 +9,7 @@ use crate::core::table::{self, Quirk};
 use crate::ffi::{Ctx, Filter, watch_results};
 use crate::module::arguments::add_reads;
 use crate::module::facts::Asked;
+use crate::module::hooks::keeps_expired;
 use crate::module::known::Known;
 use crate::module::server::Reports;
 use crate::module::verdict::{LetsOut, Rewrite, Verdict};
@@ -136,8 +137,11 @@ impl Module {
         let shows_all = self.capture.shows_all(client);
         if !self.capture.has_queued_writes(client) || !shows_all && self.watch_results(ctx) {
             self.capture.exec_stepwise(client);
-        } else if self.capture.exec(client, || server::error_replies(ctx), ctx.unit_time_us() / 1000) {
-            exec.unseen = Some(server::runs_of(ctx, table::EXEC));
+        } else {
+            let keeps = keeps_expired(ctx, self.server.imports);
+            if self.capture.exec(client, || server::error_replies(ctx), keeps, ctx.unit_time_us() / 1000) {
+                exec.unseen = Some(server::runs_of(ctx, table::EXEC));
+            }
         }
         let watch_unit = reads || exec.unseen.is_some();
         self.running.what = What::Exec(exec);
@@ -215,8 +219,12 @@ impl Module {
         add_reads(set, ctx, filter, known);
         let quirk = known.row.quirk;
         record.queued_quirks.add(quirk);
-        // The count of error replies shows whether one of the commands has failed.
-        let class = if quirk == Quirk::ResetsStatistics { Class::Opaque } else { known.class };
+        let class = match quirk {
+            // What these change during the EXEC is not known: the count of error replies, which shows whether one of
+            // the commands has failed, and whether the server keeps keys that have expired.
+            Quirk::ResetsStatistics | Quirk::Pauses | Quirk::Configures => Class::Opaque,
+            _ => known.class,
+        };
         let args = (0..filter.len()).map(|index| filter.arg(index));
         self.capture.command(client, class, None, args);
         self.note_unknown(ctx, filter, known.class);

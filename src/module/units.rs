@@ -11,6 +11,7 @@ use crate::ffi::{Ctx, Level, log};
 use crate::log::Lsn;
 use crate::module::facts::Asked;
 use crate::module::holding::begin_to_wait;
+use crate::module::hooks::keeps_expired;
 use crate::module::images::{add_functions, add_image, add_images_everywhere};
 use crate::module::listed::is_blocked_in;
 use crate::module::release::{Waiting, release};
@@ -190,7 +191,9 @@ impl Module {
         // Within what changes a key other modules may change it again, which an EXEC's events show only where each of its
         // commands raises its own.
         let errors = || if self.server.other_modules { None } else { server::error_replies(ctx) };
-        self.capture.end_unit(errors).or_else(|| waits.then(|| Unit::new(0)))
+        let imports = self.server.imports;
+        let keeps = || keeps_expired(ctx, imports);
+        self.capture.end_unit(errors, keeps).or_else(|| waits.then(|| Unit::new(0)))
     }
 
     /// A command has changed this key, and its event says so. If the command does nothing else, and its reply waits for

@@ -2,7 +2,7 @@
 
 use super::error_replies::ErrorReplies;
 use super::{Capture, ClientId, DbKey, Event, LeafEvent, Queue, Unit};
-use crate::core::event::Done;
+use crate::core::event::{Done, Keeps};
 use crate::core::silent::{Postponed, SilentChanges};
 use crate::core::table::{self, Role};
 
@@ -71,11 +71,11 @@ impl Capture {
     }
 
     /// The client's EXEC is about to run, and the server does not report its commands; `read` says how many error
-    /// replies it has sent so far. Returns whether it has commands that no event reports, so that the unit's end must be
-    /// asked for.
-    pub fn exec(&mut self, client: ClientId, read: impl FnOnce() -> Option<u64>, now_ms: i64) -> bool {
+    /// replies it has sent so far, and `keeps` which keys it keeps that have expired. Returns whether it has commands that
+    /// no event reports, so that the unit's end must be asked for.
+    pub fn exec(&mut self, client: ClientId, read: impl FnOnce() -> Option<u64>, keeps: Keeps, now_ms: i64) -> bool {
         if let Some(queue) = self.queues.get_mut(&client) {
-            queue.take_as_a_whole(self.errors.before(read), now_ms);
+            queue.take_as_a_whole(self.errors.before(read), keeps, now_ms);
         }
         self.has_silent(client)
     }
@@ -125,7 +125,7 @@ impl Capture {
             return false;
         };
         let (own, others) = step.events.into_iter().partition(|event| leaf.names(&event.key));
-        (leaf.events, leaf.db) = (own, done.db);
+        (leaf.events, leaf.db, leaf.keeps) = (own, done.db, done.keeps);
         if let Some(unit) = self.unit.as_mut() {
             // Another module's events, within it.
             let others: Vec<LeafEvent> = others;
@@ -167,8 +167,9 @@ impl Capture {
         // It runs: an EXEC that the server made wait is seen again here.
         self.executing = Some(client);
         if let Some(queue) = self.queues.get_mut(&client) {
-            queue
-                .event(event.name, LeafEvent { kind: event.kind, db: event.db, key: db_key.1, outcome: event.outcome });
+            let (name, keeps) = (event.name, event.keeps);
+            let event = LeafEvent { kind: event.kind, db: event.db, key: db_key.1, outcome: event.outcome };
+            queue.event(name, keeps, event);
         }
     }
 
@@ -190,7 +191,7 @@ impl Capture {
 
     /// The EXEC that was announced, if there is one, has ended: its commands in their order, or images of all keys that
     /// changed where something can't be known exactly.
-    pub(super) fn end_exec(&mut self, read: impl FnOnce() -> Option<u64>) {
+    pub(super) fn end_exec(&mut self, read: impl FnOnce() -> Option<u64>, keeps: impl FnOnce() -> Keeps) {
         let Some(client) = self.executing.take() else { return };
         let Some(queue) = self.queues.get_mut(&client) else { return };
         if queue.is_stepwise() {
@@ -205,6 +206,7 @@ impl Capture {
         if !queue.has_begun() && !queue.has_silent() {
             return;
         }
+        queue.keeps(keeps());
         let unit = self.unit.get_or_insert_with(|| Unit::new(queue.now_ms()));
         let errors =
             queue.errors_before().filter(|_| !unit.has_images()).and_then(|before| self.errors.after(before, read()));

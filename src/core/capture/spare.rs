@@ -2,6 +2,7 @@
 
 use super::{Capture, ClientId};
 use crate::core::args::Args;
+use crate::core::event::Keeps;
 use crate::core::leaf::{Found, Leaf};
 use crate::core::table::CommandSpec;
 
@@ -25,6 +26,7 @@ impl Capture {
                 wrapped: false,
                 found: Found::default(),
                 proof: None,
+                keeps: Keeps::None,
             })
         });
         (leaf.client, leaf.spec, leaf.db, leaf.wrapped) = (client, spec, db, false);
@@ -42,6 +44,7 @@ impl Capture {
             leaf.args.clear();
             leaf.told = None;
             leaf.proof = None;
+            leaf.keeps = Keeps::None;
             leaf.found = Found::default();
             self.spare.push(leaf);
         }

@@ -32,9 +32,4 @@ impl Leaf {
     pub fn depends_on_expired_fields(&self) -> bool {
         self.spec.is_some_and(|spec| matches!(spec.rule, Rule::FieldRemoval | Rule::FieldCounter | Rule::NewField))
     }
-
-    /// Whether its effect depends on whether other keys have expired.
-    pub fn depends_on_expired_keys(&self) -> bool {
-        self.spec.is_some_and(|spec| spec.rule == Rule::FromOthers)
-    }
 }

@@ -356,10 +356,10 @@ fn error_replies_are_counted_only_where_events_leave_it_open() {
         };
         hooks.class(1, Class::Multi).write(1, command).write(1, "INCR n");
         hooks.0.command(1, Class::Exec, Some(0), std::iter::empty());
-        hooks.0.exec(1, read, NOW_MS);
+        hooks.0.exec(1, read, Keeps::None, NOW_MS);
         hooks.exec_event(1, "incrby", "n");
         event.iter().for_each(|(event, key)| _ = hooks.exec_event(1, event, key));
-        let images = told(hooks.0.end_unit(read).expect("a unit")).1;
+        let images = told(hooks.0.end_unit(read, || Keeps::None).expect("a unit")).1;
         (reads.get() - before, images.is_empty())
     };
     assert_eq!(run(Some(("sadd", "s")), "SADD s x", 5), (1, true), "the first");

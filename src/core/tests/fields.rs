@@ -169,16 +169,3 @@ fn a_transaction_taken_as_a_whole_has_hashes_imaged_where_fields_may_expire() {
         assert_eq!(run(true).imaged(), ["h"], "{command}");
     }
 }
-
-#[test]
-fn a_key_made_of_others_is_an_image_while_expired_keys_are_kept() {
-    let command = "SUNIONSTORE d a b";
-    let kept = Some(Outcome::ExpiredKept);
-    assert_eq!(Hooks::new().write(1, command).event(1, "sunionstore", "d").logged(), command);
-    assert_eq!(Hooks::new().write(1, command).raise(1, false, "sunionstore", "d", kept.clone()).imaged(), ["d"]);
-    let mut hooks = Hooks::new();
-    hooks.exec_whole(1, &[command, "SET d 1"], 0).raise(1, true, "sunionstore", "d", kept.clone());
-    assert_eq!(hooks.raise(1, true, "set", "d", kept.clone()).imaged(), ["d"]);
-    let mut hooks = Hooks::new();
-    assert_eq!(hooks.exec_whole(1, &["SET d 1"], 0).raise(1, true, "set", "d", kept).logged(), "SET d 1");
-}

@@ -2,8 +2,7 @@
 
 use crate::core::args;
 use crate::core::capture::{Capture, Class};
-use crate::core::event::Done;
-use crate::core::event::{Event, EventKind, Outcome};
+use crate::core::event::{Done, Event, EventKind, Keeps, Outcome};
 use crate::core::silent::{Proof, SilentChanges};
 use crate::core::table::{self, CommandSpec};
 use crate::core::unit::{Batch, Unit};
@@ -12,7 +11,7 @@ use crate::log::{Lsn, resp::Commands};
 pub(super) const NOW_MS: i64 = 1_000_000;
 
 /// A capture with words for arguments.
-pub(super) struct Hooks(pub(super) Capture);
+pub(super) struct Hooks(pub(super) Capture, Keeps);
 
 /// What a command may change that no event reports.
 pub(super) fn silent(command: &str) -> SilentChanges {
@@ -27,7 +26,13 @@ fn spec_of(command: &str) -> &'static CommandSpec {
 
 impl Hooks {
     pub(super) fn new() -> Hooks {
-        Hooks(Capture::default())
+        Hooks(Capture::default(), Keeps::None)
+    }
+
+    /// The server keeps these keys that have expired, from now on.
+    pub(super) fn keep(&mut self, keeps: Keeps) -> &mut Self {
+        self.1 = keeps;
+        self
     }
 
     pub(super) fn write(&mut self, client: u64, command: &str) -> &mut Self {
@@ -74,6 +79,7 @@ impl Hooks {
             in_exec,
             now_ms: Some(NOW_MS),
             outcome,
+            keeps: self.1,
         });
         self
     }
@@ -89,7 +95,8 @@ impl Hooks {
     /// The server says that a command of an EXEC has run.
     pub(super) fn done(&mut self, client: u64, command: &str, changed: bool, db: u32) -> &mut Self {
         let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
-        self.0.command_done(client, &words, Done { changed, failed: false, db: Some(db) }, NOW_MS);
+        let done = Done { changed, failed: false, db: Some(db), keeps: self.1 };
+        self.0.command_done(client, &words, done, NOW_MS);
         self
     }
 
@@ -111,12 +118,13 @@ impl Hooks {
             self.write(client, command);
         }
         self.0.command(client, Class::Exec, Some(0), std::iter::empty());
-        self.0.exec(client, || Some(errors), NOW_MS);
+        self.0.exec(client, || Some(errors), self.1, NOW_MS);
         self
     }
 
     pub(super) fn end(&mut self) -> (String, Vec<String>) {
-        match self.0.end_unit(|| Some(0)) {
+        let keeps = self.1;
+        match self.0.end_unit(|| Some(0), || keeps) {
             Some(unit) => told(unit),
             None => (String::new(), Vec::new()),
         }

@@ -7,10 +7,14 @@
 //! float), the events show it: a command of these kinds raises exactly one event of its own kind for its key, unless it
 //! fails.
 //!
+//! While the server keeps keys that have expired, the replay has keys that were missing here, so that a command which
+//! did nothing could do something there. If the server keeps only those that are read, none could if each command has
+//! raised its own event, and none makes a key of others.
+//!
 //! Everything else is logged as the resulting state of the keys that changed.
 
 use super::proof::Proof;
-use crate::core::event::{EventKind, MayExpire, Outcome, Query};
+use crate::core::event::{EventKind, Keeps, MayExpire, Query};
 use crate::core::hash::Set;
 use crate::core::leaf::{Leaf, LeafEvent};
 use crate::core::rewrite;
@@ -38,6 +42,8 @@ pub struct Whole {
     proof: Proof,
     /// One of the commands makes a key of others.
     makes_keys_of_others: bool,
+    /// Which expired keys the server has kept at any time since it began.
+    keeps: Keeps,
     /// The arguments of all commands, by their hashes; made when they are first needed.
     names: Option<Set<u64>>,
     hasher: RandomState,
@@ -57,11 +63,11 @@ fn own_event(leaf: &Leaf) -> Option<EventKind> {
 impl Whole {
     /// An EXEC of which nothing is known.
     pub fn unknown() -> Whole {
-        Whole::new(&VecDeque::new(), None, 0)
+        Whole::new(&VecDeque::new(), None, Keeps::None, 0)
     }
 
     /// An EXEC of these commands.
-    pub fn new(leaves: &VecDeque<Box<Leaf>>, errors_before: Option<u64>, now_ms: i64) -> Whole {
+    pub fn new(leaves: &VecDeque<Box<Leaf>>, errors_before: Option<u64>, keeps: Keeps, now_ms: i64) -> Whole {
         let mut told: HashMap<(EventKind, Box<[u8]>), VecDeque<usize>> = HashMap::new();
         for (place, leaf) in leaves.iter().enumerate() {
             if let (Some(kind), Some(key)) = (own_event(leaf), leaf.args.get(1)) {
@@ -69,7 +75,7 @@ impl Whole {
             }
         }
         let proof = if errors_before.is_some() { Proof::of(leaves) } else { Proof::default() };
-        let makes_keys_of_others = leaves.iter().any(|leaf| leaf.depends_on_expired_keys());
+        let makes_keys_of_others = leaves.iter().any(|leaf| leaf.makes_keys_of_others());
         Whole {
             errors_before,
             begun: false,
@@ -78,6 +84,7 @@ impl Whole {
             last: None,
             proof,
             makes_keys_of_others,
+            keeps,
             names: None,
             hasher: RandomState::default(),
         }
@@ -150,13 +157,26 @@ impl Whole {
         }
         let place = own.or_else(|| self.trimmer(leaves, event.kind, &event.key));
         self.last = own.filter(|_| event.kind == EventKind::XAdd);
-        // Expired keys and fields count as present when the command is replayed.
-        let kept = self.makes_keys_of_others && event.outcome == Some(Outcome::ExpiredKept);
-        if kept || event.kind == EventKind::FieldsExpired {
+        // Expired fields count as present when the command is replayed.
+        if event.kind == EventKind::FieldsExpired {
             self.errors_before = None;
         }
         if let Some(leaf) = place.and_then(|place| leaves.get_mut(place)) {
             leaf.events.push(event);
+        }
+    }
+
+    /// Which expired keys the server keeps by now.
+    pub fn keeps(&mut self, keeps: Keeps) {
+        self.keeps = self.keeps.max(keeps);
+    }
+
+    /// Whether expired keys that are missing here could make the replay do something else.
+    fn may_have_missed_keys(&self) -> bool {
+        match self.keeps {
+            Keeps::None => false,
+            Keeps::Read => self.makes_keys_of_others || !self.proof.is_complete(),
+            Keeps::All => true,
         }
     }
 
@@ -165,6 +185,7 @@ impl Whole {
     pub fn seal(&self, leaves: &VecDeque<Box<Leaf>>, db: Option<u32>, errors: Option<u64>, unit: &mut Unit) -> bool {
         let nothing_failed = self.errors_before.is_some()
             && !self.proof.is_exceeded()
+            && !self.may_have_missed_keys()
             && (self.proof.is_complete() || self.errors_before == errors);
         let Some(db) = db.filter(|_| self.begun && nothing_failed) else { return false };
         let before = unit.place();
