@@ -16,6 +16,10 @@ pub(super) fn add_image(ctx: Ctx<'_>, unit: &mut Unit, (db, key): &DbKey) {
         broken("a key changed in a database that does not exist");
     }
     if !own.has_key(key) {
+        if with(|module| module.server.imports) == Some(true) && is_kept(own, key) {
+            // The client that brings data in still has the key, and no command shows its value.
+            with(Module::request_base_now);
+        }
         // Its slot may belong to another node by now, and the server would report no more of it.
         return unit.command(*db, &[b"DEL", key]);
     }
@@ -35,6 +39,13 @@ pub(super) fn add_image(ctx: Ctx<'_>, unit: &mut Unit, (db, key): &DbKey) {
         }
         _ => broken("the server refused to dump a key that changed"),
     }
+}
+
+/// Whether a key that is missing because it has expired is still there. What the server does not say may be so.
+fn is_kept(own: Ctx<'_>, key: &[u8]) -> bool {
+    // Of all that shows a key this alone does not ask whether it has expired.
+    let size = own.ask("MEMORY", [&b"USAGE"[..], key, b"SAMPLES", b"1"]);
+    size.is_none_or(|size| size.kind() != ReplyKind::Null)
 }
 
 /// Adds a hash without fields, which is what COPY makes of one whose fields have all expired: no payload describes it.
