@@ -43,6 +43,7 @@ mod homes;
 mod hot_keys;
 mod hung_disk;
 mod inline;
+mod io_threads;
 mod keep_history;
 mod kept_keys;
 mod lacking;

@@ -71,7 +71,7 @@ impl Module {
             && !has_failed
             && !self.paused
             // Replies are sent by other threads, at any time.
-            && !self.server.io_threads
+            && !self.server.io_threads.may_send()
             // Their timers run between the commands and the end of the iteration, and may let replies out (Yield).
             && !self.server.other_modules
             && !gate::waits_for_command()

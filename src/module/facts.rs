@@ -203,7 +203,7 @@ impl Facts for Asked<'_> {
     }
 
     fn has_io_threads(&mut self) -> bool {
-        self.module.server.io_threads
+        self.module.server.io_threads.may_send()
     }
 
     fn has_other_modules(&mut self) -> bool {

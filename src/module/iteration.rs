@@ -48,6 +48,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
         wait_now(ctx, lsn);
     }
     with(|module| {
+        module.server.io_threads = module.server.io_threads.iteration_ended();
         module.choose_mode();
         module.note_latency();
     });

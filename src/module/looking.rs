@@ -130,7 +130,7 @@ impl Module {
         let is_wanted = (config::collects_pipelines() || config::collects_transactions()) && !self.commits_inline();
         self.life.is_active()
             && (is_wanted || self.looks.forced)
-            && !self.server.io_threads
+            && !self.server.io_threads.may_send()
             && !self.server.other_modules
             && !self.server.in_cluster
             && !self.server.loses_cut_commands

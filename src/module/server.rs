@@ -16,7 +16,7 @@ pub(super) struct Facts {
     /// Other modules are loaded, and may do work of their own at the end of a unit.
     pub(super) other_modules: bool,
     /// Replies can be sent by other threads at any time.
-    pub(super) io_threads: bool,
+    pub(super) io_threads: IoThreads,
     /// It loses a command that comes in two parts while its client is blocked.
     pub(super) loses_cut_commands: bool,
     /// It is a node of a cluster.
@@ -39,6 +39,48 @@ pub(super) struct Facts {
     pub(super) commands: Commands,
 }
 
+/// Whether the server sends replies from threads of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum IoThreads {
+    /// It does not.
+    #[default]
+    Off,
+    /// It may at any time.
+    On,
+    /// It is to stop. Commands that they have read still run, also after BEFORE_SLEEP, where their replies are sent at
+    /// once: until so many more iterations have ended.
+    Stopping(u8),
+}
+
+/// In how many iterations commands that the threads have read may run after the setting: in the one in which it was
+/// made after BEFORE_SLEEP, and in the next.
+const STOPS_AFTER: u8 = 2;
+
+impl IoThreads {
+    /// Whether it may send replies before the end of an iteration.
+    pub(super) fn may_send(self) -> bool {
+        self != IoThreads::Off
+    }
+
+    /// The setting says that it has threads, or none.
+    pub(super) fn set(self, has_threads: bool) -> IoThreads {
+        match self {
+            _ if has_threads => IoThreads::On,
+            IoThreads::Off => IoThreads::Off,
+            IoThreads::On | IoThreads::Stopping(_) => IoThreads::Stopping(STOPS_AFTER),
+        }
+    }
+
+    /// BEFORE_SLEEP ends.
+    pub(super) fn iteration_ended(self) -> IoThreads {
+        match self {
+            IoThreads::Stopping(left @ 2..) => IoThreads::Stopping(left - 1),
+            IoThreads::Stopping(_) => IoThreads::Off,
+            IoThreads::Off | IoThreads::On => self,
+        }
+    }
+}
+
 /// Whether the server reports each command that has run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reports {
@@ -58,8 +100,8 @@ impl Facts {
     pub(super) fn ask(ctx: Ctx<'_>) -> Result<Facts, String> {
         Ok(Facts {
             other_modules: has_other_modules(ctx),
-            io_threads: has_io_threads(ctx),
             loses_cut_commands: cut_commands::are_lost(server_version(ctx)),
+            io_threads: IoThreads::default().set(has_io_threads(ctx)),
             in_cluster: ctx.flags().in_cluster(),
             sleeps_max_ms: sleeps_max_ms(ctx),
             imports: imports(ctx),

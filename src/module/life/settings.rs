@@ -9,7 +9,7 @@ pub fn config_changed(ctx: Ctx<'_>, names: &[&[u8]]) {
     enable::disable_if_unwanted(ctx);
     if names.contains(&&b"io-threads"[..]) {
         let io_threads = server::has_io_threads(ctx);
-        with(|module| module.server.io_threads = io_threads);
+        with(|module| module.server.io_threads = module.server.io_threads.set(io_threads));
     }
     if names.contains(&&b"hz"[..]) {
         let sleeps_max_ms = server::sleeps_max_ms(ctx);
