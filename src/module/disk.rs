@@ -180,17 +180,23 @@ pub(super) fn cut_off(ctx: Ctx<'_>, release: &Release) {
         let text = "clients are disconnected: their replies can't be held, and the log can't be written";
         log(Level::Warning, &format!("{count} {text}"));
     }
+    disconnect(ctx, &clients);
+}
+
+/// Nothing that is written, or will be, reaches these clients any more. That takes more than to have the server close
+/// them: it lets a client whose command runs have its reply before.
+pub(super) fn disconnect(ctx: Ctx<'_>, clients: &[ClientId]) {
     if clients.iter().filter(|client| machine::shut_client(**client)).count() > 0 {
         return;
     }
-    for descriptor in listed::descriptors_of(ctx, &clients) {
+    for descriptor in listed::descriptors_of(ctx, clients) {
         match descriptor {
             Some(descriptor) => shut_socket(descriptor),
             None => broken("the server does not name a client's socket, by which a reply would leave too early"),
         }
     }
     for client in clients {
-        ctx.close_client(client);
+        ctx.close_client(*client);
     }
 }
 

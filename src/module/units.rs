@@ -9,6 +9,7 @@ use crate::core::script_db::ScriptDb;
 use crate::core::unit::Unit;
 use crate::ffi::{Ctx, Level, log};
 use crate::log::Lsn;
+use crate::module::disk::disconnect;
 use crate::module::facts::Asked;
 use crate::module::holding::begin_to_wait;
 use crate::module::hooks::keeps_expired;
@@ -339,7 +340,7 @@ impl Module {
         if self.running.is_unseen() && self.leaves_early(ctx, &[(client, Reason::Eviction)]) {
             let text = "is disconnected: nothing shows what its write does before its reply could leave";
             log(Level::Notice, &format!("client {client} {text} (docs/limits.md)"));
-            ctx.close_client(client);
+            disconnect(ctx, &[client]);
         }
     }
 
