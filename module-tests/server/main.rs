@@ -10,6 +10,7 @@ mod backups;
 mod basic;
 mod beside;
 mod blocked;
+mod busy;
 mod caching;
 mod capture;
 mod checkpoints;

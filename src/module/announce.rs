@@ -269,6 +269,10 @@ impl Module {
             _ if known.runs_meanwhile && known.runs_others() => {
                 return self.announce_nested(ctx, filter, client, known);
             }
+            // The server runs it now, and nothing could hold its reply.
+            _ if known.runs_meanwhile && self.undurable(self.newest_read(ctx, filter, known, None)).is_some() => {
+                return Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED));
+            }
             _ => {}
         }
         Verdict::PASS
