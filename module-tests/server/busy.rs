@@ -1,6 +1,7 @@
 //! A script that runs long, while the server serves others: what is not durable does not leave with it.
 
 use crate::harness::{Lever, PATIENCE, Scene, ServerBuilder, Value, Version, each_version, wait_until};
+use crate::leaks::WHILE;
 
 const LIBRARY: &str = "#!lua name=first
 server.register_function('endless', function() while true do end end)";
@@ -11,6 +12,40 @@ fn scene(version: Version) -> Scene {
 }
 
 each_version! {
+    // Nothing shows that it has run before the script lets its reply out, which the same pause has delayed.
+    fn a_script_after_a_pause_lets_nothing_out_that_is_not_logged(version: Version) {
+        for script_first in [false, true] {
+            let mut scene = scene(version);
+            scene.prepare(&["XGROUP CREATE s g $ MKSTREAM", "XADD s 1-1 f v", "XREADGROUP GROUP g c STREAMS s >"]);
+            let [mut client, mut script, mut pauser] = std::array::from_fn(|_| scene.server.raw());
+            ["MULTI", "XACK s g 1-1"].iter().for_each(|command| drop(client.run(command)));
+            script.run("PING");
+            pauser.run("CLIENT PAUSE 200 WRITE");
+            let mut commands = [(&mut client, vec!["EXEC"]), (&mut script, vec!["EVAL", "while true do end", "0"])];
+            if script_first {
+                commands.reverse();
+            }
+            for (connection, command) in &mut commands {
+                connection.send(command);
+                pauser.run("PING");
+            }
+            wait_until("the script runs long", PATIENCE, || {
+                matches!(pauser.call(&["PING"]), Value::Error(text) if text.contains("BUSY"))
+            });
+            let end = std::time::Instant::now() + 4 * WHILE;
+            while std::time::Instant::now() < end {
+                match client.received_nothing() {
+                    Err(finding) if !finding.contains("the connection is gone") => panic!("{script_first}: {finding}"),
+                    _ => std::thread::sleep(WHILE / 10),
+                }
+            }
+            pauser.run("SCRIPT KILL");
+            assert!(client.try_reply().is_err(), "its connection is closed");
+            script.reply();
+            assert!(format!("{:?}", pauser.run("XPENDING s g")).starts_with("[:1"), "it has not run");
+        }
+    }
+
     fn what_runs_while_a_script_is_busy_shows_no_library_early(version: Version) {
         let mut scene = scene(version);
         scene.control.call(&["FUNCTION", "LOAD", LIBRARY]);

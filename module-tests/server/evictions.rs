@@ -42,7 +42,7 @@ fn scene(version: Version) -> Scene {
 }
 
 /// A reader whose socket takes no more output.
-fn reader_with_output_left(scene: &mut Scene) -> RawConnection {
+pub fn reader_with_output_left(scene: &mut Scene) -> RawConnection {
     let mut reader = scene.server.raw();
     let id = reader.run("CLIENT ID").integer();
     wait_until("output is left", PATIENCE, || {

@@ -1,5 +1,7 @@
-//! `io-threads` above 1: the server hands a reply to a thread as soon as its command has run.
+//! `io-threads` above 1: the server hands a reply to a thread as soon as its command has run. What is logged only when
+//! the end of the iteration, or the next command, shows that it has run must not be answered before.
 
+use crate::evictions::reader_with_output_left;
 use crate::harness::server::info_field;
 use crate::harness::{Lever, PATIENCE, RawConnection, Scene, ServerBuilder, Version, each_version, wait_until};
 use crate::leaks::{WHILE, pipeline};
@@ -44,6 +46,64 @@ fn assert_gets_nothing(client: &mut RawConnection, what: &str) {
 }
 
 each_version! {
+    // The server serves them itself, and what it delivers is a change that no event shows.
+    fn group_readers_that_the_server_serves_are_disconnected(version: Version) {
+        for subscriber in [false, true] {
+            let mut scene = Scene::of(threads(version));
+            group(&mut scene);
+            let mut reader = scene.server.raw();
+            if subscriber {
+                ["HELLO 3", "SUBSCRIBE channel"].iter().for_each(|command| drop(reader.run(command)));
+            } else {
+                reader.run("AUTH bare x");
+            }
+            let mut reads = scene.server.raw();
+            reader.send_text("XREADGROUP GROUP g c BLOCK 0 STREAMS s >");
+            scene.wait_blocked(1);
+            reads.send_text("XREAD BLOCK 0 STREAMS s $");
+            scene.wait_blocked(2);
+            let mut other = scene.server.raw();
+            other.run("SET other v");
+            reader.assert_nothing(WHILE, "what has nothing to do with it");
+            other.run("XADD s 2-1 f entry");
+            assert_closed(&mut reader, "the reader of a group");
+            assert!(format!("{:?}", reads.reply()).contains("entry"), "who changes nothing is served");
+            assert!(pending(&mut scene) >= 1);
+            let before = pending(&mut scene);
+            scene.control.run("WBL.WAIT");
+            scene.server.kill9_and_restart();
+            scene.control = scene.server.raw();
+            assert_eq!(pending(&mut scene), before, "what was delivered is in the log");
+        }
+    }
+
+    fn what_a_pause_delays_unseen_is_never_answered(version: Version) {
+        for (transaction, followed) in [(true, true), (false, true), (true, false)] {
+            let mut scene = Scene::of(threads(version));
+            group(&mut scene);
+            let (mut client, mut pauser) = (scene.server.raw(), scene.server.raw());
+            if transaction {
+                ["MULTI", "XACK s g 1-1"].iter().for_each(|command| drop(client.run(command)));
+            } else {
+                client.run("AUTH bare x");
+            }
+            scene.freeze_by(Lever::Sync);
+            pauser.run("CLIENT PAUSE 200 WRITE");
+            client.send_text(if transaction { "EXEC" } else { "XACK s g 1-1" });
+            let mut others: Vec<RawConnection> = (0..4).map(|_| scene.server.raw()).collect();
+            if followed {
+                others.iter_mut().for_each(|other| other.send_text("PING"));
+            }
+            let way = format!("transaction: {transaction}, followed: {followed}");
+            assert_gets_nothing(&mut client, &way);
+            scene.thaw();
+            assert_closed(&mut client, &way);
+            scene.control.run("CLIENT UNPAUSE");
+            assert_eq!(pending(&mut scene), 1, "it has not run");
+            scene.end();
+        }
+    }
+
     // The end of the unit that was asked for is that of the eviction.
     fn a_write_that_nothing_shows_is_not_answered_after_an_eviction(version: Version) {
         let mut scene = Scene::of(threads(version).allow_warning("the new maxmemory value"));
@@ -62,6 +122,49 @@ each_version! {
             assert_closed(&mut client, "XACK");
             assert_eq!(pending(&mut scene), 0, "it has run");
         }
+        scene.end();
+    }
+
+    fn a_transaction_that_was_refused_in_a_pause_keeps_its_client(version: Version) {
+        let mut scene = Scene::of(threads(version));
+        group(&mut scene);
+        let mut client = scene.server.raw();
+        ["WATCH k", "MULTI", "XACK s g 1-1"].iter().for_each(|command| drop(client.run(command)));
+        scene.prepare(&["SET k v"]);
+        client.send_text("EXEC");
+        assert_eq!(format!("{:?}", client.reply()), "null");
+        assert_eq!(client.run("PING").text(), "PONG");
+        assert_eq!(pending(&mut scene), 1);
+        scene.end();
+    }
+
+    // Its unit is taken up only after its reply could have left.
+    fn a_transaction_that_begins_a_pause_is_refused(version: Version) {
+        let scene = Scene::of(threads(version));
+        let mut client = scene.server.raw();
+        for pause in ["", "CLIENT PAUSE 50 WRITE; "] {
+            pipeline(&mut client, &format!("MULTI; INCR n; {pause}EXEC"));
+            let replies = 2 + usize::from(!pause.is_empty());
+            (0..replies).for_each(|_| assert!(!client.reply().is_error()));
+            assert_eq!(client.reply().is_error(), !pause.is_empty(), "{pause}");
+        }
+        pipeline(&mut client, "MULTI; INCR n; EXEC");
+        (0..2).for_each(|_| assert!(!client.reply().is_error()));
+        assert_eq!(format!("{:?}", client.reply()), "[:2]", "the one in between has not run, and the next one does");
+        scene.end();
+    }
+}
+
+each_version! {
+    // With output left the socket may take its reply before its unit is taken up.
+    fn a_transaction_that_begins_a_pause_with_output_left_is_refused(version: Version) {
+        let mut scene = Scene::start(version);
+        scene.control.call(&["SET", "value", &"x".repeat(16_000)]);
+        let mut client = reader_with_output_left(&mut scene);
+        pipeline(&mut client, "MULTI; INCR n; CLIENT PAUSE 50 WRITE; EXEC");
+        let bytes = client.drain(4 * WHILE);
+        assert!(bytes.windows(10).any(|bytes| bytes == b"-EXECABORT"), "it is refused");
+        assert_eq!(format!("{:?}", scene.control.run("GET n")), "null");
         scene.end();
     }
 }

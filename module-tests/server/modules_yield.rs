@@ -39,6 +39,15 @@ each_version! {
         }
     }
 
+    fn another_modules_yield_lets_out_no_transaction_that_is_logged_late(version: Version) {
+        let scene = scene(ServerBuilder::with_module(version).load(&yields(version), true));
+        let mut client = scene.server.raw();
+        ["MULTI", "INCR n", "CLIENT PAUSE 50 WRITE"].iter().for_each(|command| drop(client.run(command)));
+        assert!(client.call(&["EXEC"]).is_error(), "its unit is taken up after it");
+        assert_eq!(client.run("INCR n").integer(), 1);
+        scene.end();
+    }
+
     fn what_the_loop_waits_for_outlasts_the_load_of_a_module(version: Version) {
         for mode in ["async", "inline"] {
             let builder = ServerBuilder::with_module(version).set("wbl.commit-mode", mode);

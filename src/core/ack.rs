@@ -1,9 +1,10 @@
 //! The rule of acknowledgement: when a reply may leave, and how it is kept until then.
 //!
 //! [`decide`] is asked three times about a command: when it is announced, when it has changed data (or has run, where
-//! the module runs it), and at the end of its unit; once more about one that waits, and has ended out of sight; and
-//! before all that, about whether the server may refuse the command and thereby show something. It goes through tables
-//! of rows in order; the first row that applies decides. `docs/design.md` has the same as a table ("Withholding").
+//! the module runs it), and at the end of its unit; again about one that waits, is served or delayed, or has ended out
+//! of sight; and before all that, about whether the server may refuse the command and thereby show something. It goes
+//! through tables of rows in order; the first row that applies decides. `docs/design.md` has the same as a table
+//! ("Withholding").
 //! Replies are let go in one place (`module/release.rs`), which takes [`Why`].
 
 mod reason;
@@ -25,7 +26,7 @@ pub enum Hold {
     AtIterationEnd(Reason),
     /// The main thread waits as soon as the unit has ended, because its reply could leave before the iteration's end.
     AtUnitEnd(Reason),
-    /// It is written, and nothing could keep it from being sent: its client is disconnected.
+    /// Nothing could keep it from being sent, if it is written or will be: its client is disconnected.
     Disconnect,
     /// There is no reply that shows data: the server refuses the command.
     Refused,
@@ -146,6 +147,8 @@ pub trait Facts {
     fn names_gone_key(&mut self) -> bool;
     /// Commands wait for the end of a pause, or may.
     fn has_postponed(&mut self) -> bool;
+    /// The same, and one of them may run long, and let other clients in.
+    fn has_postponed_script(&mut self) -> bool;
     /// Writes are paused now.
     fn writes_are_paused(&mut self) -> bool;
     /// The server is a node of a cluster, and has other modules.
@@ -192,6 +195,12 @@ pub enum Moment {
     UnitEnded(Reason),
     /// It is one that waits, and the server will serve it, if at all, at the end of the running unit, without an event.
     MayBeServed,
+    /// It waits, and the server may serve it when the running unit has ended. What it then changes no event shows.
+    MayChange,
+    /// A pause makes it wait. What it changes when it runs no event shows.
+    Postponed,
+    /// It is an EXEC that begins a pause: its unit is taken up, and logged, some time after it has run.
+    EndsLate,
     /// It waits, and has found a change that is not durable: its answer shows that when it has waited in vain.
     Waits,
     /// It waits, and the server may serve it with an error at the end of the running unit: no event shows that.
@@ -276,6 +285,19 @@ const NOT_SEEN_TO_END: &[Row<()>] = &[
     (Reason::ModuleYield, |facts, ()| facts.has_other_modules()),
 ];
 
+/// What lets out a reply before its change is logged: that is when BEFORE_SLEEP, or the filter of the next command,
+/// shows that it has run.
+const NOT_SEEN_TO_RUN: &[Row<Moment>] = &[
+    // The server hands it to another thread as soon as the command has run.
+    (Reason::IoThreads, |facts, _| facts.has_io_threads()),
+    // One may yield in between.
+    (Reason::ModuleYield, |facts, _| facts.has_other_modules()),
+    // That runs without passing the filter, perhaps next, and may run long.
+    (Reason::ClientPause, |facts, _| facts.has_postponed_script()),
+    // Its socket may take output before the end of the iteration. What a pause delays runs just before that.
+    (Reason::OutputLeft, |facts, moment| moment != Moment::Postponed && facts.has_output_left()),
+];
+
 /// What lets out written replies, even if the loop waits for them.
 const NOT_ONCE_WRITTEN: &[Row<()>] = &[
     // Every wait then lets other clients in, and lets their written replies out.
@@ -301,6 +323,10 @@ pub fn decide(moment: Moment, facts: &mut dyn Facts) -> Hold {
             first(NOT_AT_ITERATION_END, facts, ()).map_or(Hold::AtIterationEnd(reason), Hold::AtUnitEnd)
         }
         Moment::MayBeServed | Moment::MayFail => Hold::AtIterationEnd(Reason::Blocking),
+        Moment::MayChange | Moment::Postponed => {
+            first(NOT_SEEN_TO_RUN, facts, moment).map_or(Hold::Nothing, |_| Hold::Disconnect)
+        }
+        Moment::EndsLate => first(NOT_SEEN_TO_RUN, facts, moment).map_or(Hold::Nothing, |_| Hold::Refused),
         Moment::Waits => first(NOT_SEEN_TO_END, facts, ()).map_or(Hold::Nothing, Hold::AtUnitEnd),
         Moment::EndedUnseen => match first(NOT_ONCE_WRITTEN, facts, ()) {
             Some(_) => Hold::Disconnect,

@@ -281,6 +281,13 @@ impl Blocked {
         !self.suspects.is_empty() || !self.unserved.is_empty()
     }
 
+    /// Whether the server may serve this client without an event, for a key that has changed, and whether that changes
+    /// data.
+    pub fn may_change(&self, client: ClientId) -> bool {
+        let keys = self.suspects.iter().chain(self.unserved.keys());
+        keys.into_iter().any(|key| self.writers_of(key).any(|writer| writer == client))
+    }
+
     /// Takes out the keys that readers may have changed since the last look (one of their readers waits no longer, says
     /// `is_blocked`), with the readers that may have been served.
     pub fn take_changed(&mut self, is_blocked: impl Fn(ClientId) -> bool) -> (Vec<DbKey>, Vec<ClientId>) {

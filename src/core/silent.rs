@@ -81,9 +81,19 @@ impl Unproved {
 #[derive(Debug)]
 pub(super) struct Postponed {
     pub(super) client: ClientId,
+    pub(super) what: Delayed,
     pub(super) changes: SilentChanges,
     /// It was seen to wait no longer, but may not have run yet.
     pub(super) released: bool,
+}
+
+/// What the server makes wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delayed {
+    /// A command.
+    Command,
+    /// An EXEC. It may have been refused instead: its client's transaction is over then.
+    Exec,
 }
 
 /// Why a command has not run yet.

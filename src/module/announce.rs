@@ -18,7 +18,7 @@ use crate::module::settle::settle;
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects};
 use crate::module::verdict::{LetsOut, Rewrite, Verdict};
 use crate::module::waits::wait_in_filter;
-use crate::module::{Module, commands, following, refusal, with, wrappers};
+use crate::module::{Delayed, Module, commands, following, refusal, with, wrappers};
 use std::ffi::CStr;
 
 /// An id that no client has.
@@ -83,7 +83,12 @@ fn filter_slowly(ctx: Ctx<'_>, filter: Filter) {
     if sender == Sender::Client {
         wait_for_gone_keys(ctx, &filter);
     }
-    if let Some(verdict) = with(|module| module.verdict(ctx, &filter, sender)) {
+    let verdict = with(|module| {
+        let verdict = module.verdict(ctx, &filter, sender);
+        module.close_postponed(ctx);
+        verdict
+    });
+    if let Some(verdict) = verdict {
         perform(ctx, filter, verdict);
     }
 }
@@ -113,7 +118,7 @@ impl Module {
         self.running.is_plain()
             && self.unit_end == UnitEnd::NotAsked
             && self.replies.is_empty()
-            && !self.pause.postponed
+            && self.pause.postponed == Delayed::Nothing
             && self.capture.is_at_rest()
     }
 

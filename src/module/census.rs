@@ -5,9 +5,9 @@ use crate::core::capture::Class;
 use crate::core::output::ReplySize;
 use crate::core::table::{self, Blocks};
 use crate::ffi::Ctx;
-use crate::module::Module;
 use crate::module::listed::Listed;
 use crate::module::moving::Moving;
+use crate::module::{Delayed, Module};
 
 impl Module {
     /// Logging begins while clients are doing this.
@@ -15,7 +15,7 @@ impl Module {
         self.clients.forget();
         listed.iter().for_each(|client| self.take_in(client));
         // What a pause made wait before is unknown.
-        self.pause.postponed = ctx.writes_are_paused();
+        self.pause.postponed = if ctx.writes_are_paused() { Delayed::Scripts } else { Delayed::Nothing };
         self.moving = Moving::begin(ctx.flags().in_cluster());
     }
 

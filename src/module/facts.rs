@@ -10,7 +10,7 @@ use crate::module::arguments::{is_failing_bitfield, read_blocks};
 use crate::module::known::Known;
 use crate::module::listed::Output;
 use crate::module::wrappers::name_of;
-use crate::module::{Module, listed};
+use crate::module::{Delayed, Module, listed};
 
 /// Asks about the reply of one client. What costs a question to the server is asked once.
 pub(super) struct Asked<'a> {
@@ -129,7 +129,11 @@ impl Facts for Asked<'_> {
     }
 
     fn has_postponed(&mut self) -> bool {
-        self.module.pause.postponed
+        self.module.pause.postponed != Delayed::Nothing
+    }
+
+    fn has_postponed_script(&mut self) -> bool {
+        self.module.pause.postponed == Delayed::Scripts
     }
 
     fn writes_are_paused(&mut self) -> bool {

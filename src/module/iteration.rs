@@ -1,6 +1,7 @@
 //! The end of an iteration of the event loop: what its commands did is captured, what waits for that runs, and replies
 //! wait for the disk.
 
+use crate::core::hash;
 use crate::core::leaf::ClientId;
 use crate::core::script_db::ScriptDb;
 use crate::ffi::{Ctx, follow_events};
@@ -29,8 +30,11 @@ pub fn before_sleep(ctx: Ctx<'_>) {
     if is_quiet == Some(false) {
         with(Module::drop_refused);
         finish_commands(ctx);
-        // An EXEC that has not been seen to run waits, or was refused.
-        with(|module| module.stop_stepping(ctx));
+        with(|module| {
+            // An EXEC that has not been seen to run waits, or was refused.
+            module.stop_stepping(ctx);
+            module.close_postponed(ctx);
+        });
         finish_resumed(ctx);
     }
     let has_run = blocking::run_put_off(ctx) | scripts::run_waiting(ctx);
@@ -80,6 +84,7 @@ impl Module {
             self.clients.iteration_ended(durable);
         }
         self.iteration.may_yield_since_us = None;
+        hash::empty(&mut self.iteration.closed);
         self.server_sends();
         waits_for
     }

@@ -144,6 +144,8 @@ struct Iteration {
     askers: Askers,
     /// Clients whose replies are written, and must not be sent.
     disconnects: Vec<u64>,
+    /// Clients that were disconnected in it, and that the server frees at its end.
+    closed: Set<u64>,
     /// The main thread waits for a RESUME and meanwhile lets other clients in.
     lets_others_in: bool,
     /// Since when something runs, or has run, that may let other clients in; monotonic microseconds.
@@ -167,8 +169,20 @@ struct Iteration {
 struct Pause {
     /// When one was seen last; milliseconds since the Unix epoch.
     seen_ms: i64,
-    /// A command has come that it may have made wait, and that may not have run yet.
-    postponed: bool,
+    /// What has come that it may have made wait, and that may not have run yet.
+    postponed: Delayed,
+}
+
+/// Commands that a pause may have made wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Delayed {
+    /// None.
+    #[default]
+    Nothing,
+    /// Some.
+    Commands,
+    /// Some, and one of them may run long, and let other clients in.
+    Scripts,
 }
 
 /// The module's state.

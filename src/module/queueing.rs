@@ -5,6 +5,7 @@ use crate::core::capture::Class;
 use crate::core::client::{Client, Transaction};
 use crate::core::execution::{Exec, IfRun, What};
 use crate::core::leaf::ClientId;
+use crate::core::quirk::Quirks;
 use crate::core::table::{self, Quirk};
 use crate::ffi::{Ctx, Filter, watch_results};
 use crate::module::arguments::add_reads;
@@ -86,7 +87,8 @@ impl Module {
 
     pub(super) fn announce_exec(&mut self, ctx: Ctx<'_>, client: ClientId) -> Verdict {
         self.stop_stepping(ctx);
-        self.pause.postponed |= self.may_be_postponed(ctx, Known::UNKNOWN);
+        let runs_others = self.clients.get(client).is_some_and(|record| record.transaction.queued.runs_commands());
+        self.note_delayed(ctx, Known::UNKNOWN, runs_others);
         if !self.is_queueing(ctx, client) {
             // The server refuses it, and may go on watching.
             self.capture.command(client, Class::ReadOnly, None, std::iter::empty());
@@ -98,7 +100,9 @@ impl Module {
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
         if std::mem::take(&mut record.has_unseen_queue) || self.refuses_exec(ctx, client) {
             let record = self.clients.get_mut(client);
-            record.into_iter().for_each(|record| record.transaction = Transaction::default());
+            record.into_iter().for_each(|record| {
+                (record.transaction, record.queued_quirks) = (Transaction::default(), Quirks::default());
+            });
             return Verdict::rewrite(Rewrite::Refuse);
         }
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
@@ -148,14 +152,18 @@ impl Module {
         Verdict { lets_out, watch_unit, ..Verdict::PASS }
     }
 
-    /// Whether there is no room for what it may write, or the disk fails that its reply would need.
+    /// Whether there is no room for what it may write, the disk fails that its reply would need, or that could leave
+    /// before what it does is logged.
     fn refuses_exec(&mut self, ctx: Ctx<'_>, client: ClientId) -> bool {
         let may_write = |module: &Module| {
             let record = module.clients.get(client);
             let runs_others = record.is_some_and(|record| record.transaction.queued.runs_commands());
             runs_others || module.capture.has_queued_writes(client)
         };
-        self.disk_fails() && self.exec_would_need_disk(ctx, client) || may_write(self) && self.has_no_room(0)
+        let ends_late = self.clients.get(client).is_some_and(|record| record.queued_quirks.have(Quirk::Pauses));
+        self.disk_fails() && self.exec_would_need_disk(ctx, client)
+            || may_write(self) && self.has_no_room(0)
+            || ends_late && decide(Moment::EndsLate, &mut Asked::new(self, ctx, client)) == Hold::Refused
     }
 
     /// What it may let out, as only its queueing passes the filter: whatever it runs is waited for before it.

@@ -19,7 +19,7 @@ use crate::machine::now_ms;
 use crate::module::arguments::keys_in;
 use crate::module::listed::is_blocked_in;
 use crate::module::units::{ask_for_unit_end, finish_unit};
-use crate::module::{Module, commands, server, with};
+use crate::module::{Delayed, Module, commands, server, with};
 
 /// Whether what comes through the filter under this client's id belongs to something that runs: the script or module's
 /// command that was announced last, or the work of another module at the end of a unit.
@@ -106,7 +106,7 @@ pub(super) fn settle_unseen(ctx: Ctx<'_>) -> bool {
             },
         };
         if let Some((changes, deadline_ms)) = settled {
-            let may_be_postponed = module.pause.postponed;
+            let may_be_postponed = module.pause.postponed != Delayed::Nothing;
             let waits = if may_be_postponed { Waits::MayBePostponed } else { Waits::Blocked };
             module.capture.unseen(client, changes, blocked.then_some(waits), ctx.unit_time_us() / 1000);
             module.capture.blocked.set_deadline(client, deadline_ms);

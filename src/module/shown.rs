@@ -11,11 +11,11 @@ use crate::core::table::Rule;
 use crate::ffi::{ClientInfo, Ctx, Filter, KeyKind};
 use crate::log::Lsn;
 use crate::machine::now_ms;
-use crate::module::Module;
 use crate::module::facts::Asked;
 use crate::module::known::Known;
 use crate::module::listed::is_blocked_in;
 use crate::module::waited::count_wait;
+use crate::module::{Delayed, Module};
 
 /// The server checks for the end of a pause now and then: when this has passed, all that waited for it has run.
 const PAUSE_REMAINS_MS: i64 = 1000;
@@ -203,9 +203,12 @@ impl Module {
     /// Commands that a pause (CLIENT PAUSE, a failover) made wait passed the filter before it; what they show is
     /// unknown. The loop waits. `at_end`: of an iteration, within which others that waited may still run.
     pub(super) fn wait_for_resumed(&mut self, ctx: Ctx<'_>, at_end: bool) {
-        if self.pause.postponed {
-            self.pause.postponed =
+        if self.pause.postponed != Delayed::Nothing {
+            let remains =
                 !at_end || self.sees_pause(ctx) || now_ms() < self.pause.seen_ms.saturating_add(PAUSE_REMAINS_MS);
+            if !remains {
+                self.pause.postponed = Delayed::Nothing;
+            }
             let shown = self.undurable(self.newest_of_all());
             if let Hold::AtIterationEnd(reason) = self.decide_on_written(ctx, self.running.client, Moment::Resumed) {
                 self.wait_for_shown(None, shown, reason);

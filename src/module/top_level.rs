@@ -14,12 +14,12 @@ use crate::module::arguments::add_reads;
 use crate::module::facts::{Asked, kind_of};
 use crate::module::known::Known;
 use crate::module::verdict::{Rewrite, Verdict};
-use crate::module::{Module, refusal, server, wrappers};
+use crate::module::{Delayed, Module, refusal, server, wrappers};
 
 impl Module {
     /// A command that a connected client wants to have run now.
     pub(super) fn announce_top(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
-        self.pause.postponed |= self.may_be_postponed(ctx, known);
+        self.note_delayed(ctx, known, known.runs_others() || known.reads == Reads::Script);
         let waits_anyway = self.waits_anyway(ctx, client, known);
         let (info, shown) = if waits_anyway { (None, None) } else { self.shown_at_top(ctx, filter, known) };
         let asked = self.clients.get_mut(client).is_some_and(|client| std::mem::take(&mut client.asking));
@@ -117,9 +117,12 @@ impl Module {
         Verdict::PASS
     }
 
-    /// Whether a CLIENT PAUSE may make the command wait, which has passed the filter then.
-    pub(super) fn may_be_postponed(&mut self, ctx: Ctx<'_>, known: Known) -> bool {
+    /// A CLIENT PAUSE may make the command wait, which has passed the filter then. `runs_others`: it may run long.
+    pub(super) fn note_delayed(&mut self, ctx: Ctx<'_>, known: Known, runs_others: bool) {
         let harmless = known.class == Class::ReadOnly && known.reads == Reads::Nothing;
-        !harmless && self.sees_pause(ctx)
+        if !harmless && self.sees_pause(ctx) {
+            let delayed = if runs_others { Delayed::Scripts } else { Delayed::Commands };
+            self.pause.postponed = self.pause.postponed.max(delayed);
+        }
     }
 }

@@ -6,6 +6,7 @@ use crate::core::client::Clients;
 use crate::core::execution::{IfRun, Reply, UnitEnd, Way, What};
 use crate::core::leaf::ClientId;
 use crate::core::script_db::ScriptDb;
+use crate::core::silent;
 use crate::core::unit::Unit;
 use crate::ffi::{Ctx, Level, log};
 use crate::log::Lsn;
@@ -14,11 +15,11 @@ use crate::module::facts::Asked;
 use crate::module::holding::begin_to_wait;
 use crate::module::hooks::keeps_expired;
 use crate::module::images::{add_functions, add_image, add_images_everywhere};
-use crate::module::listed::is_blocked_in;
+use crate::module::listed::{info_in, is_blocked_in};
 use crate::module::release::{Waiting, release};
 use crate::module::waited::count_wait;
 use crate::module::waits::wait_now;
-use crate::module::{Iteration, Module, server, with};
+use crate::module::{Delayed, Iteration, Module, server, with};
 
 /// A batch of this size is handed to the writer thread before the iteration ends.
 pub(super) const EARLY_HAND_OVER_BYTES: usize = 256 * 1024;
@@ -115,8 +116,10 @@ pub(super) fn finish_suspects(ctx: Ctx<'_>, all: bool) {
             return None;
         }
         // A pause also makes a reader wait that is to be served.
-        module.pause.postponed |= module.sees_pause(ctx);
-        let keeps = module.pause.postponed;
+        if module.sees_pause(ctx) {
+            module.pause.postponed = module.pause.postponed.max(Delayed::Commands);
+        }
+        let keeps = module.pause.postponed != Delayed::Nothing;
         let clients = &module.clients;
         let is_blocked = |client| is_blocked_in(clients, ctx, client);
         let look = if all { Look::All { keeps } } else { Look::Blocked(is_blocked) };
@@ -260,6 +263,7 @@ impl Module {
     fn begin_waits(&mut self, ctx: Ctx<'_>, lsn: Lsn) -> Option<Lsn> {
         let mut unheld = std::mem::take(&mut self.unheld);
         let newest = self.keep_replies(lsn, &mut unheld);
+        self.close_readers(ctx, &unheld);
         let leaves_early = newest.is_some() && self.leaves_early(ctx, &unheld);
         if let (Some(newest), false) = (newest, leaves_early) {
             // They wait with the others at the end of the iteration.
@@ -338,6 +342,38 @@ impl Module {
     pub(super) fn close_unseen(&mut self, ctx: Ctx<'_>) {
         let client = self.running.client;
         if self.running.is_unseen() && self.leaves_early(ctx, &[(client, Reason::Eviction)]) {
+            self.close(ctx, client);
+        }
+    }
+
+    /// The server may serve these clients when the unit has ended, which it changes: of those whose own changes no
+    /// event shows, none whose reply could leave before they are logged may get it.
+    fn close_readers(&mut self, ctx: Ctx<'_>, waiting: &[(ClientId, Reason)]) {
+        for (client, _) in waiting {
+            if self.capture.blocked.may_change(*client)
+                && decide(Moment::MayChange, &mut Asked::new(self, ctx, *client)) == Hold::Disconnect
+            {
+                self.close(ctx, *client);
+            }
+        }
+    }
+
+    /// The same for commands that a pause delays.
+    pub(super) fn close_postponed(&mut self, ctx: Ctx<'_>) {
+        for (client, delayed) in self.capture.delayed() {
+            // One that was refused is none.
+            let may_run = || {
+                delayed == silent::Delayed::Command
+                    || info_in(&self.clients, ctx, client).is_some_and(|info| info.in_multi)
+            };
+            if may_run() && decide(Moment::Postponed, &mut Asked::new(self, ctx, client)) == Hold::Disconnect {
+                self.close(ctx, client);
+            }
+        }
+    }
+
+    fn close(&mut self, ctx: Ctx<'_>, client: ClientId) {
+        if self.clients.contains(client) && self.iteration.closed.insert(client) {
             let text = "is disconnected: nothing shows what its write does before its reply could leave";
             log(Level::Notice, &format!("client {client} {text} (docs/limits.md)"));
             disconnect(ctx, &[client]);

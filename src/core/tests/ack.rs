@@ -34,7 +34,7 @@ macro_rules! facts {
 
 facts! {
     is_active, any_change, commits_inline, in_exec, in_script, in_other_module, has_replied_early, is_slot_import,
-    names_gone_key, has_postponed,
+    names_gone_key, has_postponed, has_postponed_script,
     writes_are_paused, is_cluster_with_modules, shares_id, tracks, pipelines, others_run_scripts, is_subscribed, has_asked, debugs_scripts,
     debug_paused, has_io_threads, has_other_modules, has_output_left, loses_cut_commands
 }
@@ -214,6 +214,22 @@ fn what_a_command_has_found_is_durable_before_it_can_be_shown_unseen() {
     assert_eq!(hold(Moment::Waits, &["has_postponed", "has_output_left"]), Hold::Nothing, "it is seen to end");
     assert_eq!(hold(Moment::Waits, &["has_io_threads"]), Hold::AtUnitEnd(Reason::IoThreads));
     assert_eq!(hold(Moment::Waits, &["has_other_modules"]), Hold::AtUnitEnd(Reason::ModuleYield));
+}
+
+#[test]
+fn no_reply_of_a_change_that_is_logged_later_can_leave_before_that() {
+    for (moment, way) in [
+        (Moment::MayChange, Hold::Disconnect),
+        (Moment::Postponed, Hold::Disconnect),
+        (Moment::EndsLate, Hold::Refused),
+    ] {
+        assert_eq!(hold(moment, &["has_postponed", "debug_paused"]), Hold::Nothing, "{moment:?}: it is seen in time");
+        for fact in ["has_io_threads", "has_other_modules", "has_postponed_script"] {
+            assert_eq!(hold(moment, &[fact]), way, "{moment:?}: {fact}");
+        }
+        let with_output = if moment == Moment::Postponed { Hold::Nothing } else { way };
+        assert_eq!(hold(moment, &["has_output_left"]), with_output, "{moment:?}");
+    }
 }
 
 #[test]
