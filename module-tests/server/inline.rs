@@ -3,6 +3,7 @@
 
 use crate::harness::resp::encode;
 use crate::harness::scene::split;
+use crate::harness::server::info_field;
 use crate::harness::{Lever, PATIENCE, RawConnection, Scene, ServerBuilder, Value, Version, each_version, wait_until};
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -37,7 +38,7 @@ fn send(client: &mut RawConnection, packet: &str) -> usize {
 }
 
 fn mode(client: &mut RawConnection) -> String {
-    crate::harness::server::info_field(client, "wbl", "wbl_commit_mode").expect("a field of INFO")
+    info_field(client, "wbl", "wbl_commit_mode").expect("a field of INFO")
 }
 
 /// Writes until the mode is this one.
@@ -61,6 +62,34 @@ fn assert_reply_stays(scene: &mut Scene, client: &mut RawConnection) {
     let is_reply = |bytes: &[u8]| bytes.windows(5).any(|bytes| bytes == b":7777");
     assert!(!is_reply(&shown), "the reply left before it was durable");
     assert!(is_reply(&client.drain(Duration::from_millis(200))), "the client got its reply");
+}
+
+/// A client whose GETs the module looks at, because it writes as well.
+fn reader_and_writer(scene: &Scene) -> RawConnection {
+    let mut client = scene.server.raw();
+    for _ in 0..3 {
+        let count = send(&mut client, "GET value; SET mine v");
+        (0..count).for_each(|_| drop(client.reply()));
+    }
+    client
+}
+
+/// The length of a value that a socket takes in two parts.
+const LARGE: usize = 350_000;
+
+/// Fails when a reply leaves with what is left of a large value. A client that reads and writes, and knows `value` as a
+/// short one, is shown the large one and then increments `n`.
+fn assert_stays_behind_large_value(version: Version, show: fn(&mut RawConnection, &mut RawConnection)) {
+    let mut scene = Scene::of(builder(version));
+    scene.control.call(&["SET", "large", &"x".repeat(LARGE)]);
+    scene.prepare(&["SET n 7775", "SET value short"]);
+    let mut client = reader_and_writer(&scene);
+    let id = client.run("CLIENT ID").integer();
+    show(&mut client, &mut scene.server.raw());
+    wait_until("output is left", PATIENCE, || {
+        scene.control.run(&format!("CLIENT LIST ID {id}")).text().contains(" events=rw")
+    });
+    assert_reply_stays(&mut scene, &mut client);
 }
 
 each_version! {
@@ -117,20 +146,60 @@ each_version! {
         assert_reply_stays(&mut scene, &mut client);
     }
 
-    // Servers from 9.0 on do not count a large value among what waits to be sent.
-    fn a_large_value_that_is_left_takes_no_inline_reply_along(version: Version) {
+    fn output_left_from_short_values_takes_no_inline_reply_along(version: Version) {
         let mut scene = Scene::of(builder(version));
-        // The socket takes it in two parts.
-        scene.control.call(&["SET", "value", &"x".repeat(350_000)]);
-        scene.prepare(&["SET n 7775"]);
-        let mut client = scene.server.raw();
+        scene.control.call(&["SET", "value", &"x".repeat(400)]);
+        scene.prepare(&["SET n 7776"]);
+        let mut client = reader_and_writer(&scene);
         let id = client.run("CLIENT ID").integer();
-        let both = [encode(&["GET", "value"]), encode(&["INCR", "n"])].concat();
-        client.send_bytes(&both).expect("the server takes the commands");
         wait_until("output is left", PATIENCE, || {
+            (0..100).for_each(|_| client.send_text("GET value"));
             scene.control.run(&format!("CLIENT LIST ID {id}")).text().contains(" events=rw")
         });
         assert_reply_stays(&mut scene, &mut client);
+    }
+
+    // Servers from 9.0 on do not count a large value among what waits to be sent.
+    fn a_large_value_that_is_left_takes_no_inline_reply_along(version: Version) {
+        assert_stays_behind_large_value(version, |client, _| {
+            send(client, "GET large; INCR n");
+        });
+    }
+
+    fn nor_does_one_of_another_database(version: Version) {
+        assert_stays_behind_large_value(version, |client, control| {
+            control.run("SELECT 1");
+            control.call(&["SET", "value", &"x".repeat(LARGE)]);
+            control.run("SET n 7775");
+            for command in ["SELECT 1", "SET mine v", "SET mine v"] {
+                client.run(command);
+            }
+            send(client, "GET value; INCR n");
+        });
+    }
+
+    fn nor_does_one_that_is_short_when_its_get_is_queued(version: Version) {
+        assert_stays_behind_large_value(version, |client, control| {
+            client.run("MULTI");
+            client.run("GET value");
+            control.call(&["SET", "value", &"x".repeat(LARGE)]);
+            send(client, "EXEC; INCR n");
+        });
+    }
+
+    fn whether_a_client_that_reads_and_writes_has_output_left_is_seldom_asked(version: Version) {
+        let mut scene = Scene::of(builder(version));
+        let mut client = reader_and_writer(&scene);
+        scene.control.run("CONFIG RESETSTAT");
+        for _ in 0..300 {
+            let count = send(&mut client, "GET value; GET none; GET value; SET mine v");
+            (0..count).for_each(|_| drop(client.reply()));
+        }
+        let asked = info_field(&mut scene.control, "commandstats", "cmdstat_client|list");
+        let asked = asked.unwrap_or_default();
+        let times = asked.strip_prefix("calls=").and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0);
+        assert!(times < 30, "{asked}");
+        scene.end();
     }
 
     fn a_half_closed_client_gets_its_inline_reply(version: Version) {

@@ -35,6 +35,8 @@ pub struct Client {
     pub input: Option<Box<Input>>,
     /// Up to this position the server runs what it has sent.
     pub left_until: Option<u64>,
+    /// The database that it has selected, if that was asked for since it could last have changed.
+    pub db: Option<u32>,
     /// How many times in a row it has sent a single command.
     pub singles: u32,
     /// It has queued commands since a MULTI, before they were seen.
@@ -271,9 +273,28 @@ impl Clients {
         }
     }
 
-    /// Whether the client's socket has surely taken all that was sent to it.
-    pub fn has_room(&self, client: ClientId) -> bool {
-        self.records.get(&client).is_some_and(|record| record.room.is_sure())
+    /// Whether the client's socket has surely taken all that was sent to it, which is of use to know.
+    pub fn has_room(&mut self, client: ClientId) -> bool {
+        self.records.get_mut(&client).is_some_and(|record| {
+            let has_room = record.room.is_sure();
+            if has_room {
+                record.room.is_of_use();
+            }
+            has_room
+        })
+    }
+
+    /// A client sends a GET: whether it is worth a look at the value that it will show.
+    pub fn looks_at_get(&mut self, client: ClientId) -> bool {
+        self.records.get_mut(&client).is_some_and(|record| record.room.looks_at_get())
+    }
+
+    /// It would be of use to know how much the client's socket takes: whether that could be noted now.
+    pub fn can_note_room(&mut self, client: ClientId) -> bool {
+        self.records.get_mut(&client).is_some_and(|record| {
+            record.room.is_of_use();
+            record.room.can_be_noted(self.sendings)
+        })
     }
 
     /// The client's socket is empty and takes so much, and replies of so many bytes wait for it.

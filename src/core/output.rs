@@ -10,14 +10,27 @@ use crate::core::leaf::ClientId;
 /// No reply of [`crate::core::table::SHORT_REPLIES`] is longer, nor is any of their errors.
 const REPLY_BYTES_MAX: usize = 512;
 
+/// The reply to a GET of a value with no more bytes is as short.
+pub const SHORT_VALUE_BYTES_MAX: usize = REPLY_BYTES_MAX - 16;
+
+/// So many GETs of a client are looked at after it was of use that its socket surely takes its replies.
+const GETS_LOOKED_AT: u8 = 64;
+
 /// What the system counts for a packet besides its bytes, at most.
 const PACKET_BYTES: usize = 2560;
 
 /// The server sends no more to a client in one iteration, whatever its socket takes (64 KB).
 const ITERATION_BYTES_MAX: usize = 60_000;
 
-/// No more clients than these are asked about together with another one.
-const ASKERS_MAX: usize = 64;
+/// No more clients than these are remembered as asked about.
+const ASKERS_MAX: usize = 128;
+
+/// Whether a client came up is remembered for so many iterations.
+const ITERATIONS_KEPT: u32 = 4;
+
+/// A client that came up in so many of them is likely to come up in the next one. A question about one more client
+/// costs about a third of one of its own.
+const ITERATIONS_LIKELY: u32 = 2;
 
 /// How much a command answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,29 +57,48 @@ enum Queued {
     Any,
 }
 
-/// Clients whose output was asked about, to ask about all at once: those of the last iteration are likely to come up in
-/// the next.
+/// Clients whose output had to be known, to ask about all at once that are likely to come up in an iteration.
 #[derive(Debug, Default)]
 pub struct Askers {
-    now: Vec<ClientId>,
-    before: Vec<ClientId>,
+    recent: Vec<Asker>,
+    /// They were asked about in this iteration.
+    has_asked: bool,
+}
+
+#[derive(Debug)]
+struct Asker {
+    client: ClientId,
+    /// In which of the last iterations it came up, the current one in the lowest bit. Those without any asker are not
+    /// counted.
+    came: u8,
 }
 
 impl Askers {
-    /// The clients to ask about when this one must be.
+    /// The client's output has to be known in this iteration.
+    pub fn comes(&mut self, client: ClientId) {
+        let has_room = self.recent.len() < ASKERS_MAX;
+        match self.recent.iter_mut().find(|asker| asker.client == client) {
+            Some(asker) => asker.came |= 1,
+            // As if it had come up before.
+            None if has_room => self.recent.push(Asker { client, came: 0b11 }),
+            None => {}
+        }
+    }
+
+    /// The clients to ask about when this one, which has come, must be.
     pub fn with(&mut self, client: ClientId) -> Vec<ClientId> {
-        self.now.push(client);
-        let mut all = std::mem::take(&mut self.before);
-        all.retain(|other| *other != client);
-        all.push(client);
-        all
+        let has_asked = std::mem::replace(&mut self.has_asked, true);
+        let recent = self.recent.iter().filter(|asker| !has_asked && asker.client != client);
+        let likely = recent.filter(|asker| asker.came.count_ones() >= ITERATIONS_LIKELY);
+        likely.map(|asker| asker.client).chain([client]).collect()
     }
 
     /// Another iteration begins.
     pub fn begin(&mut self) {
-        if !self.now.is_empty() {
-            self.now.truncate(ASKERS_MAX);
-            self.before = std::mem::take(&mut self.now);
+        self.has_asked = false;
+        if self.recent.iter().any(|asker| asker.came & 1 != 0) {
+            self.recent.iter_mut().for_each(|asker| asker.came = asker.came << 1 & ((1 << ITERATIONS_KEPT) - 1));
+            self.recent.retain(|asker| asker.came != 0);
         }
     }
 }
@@ -90,6 +122,8 @@ pub struct Room {
     bytes: usize,
     queued: Queued,
     large: Large,
+    /// Of how many GETs the value's length is still to be looked at.
+    gets: u8,
     /// The iteration of the last reply, and what it had of them.
     iteration: u64,
     used: usize,
@@ -107,16 +141,21 @@ impl Room {
 
     /// The same for a client that was known before: nothing where it is unknown what waits for this iteration's end.
     pub fn after(self, before: Room, iteration: u64) -> Room {
-        match before.large {
-            Large::Last => before,
-            Large::Within(doubtful) if doubtful == iteration => before,
-            large => Room { queued: before.queued, large, ..self },
+        if before.can_be_noted(iteration) {
+            Room { queued: before.queued, large: before.large, gets: before.gets, ..self }
+        } else {
+            before
         }
     }
 
     /// That of an unknown client.
     pub fn unknown() -> Room {
         Room { large: Large::Last, ..Room::default() }
+    }
+
+    /// Whether [`Room::after`] is not this one again.
+    pub fn can_be_noted(self, iteration: u64) -> bool {
+        !matches!(self.large, Large::Last) && self.large != Large::Within(iteration)
     }
 
     /// The client sends a command.
@@ -164,6 +203,19 @@ impl Room {
     /// Whether the socket has taken, or takes, everything so far.
     pub fn is_sure(&self) -> bool {
         self.bytes > 0
+    }
+
+    /// That was of use, or would have been: other replies of the client are worth a look as to whether they are short.
+    pub fn is_of_use(&mut self) {
+        self.gets = GETS_LOOKED_AT;
+    }
+
+    /// The client sends a GET: whether it is worth a look at the value that it will show. It shows what is there now,
+    /// unless it is queued.
+    pub fn looks_at_get(&mut self) -> bool {
+        let looks = self.gets > 0 && self.queued == Queued::Nothing;
+        self.gets -= u8::from(looks);
+        looks
     }
 
     fn begin(&mut self, iteration: u64) {
@@ -228,20 +280,50 @@ mod tests {
     }
 
     #[test]
-    fn those_of_the_last_iteration_are_asked_about_with_the_first_of_the_next() {
+    fn those_that_are_likely_to_come_are_asked_about_with_the_first_of_an_iteration() {
         let mut askers = Askers::default();
-        assert_eq!(askers.with(1), [1]);
-        assert_eq!(askers.with(2), [2]);
-        askers.begin();
-        assert_eq!(askers.with(2), [1, 2]);
-        assert_eq!(askers.with(3), [3]);
-        askers.begin();
-        askers.begin();
-        assert_eq!(askers.with(4), [2, 3, 4]);
-        askers.begin();
-        (0..1000).for_each(|client| drop(askers.with(client)));
-        askers.begin();
-        assert_eq!(askers.with(2000).len(), ASKERS_MAX + 1);
+        // Which clients are asked about in an iteration in which these come.
+        let mut iteration = |clients: &[ClientId]| {
+            let mut asked: Vec<ClientId> = Vec::new();
+            for client in clients {
+                askers.comes(*client);
+                if !asked.contains(client) {
+                    asked.extend(askers.with(*client));
+                }
+            }
+            askers.begin();
+            asked
+        };
+        assert_eq!(iteration(&[1]), [1], "nothing is known of it");
+        assert_eq!(iteration(&[2]), [1, 2]);
+        assert_eq!(iteration(&[1]), [2, 1], "they come in turn");
+        assert_eq!(iteration(&[2]), [1, 2]);
+        assert_eq!(iteration(&[]), []);
+        assert_eq!(iteration(&[1, 2, 3]), [2, 1, 3]);
+        for _ in 0..ITERATIONS_KEPT {
+            iteration(&[4]);
+        }
+        assert_eq!(iteration(&[5]), [4, 5], "the others have not come for a while");
+        for client in [6, 7, 8] {
+            iteration(&[client]);
+        }
+        assert_eq!(iteration(&[5]), [7, 8, 5], "one that seldom comes is asked about alone");
+        let many: Vec<ClientId> = (100..1000).collect();
+        iteration(&many);
+        assert!(iteration(&[100]).len() <= ASKERS_MAX, "others are forgotten");
+    }
+
+    #[test]
+    fn values_are_looked_at_while_that_is_of_use() {
+        let mut room = Room::default();
+        assert!(!room.looks_at_get());
+        room.is_of_use();
+        assert_eq!((0..200).filter(|_| room.looks_at_get()).count(), usize::from(GETS_LOOKED_AT));
+        room.is_of_use();
+        room = Room::of(20_000, 5, 1).after(room, 1);
+        assert!(room.looks_at_get(), "a question changes nothing about that");
+        room.reply(ReplySize::Multi, 1);
+        assert!(!room.looks_at_get(), "the value may be another one when EXEC shows it");
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //! those that the module must run itself are turned into its own commands.
 
 use crate::core::ack::Reason;
+use crate::core::answer::Answer;
 use crate::core::capture::Class;
 use crate::core::execution::{Running, UnitEnd};
 use crate::core::leaf::ClientId;
-use crate::core::output::ReplySize;
+use crate::core::output::{ReplySize, SHORT_VALUE_BYTES_MAX};
 use crate::core::table::Quirk;
-use crate::ffi::{ClientInfo, Ctx, Filter};
+use crate::ffi::{ClientInfo, Ctx, Filter, KeyKind};
 use crate::module::arguments::unblocked_client;
 use crate::module::iteration::finish_run_before;
 use crate::module::known::Known;
@@ -145,8 +146,12 @@ impl Module {
             };
         }
         let is_foreseen = self.is_foreseen(filter, sender);
-        let args = (0..filter.len()).map(|index| filter.arg(index));
-        let size = if sender == Sender::Inner { ReplySize::Any } else { known.reply_size(args) };
+        if known.may_select()
+            && let Some(client) = self.clients.get_mut(filter.client_id())
+        {
+            client.db = None;
+        }
+        let size = if sender == Sender::Inner { ReplySize::Any } else { self.reply_size(ctx, filter, known) };
         self.clients.replies(filter.client_id(), size);
         if self.unblocks_answered(filter, known) {
             return Verdict::rewrite(Rewrite::UnblockNobody);
@@ -166,6 +171,41 @@ impl Module {
             }
             _ => verdict,
         }
+    }
+
+    /// How much it answers.
+    fn reply_size(&mut self, ctx: Ctx<'_>, filter: &Filter, known: Known) -> ReplySize {
+        match known.reply_size((0..filter.len()).map(|index| filter.arg(index))) {
+            ReplySize::Any if known.row.answer == Answer::Value && self.gets_short_value(ctx, filter) => {
+                ReplySize::Short
+            }
+            size => size,
+        }
+    }
+
+    /// Whether a GET answers shortly. A look at the value costs far less than a question about the client's output.
+    fn gets_short_value(&mut self, ctx: Ctx<'_>, filter: &Filter) -> bool {
+        let client = filter.client_id();
+        let shows_present = self.commits_inline() && filter.len() == 2;
+        // A pause may delay it until the value is another one.
+        if !shows_present || !self.clients.looks_at_get(client) || self.sees_pause(ctx) {
+            return false;
+        }
+        let Some(db) = self.selected_by(ctx, client) else { return false };
+        let own = ctx.own();
+        // Of other types it shows an error.
+        let len = || own.key_length(filter.arg(1), KeyKind::String);
+        own.select_db(db) && len().is_none_or(|len| len <= SHORT_VALUE_BYTES_MAX)
+    }
+
+    /// The database that a connected client has selected.
+    fn selected_by(&mut self, ctx: Ctx<'_>, client: ClientId) -> Option<u32> {
+        if let Some(db) = self.clients.get(client)?.db {
+            return Some(db);
+        }
+        let db = self.info_of(ctx, client)?.db;
+        self.clients.get_mut(client)?.db = Some(db);
+        Some(db)
     }
 
     /// Whether it is the command that was to come, of a client that is looked at.

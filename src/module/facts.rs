@@ -8,7 +8,7 @@ use crate::core::table::{Blocks, Quirk, Rule};
 use crate::ffi::{self, ClientInfo, ContextFlags, Ctx, Filter};
 use crate::module::arguments::{is_failing_bitfield, read_blocks};
 use crate::module::known::Known;
-use crate::module::listed::Output;
+use crate::module::listed::Sent;
 use crate::module::wrappers::name_of;
 use crate::module::{Delayed, Module, listed};
 
@@ -215,22 +215,27 @@ impl Facts for Asked<'_> {
     }
 
     fn has_output_left(&mut self) -> bool {
-        // Within an iteration that begins only where the server yields: each client is asked about once.
-        if self.module.clients.has_room(self.client) || self.module.iteration.without_output.contains(&self.client) {
+        let Module { clients, iteration, .. } = &mut *self.module;
+        if clients.has_room(self.client) {
+            return false;
+        }
+        // Within an iteration output is left only where the server yields: each client is asked about once.
+        iteration.askers.comes(self.client);
+        if iteration.without_output.contains(&self.client) {
             return false;
         }
         if self.without_commands {
             return true;
         }
-        let clients = self.module.iteration.askers.with(self.client);
-        for (client, output) in listed::outputs_of(self.ctx, &clients) {
-            let Output::Sent { socket_bytes, reply_bytes } = output else { continue };
-            self.module.iteration.without_output.insert(client);
+        let asked = iteration.askers.with(self.client);
+        for Sent { client, descriptor, reply_bytes } in listed::without_output(self.ctx, &asked) {
+            iteration.without_output.insert(client);
+            let socket_bytes = descriptor.filter(|_| clients.can_note_room(client)).and_then(ffi::empty_socket_bytes);
             if let Some(socket_bytes) = socket_bytes {
-                self.module.clients.note_room(client, socket_bytes, reply_bytes);
+                clients.note_room(client, socket_bytes, reply_bytes);
             }
         }
-        !self.module.iteration.without_output.contains(&self.client)
+        !iteration.without_output.contains(&self.client)
     }
 
     fn loses_cut_commands(&mut self) -> bool {

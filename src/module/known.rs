@@ -92,6 +92,16 @@ impl Known {
         self.class == Class::Opaque && self.row.quirk != Quirk::Selects
     }
 
+    /// Whether its client may have selected another database afterwards: any that neither reads nor writes keys of the
+    /// one that is selected, or that runs others.
+    pub(super) fn may_select(self) -> bool {
+        match self.class {
+            Class::Write(_) => false,
+            Class::ReadOnly => matches!(self.reads, Reads::Nothing | Reads::Script),
+            _ => true,
+        }
+    }
+
     /// Whether it is another module's, or unknown.
     pub(super) fn is_other_modules(self) -> bool {
         self.class == Class::Opaque && self.reads != Reads::Script && self.row.role == Role::AsFlagged
