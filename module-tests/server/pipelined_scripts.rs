@@ -46,6 +46,29 @@ each_version! {
         }
     }
 
+    // Such as a job queue's producers and its workers.
+    fn a_few_clients_that_pipeline_scripts_are_all_served_in_an_iteration(version: Version) {
+        for mode in ["async", "inline"] {
+            let mut scene = with_script(version, mode);
+            let sum = scene.control.call(&["SCRIPT", "LOAD", WRITES]).text();
+            let command = format!("EVALSHA {sum} 1 k");
+            let pipeline = [command.as_str()].repeat(TIMES);
+            let mut clients: Vec<RawConnection> = (0..3).map(|_| scene.server.raw()).collect();
+            let mut put_off = || {
+                let before = scene.gauge("wbl_wrapped_scripts");
+                scene.server.in_one_iteration(|| clients.iter_mut().for_each(|client| send(client, &pipeline)));
+                for client in &mut clients {
+                    pipeline.iter().for_each(|_| assert!(!client.reply().is_error()));
+                }
+                scene.gauge("wbl_wrapped_scripts") - before
+            };
+            // The module sees that they pipeline.
+            put_off();
+            assert_eq!(put_off(), 0, "{mode}");
+            scene.end();
+        }
+    }
+
     fn whether_a_client_has_output_left_is_not_asked_for_each_script(version: Version) {
         let mut scene = with_script(version, "inline");
         scene.control.run("CONFIG RESETSTAT");

@@ -3,6 +3,11 @@
 use crate::core::leaf::ClientId;
 use crate::log::Lsn;
 
+/// If no more clients than these pipelined scripts in the last iteration, the scripts of all of them run as they were
+/// sent in this one, each client's after a flush of its own. That serves all that each has sent for the price of a
+/// flush; of many clients with little each, more are served if their scripts share a flush.
+const SCRIPT_CLIENTS_FEW: usize = 4;
+
 /// What the written replies that the loop waits for show.
 #[derive(Debug, Default)]
 pub struct LoopWaits {
@@ -10,8 +15,12 @@ pub struct LoopWaits {
     whose: Whose,
     /// Whose replies are written in this iteration (`None`: unknown), and what they show.
     written: Vec<(Option<ClientId>, Lsn)>,
-    /// The client that pipelines scripts and whose script ran first in the iteration.
-    scripts_of: Option<ClientId>,
+    /// The clients that pipeline scripts, and whose scripts run as they were sent in this iteration.
+    scripts_of: Vec<ClientId>,
+    /// How many others' were put off to its end.
+    put_off: usize,
+    /// How many clients pipelined scripts in the last iteration in which any did.
+    last: usize,
 }
 
 /// Whose replies they are.
@@ -74,18 +83,31 @@ impl LoopWaits {
 
     /// A script of this client's, which pipelines, runs as it was sent.
     pub fn runs_script_of(&mut self, client: ClientId) {
-        self.scripts_of.get_or_insert(client);
+        if !self.scripts_of.contains(&client) {
+            self.scripts_of.push(client);
+        }
     }
 
-    /// What the loop would have to wait for before a script of this client's, where another's run in this iteration.
+    /// A script of a client that pipelines is put off to the end of the iteration.
+    pub fn puts_script_off(&mut self) {
+        self.put_off += 1;
+    }
+
+    /// What the loop would have to wait for before a script of this client's, where so many others' run in this
+    /// iteration that it should not.
     pub fn newest_after_scripts(&self, client: ClientId) -> Option<Lsn> {
-        self.scripts_of.filter(|first| *first != client)?;
-        self.newest_with_others(client)
+        let others = self.scripts_of.iter().filter(|other| **other != client).count();
+        let are_too_many = if self.last <= SCRIPT_CLIENTS_FEW { others >= SCRIPT_CLIENTS_FEW } else { others > 0 };
+        if are_too_many && !self.scripts_of.contains(&client) { self.newest_with_others(client) } else { None }
     }
 
     /// An iteration of the loop ends: takes out the position that is waited for.
     pub fn end_iteration(&mut self) -> Option<Lsn> {
-        self.scripts_of = None;
+        let clients = self.scripts_of.len() + std::mem::take(&mut self.put_off);
+        if clients > 0 {
+            self.last = clients;
+        }
+        self.scripts_of.clear();
         self.take()
     }
 }
@@ -130,16 +152,45 @@ mod tests {
     }
 
     #[test]
-    fn scripts_of_one_client_may_be_waited_for_in_an_iteration() {
+    fn scripts_of_a_few_clients_are_waited_for_in_an_iteration() {
         let mut waits = LoopWaits::default();
+        // Whether the script of each of so many clients runs as it was sent.
+        let mut iteration = |clients: ClientId| {
+            let runs = |client| {
+                let runs = waits.newest_after_scripts(client).is_none();
+                if runs {
+                    waits.take();
+                    waits.runs_script_of(client);
+                    waits.add(Some(client), Lsn::new(client));
+                } else {
+                    waits.puts_script_off();
+                }
+                runs
+            };
+            let run = (1..=clients).map(runs).filter(|runs| *runs).count();
+            waits.end_iteration();
+            run
+        };
+        assert_eq!(iteration(SCRIPT_CLIENTS_FEW as u64), SCRIPT_CLIENTS_FEW);
+        assert_eq!(iteration(20), SCRIPT_CLIENTS_FEW, "there were few before");
+        assert_eq!(iteration(20), 1);
+        assert_eq!(iteration(0), 0);
+        assert_eq!(iteration(2), 1, "there were many before");
+        assert_eq!(iteration(2), 2);
+    }
+
+    #[test]
+    fn a_client_goes_on_with_its_scripts() {
+        let mut waits = LoopWaits { last: 2 * SCRIPT_CLIENTS_FEW, ..LoopWaits::default() };
         waits.add(Some(1), Lsn::new(1));
-        assert_eq!(waits.newest_after_scripts(2), None);
+        assert_eq!(waits.newest_after_scripts(2), None, "it is the first");
         assert_eq!(waits.take(), Some(Lsn::new(1)));
         waits.runs_script_of(2);
         assert_eq!(waits.newest_after_scripts(3), None, "nobody waits");
         waits.add(Some(2), Lsn::new(2));
         waits.runs_script_of(3);
-        assert_eq!((waits.newest_after_scripts(2), waits.newest_after_scripts(3)), (None, Some(Lsn::new(2))));
+        assert_eq!((waits.newest_after_scripts(2), waits.newest_after_scripts(3)), (None, None));
+        assert_eq!(waits.newest_after_scripts(4), Some(Lsn::new(2)));
         assert_eq!(waits.end_iteration(), Some(Lsn::new(2)));
         waits.add(Some(1), Lsn::new(3));
         assert_eq!(waits.newest_after_scripts(3), None);

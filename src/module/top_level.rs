@@ -36,6 +36,9 @@ impl Module {
         }
         match hold {
             Hold::ThroughModule(wrapper) => {
+                if matches!(kind, Kind::Script { .. }) && self.running.pipelines == Some(true) {
+                    self.iteration.waits.puts_script_off();
+                }
                 self.announce_nothing(client);
                 return Verdict::rewrite(Rewrite::Wrap(wrappers::name_of(wrapper)));
             }
