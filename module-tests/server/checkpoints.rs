@@ -8,8 +8,14 @@ use crate::harness::{
 };
 use crate::life::{NOWHERE, module, segment_count, server_child_stopped};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+/// How many descriptors of this folder a process has.
+fn descriptors_of(process: u32, folder: &Path) -> usize {
+    let descriptors = fs::read_dir(format!("/proc/{process}/fd")).expect("its descriptors");
+    descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).filter(|path| path == folder).count()
+}
 
 each_version! {
     fn a_child_that_has_stopped_holds_nobody_up(version: Version) {
@@ -80,6 +86,10 @@ each_version! {
             asker.run("REPLCONF capa eof");
             asker.send_text(asks);
             let child = server.wait_child();
+            // It has the lock for a moment, when it begins.
+            let descriptors = |process| descriptors_of(process, &server.log_folder());
+            let of_server = descriptors(server.process_id());
+            wait_until("the child has let go of the lock", PATIENCE, || descriptors(child) < of_server);
             send_signal(child, "STOP");
             server.kill9();
             server.start();
