@@ -292,8 +292,8 @@ const NOT_SEEN_TO_RUN: &[Row<Moment>] = &[
     (Reason::IoThreads, |facts, _| facts.has_io_threads()),
     // One may yield in between.
     (Reason::ModuleYield, |facts, _| facts.has_other_modules()),
-    // That runs without passing the filter, perhaps next, and may run long.
-    (Reason::ClientPause, |facts, _| facts.has_postponed_script()),
+    // That runs without passing the filter, perhaps next, and may run long. The pause that an EXEC begins delays it again.
+    (Reason::ClientPause, |facts, moment| moment != Moment::EndsLate && facts.has_postponed_script()),
     // Its socket may take output before the end of the iteration. What a pause delays runs just before that.
     (Reason::OutputLeft, |facts, moment| moment != Moment::Postponed && facts.has_output_left()),
 ];
