@@ -1,7 +1,7 @@
 //! A script that runs long, while the server serves others: what is not durable does not leave with it.
 
 use crate::harness::{Lever, PATIENCE, Scene, ServerBuilder, Value, Version, each_version, wait_until};
-use crate::leaks::WHILE;
+use crate::leaks::assert_gets_nothing;
 
 const LIBRARY: &str = "#!lua name=first
 server.register_function('endless', function() while true do end end)";
@@ -32,13 +32,7 @@ each_version! {
             wait_until("the script runs long", PATIENCE, || {
                 matches!(pauser.call(&["PING"]), Value::Error(text) if text.contains("BUSY"))
             });
-            let end = std::time::Instant::now() + 4 * WHILE;
-            while std::time::Instant::now() < end {
-                match client.received_nothing() {
-                    Err(finding) if !finding.contains("the connection is gone") => panic!("{script_first}: {finding}"),
-                    _ => std::thread::sleep(WHILE / 10),
-                }
-            }
+            assert_gets_nothing(&mut client, &format!("script first: {script_first}"));
             pauser.run("SCRIPT KILL");
             assert!(client.try_reply().is_err(), "its connection is closed");
             script.reply();

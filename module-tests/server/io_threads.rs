@@ -4,7 +4,7 @@
 use crate::evictions::reader_with_output_left;
 use crate::harness::server::info_field;
 use crate::harness::{Lever, PATIENCE, RawConnection, Scene, ServerBuilder, Version, each_version, wait_until};
-use crate::leaks::{WHILE, pipeline};
+use crate::leaks::{WHILE, assert_gets_nothing, pipeline};
 
 /// A server whose threads send even if there are few clients.
 fn threads(version: Version) -> ServerBuilder {
@@ -32,17 +32,6 @@ fn assert_closed(client: &mut RawConnection, what: &str) {
 
 fn pending(scene: &mut Scene) -> i64 {
     scene.control.run("XPENDING s g").items()[0].integer()
-}
-
-/// Fails if the client gets anything in some time; it may be disconnected.
-fn assert_gets_nothing(client: &mut RawConnection, what: &str) {
-    let until = std::time::Instant::now() + 4 * WHILE;
-    while std::time::Instant::now() < until {
-        match client.received_nothing() {
-            Err(finding) if !finding.contains("the connection is gone") => panic!("{what}: {finding}"),
-            _ => std::thread::sleep(WHILE / 10),
-        }
-    }
 }
 
 each_version! {

@@ -35,6 +35,17 @@ const ENDLESS: &[&str] = &[
 /// How long a connection is watched while the disk stands still.
 pub const WHILE: std::time::Duration = std::time::Duration::from_millis(50);
 
+/// Fails if the client gets anything in some time; it may be disconnected.
+pub fn assert_gets_nothing(client: &mut RawConnection, what: &str) {
+    let until = std::time::Instant::now() + 4 * WHILE;
+    while std::time::Instant::now() < until {
+        match client.received_nothing() {
+            Err(finding) if !finding.contains("the connection is gone") => panic!("{what}: {finding}"),
+            _ => std::thread::sleep(WHILE / 10),
+        }
+    }
+}
+
 /// A client that tracks, for which the loop waits.
 pub fn tracker(server: &Server) -> RawConnection {
     let mut client = server.raw();
