@@ -81,7 +81,7 @@ impl Unproved {
 #[derive(Debug)]
 pub(super) struct Postponed {
     pub(super) client: ClientId,
-    pub(super) what: Delayed,
+    pub(super) what: PostponedKind,
     pub(super) changes: SilentChanges,
     /// It was seen to wait no longer, but may not have run yet.
     pub(super) released: bool,
@@ -89,7 +89,7 @@ pub(super) struct Postponed {
 
 /// What the server makes wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delayed {
+pub enum PostponedKind {
     /// A command.
     Command,
     /// An EXEC. It may have been refused instead: its client's transaction is over then.

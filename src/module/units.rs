@@ -6,7 +6,7 @@ use crate::core::client::Clients;
 use crate::core::execution::{IfRun, Reply, UnitEnd, Way, What};
 use crate::core::leaf::ClientId;
 use crate::core::script_db::ScriptDb;
-use crate::core::silent;
+use crate::core::silent::PostponedKind;
 use crate::core::unit::Unit;
 use crate::ffi::{Ctx, Level, log};
 use crate::log::Lsn;
@@ -363,7 +363,7 @@ impl Module {
         for (client, delayed) in self.capture.delayed() {
             // One that was refused is none.
             let may_run = || {
-                delayed == silent::Delayed::Command
+                delayed == PostponedKind::Command
                     || info_in(&self.clients, ctx, client).is_some_and(|info| info.in_multi)
             };
             if may_run() && decide(Moment::Postponed, &mut Asked::new(self, ctx, client)) == Hold::Disconnect {

@@ -3,7 +3,7 @@
 use super::error_replies::ErrorReplies;
 use super::{Capture, ClientId, DbKey, Event, LeafEvent, Queue, Unit};
 use crate::core::event::{Done, Keeps};
-use crate::core::silent::{Delayed, Postponed, SilentChanges};
+use crate::core::silent::{Postponed, PostponedKind, SilentChanges};
 use crate::core::table::{self, Role};
 
 impl Capture {
@@ -148,7 +148,7 @@ impl Capture {
     fn postpone_silent_part(&mut self, client: ClientId) {
         if let Some(queue) = self.queues.get(&client).filter(|queue| queue.has_silent()) {
             let changes = SilentChanges { keys: queue.silent_keys().to_vec(), functions: queue.functions };
-            self.postponed.push(Postponed { client, what: Delayed::Exec, changes, released: false });
+            self.postponed.push(Postponed { client, what: PostponedKind::Exec, changes, released: false });
         }
     }
 

@@ -1,7 +1,7 @@
 //! Commands that may run, or have run, unseen.
 
 use super::{Capture, ClientId};
-use crate::core::silent::{Delayed, Postponed, SilentChanges, Waits};
+use crate::core::silent::{Postponed, PostponedKind, SilentChanges, Waits};
 use crate::core::unit::Unit;
 
 impl Capture {
@@ -22,7 +22,7 @@ impl Capture {
                     self.park_current(client);
                 }
                 if !is_parked || waits == Waits::MayBePostponed {
-                    self.postponed.push(Postponed { client, what: Delayed::Command, changes, released: false });
+                    self.postponed.push(Postponed { client, what: PostponedKind::Command, changes, released: false });
                 }
             }
             None => {
@@ -59,7 +59,7 @@ impl Capture {
     }
 
     /// What is postponed, and not known to have been let go, with its client.
-    pub fn delayed(&self) -> Vec<(ClientId, Delayed)> {
+    pub fn delayed(&self) -> Vec<(ClientId, PostponedKind)> {
         let waiting = self.postponed.iter().filter(|postponed| !postponed.released);
         waiting.map(|postponed| (postponed.client, postponed.what)).collect()
     }
