@@ -33,8 +33,10 @@ impl System {
 pub enum Program {
     /// Those of valkey-benchmark, which send this command; `;` stands between the words of several.
     Benchmark(&'static [&'static str]),
-    /// Producers and a worker of a BullMQ queue, see `node/bullmq.js`.
-    Queue,
+    /// Clients that read nine times as often as they write, keys as uneven as in a cache.
+    Zipf,
+    /// A script of `clients/` with its first words; reports for itself.
+    Script(&'static [&'static str]),
 }
 
 /// A program of clients.
@@ -42,7 +44,7 @@ pub enum Program {
 pub struct Load {
     /// Its row.
     pub title: &'static str,
-    /// Connections, or producers of a queue.
+    /// Connections, or producers of a queue, or callers of a client library.
     pub clients: u32,
     /// Commands (or sequences of them) that a client sends before it waits.
     pub pipeline: u32,
@@ -60,13 +62,21 @@ impl Load {
         Load { title, clients, pipeline: 1, value_bytes: 64, keys: 100_000, program }
     }
 
-    const fn queue(title: &'static str, producers: u32) -> Load {
-        Load { program: Program::Queue, ..Load::new(title, producers, &[]) }
+    const fn zipf(title: &'static str, clients: u32) -> Load {
+        Load { program: Program::Zipf, ..Load::new(title, clients, &[]) }
     }
 
-    /// Whether it sends this command.
-    pub fn sends(&self, word: &str) -> bool {
-        matches!(self.program, Program::Benchmark(words) if words.contains(&word))
+    const fn script(title: &'static str, clients: u32, words: &'static [&'static str]) -> Load {
+        Load { program: Program::Script(words), ..Load::new(title, clients, &[]) }
+    }
+
+    /// Whether it reads keys that are to be there.
+    pub fn reads(&self) -> bool {
+        match self.program {
+            Program::Benchmark(words) => words.contains(&"GET"),
+            Program::Zipf => true,
+            Program::Script(_) => false,
+        }
     }
 
     const fn pipeline(self, pipeline: u32) -> Load {
@@ -204,6 +214,7 @@ pub const CELLS: &[Cell] = &[
         &["9", "GET", KEY, ";", "SET", KEY, "__data__"],
     )
     .keys(1_000)]),
+    Cell::new(&[Load::zipf("9 GETs to a SET, zipf, 100,000 keys, 50 clients", 50)]),
     Cell::new(&[
         Load::new("BRPOP, 25 clients", 25, &["BRPOP", "list", "1"]),
         Load::new("beside LPUSH, 25 clients", 25, &["LPUSH", "list", "__data__"]),
@@ -229,7 +240,11 @@ pub const CELLS: &[Cell] = &[
         .keys(25),
         Load::new("beside XADD, 8 clients", 8, &["XADD", "jobs", "MAXLEN", "~", "10000", "*", "field", "__data__"]),
     ]),
-    Cell::new(&[Load::queue("BullMQ, 30 producers and 50 jobs at a time", 30)]),
+    Cell::new(&[Load::script("BullMQ, 30 producers and 50 jobs at a time", 30, &["node", "bullmq.js"])]),
+    Cell::new(&[Load::script("iovalkey, 50 callers of a custom command", 50, &["node", "callers.js", "iovalkey"])]),
+    Cell::new(&[Load::script("node-redis, 8 clients, pipeline of 20", 8, &["node", "callers.js", "redis"])]),
+    Cell::new(&[Load::script("dramatiq, 8 producers and 8 workers", 8, &["venv/bin/python", "queues.py", "dramatiq"])]),
+    Cell::new(&[Load::script("huey, 8 producers and 8 workers", 8, &["venv/bin/python", "queues.py", "huey"])]),
     Cell::new(&[Load::new("GET, 50 clients, and nothing else; to none", 50, GET)]).to_none(System::Module).quick(),
     Cell::new(&[Load::new("SET, 50 clients, wbl.enabled no; to none", 50, SET)]).to_none(System::Disabled).quick(),
 ];

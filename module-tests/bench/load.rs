@@ -1,6 +1,7 @@
 //! Running loads, and what their programs report.
 
 use super::cells::{Load, Program, System};
+use super::zipf;
 use crate::harness::paths::repository;
 use crate::harness::server::info_field;
 use crate::harness::{RawConnection, Server, ServerBuilder, Version};
@@ -80,7 +81,7 @@ impl Subject {
         let mut control = self.connect();
         control.run("FLUSHALL");
         control.run("XGROUP CREATE jobs group $ MKSTREAM");
-        if loads.iter().any(|load| load.sends("GET")) {
+        if loads.iter().any(Load::reads) {
             let keys = loads[0].keys;
             let fill =
                 ["-c", "50", "-P", "64", "-d", "64", "-n", &keys.to_string(), "-r", &keys.to_string(), "--sequential"]
@@ -102,7 +103,7 @@ impl Subject {
                 let text = String::from_utf8_lossy(&output.stdout);
                 match load.program {
                     Program::Benchmark(_) => parse(&text),
-                    Program::Queue => parse_queue(&text),
+                    Program::Zipf | Program::Script(_) => parse_report(&text),
                 }
             })
             .collect();
@@ -127,7 +128,8 @@ impl Subject {
     pub fn spawn(&self, load: &Load, seconds: u32) -> std::process::Child {
         let mut command = match load.program {
             Program::Benchmark(words) => self.benchmark_for(load, words, seconds),
-            Program::Queue => self.queue(load.clients, seconds),
+            Program::Zipf => zipf::command(load, &self.server.socket(), seconds),
+            Program::Script(words) => self.script(words, load.clients, seconds),
         };
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().expect("the clients start")
@@ -146,11 +148,13 @@ impl Subject {
         self.benchmark(&options, words)
     }
 
-    fn queue(&self, producers: u32, seconds: u32) -> Command {
-        // Where scripts/bench has put it with its packages.
-        let mut command = Command::new("node");
-        command.arg(repository().join("target/bench-node/bullmq.js")).arg(self.server.socket());
-        command.args([producers.to_string(), seconds.to_string()]);
+    fn script(&self, words: &[&str], clients: u32, seconds: u32) -> Command {
+        // Where scripts/bench has put them with their packages.
+        let folder = repository().join("target/bench-clients");
+        let program = if words[0].contains('/') { folder.join(words[0]) } else { words[0].into() };
+        let mut command = Command::new(program);
+        command.current_dir(folder).args(&words[1..]).arg(self.server.socket());
+        command.args([clients.to_string(), seconds.to_string()]);
         command
     }
 
@@ -191,12 +195,12 @@ fn on_slow_disk(builder: ServerBuilder, effect: &str) -> ServerBuilder {
     builder.run_by(&[&words[..], &["-o", "/dev/null"]].concat())
 }
 
-/// Reads what `bullmq.js` prints.
-fn parse_queue(output: &str) -> Measure {
+/// Reads what the scripts of `clients/` and `zipf` print.
+fn parse_report(output: &str) -> Measure {
     let number = |name: &str| -> f64 {
         let (_, rest) = output.split_once(&format!("\"{name}\":")).expect("a field of its report");
         let end = rest.find([',', '}']).expect("the end of a number");
-        rest[..end].parse().expect("a number")
+        rest[..end].trim().parse().expect("a number")
     };
     Measure {
         per_second: number("per_second"),

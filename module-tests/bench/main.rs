@@ -14,6 +14,7 @@ mod hang;
 mod load;
 mod picture;
 mod report;
+mod zipf;
 
 use cells::{CELLS, Cell, DISKS_US, QUICK_DISKS_US, System};
 use harness::Version;
@@ -65,6 +66,9 @@ impl Arguments {
 }
 
 fn main() {
+    if zipf::run_if_asked() {
+        return;
+    }
     let arguments = Arguments::parse();
     let disks = if arguments.is_quick { QUICK_DISKS_US } else { DISKS_US };
     let mut results = Results::default();

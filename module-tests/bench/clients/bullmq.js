@@ -1,9 +1,10 @@
 // Producers and a worker of a BullMQ queue: node bullmq.js SOCKET PRODUCERS SECONDS
 // All producers share a connection, and so do all jobs that the worker has at a time, as in most applications.
-// Prints, as JSON, jobs per second until all that were added are done, and percentiles of the time that adding a job took, in milliseconds.
+// Reports jobs per second until all that were added are done, and the time that adding a job took.
 'use strict';
 
 const { Queue, Worker } = require('bullmq');
+const report = require('./report');
 
 const [socket, producers, seconds] = process.argv.slice(2);
 const connection = { path: socket, maxRetriesPerRequest: null };
@@ -40,14 +41,7 @@ async function main() {
     await worker.close(true);
     await queue.close();
 
-    latencies.sort((one, other) => one - other);
-    const percentile = (share) => latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * share))];
-    console.log(JSON.stringify({
-        per_second,
-        p50_ms: percentile(0.5),
-        p99_ms: percentile(0.99),
-        p99_9_ms: percentile(0.999),
-    }));
+    report(per_second, latencies);
 }
 
 main().then(() => process.exit(0), (error) => {
