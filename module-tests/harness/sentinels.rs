@@ -97,6 +97,18 @@ impl Sentinels {
         group
     }
 
+    /// Has the Sentinels take a node for down that does not answer for so long.
+    pub fn set_down_after_ms(&self, down_after_ms: u64) {
+        let command = format!("SENTINEL SET {NAME} down-after-milliseconds {down_after_ms}");
+        self.sentinels.iter().for_each(|sentinel| drop(sentinel.connection().run(&command)));
+    }
+
+    /// How often a Sentinel has taken a node for down since the start.
+    pub fn downs(&self) -> usize {
+        let log = |sentinel: &Sentinel| std::fs::read_to_string(sentinel.folder.path().join("log"));
+        self.sentinels.iter().map(|sentinel| log(sentinel).expect("a log").matches("+sdown").count()).sum()
+    }
+
     pub fn ports(&self) -> &[u16] {
         &self.ports
     }

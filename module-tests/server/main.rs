@@ -43,6 +43,7 @@ mod harness_checks;
 mod homes;
 mod hot_keys;
 mod hung_disk;
+mod hung_primaries;
 mod inline;
 mod io_threads;
 mod keep_history;
