@@ -1,7 +1,7 @@
 //! A script that runs long, while the server serves others: what is not durable does not leave with it.
 
 use crate::harness::{Lever, PATIENCE, Scene, ServerBuilder, Value, Version, each_version, wait_until};
-use crate::leaks::assert_gets_nothing;
+use crate::leaks::{assert_gets_nothing, pipeline};
 
 const LIBRARY: &str = "#!lua name=first
 server.register_function('endless', function() while true do end end)";
@@ -37,6 +37,31 @@ each_version! {
             assert!(client.try_reply().is_err(), "its connection is closed");
             script.reply();
             assert!(format!("{:?}", pauser.run("XPENDING s g")).starts_with("[:1"), "it has not run");
+        }
+    }
+
+    // Its unit is taken up after that script, which nothing shows again before it runs.
+    fn a_transaction_that_pauses_is_refused_until_a_delayed_script_has_run(version: Version) {
+        for pause in ["CLIENT PAUSE 0", "CLIENT PAUSE 3000 WRITE; CLIENT UNPAUSE"] {
+            let mut scene = scene(version);
+            let [mut client, mut script, mut pauser] = std::array::from_fn(|_| scene.server.raw());
+            pauser.run("CLIENT PAUSE 100000 WRITE");
+            script.send(&["EVAL", "while true do end", "0"]);
+            scene.wait_blocked(1);
+            pipeline(&mut client, &format!("CLIENT UNPAUSE; MULTI; INCR n; {pause}; EXEC"));
+            wait_until("the script runs long", PATIENCE, || {
+                matches!(pauser.call(&["PING"]), Value::Error(text) if text.contains("BUSY"))
+            });
+            pauser.run("SCRIPT KILL");
+            script.reply();
+            let others = 3 + pause.split(';').count();
+            (0..others).for_each(|_| assert!(!client.reply().is_error(), "{pause}"));
+            assert!(client.reply().is_error(), "{pause}: it is refused");
+            assert_eq!(format!("{:?}", client.run("GET n")), "null", "{pause}");
+            pipeline(&mut client, &format!("MULTI; INCR n; {pause}; EXEC"));
+            let replies: Vec<Value> = (0..others).map(|_| client.reply()).collect();
+            assert!(!replies.iter().any(Value::is_error), "{pause}: the script has run: {replies:?}");
+            scene.end();
         }
     }
 

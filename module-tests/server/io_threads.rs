@@ -3,17 +3,23 @@
 
 use crate::evictions::reader_with_output_left;
 use crate::harness::server::info_field;
-use crate::harness::{Lever, PATIENCE, RawConnection, Scene, ServerBuilder, Version, each_version, wait_until};
+use crate::harness::{
+    FrozenDisk, Lever, PATIENCE, RawConnection, Scene, ServerBuilder, Value, Version, dataset, each_version, wait_until,
+};
 use crate::leaks::{WHILE, assert_gets_nothing, pipeline};
+use crate::modules;
 
 /// A server whose threads send even if there are few clients.
 fn threads(version: Version) -> ServerBuilder {
+    with_threads(ServerBuilder::with_module(version), version)
+}
+
+fn with_threads(builder: ServerBuilder, version: Version) -> ServerBuilder {
     let (always, value) = match version {
         Version::V8_1 => ("events-per-io-thread", "0"),
         Version::V9_1 => ("io-threads-always-active", "yes"),
     };
-    let builder = ServerBuilder::with_module(version).set("io-threads", "2").set(always, value);
-    builder.set("wbl.commit-mode", "async")
+    builder.set("io-threads", "2").set(always, value).set("wbl.commit-mode", "async")
 }
 
 /// Makes a group `g` of the stream `s`, with a consumer that has one entry.
@@ -125,6 +131,26 @@ each_version! {
         assert_eq!(client.run("PING").text(), "PONG");
         assert_eq!(pending(&mut scene), 1);
         scene.end();
+    }
+
+    // It answers a client that it has blocked at any time, with what it finds then.
+    fn what_another_module_answers_is_durable(version: Version) {
+        let mut server = with_threads(modules::builder(version, false), version).start();
+        let [mut control, mut client, mut writer, mut releaser] = std::array::from_fn(|_| server.raw());
+        ["SET T:key 1", "SET T:clean 1", "WBL.WAIT"].iter().for_each(|command| drop(control.run(command)));
+        client.send_text("effects.block GET T:key");
+        client.assert_silent(&mut control, "effects.block");
+        let disk = FrozenDisk::freeze(Lever::Sync, &server, &mut control);
+        writer.send_text("SET T:key 2");
+        disk.settle(&server, &mut control);
+        // Without a key it would wait for everything itself.
+        releaser.send_text("effects.free T:clean");
+        disk.assert_withheld(&server, &mut control, &mut client, "the answer of the other module");
+        disk.thaw(&mut control);
+        assert_eq!(writer.reply(), Value::Simple("OK".into()));
+        assert_eq!(releaser.reply().integer(), 1);
+        assert_eq!(client.reply(), Value::Simple("DONE".into()));
+        dataset::assert_survives(&mut server, "after kill -9");
     }
 
     // Its unit is taken up only after its reply could have left.

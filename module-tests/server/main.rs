@@ -66,6 +66,7 @@ mod outside;
 mod own_aof;
 mod packages;
 mod paused_readers;
+mod pauses;
 mod pipelined_scripts;
 mod pipelines;
 mod power_loss;

@@ -147,7 +147,7 @@ pub trait Facts {
     fn names_gone_key(&mut self) -> bool;
     /// Commands wait for the end of a pause, or may.
     fn has_postponed(&mut self) -> bool;
-    /// The same, and one of them may run long, and let other clients in.
+    /// One of them may run long, and let other clients in, and has not run yet.
     fn has_postponed_script(&mut self) -> bool;
     /// Writes are paused now.
     fn writes_are_paused(&mut self) -> bool;
@@ -201,6 +201,9 @@ pub enum Moment {
     Postponed,
     /// It is an EXEC that begins a pause: its unit is taken up, and logged, some time after it has run.
     EndsLate,
+    /// A unit has ended while another module may answer a client that it has blocked, at any time, with all that has
+    /// changed.
+    MayBeAnswered,
     /// It waits, and has found a change that is not durable: its answer shows that when it has waited in vain.
     Waits,
     /// It waits, and the server may serve it with an error at the end of the running unit: no event shows that.
@@ -285,6 +288,12 @@ const NOT_SEEN_TO_END: &[Row<()>] = &[
     (Reason::ModuleYield, |facts, ()| facts.has_other_modules()),
 ];
 
+/// What lets out another module's answer to a client that it has blocked before BEFORE_SLEEP sees that.
+const NOT_SEEN_TO_BE_ANSWERED: &[Row<()>] = &[
+    // The server hands it to another thread as soon as the client goes on.
+    (Reason::IoThreads, |facts, ()| facts.has_io_threads()),
+];
+
 /// What lets out a reply before its change is logged: that is when BEFORE_SLEEP, or the filter of the next command,
 /// shows that it has run.
 const NOT_SEEN_TO_RUN: &[Row<Moment>] = &[
@@ -292,8 +301,8 @@ const NOT_SEEN_TO_RUN: &[Row<Moment>] = &[
     (Reason::IoThreads, |facts, _| facts.has_io_threads()),
     // One may yield in between.
     (Reason::ModuleYield, |facts, _| facts.has_other_modules()),
-    // That runs without passing the filter, perhaps next, and may run long. The pause that an EXEC begins delays it again.
-    (Reason::ClientPause, |facts, moment| moment != Moment::EndsLate && facts.has_postponed_script()),
+    // That runs without passing the filter, perhaps next, and may run long.
+    (Reason::ClientPause, |facts, _| facts.has_postponed_script()),
     // Its socket may take output before the end of the iteration. What a pause delays runs just before that.
     (Reason::OutputLeft, |facts, moment| moment != Moment::Postponed && facts.has_output_left()),
 ];
@@ -327,6 +336,7 @@ pub fn decide(moment: Moment, facts: &mut dyn Facts) -> Hold {
             first(NOT_SEEN_TO_RUN, facts, moment).map_or(Hold::Nothing, |_| Hold::Disconnect)
         }
         Moment::EndsLate => first(NOT_SEEN_TO_RUN, facts, moment).map_or(Hold::Nothing, |_| Hold::Refused),
+        Moment::MayBeAnswered => first(NOT_SEEN_TO_BE_ANSWERED, facts, ()).map_or(Hold::Nothing, Hold::AtUnitEnd),
         Moment::Waits => first(NOT_SEEN_TO_END, facts, ()).map_or(Hold::Nothing, Hold::AtUnitEnd),
         Moment::EndedUnseen => match first(NOT_ONCE_WRITTEN, facts, ()) {
             Some(_) => Hold::Disconnect,

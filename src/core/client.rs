@@ -222,6 +222,11 @@ impl Clients {
         self.blocked_by_modules.contains(&client)
     }
 
+    /// One of those.
+    pub fn any_blocked_by_module(&self) -> Option<ClientId> {
+        self.blocked_by_modules.first().copied()
+    }
+
     /// Takes out all of those.
     pub fn take_blocked_by_modules(&mut self) -> Vec<ClientId> {
         std::mem::take(&mut self.blocked_by_modules)

@@ -13,6 +13,7 @@ pub mod client;
 pub mod collecting;
 pub mod commit;
 pub mod deadlines;
+pub mod delayed;
 pub mod dirty;
 pub mod event;
 pub mod exact;

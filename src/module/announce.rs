@@ -19,7 +19,7 @@ use crate::module::settle::settle;
 use crate::module::units::{ask_for_unit_end, finish_deferred, finish_suspects};
 use crate::module::verdict::{LetsOut, Rewrite, Verdict};
 use crate::module::waits::wait_in_filter;
-use crate::module::{Delayed, Module, commands, following, refusal, with, wrappers};
+use crate::module::{Module, commands, following, refusal, with, wrappers};
 use std::ffi::CStr;
 
 /// An id that no client has.
@@ -119,7 +119,7 @@ impl Module {
         self.running.is_plain()
             && self.unit_end == UnitEnd::NotAsked
             && self.replies.is_empty()
-            && self.pause.postponed == Delayed::Nothing
+            && self.delayed.is_empty()
             && self.capture.is_at_rest()
     }
 
@@ -188,7 +188,7 @@ impl Module {
         let client = filter.client_id();
         let shows_present = self.commits_inline() && filter.len() == 2;
         // A pause may delay it until the value is another one.
-        if !shows_present || !self.clients.looks_at_get(client) || self.sees_pause(ctx) {
+        if !shows_present || !self.clients.looks_at_get(client) || ctx.writes_are_paused() {
             return false;
         }
         let Some(db) = self.selected_by(ctx, client) else { return false };

@@ -2,20 +2,25 @@
 //! know of them is asked of the server, and for what it does not say the worst is assumed.
 
 use crate::core::capture::Class;
+use crate::core::delayed::Delayed;
 use crate::core::output::ReplySize;
 use crate::core::table::{self, Blocks};
 use crate::ffi::Ctx;
+use crate::module::Module;
 use crate::module::listed::Listed;
 use crate::module::moving::Moving;
-use crate::module::{Delayed, Module};
 
 impl Module {
     /// Logging begins while clients are doing this.
     pub(super) fn take_clients_in(&mut self, ctx: Ctx<'_>, listed: &[Listed]) {
         self.clients.forget();
         listed.iter().for_each(|client| self.take_in(client));
-        // What a pause made wait before is unknown.
-        self.pause.postponed = if ctx.writes_are_paused() { Delayed::Scripts } else { Delayed::Nothing };
+        self.delayed = Delayed::default();
+        if ctx.writes_are_paused() {
+            // What a pause has made wait before is unknown.
+            let blocked = listed.iter().filter(|client| client.blocked);
+            blocked.for_each(|client| self.delayed.note(client.id, true));
+        }
         self.moving = Moving::begin(ctx.flags().in_cluster());
     }
 

@@ -9,7 +9,7 @@ use crate::core::unit::Unit;
 use crate::core::versions::{State, VALUE_BYTES_MAX};
 use crate::ffi::{Ctx, KeyKind, Reply, ReplyKind};
 use crate::log::Lsn;
-use crate::module::{Delayed, Module, with};
+use crate::module::{Module, with};
 use std::sync::Arc;
 
 /// What a reader is shown of one of its keys.
@@ -58,7 +58,7 @@ impl Module {
         let durable = self.log().filter(|_| self.life.is_active())?.log().durable();
         // The loop waits for what a client has done or seen without being held for it; all replies leave after that.
         let is_seen = self.iteration.waits.newest().is_some_and(|lsn| lsn > durable) || !self.replies.is_empty();
-        let is_free = !self.capture.has_unit() && self.pause.postponed == Delayed::Nothing && !self.server.imports;
+        let is_free = !self.capture.has_unit() && self.delayed.is_empty() && !self.server.imports;
         // A client that watches keys relies on what they hold now.
         let is_bound = self.clients.get(client).is_none_or(|client| client.transaction.may_watch());
         (!is_seen && is_free && !is_bound && self.versions.may_be_shown(durable)).then_some(durable)

@@ -10,7 +10,7 @@ use crate::module::arguments::{is_failing_bitfield, read_blocks};
 use crate::module::known::Known;
 use crate::module::listed::Sent;
 use crate::module::wrappers::name_of;
-use crate::module::{Delayed, Module, listed};
+use crate::module::{Module, listed};
 
 /// Asks about the reply of one client. What costs a question to the server is asked once.
 pub(super) struct Asked<'a> {
@@ -129,11 +129,12 @@ impl Facts for Asked<'_> {
     }
 
     fn has_postponed(&mut self) -> bool {
-        self.module.pause.postponed != Delayed::Nothing
+        !self.module.delayed.is_empty()
     }
 
     fn has_postponed_script(&mut self) -> bool {
-        self.module.pause.postponed == Delayed::Scripts
+        let scripts = self.module.delayed.scripts();
+        !scripts.is_empty() && (self.without_commands || listed::any_waits(self.ctx, &scripts))
     }
 
     fn writes_are_paused(&mut self) -> bool {

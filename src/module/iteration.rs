@@ -6,7 +6,7 @@ use crate::core::leaf::ClientId;
 use crate::core::script_db::ScriptDb;
 use crate::ffi::{Ctx, follow_events};
 use crate::log::Lsn;
-use crate::module::listed::is_blocked_in;
+use crate::module::listed::{going_on, is_blocked_in};
 use crate::module::settle::settle;
 use crate::module::units::{finish_deferred, finish_suspects, finish_unit};
 use crate::module::waits::wait_now;
@@ -67,7 +67,8 @@ impl Module {
         self.wait_for_timed_out(ctx);
         self.wait_for_modules_answers(ctx);
         self.wait_for_soon_shown();
-        self.wait_for_resumed(ctx, true);
+        self.wait_for_resumed(ctx);
+        self.delayed.iteration_ended(ctx.writes_are_paused(), |clients| going_on(ctx, clients));
         let waits_for = self.iteration.waits.end_iteration();
         let waits_for = if self.commits_inline() {
             // Nothing is dirty past the iteration.

@@ -80,6 +80,25 @@ pub(super) fn clients(ctx: Ctx<'_>) -> Result<Vec<Listed>, String> {
         .collect()
 }
 
+/// Whether any of these clients waits in a command, or is about to go on. Where the server does not say, one does.
+pub(super) fn any_waits(ctx: Ctx<'_>, clients: &[ClientId]) -> bool {
+    let Some(text) = lines_of(ctx, clients) else { return true };
+    text.lines().any(|line| field_of(line, "flags").is_none_or(|flags| flags.contains(['b', GOES_ON])))
+}
+
+/// Those of these clients that have waited and are about to go on; `None` where the server does not say.
+pub(super) fn going_on(ctx: Ctx<'_>, clients: &[ClientId]) -> Option<Vec<ClientId>> {
+    let text = lines_of(ctx, clients)?;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let [client, flags] = fields_of(line, ["id", "flags"]);
+        if flags?.contains(GOES_ON) {
+            found.push(client?.parse().ok()?);
+        }
+    }
+    Some(found)
+}
+
 /// Whether a client uses RESP3. Where the server does not say, it does not.
 pub(super) fn uses_resp3(ctx: Ctx<'_>, client: ClientId) -> bool {
     field(ctx, client, "resp").as_deref() == Some("3")
@@ -166,7 +185,7 @@ impl Received {
             client: number(client)?,
             descriptor: descriptor?.parse().ok()?,
             bytes: number(bytes)?,
-            is_drained: number(unread)? == 0 && number(arguments)? == 0 && !flags.contains(['b', 'u']),
+            is_drained: number(unread)? == 0 && number(arguments)? == 0 && !flags.contains(['b', GOES_ON]),
             is_plain: flags == "N" || flags == "U",
             watches: number(watched)? > 0,
             db: db?.parse().ok()?,
@@ -256,6 +275,9 @@ fn fields<const COUNT: usize>(ctx: Ctx<'_>, client: u64, names: [&str; COUNT]) -
     let fields: Vec<String> = names.iter().map_while(|name| field_of(&line, name).map(String::from)).collect();
     fields.try_into().ok()
 }
+
+/// How CLIENT LIST shows a client that has waited and is about to go on: at the end of this iteration or of the next.
+const GOES_ON: char = 'u';
 
 /// How CLIENT LIST shows a write handler among a client's events.
 const WAITS_TO_WRITE: char = 'w';

@@ -84,6 +84,7 @@ use crate::core::calls::Calls;
 use crate::core::capture::Capture;
 use crate::core::client::Clients;
 use crate::core::commit::Chooser;
+use crate::core::delayed::Delayed;
 use crate::core::dirty::DirtyKeys;
 use crate::core::execution::{Replies, Running, UnitEnd};
 use crate::core::hash::Set;
@@ -164,27 +165,6 @@ struct Iteration {
     commands: u32,
 }
 
-/// What a pause of writes (CLIENT PAUSE, a failover) leaves behind.
-#[derive(Debug, Default)]
-struct Pause {
-    /// When one was seen last; milliseconds since the Unix epoch.
-    seen_ms: i64,
-    /// What has come that it may have made wait, and that may not have run yet.
-    postponed: Delayed,
-}
-
-/// Commands that a pause may have made wait.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum Delayed {
-    /// None.
-    #[default]
-    Nothing,
-    /// Some.
-    Commands,
-    /// Some, and one of them may run long, and let other clients in.
-    Scripts,
-}
-
 /// The module's state.
 pub(crate) struct Module {
     life: Life,
@@ -223,7 +203,8 @@ pub(crate) struct Module {
     clients: Clients,
     /// Their databases, where the server does not leave them in those.
     homes: Option<Homes>,
-    pause: Pause,
+    /// What a pause of writes leaves behind.
+    delayed: Delayed,
     moving: moving::Moving,
     server: server::Facts,
     /// WBL.DEBUG PAUSE.

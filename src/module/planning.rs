@@ -7,7 +7,7 @@ use crate::core::table::Quirk;
 use crate::ffi::{Ctx, may_run_all, own_name};
 use crate::module::known::Known;
 use crate::module::listed::{self, Received};
-use crate::module::{Delayed, Module, config, wrappers};
+use crate::module::{Module, config, wrappers};
 
 /// A client that has sent a single command this many times in a row no longer pipelines.
 const SINGLES_MAX: u32 = 64;
@@ -22,7 +22,7 @@ impl Module {
         if !is_planned || record.mutes || self.capture.is_queueing(client) || !self.may_collect() || self.disk_fails() {
             return None;
         }
-        if self.pause.postponed != Delayed::Nothing || self.sees_pause(ctx) {
+        if !self.delayed.is_empty() || ctx.writes_are_paused() {
             return None;
         }
         let fresh = self.looks.take_fresh(client, began);

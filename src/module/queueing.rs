@@ -88,7 +88,7 @@ impl Module {
     pub(super) fn announce_exec(&mut self, ctx: Ctx<'_>, client: ClientId) -> Verdict {
         self.stop_stepping(ctx);
         let runs_others = self.clients.get(client).is_some_and(|record| record.transaction.queued.runs_commands());
-        self.note_delayed(ctx, Known::UNKNOWN, runs_others);
+        self.note_delayed(ctx, client, Known::UNKNOWN, runs_others);
         if !self.is_queueing(ctx, client) {
             // The server refuses it, and may go on watching.
             self.capture.command(client, Class::ReadOnly, None, std::iter::empty());

@@ -13,7 +13,7 @@ use crate::ffi::{ContextFlags, Ctx, Filter};
 use crate::module::arguments::{is_failing_bitfield, key_positions, read_blocks, selected_db};
 use crate::module::known::Known;
 use crate::module::verdict::{LetsOut, Verdict};
-use crate::module::{Delayed, Module, server};
+use crate::module::{Module, server};
 
 impl Module {
     /// Announces a command that runs now, as it was sent. `top` is its client, if it is one that waits for a reply.
@@ -83,7 +83,7 @@ impl Module {
 
     /// Whose command or script runs: that of the client announced last, unless it may be one that a pause had made wait.
     pub(super) fn runner(&self) -> Option<ClientId> {
-        (self.pause.postponed == Delayed::Nothing).then_some(self.running.client)
+        (self.delayed.is_empty()).then_some(self.running.client)
     }
 
     /// A SELECT of a script: no event shows whether it runs. One of another module counts for that call only.

@@ -6,7 +6,7 @@
 //! when the command has been seen to run: at the end of its unit, before the next command, or at the end of the
 //! iteration, whichever comes first. Of a command that was refused nothing is left by then.
 
-use crate::core::ack::Reason;
+use crate::core::ack::{Hold, Moment, Reason, decide};
 use crate::core::dirty::DbKey;
 use crate::core::execution::{Exec, IfRun, UnitEnd, What};
 use crate::core::leaf::ClientId;
@@ -17,9 +17,10 @@ use crate::core::table::{self, Quirk, Rule};
 use crate::ffi::Ctx;
 use crate::machine::now_ms;
 use crate::module::arguments::keys_in;
+use crate::module::facts::Asked;
 use crate::module::listed::is_blocked_in;
 use crate::module::units::{ask_for_unit_end, finish_unit};
-use crate::module::{Delayed, Module, commands, server, with};
+use crate::module::{Module, commands, server, with};
 
 /// Whether what comes through the filter under this client's id belongs to something that runs: the script or module's
 /// command that was announced last, or the work of another module at the end of a unit.
@@ -52,7 +53,7 @@ pub(super) fn settle(ctx: Ctx<'_>) {
         let client = module.running.client;
         match module.running.settle() {
             // A module's command that has blocked its client, whose id the server gives to others from then on.
-            What::OtherModule if module.is_blocked(ctx, client) => module.note_blocked_by_module(client),
+            What::OtherModule if module.is_blocked(ctx, client) => module.note_blocked_by_module(ctx, client),
             What::Command(IfRun::Unseen { .. }) => module.capture.not_blocked(client),
             // It has raised no event: it has changed nothing, and may show anything; or the server has refused it.
             What::Command(IfRun::WaitsAnyway) => module.wait_for_all(client, Reason::Inline),
@@ -106,7 +107,7 @@ pub(super) fn settle_unseen(ctx: Ctx<'_>) -> bool {
             },
         };
         if let Some((changes, deadline_ms)) = settled {
-            let may_be_postponed = module.pause.postponed != Delayed::Nothing;
+            let may_be_postponed = !module.delayed.is_empty();
             let waits = if may_be_postponed { Waits::MayBePostponed } else { Waits::Blocked };
             module.capture.unseen(client, changes, blocked.then_some(waits), ctx.unit_time_us() / 1000);
             module.capture.blocked.set_deadline(client, deadline_ms);
@@ -160,9 +161,12 @@ impl Module {
     }
 
     /// Another module has blocked the client, and will answer it.
-    pub(super) fn note_blocked_by_module(&mut self, client: ClientId) {
+    pub(super) fn note_blocked_by_module(&mut self, ctx: Ctx<'_>, client: ClientId) {
         self.clients.get_mut(client).into_iter().for_each(|client| client.shares_id = true);
         self.clients.blocked_by_module(client);
+        if let Hold::AtUnitEnd(_) = decide(Moment::MayBeAnswered, &mut Asked::new(self, ctx, client)) {
+            self.wait_for_all(client, Reason::OtherModule);
+        }
     }
 
     /// The client of a command that the server may have made wait.

@@ -11,14 +11,11 @@ use crate::core::table::Rule;
 use crate::ffi::{ClientInfo, Ctx, Filter, KeyKind};
 use crate::log::Lsn;
 use crate::machine::now_ms;
+use crate::module::Module;
 use crate::module::facts::Asked;
 use crate::module::known::Known;
 use crate::module::listed::is_blocked_in;
 use crate::module::waited::count_wait;
-use crate::module::{Delayed, Module};
-
-/// The server checks for the end of a pause now and then: when this has passed, all that waited for it has run.
-const PAUSE_REMAINS_MS: i64 = 1000;
 
 /// An iteration of the event loop, without its sleep, takes no longer unless a single command does.
 const ITERATION_MS: i64 = 100;
@@ -201,28 +198,14 @@ impl Module {
     }
 
     /// Commands that a pause (CLIENT PAUSE, a failover) made wait passed the filter before it; what they show is
-    /// unknown. The loop waits. `at_end`: of an iteration, within which others that waited may still run.
-    pub(super) fn wait_for_resumed(&mut self, ctx: Ctx<'_>, at_end: bool) {
-        if self.pause.postponed != Delayed::Nothing {
-            let remains =
-                !at_end || self.sees_pause(ctx) || now_ms() < self.pause.seen_ms.saturating_add(PAUSE_REMAINS_MS);
-            if !remains {
-                self.pause.postponed = Delayed::Nothing;
-            }
+    /// unknown. The loop waits.
+    pub(super) fn wait_for_resumed(&mut self, ctx: Ctx<'_>) {
+        if !self.delayed.is_empty() {
             let shown = self.undurable(self.newest_of_all());
             if let Hold::AtIterationEnd(reason) = self.decide_on_written(ctx, self.running.client, Moment::Resumed) {
                 self.wait_for_shown(None, shown, reason);
             }
         }
-    }
-
-    /// Whether a pause of writes is on: CLIENT PAUSE, a failover, a slot that moves.
-    pub(super) fn sees_pause(&mut self, ctx: Ctx<'_>) -> bool {
-        let paused = ctx.writes_are_paused();
-        if paused {
-            self.pause.seen_ms = now_ms();
-        }
-        paused
     }
 
     /// What the reply to a command at top level may show, not durable yet, and its client where that was asked about.
@@ -233,6 +216,10 @@ impl Module {
         known: Known,
     ) -> (Option<ClientInfo>, Option<Lsn>) {
         let anywhere = self.newest_read(ctx, filter, known, None);
+        if known.is_other_modules() && self.server.io_threads.may_send() {
+            // It may block its client, and answer with anything as soon as it has run.
+            return (None, self.newest_of_all());
+        }
         // The client's database is asked for only if a key of that name is dirty in any, and not where only names are
         // noted.
         if anywhere.is_none() || self.commits_inline() {

@@ -14,12 +14,12 @@ use crate::module::arguments::add_reads;
 use crate::module::facts::{Asked, kind_of};
 use crate::module::known::Known;
 use crate::module::verdict::{Rewrite, Verdict};
-use crate::module::{Delayed, Module, refusal, server, wrappers};
+use crate::module::{Module, refusal, server, wrappers};
 
 impl Module {
     /// A command that a connected client wants to have run now.
     pub(super) fn announce_top(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
-        self.note_delayed(ctx, known, known.runs_others() || known.reads == Reads::Script);
+        self.note_delayed(ctx, client, known, known.runs_others() || known.reads == Reads::Script);
         let waits_anyway = self.waits_anyway(ctx, client, known);
         let (info, shown) = if waits_anyway { (None, None) } else { self.shown_at_top(ctx, filter, known) };
         let asked = self.clients.get_mut(client).is_some_and(|client| std::mem::take(&mut client.asking));
@@ -121,11 +121,10 @@ impl Module {
     }
 
     /// A CLIENT PAUSE may make the command wait, which has passed the filter then. `runs_others`: it may run long.
-    pub(super) fn note_delayed(&mut self, ctx: Ctx<'_>, known: Known, runs_others: bool) {
+    pub(super) fn note_delayed(&mut self, ctx: Ctx<'_>, client: ClientId, known: Known, runs_others: bool) {
         let harmless = known.class == Class::ReadOnly && known.reads == Reads::Nothing;
-        if !harmless && self.sees_pause(ctx) {
-            let delayed = if runs_others { Delayed::Scripts } else { Delayed::Commands };
-            self.pause.postponed = self.pause.postponed.max(delayed);
+        if !harmless && ctx.writes_are_paused() {
+            self.delayed.note(client, runs_others);
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::module::listed::{info_in, is_blocked_in};
 use crate::module::release::{Waiting, release};
 use crate::module::waited::count_wait;
 use crate::module::waits::wait_now;
-use crate::module::{Delayed, Iteration, Module, server, with};
+use crate::module::{Iteration, Module, server, with};
 
 /// A batch of this size is handed to the writer thread before the iteration ends.
 pub(super) const EARLY_HAND_OVER_BYTES: usize = 256 * 1024;
@@ -116,10 +116,10 @@ pub(super) fn finish_suspects(ctx: Ctx<'_>, all: bool) {
             return None;
         }
         // A pause also makes a reader wait that is to be served.
-        if module.sees_pause(ctx) {
-            module.pause.postponed = module.pause.postponed.max(Delayed::Commands);
+        if ctx.writes_are_paused() {
+            module.delayed.note_readers();
         }
-        let keeps = module.pause.postponed != Delayed::Nothing;
+        let keeps = !module.delayed.is_empty();
         let clients = &module.clients;
         let is_blocked = |client| is_blocked_in(clients, ctx, client);
         let look = if all { Look::All { keeps } } else { Look::Blocked(is_blocked) };
@@ -182,7 +182,7 @@ impl Module {
             let is_modules = matches!(self.running.what, What::OtherModule);
             self.running.end();
             if is_modules && self.is_blocked(ctx, self.running.client) {
-                self.note_blocked_by_module(self.running.client);
+                self.note_blocked_by_module(ctx, self.running.client);
             }
         }
         if self.replies.any_to_complete() {
@@ -278,7 +278,19 @@ impl Module {
         }
         unheld.clear();
         self.unheld = unheld;
-        newest.filter(|_| leaves_early)
+        newest.filter(|_| leaves_early).max(self.shown_by_modules(ctx, lsn))
+    }
+
+    /// The unit's position, if another module may show what it did in an answer that leaves before that is seen.
+    fn shown_by_modules(&mut self, ctx: Ctx<'_>, lsn: Lsn) -> Option<Lsn> {
+        let client = self.clients.any_blocked_by_module()?;
+        match decide(Moment::MayBeAnswered, &mut Asked::new(self, ctx, client)) {
+            Hold::AtUnitEnd(reason) => {
+                count_wait(&mut self.counters, &mut self.iteration, reason);
+                self.undurable(Some(lsn))
+            }
+            _ => None,
+        }
     }
 
     /// Hands over the replies that the server defers. Returns the newest position shown by those that could not be

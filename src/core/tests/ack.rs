@@ -217,6 +217,12 @@ fn what_a_command_has_found_is_durable_before_it_can_be_shown_unseen() {
 }
 
 #[test]
+fn what_another_module_may_answer_is_durable_before_threads_can_send_it() {
+    assert_eq!(hold(Moment::MayBeAnswered, &["has_other_modules", "has_output_left"]), Hold::Nothing, "it is seen");
+    assert_eq!(hold(Moment::MayBeAnswered, &["has_io_threads"]), Hold::AtUnitEnd(Reason::IoThreads));
+}
+
+#[test]
 fn no_reply_of_a_change_that_is_logged_later_can_leave_before_that() {
     for (moment, way) in [
         (Moment::MayChange, Hold::Disconnect),
@@ -224,11 +230,9 @@ fn no_reply_of_a_change_that_is_logged_later_can_leave_before_that() {
         (Moment::EndsLate, Hold::Refused),
     ] {
         assert_eq!(hold(moment, &["has_postponed", "debug_paused"]), Hold::Nothing, "{moment:?}: it is seen in time");
-        for fact in ["has_io_threads", "has_other_modules"] {
+        for fact in ["has_io_threads", "has_other_modules", "has_postponed_script"] {
             assert_eq!(hold(moment, &[fact]), way, "{moment:?}: {fact}");
         }
-        let with_script = if moment == Moment::EndsLate { Hold::Nothing } else { way };
-        assert_eq!(hold(moment, &["has_postponed_script"]), with_script, "{moment:?}");
         let with_output = if moment == Moment::Postponed { Hold::Nothing } else { way };
         assert_eq!(hold(moment, &["has_output_left"]), with_output, "{moment:?}");
     }

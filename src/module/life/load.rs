@@ -16,6 +16,7 @@ use crate::core::calls::Calls;
 use crate::core::capture::Capture;
 use crate::core::client::Clients;
 use crate::core::commit::Chooser;
+use crate::core::delayed::Delayed;
 use crate::core::dirty::DirtyKeys;
 use crate::core::execution::{Replies, Running, UnitEnd};
 use crate::core::lag::Lag;
@@ -41,8 +42,8 @@ use crate::module::role::{Role, role_at_start};
 use crate::module::shortage::Shortage;
 use crate::module::waitaof::AofWaits;
 use crate::module::{
-    Counters, Iteration, Module, Pause, cluster, commands, cut_commands, homes, listed, names, notify, points,
-    recovery, replace, second_server, server, with,
+    Counters, Iteration, Module, cluster, commands, cut_commands, homes, listed, names, notify, points, recovery,
+    replace, second_server, server, with,
 };
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -239,7 +240,7 @@ fn new_module(ctx: Ctx<'_>, folder: PathBuf) -> Result<Module, String> {
         collecting: None,
         clients,
         homes: homes::of_server(ctx),
-        pause: Pause::default(),
+        delayed: Delayed::default(),
         moving: Moving::default(),
         server: server::Facts::ask(ctx)?,
         paused: false,

@@ -1,0 +1,45 @@
+//! What a pause makes wait runs when that has ended, and nothing announces it again.
+
+use crate::harness::{FrozenDisk, Lever, PATIENCE, ServerBuilder, Value, Version, dataset, each_version, wait_until};
+use crate::leaks::pipeline;
+use std::time::Duration;
+
+/// A server that serves nobody for so long runs something long, or waits for the disk.
+const BUSY: Duration = Duration::from_millis(300);
+
+each_version! {
+    // A long command that runs as the server lets go of blocked clients: the pause ends in the same iteration, after
+    // what it has delayed could have run in it.
+    fn what_is_delayed_shows_nothing_early_however_the_pause_ends(version: Version) {
+        let builder = ServerBuilder::with_module(version).in_memory().set("wbl.commit-mode", "async");
+        let mut server = builder.start();
+        let [mut control, mut long, mut first, mut second] = std::array::from_fn(|_| server.raw());
+        [&mut long, &mut first, &mut second].into_iter().for_each(|client| drop(client.run("PING")));
+        let is_busy = || {
+            let mut witness = server.raw().with_patience(BUSY);
+            witness.send(&["PING"]);
+            witness.try_reply().is_err()
+        };
+        let disk = FrozenDisk::freeze(Lever::Sync, &server, &mut control);
+        long.send_text("SET other v");
+        disk.assert_withheld(&server, &mut control, &mut long, "SET");
+        pipeline(&mut long, "DEBUG SLEEP 4.5; PING");
+        control.run("CLIENT PAUSE 3000 WRITE");
+        first.send_text("SET k 1");
+        wait_until("the loop waits, as something is delayed", PATIENCE, is_busy);
+        second.send_text("SETNX k 2");
+        let gate = server.folder().join("another-gate");
+        std::fs::write(&gate, "").expect("a file in the data folder");
+        disk.thaw(&mut control);
+        // The loop goes on when all is durable, and reads this before, or after, the long command.
+        control.send_text(&format!("WBL.DEBUG SYNC HOLD {}", gate.display()));
+        (0..3).for_each(|_| assert!(!long.reply().is_error()));
+        wait_until("the loop waits for what they show", PATIENCE, || {
+            second.received_nothing().expect("SETNX shows a change that is not durable");
+            is_busy()
+        });
+        std::fs::remove_file(gate).expect("the gate's file");
+        assert_eq!((first.reply(), second.reply()), (Value::Simple("OK".into()), Value::Integer(0)));
+        dataset::assert_survives(&mut server, "after kill -9");
+    }
+}

@@ -1,0 +1,126 @@
+//! What a pause of writes (CLIENT PAUSE, a failover, a slot that moves) may have made wait, and that may not have run
+//! yet. The server runs it, when the pause has ended, without showing it to the command filter again.
+//!
+//! Nothing reports the end of a pause, or what has run since. What the server shows is asked at the end of each
+//! iteration of the event loop. All has run when two of these in a row saw no pause and no client that waits: a pause
+//! may end between what the server runs at the end of an iteration and the module's look at it, and a command that has
+//! waited may begin another one.
+
+use crate::core::hash::Set;
+use crate::core::leaf::ClientId;
+
+/// How far it is known to have run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    /// Nothing waits.
+    #[default]
+    Nothing,
+    /// Something may.
+    Waits,
+    /// The end of an iteration has seen no more.
+    SeenToEnd,
+}
+
+/// Commands that a pause may have made wait.
+#[derive(Debug, Default)]
+pub struct Delayed {
+    stage: Stage,
+    /// Whose they are; those of blocked readers that are to be served are not among them.
+    clients: Set<ClientId>,
+    /// Those of them whose commands may run long, and let other clients in.
+    scripts: Set<ClientId>,
+}
+
+impl Delayed {
+    /// A client's command may wait. `may_run_long`: and let others in when it runs.
+    pub fn note(&mut self, client: ClientId, may_run_long: bool) {
+        self.stage = Stage::Waits;
+        self.clients.insert(client);
+        if may_run_long {
+            self.scripts.insert(client);
+        }
+    }
+
+    /// Blocked readers that are to be served may have to wait.
+    pub fn note_readers(&mut self) {
+        self.stage = Stage::Waits;
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.stage == Stage::Nothing
+    }
+
+    /// The clients whose commands may run long.
+    pub fn scripts(&self) -> Vec<ClientId> {
+        self.scripts.iter().copied().collect()
+    }
+
+    /// An iteration ends. `waiting` says which of these clients wait, or are about to go on; all of them where that is
+    /// not known.
+    pub fn iteration_ended(&mut self, is_paused: bool, waiting: impl FnOnce(&[ClientId]) -> Option<Vec<ClientId>>) {
+        if self.is_empty() {
+            return;
+        }
+        if !is_paused && !self.clients.is_empty() {
+            let asked: Vec<ClientId> = self.clients.iter().copied().collect();
+            if let Some(waiting) = waiting(&asked) {
+                let waiting: Set<ClientId> = waiting.into_iter().collect();
+                self.scripts.retain(|client| waiting.contains(client));
+                self.clients = waiting;
+            }
+        }
+        self.stage = match self.stage {
+            _ if is_paused || !self.clients.is_empty() => Stage::Waits,
+            Stage::Waits => Stage::SeenToEnd,
+            Stage::SeenToEnd | Stage::Nothing => Stage::Nothing,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nobody(_: &[ClientId]) -> Option<Vec<ClientId>> {
+        Some(Vec::new())
+    }
+
+    #[test]
+    fn what_waits_has_run_when_two_iterations_in_a_row_saw_nothing_of_it() {
+        let mut delayed = Delayed::default();
+        delayed.note(7, true);
+        delayed.note(8, false);
+        delayed.iteration_ended(true, |_| panic!("nothing runs while the pause lasts"));
+        delayed.iteration_ended(false, |asked| Some(asked.to_vec()));
+        assert_eq!(delayed.scripts(), [7], "it is about to run");
+        delayed.iteration_ended(false, |_| Some(vec![8]));
+        assert!(delayed.scripts().is_empty() && !delayed.is_empty());
+        delayed.iteration_ended(false, nobody);
+        assert!(!delayed.is_empty(), "the last may have begun another pause, which has ended");
+        delayed.iteration_ended(false, nobody);
+        assert!(delayed.is_empty());
+    }
+
+    #[test]
+    fn a_pause_that_is_seen_again_begins_it_anew() {
+        let mut delayed = Delayed::default();
+        delayed.note_readers();
+        delayed.iteration_ended(false, nobody);
+        delayed.iteration_ended(true, nobody);
+        delayed.iteration_ended(false, nobody);
+        delayed.note(7, false);
+        delayed.iteration_ended(false, nobody);
+        assert!(!delayed.is_empty());
+        delayed.iteration_ended(false, nobody);
+        assert!(delayed.is_empty());
+    }
+
+    #[test]
+    fn where_the_server_does_not_say_all_of_them_wait() {
+        let mut delayed = Delayed::default();
+        delayed.note(7, true);
+        (0..3).for_each(|_| delayed.iteration_ended(false, |_| None));
+        assert_eq!(delayed.scripts(), [7]);
+    }
+}
