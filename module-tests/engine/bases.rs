@@ -5,8 +5,8 @@ use crate::support::*;
 use std::io::Read;
 use valkey_wbl::log::sim::{Effect, SimDisk};
 use valkey_wbl::log::{
-    Begin, Flusher, LogError, LogWriter, Lsn, MANIFEST_NAME, NewBase, Options, Storage, StorageFile, base_name, open,
-    segment_name,
+    Begin, Flusher, LogError, LogWriter, Lsn, MANIFEST_NAME, NewBase, Options, PreparedBase, Storage, StorageFile,
+    base_name, open, segment_name,
 };
 
 /// Writes a base with this content; returns its name.
@@ -112,6 +112,54 @@ fn a_base_that_no_start_could_read_is_removed() {
     }
     flusher.close().unwrap();
     reopen(&disk).unwrap().verify_base().unwrap();
+}
+
+/// A log that waits for its base, with a unit that is durable, and that base, which lacks nothing but its name.
+fn before_the_name(disk: &SimDisk) -> (Flusher<SimDisk>, PreparedBase, Lsn) {
+    let folder = open(disk.clone(), &Options::default()).unwrap().into_folder();
+    let writer = folder.begin(Begin::WaitsForBase, UNIX_MS).unwrap();
+    let flusher = Flusher::start(writer, Box::new(|_| ()), Box::new(|_| ())).unwrap();
+    let (lsn, (name, mut file)) = (flusher.cut(), flusher.new_base_file().unwrap());
+    file.write_all_at(0, b"base").unwrap();
+    let (sender, prepared) = std::sync::mpsc::channel();
+    flusher.prepare_base(NewBase { name, lsn }, Box::new(move |outcome| sender.send(outcome).unwrap()));
+    let prepared = prepared.recv().unwrap().unwrap();
+    let end = flusher.append(unit(0), UNIX_MS);
+    assert!(flusher.wait_durable(end, None).unwrap() && !flusher.is_visible());
+    (flusher, prepared, end)
+}
+
+#[test]
+fn nothing_is_published_while_the_first_base_gets_its_name() {
+    let disk = SimDisk::new();
+    let (flusher, prepared, before) = before_the_name(&disk);
+    let (sender, named) = std::sync::mpsc::channel();
+    disk.pause_at(disk.operations());
+    let during = flusher.append(unit(1), UNIX_MS);
+    flusher.name_base(prepared, Box::new(move |outcome| sender.send(outcome).unwrap()));
+    disk.wait_paused();
+    flusher.append(unit(2), UNIX_MS);
+    assert_eq!((flusher.durable(), flusher.is_visible()), (before, false));
+    disk.resume();
+    named.recv().unwrap().unwrap();
+    assert!(flusher.is_visible() && flusher.durable() >= during);
+    assert!(recovered(&reopen(&disk.crash_image(1)).unwrap()).starts_with(&units(0..2)));
+    flusher.close().unwrap();
+    assert_eq!(recovered(&reopen(&disk).unwrap()), units(0..3));
+}
+
+#[test]
+fn a_log_whose_first_base_gets_no_name_goes_on_waiting_for_one() {
+    let disk = SimDisk::new();
+    let (flusher, prepared, _) = before_the_name(&disk);
+    let (sender, named) = std::sync::mpsc::channel();
+    disk.fail_at(disk.operations(), libc::ENOSPC, Effect::None);
+    flusher.name_base(prepared, Box::new(move |outcome| sender.send(outcome).unwrap()));
+    assert!(named.recv().unwrap().is_err() && !flusher.is_visible() && flusher.error().is_none());
+    let after = flusher.append(unit(1), UNIX_MS);
+    assert!(flusher.wait_durable(after, None).unwrap());
+    flusher.close().unwrap().remove_leftovers();
+    assert!(disk.names().is_empty(), "{:?}", disk.names());
 }
 
 #[test]

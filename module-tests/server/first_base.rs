@@ -9,6 +9,7 @@ use crate::harness::{
 };
 use crate::life::{NOWHERE, module, segment_count};
 use std::fs;
+use std::thread;
 
 /// A child takes a minute for each key that it saves.
 const SLOW_SAVE: &str = "CONFIG SET rdb-key-save-delay 60000000";
@@ -73,10 +74,50 @@ each_version! {
         dataset::assert_survives(&mut server, "after kill -9");
     }
 
-    fn what_changed_before_the_log_was_active_is_shown_when_it_is_durable(version: Version) {
-        // Where the main thread learns of the base before it reads the commands there is nothing to see.
-        let seen = (0..20).any(|_| reads_wait_for_what_changed_before(version));
-        assert!(seen, "no write ran between the base and the state active");
+    fn what_runs_between_the_base_and_the_state_active_waits(version: Version) {
+        let builder = ServerBuilder::stock(version).set("enable-module-command", "yes");
+        let mut server = builder.variable(VARIABLE, "base-installed:stop").start();
+        let (mut writer, mut reader, mut control) = (server.raw(), server.raw(), server.raw());
+        [&mut writer, &mut reader, &mut control].into_iter().for_each(|client| drop(client.run("SET k old")));
+        control.run(&format!("MODULE LOADEX {} CONFIG wbl.debug-commands yes", paths::module().display()));
+        server.wait_stopped();
+        writer.send_bytes(b"WBL.DEBUG SYNC HOLD\r\nSET k new\r\n").unwrap();
+        server.go_on();
+        assert_eq!(writer.reply(), Value::Simple("OK".into()));
+        wait_until("the log is active", PATIENCE, || {
+            info_field(&mut control, "wbl", "wbl_state").as_deref() == Some("active")
+        });
+        writer.assert_silent(&mut control, "a write that is not durable");
+        reader.send_text("GET k");
+        reader.assert_silent(&mut control, "a value that is not durable");
+        control.run("WBL.DEBUG SYNC RELEASE");
+        assert_eq!((writer.reply(), reader.reply().text()), (Value::Simple("OK".into()), "new".into()));
+    }
+
+    fn what_was_answered_before_the_base_had_its_name_survives_a_kill(version: Version) {
+        for (point, mode) in [("renamed", "async"), ("base-installed", "async"), ("base-installed", "inline")] {
+            let builder = module(version).set("wbl.enabled", "no").set("wbl.commit-mode", mode);
+            let mut server = builder.set("appendonly", "yes").set("appendfsync", "always").start();
+            let mut client = server.raw();
+            client.run("DEBUG POPULATE 1000");
+            let answered = thread::scope(|scope| {
+                let writers: Vec<_> = (0..4).map(|name| scope.spawn({
+                    let connection = server.raw();
+                    move || count_until_closed(connection, name)
+                })).collect();
+                wait_until("all write", PATIENCE, || client.run("EXISTS n0 n1 n2 n3").integer() == 4);
+                client.run(&format!("WBL.DEBUG POINT {point} KILL"));
+                client.send_text("CONFIG SET wbl.enabled yes");
+                writers.into_iter().map(|writer| writer.join().unwrap()).collect::<Vec<_>>()
+            });
+            server.wait_exit();
+            server.reconfigure(|builder| builder.set("wbl.enabled", "yes"));
+            server.start();
+            for (name, answered) in answered.into_iter().enumerate() {
+                let found = server.raw().run(&format!("GET n{name}")).text().parse::<i64>().unwrap();
+                assert!(found >= answered, "{point}, {mode}: {found} of {answered} that were answered");
+            }
+        }
     }
 
     fn a_disk_that_fails_before_the_first_base_ends_no_server(version: Version) {
@@ -153,30 +194,16 @@ each_version! {
     }
 }
 
-/// A write that runs when the base is in place and the main thread does not know: `false` when it ran later.
-fn reads_wait_for_what_changed_before(version: Version) -> bool {
-    let builder = ServerBuilder::stock(version).set("enable-module-command", "yes");
-    let mut server = builder.variable(VARIABLE, "base-installed:stop").start();
-    let (mut writer, mut reader, mut control) = (server.raw(), server.raw(), server.raw());
-    [&mut writer, &mut reader, &mut control].into_iter().for_each(|client| drop(client.run("SET k old")));
-    control.run(&format!("MODULE LOADEX {} CONFIG wbl.debug-commands yes", paths::module().display()));
-    server.wait_stopped();
-    writer.send_bytes(b"WBL.DEBUG SYNC HOLD\r\nSET k new\r\n").unwrap();
-    server.go_on();
-    assert_eq!(writer.reply(), Value::Simple("OK".into()));
-    wait_until("the log is active", PATIENCE, || {
-        info_field(&mut control, "wbl", "wbl_state").as_deref() == Some("active")
-    });
-    if writer.silent(&mut control).is_ok() {
-        control.run("WBL.DEBUG SYNC RELEASE");
-        return false;
+/// Increments a key of its own until the server ends; returns the last number that it was told.
+fn count_until_closed(mut connection: RawConnection, name: usize) -> i64 {
+    let key = format!("n{name}");
+    let mut answered = 0;
+    while connection.try_send(&["INCR", &key]).is_ok()
+        && let Ok(reply) = connection.try_reply()
+    {
+        answered = reply.integer();
     }
-    assert_eq!(writer.reply(), Value::Simple("OK".into()));
-    reader.send_text("GET k");
-    reader.assert_silent(&mut control, "a value that is not durable");
-    control.run("WBL.DEBUG SYNC RELEASE");
-    assert_eq!(reader.reply().text(), "new");
-    true
+    answered
 }
 
 /// How a server ends.

@@ -33,4 +33,4 @@ pub use open::{is_marked_behind, mark_behind, unmark_behind};
 pub use storage::{DirectWrites, FileStatus, FolderLock, FolderStorage, Storage, StorageFile};
 pub use thread::{Flusher, Peaks, SLOW_SYNC_US, Statistics, Steps};
 pub use write::{Backup, KeptLog, backup_name, kept_logs};
-pub use write::{Batch, Begin, Flush, Folder, LogState, LogWriter, NewBase, NotBegun, WantedReserve};
+pub use write::{Batch, Begin, Flush, Folder, LogState, LogWriter, NewBase, NotBegun, PreparedBase, WantedReserve};

@@ -12,7 +12,7 @@ use std::mem::take;
 impl Module {
     /// Whether the main thread makes the log durable at the end of this iteration.
     pub(super) fn commits_inline(&self) -> bool {
-        self.commits.mode() == Mode::Inline && self.life.is_active()
+        self.commits.mode() == Mode::Inline && self.life.withholds()
     }
 
     /// An iteration has ended, and all that it has written may leave: chooses for the next one.
@@ -67,7 +67,7 @@ impl Module {
 
     /// Whether nothing speaks against inline.
     fn may_commit_inline(&self, has_failed: bool) -> bool {
-        self.life.is_active()
+        self.life.withholds()
             && !has_failed
             && !self.paused
             // Replies are sent by other threads, at any time.

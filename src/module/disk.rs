@@ -203,7 +203,7 @@ pub(super) fn disconnect(ctx: Ctx<'_>, clients: &[ClientId]) {
 impl Module {
     /// Whether the log's disk fails or does not answer, which may pass.
     pub(super) fn disk_fails(&self) -> bool {
-        self.life.is_active() && (self.log().is_some_and(|log| log.log().is_failing()) || self.disk_hangs())
+        self.life.withholds() && (self.log().is_some_and(|log| log.log().is_failing()) || self.disk_hangs())
     }
 
     /// Whether the disk does not answer, and too much waits for it.

@@ -62,7 +62,7 @@ impl Module {
         if known.is_unknown() {
             return Explained::new("refused", None, "the server has no such command".into());
         }
-        if !self.life.is_active() {
+        if !self.life.withholds() {
             let text = format!("the log is {}: no reply waits", self.life.state().name());
             return Explained::new("at-once", None, text);
         }

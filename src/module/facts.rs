@@ -85,7 +85,7 @@ impl<'a> Asked<'a> {
 
 impl Facts for Asked<'_> {
     fn is_active(&mut self) -> bool {
-        self.module.life.is_active()
+        self.module.life.withholds()
     }
 
     fn any_change(&mut self) -> bool {

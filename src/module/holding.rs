@@ -55,7 +55,7 @@ impl Module {
     /// Has the reply of the context's client, which is to come, wait for what it shows. Returns whether the end of the
     /// unit must be asked for.
     pub(super) fn hold_reply_for(&mut self, ctx: Ctx<'_>, outcome: Outcome) -> bool {
-        if !outcome.changed && outcome.shown.is_none() || !self.life.is_active() {
+        if !outcome.changed && outcome.shown.is_none() || !self.life.withholds() {
             return false;
         }
         let client = ctx.client_id();
@@ -132,6 +132,6 @@ impl Module {
     /// The position, unless it is durable.
     pub(super) fn undurable(&self, lsn: Option<Lsn>) -> Option<Lsn> {
         let log = self.log()?;
-        lsn.filter(|lsn| self.life.is_active() && log.log().durable() < *lsn)
+        lsn.filter(|lsn| self.life.withholds() && log.log().durable() < *lsn)
     }
 }

@@ -56,7 +56,7 @@ impl Module {
         if self.capture.blocked.has_unknown_readers() && ctx.key_kind(key) == KeyKind::Stream {
             self.capture.blocked.suspect((db, key.into()));
         }
-        if self.life.is_active() {
+        if self.life.withholds() {
             self.wait_for_waiting(ctx, db, key);
         }
     }
@@ -81,7 +81,7 @@ impl Module {
         let is_top = !flags.in_script() && !flags.denies_blocking() && is_connected;
         let whose = if is_top { client } else { self.running.client };
         self.running.is_seen(client);
-        if !self.life.is_active() || self.replies.wait_for_unit(whose) {
+        if !self.life.withholds() || self.replies.wait_for_unit(whose) {
             return;
         }
         let author = self.author_of_event(ctx, is_connected);

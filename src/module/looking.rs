@@ -128,7 +128,7 @@ impl Module {
     /// Whether the module may run pipelines for their clients.
     pub(super) fn may_collect(&self) -> bool {
         let is_wanted = (config::collects_pipelines() || config::collects_transactions()) && !self.commits_inline();
-        self.life.is_active()
+        self.life.withholds()
             && (is_wanted || self.looks.forced)
             && !self.server.io_threads.may_send()
             && !self.server.other_modules

@@ -22,7 +22,7 @@ pub(super) fn event(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8]) {
     }
     let notice = Notice { db: ctx.event_db(event, key), event: event.to_vec(), key: key.to_vec() };
     let now = with(|module| {
-        if module.life.is_active() {
+        if module.life.withholds() {
             module.notices.add(notice.clone());
             return false;
         }

@@ -160,6 +160,10 @@ impl Release {
 
     /// The log is closed: lets everyone go that still waits.
     pub(super) fn release_closed(&self) {
+        if !self.flusher.is_visible() {
+            // Nothing was promised.
+            return self.take_waiting().into_iter().for_each(|waiting| release(waiting.held, Why::NotActive));
+        }
         let durable = self.flusher.durable();
         for (waits_for, waiting) in lock(&self.queue.waiters).take_all() {
             release(waiting.held, Why::LogClosed { waits_for, durable });

@@ -241,7 +241,7 @@ impl Module {
         let lsn = self.batch.push(unit);
         self.end_notices(lsn);
         self.counters.units += u64::from(!unit.is_empty());
-        if self.life.is_active() {
+        if self.life.withholds() {
             unit.emptied.iter().for_each(|db| self.dirty.mark_all(*db, lsn));
             if unit.functions_changed {
                 self.dirty.mark_functions(lsn);
@@ -297,7 +297,7 @@ impl Module {
     /// held, and whose they are.
     fn keep_replies(&mut self, lsn: Lsn, unheld: &mut Vec<(ClientId, Reason)>) -> Option<Lsn> {
         let log = self.life.log()?;
-        let (is_active, mut newest) = (self.life.is_active(), None);
+        let (is_active, mut newest) = (self.life.withholds(), None);
         for Reply { client, way, shows } in self.replies.drain() {
             if shows.is_none() {
                 let is_unheld = match way {

@@ -177,7 +177,7 @@ fn loses_its_error(ctx: Ctx<'_>, spec: &CommandSpec, args: &[&[u8]]) -> bool {
 /// Whether the command may wait for something, and its client with it.
 fn may_block(ctx: Ctx<'_>, known: Known) -> bool {
     let flags = ctx.flags();
-    known.row.may_block() && flags.can_block() && with(|module| module.life.is_active()) == Some(true)
+    known.row.may_block() && flags.can_block() && with(|module| module.life.withholds()) == Some(true)
 }
 
 /// The length of the string of a BITFIELD, which with OVERFLOW FAIL may grow without an event.

@@ -66,6 +66,6 @@ impl Module {
         if self.capture.is_wrapping() {
             self.capture.wrapped_done(false, None, 0);
         }
-        Outcome { changed: wrapped.changed && self.life.is_active(), shown: self.undurable(wrapped.read) }
+        Outcome { changed: wrapped.changed && self.life.withholds(), shown: self.undurable(wrapped.read) }
     }
 }

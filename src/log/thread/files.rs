@@ -6,7 +6,7 @@ use crate::log::error::LogError;
 use crate::log::open::CheckBase;
 use crate::log::storage::{Storage, failed};
 use crate::log::write::{
-    AheadJob, AheadSlot, AheadStep, Backup, BaseJob, Expendable, NewBase, WantedAhead, WantedReserve,
+    AheadJob, AheadSlot, AheadStep, Backup, BaseJob, Expendable, NewBase, PreparedBase, WantedAhead, WantedReserve,
 };
 use crate::log::write::{backups, create_base, remove_backup, remove_shared};
 use crossbeam::channel::{Receiver, TryRecvError};
@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) enum Task<F> {
     /// Creates the file of a base that is about to be written, which gets the room that is held for it.
     CreateBase(String, Answer<F>),
-    PrepareBase(NewBase, Answer),
+    /// Makes a base durable, checks it and gives it its name.
+    PrepareBase(NewBase, Answer<PreparedBase>),
     WriteAhead(WantedAhead),
     /// Reserves this much room for the next base.
     KeepReserve(WantedReserve),
@@ -125,11 +126,7 @@ impl<S: Storage> Files<S> {
             Task::PrepareBase(base, answer) => {
                 let is_cancelled = || self.is_closing.load(Ordering::Acquire);
                 let job = BaseJob { storage, expendable, check: self.check_base, is_cancelled: &is_cancelled };
-                match job.run(&base) {
-                    // After the end the answer is dropped, which says so.
-                    Ok(prepared) => drop(self.queue.push(Message::NameBase(prepared, answer))),
-                    Err(error) => answer.give(Err(error)),
-                }
+                answer.give(job.run(&base));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The handle of the log's threads, for all other threads.
 
+mod bases;
 mod held;
 
 use super::answer::{Answer, OnDone};
@@ -12,11 +13,11 @@ use super::worker::{OnDurable, OnError, Worker};
 use crate::lock::lock;
 use crate::log::error::LogError;
 use crate::log::format::Generation;
-use crate::log::format::names::{base_name, new_number, segment_name, temporary_base_name};
+use crate::log::format::names::{base_name, segment_name, temporary_base_name};
 use crate::log::format::standing::Standing;
 use crate::log::lsn::Lsn;
 use crate::log::storage::Storage;
-use crate::log::write::{AheadSlot, Backup, Expendable, Folder, LogWriter, NewBase, create_base};
+use crate::log::write::{AheadSlot, Backup, Expendable, Folder, LogWriter};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -222,31 +223,6 @@ impl<S: Storage> Flusher<S> {
         self.queue.push(Message::Cut)
     }
 
-    /// Has the file of a new base created, which gets the room that is held for it; returns its name. Waits for
-    /// nothing; `on_done` gets the file, from one of the log's threads. A base that is given up, whether its file is
-    /// there already or not, must be removed by [`Flusher::remove_base_file`].
-    pub fn create_base_file(&self, on_done: OnDone<S::File>) -> Result<String, LogError> {
-        let name = self.new_base_name()?;
-        self.send(Task::CreateBase(name.clone(), Answer::new(on_done)));
-        Ok(name)
-    }
-
-    /// The same at once, as soon as the disk answers.
-    pub fn new_base_file(&self) -> Result<(String, S::File), LogError> {
-        let name = self.new_base_name()?;
-        let file = create_base(&*self.storage, &self.expendable, &name)?;
-        Ok((name, file))
-    }
-
-    fn new_base_name(&self) -> Result<String, LogError> {
-        Ok(temporary_base_name(new_number(self.next_base.fetch_add(1, Ordering::Relaxed))?))
-    }
-
-    /// Whether the log has taken the room of a base that is being written: nothing will come of it.
-    pub fn has_given_up(&self, name: &str) -> bool {
-        self.expendable.is_void(name)
-    }
-
     /// Makes a backup of all that was handed over, in a new folder within the log's, named for this time; returns the
     /// position up to which it goes. Waits for nothing; `on_done` is called by one of the log's threads.
     pub fn back_up(&self, unix_ms: u64, on_done: OnDone<Backup>) -> Lsn {
@@ -280,23 +256,6 @@ impl<S: Storage> Flusher<S> {
             // A thread that has ended drops the task.
             let _ = threads.tasks.send(task);
         }
-    }
-
-    /// Has the file of a base that is given up removed later.
-    pub fn remove_base_file(&self, name: String) {
-        self.expendable.give_up(std::slice::from_ref(&name));
-        self.send(Task::Remove(vec![name], None));
-    }
-
-    /// Makes a file the base of the log: synced, read again and checked, renamed, and then named by the manifest in
-    /// place of everything before its position. For a log that waited for its base this is the moment in which it
-    /// appears. Waits for nothing; `on_done` is called by one of the log's threads.
-    ///
-    /// If this fails the file is gone and the log goes on as before; only a failure of the last step is a failure of
-    /// the log.
-    pub fn install_base(&self, base: NewBase, on_done: OnDone) {
-        // A thread that has ended drops the answer, which says so.
-        self.send(Task::PrepareBase(base, Answer::new(on_done)));
     }
 
     /// Whether the log goes on in another file after an error of the disk that may pass, and tries that until it

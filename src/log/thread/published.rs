@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 struct State {
     is_paused: bool,
+    /// The log's first base is about to be named.
+    is_naming: bool,
     is_closed: bool,
     /// Threads in [`Published::wait_durable`].
     waiting: u32,
@@ -30,17 +32,20 @@ pub(super) struct Published {
     pending_bytes: AtomicU64,
     /// There is trouble. Changes under the lock of it.
     in_trouble: AtomicBool,
+    /// A start would find the log.
+    is_visible: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 impl Published {
-    pub fn new(start: Lsn) -> Published {
+    pub fn new(start: Lsn, is_visible: bool) -> Published {
         Published {
             durable: AtomicU64::new(start.get()),
             flushed: AtomicU64::new(start.get()),
             pending_bytes: AtomicU64::new(0),
             in_trouble: AtomicBool::new(false),
+            is_visible: AtomicBool::new(is_visible),
             state: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -81,7 +86,7 @@ impl Published {
     pub fn publish(&self) -> Option<Lsn> {
         let state = self.state();
         let flushed = self.flushed();
-        if state.is_paused || state.failure.is_some() || flushed == self.durable() {
+        if state.is_paused || state.is_naming || state.failure.is_some() || flushed == self.durable() {
             return None;
         }
         assert!(flushed > self.durable(), "the durable position never goes back");
@@ -98,6 +103,21 @@ impl Published {
 
     pub fn resume(&self) {
         self.state().is_paused = false;
+    }
+
+    /// The log's first base is about to be named: nothing is published until that has ended.
+    pub fn begin_naming(&self) {
+        self.state().is_naming = true;
+    }
+
+    /// That has ended; `is_visible`: a start finds the log.
+    pub fn end_naming(&self, is_visible: bool) {
+        self.state().is_naming = false;
+        self.is_visible.fetch_or(is_visible, Ordering::AcqRel);
+    }
+
+    pub fn is_visible(&self) -> bool {
+        self.is_visible.load(Ordering::Acquire)
     }
 
     /// Latches the first failure; `false` when there was one.

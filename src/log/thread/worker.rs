@@ -70,7 +70,7 @@ impl<S: Storage> Worker<S> {
     ) -> Worker<S> {
         Worker {
             queue,
-            published: Arc::new(Published::new(writer.appended())),
+            published: Arc::new(Published::new(writer.appended(), !writer.waits_for_base())),
             storage: writer.storage(),
             statistics: writer.statistics(),
             in_flight_max: writer.in_flight_max(),
@@ -242,11 +242,14 @@ impl<S: Storage> Worker<S> {
     }
 
     fn name_base(&self, base: PreparedBase, answer: Answer) {
-        let failure = self.with_log(|log| {
+        let (flushed, failure) = self.with_log(|log| {
             let outcome = log.writer.name_base(base);
+            // Before anybody can ask what has come of it.
+            self.published.end_naming(outcome.is_ok());
             log.remove_leftovers(Some((answer, outcome)));
-            log.writer.failure().cloned()
+            (log.writer.durable(), log.writer.failure().cloned())
         });
+        self.publish(flushed);
         failure.into_iter().for_each(|first| self.report_failure(LogError::Failed(first)));
     }
 

@@ -33,9 +33,16 @@ pub struct NewBase {
     pub lsn: Lsn,
 }
 
+impl NewBase {
+    /// The name that it gets.
+    pub fn final_name(&self) -> Option<String> {
+        temporary_base_seq(&self.name).map(base_name)
+    }
+}
+
 /// A base that has its name.
 #[derive(Debug)]
-pub(crate) struct PreparedBase(pub(super) BaseFacts);
+pub struct PreparedBase(pub(super) BaseFacts);
 
 /// Steps 1 and 2.
 pub(crate) struct BaseJob<'a, S: Storage> {

@@ -4,7 +4,7 @@ use super::relief::Relief;
 use super::speed::Speed;
 use crate::core::ack::Why;
 use crate::ffi::{Held, kill_child};
-use crate::log::{LogError, NewBase};
+use crate::log::{LogError, NewBase, PreparedBase};
 use crate::machine;
 use crate::module::gate::GatedFile;
 use crate::module::release::{Release, release};
@@ -36,6 +36,10 @@ pub(super) enum Base {
     Process(Process),
     /// The log's threads put it in place.
     Installing(Receiver<Result<(), LogError>>),
+    /// They prepare the first base of a log for that.
+    Preparing(Preparing),
+    /// They name the first base of a log ([`super::visible::Visible::Soon`]). Nothing stops that.
+    Naming,
     /// The dataset is being replaced from outside.
     Replacing,
     /// What changed can't be logged: a new log begins, with its base, before any reply leaves.
@@ -50,6 +54,12 @@ pub(super) struct Creating {
 pub(super) struct Created {
     pub(super) name: String,
     pub(super) file: GatedFile,
+}
+
+pub(super) struct Preparing {
+    /// What it is called when it is prepared.
+    pub(super) name: Option<String>,
+    pub(super) prepared: Receiver<Result<PreparedBase, LogError>>,
 }
 
 pub(super) struct Child {
@@ -203,6 +213,8 @@ impl Base {
                 second_server::end();
                 process.base.name
             }
+            // It is removed after that.
+            Base::Preparing(Preparing { name: Some(name), .. }) => name,
             _ => return,
         };
         release.log().remove_base_file(name);

@@ -5,7 +5,8 @@ use super::descent::Descent;
 use super::failing::{fail, fail_for_now, fail_until_free};
 use super::followed::Following;
 use super::rest::{NoLog, Rest};
-use super::state::{IfLost, Life, Logging, Visible};
+use super::state::{Life, Logging};
+use super::visible::{IfLost, Visible};
 use crate::core::execution::Running;
 use crate::core::unit::Batch;
 use crate::ffi::{Ctx, Level, log};
@@ -118,13 +119,13 @@ pub(super) fn write(
 ) -> Result<(), NoLog> {
     own_aof::log_goes_on(ctx);
     let appended = writer.appended();
-    let descent = match &visible {
-        Visible::WithItsBase { descent, .. } => descent.clone(),
-        Visible::Yes => Descent::from(LogState { generation: writer.generation(), end: appended }),
+    let descent = match visible.pending() {
+        Some(pending) => pending.descent.clone(),
+        None => Descent::from(LogState { generation: writer.generation(), end: appended }),
     };
     let release = Release::start(writer).map_err(|error| (error.to_string(), Rest::lost(descent)))?;
-    let waits_for_base = matches!(visible, Visible::WithItsBase { .. });
-    let is_retried = matches!(visible, Visible::WithItsBase { if_lost: IfLost::RefusesWrites, .. });
+    let waits_for_base = visible.pending().is_some();
+    let is_retried = visible.pending().is_some_and(|pending| pending.if_lost == IfLost::RefusesWrites);
     with(|module| {
         module.batch = Batch::new(appended);
         // It is tried again until its base is in place.

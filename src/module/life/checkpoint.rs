@@ -5,13 +5,14 @@
 //! base's dataset ends; the log's threads make the file durable, check it, name it in the manifest, and wake the event
 //! loop again.
 
-use super::base::{Base, Bases, Created, Creating, answer};
+use super::base::{Base, Bases, Created, Creating, Preparing, answer};
+use super::naming;
 use super::relief;
-use super::state::{Logging, Visible};
+use super::state::Logging;
+use super::visible::Visible;
 use crate::ffi::{ChildResult, Ctx, Level, descriptor_path, log, save_rdb, wake_event_loop};
-use crate::log::{LogError, NewBase, Statistics};
+use crate::log::{LogError, NewBase, PreparedBase, Statistics};
 use crate::module::gate::GatedFile;
-use crate::module::holding::begin_to_wait;
 use crate::module::points::{self, Point};
 use crate::module::release::Release;
 use crate::module::{Module, config, room, with};
@@ -89,7 +90,7 @@ fn has_many_segments(statistics: &Statistics, log_bytes: u64) -> bool {
     spare.max(statistics.segments_after_errors()) >= SPARE_SEGMENTS_MAX
 }
 
-/// Writes a base and puts it in place, on the main thread.
+/// Writes the first base of a log and puts it in place, on the main thread.
 pub(super) fn write_here(ctx: Ctx<'_>, release: &Release) -> Result<(), String> {
     let (name, file) = release.log().new_base_file().map_err(|error| error.to_string())?;
     let lsn = release.log().cut();
@@ -97,17 +98,9 @@ pub(super) fn write_here(ctx: Ctx<'_>, release: &Release) -> Result<(), String> 
         release.log().remove_base_file(name);
         return Err(reason);
     }
-    let (sender, outcome) = bounded(1);
-    // A caller that has given up does not listen.
-    release.log().install_base(NewBase { name, lsn }, Box::new(move |outcome| drop(sender.send(outcome))));
-    match outcome.recv() {
-        Ok(Ok(())) => {
-            points::reach(Point::BaseInstalled);
-            Ok(())
-        }
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the log was closed".into()),
-    }
+    let prepared = naming::wait_for(release, &prepare(release, NewBase { name, lsn }).prepared)?;
+    naming::begin(prepared);
+    naming::outcome().unwrap_or(Ok(()))
 }
 
 /// Writes the dataset to the file of this path.
@@ -178,7 +171,17 @@ fn written(release: &Release, base: NewBase, outcome: Result<(), String>) {
     }
 }
 
+/// Has a base put in place; the first one of a log in two steps, between which replies begin to wait.
 fn install(release: &Release, base: NewBase) {
+    if with(|module| module.life.logging().is_some_and(|logging| logging.visible.pending().is_some())) == Some(true) {
+        let preparing = prepare(release, base);
+        with(|module| {
+            if let Some(logging) = module.life.logging_mut() {
+                logging.base = Base::Preparing(preparing);
+            }
+        });
+        return;
+    }
     let (sender, outcome) = bounded(1);
     let on_done = move |outcome: Result<(), LogError>| {
         if outcome.is_ok() {
@@ -194,6 +197,19 @@ fn install(release: &Release, base: NewBase) {
         }
     });
     release.log().install_base(base, Box::new(on_done));
+}
+
+/// Has the first base of a log made ready to be named.
+fn prepare(release: &Release, base: NewBase) -> Preparing {
+    let (sender, prepared) = bounded(1);
+    let name = base.final_name();
+    let on_done = move |outcome| {
+        // A caller that has given up does not listen, and has the file removed.
+        let _ = sender.send(outcome);
+        wake_event_loop();
+    };
+    release.log().prepare_base(base, Box::new(on_done));
+    Preparing { name, prepared }
 }
 
 /// Checks how far the base is, and whether the child is still there: a SHUTDOWN that fails ends it silently.
@@ -212,12 +228,16 @@ pub(super) fn poll(ctx: Ctx<'_>) {
                 Err(TryRecvError::Disconnected) => Poll::Written(Err("its thread has ended".into())),
             }),
             Base::Installing(outcome) => Some(Poll::Installed(received(outcome)?)),
+            Base::Preparing(preparing) => Some(Poll::Prepared(received(&preparing.prepared)?)),
+            Base::Naming => Some(Poll::Installed(received(logging.visible.named()?)?)),
             _ => None,
         }
     });
     match outcome.flatten() {
         Some(Poll::NoRoom) => give_up(),
         Some(Poll::Created(outcome)) => created(outcome),
+        Some(Poll::Prepared(Ok(prepared))) => naming::begin(prepared),
+        Some(Poll::Prepared(Err(reason))) => ended(Err(reason)),
         Some(Poll::Installed(outcome)) => ended(outcome),
         Some(Poll::Written(outcome)) => process_done(outcome),
         Some(Poll::ChildRuns) if !ctx.flags().has_active_child() => child_done(ctx, ChildResult::Killed(libc::SIGUSR1)),
@@ -240,6 +260,7 @@ enum Poll {
     Created(Result<GatedFile, String>),
     /// Another process has ended.
     Written(Result<(), String>),
+    Prepared(Result<PreparedBase, String>),
     Installed(Result<(), String>),
     ChildRuns,
 }
@@ -280,37 +301,13 @@ pub(super) fn ended(outcome: Result<(), String>) {
         Err(reason) => log(Level::Warning, &format!("no new base: {reason}")),
     }
     let asked = with(|module| {
-        let ok = outcome.is_ok();
         module.bases.ended(outcome.clone());
+        module.end_naming(outcome.is_ok());
         let logging = module.life.logging_mut()?;
-        logging.base = Base::Idle;
-        let asked = std::mem::take(&mut logging.asked);
-        match &logging.visible {
-            Visible::WithItsBase { .. } if !ok => logging.base = Base::Wanted,
-            Visible::WithItsBase { .. } if logging.following.is_some() => logging.visible = Visible::Yes,
-            Visible::WithItsBase { .. } => module.became_visible(),
-            Visible::Yes => {}
+        if !matches!(logging.base, Base::Now | Base::Replacing) {
+            logging.base = if logging.visible.pending().is_some() { Base::Wanted } else { Base::Idle };
         }
-        Some(asked)
+        Some(std::mem::take(&mut logging.asked))
     });
     answer(asked.flatten().unwrap_or_default(), &outcome);
-}
-
-impl Module {
-    /// The log is active: those who waited for that now wait for their position.
-    pub(super) fn became_visible(&mut self) {
-        self.hand_over();
-        let appended = self.appended();
-        // What changed until now was not noted as it changed, and may not be durable yet.
-        self.dirty.mark_all(None, appended);
-        self.dirty.mark_functions(appended);
-        let Some(logging) = self.life.logging_mut() else { return };
-        let before = std::mem::replace(&mut logging.visible, Visible::Yes);
-        if let Visible::WithItsBase { waiting, .. } = before {
-            for waiting in waiting {
-                begin_to_wait(&self.clients, &logging.log, appended, waiting);
-            }
-        }
-        log(Level::Notice, "the log is active: replies wait for the disk");
-    }
 }

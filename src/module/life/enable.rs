@@ -7,7 +7,8 @@
 use super::begin::begin_log;
 use super::descent::holds_another;
 use super::rest::Rest;
-use super::state::{IfLost, Life, State};
+use super::state::{Life, State};
+use super::visible::IfLost;
 use super::{end, role};
 use crate::ffi::{Ctx, Level, log};
 use crate::log::{SeenLog, Storage};

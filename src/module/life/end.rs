@@ -8,7 +8,7 @@ use super::leave::take_logging;
 use super::opening::LogFolder;
 use super::own_file::{Child, left_now};
 use super::rest::Rest;
-use super::state::{Life, Logging, Visible};
+use super::state::{Life, Logging};
 use crate::core::ack::Why;
 use crate::ffi::{Ctx, Level, log};
 use crate::log::Standing;
@@ -79,14 +79,13 @@ fn stop_log_beside(ctx: Ctx<'_>, child: Child) -> Option<Rest> {
     listening::log_closed(logging.log.log().appended());
     with(|module| module.drop_replies());
     base::answer(logging.asked, &Err("the log was closed".into()));
-    let pending = match logging.visible {
-        Visible::WithItsBase { waiting, descent, .. } => {
-            waiting.into_iter().for_each(|waiting| release(waiting.held, Why::Own));
-            // The log from before is still the one that a start would find, unless naming the new one failed late.
-            Some(descent)
-        }
-        Visible::Yes => None,
-    };
+    let is_visible = logging.log.log().is_visible();
+    let pending = logging.visible.into_pending().map(|pending| {
+        pending.waiting.into_iter().for_each(|waiting| release(waiting.held, Why::Own));
+        pending.descent
+    });
+    // The log from before is still the one that a start would find, unless naming the new one failed late.
+    let pending = pending.filter(|_| !is_visible);
     Some(match (folder, pending) {
         (Ok(folder), Some(descent)) => {
             let origin = descent.origin_in(&folder);
@@ -100,7 +99,10 @@ fn stop_log_beside(ctx: Ctx<'_>, child: Child) -> Option<Rest> {
 /// Closes the log, which syncs and publishes everything, so that every waiter is released. A visible log that fails
 /// ends the process; of one that nobody relies on, what is known of memory remains.
 fn close_files(logging: &Logging, standing: &Standing) -> Result<LogFolder, Descent> {
-    match (logging.log.log().close_as(standing.clone()), &logging.visible) {
+    let closed = logging.log.log().close_as(standing.clone());
+    // It may have become visible until then.
+    let pending = logging.visible.pending().filter(|_| !logging.log.log().is_visible());
+    match (closed, pending) {
         (Ok(folder), _) => {
             if let Some(error) = folder.seal_error() {
                 log(
@@ -110,15 +112,15 @@ fn close_files(logging: &Logging, standing: &Standing) -> Result<LogFolder, Desc
             }
             Ok(folder)
         }
-        (Err(error), Visible::WithItsBase { descent, .. }) => {
+        (Err(error), Some(pending)) => {
             log(Level::Warning, &format!("a log that nobody relies on could not be closed: {error}"));
-            Err(descent.clone())
+            Err(pending.descent.clone())
         }
-        (Err(error), Visible::Yes) if logging.following.is_some() => {
+        (Err(error), None) if logging.following.is_some() => {
             log(Level::Warning, &format!("the replica's log could not be closed, and ends before that: {error}"));
             Err(Closing::descent(&logging.log, Origin::Folder))
         }
-        (Err(error), Visible::Yes) => {
+        (Err(error), None) => {
             fatal("the log could not be closed, and nothing can be acknowledged any more", &error.to_string())
         }
     }

@@ -1,7 +1,8 @@
 //! What becomes of the server where there can be no log, or none any more.
 
 use super::rest::Rest;
-use super::state::{Failing, IfLost, Life, Until, Visible};
+use super::state::{Failing, Life, Until};
+use super::visible::IfLost;
 use crate::ffi::{Ctx, Level, exit_now, log};
 use crate::module::{Module, refusal, server, with};
 
@@ -58,10 +59,10 @@ impl Module {
     pub(super) fn failed_log(&mut self) -> Option<(String, Option<IfLost>)> {
         let logging = self.life.logging()?;
         let error = logging.log.log().error()?;
-        let if_lost = match logging.visible {
+        let pending = logging.visible.pending().filter(|_| !logging.log.log().is_visible());
+        let if_lost = match pending {
             _ if logging.following.is_some() => Some(IfLost::ServesOn),
-            Visible::WithItsBase { if_lost, .. } => Some(if_lost),
-            Visible::Yes => None,
+            pending => pending.map(|pending| pending.if_lost),
         };
         Some((error.to_string(), if_lost))
     }

@@ -1,7 +1,8 @@
 //! A log that fails while it is written. What follows depends on what was promised of it.
 
 use super::failing::{end_process, fail_for_now};
-use super::state::{Failing, IfLost, Life};
+use super::state::{Failing, Life};
+use super::visible::IfLost;
 use super::{end, leave};
 use crate::ffi::{Ctx, Level, log};
 use crate::module::units::finish_unit;

@@ -10,7 +10,8 @@ use super::descent::Origin;
 use super::failing::fail;
 use super::followed::Following;
 use super::leave::{close_waiting, leave};
-use super::state::{IfLost, Life, Visible};
+use super::state::Life;
+use super::visible::{IfLost, Visible};
 use crate::core::ack::Why;
 use crate::ffi::{Ctx, Level, log};
 use crate::module::config;
@@ -54,9 +55,13 @@ pub(super) fn lead(ctx: Ctx<'_>) {
                 module.begin_capture(ctx, known);
                 let logging = module.life.logging_mut()?;
                 logging.following = None;
-                match &mut logging.visible {
+                if let Some(pending) = logging.visible.pending_mut() {
+                    pending.if_lost = IfLost::RefusesWrites;
+                }
+                match logging.visible {
+                    Visible::WithItsBase(_) => {}
+                    Visible::Soon { .. } => module.begin_to_withhold(),
                     Visible::Yes => module.became_visible(),
-                    Visible::WithItsBase { if_lost, .. } => *if_lost = IfLost::RefusesWrites,
                 }
                 Some(())
             });
@@ -74,6 +79,10 @@ pub(super) fn lead(ctx: Ctx<'_>) {
 pub(super) fn stop_base() {
     with(|module| {
         let Some(logging) = module.life.logging_mut() else { return };
+        if matches!(logging.base, Base::Naming) {
+            // It is whole, and of what there is until the other dataset takes its place.
+            return;
+        }
         let base = std::mem::replace(&mut logging.base, Base::Idle);
         let is_wanted = !base.is_idle();
         base.stop(&logging.log);

@@ -5,7 +5,7 @@ use super::closing::Closing;
 use super::descent::Origin;
 use super::own_file::{Child, lacking, left_now};
 use super::rest::Rest;
-use super::state::{Life, Logging, Visible};
+use super::state::{Life, Logging};
 use crate::core::ack::Why;
 use crate::ffi::{Ctx, Level, log};
 use crate::module::release::release;
@@ -25,9 +25,9 @@ pub(super) fn leave(ctx: Ctx<'_>, origin: Origin) -> Option<Rest> {
     log.log().resume();
     gate::open();
     answer(asked, &Err("the log was left".into()));
-    let descent = match visible {
+    let descent = match visible.into_pending() {
         // It has come from where it had come from when the log began.
-        Visible::WithItsBase { descent, .. } if origin == Origin::Folder => descent,
+        Some(pending) if origin == Origin::Folder => pending.descent,
         _ => Closing::descent(&log, origin),
     };
     Some(Rest::closing(log, standing, descent))

@@ -1,7 +1,7 @@
 //! Who writes the next base.
 
 use super::base::Source;
-use super::state::Visible;
+use super::visible::Visible;
 use crate::ffi::{Ctx, ServerInfo};
 use crate::module::config::{self, CheckpointMethod};
 use crate::module::{room, server, with};

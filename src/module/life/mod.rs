@@ -22,6 +22,7 @@ mod leave;
 mod load;
 mod marking;
 mod method;
+mod naming;
 mod newer;
 mod opening;
 mod own_file;
@@ -35,6 +36,7 @@ mod speed;
 mod start;
 mod state;
 mod unload;
+mod visible;
 
 pub use before_sleep::before_sleep;
 pub use checkpoint::child_done;

@@ -6,8 +6,8 @@ use super::checkpoint::{ended, write_here};
 use super::end::stop_log;
 use super::failing::fail;
 use super::rest::{NoLog, Rest};
-use super::state::{IfLost, Visible};
-use super::{follow, leave};
+use super::visible::{IfLost, Visible};
+use super::{follow, leave, naming};
 use crate::ffi::{Ctx, LoadingPhase};
 use crate::log::Begin;
 use crate::module::with;
@@ -26,6 +26,7 @@ pub(in crate::module) fn dataset_loading(ctx: Ctx<'_>, phase: LoadingPhase) {
         return;
     }
     if phase == LoadingPhase::Started {
+        naming::settle();
         with(|module| {
             let Some(logging) = module.life.logging_mut() else { return };
             // What a child saves is the dataset before.
@@ -48,10 +49,11 @@ pub(in crate::module) fn dataset_loading(ctx: Ctx<'_>, phase: LoadingPhase) {
 /// # Errors
 /// Why there is no log now.
 pub(super) fn begin_anew(ctx: Ctx<'_>) -> Result<(), NoLog> {
+    naming::settle();
     let asked = with(|module| {
         module.hand_over();
         let logging = module.life.logging_mut()?;
-        if matches!(logging.visible, Visible::WithItsBase { .. }) {
+        if matches!(logging.visible, Visible::WithItsBase(_)) {
             // Nothing is promised yet; what was logged comes before the base, whenever that is written.
             logging.base = Base::Wanted;
             module.bases.retry_now();

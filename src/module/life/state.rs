@@ -1,11 +1,12 @@
 //! Where the module is in its life: the states of the diagram in `docs/design.md`, each with what it has.
 
 use super::base::Base;
-use super::descent::{Descent, holds_more};
+use super::descent::holds_more;
 use super::followed::Following;
 use super::opening::OpenedFolder;
 use super::own_file::OwnFile;
 use super::rest::Rest;
+use super::visible::Visible;
 use crate::ffi::Held;
 use crate::log::Generation;
 use crate::module::Module;
@@ -13,7 +14,6 @@ use crate::module::cluster::SlotRanges;
 use crate::module::config;
 use crate::module::release::{Release, Waiting};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Where the module is in its life.
 pub(crate) enum Life {
@@ -53,52 +53,6 @@ pub(crate) struct Logging {
     pub(super) asked: Vec<Held>,
     /// The server is a replica: what its primary sends is logged, and nobody waits for that.
     pub(super) following: Option<Box<Following>>,
-}
-
-/// Whether a start would find the log.
-pub(crate) enum Visible {
-    /// Not before its first base is in place: nothing is withheld, nothing is promised.
-    WithItsBase {
-        /// Who waits for that.
-        waiting: Vec<Waiting>,
-        /// Where the dataset came from when the log began.
-        descent: Descent,
-        if_lost: IfLost,
-    },
-    /// It would: what is durable in it may be acknowledged.
-    Yes,
-}
-
-impl Visible {
-    /// How soon, at the latest, the next base is begun automatically after one that failed.
-    pub(super) fn longest_retry(&self) -> Duration {
-        match self {
-            // Nothing is promised before.
-            Visible::WithItsBase { .. } => Duration::from_secs(60),
-            Visible::Yes => Duration::from_secs(3600),
-        }
-    }
-
-    /// Takes out those who wait for the base.
-    pub(super) fn take_waiting(&mut self) -> Vec<Waiting> {
-        match self {
-            Visible::WithItsBase { waiting, .. } => std::mem::take(waiting),
-            Visible::Yes => Vec::new(),
-        }
-    }
-
-    pub(super) fn with_its_base(descent: Descent, if_lost: IfLost) -> Visible {
-        Visible::WithItsBase { waiting: Vec::new(), descent, if_lost }
-    }
-}
-
-/// What becomes of the server when a log fails that no start would find.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum IfLost {
-    /// It serves on as before the log was asked for: nothing was promised.
-    ServesOn,
-    /// It refuses writes: it took over from a primary that kept what it acknowledged.
-    RefusesWrites,
 }
 
 /// Why there is no log.
@@ -189,8 +143,8 @@ impl Life {
             Life::Starting(_) => State::Starting,
             Life::Changing => State::Recovering,
             Life::Logging(Logging { following: Some(_), .. }) => State::Replica,
-            Life::Logging(Logging { visible: Visible::WithItsBase { .. }, .. }) => State::Baselining,
-            Life::Logging(_) => State::Active,
+            Life::Logging(Logging { visible: Visible::Yes, .. }) => State::Active,
+            Life::Logging(_) => State::Baselining,
             Life::Disabled(_) | Life::GivenUp(_) => State::Disabled,
             Life::Replica(_) => State::Replica,
             Life::Failing(_) => State::Failing,
@@ -208,7 +162,12 @@ impl Life {
         matches!(self, Life::Logging(_))
     }
 
-    /// Changes are captured, and replies wait for them.
+    /// Changes are captured, and replies wait for them: the log is active, or may be at any moment.
+    pub(crate) fn withholds(&self) -> bool {
+        self.logging().is_some_and(|logging| logging.following.is_none() && logging.visible.withholds())
+    }
+
+    /// Changes are captured, and what is durable is acknowledged.
     pub(crate) fn is_active(&self) -> bool {
         matches!(self, Life::Logging(Logging { visible: Visible::Yes, following: None, .. }))
     }
@@ -374,9 +333,9 @@ impl Module {
 
     /// Has a client wait until the log is active; gives it back when no log will be.
     pub(in crate::module) fn wait_for_active(&mut self, waiting: Waiting) -> Result<(), Waiting> {
-        match &mut self.life {
-            Life::Logging(Logging { visible: Visible::WithItsBase { waiting: all, .. }, .. }) => all.push(waiting),
-            _ => return Err(waiting),
+        match self.life.logging_mut().and_then(|logging| logging.visible.pending_mut()) {
+            Some(pending) => pending.waiting.push(waiting),
+            None => return Err(waiting),
         }
         Ok(())
     }
