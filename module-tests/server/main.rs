@@ -89,6 +89,7 @@ mod run;
 mod runbooks;
 mod scripts;
 mod second_server;
+mod sent_before;
 mod sentinel;
 mod settings;
 mod shortage;

@@ -32,6 +32,11 @@ impl ContextFlags {
         self.0 & raw::VALKEYMODULE_CTX_FLAGS_LUA != 0
     }
 
+    /// What runs is part of a transaction or of a script.
+    pub fn is_inside_another(self) -> bool {
+        self.in_exec() || self.in_script()
+    }
+
     /// The client may not be blocked (a module's `Call`, for one); asking for it kills a 9.1 server.
     pub fn denies_blocking(self) -> bool {
         self.0 & raw::VALKEYMODULE_CTX_FLAGS_DENY_BLOCKING != 0

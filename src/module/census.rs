@@ -1,26 +1,72 @@
 //! The clients that are there when logging begins (MODULE LOAD, `wbl.enabled yes`, a promotion): what the filter would
 //! know of them is asked of the server, and for what it does not say the worst is assumed.
+//!
+//! A command that a pause delays has passed the filter before, and the server runs it without the filter when the pause
+//! ends: nothing would announce it. So a log begins with a [`Census`] only, and no client of that has such a command.
 
 use crate::core::capture::Class;
 use crate::core::delayed::Delayed;
 use crate::core::output::ReplySize;
 use crate::core::table::{self, Blocks};
-use crate::ffi::Ctx;
+use crate::ffi::{Ctx, Level, log};
 use crate::module::Module;
-use crate::module::listed::Listed;
+use crate::module::listed::{self, Listed};
 use crate::module::moving::Moving;
+
+/// The connected clients, none of which has a command that has passed the filter and has yet to run.
+pub(super) struct Census(Vec<Listed>);
+
+impl Census {
+    /// Disconnects those that have one. Nothing of it has run, so that nobody has been shown anything.
+    ///
+    /// # Errors
+    /// One is still there, or the server does not say.
+    pub(super) fn take(ctx: Ctx<'_>) -> Result<Census, String> {
+        // Asked first: if a pause is over, that ends it, and those that it has delayed are about to run.
+        let is_paused = ctx.writes_are_paused();
+        let listed = listed::clients(ctx)?;
+        let delayed: Vec<u64> =
+            listed.iter().filter(|client| is_delayed(client, is_paused)).map(|client| client.id).collect();
+        if delayed.is_empty() {
+            return Ok(Census(listed));
+        }
+        listed::disconnect(ctx, &delayed);
+        let left = listed::clients(ctx)?;
+        // The client whose command this is, which the server does not disconnect, waits with no other.
+        if let Some(client) = left.iter().find(|client| client.blocked && is_delayed(client, is_paused)) {
+            return Err(format!("client {} waits with a command that came before the log, and stays", client.id));
+        }
+        let count = delayed.len();
+        log(
+            Level::Notice,
+            &format!(
+                "disconnected {count} clients: the log begins, and would not see the commands that they wait with (docs/limits.md)"
+            ),
+        );
+        Ok(Census(left))
+    }
+
+    /// The same on a replica, which logs what its primary sends.
+    ///
+    /// # Errors
+    /// The server does not say.
+    pub(super) fn of_replica(ctx: Ctx<'_>) -> Result<Census, String> {
+        listed::clients(ctx).map(Census)
+    }
+}
+
+/// Whether a client may wait with a command that will run without the filter. Unless writes are paused it waits in a
+/// blocking command. In a pause the server does not show in what it waits.
+fn is_delayed(client: &Listed, is_paused: bool) -> bool {
+    !client.is_special && (client.resumes || is_paused && client.blocked)
+}
 
 impl Module {
     /// Logging begins while clients are doing this.
-    pub(super) fn take_clients_in(&mut self, ctx: Ctx<'_>, listed: &[Listed]) {
+    pub(super) fn take_clients_in(&mut self, ctx: Ctx<'_>, census: &Census) {
         self.clients.forget();
-        listed.iter().for_each(|client| self.take_in(client));
+        census.0.iter().for_each(|client| self.take_in(client));
         self.delayed = Delayed::default();
-        if ctx.writes_are_paused() {
-            // What a pause has made wait before is unknown.
-            let blocked = listed.iter().filter(|client| client.blocked);
-            blocked.for_each(|client| self.delayed.note(client.id, true));
-        }
         self.moving = Moving::begin(ctx.flags().in_cluster());
     }
 

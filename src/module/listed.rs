@@ -2,7 +2,7 @@
 
 use crate::core::client::Clients;
 use crate::core::leaf::ClientId;
-use crate::ffi::{self, ClientInfo, Ctx};
+use crate::ffi::{self, CallMode, ClientInfo, Ctx};
 use crate::module::known::{is_own_command, lacking};
 
 /// A field of a client's line in CLIENT LIST.
@@ -34,6 +34,10 @@ pub(super) struct Listed {
     /// The command that it has sent last.
     pub(super) command: String,
     pub(super) blocked: bool,
+    /// It has waited, and what it waits with may run at any time.
+    pub(super) resumes: bool,
+    /// A primary, a replica or a monitor.
+    pub(super) is_special: bool,
     /// How many commands it has queued since a MULTI; `None` outside one.
     pub(super) queued: Option<u64>,
     pub(super) watches: bool,
@@ -44,13 +48,16 @@ impl Listed {
     /// Reads a line; `None` where it is not of the known form.
     pub(super) fn parse(line: &str) -> Option<Listed> {
         let field = |name| field_of(line, name);
+        let flags = field("flags")?;
         Some(Listed {
             id: field("id")?.parse().ok()?,
             command: field("cmd")?.into(),
-            blocked: field("flags")?.contains('b'),
+            blocked: flags.contains('b'),
+            resumes: flags.contains(GOES_ON),
+            is_special: flags.contains(['M', 'S', 'O']),
             queued: field("multi")?.parse().ok(),
             watches: field("watch")? != "0",
-            tracks: field("flags")?.contains('t'),
+            tracks: flags.contains('t'),
         })
     }
 
@@ -97,6 +104,13 @@ pub(super) fn going_on(ctx: Ctx<'_>, clients: &[ClientId]) -> Option<Vec<ClientI
         }
     }
     Some(found)
+}
+
+/// Disconnects these clients at once, except for the one whose command this is.
+pub(super) fn disconnect(ctx: Ctx<'_>, clients: &[ClientId]) {
+    let ids: Vec<String> = clients.iter().map(ClientId::to_string).collect();
+    let args = [&b"KILL"[..], b"ID"].into_iter().chain(ids.iter().map(String::as_bytes));
+    ctx.own().call(CallMode::Internal, "CLIENT", args);
 }
 
 /// Whether a client uses RESP3. Where the server does not say, it does not.
@@ -293,11 +307,21 @@ mod tests {
     #[test]
     fn lines_of_client_list_are_read() {
         let line = "id=7 addr=/s:0 name=multi=3 flags=bx db=0 multi=2 watch=1 cmd=xread user=default";
-        let listed =
-            Listed { id: 7, command: "xread".into(), blocked: true, queued: Some(2), watches: true, tracks: false };
+        let listed = Listed {
+            id: 7,
+            command: "xread".into(),
+            blocked: true,
+            resumes: false,
+            is_special: false,
+            queued: Some(2),
+            watches: true,
+            tracks: false,
+        };
         assert_eq!(Listed::parse(line), Some(listed));
         let outside = Listed::parse("id=8 flags=N multi=-1 watch=0 cmd=NULL").expect("of the known form");
         assert_eq!((outside.queued, outside.watches, outside.blocked), (None, false, false));
+        let resumed = Listed::parse("id=9 flags=Mu multi=-1 watch=0 cmd=NULL").expect("of the known form");
+        assert_eq!((resumed.resumes, resumed.is_special), (true, true));
         assert_eq!(Listed::parse("id=8 flags=N"), None);
     }
 

@@ -12,13 +12,13 @@ use crate::core::unit::Batch;
 use crate::ffi::{Ctx, Level, log};
 use crate::log::{Begin, LogState, LogWriter, NotBegun};
 use crate::machine::unix_ms;
+use crate::module::census::Census;
 use crate::module::gate::GatedStorage;
 use crate::module::history::History;
 use crate::module::known::Commands;
-use crate::module::listed::Listed;
 use crate::module::points::{self, Point};
 use crate::module::release::Release;
-use crate::module::{Module, config, listed, own_aof, server, with};
+use crate::module::{Module, config, own_aof, server, with};
 use std::sync::Arc;
 
 /// Begins a new log in place of what the folder holds, if that is allowed. It begins with the dataset in memory;
@@ -45,7 +45,7 @@ fn begin_log_of(
         Ok(begin) => with_what.unwrap_or(begin),
         Err(reason) => return Err((reason, rest)),
     };
-    let known = match Known::ask(ctx) {
+    let known = match if following.is_some() { Known::ask_on_replica(ctx) } else { Known::ask(ctx) } {
         Ok(known) => known,
         Err(reason) => return Err((reason, rest)),
     };
@@ -81,7 +81,9 @@ pub(super) fn begin_as_primary(ctx: Ctx<'_>) {
         return fail_until_free(ctx, rest);
     }
     with(|module| module.bases.forget_failures());
-    if let Err((reason, rest)) = begin_log(ctx, rest, None, IfLost::RefusesWrites) {
+    // The base has what the rest of a transaction does, which was queued before.
+    let with_what = ctx.flags().is_inside_another().then_some(Begin::WaitsForBase);
+    if let Err((reason, rest)) = begin_log(ctx, rest, with_what, IfLost::RefusesWrites) {
         fail(ctx, reason, rest);
     }
 }
@@ -98,14 +100,25 @@ pub(super) fn begin_again(ctx: Ctx<'_>) {
 /// What is asked of the server as a log begins.
 pub(super) struct Known {
     commands: Commands,
-    clients: Vec<Listed>,
+    clients: Census,
     fields_expire: bool,
 }
 
 impl Known {
     pub(super) fn ask(ctx: Ctx<'_>) -> Result<Known, String> {
+        Known::with(ctx, Census::take)
+    }
+
+    /// The same for a replica's log.
+    fn ask_on_replica(ctx: Ctx<'_>) -> Result<Known, String> {
+        // Clients may write there, too.
+        let is_writable = server::is_writable_replica(ctx);
+        Known::with(ctx, if is_writable { Census::take } else { Census::of_replica })
+    }
+
+    fn with(ctx: Ctx<'_>, census: impl Fn(Ctx<'_>) -> Result<Census, String>) -> Result<Known, String> {
         let fields_expire = server::has_expiring_fields(ctx);
-        Ok(Known { commands: Commands::ask(ctx)?, clients: listed::clients(ctx)?, fields_expire })
+        Ok(Known { commands: Commands::ask(ctx)?, clients: census(ctx)?, fields_expire })
     }
 }
 

@@ -36,10 +36,16 @@ pub(in crate::module) fn apply_enabled(ctx: Ctx<'_>) -> Result<(), String> {
     if !config::is_enabled() {
         return may_end(ctx);
     }
-    if config::is_enabled() && with(|module| module.life.state()) == Some(State::Disabled) {
-        return enable(ctx);
+    if with(|module| module.life.state()) != Some(State::Disabled) {
+        return Ok(());
     }
-    Ok(())
+    if ctx.flags().is_inside_another() {
+        return Err(
+            "wbl.enabled can't be set to yes in a transaction or a script, the rest of which the log would not see"
+                .into(),
+        );
+    }
+    enable(ctx)
 }
 
 /// Whether the server may go on without the log.
@@ -58,7 +64,7 @@ pub(super) fn may_end(ctx: Ctx<'_>) -> Result<(), String> {
 /// ends the log only then, with all of the transaction in it.
 pub(super) fn disable_if_unwanted(ctx: Ctx<'_>) {
     let flags = ctx.flags();
-    if config::is_enabled() || flags.in_exec() || flags.in_script() {
+    if config::is_enabled() || flags.is_inside_another() {
         return;
     }
     following::settle(ctx);

@@ -9,7 +9,7 @@ use super::begin::{Known, begin_as_primary, begin_replica_log};
 use super::descent::Origin;
 use super::failing::fail;
 use super::followed::Following;
-use super::leave::{close_waiting, leave};
+use super::leave::{close_waiting, leave, lose_primary};
 use super::state::Life;
 use super::visible::{IfLost, Visible};
 use crate::core::ack::Why;
@@ -42,10 +42,15 @@ pub(super) fn follow(ctx: Ctx<'_>) {
     log(Level::Notice, "the server is a replica now: its log goes on with what the primary sends");
 }
 
-/// The server has become a primary: its log goes on, and replies wait for it.
+/// The server has become a primary: its log goes on, and replies wait for it. If a transaction has made it one, the log
+/// sees nothing of the rest of that, and another one begins, with a base that has it.
 pub(super) fn lead(ctx: Ctx<'_>) {
     let settled = following::settle(ctx);
-    if !settled {
+    let is_seen = !ctx.flags().is_inside_another();
+    if settled && !is_seen {
+        lose_primary(ctx, "a transaction has made the server a primary");
+    }
+    if !settled || !is_seen {
         return begin_as_primary(ctx);
     }
     match Known::ask(ctx) {

@@ -63,6 +63,13 @@ pub fn load(ctx: Ctx<'_>, args: &[&[u8]]) -> bool {
         );
         return false;
     }
+    if ctx.flags().is_inside_another() {
+        log(
+            Level::Warning,
+            "the module is not loaded: the MODULE LOAD is part of a transaction or a script, the rest of which the log would not see",
+        );
+        return false;
+    }
     match try_load(ctx, args) {
         Ok(()) => true,
         Err(reason) => {
