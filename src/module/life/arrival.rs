@@ -4,7 +4,7 @@
 use super::end::stop;
 use super::marking::tell_unmarked;
 use super::opening::OpenedFolder;
-use super::own_file::{Child, left_now};
+use super::own_file::Child;
 use super::state::Life;
 use crate::ffi::{Ctx, Level, log};
 use crate::log::{Generation, Standing};
@@ -43,14 +43,14 @@ pub(super) fn take_back(ctx: Ctx<'_>, arrival: &Arrival) {
         rest
     });
     let Some(rest) = stopped.or(rest.flatten()) else { return };
-    match (rest.into_folder(), &arrival.log) {
+    match (rest.into_folder(ctx), &arrival.log) {
         (Ok(mut folder), Some((generation, standing))) if folder.generation() == Some(*generation) => {
             if let Err(error) = folder.mark_anew(standing.clone()) {
                 tell_unmarked(&error);
             }
         }
         (Ok(_), _) => {}
-        (Err(rest), _) => rest.end(false, || left_now(ctx, Child::Unwatched)),
+        (Err(rest), _) => rest.end(ctx, false, Child::Unwatched),
     }
 }
 

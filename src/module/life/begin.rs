@@ -52,7 +52,7 @@ fn begin_log_of(
     let (rest, before) = rest.give_up(ctx, has_data)?;
     let descent = rest.descent().clone();
     let before = rest.generation().zip(before);
-    let folder = rest.into_folder().map_err(|rest| ("the folder was lost".into(), rest))?;
+    let folder = rest.into_folder(ctx).map_err(|rest| ("the folder was lost".into(), rest))?;
     match folder.begin(begin, unix_ms()) {
         Ok(writer) if begin == Begin::WaitsForBase => {
             let descent = descent.or_own(writer.generation());

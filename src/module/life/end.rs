@@ -40,7 +40,7 @@ pub(super) fn close(ctx: Ctx<'_>, child: Child) {
         rest
     });
     if let Some((rest, takes_no_writes)) = stopped.map(|rest| (rest, false)).or(rest.flatten()) {
-        rest.end(takes_no_writes, || left_now(ctx, child));
+        rest.end(ctx, takes_no_writes, child);
     }
 }
 

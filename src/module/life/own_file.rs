@@ -74,13 +74,45 @@ pub(super) fn left_now(ctx: Ctx<'_>, child: Child) -> Standing {
 /// and nothing else has been saved since the log was left: `own` holds nothing newer than the log but what was appended
 /// to an AOF. What comes from now on is not the child's.
 pub(super) fn without_child(left: &Left, own: OwnFiles) -> Standing {
+    with_files(left, own, |before| Note { unfinished: Vec::new(), saving_since_s: None, ..before })
+}
+
+/// The same for a child without a file under another name, which the shutdown has killed: what others had begun may
+/// still come.
+fn without_killed(left: &Left, own: OwnFiles) -> Standing {
+    with_files(left, own, |before| Note { saving_since_s: None, ..before })
+}
+
+/// The mark of a log that was left beside a child whose end nobody sees from here on, except for what is known of that:
+/// `own` are the files that there are now.
+pub(super) fn unwatched(standing: &Standing, child: Child, own: impl FnOnce() -> OwnFiles) -> Standing {
+    let (Standing::Left(left) | Standing::Superseded(Some(left))) = standing else { return standing.clone() };
+    let note = Note::parse(left.note());
+    if note.saving_since_s.is_none() {
+        return standing.clone();
+    }
+    let marked = match child {
+        Child::Killed => without_killed(left, own()),
+        Child::GoesOn | Child::Unwatched => with_note(left, &Note { is_unwatched: true, ..note }),
+    };
+    match (standing, marked) {
+        (Standing::Superseded(_), Standing::Left(left)) => Standing::Superseded(Some(left)),
+        (_, marked) => marked,
+    }
+}
+
+fn with_note(left: &Left, note: &Note) -> Standing {
+    Left::new(left.unix_ms(), &note.text()).map_or_else(|| Standing::Left(left.clone()), Standing::Left)
+}
+
+/// The mark with the files that there are now in its note, none of which is newer than the log.
+fn with_files(left: &Left, own: OwnFiles, change: impl FnOnce(Note) -> Note) -> Standing {
     let before = Note::parse(left.note());
     let is_as_saved = |file: &OwnFile| !matches!(file, OwnFile::Aof { saved: None, .. });
     let mut files: Vec<Noted> = own.all().into_iter().filter(is_as_saved).filter_map(OwnFile::noted).collect();
     let gone: Vec<Noted> = before.files.iter().copied().filter(|noted| !files.contains(noted)).collect();
     files.extend(gone);
-    let note = Note { files, unfinished: Vec::new(), saving_since_s: None, ..before };
-    Left::new(left.unix_ms(), &note.text()).map_or_else(|| Standing::Left(left.clone()), Standing::Left)
+    with_note(left, &change(Note { files, ..before }))
 }
 
 /// Whether a part of the log was cut since it was left.

@@ -7,8 +7,9 @@ use super::beside::Beside;
 use super::closing::Closing;
 use super::descent::{Descent, Origin, holds_another, superseded};
 use super::marking::Marking;
+use super::marking::tell_unmarked_in;
 use super::opening::{LogFolder, OpenedFolder, open_folder};
-use super::own_file::{Child, OwnFile, left_now, was_saving};
+use super::own_file::{Child, OwnFile, OwnFiles, left_now, unwatched, was_saving};
 use crate::ffi::Ctx;
 use crate::log::{Begin, Generation, Standing};
 use crate::module::config;
@@ -187,9 +188,11 @@ impl Rest {
         self.end_marking();
         self.take_over_owed();
         let Place::Here { folder, .. } = &mut self.place else { return Err(("the folder was lost".into(), self)) };
-        let before = if is_others && self.owed.is_none() { folder.standing().cloned() } else { None };
+        // A child is not watched any more, see `into_folder`.
+        let before = if is_others && self.owed.is_none() { folder.standing() } else { None };
+        let before = before.map(|before| unwatched(before, Child::Unwatched, || OwnFiles::look(ctx)));
         if !gives_way && self.owed.is_none() && is_newest(folder) {
-            self.owed = Some(left_now(ctx, Child::GoesOn));
+            self.owed = Some(left_now(ctx, Child::Unwatched));
         }
         let marked = match &self.owed {
             _ if gives_way => folder.mark_anew(Standing::Superseded(None)),
@@ -262,14 +265,20 @@ impl Rest {
         }
     }
 
-    /// The folder; at once if nothing is being done to it.
+    /// The folder; at once if nothing is being done to it. Nobody sees the end of a child that was saving when its log
+    /// was left: the mark says so from here on.
     ///
     /// # Errors
     /// It is not open.
-    pub(super) fn into_folder(mut self) -> Result<LogFolder, Rest> {
+    pub(super) fn into_folder(mut self, ctx: Ctx<'_>) -> Result<LogFolder, Rest> {
         self.end_marking();
         match self.place {
-            Place::Here { folder, .. } => Ok(*folder),
+            Place::Here { mut folder, .. } => {
+                if self.has_child {
+                    give_up_watch(&mut folder, Child::Unwatched, || OwnFiles::look(ctx));
+                }
+                Ok(*folder)
+            }
             Place::Marking(_) | Place::Closing(_) | Place::Away { .. } => Err(self),
         }
     }
@@ -339,6 +348,17 @@ impl Rest {
 /// Whether a child was saving a file when the log was left.
 fn has_child(standing: &Standing) -> bool {
     matches!(standing, Standing::Left(left) if was_saving(left))
+}
+
+/// Nobody sees the end of that child any more: its log's mark no longer rests on that.
+fn give_up_watch(folder: &mut LogFolder, child: Child, own: impl FnOnce() -> OwnFiles) {
+    let Some(standing) = folder.standing().cloned() else { return };
+    let marked = unwatched(&standing, child, own);
+    if marked != standing
+        && let Err(error) = folder.mark_anew(marked)
+    {
+        tell_unmarked_in(folder, &error);
+    }
 }
 
 /// Whether no start would look for anything newer than the log.

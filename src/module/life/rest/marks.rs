@@ -1,13 +1,13 @@
 //! What the log of a folder at rest is to count for at a start, and the marks that say so.
 
-use super::{Place, Rest};
-use crate::ffi::{Level, log};
+use super::{Place, Rest, give_up_watch};
+use crate::ffi::{Ctx, Level, log};
 use crate::log::{Generation, Standing};
 use crate::module::life::closing::Closed;
 use crate::module::life::descent::{Descent, Origin};
 use crate::module::life::marking::{Marking, tell_unmarked, tell_unmarked_in};
 use crate::module::life::opening::OpenedFolder;
-use crate::module::life::own_file::{OwnFiles, without_child};
+use crate::module::life::own_file::{Child, OwnFiles, left_now, without_child};
 use std::time::{Duration, Instant};
 
 /// A failed mark is tried again after this time.
@@ -198,24 +198,31 @@ impl Rest {
         }
     }
 
-    /// The server ends: makes a mark that is still owed. `now`: the mark of a log that is left now; `is_unchanged`: the
-    /// server has changed nothing of what it loaded.
-    pub(in crate::module::life) fn end(mut self, is_unchanged: bool, now: impl Fn() -> Standing) {
+    /// The server ends, or the module: makes a mark that is still owed, and one that no longer rests on somebody who
+    /// sees the end of a child. `child`: what has become of that; `is_unchanged`: the server has changed nothing of what
+    /// it loaded.
+    pub(in crate::module::life) fn end(mut self, ctx: Ctx<'_>, is_unchanged: bool, child: Child) {
+        let now = || left_now(ctx, child);
         if let Some(beside) = self.beside.take() {
-            beside.end(&now);
+            beside.end(now);
         }
         self.end_marking();
         if is_unchanged {
-            self.renew_if_older(&now);
+            self.renew_if_older(now);
         }
         let opened = match self.place {
-            Place::Away { .. } if self.owed.is_some() => self.open_again(),
+            Place::Away { .. } if self.owed.is_some() || self.has_child => self.open_again(),
             _ => Ok(self),
         };
         match opened {
-            Ok(Rest { place: Place::Here { mut folder, .. }, owed: Some(standing), .. }) => {
-                if let Err(error) = folder.mark(standing) {
+            Ok(Rest { place: Place::Here { mut folder, .. }, owed, has_child, .. }) => {
+                if let Some(standing) = owed
+                    && let Err(error) = folder.mark(standing)
+                {
                     tell_unmarked_in(&folder, &error);
+                }
+                if has_child {
+                    give_up_watch(&mut folder, child, || OwnFiles::look(ctx));
                 }
             }
             Ok(_) => {}
