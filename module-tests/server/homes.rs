@@ -3,7 +3,7 @@
 
 use crate::harness::dataset::{self, Dataset};
 use crate::harness::ports::free_ports;
-use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, each_version, wait_until};
+use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, each_version, paths, wait_until};
 use valkey_wbl::log::sim::Random;
 
 /// What clients send, each list on a connection of its own.
@@ -130,6 +130,14 @@ fn assert_holds(server: &Server, expected: &Dataset, what: &str) {
     dataset::assert_same(&dataset::read(&mut server.raw()), expected, what);
 }
 
+/// What the client writes goes to this database.
+fn assert_is_in(server: &Server, client: &mut RawConnection, db: u32, what: &str) {
+    client.run("SET written v");
+    let mut other = server.raw();
+    other.run(&format!("SELECT {db}"));
+    assert_eq!(other.run("DEL written").integer(), 1, "database {db}, {what}");
+}
+
 /// Waits until the replica has its primary's dataset, and has written its own file of that.
 fn wait_in_sync(client: &mut RawConnection) {
     wait_until("the replica is in sync", PATIENCE, || {
@@ -249,6 +257,45 @@ each_version! {
                 assert_eq!(format!("{found:?}"), format!("{expected:?}"), "enabled {enabled}, step {step}: {words:?}");
             }
             assert_holds(&server, &dataset::read(&mut stock.raw()), enabled);
+        }
+    }
+
+    fn a_client_that_has_the_dataset_loaded_stays_in_its_database(version: Version) {
+        let prepare = |client: &mut RawConnection| {
+            for db in [0, 1, 4] {
+                client.run(&format!("SELECT {db}"));
+                (0..3).for_each(|number| drop(client.run(&format!("SET k{number} v"))));
+            }
+        };
+        for home in [0, 3] {
+            for enabled in ["no", "yes"] {
+                let server = ServerBuilder::with_module(version).set("wbl.enabled", enabled).in_memory().start();
+                let mut client = server.raw();
+                prepare(&mut client);
+                client.run(&format!("SELECT {home}"));
+                client.run("DEBUG RELOAD");
+                assert_is_in(&server, &mut client, home, &format!("enabled: {enabled}"));
+                ["MULTI", "SELECT 2", "DEBUG RELOAD", "SET within v", "EXEC"].iter().for_each(|command| drop(client.run(command)));
+                assert_is_in(&server, &mut client, 2, "EXEC");
+                assert_eq!(client.run("EXISTS within").integer(), 1);
+            }
+            // The log has a base and commands.
+            for checkpoints in [false, true] {
+                let mut server = ServerBuilder::with_module(version).set("enable-module-command", "yes").in_memory().start();
+                let mut client = server.raw();
+                prepare(&mut client);
+                if checkpoints {
+                    client.run("WBL.CHECKPOINT");
+                    client.run("SET last v");
+                }
+                server.kill9();
+                server.reconfigure(ServerBuilder::without_module);
+                server.start();
+                let mut client = server.raw();
+                client.run(&format!("SELECT {home}"));
+                client.run(&format!("MODULE LOAD {} wbl.enabled yes", paths::module().display()));
+                assert_is_in(&server, &mut client, home, &format!("MODULE LOAD, checkpoint: {checkpoints}"));
+            }
         }
     }
 

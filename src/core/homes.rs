@@ -1,9 +1,11 @@
 //! The databases in which COPYs that name a database were sent.
 //!
 //! An event names the database of its key, and where a module listens, most servers before 9.1.1 leave the executing
-//! client in it. Only the events of MOVE and COPY ... DB name another database than their client's. MOVE raises one in
-//! each. That of COPY holds the very string that was sent, so its place in memory shows which COPY raised it, however
-//! many a transaction has, and whether those before it have failed.
+//! client in it. Only the events of MOVE, COPY ... DB and CLUSTER FLUSHSLOT, and those of a dataset that is loaded,
+//! name another database than their client's. MOVE raises one in each. That of COPY holds the very string that was
+//! sent, so its place in memory shows which COPY raised it, however many a transaction has, and whether those
+//! before it have failed. While a client's FLUSHSLOT runs, all deletions of that client are part of it. Where
+//! clients were when a dataset began to be loaded is asked of the server, and kept beside this (`module/homes.rs`).
 
 use crate::core::hash::Map;
 use crate::core::leaf::ClientId;
@@ -38,6 +40,8 @@ pub struct Homes {
     /// The database that its script has chosen by a SELECT, and how many scripts had run before that, which is counted
     /// in transactions only.
     script: Option<(u32, Option<u64>)>,
+    /// The client that has sent a CLUSTER FLUSHSLOT last, and nothing since, and its database.
+    flushing: Option<(ClientId, u32)>,
 }
 
 impl Homes {
@@ -81,6 +85,17 @@ impl Homes {
     /// A connected client has sent a command.
     pub fn sends(&mut self, client: ClientId) {
         self.sender = client;
+        self.flushing = self.flushing.filter(|(flushing, _)| *flushing != client);
+    }
+
+    /// It is a CLUSTER FLUSHSLOT, outside of a transaction, in this database.
+    pub fn flushes(&mut self, client: ClientId, db: u32) {
+        self.flushing = Some((client, db));
+    }
+
+    /// The database of the client whose FLUSHSLOT has deleted a key.
+    pub fn deletes(&self, client: ClientId) -> Option<u32> {
+        self.flushing.filter(|(flushing, _)| *flushing == client).map(|(_, db)| db)
     }
 
     /// Who has sent the last command.
@@ -184,6 +199,17 @@ mod tests {
         assert_eq!(homes.script_selected(true, || Some(3)), None);
         homes.calls(2);
         assert_eq!((homes.caller(), homes.script_selected(false, || None)), (2, None));
+    }
+
+    #[test]
+    fn deletions_belong_to_a_flushed_slot_until_its_client_sends_something_else() {
+        let mut homes = Homes::default();
+        homes.sends(1);
+        homes.flushes(1, 3);
+        homes.sends(2);
+        assert_eq!((homes.deletes(1), homes.deletes(2)), (Some(3), None), "a pause may have delayed it");
+        homes.sends(1);
+        assert_eq!(homes.deletes(1), None);
     }
 
     #[test]

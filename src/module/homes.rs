@@ -4,13 +4,16 @@
 //! This is done in every state of the log's life, because listening alone is the cause: for the primary's link, for
 //! clients of a server whose log rests, and for what runs in scripts and transactions.
 
+use crate::core::hash::Map;
 use crate::core::homes::{Homes, Place};
+use crate::core::leaf::ClientId;
 use crate::core::table::{self, CommandSpec, Quirk, Role, Rule, Shows};
 use crate::ffi::{Ctx, Filter, Level, client_info, log, server_version};
+use crate::lock::lock;
 use crate::module::arguments::selected_db;
-use crate::module::{Module, server, with};
-use std::sync::LazyLock;
+use crate::module::{Module, listed, server, with};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{LazyLock, Mutex};
 
 /// The first server that itself restores the client's database.
 const RESTORES_SINCE: u32 = 0x0009_0101;
@@ -43,6 +46,8 @@ enum Sent {
     Multi,
     /// Runs scripts, or may.
     Calls,
+    /// CLUSTER, whose FLUSHSLOT deletes keys of all databases.
+    Cluster,
 }
 
 impl Sent {
@@ -59,8 +64,10 @@ impl Sent {
 }
 
 /// Those commands, by their own names.
-static COMMANDS: LazyLock<Vec<(&'static [u8], Sent)>> =
-    LazyLock::new(|| table::COMMANDS.iter().filter_map(|row| Some((row.name.as_bytes(), Sent::of(row)?))).collect());
+static COMMANDS: LazyLock<Vec<(&'static [u8], Sent)>> = LazyLock::new(|| {
+    let of_table = table::COMMANDS.iter().filter_map(|row| Some((row.name.as_bytes(), Sent::of(row)?)));
+    of_table.chain([(&b"cluster"[..], Sent::Cluster)]).collect()
+});
 
 fn sent(name: &[u8]) -> Option<Sent> {
     // Most commands differ from all of these in their length, or in a letter.
@@ -105,6 +112,11 @@ impl Module {
                 }
             }
             Sent::Select => {}
+            Sent::Cluster => {
+                if !info.in_multi && filter.arg(1).eq_ignore_ascii_case(b"flushslot") {
+                    homes.flushes(client, info.db);
+                }
+            }
         }
     }
 
@@ -129,7 +141,7 @@ impl Module {
                 }
             }
             Sent::Calls => self.homes.iter_mut().for_each(Homes::script_begins),
-            Sent::Multi => {}
+            Sent::Multi | Sent::Cluster => {}
         }
     }
 
@@ -161,7 +173,7 @@ fn names_db(filter: &Filter) -> bool {
 
 /// The database of the client whose command has raised an event that names another one.
 pub(super) fn of_event(ctx: Ctx<'_>, event: &[u8], key: &[u8]) -> Option<u32> {
-    if !matches!(event, b"move_from" | b"move_to" | b"copy_to") {
+    if !matches!(event, b"move_from" | b"move_to" | b"copy_to" | b"del") {
         return None;
     }
     let (home, is_left) = with(|module| {
@@ -172,6 +184,7 @@ pub(super) fn of_event(ctx: Ctx<'_>, event: &[u8], key: &[u8]) -> Option<u32> {
                 (None, false)
             }
             b"move_to" => (homes.move_to(), false),
+            b"del" => (homes.deletes(ctx.client_id()), false),
             _ => {
                 let client = ctx.client_id();
                 // No filter has seen what the loader runs.
@@ -192,7 +205,24 @@ pub(super) fn of_event(ctx: Ctx<'_>, event: &[u8], key: &[u8]) -> Option<u32> {
 /// The warning that loading an append-only file goes wrong was given.
 static WARNED: AtomicBool = AtomicBool::new(false);
 
-/// The server begins to load.
-pub(super) fn loading_began() {
+/// Where the clients were when the dataset that is being loaded began to be. The module may be loaded, or taken back,
+/// within that.
+static AT_LOAD: Mutex<Option<Map<ClientId, u32>>> = Mutex::new(None);
+
+/// The server begins to load a dataset: notes where its clients are.
+pub(super) fn loading_began(ctx: Ctx<'_>) {
     WARNED.store(false, Ordering::Relaxed);
+    if of_server(ctx).is_some() {
+        *lock(&AT_LOAD) = Some(listed::databases(ctx).into_iter().collect());
+    }
+}
+
+/// It no longer loads one.
+pub(super) fn loading_ended() {
+    *lock(&AT_LOAD) = None;
+}
+
+/// The database of the client whose command has loaded a key, which may be another one's.
+pub(super) fn of_loaded(ctx: Ctx<'_>) -> Option<u32> {
+    lock(&AT_LOAD).as_ref()?.get(&ctx.client_id()).copied()
 }

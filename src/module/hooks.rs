@@ -222,6 +222,9 @@ pub fn key_loaded(ctx: Ctx<'_>, key: &[u8]) {
     if !waiting::key_loaded(ctx, key) {
         recovery::key_loaded(ctx, key);
     }
+    if let Some(db) = homes::of_loaded(ctx) {
+        ctx.select_db(db);
+    }
 }
 
 /// A unit with changes has ended.
@@ -303,8 +306,9 @@ fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, Option<i64>
 /// The whole dataset is being replaced from outside (DEBUG RELOAD, replication): the log cannot follow, so a new base
 /// must be written.
 pub fn loading(ctx: Ctx<'_>, phase: LoadingPhase) {
-    if phase == LoadingPhase::Started {
-        homes::loading_began();
+    match phase {
+        LoadingPhase::Started => homes::loading_began(ctx),
+        LoadingPhase::Ended | LoadingPhase::Failed => homes::loading_ended(),
     }
     life::dataset_loading(ctx, phase);
 }

@@ -113,6 +113,16 @@ pub(super) fn disconnect(ctx: Ctx<'_>, clients: &[ClientId]) {
     ctx.own().call(CallMode::Internal, "CLIENT", args);
 }
 
+/// The databases that all connected clients have selected.
+pub(super) fn databases(ctx: Ctx<'_>) -> Vec<(ClientId, u32)> {
+    let Some(list) = ctx.own().ask("CLIENT", [&b"LIST"[..]]) else { return Vec::new() };
+    let database = |line| {
+        let [client, db] = fields_of(line, ["id", "db"]);
+        Some((client?.parse().ok()?, db?.parse().ok()?))
+    };
+    String::from_utf8_lossy(list.bytes()).lines().filter_map(database).collect()
+}
+
 /// Whether a client uses RESP3. Where the server does not say, it does not.
 pub(super) fn uses_resp3(ctx: Ctx<'_>, client: ClientId) -> bool {
     field(ctx, client, "resp").as_deref() == Some("3")

@@ -14,7 +14,7 @@ use crate::module::gate::{GatedFile, GatedStorage};
 use crate::module::own_aof::load_dataset;
 use crate::module::replay::{Report, replay};
 use crate::module::waiting::while_loading;
-use crate::module::{demands, server, with};
+use crate::module::{demands, homes, server, with};
 use crate::rdb::{self, EarlyFields, Needs, RdbError, Summary};
 use std::ops::Deref;
 use std::sync::Mutex;
@@ -186,7 +186,10 @@ pub(super) fn empty_dataset(ctx: Ctx<'_>) -> Result<(), String> {
     let sentinel = format!("wbl:empty:{:x}:{:x}", unix_ms(), std::process::id()).into_bytes();
     rdb::write_empty(&mut writer, &sentinel).map_err(|error| error.to_string())?;
     drop(writer);
+    // Nothing may report it any more.
+    homes::loading_began(ctx);
     let loaded = load_dataset(ctx, &descriptor_path(&reader));
+    homes::loading_ended();
     let own = ctx.own();
     own.select_db(0);
     own.delete_key(&sentinel);
