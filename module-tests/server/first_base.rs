@@ -174,6 +174,21 @@ each_version! {
         dataset::assert_survives(&mut server, "after it was mended");
     }
 
+    fn a_log_that_a_full_disk_keeps_from_beginning_at_a_promotion_begins_when_there_is_room(version: Version) {
+        let mut server = module(version).set("wbl.replica-log", "no").allow_warning("the log can't begin").start();
+        let mut client = server.raw();
+        client.run("SET k v");
+        client.run(NOWHERE);
+        let strace = Strace::attach(server.process_id(), Injection::Fail { error: "ENOSPC", from: 1 });
+        client.run("REPLICAOF NO ONE");
+        assert_eq!(server.wbl_info("wbl_state"), "failing");
+        assert_eq!(server.wbl_info("wbl_safe_advice"), "mend that; it is tried again by itself");
+        drop(strace);
+        wait_until("the log is active", PATIENCE, || server.wbl_info("wbl_state") == "active");
+        client.run("SET k w");
+        dataset::assert_survives(&mut server, "after there was room");
+    }
+
     fn a_log_that_waits_for_its_base_keeps_no_more_than_that_needs(version: Version) {
         let mut server = with_dump(version);
         server.stop();

@@ -10,7 +10,7 @@ use crate::leaks::{WHILE, assert_gets_nothing, pipeline};
 use crate::modules;
 
 /// A server whose threads send even if there are few clients.
-fn threads(version: Version) -> ServerBuilder {
+pub fn threads(version: Version) -> ServerBuilder {
     with_threads(ServerBuilder::with_module(version), version)
 }
 

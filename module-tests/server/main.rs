@@ -101,6 +101,7 @@ mod tool;
 mod tool_writes;
 mod transactions;
 mod unload;
+mod unlogged;
 mod unmarked;
 mod unusable_folders;
 mod waitaof;

@@ -10,7 +10,7 @@ use valkey_wbl::log::resp::push_command;
 use valkey_wbl::log::{Batch, Begin, FolderStorage, Options, open};
 
 /// The files that the process writes may have so many bytes.
-fn limit_file_size(server: &Server, bytes: &str) {
+pub fn limit_file_size(server: &Server, bytes: &str) {
     let process = server.process_id().to_string();
     let limit = format!("--fsize={bytes}:unlimited");
     assert!(Command::new("prlimit").args(["--pid", &process, &limit]).status().unwrap().success());

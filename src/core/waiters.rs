@@ -40,6 +40,18 @@ impl<T> Waiters<T> {
         taken
     }
 
+    /// Takes out everyone who waits for more than this, each with its position: for those who may get no
+    /// acknowledgement.
+    pub fn take_after(&mut self, lsn: Lsn) -> Vec<(Lsn, T)> {
+        let mut all = std::mem::take(&mut self.queue);
+        let taken = all.split_off(&lsn.advance(1));
+        self.queue = all;
+        let taken: Vec<(Lsn, T)> =
+            taken.into_iter().flat_map(|(lsn, all)| all.into_iter().map(move |one| (lsn, one))).collect();
+        self.len -= taken.len();
+        taken
+    }
+
     /// Takes out the first of those that are wanted, with its position.
     pub fn take_first(&mut self, is_wanted: impl Fn(&T) -> bool) -> Option<(Lsn, T)> {
         let (lsn, index) = self
@@ -87,6 +99,9 @@ mod tests {
         let taken = waiters.take_up_to(Lsn::new(5));
         assert_eq!(taken, [(1, "a"), (1, "b"), (5, "c")].map(|(lsn, name)| (Lsn::new(lsn), name)));
         assert_eq!(waiters.len(), 1);
+        let later: Vec<_> = [8, 9].map(|lsn| waiters.take_after(Lsn::new(lsn - 1))).concat();
+        assert_eq!((later, waiters.len()), (vec![(Lsn::new(9), "d")], 0));
+        waiters.push(Lsn::new(9), "d");
         waiters.push(Lsn::new(7), "e");
         assert_eq!(waiters.take_first(|name| *name == "e"), Some((Lsn::new(7), "e")));
         assert_eq!((waiters.take_first(|name| *name == "e"), waiters.len()), (None, 1));

@@ -88,6 +88,15 @@ pub(crate) fn is_no_room(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+fn is_of_disk(error: &io::Error) -> bool {
+    let failed = [libc::EIO, libc::ENXIO, libc::ENODEV];
+    let is_gone = matches!(error.kind(), io::ErrorKind::StaleNetworkFileHandle | io::ErrorKind::TimedOut);
+    is_no_room(error)
+        || is_gone
+        || error.kind() == io::ErrorKind::ReadOnlyFilesystem
+        || error.raw_os_error().is_some_and(|number| failed.contains(&number))
+}
+
 impl LogError {
     /// Makes the error of a refused operation.
     pub fn io(operation: &'static str, file: impl Into<String>, source: io::Error) -> LogError {
@@ -97,6 +106,15 @@ impl LogError {
     /// Whether there was no room on the disk.
     pub(crate) fn is_no_room(&self) -> bool {
         matches!(self, LogError::Io { source, .. } if is_no_room(source))
+    }
+
+    /// Whether the disk is to blame, which may pass, and not what was asked of it.
+    pub(crate) fn is_of_disk(&self) -> bool {
+        match self {
+            LogError::Io { source, .. } => is_of_disk(source),
+            LogError::Failed(first) | LogError::Failing(first) => first.is_of_disk(),
+            _ => false,
+        }
     }
 
     /// What a caught panic said.

@@ -14,6 +14,7 @@ use crate::core::capture::Class;
 use crate::core::leaf::ClientId;
 use crate::core::table::Quirk;
 use crate::ffi::{Ctx, Level, log, shut_socket};
+use crate::log::Lsn;
 use crate::machine;
 use crate::machine::unix_ms;
 use crate::module::config;
@@ -165,7 +166,11 @@ pub(super) fn check() -> Result<(), String> {
 
 /// No reply leaves that is written and shows what is not durable.
 pub(super) fn cut_off(ctx: Ctx<'_>, release: &Release) {
-    let durable = release.log().durable();
+    cut_off_after(ctx, release.log().durable());
+}
+
+/// No reply leaves that is written and shows more than this.
+pub(super) fn cut_off_after(ctx: Ctx<'_>, durable: Lsn) {
     let undurable = with(|module| {
         let written = module.iteration.waits.take_undurable(durable);
         let known: Option<Vec<ClientId>> = written.into_iter().collect();
@@ -186,7 +191,7 @@ pub(super) fn cut_off(ctx: Ctx<'_>, release: &Release) {
 /// Nothing that is written, or will be, reaches these clients any more. That takes more than to have the server close
 /// them: it lets a client whose command runs have its reply before.
 pub(super) fn disconnect(ctx: Ctx<'_>, clients: &[ClientId]) {
-    if clients.iter().filter(|client| machine::shut_client(**client)).count() > 0 {
+    if clients.is_empty() || clients.iter().filter(|client| machine::shut_client(**client)).count() > 0 {
         return;
     }
     for descriptor in listed::descriptors_of(ctx, clients) {

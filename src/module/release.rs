@@ -170,6 +170,11 @@ impl Release {
         }
     }
 
+    /// Takes out those who wait for more than this, with their positions.
+    pub(super) fn take_waiting_after(&self, lsn: Lsn) -> Vec<(Lsn, Waiting)> {
+        lock(&self.queue.waiters).take_after(lsn)
+    }
+
     /// Takes out everyone who waits: for those who get no acknowledgement (the server became a replica).
     pub(super) fn take_waiting(&self) -> Vec<Waiting> {
         lock(&self.queue.waiters).take_all().into_iter().map(|(_, waiting)| waiting).collect()

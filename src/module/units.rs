@@ -18,7 +18,7 @@ use crate::module::images::{add_functions, add_image, add_images_everywhere};
 use crate::module::listed::{info_in, is_blocked_in};
 use crate::module::release::{Waiting, release};
 use crate::module::waited::count_wait;
-use crate::module::waits::wait_now;
+use crate::module::waits::{AtOnce, do_at_once};
 use crate::module::{Iteration, Module, server, with};
 
 /// A batch of this size is handed to the writer thread before the iteration ends.
@@ -71,13 +71,13 @@ pub(super) fn finish_evictions(ctx: Ctx<'_>) -> bool {
         Some(unit)
     });
     let Some(Some(unit)) = evictions else { return false };
-    let waits_now = with(|module| {
+    let at_once = with(|module| {
         module.close_unseen(ctx);
         let lsn = module.log_unit(&unit)?;
         module.note_evicted(ctx);
         module.begin_waits(ctx, lsn)
     });
-    wait_if(ctx, waits_now);
+    do_at_once(ctx, at_once.flatten());
     true
 }
 
@@ -97,12 +97,12 @@ pub(super) fn finish_plain(ctx: Ctx<'_>) -> bool {
             Some(unit) => unit,
             None => return Some(Ok(None)),
         };
-        let waits_now = module.log_unit(&unit).and_then(|lsn| module.begin_waits(ctx, lsn));
+        let at_once = module.log_unit(&unit).and_then(|lsn| module.begin_waits(ctx, lsn));
         module.capture.reuse(unit);
-        Some(Ok(waits_now))
+        Some(Ok(at_once))
     });
     match ended {
-        Some(Some(Ok(waits_now))) => wait_if(ctx, Some(waits_now)),
+        Some(Some(Ok(at_once))) => do_at_once(ctx, at_once),
         Some(Some(Err(unit))) => complete(ctx, unit),
         _ => return false,
     }
@@ -142,20 +142,14 @@ pub(super) fn complete(ctx: Ctx<'_>, mut unit: Unit) {
     if unit.functions {
         add_functions(ctx, &mut unit);
     }
-    let waits_now = with(|module| {
+    let at_once = with(|module| {
         module.counters.state_images += count;
         everywhere.iter().for_each(|key| module.versions.forget_anywhere(key));
-        let waits_now = module.log_unit(&unit).and_then(|lsn| module.begin_waits(ctx, lsn));
+        let at_once = module.log_unit(&unit).and_then(|lsn| module.begin_waits(ctx, lsn));
         module.capture.reuse(unit);
-        waits_now
+        at_once
     });
-    wait_if(ctx, waits_now);
-}
-
-fn wait_if(ctx: Ctx<'_>, waits_now: Option<Option<Lsn>>) {
-    if let Some(Some(lsn)) = waits_now {
-        wait_now(ctx, lsn);
-    }
+    do_at_once(ctx, at_once.flatten());
 }
 
 /// A write of this client's waits, `is_unheld` where nothing could hold its reply.
@@ -260,7 +254,7 @@ impl Module {
 
     /// Those who wait for the unit, which has this position, begin to wait. Returns what must be waited for at once,
     /// because replies that show it could leave before the end of the iteration.
-    fn begin_waits(&mut self, ctx: Ctx<'_>, lsn: Lsn) -> Option<Lsn> {
+    fn begin_waits(&mut self, ctx: Ctx<'_>, lsn: Lsn) -> Option<AtOnce> {
         let mut unheld = std::mem::take(&mut self.unheld);
         let newest = self.keep_replies(lsn, &mut unheld);
         self.close_readers(ctx, &unheld);
@@ -278,7 +272,10 @@ impl Module {
         }
         unheld.clear();
         self.unheld = unheld;
-        newest.filter(|_| leaves_early).max(self.shown_by_modules(ctx, lsn))
+        if self.needs_base_now() {
+            return Some(AtOnce::BeginAnew);
+        }
+        newest.filter(|_| leaves_early).max(self.shown_by_modules(ctx, lsn)).map(AtOnce::Wait)
     }
 
     /// The unit's position, if another module may show what it did in an answer that leaves before that is seen.

@@ -79,6 +79,21 @@ fn what_to_wait_for(ctx: Ctx<'_>, protected: Option<ClientId>) -> Option<Lsn> {
     .flatten()
 }
 
+/// What a unit's end leads to before anything else runs.
+pub(super) enum AtOnce {
+    Wait(Lsn),
+    /// Something in it can't be logged. Nothing ever waits for such a unit: its log is left here.
+    BeginAnew,
+}
+
+pub(super) fn do_at_once(ctx: Ctx<'_>, at_once: Option<AtOnce>) {
+    match at_once {
+        Some(AtOnce::Wait(lsn)) => wait_now(ctx, lsn),
+        Some(AtOnce::BeginAnew) => life::begin_anew_now(ctx),
+        None => {}
+    }
+}
+
 /// Waits on the main thread until the position is durable.
 pub(super) fn wait_now(ctx: Ctx<'_>, lsn: Lsn) {
     let Some(Some((log, how))) = with(|module| {
@@ -88,6 +103,9 @@ pub(super) fn wait_now(ctx: Ctx<'_>, lsn: Lsn) {
     }) else {
         return;
     };
+    if log.log().limit().is_some_and(|limit| lsn > limit) {
+        return life::begin_anew_now(ctx);
+    }
     let is_put_off = || how == How::UntilResumed && with(|module| module.puts_wait_off(lsn)) == Some(true);
     if log.log().durable() >= lsn || is_put_off() {
         return;

@@ -223,6 +223,23 @@ impl<S: Storage> Flusher<S> {
         self.queue.push(Message::Cut)
     }
 
+    /// Publishes nothing after this position, nor after an earlier one that was set before; the log goes on being
+    /// written.
+    pub fn set_limit(&self, lsn: Lsn) {
+        self.published.set_limit(lsn);
+    }
+
+    /// There is no limit any more; a writer thread publishes what is flushed at once.
+    pub fn lift_limit(&self) {
+        self.published.lift_limit();
+        self.queue.push(Message::Publish);
+    }
+
+    /// Where publishing stops.
+    pub fn limit(&self) -> Option<Lsn> {
+        self.published.limit()
+    }
+
     /// Makes a backup of all that was handed over, in a new folder within the log's, named for this time; returns the
     /// position up to which it goes. Waits for nothing; `on_done` is called by one of the log's threads.
     pub fn back_up(&self, unix_ms: u64, on_done: OnDone<Backup>) -> Lsn {

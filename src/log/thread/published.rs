@@ -13,6 +13,8 @@ struct State {
     is_paused: bool,
     /// The log's first base is about to be named.
     is_naming: bool,
+    /// Nothing after it is published.
+    limit: Option<Lsn>,
     is_closed: bool,
     /// Threads in [`Published::wait_durable`].
     waiting: u32,
@@ -86,15 +88,29 @@ impl Published {
     pub fn publish(&self) -> Option<Lsn> {
         let state = self.state();
         let flushed = self.flushed();
-        if state.is_paused || state.is_naming || state.failure.is_some() || flushed == self.durable() {
+        let until = state.limit.map_or(flushed, |limit| limit.min(flushed));
+        if state.is_paused || state.is_naming || state.failure.is_some() || until <= self.durable() {
             return None;
         }
-        assert!(flushed > self.durable(), "the durable position never goes back");
-        self.durable.store(flushed.get(), Ordering::Release);
+        self.durable.store(until.get(), Ordering::Release);
         if state.waiting > 0 {
             self.changed.notify_all();
         }
-        Some(flushed)
+        Some(until)
+    }
+
+    /// Publishes nothing after this position, nor after an earlier one that was set before.
+    pub fn set_limit(&self, lsn: Lsn) {
+        let limit = &mut self.state().limit;
+        *limit = Some(limit.map_or(lsn, |before| before.min(lsn)));
+    }
+
+    pub fn lift_limit(&self) {
+        self.state().limit = None;
+    }
+
+    pub fn limit(&self) -> Option<Lsn> {
+        self.state().limit
     }
 
     pub fn pause(&self) {

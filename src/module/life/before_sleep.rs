@@ -1,7 +1,6 @@
 //! What the end of each iteration of the event loop does for the log's life.
 
 use super::base::Base;
-use super::failing::fatal;
 use super::opening::open_folder;
 use super::state::{Life, Logging, Until};
 use super::{begin, checkpoint, enable, failure, follow, leave, load, replaced, role, start};
@@ -69,11 +68,7 @@ pub fn before_sleep(ctx: Ctx<'_>) {
             checkpoint::start::start(ctx);
         }
         Work::NewBase => checkpoint::start::start_by_itself(ctx),
-        Work::BaseNow => {
-            if let Err((reason, _)) = replaced::begin_anew(ctx) {
-                fatal("a change can't be logged, and its replies would leave", &reason);
-            }
-        }
+        Work::BaseNow => replaced::begin_anew_now(ctx),
     }
 }
 

@@ -1,6 +1,7 @@
 //! How a log begins in the folder.
 
 use super::base::Base;
+use super::cause::Cause;
 use super::descent::Descent;
 use super::failing::{fail, fail_for_now, fail_until_free};
 use super::followed::Following;
@@ -21,21 +22,34 @@ use crate::module::release::Release;
 use crate::module::{Module, config, own_aof, server, with};
 use std::sync::Arc;
 
-/// Begins a new log in place of what the folder holds, if that is allowed. It begins with the dataset in memory;
-/// `with_what` says how, where that is known.
-pub(super) fn begin_log(ctx: Ctx<'_>, rest: Rest, with_what: Option<Begin>, if_lost: IfLost) -> Result<(), NoLog> {
-    begin_log_of(ctx, rest, with_what, if_lost, None)
+/// Begins a new log in place of what the folder holds, if that is allowed. It begins with the dataset in memory.
+pub(super) fn begin_log(ctx: Ctx<'_>, rest: Rest, if_lost: IfLost) -> Result<(), NoLog> {
+    begin_log_of(ctx, rest, (None, Captured::Begins), if_lost, None)
+}
+
+/// The same with a base of what is in memory, whatever the folder holds.
+pub(super) fn begin_log_anew(ctx: Ctx<'_>, rest: Rest, captured: Captured) -> Result<(), NoLog> {
+    begin_log_of(ctx, rest, (Some(Begin::WaitsForBase), captured), IfLost::RefusesWrites, None)
+}
+
+/// What is known of clients and of what they do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Captured {
+    /// Nothing: it is captured from now on.
+    Begins,
+    /// All that was, in the log before, whose positions go on.
+    GoesOn,
 }
 
 /// The same for a replica, which logs what its primary sends.
 pub(super) fn begin_replica_log(ctx: Ctx<'_>, rest: Rest) -> Result<(), NoLog> {
-    begin_log_of(ctx, rest, None, IfLost::ServesOn, Some(Box::new(Following::begin(ctx))))
+    begin_log_of(ctx, rest, (None, Captured::Begins), IfLost::ServesOn, Some(Box::new(Following::begin(ctx))))
 }
 
 fn begin_log_of(
     ctx: Ctx<'_>,
     rest: Rest,
-    with_what: Option<Begin>,
+    (with_what, captured): (Option<Begin>, Captured),
     if_lost: IfLost,
     following: Option<Box<Following>>,
 ) -> Result<(), NoLog> {
@@ -43,11 +57,14 @@ fn begin_log_of(
     let has_data = server::has_data(ctx);
     let begin = match rest.may_begin(has_data) {
         Ok(begin) => with_what.unwrap_or(begin),
-        Err(reason) => return Err((reason, rest)),
+        Err(reason) => return Err((reason.into(), rest)),
     };
-    let known = match if following.is_some() { Known::ask_on_replica(ctx) } else { Known::ask(ctx) } {
-        Ok(known) => known,
-        Err(reason) => return Err((reason, rest)),
+    let known = match captured {
+        Captured::GoesOn => None,
+        Captured::Begins => match if following.is_some() { Known::ask_on_replica(ctx) } else { Known::ask(ctx) } {
+            Ok(known) => Some(known),
+            Err(reason) => return Err((reason.into(), rest)),
+        },
     };
     let (rest, before) = rest.give_up(ctx, has_data)?;
     let descent = rest.descent().clone();
@@ -62,7 +79,7 @@ fn begin_log_of(
         Ok(writer) => write(ctx, writer, known, Visible::Yes, following),
         Err(not_begun) => {
             let NotBegun { folder, error } = *not_begun;
-            Err((error.to_string(), Rest::new(folder, descent.origin()).counts_again(before)))
+            Err((error.into(), Rest::new(folder, descent.origin()).counts_again(before)))
         }
     }
 }
@@ -83,15 +100,21 @@ pub(super) fn begin_as_primary(ctx: Ctx<'_>) {
     with(|module| module.bases.forget_failures());
     // The base has what the rest of a transaction does, which was queued before.
     let with_what = ctx.flags().is_inside_another().then_some(Begin::WaitsForBase);
-    if let Err((reason, rest)) = begin_log(ctx, rest, with_what, IfLost::RefusesWrites) {
-        fail(ctx, reason, rest);
+    let begun = begin_log_of(ctx, rest, (with_what, Captured::Begins), IfLost::RefusesWrites, None);
+    if let Err((cause, rest)) = begun {
+        if let Cause::Disk(reason) = &cause {
+            // From now on the tries are spaced.
+            with(|module| module.bases.ended(Err(reason.clone())));
+        }
+        fail(ctx, cause, rest);
     }
 }
 
 /// The same again, where the log that began has failed with its disk.
 pub(super) fn begin_again(ctx: Ctx<'_>) {
     let Some(Some(rest)) = with(|module| module.life.take_rest()) else { return };
-    if let Err((reason, rest)) = begin_log(ctx, rest, None, IfLost::RefusesWrites) {
+    if let Err((cause, rest)) = begin_log(ctx, rest, IfLost::RefusesWrites) {
+        let reason = cause.to_string();
         with(|module| module.bases.ended(Err(reason.clone())));
         fail_for_now(ctx, reason, rest);
     }
@@ -126,7 +149,7 @@ impl Known {
 pub(super) fn write(
     ctx: Ctx<'_>,
     writer: LogWriter<GatedStorage>,
-    known: Known,
+    known: Option<Known>,
     visible: Visible,
     following: Option<Box<Following>>,
 ) -> Result<(), NoLog> {
@@ -136,7 +159,7 @@ pub(super) fn write(
         Some(pending) => pending.descent.clone(),
         None => Descent::from(LogState { generation: writer.generation(), end: appended }),
     };
-    let release = Release::start(writer).map_err(|error| (error.to_string(), Rest::lost(descent)))?;
+    let release = Release::start(writer).map_err(|error| (error.into(), Rest::lost(descent)))?;
     let waits_for_base = visible.pending().is_some();
     let is_retried = visible.pending().is_some_and(|pending| pending.if_lost == IfLost::RefusesWrites);
     with(|module| {
@@ -145,7 +168,9 @@ pub(super) fn write(
         module.bases.log_begun(is_retried || waits_for_base && following.is_some());
         module.history = History::default();
         module.lag.clear();
-        module.begin_capture(ctx, known);
+        if let Some(known) = known {
+            module.begin_capture(ctx, known);
+        }
         if module.paused {
             release.log().pause();
         }
@@ -182,8 +207,13 @@ impl Module {
     pub(super) fn forget_captured(&mut self) {
         self.capture.clear();
         self.running = Running::default();
-        self.dirty.clear();
         self.time_outs.forget();
+        self.forget_undurable();
+    }
+
+    /// Nothing is noted any more of what is not durable.
+    pub(super) fn forget_undurable(&mut self) {
+        self.dirty.clear();
         self.versions.clear();
     }
 }

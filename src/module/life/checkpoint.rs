@@ -6,6 +6,7 @@
 //! loop again.
 
 use super::base::{Base, Bases, Created, Creating, Preparing, answer};
+use super::cause::Cause;
 use super::naming;
 use super::relief;
 use super::state::Logging;
@@ -34,14 +35,24 @@ const SPARE_SEGMENTS_MAX: u64 = 100;
 const REPORT_BYTES_MAX: u64 = 64 << 10;
 
 impl Module {
-    /// What changed can't be logged: a new base is to be written before any reply leaves.
+    /// What the running unit has changed can't be logged: a new log begins with its base when the unit ends, before any
+    /// reply leaves that shows it.
     pub(in crate::module) fn request_base_now(&mut self) {
+        if let Some(following) = self.life.following_mut() {
+            return following.followed.lose("a change can't be logged");
+        }
+        let before = self.appended();
         if let Some(logging) = self.life.logging_mut() {
-            // What is logged without that change must not be acknowledged.
-            logging.log.log().pause();
+            // What is logged without that change must not be acknowledged. What was before may be, and waited for.
+            logging.log.log().set_limit(before);
             let base = std::mem::replace(&mut logging.base, Base::Now);
             base.stop(&logging.log);
         }
+    }
+
+    /// Whether that has been asked for.
+    pub(in crate::module) fn needs_base_now(&self) -> bool {
+        self.life.logging().is_some_and(|logging| matches!(logging.base, Base::Now))
     }
 }
 
@@ -91,16 +102,16 @@ fn has_many_segments(statistics: &Statistics, log_bytes: u64) -> bool {
 }
 
 /// Writes the first base of a log and puts it in place, on the main thread.
-pub(super) fn write_here(ctx: Ctx<'_>, release: &Release) -> Result<(), String> {
-    let (name, file) = release.log().new_base_file().map_err(|error| error.to_string())?;
+pub(super) fn write_here(ctx: Ctx<'_>, release: &Release) -> Result<(), Cause> {
+    let (name, file) = release.log().new_base_file()?;
     let lsn = release.log().cut();
     if let Err(reason) = save(ctx, &descriptor_path(&file)) {
         release.log().remove_base_file(name);
-        return Err(reason);
+        return Err(Cause::Disk(reason));
     }
     let prepared = naming::wait_for(release, &prepare(release, NewBase { name, lsn }).prepared)?;
     naming::begin(prepared);
-    naming::outcome().unwrap_or(Ok(()))
+    Ok(naming::outcome().unwrap_or(Ok(()))?)
 }
 
 /// Writes the dataset to the file of this path.

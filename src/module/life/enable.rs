@@ -91,13 +91,13 @@ pub(super) fn disable_if_unwanted(ctx: Ctx<'_>) {
 fn enable(ctx: Ctx<'_>) -> Result<(), String> {
     let Some(Some(rest)) = with(|module| module.life.take_rest()) else { return Ok(()) };
     let outcome = match role_at_start(ctx).and_then(|role| may_open(ctx, role, &rest).map(|()| role)) {
-        Ok(Role::Primary) => begin_log(ctx, rest, None, IfLost::ServesOn),
+        Ok(Role::Primary) => begin_log(ctx, rest, IfLost::ServesOn),
         Ok(Role::Replica) => rest.opened().and_then(|rest| role::rest_as_replica(ctx, rest)),
-        Err(reason) => Err((reason, rest)),
+        Err(reason) => Err((reason.into(), rest)),
     };
     outcome.map_err(|(reason, rest)| {
         with(|module| module.life = Life::Disabled(rest.stale()));
-        reason
+        reason.to_string()
     })
 }
 

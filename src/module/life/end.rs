@@ -1,6 +1,7 @@
 //! How a log ends in the server's own time: at the shutdown, and on the way to another state.
 
 use super::base;
+use super::begin::Captured;
 use super::closing::Closing;
 use super::descent::{Descent, Origin};
 use super::failing::fatal;
@@ -53,30 +54,33 @@ pub(super) fn stop(ctx: Ctx<'_>) -> Option<Rest> {
 /// The same. `child`: what has become of one that saves the server's own file.
 fn stop_beside(ctx: Ctx<'_>, child: Child) -> Option<Rest> {
     with(|module| module.paused = false);
-    stop_log_beside(ctx, child)
+    stop_log_beside(ctx, child, Captured::Begins)
 }
 
 /// The same where another log follows at once.
-pub(super) fn stop_log(ctx: Ctx<'_>) -> Option<Rest> {
-    stop_log_beside(ctx, Child::GoesOn)
+pub(super) fn stop_log(ctx: Ctx<'_>, captured: Captured) -> Option<Rest> {
+    stop_log_beside(ctx, Child::GoesOn, captured)
 }
 
-fn stop_log_beside(ctx: Ctx<'_>, child: Child) -> Option<Rest> {
+fn stop_log_beside(ctx: Ctx<'_>, child: Child, captured: Captured) -> Option<Rest> {
     if with(|module| module.life.logs()) != Some(true) {
         return None;
     }
     // The second server does not leave the log: the first goes on with it.
     let standing = if second_server::is_folding() { Standing::Current } else { left_now(ctx, child) };
-    let mut logging = with(take_logging).flatten()?;
+    let mut logging = with(|module| take_logging(module, captured)).flatten()?;
     std::mem::replace(&mut logging.base, base::Base::Idle).stop(&logging.log);
     logging.log.log().resume();
+    logging.log.log().lift_limit();
     gate::open();
     points::reach(Point::LogCloses);
     let folder = close_files(&logging, &standing);
     points::reach(Point::LogClosed);
     logging.log.release_closed();
-    notify::publish_all(ctx);
-    listening::log_closed(logging.log.log().appended());
+    if captured == Captured::Begins {
+        notify::publish_all(ctx);
+        listening::log_closed(logging.log.log().appended());
+    }
     with(|module| module.drop_replies());
     base::answer(logging.asked, &Err("the log was closed".into()));
     let is_visible = logging.log.log().is_visible();

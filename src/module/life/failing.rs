@@ -1,5 +1,6 @@
 //! What becomes of the server where there can be no log, or none any more.
 
+use super::cause::Cause;
 use super::rest::Rest;
 use super::state::{Failing, Life, Until};
 use super::visible::IfLost;
@@ -13,13 +14,19 @@ pub(super) fn fatal(what: &str, reason: &str) -> ! {
     exit_now(1)
 }
 
-/// The log cannot begin. The server lives on, and takes no writes.
-pub(super) fn fail(ctx: Ctx<'_>, reason: String, rest: Rest) {
-    let failing = Failing::new(reason, rest.supersede_if_sent(), server::has_data(ctx));
-    refuse_and_tell(ctx, failing);
+/// The log cannot begin. The server lives on, and takes no writes. Where the disk is the cause, a log is tried again by
+/// itself.
+pub(super) fn fail(ctx: Ctx<'_>, cause: Cause, rest: Rest) {
+    match cause {
+        Cause::Disk(reason) => fail_for_now(ctx, reason, rest),
+        Cause::Other(reason) => {
+            let failing = Failing::new(reason, rest.supersede_if_sent(), server::has_data(ctx));
+            refuse_and_tell(ctx, failing);
+        }
+    }
 }
 
-/// The same because of the disk: a log is tried again by itself.
+/// The same, whatever the cause is: a log is tried again by itself.
 pub(super) fn fail_for_now(ctx: Ctx<'_>, reason: String, rest: Rest) {
     let failing = Failing::until_disk_is_back(reason, rest.supersede_if_sent(), server::has_data(ctx));
     refuse_and_tell(ctx, failing);

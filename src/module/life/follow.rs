@@ -74,7 +74,7 @@ pub(super) fn lead(ctx: Ctx<'_>) {
         }
         Err(reason) => {
             if let Some(rest) = leave(ctx, Origin::Folder) {
-                fail(ctx, reason, rest);
+                fail(ctx, reason.into(), rest);
             }
         }
     }
@@ -126,7 +126,7 @@ pub(super) fn begin(ctx: Ctx<'_>) {
         }
         with(|module| {
             module.life = Life::Replica(rest.supersede_if_sent().stale());
-            module.bases.ended(Err(reason));
+            module.bases.ended(Err(reason.to_string()));
         });
     }
 }

@@ -1,6 +1,7 @@
 //! How a log is left at once: that of a replica which goes on without it, whatever becomes of the rest of the log.
 
 use super::base::answer;
+use super::begin::Captured;
 use super::closing::Closing;
 use super::descent::Origin;
 use super::own_file::{Child, lacking, left_now};
@@ -17,7 +18,7 @@ pub(super) fn leave(ctx: Ctx<'_>, origin: Origin) -> Option<Rest> {
     let standing = if origin == Origin::Lacking { lacking(&left) } else { left };
     let logging = with(|module| {
         module.drop_unsettled();
-        take_logging(module)
+        take_logging(module, Captured::Begins)
     })
     .flatten()?;
     let Logging { log, base, asked, visible, .. } = logging;
@@ -34,12 +35,16 @@ pub(super) fn leave(ctx: Ctx<'_>, origin: Origin) -> Option<Rest> {
 }
 
 /// Takes the log out of the state, with all that was executed handed over. Nothing is noted for it any more.
-pub(super) fn take_logging(module: &mut Module) -> Option<Logging> {
+/// `captured`: what the next one begins with.
+pub(super) fn take_logging(module: &mut Module, captured: Captured) -> Option<Logging> {
     module.hand_over();
     if !module.life.logs() {
         return None;
     }
-    module.forget_captured();
+    match captured {
+        Captured::Begins => module.forget_captured(),
+        Captured::GoesOn => module.forget_undurable(),
+    }
     module.iteration.waits.take();
     match module.life.change() {
         Life::Logging(logging) => Some(logging),

@@ -199,11 +199,11 @@ fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
     with(|module| module.arrival = Some(Arrival::new(&opened, has_data)));
     if role_at_start(ctx)? == Role::Replica {
         let rest = Rest::new(opened.into_folder(), Origin::Unknown);
-        return role::rest_as_replica(ctx, rest).map_err(|(reason, _)| reason);
+        return role::rest_as_replica(ctx, rest).map_err(|(cause, _)| cause.into());
     }
     if has_data {
-        return begin_log(ctx, Rest::new(opened.into_folder(), Origin::Unknown), None, IfLost::ServesOn)
-            .map_err(|(reason, _)| reason);
+        return begin_log(ctx, Rest::new(opened.into_folder(), Origin::Unknown), IfLost::ServesOn)
+            .map_err(|(cause, _)| cause.into());
     }
     let recovers = !opened.is_empty() && !opened.is_superseded();
     if recovers && own_aof::is_wanted(ctx) {

@@ -40,12 +40,12 @@ pub(super) fn begin(base: PreparedBase) {
 /// Waits for the base that is being named, if one is: what comes next needs to know what becomes of it.
 pub(super) fn settle() {
     if let Some(outcome) = outcome() {
-        ended(outcome);
+        ended(outcome.map_err(|error| error.to_string()));
     }
 }
 
 /// Waits for the same; `None` where none is being named.
-pub(super) fn outcome() -> Option<Result<(), String>> {
+pub(super) fn outcome() -> Option<Result<(), LogError>> {
     let naming = with(|module| {
         let logging = module.life.logging()?;
         Some((Arc::clone(&logging.log), logging.visible.named()?.clone()))
@@ -55,14 +55,11 @@ pub(super) fn outcome() -> Option<Result<(), String>> {
 }
 
 /// Waits for an answer of the log's threads.
-pub(super) fn wait_for<T>(release: &Release, answer: &Receiver<Result<T, LogError>>) -> Result<T, String> {
+pub(super) fn wait_for<T>(release: &Release, answer: &Receiver<Result<T, LogError>>) -> Result<T, LogError> {
     if let Some(steps) = release.log().steps() {
         while answer.is_empty() && (steps.write() | steps.flush(0) | steps.tidy()) {}
     }
-    match answer.recv() {
-        Ok(outcome) => outcome.map_err(|error| error.to_string()),
-        Err(_) => Err("the log was closed".into()),
-    }
+    answer.recv().unwrap_or(Err(LogError::Closed))
 }
 
 impl Module {
@@ -74,9 +71,7 @@ impl Module {
         }
         let waiting = logging.visible.end_naming(is_named);
         if !is_named {
-            self.dirty.clear();
-            self.versions.clear();
-            return;
+            return self.forget_undurable();
         }
         self.hand_over();
         let appended = self.appended();

@@ -1,5 +1,6 @@
 //! Opening the folder.
 
+use super::cause::Cause;
 use crate::ffi::{Level, log};
 use crate::log::{DirectWrites, LogError, Options, open};
 use crate::module::config::{self, IoMode, Setting, io_mode, value};
@@ -20,7 +21,7 @@ pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
 /// Opens, locks and verifies the folder; nothing in it changes.
-pub(super) fn open_folder(patience: Duration) -> Result<OpenedFolder, String> {
+pub(super) fn open_folder(patience: Duration) -> Result<OpenedFolder, Cause> {
     let Some(folder) = with(|module| module.folder.clone()) else { return Err("the module is not loaded".into()) };
     let segment_bytes = config::segment_bytes();
     // 0 leaves it to the log.
@@ -28,12 +29,12 @@ pub(super) fn open_folder(patience: Duration) -> Result<OpenedFolder, String> {
     let options = Options { segment_bytes, max_inflight_flushes, direct_block_bytes: None, check_base };
     let deadline = Instant::now() + patience;
     loop {
-        let storage = GatedStorage::new(&folder).map_err(|error| error.to_string())?;
+        let storage = GatedStorage::new(&folder)?;
         with(|module| module.aof_folder.check(&folder)).unwrap_or(Ok(()))?;
         match open(storage, &options) {
             Err(LogError::Locked { .. }) if Instant::now() < deadline => std::thread::sleep(LOCK_POLL),
             outcome => {
-                let mut opened = outcome.map_err(|error| error.to_string())?;
+                let mut opened = outcome?;
                 choose_io_mode(&mut opened);
                 return Ok(opened);
             }

@@ -1,6 +1,6 @@
 //! How a log begins with what the folder holds, or anew where that is nothing.
 
-use super::begin::{Known, begin_log, write};
+use super::begin::{Captured, Known, begin_log, write};
 use super::descent::Origin;
 use super::opening::{LOCK_PATIENCE, OpenedFolder, open_folder};
 use super::rest::Rest;
@@ -48,14 +48,15 @@ pub(super) fn begin_or_recover(ctx: Ctx<'_>, opened: OpenedFolder, origin: Origi
     }
     let recovery::Source::Prepared(prepared) = source else { return Err("the recovery's state was lost".into()) };
     let writer = prepared.start().map_err(|error| error.to_string())?;
-    write(ctx, writer, Known::ask(ctx)?, Visible::Yes, None).map_err(|(reason, _)| reason)?;
+    write(ctx, writer, Some(Known::ask(ctx)?), Visible::Yes, None).map_err(|(cause, _)| cause.to_string())?;
     serve_recovered(ctx, is_exact, report.errors)
 }
 
 /// Begins a log where the folder holds none that counts.
 fn begin_anew(ctx: Ctx<'_>, opened: OpenedFolder, origin: Origin) -> Result<(), String> {
     let is_superseded = opened.is_superseded();
-    begin_log(ctx, Rest::new(opened.into_folder(), origin), None, IfLost::ServesOn).map_err(|(reason, _)| reason)?;
+    begin_log(ctx, Rest::new(opened.into_folder(), origin), IfLost::ServesOn)
+        .map_err(|(cause, _)| cause.to_string())?;
     if is_superseded {
         log(
             Level::Warning,
@@ -84,14 +85,14 @@ fn serve_recovered(ctx: Ctx<'_>, is_exact: bool, errors: u64) -> Result<(), Stri
     }
     cluster::fit_slots(ctx)?;
     if second_server::is_folding() {
-        replaced::begin_anew(ctx).map_err(|(reason, _)| beside_log(ctx, &reason))?;
+        replaced::begin_anew(ctx, Captured::Begins).map_err(|(cause, _)| beside_log(ctx, &cause.to_string()))?;
         drop(end::stop(ctx));
         second_server::leave_skipped(&with(|module| module.folder.clone()).unwrap_or_default(), errors)?;
         exit_now(0);
     }
     if !is_exact {
         // From now on changes apply to what is there, and have nothing to do with what was left out.
-        replaced::begin_anew(ctx)
+        replaced::begin_anew(ctx, Captured::Begins)
             .map_err(|(reason, _)| format!("commands of the log were skipped, and it can't begin anew: {reason}"))?;
     }
     Ok(())

@@ -1,16 +1,17 @@
 //! A dataset that is replaced from outside: a new log begins.
 
 use super::base::{Base, answer};
-use super::begin::begin_log;
+use super::begin::{Captured, begin_log_anew};
 use super::checkpoint::{ended, write_here};
 use super::end::stop_log;
 use super::failing::fail;
 use super::rest::{NoLog, Rest};
-use super::visible::{IfLost, Visible};
+use super::visible::Visible;
 use super::{follow, leave, naming};
+use crate::core::ack::Why;
 use crate::ffi::{Ctx, LoadingPhase};
-use crate::log::Begin;
-use crate::module::with;
+use crate::module::release::{Waiting, release};
+use crate::module::{disk, listening, with};
 
 /// The whole dataset is being replaced from outside (DEBUG RELOAD, another module): no unit reports how.
 pub(in crate::module) fn dataset_loading(ctx: Ctx<'_>, phase: LoadingPhase) {
@@ -37,9 +38,41 @@ pub(in crate::module) fn dataset_loading(ctx: Ctx<'_>, phase: LoadingPhase) {
     }
     // What was captured is void: it belongs to a dataset that will never be recovered.
     with(|module| module.capture.clear());
-    if let Err((reason, rest)) = begin_anew(ctx) {
+    if let Err((cause, rest)) = begin_anew(ctx, Captured::Begins) {
         // What was acknowledged is in the log before.
-        fail(ctx, format!("the dataset was replaced from outside, and {reason}"), rest);
+        fail(ctx, cause.told(|reason| format!("the dataset was replaced from outside, and {reason}")), rest);
+    }
+}
+
+/// Does what [`Module::request_base_now`] has asked for, at the end of a unit. If that fails, nobody gets a reply that
+/// shows the change: what was acknowledged is in the log before.
+pub(in crate::module) fn begin_anew_now(ctx: Ctx<'_>) {
+    let asked = with(|module| {
+        let log = module.log().filter(|_| module.needs_base_now())?;
+        let limit = log.log().limit()?;
+        Some((limit, log.take_waiting_after(limit)))
+    });
+    let Some(Some((limit, held))) = asked else { return };
+    let outcome = begin_anew(ctx, Captured::GoesOn);
+    if outcome.is_err() {
+        // The server would let the client whose command runs have its reply before it closes it.
+        disk::disconnect(ctx, &held.iter().map(|(_, waiting)| waiting.client).collect::<Vec<_>>());
+        disk::cut_off_after(ctx, limit);
+        // Nor is it reported.
+        with(|module| module.notices.take_all());
+        listening::demoted();
+    }
+    let durable = with(|module| module.log().filter(|_| module.life.withholds()).map(|log| log.log().durable()));
+    for (waits_for, Waiting { held, .. }) in held {
+        let why = match (&outcome, durable.flatten()) {
+            (Err(_), _) => Why::Left,
+            (Ok(()), Some(durable)) => Why::Durable { waits_for, durable },
+            (Ok(()), None) => Why::NotActive,
+        };
+        release(held, why);
+    }
+    if let Err((cause, rest)) = outcome {
+        fail(ctx, cause.told(|reason| format!("a change can't be logged, and {reason}")), rest);
     }
 }
 
@@ -48,7 +81,7 @@ pub(in crate::module) fn dataset_loading(ctx: Ctx<'_>, phase: LoadingPhase) {
 ///
 /// # Errors
 /// Why there is no log now.
-pub(super) fn begin_anew(ctx: Ctx<'_>) -> Result<(), NoLog> {
+pub(super) fn begin_anew(ctx: Ctx<'_>, captured: Captured) -> Result<(), NoLog> {
     naming::settle();
     let asked = with(|module| {
         module.hand_over();
@@ -57,23 +90,26 @@ pub(super) fn begin_anew(ctx: Ctx<'_>) -> Result<(), NoLog> {
             // Nothing is promised yet; what was logged comes before the base, whenever that is written.
             logging.base = Base::Wanted;
             module.bases.retry_now();
-            logging.log.log().resume();
+            logging.log.log().lift_limit();
             return None;
         }
         Some(std::mem::take(&mut logging.asked))
     });
     let Some(Some(asked)) = asked else { return Ok(()) };
-    let Some(rest) = stop_log(ctx) else { return Ok(()) };
-    let outcome = begin_log(ctx, rest, Some(Begin::WaitsForBase), IfLost::RefusesWrites).and_then(|()| {
+    let Some(rest) = stop_log(ctx, captured) else { return Ok(()) };
+    let outcome = begin_log_anew(ctx, rest, captured).and_then(|()| {
         let release = with(|module| module.log().cloned()).flatten();
         let written = release.ok_or_else(|| "there is no log".into()).and_then(|release| write_here(ctx, &release));
-        written.map_err(|reason| (reason, stop_log(ctx).unwrap_or_else(Rest::unopened)))
+        written.map_err(|cause| (cause, stop_log(ctx, captured).unwrap_or_else(Rest::unopened)))
     });
-    let written = outcome.as_ref().map(drop).map_err(|(reason, _)| reason.clone());
+    let written = outcome.as_ref().map(drop).map_err(|(cause, _)| cause.to_string());
     match &written {
         Ok(()) => ended(Ok(())),
         Err(_) => {
-            with(|module| module.bases.ended(written.clone()));
+            with(|module| {
+                module.forget_captured();
+                module.bases.ended(written.clone());
+            });
         }
     }
     answer(asked, &written);

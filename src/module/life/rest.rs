@@ -4,6 +4,7 @@ mod lacking;
 mod marks;
 
 use super::beside::Beside;
+use super::cause::Cause;
 use super::closing::Closing;
 use super::descent::{Descent, Origin, holds_another, superseded};
 use super::marking::Marking;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Why a log has not begun, and the folder.
-pub(super) type NoLog = (String, Rest);
+pub(super) type NoLog = (Cause, Rest);
 
 /// How long the main thread waits for a thread that has the folder, when the server has become a primary.
 const FREE_PATIENCE: Duration = Duration::from_millis(250);
@@ -204,7 +205,7 @@ impl Rest {
                 self.owed = None;
                 Ok((self, before))
             }
-            Err(error) => Err((error.to_string(), self)),
+            Err(error) => Err((error.into(), self)),
         }
     }
 

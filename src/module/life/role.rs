@@ -19,7 +19,7 @@ pub(super) fn rest_as_replica(ctx: Ctx<'_>, mut rest: Rest) -> Result<(), NoLog>
     if follows || server::has_data(ctx) {
         // It is a dataset even if it is empty.
         if let Err(reason) = rest.may_begin(true) {
-            return Err((reason, rest));
+            return Err((reason.into(), rest));
         }
     } else {
         rest.lacks_all();

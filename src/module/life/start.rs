@@ -119,7 +119,7 @@ fn rest(ctx: Ctx<'_>, rest: Rest) {
             with(|module| module.life = Life::Replica(rest));
             log(Level::Notice, "the server is a replica: the log rests");
         }
-        Err((reason, _)) => fatal("the start has ended", &reason),
+        Err((cause, _)) => fatal("the start has ended", &cause.to_string()),
     }
 }
 

@@ -35,7 +35,7 @@ impl Rest {
         {
             let reason = has_less(folder.storage(), &error);
             (self.owed, self.saves) = (before, Saves::Newer);
-            return Err((reason, self));
+            return Err((reason.into(), self));
         }
         (self.owed, self.beside) = (None, None);
         Ok(self)

@@ -3,6 +3,7 @@
 use super::{Place, Rest, give_up_watch};
 use crate::ffi::{Ctx, Level, log};
 use crate::log::{Generation, Standing};
+use crate::module::life::cause::Cause;
 use crate::module::life::closing::Closed;
 use crate::module::life::descent::{Descent, Origin};
 use crate::module::life::marking::{Marking, tell_unmarked, tell_unmarked_in};
@@ -191,7 +192,7 @@ impl Rest {
     }
 
     /// Takes such a folder over, if it could be opened.
-    pub(in crate::module::life) fn take_in(&mut self, opened: Result<OpenedFolder, String>) {
+    pub(in crate::module::life) fn take_in(&mut self, opened: Result<OpenedFolder, Cause>) {
         match opened {
             Ok(opened) => self.found(opened),
             Err(reason) => tell_unmarked(&reason),

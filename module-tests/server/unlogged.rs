@@ -1,0 +1,133 @@
+//! Changes that can't be logged: a new log begins with its base when their unit ends. Nobody waits for a position that
+//! only this base makes durable, and nobody is shown what neither log nor base has.
+
+use crate::harness::process::send_signal;
+use crate::harness::server::info_field;
+use crate::harness::{
+    PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, dataset, each_version, wait_until,
+};
+use crate::io_threads;
+use crate::outside::limit_file_size;
+
+each_version! {
+    fn a_script_after_a_change_that_cannot_be_logged_does_not_wait_for_ever(version: Version) {
+        for (mode, swaps_first) in [("async", true), ("async", false), ("inline", true), ("inline", false)] {
+            let (mut server, _reader) = with_unknown_reader(ServerBuilder::with_module(version).set("wbl.commit-mode", mode));
+            let mut clients = [server.raw(), server.raw()];
+            clients.iter_mut().for_each(|client| drop(client.run("SET a 1")));
+            let [first, second] = &mut clients;
+            let (swapper, other) = if swaps_first { (first, second) } else { (second, first) };
+            // Both come in one iteration.
+            send_signal(server.process_id(), "STOP");
+            swapper.send_text("SWAPDB 0 1");
+            other.send(&["EVAL", "return redis.call('INCR', 'n')", "0"]);
+            send_signal(server.process_id(), "CONT");
+            assert_eq!(swapper.reply(), Value::Simple("OK".into()), "{mode}");
+            assert_eq!(other.reply(), Value::Integer(1), "{mode}");
+            dataset::assert_survives(&mut server, "after a swap that can't be logged, and a script");
+        }
+    }
+
+    fn a_change_that_cannot_be_logged_is_answered_with_threads_that_send(version: Version) {
+        let (mut server, _reader) = with_unknown_reader(io_threads::threads(version));
+        let mut client = server.raw();
+        client.run("SET a 1");
+        for _ in 0..2 {
+            client.run("SWAPDB 0 1");
+        }
+        client.run("SET b 2");
+        dataset::assert_survives(&mut server, "after swaps that can't be logged");
+    }
+
+    fn a_transaction_over_a_kept_key_that_pauses_writes_is_answered_again_and_again(version: Version) {
+        for mode in ["async", "inline"] {
+            let builder = ServerBuilder::with_module(version).set("import-mode", "yes").set("wbl.commit-mode", mode);
+            let mut server = builder.start();
+            let (mut source, mut control) = (server.raw(), server.raw());
+            ["CLIENT IMPORT-SOURCE ON", "RPUSH l q", "PEXPIREAT l 1"].iter().for_each(|command| drop(source.run(command)));
+            for length in 2..5 {
+                ["MULTI", "CLIENT PAUSE 50 WRITE", "RPUSH l x", "EXEC"].iter().for_each(|command| source.send_text(command));
+                let replies: Vec<Value> = (0..4).map(|_| source.reply()).collect();
+                assert_eq!(replies[3].items()[1], Value::Integer(length), "{mode}: {replies:?}");
+                wait_until("nothing is paused", PATIENCE, || {
+                    info_field(&mut control, "clients", "paused_actions").as_deref() == Some("none")
+                });
+            }
+            control.run("SET later v");
+            server.kill9_and_restart();
+            let mut source = server.raw();
+            source.run("CLIENT IMPORT-SOURCE ON");
+            assert_eq!((source.run("LLEN l").integer(), source.run("EXISTS later").integer()), (4, 1), "{mode}");
+        }
+    }
+
+    fn a_change_for_which_there_is_neither_a_log_nor_room_is_shown_to_nobody(version: Version) {
+        for is_mended in [true, false] {
+            let (mut server, _reader) = with_large_dataset(version);
+            let (mut control, mut swapper) = (server.raw(), server.raw());
+            let before = dataset::read(&mut control);
+            limit_file_size(&server, "300000");
+            swapper.send_text("SWAPDB 0 1");
+            assert!(swapper.try_reply().is_err(), "the change was acknowledged");
+            assert_is_tried_again(&server, &mut control);
+            if !is_mended {
+                server.kill9_and_restart();
+                // The swap may be there or not, as after any crash.
+                assert_eq!(dataset::read(&mut server.raw()).len(), before.len(), "what was acknowledged is missing");
+                continue;
+            }
+            limit_file_size(&server, "unlimited");
+            wait_until("another log is active", PATIENCE, || server.wbl_info("wbl_state") == "active");
+            control.run("SET more v");
+            dataset::assert_survives(&mut server, "after there was room again");
+        }
+    }
+
+    fn a_reload_on_a_full_disk_gets_a_log_when_there_is_room(version: Version) {
+        let (mut server, _reader) = with_large_dataset(version);
+        let mut control = server.raw();
+        control.run("SAVE");
+        limit_file_size(&server, "300000");
+        control.call(&["DEBUG", "RELOAD", "NOSAVE"]);
+        assert_is_tried_again(&server, &mut control);
+        limit_file_size(&server, "unlimited");
+        wait_until("another log is active", PATIENCE, || server.wbl_info("wbl_state") == "active");
+        control.run("SET more v");
+        dataset::assert_survives(&mut server, "after there was room again");
+    }
+}
+
+/// A server with a reader that has blocked before the log began: what it reads is unknown, and a SWAPDB may serve it.
+fn with_unknown_reader(builder: ServerBuilder) -> (Server, RawConnection) {
+    let mut server = builder.set("wbl.enabled", "no").start();
+    let (mut reader, mut control) = (server.raw(), server.raw());
+    reader.send_text("XREAD BLOCK 0 STREAMS st $");
+    wait_until("the reader waits", PATIENCE, || {
+        info_field(&mut control, "clients", "blocked_clients").as_deref() == Some("1")
+    });
+    control.run("CONFIG SET wbl.enabled yes");
+    control.run("WBL.WAIT");
+    server.reconfigure(|builder| builder.unset("wbl.enabled"));
+    (server, reader)
+}
+
+/// The same with a base that is larger than a segment.
+fn with_large_dataset(version: Version) -> (Server, RawConnection) {
+    let builder = ServerBuilder::with_module(version).set("rdbcompression", "no").set("wbl.segment-bytes", "64kb");
+    let builder = builder
+        .only_own_warnings()
+        .allow_warning("takes the place of the data")
+        .allow_warning("are disconnected")
+        .allow_warning("the log can't begin");
+    let (server, reader) = with_unknown_reader(builder.allow_warning("no new base"));
+    let mut control = server.raw();
+    control.run("DEBUG POPULATE 1000 filled 500");
+    control.run("WBL.CHECKPOINT");
+    (server, reader)
+}
+
+fn assert_is_tried_again(server: &Server, control: &mut RawConnection) {
+    assert_eq!(server.wbl_info("wbl_state"), "failing");
+    assert_eq!(server.wbl_info("wbl_safe_advice"), "mend that; it is tried again by itself");
+    assert!(format!("{:?}", control.call(&["SET", "x", "v"])).starts_with("-MISCONF"));
+}
