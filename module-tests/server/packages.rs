@@ -7,7 +7,7 @@ use std::process::Command;
 const README: &str = include_str!("../../README.md");
 
 /// Has the package of the module and tool under test made and installed, as README prints it.
-pub fn install(system: &System) {
+fn install(system: &System) {
     std::fs::remove_file(system.module()).unwrap();
     let package = paths::repository().join("scripts/package");
     system.program("scripts/package", &format!("exec {} \"$PWD/target/package\"", package.display()));
