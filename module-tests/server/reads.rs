@@ -135,6 +135,7 @@ each_lever! {
         reader.send_text("GET dirty");
         scene.assert_withheld(&mut reader, "GET");
         assert_eq!(scene.server.wbl_info("wbl_clients_waiting_ack"), "2");
+        assert_eq!(scene.gauge("wbl_held_bytes"), "$5\r\nvalue\r\n".len() as i64, "that of the SET is the server's");
         assert!(scene.server.wbl_info("wbl_read_blocked_count").parse::<u64>().unwrap() >= 1);
         scene.thaw();
         assert_eq!(reader.reply().text(), "value");

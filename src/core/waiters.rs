@@ -74,6 +74,11 @@ impl<T> Waiters<T> {
         queue.into_iter().flat_map(|(lsn, waiters)| waiters.into_iter().map(move |waiter| (lsn, waiter))).collect()
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.queue.values().flatten()
+    }
+
     /// The number of waiters.
     pub fn len(&self) -> usize {
         self.len

@@ -35,6 +35,8 @@ pub(super) fn find_optional_functions() {
 pub struct Held {
     raw: NonNull<raw::ValkeyModuleBlockedClient>,
     answer: Option<Answer>,
+    /// What it will be sent, as far as the module has it, in bytes.
+    reply_bytes: usize,
 }
 
 // SAFETY: the handle is used under the server's global lock or passed to ValkeyModule_UnblockClient, which the server
@@ -43,11 +45,22 @@ unsafe impl Send for Held {}
 
 impl Held {
     pub(super) fn from_raw(raw: *mut raw::ValkeyModuleBlockedClient) -> Option<Held> {
-        NonNull::new(raw).map(|raw| Held { raw, answer: None })
+        NonNull::new(raw).map(|raw| Held { raw, answer: None, reply_bytes: 0 })
+    }
+
+    /// Its reply is one of the module's, of so many bytes; those of the server's own are not known.
+    pub fn note_reply(&mut self, bytes: usize) {
+        self.reply_bytes += bytes;
+    }
+
+    /// The bytes of its reply that are known.
+    pub fn reply_bytes(&self) -> usize {
+        self.reply_bytes
     }
 
     /// Of a client blocked with [`Ctx::block_for_answer`]: what it gets when it is released.
     pub fn set_answer(&mut self, answer: Reply<'static>) {
+        self.note_reply(answer.sent_bytes());
         self.answer = Some(Answer::Reply(answer));
     }
 

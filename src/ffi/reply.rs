@@ -89,6 +89,14 @@ impl Reply<'_> {
         unsafe { std::slice::from_raw_parts(pointer.cast(), len) }
     }
 
+    /// How many bytes it has, as it is sent.
+    pub fn sent_bytes(&self) -> usize {
+        let mut len = 0;
+        // SAFETY: the reply is valid (type invariant) and `len` is a live integer.
+        unsafe { api!(ValkeyModule_CallReplyProto)(self.raw.as_ptr(), &raw mut len) };
+        len
+    }
+
     /// The value of an integer reply.
     pub fn integer(&self) -> i64 {
         // SAFETY: the reply is valid (type invariant); other types answer with a minimum value.
@@ -165,10 +173,7 @@ impl Kept {
 
     /// How many bytes it has, as it is sent.
     pub fn sent_bytes(&self) -> usize {
-        let mut len = 0;
-        // SAFETY: the reply is valid (type invariant) and `len` is a live integer.
-        unsafe { api!(ValkeyModule_CallReplyProto)(self.0.raw.as_ptr(), &raw mut len) };
-        len
+        self.0.sent_bytes()
     }
 }
 

@@ -146,7 +146,7 @@ impl Reader {
             let shown = module.capture.blocked.shown(client, &module.dirty);
             module.capture.blocked.answered(client);
             let changed = outcome.changed || module.running.ends_late();
-            module.hold_for(client, self.held, Outcome { changed, shown });
+            module.hold_for(client, self.held, Outcome { changed, shown, ..outcome });
         });
         if outcome.changed {
             ask_for_unit_end(ctx);

@@ -164,7 +164,7 @@ fn exec(ctx: Ctx<'_>) -> (Answer, Outcome) {
     let mut all = Outcome::default();
     let answers = commands().map(|(act, command): (Act, Vec<&[u8]>)| {
         let (answer, outcome) = perform(ctx, act, &command);
-        all = Outcome { changed: all.changed | outcome.changed, shown: all.shown.max(outcome.shown) };
+        all = Outcome { changed: all.changed | outcome.changed, shown: all.shown.max(outcome.shown), ..all };
         answer
     });
     let answers = answers.collect();
@@ -287,14 +287,14 @@ impl Module {
         }
         // Its reply is what is counted as a write.
         self.iteration.unheld_writes += u32::from(outcome.changed);
-        let Collecting { client, received, kept, changed, shown, .. } = self.collecting.take()?;
+        let Collecting { client, received, kept, kept_bytes, changed, shown, .. } = self.collecting.take()?;
         if let Some(at) = self.clients.input(client).and_then(|input| input.position()) {
             self.looks.stands(client, at, Received { db, ..received });
         }
         // The units of the commands before have ended, so their positions are known.
         let before = if changed { Some(self.appended()) } else { None };
         let changed = outcome.changed || changed && self.capture.has_unit();
-        Some((kept, Outcome { changed, shown: shown.max(before) }))
+        Some((kept, Outcome { changed, shown: shown.max(before), reply_bytes: kept_bytes }))
     }
 
     /// A plan that has begun is given up. The replies that are kept can no longer be sent.

@@ -22,7 +22,8 @@ pub(super) fn begin_to_wait(clients: &Clients, log: &Release, lsn: Lsn, waiting:
 
 impl Module {
     /// Has a held reply wait for what it shows; it leaves at once where that is durable.
-    pub(super) fn hold_for(&mut self, client: ClientId, held: Held, outcome: Outcome) {
+    pub(super) fn hold_for(&mut self, client: ClientId, mut held: Held, outcome: Outcome) {
+        held.note_reply(outcome.reply_bytes);
         if outcome.changed {
             self.counters.held_by_module += 1;
             return self.replies.hold(client, held);

@@ -78,6 +78,7 @@ impl Module {
             ("hot_keys_bytes", number(self.versions.bytes() as u64)),
             ("write_blocked_count", number(self.counters.writes_blocked)),
             ("clients_waiting_ack", number(self.log().map_or(0, |log| log.waiting() as u64))),
+            ("held_bytes", number(self.log().map_or(0, |log| log.held_bytes() as u64))),
             ("uncommitted_keys", number(self.dirty.len() as u64)),
             ("previous_acked_offset", number(log.map_or(0, |log| log.durable().get()))),
             ("primary_repl_offset", number(replication_offset)),

@@ -158,6 +158,11 @@ impl Release {
         lock(&self.queue.waiters).len()
     }
 
+    /// The bytes of their replies that are known.
+    pub(super) fn held_bytes(&self) -> usize {
+        lock(&self.queue.waiters).iter().map(|waiting| waiting.held.reply_bytes()).sum()
+    }
+
     /// The log is closed: lets everyone go that still waits.
     pub(super) fn release_closed(&self) {
         if !self.flusher.is_visible() {

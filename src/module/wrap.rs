@@ -63,7 +63,7 @@ fn run(ctx: Ctx<'_>, args: &[&[u8]], allowed: impl Fn(Known) -> bool) {
             return;
         }
         Ran::Answered(_) | Ran::Refused(_) => {
-            hold(ctx, outcome);
+            hold(ctx, Outcome { reply_bytes: ran.sent_bytes(), ..outcome });
             ran.answer(ctx);
         }
         Ran::NoCommand => ran.answer(ctx),
@@ -114,6 +114,14 @@ pub(super) enum Ran {
 }
 
 impl Ran {
+    /// The size of its answer.
+    fn sent_bytes(&self) -> usize {
+        match self {
+            Ran::Answered(reply) | Ran::Refused(Some(reply)) => reply.sent_bytes(),
+            Ran::Refused(None) | Ran::NoCommand | Ran::Waits(_) => 0,
+        }
+    }
+
     /// Answers the context's client with it.
     fn answer(&self, ctx: Ctx<'_>) {
         match self {

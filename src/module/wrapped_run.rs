@@ -22,6 +22,8 @@ pub(super) struct Outcome {
     pub(super) changed: bool,
     /// The newest change that it shows besides.
     pub(super) shown: Option<Lsn>,
+    /// The size of its reply in bytes, where the code that holds it knows.
+    pub(super) reply_bytes: usize,
 }
 
 impl WrappedRun {
@@ -66,6 +68,10 @@ impl Module {
         if self.capture.is_wrapping() {
             self.capture.wrapped_done(false, None, 0);
         }
-        Outcome { changed: wrapped.changed && self.life.withholds(), shown: self.undurable(wrapped.read) }
+        Outcome {
+            changed: wrapped.changed && self.life.withholds(),
+            shown: self.undurable(wrapped.read),
+            reply_bytes: 0,
+        }
     }
 }

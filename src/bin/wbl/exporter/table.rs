@@ -74,6 +74,7 @@ const ROWS: &[Row] = &[
     of("wbl_pending_bytes", Gauge, "Bytes that wait for the disk."),
     of("wbl_inflight_flushes", Gauge, "Flushes that are under way."),
     of("wbl_clients_waiting_ack", Gauge, "Clients whose reply is held."),
+    of("wbl_held_bytes", Gauge, "Bytes of the held replies that the module keeps."),
     of("wbl_uncommitted_keys", Gauge, "Keys whose last change is not durable."),
     of("wbl_previous_acked_offset", Gauge, "The durable position of the log."),
     of("wbl_appended_offset", Gauge, "The position of the last change."),
