@@ -2,6 +2,7 @@
 
 use super::modules::builder;
 use crate::harness::{FrozenDisk, Lever, PATIENCE, Value, Version, dataset, each_lever, each_version, wait_until};
+use crate::leaks::pipeline;
 
 each_version! {
     // The first one's next command would have to wait for the other one's answer, from within the server's filter.
@@ -31,6 +32,30 @@ each_version! {
         assert_eq!(writer.reply(), Value::Simple("OK".into()));
         freeing.reply();
         assert_eq!(control.run("GET T:key").text(), "2");
+    }
+
+    // A pause delays its command, and the module blocks its client only when that has ended.
+    fn a_client_of_another_module_that_a_pause_has_delayed_is_answered_with_what_is_durable(version: Version) {
+        let mut server = builder(version, false).start();
+        let [mut control, mut client, mut writer, mut freeing] = std::array::from_fn(|_| server.raw());
+        ["SET T:key 1", "SET T:clean 1", "WBL.WAIT", "CLIENT PAUSE 60000 WRITE"]
+            .iter()
+            .for_each(|command| drop(control.run(command)));
+        client.send_text("effects.block GET T:key");
+        client.assert_silent(&mut control, "effects.block in the pause");
+        pipeline(&mut control, "CLIENT UNPAUSE; DEBUG SLEEP 0; PING");
+        (0..3).for_each(|_| assert!(!control.reply().is_error()));
+        client.assert_silent(&mut control, "effects.block");
+        let disk = FrozenDisk::freeze(Lever::Sync, &server, &mut control);
+        writer.send_text("SET T:key 2");
+        disk.settle(&server, &mut control);
+        freeing.send_text("effects.free T:clean");
+        disk.assert_withheld(&server, &mut control, &mut client, "the other module's answer");
+        disk.thaw(&mut control);
+        assert_eq!(writer.reply(), Value::Simple("OK".into()));
+        assert_eq!(freeing.reply().integer(), 1);
+        assert_eq!(client.reply(), Value::Simple("DONE".into()));
+        dataset::assert_survives(&mut server, "after kill -9");
     }
 
     // The main thread serves clients for a thread that waits for the RESUME, and cannot wait for it, too.

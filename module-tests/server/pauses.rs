@@ -42,4 +42,28 @@ each_version! {
         assert_eq!((first.reply(), second.reply()), (Value::Simple("OK".into()), Value::Integer(0)));
         dataset::assert_survives(&mut server, "after kill -9");
     }
+
+    // The server lets the reader go when the pause ends, and serves it, with an error here, when the next commands have
+    // run.
+    fn a_reader_that_a_pause_delays_shows_nothing_early(version: Version) {
+        for ends in ["CLIENT UNPAUSE; ", "CLIENT UNPAUSE; DEBUG SLEEP 0; "] {
+            let builder = ServerBuilder::with_module(version).in_memory().set("wbl.commit-mode", "async");
+            let mut server = builder.start();
+            let [mut control, mut reader, mut pauser, mut writer] = std::array::from_fn(|_| server.raw());
+            reader.send_text("BLPOP l 0");
+            reader.assert_silent(&mut control, "BLPOP");
+            pipeline(&mut pauser, "MULTI; CLIENT PAUSE 60000 WRITE; RPUSH l e; EXEC");
+            (0..4).for_each(|_| assert!(!pauser.reply().is_error()));
+            reader.assert_silent(&mut control, "BLPOP in the pause");
+            control.run("WBL.WAIT");
+            let disk = FrozenDisk::freeze(Lever::Sync, &server, &mut control);
+            pipeline(&mut writer, &format!("{ends}SET l new"));
+            disk.settle(&server, &mut control);
+            disk.assert_withheld(&server, &mut control, &mut reader, ends);
+            disk.thaw(&mut control);
+            assert!(reader.reply().is_error(), "the list has gone");
+            ends.split(';').for_each(|_| assert!(!writer.reply().is_error()));
+            dataset::assert_survives(&mut server, "after kill -9");
+        }
+    }
 }

@@ -269,7 +269,7 @@ const NOT_AT_ITERATION_END: &[Row<()>] = &[
     // One may yield (`Yield`) outside its own commands: in a timer, an event of another client's change, BEFORE_SLEEP.
     (Reason::ModuleYield, |facts, ()| facts.has_other_modules()),
     // What it made wait runs without passing the filter, and may run long.
-    (Reason::ClientPause, |facts, ()| facts.has_postponed()),
+    (Reason::ClientPause, |facts, ()| facts.has_postponed_script()),
     (Reason::OutputLeft, |facts, ()| facts.has_output_left()),
 ];
 

@@ -354,6 +354,11 @@ impl Blocked {
         self.unknown_readers.iter().chain(self.readers.values().flatten()).copied().collect()
     }
 
+    /// All clients that may wait.
+    pub fn clients(&self) -> impl Iterator<Item = ClientId> {
+        self.records.keys().chain(&self.unknown_readers).copied()
+    }
+
     /// Logging ends or begins: what the server made wait is unknown. What the module runs goes on.
     pub fn forget(&mut self) {
         let mut records = std::mem::take(&mut self.records);

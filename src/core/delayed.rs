@@ -25,7 +25,7 @@ enum Stage {
 #[derive(Debug, Default)]
 pub struct Delayed {
     stage: Stage,
-    /// Whose they are; those of blocked readers that are to be served are not among them.
+    /// Whose they are, and those that wait in blocking commands: when these are served, the pause may delay them.
     clients: Set<ClientId>,
     /// Those of them whose commands may run long, and let other clients in.
     scripts: Set<ClientId>,
@@ -41,9 +41,10 @@ impl Delayed {
         }
     }
 
-    /// Blocked readers that are to be served may have to wait.
-    pub fn note_readers(&mut self) {
-        self.stage = Stage::Waits;
+    /// The client has gone.
+    pub fn remove(&mut self, client: ClientId) {
+        self.clients.remove(&client);
+        self.scripts.remove(&client);
     }
 
     /// Whether nothing waits.
@@ -63,7 +64,9 @@ impl Delayed {
             return;
         }
         if !is_paused && !self.clients.is_empty() {
-            let asked: Vec<ClientId> = self.clients.iter().copied().collect();
+            let mut asked: Vec<ClientId> = self.clients.iter().copied().collect();
+            // The server sorts them, and takes long for what is in no order.
+            asked.sort_unstable();
             if let Some(waiting) = waiting(&asked) {
                 let waiting: Set<ClientId> = waiting.into_iter().collect();
                 self.scripts.retain(|client| waiting.contains(client));
@@ -105,7 +108,7 @@ mod tests {
     #[test]
     fn a_pause_that_is_seen_again_begins_it_anew() {
         let mut delayed = Delayed::default();
-        delayed.note_readers();
+        delayed.note(6, false);
         delayed.iteration_ended(false, nobody);
         delayed.iteration_ended(true, nobody);
         delayed.iteration_ended(false, nobody);

@@ -44,6 +44,7 @@ impl Module {
     /// nothing bounds how many clients come, wait and go while the disk hangs or fails.
     pub(super) fn remove_client(&mut self, client: ClientId) {
         self.clients.remove(client);
+        self.delayed.remove(client);
         // A writer thread that is letting it go may have taken it out.
         let waiting = self.log().and_then(|log| log.withdraw(client)).map(|(_, waiting)| waiting.held);
         // Its script does not run any more.

@@ -103,8 +103,8 @@ fn finish_commands(ctx: Ctx<'_>) {
 fn finish_resumed(ctx: Ctx<'_>) {
     with(|module| {
         let now_ms = ctx.unit_time_us() / 1000;
-        let clients = &module.clients;
-        let is_blocked = |client| is_blocked_in(clients, ctx, client);
+        let (clients, delayed) = (&module.clients, &module.delayed);
+        let is_blocked = |client| is_blocked_in(clients, delayed, ctx, client);
         module.capture.resumed(now_ms, is_blocked);
         if module.capture.has_unit() {
             module.wait_for_run_after_pause(ctx);

@@ -1,6 +1,7 @@
 //! What CLIENT LIST says of clients.
 
 use crate::core::client::Clients;
+use crate::core::delayed::Delayed;
 use crate::core::leaf::ClientId;
 use crate::ffi::{self, CallMode, ClientInfo, Ctx};
 use crate::module::known::{is_own_command, lacking};
@@ -266,9 +267,11 @@ pub(super) fn info_in(clients: &Clients, ctx: Ctx<'_>, client: ClientId) -> Opti
     }
 }
 
-/// Whether a connected client waits in a command.
-pub(super) fn is_blocked_in(clients: &Clients, ctx: Ctx<'_>, client: ClientId) -> bool {
-    info_in(clients, ctx, client).is_some_and(|info| info.blocked)
+/// Whether a connected client waits in a command, or with one that a pause has delayed and that has yet to run: when the
+/// pause has ended, the client does not count as blocked before that.
+pub(super) fn is_blocked_in(clients: &Clients, delayed: &Delayed, ctx: Ctx<'_>, client: ClientId) -> bool {
+    let Some(info) = info_in(clients, ctx, client) else { return false };
+    info.blocked || !delayed.is_empty() && field(ctx, client, "flags").is_none_or(|flags| flags.contains(GOES_ON))
 }
 
 /// How many commands the server has queued for a client since its MULTI.

@@ -29,7 +29,7 @@ impl Module {
         }
         let info = self.info_of(ctx, client);
         let queueing = info.is_some_and(|info| info.in_multi);
-        if info.is_some_and(|info| info.blocked) {
+        if self.is_blocked(ctx, client) {
             // What it has sent last may begin or end a queue yet: a pause makes it wait.
             return queueing;
         }
@@ -104,6 +104,10 @@ impl Module {
                 (record.transaction, record.queued_quirks) = (Transaction::default(), Quirks::default());
             });
             return Verdict::rewrite(Rewrite::Refuse);
+        }
+        let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
+        if record.queued_quirks.have(Quirk::Pauses) {
+            self.note_delayed_readers();
         }
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
         // Calls at the end of such a unit would end the pause before it begins, which the server asserts against.

@@ -148,7 +148,7 @@ impl Module {
     fn settle_quirk(&mut self, ctx: Ctx<'_>, quirk: Quirk, has_run: bool) {
         let client = self.running.client;
         match (quirk, self.info_of(ctx, client)) {
-            (_, Some(info)) if info.blocked => self.will_run(ctx, quirk.into(), client),
+            _ if self.is_blocked(ctx, client) => self.will_run(ctx, quirk.into(), client),
             (Quirk::Tracks, Some(info)) => self.clients.may_track(client, info.tracking),
             _ if has_run => self.will_run(ctx, quirk.into(), client),
             _ => {}
@@ -157,12 +157,15 @@ impl Module {
 
     /// Whether a connected client waits in a command.
     pub(super) fn is_blocked(&self, ctx: Ctx<'_>, client: ClientId) -> bool {
-        is_blocked_in(&self.clients, ctx, client)
+        is_blocked_in(&self.clients, &self.delayed, ctx, client)
     }
 
     /// Another module has blocked the client, and will answer it.
     pub(super) fn note_blocked_by_module(&mut self, ctx: Ctx<'_>, client: ClientId) {
-        self.clients.get_mut(client).into_iter().for_each(|client| client.shares_id = true);
+        if self.delayed.is_empty() {
+            // Otherwise it may be the pause that makes it wait.
+            self.clients.get_mut(client).into_iter().for_each(|client| client.shares_id = true);
+        }
         self.clients.blocked_by_module(client);
         if let Hold::AtUnitEnd(_) = decide(Moment::MayBeAnswered, &mut Asked::new(self, ctx, client)) {
             self.wait_for_all(client, Reason::OtherModule);
@@ -174,7 +177,7 @@ impl Module {
         let client = self.running.client;
         let info = self.info_of(ctx, client);
         // It may have waited for a moment, and its answer (nothing came) is on its way.
-        if !info.is_some_and(|info| info.blocked) && deadline_ms.is_none_or(|deadline| deadline > now_ms()) {
+        if !self.is_blocked(ctx, client) && deadline_ms.is_none_or(|deadline| deadline > now_ms()) {
             return self.capture.not_blocked(client);
         }
         self.capture.park_current(client);

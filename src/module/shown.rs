@@ -34,8 +34,8 @@ impl Module {
     /// Clients whose wait has ended in this iteration, by time-out or by a CLIENT UNBLOCK, with an answer that no event
     /// reported.
     pub(super) fn wait_for_timed_out(&mut self, ctx: Ctx<'_>) {
-        let Module { capture, clients, .. } = self;
-        let is_blocked = |client| is_blocked_in(clients, ctx, client);
+        let Module { capture, clients, delayed, .. } = self;
+        let is_blocked = |client| is_blocked_in(clients, delayed, ctx, client);
         // The server goes by the clock, not by the time of the iteration, which may be earlier.
         let ended = capture.blocked.take_due(now_ms(), is_blocked);
         ended.into_iter().for_each(|client| self.wait_for_answer(ctx, client));
@@ -253,7 +253,7 @@ impl Module {
     pub(super) fn wait_for_modules_answers(&mut self, ctx: Ctx<'_>) {
         let (waiting, answered): (Vec<_>, Vec<_>) =
             self.clients.take_blocked_by_modules().into_iter().partition(|client| self.is_blocked(ctx, *client));
-        waiting.into_iter().for_each(|client| self.clients.blocked_by_module(client));
+        waiting.into_iter().for_each(|client| self.note_blocked_by_module(ctx, client));
         answered.into_iter().for_each(|client| self.wait_for_all(client, Reason::OtherModule));
     }
 

@@ -117,11 +117,11 @@ pub(super) fn finish_suspects(ctx: Ctx<'_>, all: bool) {
         }
         // A pause also makes a reader wait that is to be served.
         if ctx.writes_are_paused() {
-            module.delayed.note_readers();
+            module.note_delayed_readers();
         }
         let keeps = !module.delayed.is_empty();
-        let clients = &module.clients;
-        let is_blocked = |client| is_blocked_in(clients, ctx, client);
+        let (clients, delayed) = (&module.clients, &module.delayed);
+        let is_blocked = |client| is_blocked_in(clients, delayed, ctx, client);
         let look = if all { Look::All { keeps } } else { Look::Blocked(is_blocked) };
         let (unit, readers) = module.capture.suspect_unit(ctx.unit_time_us() / 1000, look)?;
         module.wait_for_served(ctx, &readers);

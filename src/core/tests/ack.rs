@@ -202,7 +202,7 @@ fn what_could_leave_before_the_iteration_ends_waits_at_the_units_end() {
         ("debug_paused", Reason::DebugPause),
         ("has_io_threads", Reason::IoThreads),
         ("has_other_modules", Reason::ModuleYield),
-        ("has_postponed", Reason::ClientPause),
+        ("has_postponed_script", Reason::ClientPause),
         ("has_output_left", Reason::OutputLeft),
     ] {
         assert_eq!(ended(&[fact]), Hold::AtUnitEnd(reason), "{fact}");
