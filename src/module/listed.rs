@@ -267,8 +267,8 @@ pub(super) fn info_in(clients: &Clients, ctx: Ctx<'_>, client: ClientId) -> Opti
     }
 }
 
-/// Whether a connected client waits in a command, or with one that a pause has delayed and that has yet to run: when the
-/// pause has ended, the client does not count as blocked before that.
+/// Whether a connected client waits in a command, or with one that a pause has delayed and that has yet to run: once
+/// the pause has ended, the server does not count such a client as blocked.
 pub(super) fn is_blocked_in(clients: &Clients, delayed: &Delayed, ctx: Ctx<'_>, client: ClientId) -> bool {
     let Some(info) = info_in(clients, ctx, client) else { return false };
     info.blocked || !delayed.is_empty() && field(ctx, client, "flags").is_none_or(|flags| flags.contains(GOES_ON))

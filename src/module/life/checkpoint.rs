@@ -193,21 +193,27 @@ fn install(release: &Release, base: NewBase) {
         });
         return;
     }
-    let (sender, outcome) = bounded(1);
-    let on_done = move |outcome: Result<(), LogError>| {
-        if outcome.is_ok() {
-            points::reach(Point::BaseInstalled);
-        }
-        // A caller that has given up does not listen.
-        let _ = sender.send(outcome);
-        wake_event_loop();
-    };
+    let (on_done, outcome) = installed();
     with(|module| {
         if let Some(logging) = module.life.logging_mut() {
             logging.base = Base::Installing(outcome);
         }
     });
     release.log().install_base(base, Box::new(on_done));
+}
+
+/// What the log's thread is to do when a base is in place, or will not be, and how the main thread hears of it.
+pub(super) fn installed() -> (impl FnOnce(Result<(), LogError>) + Send, Receiver<Result<(), LogError>>) {
+    let (sender, outcome) = bounded(1);
+    let on_done = move |outcome: Result<(), LogError>| {
+        if outcome.is_ok() {
+            points::reach(Point::BaseInstalled);
+        }
+        // A caller that has given up, or has left the log, does not listen.
+        let _ = sender.send(outcome);
+        wake_event_loop();
+    };
+    (on_done, outcome)
 }
 
 /// Has the first base of a log made ready to be named.

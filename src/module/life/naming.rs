@@ -6,28 +6,19 @@
 //! where it was, and what was held leaves as its position is published: nothing was promised.
 
 use super::base::Base;
-use super::checkpoint::ended;
+use super::checkpoint::{ended, installed};
 use super::visible::Visible;
-use crate::ffi::{Level, log, wake_event_loop};
+use crate::ffi::{Level, log};
 use crate::log::{LogError, PreparedBase};
 use crate::module::holding::begin_to_wait;
-use crate::module::points::{self, Point};
 use crate::module::release::Release;
 use crate::module::{Module, with};
-use crossbeam::channel::{Receiver, bounded};
+use crossbeam::channel::Receiver;
 use std::sync::Arc;
 
 /// From here on replies wait; has the base named.
 pub(super) fn begin(base: PreparedBase) {
-    let (sender, named) = bounded(1);
-    let on_done = move |outcome: Result<(), LogError>| {
-        if outcome.is_ok() {
-            points::reach(Point::BaseInstalled);
-        }
-        // A log that has been left does not listen.
-        let _ = sender.send(outcome);
-        wake_event_loop();
-    };
+    let (on_done, named) = installed();
     with(|module| {
         module.hand_over();
         let Some(logging) = module.life.logging_mut() else { return };
