@@ -1,5 +1,8 @@
 //! What a pause makes wait runs when that has ended, and nothing announces it again.
 
+use crate::harness::group::Group;
+use crate::harness::process::send_signal;
+use crate::harness::server::info_field;
 use crate::harness::{FrozenDisk, Lever, PATIENCE, ServerBuilder, Value, Version, dataset, each_version, wait_until};
 use crate::leaks::pipeline;
 use std::time::Duration;
@@ -65,5 +68,31 @@ each_version! {
             ends.split(';').for_each(|_| assert!(!writer.reply().is_error()));
             dataset::assert_survives(&mut server, "after kill -9");
         }
+    }
+
+    // A call at the end of the unit would end the pause before the server propagates what the transaction has done.
+    fn a_transaction_with_a_fail_over_is_answered(version: Version) {
+        let group = Group::start(version, 1, &[]);
+        let (primary, replica) = (group.primary(), &group.nodes[1]);
+        send_signal(replica.process_id(), "STOP");
+        let mut client = primary.raw();
+        pipeline(&mut client, "MULTI; FAILOVER TIMEOUT 500; INCR n; EXEC");
+        let replies: Vec<Value> = (0..4).map(|_| client.reply()).collect();
+        assert!(!replies.iter().any(Value::is_error), "{replies:?}");
+        send_signal(replica.process_id(), "CONT");
+        wait_until("the fail-over is over", PATIENCE, || {
+            info_field(&mut primary.raw(), "replication", "master_failover_state").as_deref() == Some("no-failover")
+        });
+        let nodes = [primary.raw().run("GET n"), replica.raw().run("GET n")];
+        assert!(nodes.contains(&Value::Bulk(b"1".to_vec())), "{nodes:?}");
+    }
+
+    fn a_transaction_that_promotes_and_pauses_is_answered(version: Version) {
+        let group = Group::start(version, 1, &[]);
+        let mut client = group.nodes[1].raw();
+        pipeline(&mut client, "MULTI; REPLICAOF NO ONE; CLIENT PAUSE 50 WRITE; EVAL return(redis.call('INCR','n')) 0; EXEC");
+        let replies: Vec<Value> = (0..5).map(|_| client.reply()).collect();
+        assert!(!replies.iter().any(Value::is_error), "{replies:?}");
+        assert_eq!(client.run("GET n"), Value::Bulk(b"1".to_vec()));
     }
 }

@@ -61,6 +61,26 @@ each_version! {
         }
     }
 
+    fn a_crash_before_the_new_log_brings_back_nothing_of_the_unit(version: Version) {
+        for point in ["log-closed", "log-begun"] {
+            let builder = ServerBuilder::with_module(version).set("import-mode", "yes").set("wbl.commit-mode", "async");
+            let mut server = builder.start();
+            let (mut source, mut control) = (server.raw(), server.raw());
+            ["CLIENT IMPORT-SOURCE ON", "RPUSH l q", "PEXPIREAT l 1"].iter().for_each(|command| drop(source.run(command)));
+            control.run("WBL.WAIT");
+            control.run(&format!("WBL.DEBUG POINT {point} KILL"));
+            let unit = ["MULTI", "SET a 1", "CLIENT PAUSE 50 WRITE", "RPUSH l x", "SET b 1", "EXEC"];
+            unit.iter().for_each(|command| source.send_text(command));
+            server.wait_exit();
+            server.launch();
+            server.wait_answers();
+            let mut source = server.raw();
+            source.run("CLIENT IMPORT-SOURCE ON");
+            let found = ["EXISTS a", "LLEN l", "EXISTS b"].map(|command| source.run(command).integer());
+            assert_eq!(found, [0, 1, 0], "{point}");
+        }
+    }
+
     fn a_change_for_which_there_is_neither_a_log_nor_room_is_shown_to_nobody(version: Version) {
         for is_mended in [true, false] {
             let (mut server, _reader) = with_large_dataset(version);

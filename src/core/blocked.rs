@@ -354,9 +354,17 @@ impl Blocked {
         self.unknown_readers.iter().chain(self.readers.values().flatten()).copied().collect()
     }
 
-    /// All clients that may wait.
-    pub fn clients(&self) -> impl Iterator<Item = ClientId> {
-        self.records.keys().chain(&self.unknown_readers).copied()
+    /// The clients whose commands the server runs.
+    pub fn clients_of_server(&self) -> impl Iterator<Item = ClientId> {
+        let of_server = |record: &Record| matches!(record.stage, Stage::Event | Stage::Unseen);
+        let known = self.records.iter().filter(move |(_, record)| of_server(record)).map(|(client, _)| client);
+        known.chain(&self.unknown_readers).copied()
+    }
+
+    /// Those whose commands the module runs.
+    pub fn clients_of_module(&self) -> impl Iterator<Item = ClientId> {
+        let waiting = self.records.iter().filter(|(_, record)| record.stage == Stage::Module);
+        waiting.map(|(client, _)| *client)
     }
 
     /// Logging ends or begins: what the server made wait is unknown. What the module runs goes on.

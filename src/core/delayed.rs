@@ -15,8 +15,8 @@ enum Stage {
     /// Nothing waits.
     #[default]
     Nothing,
-    /// Something may.
-    Waits,
+    /// Something may. `readers`: those that wait in blocking commands are noted.
+    Waits { readers: bool },
     /// The end of an iteration has seen no more.
     SeenToEnd,
 }
@@ -34,10 +34,24 @@ pub struct Delayed {
 impl Delayed {
     /// A client's command may wait. `may_run_long`: and let others in when it runs.
     pub fn note(&mut self, client: ClientId, may_run_long: bool) {
-        self.stage = Stage::Waits;
+        if !matches!(self.stage, Stage::Waits { .. }) {
+            self.stage = Stage::Waits { readers: false };
+        }
         self.clients.insert(client);
         if may_run_long {
             self.scripts.insert(client);
+        }
+    }
+
+    /// A pause is on, or begins: clients that wait in blocking commands may have to wait for its end, too, when they are
+    /// served. Without any, nothing waits.
+    pub fn note_readers(&mut self, readers: impl Iterator<Item = ClientId>) {
+        if self.stage == (Stage::Waits { readers: true }) {
+            return;
+        }
+        self.clients.extend(readers);
+        if !self.clients.is_empty() {
+            self.stage = Stage::Waits { readers: true };
         }
     }
 
@@ -74,8 +88,9 @@ impl Delayed {
             }
         }
         self.stage = match self.stage {
-            _ if is_paused || !self.clients.is_empty() => Stage::Waits,
-            Stage::Waits => Stage::SeenToEnd,
+            stage @ Stage::Waits { .. } if is_paused => stage,
+            _ if is_paused || !self.clients.is_empty() => Stage::Waits { readers: false },
+            Stage::Waits { .. } => Stage::SeenToEnd,
             Stage::SeenToEnd | Stage::Nothing => Stage::Nothing,
         };
     }
@@ -117,6 +132,23 @@ mod tests {
         assert!(!delayed.is_empty());
         delayed.iteration_ended(false, nobody);
         assert!(delayed.is_empty());
+    }
+
+    #[test]
+    fn readers_are_noted_once_for_each_pause() {
+        let mut delayed = Delayed::default();
+        delayed.note_readers([7].into_iter());
+        delayed.note_readers(std::iter::from_fn(|| panic!("they are known")));
+        delayed.iteration_ended(true, nobody);
+        delayed.iteration_ended(false, nobody);
+        delayed.note_readers([8].into_iter());
+        delayed.iteration_ended(false, |asked| Some(asked.to_vec()));
+        delayed.iteration_ended(false, nobody);
+        assert!(!delayed.is_empty(), "the last may have begun another pause, which has ended");
+        delayed.iteration_ended(false, nobody);
+        assert!(delayed.is_empty());
+        delayed.note_readers(std::iter::empty());
+        assert!(delayed.is_empty(), "nobody waits");
     }
 
     #[test]

@@ -142,6 +142,20 @@ impl Running {
         matches!(self.what, What::Exec(Exec { ends_late: true, .. }))
     }
 
+    /// Nothing is noted any more of what runs, but for how its unit must end.
+    pub fn forget(&mut self) {
+        let before = std::mem::take(self);
+        if before.ends_late() {
+            self.client = before.client;
+            self.is_within_exec();
+        }
+    }
+
+    /// A transaction runs, of which nothing was seen. It may have begun a pause, so its unit ends late.
+    pub fn is_within_exec(&mut self) {
+        self.what = What::Exec(Exec { ends_late: true, ..Exec::default() });
+    }
+
     /// The end that was put off is taken up.
     pub fn end_late(&mut self) {
         if let What::Exec(exec) = &mut self.what {

@@ -135,6 +135,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     other("exists").answer(Answer::Count),
     write("expire", Rule::Expire(TimeUnit::Seconds, TimeBase::Relative)).event("expire").logged_as(&["pexpireat"]),
     write("expireat", Rule::Expire(TimeUnit::Seconds, TimeBase::Absolute)).event("expire").logged_as(&["pexpireat"]),
+    other("failover").quirk(Quirk::Pauses),
     other("fcall").shows(Shows::FunctionCall),
     other("fcall_ro").shows(Shows::FunctionCall),
     write("flushall", Rule::ByServerEvent).kept(Kept::Nothing).keys_in_log(KeysInLog::None).quirk(Quirk::EmptiesAll),

@@ -52,10 +52,20 @@ pub struct Unit {
     pub evictions: usize,
 }
 
+/// See [`Unit::without_effect`].
+const NOBODYS_KEY: &[u8] = b"wbl:nobody:8c1f6a4e27d95b03";
+
 impl Unit {
     /// An empty unit at this time.
     pub fn new(now_ms: i64) -> Unit {
         Unit::at(Some(now_ms))
+    }
+
+    /// One that takes a position and changes nothing: the deletion of a key that nobody has.
+    pub fn without_effect() -> Unit {
+        let mut unit = Unit::at(None);
+        unit.command(0, &[b"DEL", NOBODYS_KEY]);
+        unit
     }
 
     /// The same where the time may not be known.

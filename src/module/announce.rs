@@ -328,6 +328,7 @@ impl Module {
         match (quirk, self.clients.get_mut(client)) {
             (Quirk::Mutes, Some(client)) => client.mutes = true,
             (Quirk::ResetsStatistics, _) => self.capture.forget_error_replies(),
+            (Quirk::Pauses, _) => self.note_delayed_readers(),
             _ => {}
         }
     }

@@ -67,8 +67,12 @@ impl Module {
         self.wait_for_timed_out(ctx);
         self.wait_for_modules_answers(ctx);
         self.wait_for_soon_shown();
+        let is_paused = ctx.writes_are_paused();
+        if is_paused {
+            self.note_delayed_readers();
+        }
         self.wait_for_resumed(ctx);
-        self.delayed.iteration_ended(ctx.writes_are_paused(), |clients| going_on(ctx, clients));
+        self.delayed.iteration_ended(is_paused, |clients| going_on(ctx, clients));
         let waits_for = self.iteration.waits.end_iteration();
         let waits_for = if self.commits_inline() {
             // Nothing is dirty past the iteration.

@@ -123,7 +123,7 @@ impl Module {
     /// A CLIENT PAUSE may make the command wait, which has passed the filter then. `runs_others`: it may run long.
     pub(super) fn note_delayed(&mut self, ctx: Ctx<'_>, client: ClientId, known: Known, runs_others: bool) {
         let harmless = known.class == Class::ReadOnly && known.reads == Reads::Nothing;
-        if harmless && self.capture.blocked.is_empty() || !ctx.writes_are_paused() {
+        if !ctx.writes_are_paused() {
             return;
         }
         self.note_delayed_readers();
@@ -134,6 +134,6 @@ impl Module {
 
     /// A pause is on, or begins: clients that wait may have to wait for its end, too, when they are served.
     pub(super) fn note_delayed_readers(&mut self) {
-        self.capture.blocked.clients().for_each(|client| self.delayed.note(client, false));
+        self.delayed.note_readers(self.capture.blocked.clients_of_server());
     }
 }

@@ -232,7 +232,11 @@ impl Module {
             self.drop_replies();
             return None;
         }
-        let lsn = self.batch.push(unit);
+        let lsn = match self.needs_base_now() {
+            // It can't be logged: a start that finds the log before the next one must bring back nothing of it.
+            true => self.batch.push(&Unit::without_effect()),
+            false => self.batch.push(unit),
+        };
         self.end_notices(lsn);
         self.counters.units += u64::from(!unit.is_empty());
         if self.life.withholds() {

@@ -8,7 +8,6 @@ use super::followed::Following;
 use super::rest::{NoLog, Rest};
 use super::state::{Life, Logging};
 use super::visible::{IfLost, Visible};
-use crate::core::execution::Running;
 use crate::core::unit::Batch;
 use crate::ffi::{Ctx, Level, log};
 use crate::log::{Begin, LogState, LogWriter, NotBegun};
@@ -196,6 +195,9 @@ impl Module {
     /// What clients do is captured from now on.
     pub(super) fn begin_capture(&mut self, ctx: Ctx<'_>, known: Known) {
         self.forget_captured();
+        if ctx.flags().in_exec() {
+            self.running.is_within_exec();
+        }
         if known.fields_expire {
             self.capture.fields_expire();
         }
@@ -206,7 +208,7 @@ impl Module {
     /// Nothing is noted any more of what clients have done.
     pub(super) fn forget_captured(&mut self) {
         self.capture.clear();
-        self.running = Running::default();
+        self.running.forget();
         self.time_outs.forget();
         self.forget_undurable();
     }

@@ -202,10 +202,13 @@ fn install(release: &Release, base: NewBase) {
     release.log().install_base(base, Box::new(on_done));
 }
 
+/// What has become of a base that was to be put in place.
+type Installed = Result<(), LogError>;
+
 /// What the log's thread is to do when a base is in place, or will not be, and how the main thread hears of it.
-pub(super) fn installed() -> (impl FnOnce(Result<(), LogError>) + Send, Receiver<Result<(), LogError>>) {
+pub(super) fn installed() -> (impl FnOnce(Installed) + Send, Receiver<Installed>) {
     let (sender, outcome) = bounded(1);
-    let on_done = move |outcome: Result<(), LogError>| {
+    let on_done = move |outcome: Installed| {
         if outcome.is_ok() {
             points::reach(Point::BaseInstalled);
         }

@@ -9,6 +9,7 @@ use super::rest::{NoLog, Rest};
 use super::visible::Visible;
 use super::{follow, leave, naming};
 use crate::core::ack::Why;
+use crate::core::leaf::ClientId;
 use crate::ffi::{Ctx, LoadingPhase};
 use crate::module::release::{Waiting, release};
 use crate::module::{disk, listening, with};
@@ -50,13 +51,16 @@ pub(in crate::module) fn begin_anew_now(ctx: Ctx<'_>) {
     let asked = with(|module| {
         let log = module.log().filter(|_| module.needs_base_now())?;
         let limit = log.log().limit()?;
-        Some((limit, log.take_waiting_after(limit)))
+        let readers: Vec<ClientId> = module.capture.blocked.clients_of_module().collect();
+        Some((limit, log.take_waiting_after(limit), readers))
     });
-    let Some(Some((limit, held))) = asked else { return };
+    let Some(Some((limit, held, readers))) = asked else { return };
     let outcome = begin_anew(ctx, Captured::GoesOn);
     if outcome.is_err() {
         // The server would let the client whose command runs have its reply before it closes it.
         disk::disconnect(ctx, &held.iter().map(|(_, waiting)| waiting.client).collect::<Vec<_>>());
+        // What the server is about to serve them with no log would have.
+        disk::disconnect(ctx, &readers);
         disk::cut_off_after(ctx, limit);
         // Nor is it reported.
         with(|module| module.notices.take_all());
