@@ -45,8 +45,8 @@ pub(in crate::module) fn dataset_loading(ctx: Ctx<'_>, phase: LoadingPhase) {
     }
 }
 
-/// Does what [`Module::request_base_now`] has asked for, at the end of a unit. If that fails, nobody gets a reply that
-/// shows the change: what was acknowledged is in the log before.
+/// Does what `request_base_now` has asked for, at the end of a unit. If that fails, nobody gets a reply that shows the
+/// change: what was acknowledged is in the log before.
 pub(in crate::module) fn begin_anew_now(ctx: Ctx<'_>) {
     let asked = with(|module| {
         let log = module.log().filter(|_| module.needs_base_now())?;
