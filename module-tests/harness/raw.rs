@@ -29,6 +29,11 @@ impl RawConnection {
         Ok(RawConnection { stream, buffer: Vec::new(), last: Vec::new(), patience: PATIENCE, names: Names::default() })
     }
 
+    /// Another one, which sends commands by the same names.
+    pub fn reopen(&self, socket: &Path) -> std::io::Result<RawConnection> {
+        Ok(RawConnection::open(socket)?.with_names(self.names.clone()))
+    }
+
     /// Waits no longer than this for a reply.
     pub fn with_patience(mut self, patience: Duration) -> RawConnection {
         self.patience = patience;

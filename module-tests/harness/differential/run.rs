@@ -376,7 +376,7 @@ impl Session {
                 let is_end = error.kind() == ErrorKind::UnexpectedEof;
                 assert!(is_end && log[self.log_bytes..].contains(DISCONNECTED), "a reply: {error}");
                 self.log_bytes = log.len();
-                self.main = RawConnection::open(&self.socket).expect("the server goes on");
+                self.main = self.main.reopen(&self.socket).expect("the server goes on");
                 return;
             }
         }
