@@ -3,11 +3,10 @@
 
 use crate::evictions::reader_with_output_left;
 use crate::harness::server::info_field;
-use crate::harness::{
-    FrozenDisk, Lever, PATIENCE, RawConnection, Scene, ServerBuilder, Value, Version, dataset, each_version, wait_until,
-};
+use crate::harness::{Lever, PATIENCE, RawConnection, Scene, ServerBuilder, Version, each_version, wait_until};
 use crate::leaks::{WHILE, assert_gets_nothing, pipeline};
 use crate::modules;
+use crate::modules_blocked::assert_answered_with_what_is_durable;
 
 /// A server whose threads send even if there are few clients.
 pub fn threads(version: Version) -> ServerBuilder {
@@ -136,21 +135,11 @@ each_version! {
     // It answers a client that it has blocked at any time, with what it finds then.
     fn what_another_module_answers_is_durable(version: Version) {
         let mut server = with_threads(modules::builder(version, false), version).start();
-        let [mut control, mut client, mut writer, mut releaser] = std::array::from_fn(|_| server.raw());
+        let [mut control, mut client] = std::array::from_fn(|_| server.raw());
         ["SET T:key 1", "SET T:clean 1", "WBL.WAIT"].iter().for_each(|command| drop(control.run(command)));
         client.send_text("effects.block GET T:key");
         client.assert_silent(&mut control, "effects.block");
-        let disk = FrozenDisk::freeze(Lever::Sync, &server, &mut control);
-        writer.send_text("SET T:key 2");
-        disk.settle(&server, &mut control);
-        // Without a key it would wait for everything itself.
-        releaser.send_text("effects.free T:clean");
-        disk.assert_withheld(&server, &mut control, &mut client, "the answer of the other module");
-        disk.thaw(&mut control);
-        assert_eq!(writer.reply(), Value::Simple("OK".into()));
-        assert_eq!(releaser.reply().integer(), 1);
-        assert_eq!(client.reply(), Value::Simple("DONE".into()));
-        dataset::assert_survives(&mut server, "after kill -9");
+        assert_answered_with_what_is_durable(&mut server, &mut client);
     }
 
     // Its unit is taken up only after its reply could have left.

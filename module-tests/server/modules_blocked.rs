@@ -1,8 +1,27 @@
 //! Clients that other modules block: they wait for both, and are answered amid waits for a RESUME.
 
 use super::modules::builder;
-use crate::harness::{FrozenDisk, Lever, PATIENCE, Value, Version, dataset, each_lever, each_version, wait_until};
+use crate::harness::{
+    FrozenDisk, Lever, PATIENCE, RawConnection, Server, Value, Version, dataset, each_lever, each_version, wait_until,
+};
 use crate::leaks::pipeline;
+
+/// Changes the key T:key that the test's module may show, has it answer this client, which it has blocked, and fails if
+/// the answer comes before the change is durable.
+pub fn assert_answered_with_what_is_durable(server: &mut Server, client: &mut RawConnection) {
+    let [mut control, mut writer, mut freeing] = std::array::from_fn(|_| server.raw());
+    let disk = FrozenDisk::freeze(Lever::Sync, server, &mut control);
+    writer.send_text("SET T:key 2");
+    disk.settle(server, &mut control);
+    // Without a key it would wait for everything itself.
+    freeing.send_text("effects.free T:clean");
+    disk.assert_withheld(server, &mut control, client, "the other module's answer");
+    disk.thaw(&mut control);
+    assert_eq!(writer.reply(), Value::Simple("OK".into()));
+    assert_eq!(freeing.reply().integer(), 1);
+    assert_eq!(client.reply(), Value::Simple("DONE".into()));
+    dataset::assert_survives(server, "after kill -9");
+}
 
 each_version! {
     // The first one's next command would have to wait for the other one's answer, from within the server's filter.
@@ -37,7 +56,7 @@ each_version! {
     // A pause delays its command, and the module blocks its client only when that has ended.
     fn a_client_of_another_module_that_a_pause_has_delayed_is_answered_with_what_is_durable(version: Version) {
         let mut server = builder(version, false).start();
-        let [mut control, mut client, mut writer, mut freeing] = std::array::from_fn(|_| server.raw());
+        let [mut control, mut client] = std::array::from_fn(|_| server.raw());
         ["SET T:key 1", "SET T:clean 1", "WBL.WAIT", "CLIENT PAUSE 60000 WRITE"]
             .iter()
             .for_each(|command| drop(control.run(command)));
@@ -46,16 +65,7 @@ each_version! {
         pipeline(&mut control, "CLIENT UNPAUSE; DEBUG SLEEP 0; PING");
         (0..3).for_each(|_| assert!(!control.reply().is_error()));
         client.assert_silent(&mut control, "effects.block");
-        let disk = FrozenDisk::freeze(Lever::Sync, &server, &mut control);
-        writer.send_text("SET T:key 2");
-        disk.settle(&server, &mut control);
-        freeing.send_text("effects.free T:clean");
-        disk.assert_withheld(&server, &mut control, &mut client, "the other module's answer");
-        disk.thaw(&mut control);
-        assert_eq!(writer.reply(), Value::Simple("OK".into()));
-        assert_eq!(freeing.reply().integer(), 1);
-        assert_eq!(client.reply(), Value::Simple("DONE".into()));
-        dataset::assert_survives(&mut server, "after kill -9");
+        assert_answered_with_what_is_durable(&mut server, &mut client);
     }
 
     // The main thread serves clients for a thread that waits for the RESUME, and cannot wait for it, too.

@@ -356,15 +356,16 @@ impl Blocked {
 
     /// The clients whose commands the server runs.
     pub fn clients_of_server(&self) -> impl Iterator<Item = ClientId> {
-        let of_server = |record: &Record| matches!(record.stage, Stage::Event | Stage::Unseen);
-        let known = self.records.iter().filter(move |(_, record)| of_server(record)).map(|(client, _)| client);
-        known.chain(&self.unknown_readers).copied()
+        self.clients_in(|stage| matches!(stage, Stage::Event | Stage::Unseen))
     }
 
     /// Those whose commands the module runs.
     pub fn clients_of_module(&self) -> impl Iterator<Item = ClientId> {
-        let waiting = self.records.iter().filter(|(_, record)| record.stage == Stage::Module);
-        waiting.map(|(client, _)| *client)
+        self.clients_in(|stage| stage == Stage::Module)
+    }
+
+    fn clients_in(&self, is_wanted: impl Fn(Stage) -> bool) -> impl Iterator<Item = ClientId> {
+        self.records.iter().filter(move |(_, record)| is_wanted(record.stage)).map(|(client, _)| *client)
     }
 
     /// Logging ends or begins: what the server made wait is unknown. What the module runs goes on.

@@ -30,7 +30,7 @@ impl Census {
         if delayed.is_empty() {
             return Ok(Census(listed));
         }
-        listed::disconnect(ctx, &delayed);
+        listed::kill(ctx, &delayed);
         let left = listed::clients(ctx)?;
         // The client whose command this is, which the server does not disconnect, waits with no other.
         if let Some(client) = left.iter().find(|client| client.blocked && is_delayed(client, is_paused)) {

@@ -67,10 +67,8 @@ impl Module {
         self.wait_for_timed_out(ctx);
         self.wait_for_modules_answers(ctx);
         self.wait_for_soon_shown();
-        let is_paused = ctx.writes_are_paused();
-        if is_paused {
-            self.note_delayed_readers();
-        }
+        let may_delay = !self.delayed.is_empty() || !self.capture.blocked.is_empty();
+        let is_paused = may_delay && self.sees_pause(ctx);
         self.wait_for_resumed(ctx);
         self.delayed.iteration_ended(is_paused, |clients| going_on(ctx, clients));
         let waits_for = self.iteration.waits.end_iteration();

@@ -108,7 +108,7 @@ pub(super) fn going_on(ctx: Ctx<'_>, clients: &[ClientId]) -> Option<Vec<ClientI
 }
 
 /// Disconnects these clients at once, except for the one whose command this is.
-pub(super) fn disconnect(ctx: Ctx<'_>, clients: &[ClientId]) {
+pub(super) fn kill(ctx: Ctx<'_>, clients: &[ClientId]) {
     let ids: Vec<String> = clients.iter().map(ClientId::to_string).collect();
     let args = [&b"KILL"[..], b"ID"].into_iter().chain(ids.iter().map(String::as_bytes));
     ctx.own().call(CallMode::Internal, "CLIENT", args);
@@ -270,7 +270,11 @@ pub(super) fn info_in(clients: &Clients, ctx: Ctx<'_>, client: ClientId) -> Opti
 /// Whether a connected client waits in a command, or with one that a pause has delayed and that has yet to run: once
 /// the pause has ended, the server does not count such a client as blocked.
 pub(super) fn is_blocked_in(clients: &Clients, delayed: &Delayed, ctx: Ctx<'_>, client: ClientId) -> bool {
-    let Some(info) = info_in(clients, ctx, client) else { return false };
+    info_in(clients, ctx, client).is_some_and(|info| waits(info, delayed, ctx, client))
+}
+
+/// The same of a client of which this is known.
+pub(super) fn waits(info: ClientInfo, delayed: &Delayed, ctx: Ctx<'_>, client: ClientId) -> bool {
     info.blocked || !delayed.is_empty() && field(ctx, client, "flags").is_none_or(|flags| flags.contains(GOES_ON))
 }
 

@@ -29,7 +29,7 @@ impl Module {
         }
         let info = self.info_of(ctx, client);
         let queueing = info.is_some_and(|info| info.in_multi);
-        if self.is_blocked(ctx, client) {
+        if info.is_some_and(|info| listed::waits(info, &self.delayed, ctx, client)) {
             // What it has sent last may begin or end a queue yet: a pause makes it wait.
             return queueing;
         }
@@ -106,12 +106,11 @@ impl Module {
             return Verdict::rewrite(Rewrite::Refuse);
         }
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
-        if record.queued_quirks.have(Quirk::Pauses) {
-            self.note_delayed_readers();
-        }
-        let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
         // Calls at the end of such a unit would end the pause before it begins, which the server asserts against.
         let mut exec = Exec { ends_late: record.queued_quirks.have(Quirk::Pauses), ..Exec::default() };
+        if exec.ends_late {
+            self.note_delayed_readers();
+        }
         let db = proved.or_else(|| self.info_of(ctx, client).map(|info| info.db)).unwrap_or_default();
         if self.capture.has_silent(client) && self.keeps_less(ctx, client) {
             self.capture.refuse_queue(client);

@@ -83,7 +83,7 @@ impl Module {
 
     /// Whose command or script runs: that of the client announced last, unless it may be one that a pause had made wait.
     pub(super) fn runner(&self) -> Option<ClientId> {
-        (self.delayed.is_empty()).then_some(self.running.client)
+        self.delayed.is_empty().then_some(self.running.client)
     }
 
     /// A SELECT of a script: no event shows whether it runs. One of another module counts for that call only.

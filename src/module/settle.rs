@@ -18,7 +18,7 @@ use crate::ffi::Ctx;
 use crate::machine::now_ms;
 use crate::module::arguments::keys_in;
 use crate::module::facts::Asked;
-use crate::module::listed::is_blocked_in;
+use crate::module::listed::{is_blocked_in, waits};
 use crate::module::units::{ask_for_unit_end, finish_unit};
 use crate::module::{Module, commands, server, with};
 
@@ -148,7 +148,7 @@ impl Module {
     fn settle_quirk(&mut self, ctx: Ctx<'_>, quirk: Quirk, has_run: bool) {
         let client = self.running.client;
         match (quirk, self.info_of(ctx, client)) {
-            _ if self.is_blocked(ctx, client) => self.will_run(ctx, quirk.into(), client),
+            (_, Some(info)) if waits(info, &self.delayed, ctx, client) => self.will_run(ctx, quirk.into(), client),
             (Quirk::Tracks, Some(info)) => self.clients.may_track(client, info.tracking),
             _ if has_run => self.will_run(ctx, quirk.into(), client),
             _ => {}
@@ -177,7 +177,8 @@ impl Module {
         let client = self.running.client;
         let info = self.info_of(ctx, client);
         // It may have waited for a moment, and its answer (nothing came) is on its way.
-        if !self.is_blocked(ctx, client) && deadline_ms.is_none_or(|deadline| deadline > now_ms()) {
+        let blocked = info.is_some_and(|info| waits(info, &self.delayed, ctx, client));
+        if !blocked && deadline_ms.is_none_or(|deadline| deadline > now_ms()) {
             return self.capture.not_blocked(client);
         }
         self.capture.park_current(client);

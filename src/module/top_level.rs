@@ -123,13 +123,21 @@ impl Module {
     /// A CLIENT PAUSE may make the command wait, which has passed the filter then. `runs_others`: it may run long.
     pub(super) fn note_delayed(&mut self, ctx: Ctx<'_>, client: ClientId, known: Known, runs_others: bool) {
         let harmless = known.class == Class::ReadOnly && known.reads == Reads::Nothing;
-        if !ctx.writes_are_paused() {
+        if harmless && self.capture.blocked.is_empty() {
             return;
         }
-        self.note_delayed_readers();
-        if !harmless {
+        if self.sees_pause(ctx) && !harmless {
             self.delayed.note(client, runs_others);
         }
+    }
+
+    /// Whether a pause of writes is on: CLIENT PAUSE, a failover, a slot that moves. It may delay readers, too.
+    pub(super) fn sees_pause(&mut self, ctx: Ctx<'_>) -> bool {
+        let is_paused = ctx.writes_are_paused();
+        if is_paused {
+            self.note_delayed_readers();
+        }
+        is_paused
     }
 
     /// A pause is on, or begins: clients that wait may have to wait for its end, too, when they are served.

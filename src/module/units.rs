@@ -116,9 +116,7 @@ pub(super) fn finish_suspects(ctx: Ctx<'_>, all: bool) {
             return None;
         }
         // A pause also makes a reader wait that is to be served.
-        if ctx.writes_are_paused() {
-            module.note_delayed_readers();
-        }
+        module.sees_pause(ctx);
         let keeps = !module.delayed.is_empty();
         let (clients, delayed) = (&module.clients, &module.delayed);
         let is_blocked = |client| is_blocked_in(clients, delayed, ctx, client);
@@ -232,10 +230,11 @@ impl Module {
             self.drop_replies();
             return None;
         }
-        let lsn = match self.needs_base_now() {
+        let lsn = if self.needs_base_now() {
             // It can't be logged: a start that finds the log before the next one must bring back nothing of it.
-            true => self.batch.push(&Unit::without_effect()),
-            false => self.batch.push(unit),
+            self.batch.push(&Unit::without_effect())
+        } else {
+            self.batch.push(unit)
         };
         self.end_notices(lsn);
         self.counters.units += u64::from(!unit.is_empty());

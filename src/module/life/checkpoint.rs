@@ -207,27 +207,31 @@ type Installed = Result<(), LogError>;
 
 /// What the log's thread is to do when a base is in place, or will not be, and how the main thread hears of it.
 pub(super) fn installed() -> (impl FnOnce(Installed) + Send, Receiver<Installed>) {
-    let (sender, outcome) = bounded(1);
+    let (report, outcome) = reported();
     let on_done = move |outcome: Installed| {
         if outcome.is_ok() {
             points::reach(Point::BaseInstalled);
         }
-        // A caller that has given up, or has left the log, does not listen.
-        let _ = sender.send(outcome);
-        wake_event_loop();
+        report(outcome);
     };
     (on_done, outcome)
 }
 
-/// Has the first base of a log made ready to be named.
-fn prepare(release: &Release, base: NewBase) -> Preparing {
-    let (sender, prepared) = bounded(1);
-    let name = base.final_name();
-    let on_done = move |outcome| {
-        // A caller that has given up does not listen, and has the file removed.
-        let _ = sender.send(outcome);
+/// How one of the log's threads reports to the main thread, and where that finds it.
+pub(super) fn reported<T: Send + 'static>() -> (impl FnOnce(T) + Send + 'static, Receiver<T>) {
+    let (sender, reported) = bounded(1);
+    let report = move |what| {
+        // A caller that has given up, or has left the log, does not listen, and has had the file removed.
+        let _ = sender.send(what);
         wake_event_loop();
     };
+    (report, reported)
+}
+
+/// Has the first base of a log made ready to be named.
+fn prepare(release: &Release, base: NewBase) -> Preparing {
+    let (on_done, prepared) = reported();
+    let name = base.final_name();
     release.log().prepare_base(base, Box::new(on_done));
     Preparing { name, prepared }
 }

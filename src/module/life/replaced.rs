@@ -51,16 +51,17 @@ pub(in crate::module) fn begin_anew_now(ctx: Ctx<'_>) {
     let asked = with(|module| {
         let log = module.log().filter(|_| module.needs_base_now())?;
         let limit = log.log().limit()?;
-        let readers: Vec<ClientId> = module.capture.blocked.clients_of_module().collect();
-        Some((limit, log.take_waiting_after(limit), readers))
+        let held = log.take_waiting_after(limit);
+        // The server may be about to serve the others, which no log would have.
+        let readers = module.capture.blocked.clients_of_module();
+        let shown: Vec<ClientId> = held.iter().map(|(_, waiting)| waiting.client).chain(readers).collect();
+        Some((limit, held, shown))
     });
-    let Some(Some((limit, held, readers))) = asked else { return };
+    let Some(Some((limit, held, shown))) = asked else { return };
     let outcome = begin_anew(ctx, Captured::GoesOn);
     if outcome.is_err() {
         // The server would let the client whose command runs have its reply before it closes it.
-        disk::disconnect(ctx, &held.iter().map(|(_, waiting)| waiting.client).collect::<Vec<_>>());
-        // What the server is about to serve them with no log would have.
-        disk::disconnect(ctx, &readers);
+        disk::disconnect(ctx, &shown);
         disk::cut_off_after(ctx, limit);
         // Nor is it reported.
         with(|module| module.notices.take_all());

@@ -2,15 +2,14 @@
 
 use super::super::base::{Base, Child, Created, Creating, Process};
 use super::super::method::{self, Method};
-use super::{WRITTEN, ended, save, take_base};
-use crate::ffi::{Ctx, Level, descriptor_path, fork_child, log, wake_event_loop};
+use super::{WRITTEN, ended, reported, save, take_base};
+use crate::ffi::{Ctx, Level, descriptor_path, fork_child, log};
 use crate::log::{LogError, NewBase};
 use crate::module::gate::GatedFile;
 use crate::module::points::{self, Point};
 use crate::module::release::Release;
 use crate::module::units::finish_unit;
 use crate::module::{Module, second_server, server, with};
-use crossbeam::channel::bounded;
 use std::io::{PipeWriter, Write};
 use std::sync::Arc;
 
@@ -64,12 +63,7 @@ fn create_file(module: &mut Module) -> Option<LogError> {
     if !logging.may_retry(&module.bases) {
         return None;
     }
-    let (sender, file) = bounded(1);
-    let on_done = move |created| {
-        // Whoever has given it up does not listen, and has the file removed.
-        let _ = sender.send(created);
-        wake_event_loop();
-    };
+    let (on_done, file) = reported();
     match logging.log.log().create_base_file(Box::new(on_done)) {
         Ok(name) => logging.base = Base::Creating(Creating { name, file }),
         Err(error) => return Some(error),
