@@ -1,6 +1,7 @@
 //! Changes that can't be logged: a new log begins with its base when their unit ends. Nobody waits for a position that
 //! only this base makes durable, and nobody is shown what neither log nor base has.
 
+use crate::harness::group::{Group, replica_of, wait_durable, wait_in_sync};
 use crate::harness::process::send_signal;
 use crate::harness::server::info_field;
 use crate::harness::{
@@ -101,6 +102,27 @@ each_version! {
             control.run("SET more v");
             dataset::assert_survives(&mut server, "after there was room again");
         }
+    }
+
+    // What its primary sends gets a log of its own, and nobody's start rests on the one that could not go on.
+    fn a_transaction_that_cannot_be_logged_and_demotes_leaves_a_replica(version: Version) {
+        let primary = Group::start(version, 0, &[]);
+        primary.primary().raw().run("SET of-primary v");
+        let port = primary.ports[0];
+        let (mut server, _reader) = with_large_dataset(version);
+        server.reconfigure(|own| replica_of(own, port).allow_warning("the log can't go on"));
+        let mut client = server.raw();
+        limit_file_size(&server, "300000");
+        let unit = ["MULTI", "SWAPDB 0 1", "SET a 1", &format!("REPLICAOF 127.0.0.1 {port}"), "EXEC"];
+        unit.iter().for_each(|command| client.send_text(command));
+        assert!((0..5).any(|_| client.try_reply().is_err()), "a change that nothing keeps was acknowledged");
+        limit_file_size(&server, "unlimited");
+        wait_in_sync(&server);
+        wait_until("the replica has its log", PATIENCE, || server.wbl_info("wbl_replica_log") == "written");
+        wait_durable(&server);
+        server.kill9_and_restart();
+        wait_in_sync(&server);
+        assert_eq!(server.raw().run("GET of-primary"), Value::Bulk(b"v".to_vec()));
     }
 
     fn a_reload_on_a_full_disk_gets_a_log_when_there_is_room(version: Version) {

@@ -33,6 +33,9 @@ pub(super) fn fail_for_now(ctx: Ctx<'_>, reason: String, rest: Rest) {
 }
 
 fn refuse_and_tell(ctx: Ctx<'_>, failing: Failing) {
+    if ctx.flags().is_replica() {
+        return serve_as_replica(failing);
+    }
     let advice = match failing.until {
         _ if failing.is_less() => "Reads and writes are refused, and nobody may copy this server",
         Until::DiskIsBack => "Writes are refused until that works, which is tried again by itself",
@@ -40,6 +43,14 @@ fn refuse_and_tell(ctx: Ctx<'_>, failing: Failing) {
     };
     log(Level::Warning, &format!("the log can't begin: {}. {advice}", failing.reason));
     refuse(ctx, failing);
+}
+
+/// The server has become a replica in the unit that can't be logged: nothing of its own is kept, and what its primary
+/// sends gets a log in its time.
+fn serve_as_replica(failing: Failing) {
+    let reason = &failing.reason;
+    log(Level::Warning, &format!("the log can't go on: {reason}. The server is a replica by now, and serves as one"));
+    with(|module| module.life = Life::Replica(failing.rest));
 }
 
 /// The same for as long as a thread has the folder.
