@@ -7,7 +7,7 @@
 use super::begin::begin_log;
 use super::descent::holds_another;
 use super::rest::Rest;
-use super::state::{Life, State};
+use super::state::{Life, Logging, State};
 use super::visible::IfLost;
 use super::{end, role};
 use crate::ffi::{Ctx, Level, log};
@@ -68,13 +68,14 @@ pub(super) fn disable_if_unwanted(ctx: Ctx<'_>) {
         return;
     }
     following::settle(ctx);
-    match with(|module| (module.life.state(), module.life.failure().is_some(), module.life.logs())) {
-        Some((_, _, true)) => {
+    let closes = with(|module| module.life.logging().map(Logging::once_closed)).flatten();
+    match with(|module| (module.life.state(), module.life.failure().is_some(), closes)) {
+        Some((_, _, Some(what))) => {
             finish_unit(ctx);
             if let Some(rest) = end::stop(ctx) {
                 with(|module| module.life = Life::Disabled(rest));
             }
-            log(Level::Notice, "disabled: everything logged so far is durable, replies don't wait any more");
+            log(Level::Notice, &format!("disabled: replies don't wait any more. The log is closed; {what}"));
         }
         Some((State::Replica | State::Failing, _, _) | (State::Disabled, true, _)) => {
             with(|module| {

@@ -23,11 +23,10 @@ pub fn shut_down(ctx: Ctx<'_>) {
     second_server::end_and_wait();
     following::settle(ctx);
     finish_unit(ctx);
-    if with(|module| module.life.logs()) == Some(true) {
-        close(ctx, Child::Killed);
-        log(Level::Notice, "the log is closed; all of it is durable");
-    } else {
-        close(ctx, Child::Killed);
+    let closes = with(|module| module.life.logging().map(Logging::once_closed)).flatten();
+    close(ctx, Child::Killed);
+    if let Some(what) = closes {
+        log(Level::Notice, &format!("the log is closed; {what}"));
     }
 }
 

@@ -55,6 +55,17 @@ pub(crate) struct Logging {
     pub(super) following: Option<Box<Following>>,
 }
 
+impl Logging {
+    /// What the server's own log says of it when it is closed.
+    pub(super) fn once_closed(&self) -> &'static str {
+        if self.visible.withholds() {
+            "all of it is durable"
+        } else {
+            "it had no base yet, so that what was there before it counts"
+        }
+    }
+}
+
 /// Why there is no log.
 pub(crate) struct Failing {
     pub(super) reason: String,
