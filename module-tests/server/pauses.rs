@@ -49,12 +49,15 @@ each_version! {
     // The server lets the reader go when the pause ends, and serves it, with an error here, when the next commands have
     // run.
     fn a_reader_that_a_pause_delays_shows_nothing_early(version: Version) {
-        for ends in ["CLIENT UNPAUSE; ", "CLIENT UNPAUSE; DEBUG SLEEP 0; "] {
+        let ways = ["CLIENT UNPAUSE; ", "CLIENT UNPAUSE; DEBUG SLEEP 0; "];
+        for (ends, logs_before) in ways.iter().flat_map(|ends| [(ends, true), (ends, false)]) {
             let builder = ServerBuilder::with_module(version).in_memory().set("wbl.commit-mode", "async");
-            let mut server = builder.start();
+            let mut server = builder.set("wbl.enabled", if logs_before { "yes" } else { "no" }).start();
             let [mut control, mut reader, mut pauser, mut writer] = std::array::from_fn(|_| server.raw());
             reader.send_text("BLPOP l 0");
             reader.assert_silent(&mut control, "BLPOP");
+            ["CONFIG SET wbl.enabled yes", "WBL.WAIT"].iter().for_each(|command| drop(control.run(command)));
+            server.reconfigure(|builder| builder.unset("wbl.enabled"));
             pipeline(&mut pauser, "MULTI; CLIENT PAUSE 60000 WRITE; RPUSH l e; EXEC");
             (0..4).for_each(|_| assert!(!pauser.reply().is_error()));
             reader.assert_silent(&mut control, "BLPOP in the pause");

@@ -147,6 +147,12 @@ impl Blocked {
         (record.stage, record.waits_for) = (Stage::Unseen, WaitsFor::Anything);
     }
 
+    /// The client waits, and did so before that was seen. An event will show that it is served, if that changes data.
+    pub fn has_waited(&mut self, client: ClientId) {
+        let unknown = || Record { waits_for: WaitsFor::Anything, ..Record::new(Stage::Event) };
+        self.records.entry(client).or_insert_with(unknown);
+    }
+
     /// The module has blocked the client, and runs its command, which waits for these keys.
     pub fn run_by_module(&mut self, client: ClientId, keys: Vec<DbKey>) {
         self.remove(client);

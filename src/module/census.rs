@@ -88,12 +88,16 @@ impl Module {
             self.capture.command(listed.id, Class::Multi, None, std::iter::empty());
             self.clients.replies(listed.id, ReplySize::Multi);
         }
-        // The server serves it without an event when its streams change.
-        let waits_for_streams = table::find(&listed.command).is_some_and(|row| row.blocks == Blocks::WithOption);
-        if listed.blocked && waits_for_streams {
-            self.capture.blocked.wait_for_anything(listed.id);
+        if !listed.blocked {
+            return;
         }
-        if listed.blocked && self.server.other_modules {
+        // The server serves it without an event when its streams change.
+        if table::find(&listed.command).is_some_and(|row| row.blocks == Blocks::WithOption) {
+            self.capture.blocked.wait_for_anything(listed.id);
+        } else {
+            self.capture.blocked.has_waited(listed.id);
+        }
+        if self.server.other_modules {
             self.clients.blocked_by_module(listed.id);
         }
     }
