@@ -2,7 +2,7 @@
 //! bytes as a stock server's.
 
 use crate::harness::twins::Change;
-use crate::harness::{Lever, Twins, Version, each_lever};
+use crate::harness::{Lever, Scene, ServerBuilder, Twins, Version, each_lever};
 
 const KEYS: &[&str] = &[
     "FLUSHALL",
@@ -120,6 +120,24 @@ each_lever! {
 
     fn a_subscriber_is_told_what_it_may_run(version: Version, lever: Lever) {
         try_all(Twins::start(version, lever), Change::default(), &["SUBSCRIBE channel"]);
+    }
+
+    fn so_is_one_that_has_subscribed_in_any_way_or_before_the_log_began(version: Version, lever: Lever) {
+        let ways = ["SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"];
+        for (subscribes, first) in ways.iter().flat_map(|way| [(way, true), (way, false)]) {
+            let builder = ServerBuilder::with_module(version).set("wbl.enabled", if first { "no" } else { "yes" });
+            let mut scene = Scene::of(builder).with_lever(lever);
+            let (mut subscriber, mut writer) = (scene.server.raw(), scene.server.raw());
+            subscriber.run(&format!("{subscribes} channel"));
+            scene.prepare(&["CONFIG SET wbl.enabled yes", "SET k old"]);
+            scene.freeze();
+            scene.hold(&mut writer, "SET k new");
+            subscriber.send_text("GET k");
+            scene.settle();
+            scene.thaw();
+            let reply = format!("{:?}", subscriber.reply());
+            assert!(reply.contains("Can't execute 'get'"), "{subscribes}, first: {first}: {reply}");
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Client {
     pub debugs_scripts: bool,
     /// It tracks keys, or may: it has sent CLIENT TRACKING, or did before that was seen.
     pub may_track: bool,
+    /// It is subscribed, or may be: it has sent a SUBSCRIBE, or did before that was seen.
+    pub may_be_subscribed: bool,
     /// What the commands that it has queued do besides.
     pub queued_quirks: Quirks,
     /// It has sent CLIENT REPLY.

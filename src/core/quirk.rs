@@ -21,6 +21,8 @@ pub enum Quirk {
     Selects,
     /// It turns client-side caching on or off.
     Tracks,
+    /// It has its client get messages (SUBSCRIBE).
+    Subscribes,
     /// It drops what is queued, and nothing else (DISCARD).
     Discards,
     /// It may remove any keys that have expired, each separately (SCAN).

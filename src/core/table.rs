@@ -207,6 +207,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     other("ping").quirk(Quirk::FailsWithDisk),
     write("psetex", Rule::SetWithExpiry(TimeUnit::Milliseconds)).event("set").notifies(Notifies::Always)
         .logged_as(&["set"]),
+    other("psubscribe").quirk(Quirk::Subscribes),
     other("psync").quirk(Quirk::Copies),
     other("publish").quirk(Quirk::Publishes),
     other("randomkey").shows(Shows::Keyspace).quirk(Quirk::ExpiresAny),
@@ -240,8 +241,9 @@ pub const COMMANDS: &[CommandSpec] = &[
     other("spublish").shows(Shows::Nothing).quirk(Quirk::Publishes),
     other("srandmember").quirk(Quirk::Repeats),
     write("srem", Rule::Verbatim).kept(Kept::Nothing).event("srem"),
-    other("ssubscribe").shows(Shows::Nothing),
+    other("ssubscribe").shows(Shows::Nothing).quirk(Quirk::Subscribes),
     other("strlen").answer(Answer::Length),
+    other("subscribe").quirk(Quirk::Subscribes),
     other("substr").answer(Answer::Range),
     write("sunionstore", Rule::FromOthers).kept(Kept::Instead).keys_in_log(KeysInLog::All),
     other("sunsubscribe").shows(Shows::Nothing),

@@ -146,7 +146,7 @@ impl Module {
             };
         }
         let is_foreseen = self.is_foreseen(filter, sender);
-        if known.may_select()
+        if known.may_select(self.server.other_modules)
             && let Some(client) = self.clients.get_mut(filter.client_id())
         {
             client.db = None;
@@ -199,7 +199,7 @@ impl Module {
     }
 
     /// The database that a connected client has selected.
-    fn selected_by(&mut self, ctx: Ctx<'_>, client: ClientId) -> Option<u32> {
+    pub(super) fn selected_by(&mut self, ctx: Ctx<'_>, client: ClientId) -> Option<u32> {
         if let Some(db) = self.clients.get(client)?.db {
             return Some(db);
         }
@@ -327,6 +327,7 @@ impl Module {
     fn note_own_quirk(&mut self, quirk: Quirk, client: ClientId) {
         match (quirk, self.clients.get_mut(client)) {
             (Quirk::Mutes, Some(client)) => client.mutes = true,
+            (Quirk::Subscribes, Some(client)) => client.may_be_subscribed = true,
             (Quirk::ResetsStatistics, _) => self.capture.forget_error_replies(),
             (Quirk::Pauses, _) => self.note_delayed_readers(),
             _ => {}
@@ -345,9 +346,7 @@ impl Module {
     fn announce_nested(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
         let known = known.called();
         self.will_run(ctx, known.row.quirk.into(), client);
-        // Scripts of one EXEC may begin in different databases.
         let flags = ctx.flags();
-        let db = if flags.in_script() && !flags.in_exec() { self.running.db.proved() } else { None };
         let reason = match () {
             () if flags.in_exec() => Reason::Transaction,
             () if flags.in_script() => self.running.as_sent.unwrap_or(Reason::Script),
@@ -357,7 +356,12 @@ impl Module {
             // Its message shows what the script or transaction did and read, and is not held.
             self.versions.tell();
         }
-        let mut reads = self.note_read(self.newest_read(ctx, filter, known, db), reason);
+        let shown = self.newest_read(ctx, filter, known, None).and_then(|_| {
+            // Scripts of one EXEC may begin in different databases.
+            let db = if flags.in_script() && !flags.in_exec() { self.script_db(ctx, flags).proved() } else { None };
+            self.newest_read(ctx, filter, known, db)
+        });
+        let mut reads = self.note_read(shown, reason);
         // It may go by the id of an EXEC's client, and is none of what that has queued.
         let client = if self.capture.is_queueing(client) { 0 } else { client };
         let is_alone = known.writes && !flags.in_script() && !flags.in_exec();

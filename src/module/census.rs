@@ -77,6 +77,7 @@ impl Module {
 
     fn take_in(&mut self, listed: &Listed) {
         let client = self.clients.insert(listed.id);
+        client.may_be_subscribed = listed.subscribed;
         if listed.watches {
             client.transaction.watch_anything();
         }

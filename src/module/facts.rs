@@ -179,7 +179,9 @@ impl Facts for Asked<'_> {
     }
 
     fn is_subscribed(&mut self) -> bool {
-        self.info().is_none_or(|info| info.subscribed)
+        // As with tracking.
+        self.module.clients.get(self.client).is_none_or(|client| client.may_be_subscribed)
+            && self.info().is_none_or(|info| info.subscribed)
     }
 
     fn has_asked(&mut self) -> bool {
@@ -194,7 +196,7 @@ impl Facts for Asked<'_> {
         if let Some(rights) = self.rights {
             return rights;
         }
-        let db = self.info().map(|info| info.db);
+        let db = self.module.selected_by(self.ctx, self.client);
         let rights = match self.filter.map(|filter| filter.rights(self.ctx, name_of(wrapper), db)) {
             Some(ffi::Rights::Both) => Rights::Both,
             Some(ffi::Rights::Own) => Rights::Own,

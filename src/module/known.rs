@@ -93,11 +93,13 @@ impl Known {
     }
 
     /// Whether its client may have selected another database afterwards: any that neither reads nor writes keys of the
-    /// one that is selected, or that runs others.
-    pub(super) fn may_select(self) -> bool {
-        match self.class {
-            Class::Write(_) => false,
-            Class::ReadOnly => matches!(self.reads, Reads::Nothing | Reads::Script),
+    /// one that is selected, or that runs others. What a script selects counts for the script only, unless another
+    /// module runs it.
+    pub(super) fn may_select(self, other_modules: bool) -> bool {
+        match (self.class, self.reads) {
+            (Class::Write(_), _) => false,
+            (Class::ReadOnly | Class::Opaque, Reads::Script) => other_modules,
+            (Class::ReadOnly, reads) => reads == Reads::Nothing,
             _ => true,
         }
     }

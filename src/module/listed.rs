@@ -43,6 +43,7 @@ pub(super) struct Listed {
     pub(super) queued: Option<u64>,
     pub(super) watches: bool,
     pub(super) tracks: bool,
+    pub(super) subscribed: bool,
 }
 
 impl Listed {
@@ -59,6 +60,7 @@ impl Listed {
             queued: field("multi")?.parse().ok(),
             watches: field("watch")? != "0",
             tracks: flags.contains('t'),
+            subscribed: flags.contains('P'),
         })
     }
 
@@ -333,6 +335,7 @@ mod tests {
             queued: Some(2),
             watches: true,
             tracks: false,
+            subscribed: false,
         };
         assert_eq!(Listed::parse(line), Some(listed));
         let outside = Listed::parse("id=8 flags=N multi=-1 watch=0 cmd=NULL").expect("of the known form");

@@ -37,7 +37,7 @@ impl Module {
                 }
                 // What a command of another module or of a script reads is noted while it runs.
                 if top.is_some() {
-                    self.running.db = ScriptDb::known(self.info_of(ctx, client).map(|info| info.db));
+                    self.running.db = ScriptDb::Of(client);
                     self.running.what = if known.is_other_modules() { What::OtherModule } else { What::Script };
                 }
                 Verdict { lets_out: self.lets_out(known, top), watch_unit: top.is_some(), ..Verdict::PASS }
@@ -104,15 +104,16 @@ impl Module {
 
     /// The database that the running script's next command runs in.
     pub(super) fn script_db(&self, ctx: Ctx<'_>, flags: ContextFlags) -> ScriptDb {
+        let ask = |client| self.info_of(ctx, client).map(|info| info.db);
         if !flags.in_exec() {
-            return self.running.db;
+            return self.running.db.asked(ask);
         }
         // Nothing is known of an EXEC that the server made wait.
         let What::Exec(exec) = &self.running.what else { return ScriptDb::default() };
         // Nothing shows where a script of an EXEC begins, but each that has ended is counted.
         match exec.select {
             Some((before, db)) if server::scripts_run(ctx) == Some(before) => db,
-            _ => ScriptDb::known(self.info_of(ctx, self.running.client).map(|info| info.db)),
+            _ => ScriptDb::Of(self.running.client).asked(ask),
         }
     }
 

@@ -33,7 +33,7 @@ impl WrappedRun {
         if !module.life.logs() || module.running.is_wrapped() {
             return None;
         }
-        let (what, db) = (What::Wrapped(Wrapped::default()), ScriptDb::known(Some(db)));
+        let (what, db) = (What::Wrapped(Wrapped::default()), ScriptDb::Proved(db));
         let running = Running { client, what, db, ..Running::default() };
         Some(WrappedRun { outer: Some(std::mem::replace(&mut module.running, running)) })
     }
