@@ -106,9 +106,12 @@ impl Server {
     fn save(mut self) -> Result<(), Failure> {
         loop {
             self.check_runs()?;
-            // It does not listen yet, or it is loading.
-            if self.run(&[b"PING"]).is_ok_and(|reply| reply.starts_with('+')) {
-                break;
+            match self.run(&[b"PING"]) {
+                Ok(reply) if reply.starts_with('+') => break,
+                // It does not listen yet, or it is loading.
+                Err(_) => {}
+                Ok(reply) if reply.starts_with("-LOADING") || reply.is_empty() => {}
+                Ok(reply) => return Err(Failure::text(format!("the server refuses to serve: {reply}"))),
             }
             std::thread::sleep(POLL);
         }
