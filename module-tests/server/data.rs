@@ -133,6 +133,32 @@ each_version! {
         }
     }
 
+    // FUNCTION LOAD refuses what takes half a second to load; FUNCTION RESTORE, and a start, do not.
+    fn a_library_that_takes_long_to_load_is_recovered(version: Version) {
+        let mut server = ServerBuilder::with_module(version).in_memory().start();
+        let mut client = server.raw();
+        let code_of = |count: usize| {
+            let busy = format!("local n = 0 for i = 1, {count} do n = n + i end");
+            format!("#!lua name=slow\n{busy}\nserver.register_function('slow', function() return 1 end)")
+        };
+        let mut count = 10_000_000;
+        while !client.call(&["FUNCTION", "LOAD", "REPLACE", &code_of(count)]).is_error() {
+            count *= 2;
+        }
+        let code = code_of(count);
+        let mut payload = vec![245, 0x40 | (code.len() >> 8) as u8, (code.len() & 0xff) as u8];
+        payload.extend_from_slice(code.as_bytes());
+        payload.extend_from_slice(&11_u16.to_le_bytes());
+        payload.extend_from_slice(&crc::Crc::<u64>::new(&crc::CRC_64_REDIS).checksum(&payload).to_le_bytes());
+        let restored = client.call(&[&b"FUNCTION"[..], b"RESTORE", &payload, b"FLUSH"]);
+        assert_eq!(restored, Value::Simple("OK".into()));
+        client.run("WBL.CHECKPOINT");
+        for _ in 0..2 {
+            server.kill9_and_restart();
+            assert_eq!(server.raw().run("FCALL slow 0"), Value::Integer(1));
+        }
+    }
+
     fn functions_that_are_restored_with_each_policy_are_recovered(version: Version) {
         let library = |name: &str, result: usize| {
             format!("#!lua name={name}\nserver.register_function('{name}', function() return {result} end)")

@@ -5,7 +5,7 @@
 
 use crate::ffi::{CallMode, Ctx, ReplyKind, has_module_type};
 use crate::module::server;
-use crate::rdb::{Needs, TypeName};
+use crate::rdb::{Needs, TypeName, library_payload};
 use std::ffi::CString;
 
 /// Whether the server can load a base that needs this. Its own functions are gone by now.
@@ -33,9 +33,11 @@ fn check_type(ctx: Ctx<'_>, name: &TypeName) -> Result<(), String> {
     }
 }
 
-/// Nothing but loading a library shows whether it can be loaded.
+/// Nothing but loading a library shows whether it can be loaded. A base or a log does that however long it takes;
+/// FUNCTION LOAD gives it half a second.
 fn check_library(ctx: Ctx<'_>, code: &[u8]) -> Result<(), String> {
-    let reply = ctx.own().call(CallMode::Internal, "FUNCTION", [&b"LOAD"[..], code]);
+    let payload = library_payload(code);
+    let reply = ctx.own().call(CallMode::Internal, "FUNCTION", [&b"RESTORE"[..], &payload]);
     let reply = reply.ok_or("it has functions, and the server has no command FUNCTION to check them with")?;
     if reply.kind() == ReplyKind::Error {
         return Err(format!("the server does not take its functions: {}", String::from_utf8_lossy(reply.bytes())));

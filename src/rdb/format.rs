@@ -93,6 +93,17 @@ pub(super) fn put_length(out: &mut Vec<u8>, length: u64) {
     }
 }
 
+/// What FUNCTION RESTORE takes for a library of this code. Every supported server takes version 11.
+pub(crate) fn library_payload(code: &[u8]) -> Vec<u8> {
+    let mut out = vec![OPCODE_FUNCTION2];
+    put_length(&mut out, code.len() as u64);
+    out.extend_from_slice(code);
+    out.extend_from_slice(&REDIS_VERSIONS.end().to_le_bytes());
+    let checksum = CRC64.checksum(&out);
+    out.extend_from_slice(&checksum.to_le_bytes());
+    out
+}
+
 /// The end of a transformed stream: the sentinel, an empty string in database 0, and the end without a checksum.
 pub(super) fn tail(sentinel: &[u8]) -> Vec<u8> {
     let mut out = vec![OPCODE_SELECTDB, 0, TYPE_STRING];

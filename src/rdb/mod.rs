@@ -23,6 +23,7 @@ mod tests;
 mod tests_damage;
 
 pub use error::RdbError;
+pub(crate) use format::library_payload;
 pub use found::{Before, Deferred, EarlyFields, Needs, Strip, Summary, TypeName};
 pub use head::{begun_s, holds_nothing};
 
