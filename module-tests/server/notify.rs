@@ -1,7 +1,8 @@
 //! `wbl.notify-keyspace-events`: messages leave when what they report is durable, in order, none lost or doubled.
 
 use crate::harness::{
-    FrozenDisk, Lever, PATIENCE, RawConnection, Server, ServerBuilder, Version, each_lever, each_version, wait_until,
+    FrozenDisk, Lever, PATIENCE, RawConnection, Server, ServerBuilder, Shards, Version, each_lever, each_version,
+    wait_until,
 };
 
 /// A client that is subscribed to all keyspace notifications.
@@ -26,6 +27,28 @@ fn with_events(version: Version, classes: &str) -> Server {
 }
 
 each_version! {
+    // A node's messages reach the subscribers of all.
+    fn a_change_in_a_cluster_is_reported_once_and_when_it_is_durable(version: Version) {
+        let builder = ServerBuilder::with_module(version).in_memory().only_own_warnings();
+        let builder = builder.allow_warning("takes the place of the data");
+        let shards = Shards::start(&builder.set("wbl.notify-keyspace-events", "E$"), 1);
+        shards.attach_replicas();
+        let primary = &shards.nodes[0];
+        let (mut control, mut client) = (primary.raw(), primary.raw());
+        let mut listeners = [subscriber(primary), subscriber(&shards.nodes[1])];
+        let disk = FrozenDisk::freeze(Lever::Sync, primary, &mut control);
+        client.send_text("SET k v");
+        disk.settle(primary, &mut control);
+        wait_until("the replica has it", PATIENCE, || shards.nodes[1].raw().run("DBSIZE").integer() == 1);
+        listeners.iter_mut().for_each(|listener| listener.received_nothing().expect("it is not durable"));
+        disk.thaw(&mut control);
+        assert!(!client.reply().is_error());
+        control.run("SET last v");
+        for listener in &mut listeners {
+            assert_eq!(messages(listener, 2), ["__keyevent@0__:set k", "__keyevent@0__:set last"]);
+        }
+    }
+
     fn messages_of_transactions_scripts_and_other_databases_arrive(version: Version) {
         let server = with_events(version, "Eg$xn");
         let (mut client, mut listener) = (server.raw(), subscriber(&server));

@@ -20,6 +20,11 @@ pub(super) fn event(ctx: Ctx<'_>, class: u32, event: &[u8], key: &[u8]) {
     if !classes.publish(class) {
         return;
     }
+    // A node's messages go to the subscribers of the whole cluster: those of the primary are enough.
+    let flags = ctx.flags();
+    if flags.in_cluster() && flags.is_replica() {
+        return;
+    }
     let notice = Notice { db: ctx.event_db(event, key), event: event.to_vec(), key: key.to_vec() };
     let now = with(|module| {
         if module.life.withholds() {
