@@ -98,4 +98,78 @@ each_version! {
         assert!(!replies.iter().any(Value::is_error), "{replies:?}");
         assert_eq!(client.run("GET n"), Value::Bulk(b"1".to_vec()));
     }
+
+    // Reads run in a pause of writes, and what is delayed shows nothing before its end.
+    fn a_pause_while_the_disk_hangs_holds_up_only_what_it_delays(version: Version) {
+        let mut scene = Scene::of(ServerBuilder::with_module(version).set("wbl.commit-mode", "async"));
+        scene.prepare(&["SET clean v", "SET k old", "RPUSH l e"]);
+        scene.freeze_by(Lever::Sync);
+        let mut held = ["SET k new", "RPUSH l f"].map(|write| scene.held(write));
+        scene.control.run("CLIENT PAUSE 60000 WRITE");
+        let mut delayed = ["SETNX k newest", "INCR n", "LPOP l"].map(|write| {
+            let mut client = scene.server.raw();
+            client.send_text(write);
+            client
+        });
+        for round in 0..3 {
+            assert_eq!(scene.answer("GET clean"), Value::Bulk(b"v".to_vec()), "{round}");
+            let mut client = scene.server.raw();
+            pipeline(&mut client, "MULTI; GET clean; EXEC");
+            (0..3).for_each(|_| assert!(!client.reply().is_error(), "{round}"));
+            held.iter_mut().chain(&mut delayed).for_each(|client| client.silent(&mut scene.control).expect("held"));
+        }
+        let mut reader = scene.server.raw();
+        reader.send_text("LRANGE l 0 -1");
+        reader.silent(&mut scene.control).expect("the list is dirty");
+        scene.control.send_text("CLIENT UNPAUSE");
+        delayed.iter_mut().for_each(|client| scene.hidden(client, "PING"));
+        scene.thaw();
+        assert_eq!(scene.control.reply(), Value::Simple("OK".into()));
+        let [setnx, incr, lpop] = delayed.each_mut().map(RawConnection::reply);
+        assert_eq!((setnx, incr, lpop), (Value::Integer(0), Value::Integer(1), Value::Bulk(b"e".to_vec())));
+        assert_eq!(reader.reply().items().len(), 2);
+        dataset::assert_survives(&mut scene.server, "after kill -9");
+    }
+
+    // The primary would wait for its disk on account of what the fail-over delays, and never hand over.
+    fn a_primary_whose_disk_hangs_hands_over(version: Version) {
+        let group = Group::start(version, 1, &[("wbl.commit-mode", "async")]);
+        let (primary, replica) = (group.primary(), &group.nodes[1]);
+        let mut control = primary.raw();
+        ["SET clean v", "WBL.WAIT"].iter().for_each(|command| drop(control.run(command)));
+        group.wait_all(1);
+        let disk = FrozenDisk::freeze(Lever::Sync, primary, &mut control);
+        let [mut held, mut delayed] = std::array::from_fn(|_| primary.raw());
+        held.send_text("INCR n");
+        disk.assert_withheld(primary, &mut control, &mut held, "INCR");
+        control.run("FAILOVER");
+        delayed.send_text("INCR other");
+        wait_until("the replica is the primary", PATIENCE, || {
+            assert_eq!(control.run("GET clean"), Value::Bulk(b"v".to_vec()));
+            info_field(&mut replica.raw(), "replication", "role").as_deref() == Some("master")
+        });
+        assert!(delayed.reply().is_error(), "it is a replica by now");
+        disk.thaw(&mut control);
+    }
+
+    // A question to the server at the unit's end would end the pause before the transaction is propagated, against
+    // which the server asserts.
+    fn a_transaction_with_a_pause_and_what_no_event_reports_is_answered(version: Version) {
+        let group = Group::start(version, 1, &[]);
+        let (mut client, mut reader) = (group.primary().raw(), group.primary().raw());
+        ["XADD x 1-1 f v", "XGROUP CREATE x g 0", "XREADGROUP GROUP g c STREAMS x >"]
+            .iter()
+            .for_each(|command| drop(client.run(command)));
+        reader.send_text("BLPOP nothing 0");
+        for unseen in ["XACK x g 1-1", "XACK x g 1-1", "XAUTOCLAIM x g d 0 0", "PFCOUNT p", "FUNCTION FLUSH"] {
+            pipeline(&mut client, &format!("MULTI; CLIENT PAUSE 20 WRITE; SET a 1; {unseen}; EXEC"));
+            let replies: Vec<Value> = (0..5).map(|_| client.reply()).collect();
+            assert_eq!(replies[4].items().len(), 3, "{unseen}: {replies:?}");
+        }
+        client.run("WBL.WAIT");
+        group.wait_all(1);
+        let mut server = group.nodes.into_iter().next().expect("the primary");
+        server.kill9_and_restart();
+        assert_eq!(format!("{:?}", server.raw().run("XPENDING x g")), "[:0, null, null, null]");
+    }
 }

@@ -245,18 +245,23 @@ pub fn unit_end(ctx: Ctx<'_>) {
     if finish_evictions(ctx) {
         return;
     }
+    // Where it is taken up late, the server is asked nothing before.
+    let ends_late = with(|module| {
+        module.unit_end = UnitEnd::NotAsked;
+        module.running.ends_late()
+    });
+    if ends_late == Some(true) {
+        return;
+    }
     let has_run = settle_unseen(ctx);
-    let ends = with(|module| {
+    with(|module| {
         module.unit_end = UnitEnd::NotAsked;
         if module.server.other_modules && !has_run {
             // A call that another module has made in its filter has ended a unit.
             module.close_unseen(ctx);
         }
-        !module.running.ends_late()
     });
-    if ends == Some(true) {
-        finish_unit(ctx);
-    }
+    finish_unit(ctx);
 }
 
 /// The dataset or a database was emptied.

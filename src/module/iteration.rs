@@ -7,8 +7,8 @@ use crate::core::script_db::ScriptDb;
 use crate::ffi::{Ctx, follow_events};
 use crate::log::Lsn;
 use crate::module::listed::{going_on, is_blocked_in};
-use crate::module::settle::settle;
-use crate::module::units::{finish_deferred, finish_suspects, finish_unit};
+use crate::module::settle::{finish_deferred, settle};
+use crate::module::units::{finish_suspects, finish_unit};
 use crate::module::waits::wait_now;
 use crate::module::{
     Module, blocking, broken, durable_reads, following, life, listening, notify, scripts, waitaof, with,

@@ -75,6 +75,15 @@ pub(super) fn settle(ctx: Ctx<'_>) {
     });
 }
 
+/// Takes up a deferred end of a unit, once it has ended.
+pub(super) fn finish_deferred(ctx: Ctx<'_>) {
+    if with(|module| module.running.ends_late()) == Some(true) && !ctx.flags().in_exec() {
+        with(|module| module.running.end_late());
+        settle_unseen(ctx);
+        finish_unit(ctx);
+    }
+}
+
 /// Applies what a write did whose effect no event reports, if it has run. Returns whether it has.
 pub(super) fn settle_unseen(ctx: Ctx<'_>) -> bool {
     let settled = with(|module| {

@@ -49,14 +49,6 @@ pub(super) fn finish_unit(ctx: Ctx<'_>) {
     }
 }
 
-/// Takes up a deferred end of a unit, once it has ended.
-pub(super) fn finish_deferred(ctx: Ctx<'_>) {
-    if with(|module| module.running.ends_late()) == Some(true) && !ctx.flags().in_exec() {
-        with(|module| module.running.end_late());
-        finish_unit(ctx);
-    }
-}
-
 /// The server has made room: ends that unit, which is not the announced command's: that has not begun. What the command
 /// shows of it, and of what was not durable before, is waited for: the end of the unit that was asked for has been used
 /// up. Returns whether it was so.
