@@ -3,7 +3,9 @@
 use crate::harness::group::Group;
 use crate::harness::process::send_signal;
 use crate::harness::server::info_field;
-use crate::harness::{FrozenDisk, Lever, PATIENCE, ServerBuilder, Value, Version, dataset, each_version, wait_until};
+use crate::harness::{
+    FrozenDisk, Lever, PATIENCE, RawConnection, Scene, ServerBuilder, Value, Version, dataset, each_version, wait_until,
+};
 use crate::leaks::pipeline;
 use std::time::Duration;
 
@@ -29,19 +31,21 @@ each_version! {
         pipeline(&mut long, "DEBUG SLEEP 4.5; PING");
         control.run("CLIENT PAUSE 3000 WRITE");
         first.send_text("SET k 1");
-        wait_until("the loop waits, as something is delayed", PATIENCE, is_busy);
+        first.assert_silent(&mut control, "it is delayed");
         second.send_text("SETNX k 2");
+        second.assert_silent(&mut control, "it is delayed");
         let gate = server.folder().join("another-gate");
         std::fs::write(&gate, "").expect("a file in the data folder");
         disk.thaw(&mut control);
-        // The loop goes on when all is durable, and reads this before, or after, the long command.
+        // The server reads this after the long command, and before it runs what was delayed.
         control.send_text(&format!("WBL.DEBUG SYNC HOLD {}", gate.display()));
-        (0..3).for_each(|_| assert!(!long.reply().is_error()));
         wait_until("the loop waits for what they show", PATIENCE, || {
+            first.received_nothing().expect("SET is not durable");
             second.received_nothing().expect("SETNX shows a change that is not durable");
             is_busy()
         });
         std::fs::remove_file(gate).expect("the gate's file");
+        (0..3).for_each(|_| assert!(!long.reply().is_error()));
         assert_eq!((first.reply(), second.reply()), (Value::Simple("OK".into()), Value::Integer(0)));
         dataset::assert_survives(&mut server, "after kill -9");
     }

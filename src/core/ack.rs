@@ -189,8 +189,10 @@ pub enum Moment {
     MayBeRefused,
     /// The command has passed the filter.
     Announced(Command),
-    /// It has changed data; or, where the module runs it, it has run and shows a change.
+    /// It has changed data.
     Changed,
+    /// The module has run it; it has changed nothing, and shows a change.
+    Shown,
     /// Its unit has ended, and its reply is one that the loop waits for.
     UnitEnded(Reason),
     /// It is one that waits, and the server will serve it, if at all, at the end of the running unit, without an event.
@@ -245,21 +247,21 @@ const NOT_THROUGH_MODULE: &[Row<(Kind, Wrapper)>] = &[
 ];
 
 /// What keeps the server from deferring a reply in an event.
-const NOT_IN_EVENT: &[Row<()>] = &[
-    (Reason::Inline, |facts, ()| facts.commits_inline()),
-    (Reason::Transaction, |facts, ()| facts.in_exec()),
-    (Reason::Script, |facts, ()| facts.in_script()),
-    (Reason::EarlyReply, |facts, ()| facts.has_replied_early()),
-    (Reason::SlotImport, |facts, ()| facts.is_slot_import()),
+const NOT_IN_EVENT: &[Row<Moment>] = &[
+    (Reason::Inline, |facts, _| facts.commits_inline()),
+    (Reason::Transaction, |facts, _| facts.in_exec()),
+    (Reason::Script, |facts, _| facts.in_script()),
+    (Reason::EarlyReply, |facts, _| facts.has_replied_early()),
+    (Reason::SlotImport, |facts, _| facts.is_slot_import()),
     // What a pause made wait runs without passing the filter, so nothing may be left that it could show.
-    (Reason::ClientPause, |facts, ()| facts.has_postponed()),
-    (Reason::OtherModule, |facts, ()| facts.in_other_module()),
-    (Reason::ClusterModules, |facts, ()| facts.is_cluster_with_modules()),
-    (Reason::SharedId, |facts, ()| facts.shares_id()),
-    (Reason::Tracking, |facts, ()| facts.tracks()),
-    (Reason::Pipelining, |facts, ()| facts.pipelines() && can_wait_once(facts)),
+    (Reason::ClientPause, |facts, moment| moment == Moment::Changed && facts.has_postponed()),
+    (Reason::OtherModule, |facts, _| facts.in_other_module()),
+    (Reason::ClusterModules, |facts, _| facts.is_cluster_with_modules()),
+    (Reason::SharedId, |facts, _| facts.shares_id()),
+    (Reason::Tracking, |facts, _| facts.tracks()),
+    (Reason::Pipelining, |facts, _| facts.pipelines() && can_wait_once(facts)),
     // Even if it has to wait for each.
-    (Reason::CutCommands, |facts, ()| facts.loses_cut_commands()),
+    (Reason::CutCommands, |facts, _| facts.loses_cut_commands()),
 ];
 
 /// What lets replies out before the end of the iteration.
@@ -323,7 +325,7 @@ pub fn decide(moment: Moment, facts: &mut dyn Facts) -> Hold {
         Moment::MayBeRefused => first(REFUSAL_SHOWS, facts, ()).map_or(Hold::Nothing, Hold::AtIterationEnd),
         Moment::Announced(command) => announced(command, facts),
         Moment::Changed if facts.author() == Author::Server => Hold::Nothing,
-        Moment::Changed => match first(NOT_IN_EVENT, facts, ()) {
+        Moment::Changed | Moment::Shown => match first(NOT_IN_EVENT, facts, moment) {
             Some(Reason::Script) => Hold::AtIterationEnd(facts.script_reason().unwrap_or(Reason::Script)),
             Some(reason) => Hold::AtIterationEnd(reason),
             None => Hold::InEvent,

@@ -5,9 +5,13 @@
 //! iteration of the event loop. All has run when two of these in a row saw no pause and no client that waits: a pause
 //! may end between what the server runs at the end of an iteration and the module's look at it, and a command that has
 //! waited may begin another one.
+//!
+//! While a pause is on, a client that still waits has run nothing, and one that does not has: it was not delayed (a
+//! read while only writes are paused), or an earlier pause has ended and let it go.
 
 use crate::core::hash::Set;
 use crate::core::leaf::ClientId;
+use crate::log::Lsn;
 
 /// How far it is known to have run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,15 +33,33 @@ pub struct Delayed {
     clients: Set<ClientId>,
     /// Those of them whose commands may run long, and let other clients in.
     scripts: Set<ClientId>,
+    /// What was noted in this iteration.
+    noted: Noted,
+}
+
+/// Commands that were noted in the running iteration.
+#[derive(Debug, Default)]
+struct Noted {
+    /// Where the log ended when the first of them came.
+    since: Option<Lsn>,
+    /// Those of clients that were not known.
+    new: Set<ClientId>,
+    /// There is another one of a client that was: the one before has run.
+    again: bool,
 }
 
 impl Delayed {
-    /// A client's command may wait. `may_run_long`: and let others in when it runs.
-    pub fn note(&mut self, client: ClientId, may_run_long: bool) {
+    /// A client's command may wait. `may_run_long`: and let others in when it runs. `appended`: the end of the log.
+    pub fn note(&mut self, client: ClientId, may_run_long: bool, appended: Lsn) {
         if !matches!(self.stage, Stage::Waits { .. }) {
             self.stage = Stage::Waits { readers: false };
         }
-        self.clients.insert(client);
+        self.noted.since.get_or_insert(appended);
+        if self.clients.insert(client) {
+            self.noted.new.insert(client);
+        } else {
+            self.noted.again = true;
+        }
         if may_run_long {
             self.scripts.insert(client);
         }
@@ -71,12 +93,32 @@ impl Delayed {
         self.scripts.iter().copied().collect()
     }
 
+    /// An iteration ends while a pause is on. `waits` says which of these clients wait, or are about to go on. Forgets
+    /// the others, and returns whether one of them may show a change that it was not seen to show: its command has run,
+    /// and was noted before this iteration or before the log, which ends at `appended`, had its newest unit.
+    pub fn ended_in_pause(&mut self, appended: Lsn, waits: impl Fn(ClientId) -> bool) -> bool {
+        let Noted { since, new, again } = std::mem::take(&mut self.noted);
+        let has_unit = since.is_some_and(|since| since < appended);
+        let mut has_run = again;
+        self.clients.retain(|client| {
+            let stays = waits(*client);
+            has_run |= !stays && (has_unit || !new.contains(client));
+            stays
+        });
+        self.scripts.retain(|client| self.clients.contains(client));
+        if self.clients.is_empty() {
+            self.stage = Stage::Nothing;
+        }
+        has_run
+    }
+
     /// An iteration ends. `waiting` says which of these clients wait, or are about to go on; all of them where that is
     /// not known.
     pub fn iteration_ended(&mut self, is_paused: bool, waiting: impl FnOnce(&[ClientId]) -> Option<Vec<ClientId>>) {
         if self.is_empty() {
             return;
         }
+        self.noted = Noted::default();
         if !is_paused && !self.clients.is_empty() {
             let mut asked: Vec<ClientId> = self.clients.iter().copied().collect();
             // The server sorts them, and takes long for what is in no order.
@@ -107,8 +149,8 @@ mod tests {
     #[test]
     fn what_waits_has_run_when_two_iterations_in_a_row_saw_nothing_of_it() {
         let mut delayed = Delayed::default();
-        delayed.note(7, true);
-        delayed.note(8, false);
+        delayed.note(7, true, Lsn::new(0));
+        delayed.note(8, false, Lsn::new(0));
         delayed.iteration_ended(true, |_| panic!("nothing runs while the pause lasts"));
         delayed.iteration_ended(false, |asked| Some(asked.to_vec()));
         assert_eq!(delayed.scripts(), [7], "it is about to run");
@@ -123,11 +165,11 @@ mod tests {
     #[test]
     fn a_pause_that_is_seen_again_begins_it_anew() {
         let mut delayed = Delayed::default();
-        delayed.note(6, false);
+        delayed.note(6, false, Lsn::new(0));
         delayed.iteration_ended(false, nobody);
         delayed.iteration_ended(true, nobody);
         delayed.iteration_ended(false, nobody);
-        delayed.note(7, false);
+        delayed.note(7, false, Lsn::new(0));
         delayed.iteration_ended(false, nobody);
         assert!(!delayed.is_empty());
         delayed.iteration_ended(false, nobody);
@@ -152,9 +194,26 @@ mod tests {
     }
 
     #[test]
+    fn in_a_pause_what_waits_has_run_nothing() {
+        let at = Lsn::new;
+        let mut delayed = Delayed::default();
+        delayed.note(6, true, at(1));
+        delayed.note(7, false, at(1));
+        assert!(!delayed.ended_in_pause(at(1), |client| client == 7), "the first was not delayed");
+        assert!(delayed.scripts().is_empty() && !delayed.is_empty());
+        delayed.note(8, false, at(1));
+        assert!(delayed.ended_in_pause(at(2), |client| client == 7), "it may show the unit after it");
+        assert!(!delayed.ended_in_pause(at(2), |client| client == 7), "none has run");
+        delayed.note(7, false, at(2));
+        assert!(delayed.ended_in_pause(at(2), |client| client == 7), "the one before has run");
+        assert!(delayed.ended_in_pause(at(2), |_| false), "it has run, perhaps after others");
+        assert!(delayed.is_empty());
+    }
+
+    #[test]
     fn where_the_server_does_not_say_all_of_them_wait() {
         let mut delayed = Delayed::default();
-        delayed.note(7, true);
+        delayed.note(7, true, Lsn::new(0));
         (0..3).for_each(|_| delayed.iteration_ended(false, |_| None));
         assert_eq!(delayed.scripts(), [7]);
     }

@@ -77,8 +77,9 @@ impl Module {
                     decide(Moment::Changed, &mut facts)
                 }
                 // The module may run it, and leave the wait to the loop.
-                hold @ Hold::ThroughModule(Wrapper::Call | Wrapper::Read) => {
-                    match decide(Moment::Changed, &mut facts) {
+                hold @ Hold::ThroughModule(wrapper @ (Wrapper::Call | Wrapper::Read)) => {
+                    let moment = if wrapper == Wrapper::Read { Moment::Shown } else { Moment::Changed };
+                    match decide(moment, &mut facts) {
                         Hold::InEvent => hold,
                         changed => changed,
                     }

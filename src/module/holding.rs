@@ -61,7 +61,8 @@ impl Module {
             return false;
         }
         let client = ctx.client_id();
-        let reason = match decide(Moment::Changed, &mut Asked::new(self, ctx, client)) {
+        let moment = if outcome.changed { Moment::Changed } else { Moment::Shown };
+        let reason = match decide(moment, &mut Asked::new(self, ctx, client)) {
             Hold::AtIterationEnd(reason) => reason,
             _ => match ctx.hold_own_reply() {
                 Some(held) => {

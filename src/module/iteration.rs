@@ -69,7 +69,7 @@ impl Module {
         self.wait_for_soon_shown();
         let may_delay = !self.delayed.is_empty() || !self.capture.blocked.is_empty();
         let is_paused = may_delay && self.sees_pause(ctx);
-        self.wait_for_resumed(ctx);
+        self.wait_for_resumed(ctx, is_paused);
         self.delayed.iteration_ended(is_paused, |clients| going_on(ctx, clients));
         let waits_for = self.iteration.waits.end_iteration();
         let waits_for = if self.commits_inline() {

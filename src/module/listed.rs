@@ -277,7 +277,12 @@ pub(super) fn is_blocked_in(clients: &Clients, delayed: &Delayed, ctx: Ctx<'_>, 
 
 /// The same of a client of which this is known.
 pub(super) fn waits(info: ClientInfo, delayed: &Delayed, ctx: Ctx<'_>, client: ClientId) -> bool {
-    info.blocked || !delayed.is_empty() && field(ctx, client, "flags").is_none_or(|flags| flags.contains(GOES_ON))
+    info.blocked || !delayed.is_empty() && goes_on(ctx, client)
+}
+
+/// Whether a client has waited, and what it waits with may run at any time.
+pub(super) fn goes_on(ctx: Ctx<'_>, client: ClientId) -> bool {
+    field(ctx, client, "flags").is_none_or(|flags| flags.contains(GOES_ON))
 }
 
 /// How many commands the server has queued for a client since its MULTI.

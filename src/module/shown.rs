@@ -14,7 +14,7 @@ use crate::machine::now_ms;
 use crate::module::Module;
 use crate::module::facts::Asked;
 use crate::module::known::Known;
-use crate::module::listed::is_blocked_in;
+use crate::module::listed::{goes_on, info_in, is_blocked_in};
 use crate::module::waited::count_wait;
 
 /// An iteration of the event loop, without its sleep, takes no longer unless a single command does.
@@ -198,14 +198,28 @@ impl Module {
     }
 
     /// Commands that a pause (CLIENT PAUSE, a failover) made wait passed the filter before it; what they show is
-    /// unknown. The loop waits.
-    pub(super) fn wait_for_resumed(&mut self, ctx: Ctx<'_>) {
-        if !self.delayed.is_empty() {
-            let shown = self.undurable(self.newest_of_all());
-            if let Hold::AtIterationEnd(reason) = self.decide_on_written(ctx, self.running.client, Moment::Resumed) {
-                self.wait_for_shown(None, shown, reason);
-            }
+    /// unknown. The loop waits, unless the pause is on and they still wait: nothing else is known to end it, and a
+    /// failover is to end while the disk hangs.
+    pub(super) fn wait_for_resumed(&mut self, ctx: Ctx<'_>, is_paused: bool) {
+        let shown = if self.delayed.is_empty() { None } else { self.undurable(self.newest_of_all()) };
+        if shown.is_none() || is_paused && self.delays_all(ctx) {
+            return;
         }
+        if let Hold::AtIterationEnd(reason) = self.decide_on_written(ctx, self.running.client, Moment::Resumed) {
+            self.wait_for_shown(None, shown, reason);
+        }
+    }
+
+    /// In a pause: whether no delayed command has run, and the end of the iteration in which they do comes before their
+    /// replies leave.
+    fn delays_all(&mut self, ctx: Ctx<'_>) -> bool {
+        let appended = self.appended();
+        let Module { clients, delayed, .. } = self;
+        let waits = |client| info_in(clients, ctx, client).is_some_and(|info| info.blocked) || goes_on(ctx, client);
+        if delayed.ended_in_pause(appended, waits) {
+            return false;
+        }
+        delayed.is_empty() || self.decide_on_written(ctx, self.running.client, Moment::Postponed) == Hold::Nothing
     }
 
     /// What the reply to a command at top level may show, not durable yet, and its client where that was asked about.

@@ -127,7 +127,7 @@ impl Module {
             return;
         }
         if self.sees_pause(ctx) && !harmless {
-            self.delayed.note(client, runs_others);
+            self.delayed.note(client, runs_others, self.appended());
         }
     }
 

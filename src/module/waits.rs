@@ -68,7 +68,7 @@ fn what_to_wait_for(ctx: Ctx<'_>, protected: Option<ClientId>) -> Option<Lsn> {
     with(|module| {
         module.wait_for_timed_out(ctx);
         module.wait_for_modules_answers(ctx);
-        module.wait_for_resumed(ctx);
+        module.wait_for_resumed(ctx, false);
         // Clients that are written to meanwhile may have output left afterwards.
         module.server_sends_to_others(protected);
         module.iteration.may_yield_since_us.get_or_insert_with(machine::monotonic_us);

@@ -75,6 +75,8 @@ fn a_change_is_held_in_its_event_unless_a_row_says_why_not() {
     for fact in ["debug_paused", "has_io_threads", "has_other_modules", "has_output_left"] {
         assert_eq!(hold(Moment::Changed, &["pipelines", fact]), Hold::InEvent, "the loop would wait for each");
     }
+    assert_eq!(hold(Moment::Shown, &["has_postponed"]), Hold::InEvent, "it leaves nothing that others could show");
+    assert_eq!(hold(Moment::Shown, &["tracks"]), Hold::AtIterationEnd(Reason::Tracking));
     let because = hold(Moment::Changed, &["in_script", "script_reason"]);
     assert_eq!(because, Hold::AtIterationEnd(Reason::Tracking), "why the module does not run the script");
 }
