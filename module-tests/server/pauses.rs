@@ -118,8 +118,8 @@ each_version! {
         for round in 0..3 {
             assert_eq!(scene.answer("GET clean"), Value::Bulk(b"v".to_vec()), "{round}");
             let mut client = scene.server.raw();
-            pipeline(&mut client, "MULTI; GET clean; EXEC");
-            (0..3).for_each(|_| assert!(!client.reply().is_error(), "{round}"));
+            pipeline(&mut client, "MULTI; GET clean; EXEC; GET clean; TYPE clean");
+            (0..5).for_each(|_| assert!(!client.reply().is_error(), "{round}"));
             held.iter_mut().chain(&mut delayed).for_each(|client| client.silent(&mut scene.control).expect("held"));
         }
         let mut reader = scene.server.raw();

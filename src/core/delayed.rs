@@ -42,10 +42,10 @@ pub struct Delayed {
 struct Noted {
     /// Where the log ended when the first of them came.
     since: Option<Lsn>,
-    /// Those of clients that were not known.
+    /// The clients that were not known before.
     new: Set<ClientId>,
-    /// There is another one of a client that was: the one before has run.
-    again: bool,
+    /// Those of which another one was known: that has run.
+    again: Set<ClientId>,
 }
 
 impl Delayed {
@@ -55,11 +55,9 @@ impl Delayed {
             self.stage = Stage::Waits { readers: false };
         }
         self.noted.since.get_or_insert(appended);
-        if self.clients.insert(client) {
-            self.noted.new.insert(client);
-        } else {
-            self.noted.again = true;
-        }
+        let is_new = self.clients.insert(client);
+        let noted = if is_new { &mut self.noted.new } else { &mut self.noted.again };
+        noted.insert(client);
         if may_run_long {
             self.scripts.insert(client);
         }
@@ -94,15 +92,16 @@ impl Delayed {
     }
 
     /// An iteration ends while a pause is on. `waits` says which of these clients wait, or are about to go on. Forgets
-    /// the others, and returns whether one of them may show a change that it was not seen to show: its command has run,
-    /// and was noted before this iteration or before the log, which ends at `appended`, had its newest unit.
+    /// the others, and returns whether a command that has run may show a change that it was not seen to show: it was
+    /// noted before this iteration, or before the log, which ends at `appended`, had its newest unit.
     pub fn ended_in_pause(&mut self, appended: Lsn, waits: impl Fn(ClientId) -> bool) -> bool {
         let Noted { since, new, again } = std::mem::take(&mut self.noted);
         let has_unit = since.is_some_and(|since| since < appended);
-        let mut has_run = again;
+        let mut has_run = false;
         self.clients.retain(|client| {
             let stays = waits(*client);
-            has_run |= !stays && (has_unit || !new.contains(client));
+            let one_has_run = !stays || again.contains(client);
+            has_run |= one_has_run && (has_unit || !new.contains(client));
             stays
         });
         self.scripts.retain(|client| self.clients.contains(client));
@@ -206,6 +205,10 @@ mod tests {
         assert!(!delayed.ended_in_pause(at(2), |client| client == 7), "none has run");
         delayed.note(7, false, at(2));
         assert!(delayed.ended_in_pause(at(2), |client| client == 7), "the one before has run");
+        (0..2).for_each(|_| delayed.note(9, false, at(2)));
+        assert!(!delayed.ended_in_pause(at(2), |client| client == 7), "its first one was not delayed");
+        (0..2).for_each(|_| delayed.note(9, false, at(2)));
+        assert!(delayed.ended_in_pause(at(3), |_| true), "its first one has run, perhaps after the unit");
         assert!(delayed.ended_in_pause(at(2), |_| false), "it has run, perhaps after others");
         assert!(delayed.is_empty());
     }
