@@ -5,7 +5,7 @@ use crate::harness::process::{children, send_signal};
 use crate::harness::server::info_field;
 use crate::harness::{
     Injection, PATIENCE, RawConnection, Server, ServerBuilder, Strace, Value, Version, dataset, each_version, paths,
-    wait_until,
+    wait_for, wait_until,
 };
 use crate::life::{NOWHERE, module, segment_count};
 use std::fs;
@@ -72,6 +72,27 @@ each_version! {
         client.run("WBL.WAIT");
         server.reconfigure(ServerBuilder::no_variables);
         dataset::assert_survives(&mut server, "after kill -9");
+    }
+
+    fn no_log_begins_with_half_of_a_dataset(version: Version) {
+        let mut server = module(version).allow_warning("Failed applying new module configuration").set("wbl.enabled", "no").set("loading-process-events-interval-bytes", "1024").start();
+        let mut client = server.raw();
+        client.run("DEBUG POPULATE 1000");
+        ["SAVE", "CONFIG SET key-load-delay 1000"].iter().for_each(|command| drop(client.run(command)));
+        let expected = dataset::read(&mut client);
+        client.send_text("DEBUG RELOAD NOSAVE");
+        assert_is_refused_while_it_loads(&server);
+        assert_eq!(client.reply(), Value::Simple("OK".into()));
+        server.kill9();
+        server.reconfigure(|builder| builder.set("key-load-delay", "1000"));
+        server.launch();
+        assert_is_refused_while_it_loads(&server);
+        let mut client = server.wait_answers();
+        client.run("CONFIG SET wbl.enabled yes");
+        client.run("WBL.WAIT");
+        server.reconfigure(|builder| builder.unset("wbl.enabled").unset("key-load-delay"));
+        server.kill9_and_restart();
+        dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "all that was loaded");
     }
 
     fn what_runs_between_the_base_and_the_state_active_waits(version: Version) {
@@ -255,6 +276,16 @@ fn fail_before_the_first_base(server: &mut Server) -> (RawConnection, Strace) {
     server.raw().run("SET while failing");
     wait_until("the failure is seen", PATIENCE, || server.wbl_info("wbl_state") != "baselining");
     (waiting, strace)
+}
+
+/// `wbl.enabled yes` comes while the server loads.
+fn assert_is_refused_while_it_loads(server: &Server) {
+    let mut client = wait_for("the server loads", PATIENCE, || {
+        let mut client = RawConnection::open(&server.socket()).ok()?;
+        (info_field(&mut client, "persistence", "loading")? == "1").then_some(client)
+    });
+    let refused = format!("{:?}", client.call(&["CONFIG", "SET", "wbl.enabled", "yes"]));
+    assert!(refused.contains("is loading its dataset"), "{refused}");
 }
 
 /// A running stock server with a dump of 1,001 keys.

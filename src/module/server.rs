@@ -124,6 +124,17 @@ pub(super) fn has_data(ctx: Ctx<'_>) -> bool {
     has_functions || (0..database_count(ctx)).any(|db| keyspace.text(&format!("db{db}")).is_some())
 }
 
+/// Whether what is in memory is a whole dataset, as far as the server knows.
+///
+/// # Errors
+/// It is being loaded.
+pub(super) fn has_loaded(ctx: Ctx<'_>) -> Result<(), String> {
+    if ctx.flags().is_loading() {
+        return Err("the server is loading its dataset: try again when it has".into());
+    }
+    Ok(())
+}
+
 /// The number of keys in all databases; `None` when the server does not say.
 pub(super) fn key_count(ctx: Ctx<'_>) -> Option<u64> {
     let keyspace = ServerInfo::read(ctx, "keyspace")?;

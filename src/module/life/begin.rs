@@ -52,6 +52,10 @@ fn begin_log_of(
     if_lost: IfLost,
     following: Option<Box<Following>>,
 ) -> Result<(), NoLog> {
+    // What is in memory is not the dataset before all of it is loaded.
+    if let Err(reason) = server::has_loaded(ctx) {
+        return Err((reason.into(), rest));
+    }
     let rest = rest.opened()?;
     let has_data = server::has_data(ctx);
     let begin = match rest.may_begin(has_data) {

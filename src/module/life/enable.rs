@@ -45,6 +45,8 @@ pub(in crate::module) fn apply_enabled(ctx: Ctx<'_>) -> Result<(), String> {
                 .into(),
         );
     }
+    // A replica's log begins later, but what is in memory is compared with the folder at once.
+    server::has_loaded(ctx)?;
     enable(ctx)
 }
 
