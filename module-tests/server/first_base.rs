@@ -95,6 +95,39 @@ each_version! {
         dataset::assert_same(&dataset::read(&mut server.raw()), &expected, "all that was loaded");
     }
 
+    fn a_dataset_replaced_before_the_first_base_leaves_what_clients_are_at(version: Version) {
+        let mut server = module(version).start();
+        let (mut client, mut queueing, mut reader) = (server.raw(), server.raw(), server.raw());
+        for command in [
+            "ACL SETUSER limited on nopass ~* &* +@all -wbl.call -wbl.read -wbl.collect",
+            "XGROUP CREATE s g 0 MKSTREAM",
+            "XADD s 1-1 f v",
+            "XREADGROUP GROUP g c STREAMS s >",
+            "XGROUP CREATE t g $ MKSTREAM",
+            "SAVE",
+            "CONFIG SET wbl.enabled no",
+            SLOW_SAVE,
+            "CONFIG SET wbl.enabled yes",
+        ] {
+            client.run(command);
+        }
+        reader.run("AUTH limited x");
+        reader.send_text("XREADGROUP GROUP g c BLOCK 0 STREAMS t >");
+        ["MULTI", "XACK s g 1-1"].iter().for_each(|command| drop(queueing.run(command)));
+        queueing.call(&["FUNCTION", "LOAD", "#!lua name=l\nserver.register_function('f', function() end)"]);
+        wait_until("the reader waits", PATIENCE, || {
+            info_field(&mut client, "clients", "blocked_clients").as_deref() == Some("1")
+        });
+        assert_eq!(server.wbl_info("wbl_state"), "baselining");
+        ["DEBUG RELOAD NOSAVE", "CONFIG SET rdb-key-save-delay 0", "WBL.WAIT"].iter().for_each(|command| drop(client.run(command)));
+        assert_eq!(queueing.run("EXEC").items().len(), 2);
+        client.run("XADD t 5-1 f v");
+        reader.reply();
+        dataset::assert_survives(&mut server, "after a reload before the first base");
+        assert_eq!(server.raw().run("XPENDING s g").items()[0], Value::Integer(0));
+        assert_eq!(server.raw().run("XPENDING t g").items()[0], Value::Integer(1));
+    }
+
     fn what_runs_between_the_base_and_the_state_active_waits(version: Version) {
         let builder = ServerBuilder::stock(version).set("enable-module-command", "yes");
         let mut server = builder.variable(VARIABLE, "base-installed:stop").start();

@@ -21,15 +21,13 @@ enum Door {
     Promotion,
     /// The same without a log on replicas.
     FirstLog,
-    /// The dataset is loaded again.
-    Reload,
 }
 
-use Door::{Enabled, FirstLog, Load, Promotion, Reload};
+use Door::{Enabled, FirstLog, Load, Promotion};
 
 each_version! {
     fn what_a_pause_delays_never_runs_when_a_log_has_begun(version: Version) {
-        for door in [Load, Enabled, Promotion, FirstLog, Reload] {
+        for door in [Load, Enabled, Promotion, FirstLog] {
             let mut server = before(version, door).start();
             let mut control = server.raw();
             fill(&mut control);
@@ -59,6 +57,25 @@ each_version! {
             server.reconfigure(|_| allowing(ServerBuilder::with_module(version)));
             dataset::assert_survives(&mut server, &format!("{door:?}"));
         }
+    }
+
+    fn what_a_pause_delays_while_the_dataset_is_replaced_is_kept(version: Version) {
+        let mut server = allowing(ServerBuilder::with_module(version)).start();
+        let mut control = server.raw();
+        fill(&mut control);
+        let commands = ["XACK x g 1-1", "SPOP set", "FUNCTION FLUSH", "SET k new"];
+        let mut clients: Vec<RawConnection> = commands.iter().map(|_| server.raw()).collect();
+        let mut transaction = server.raw();
+        ["MULTI", "XACK x g 2-1", "GET k"].iter().for_each(|command| drop(transaction.run(command)));
+        control.run("CLIENT PAUSE 600000 WRITE");
+        clients.iter_mut().zip(commands).for_each(|(client, command)| client.send_text(command));
+        transaction.send_text("EXEC");
+        clients.push(transaction);
+        wait_until("all of them wait", PATIENCE, || blocked(&mut control) == clients.len().to_string());
+        ["DEBUG RELOAD", "CLIENT UNPAUSE"].iter().for_each(|command| drop(control.run(command)));
+        assert!(clients.iter_mut().all(|client| !client.reply().is_error()));
+        dataset::assert_survives(&mut server, "what ran after the pause");
+        assert_eq!(server.raw().run("XPENDING x g").items()[0], Value::Integer(0));
     }
 
     fn what_waits_without_a_pause_stays_when_a_log_begins(version: Version) {
@@ -144,7 +161,7 @@ fn before(version: Version, door: Door) -> ServerBuilder {
     allowing(match door {
         Load => ServerBuilder::stock(version).set("enable-module-command", "yes").in_memory(),
         Enabled => ServerBuilder::with_module(version).set("wbl.enabled", "no"),
-        Promotion | Reload => ServerBuilder::with_module(version),
+        Promotion => ServerBuilder::with_module(version),
         FirstLog => ServerBuilder::with_module(version).set("wbl.replica-log", "no"),
     })
 }
@@ -171,7 +188,6 @@ fn begin(door: Door, server: &Server, control: &mut RawConnection) {
             wait_until("the server is a replica", PATIENCE, || server.wbl_info("wbl_state") == "replica");
             control.run("REPLICAOF NO ONE");
         }
-        Reload => drop(control.run("DEBUG RELOAD")),
     }
     wait_until("the log is active", PATIENCE, || server.wbl_info("wbl_state") == "active");
 }

@@ -8,6 +8,7 @@ use crate::harness::{
     PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, dataset, each_version, wait_until,
 };
 use crate::io_threads;
+use crate::life::module;
 use crate::outside::limit_file_size;
 
 each_version! {
@@ -125,18 +126,95 @@ each_version! {
         assert_eq!(server.raw().run("GET of-primary"), Value::Bulk(b"v".to_vec()));
     }
 
-    fn a_reload_on_a_full_disk_gets_a_log_when_there_is_room(version: Version) {
-        let (mut server, _reader) = with_large_dataset(version);
-        let mut control = server.raw();
-        control.run("SAVE");
-        limit_file_size(&server, "300000");
-        control.call(&["DEBUG", "RELOAD", "NOSAVE"]);
-        assert_is_tried_again(&server, &mut control);
-        limit_file_size(&server, "unlimited");
-        wait_until("another log is active", PATIENCE, || server.wbl_info("wbl_state") == "active");
-        control.run("SET more v");
-        dataset::assert_survives(&mut server, "after there was room again");
+    fn a_reload_on_a_full_disk_is_shown_to_nobody_and_gets_a_log_when_there_is_room(version: Version) {
+        let alone = &["DEBUG RELOAD NOSAVE"][..];
+        let unit = &["MULTI", "SET a 1", "DEBUG RELOAD NOSAVE", "SET b 1", "EXEC"];
+        for (commands, is_mended) in [(alone, true), (unit, true), (unit, false)] {
+            let (mut server, _reader) = with_large_dataset(version);
+            let (mut client, mut control) = (server.raw(), server.raw());
+            control.run("SAVE");
+            limit_file_size(&server, "300000");
+            commands.iter().for_each(|command| client.send_text(command));
+            assert!(commands.iter().any(|_| client.try_reply().is_err()), "a change that nothing keeps was acknowledged");
+            assert_is_tried_again(&server, &mut control);
+            if !is_mended {
+                server.kill9_and_restart();
+                assert_eq!(server.raw().run("DBSIZE").integer(), 1000, "what was acknowledged before the unit");
+                continue;
+            }
+            limit_file_size(&server, "unlimited");
+            wait_until("another log is active", PATIENCE, || server.wbl_info("wbl_state") == "active");
+            control.run("SET more v");
+            dataset::assert_survives(&mut server, "after there was room again");
+        }
     }
+
+    fn a_transaction_that_replaces_the_dataset_is_kept_as_a_whole(version: Version) {
+        for mode in ["async", "inline"] {
+            let mut server = module(version).set("wbl.commit-mode", mode).start();
+            let mut client = with_pending(&server);
+            queue_unit(&mut client);
+            assert_eq!(client.run("EXEC").items().len(), UNIT.len(), "{mode}");
+            dataset::assert_survives(&mut server, mode);
+            assert_eq!(found_of_unit(&server), [1, 1, 0, 1], "{mode}");
+        }
+    }
+
+    fn a_crash_while_a_transactions_new_dataset_gets_its_log_leaves_all_of_it_or_nothing(version: Version) {
+        for mode in ["async", "inline"] {
+            for point in ["log-closed", "log-begun", "rename", "renamed", "base-installed"] {
+                let mut server = module(version).set("wbl.commit-mode", mode).start();
+                let mut client = with_pending(&server);
+                queue_unit(&mut client);
+                server.point(point, "STOP");
+                client.send_text("EXEC");
+                server.wait_stopped();
+                assert_eq!(client.received_nothing(), Ok(()), "{mode}, {point}");
+                server.kill9_and_restart();
+                let found = found_of_unit(&server);
+                assert!([[1, 1, 0, 1], [0, 0, 2, 0]].contains(&found), "{mode}, {point}: {found:?}");
+            }
+        }
+    }
+}
+
+/// What a transaction does before and after the dataset is replaced.
+const UNIT: [&[&str]; 6] = [
+    &["SET", "a", "1"],
+    &["XACK", "s", "g", "1-1"],
+    &["DEBUG", "RELOAD"],
+    &["XACK", "s", "g", "2-1"],
+    &["FUNCTION", "LOAD", "#!lua name=l\nserver.register_function('f', function() end)"],
+    &["SET", "b", "1"],
+];
+
+/// A client of a server that has what [`UNIT`] needs.
+fn with_pending(server: &Server) -> RawConnection {
+    let mut client = server.raw();
+    [
+        "XGROUP CREATE s g 0 MKSTREAM",
+        "XADD s 1-1 f v",
+        "XADD s 2-1 f v",
+        "XREADGROUP GROUP g c STREAMS s >",
+        "WBL.WAIT",
+    ]
+    .iter()
+    .for_each(|command| drop(client.run(command)));
+    client
+}
+
+/// Sends it, except EXEC.
+fn queue_unit(client: &mut RawConnection) {
+    client.run("MULTI");
+    UNIT.iter().for_each(|command| assert_eq!(client.call(command), Value::Simple("QUEUED".into())));
+}
+
+/// What there is of it: its keys, what is pending, its functions.
+fn found_of_unit(server: &Server) -> [i64; 4] {
+    let mut client = server.raw();
+    let keys = ["EXISTS a", "EXISTS b"].map(|command| client.run(command).integer());
+    let Value::Integer(pending) = client.run("XPENDING s g").items()[0] else { panic!("no count") };
+    [keys[0], keys[1], pending, client.run("FUNCTION LIST").items().len() as i64]
 }
 
 /// A server with a reader that has blocked before the log began: what it reads is unknown, and a SWAPDB may serve it.

@@ -265,9 +265,9 @@ impl Blocked {
         }
     }
 
-    /// The same for all keys of these databases.
-    pub fn databases_changed(&mut self, dbs: [u32; 2]) {
-        let changed = |(key, readers): &(&DbKey, &Set<ClientId>)| dbs.contains(&key.0) && self.any_writes(readers);
+    /// The same for all keys of the databases of which `is_changed` says so.
+    pub fn databases_changed(&mut self, is_changed: impl Fn(u32) -> bool) {
+        let changed = |(key, readers): &(&DbKey, &Set<ClientId>)| is_changed(key.0) && self.any_writes(readers);
         let keys: Vec<DbKey> = self.readers.iter().filter(changed).map(|(key, _)| key.clone()).collect();
         self.suspects.extend(keys);
     }

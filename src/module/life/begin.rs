@@ -26,9 +26,10 @@ pub(super) fn begin_log(ctx: Ctx<'_>, rest: Rest, if_lost: IfLost) -> Result<(),
     begin_log_of(ctx, rest, (None, Captured::Begins), if_lost, None)
 }
 
-/// The same with a base of what is in memory, whatever the folder holds.
-pub(super) fn begin_log_anew(ctx: Ctx<'_>, rest: Rest, captured: Captured) -> Result<(), NoLog> {
-    begin_log_of(ctx, rest, (Some(Begin::WaitsForBase), captured), IfLost::RefusesWrites, None)
+/// The same in place of the log that has just been stopped, with a base of what is in memory, whatever the folder
+/// holds.
+pub(super) fn begin_log_anew(ctx: Ctx<'_>, rest: Rest) -> Result<(), NoLog> {
+    begin_log_of(ctx, rest, (Some(Begin::WaitsForBase), Captured::GoesOn), IfLost::RefusesWrites, None)
 }
 
 /// What is known of clients and of what they do.

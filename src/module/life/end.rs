@@ -56,9 +56,9 @@ fn stop_beside(ctx: Ctx<'_>, child: Child) -> Option<Rest> {
     stop_log_beside(ctx, child, Captured::Begins)
 }
 
-/// The same where another log follows at once.
-pub(super) fn stop_log(ctx: Ctx<'_>, captured: Captured) -> Option<Rest> {
-    stop_log_beside(ctx, Child::GoesOn, captured)
+/// The same where another log follows at once, with what is captured.
+pub(super) fn stop_log(ctx: Ctx<'_>) -> Option<Rest> {
+    stop_log_beside(ctx, Child::GoesOn, Captured::GoesOn)
 }
 
 fn stop_log_beside(ctx: Ctx<'_>, child: Child, captured: Captured) -> Option<Rest> {

@@ -1,6 +1,6 @@
 //! How a log begins with what the folder holds, or anew where that is nothing.
 
-use super::begin::{Captured, Known, begin_log, write};
+use super::begin::{Known, begin_log, write};
 use super::descent::Origin;
 use super::opening::{LOCK_PATIENCE, OpenedFolder, open_folder};
 use super::rest::Rest;
@@ -85,14 +85,14 @@ fn serve_recovered(ctx: Ctx<'_>, is_exact: bool, errors: u64) -> Result<(), Stri
     }
     cluster::fit_slots(ctx)?;
     if second_server::is_folding() {
-        replaced::begin_anew(ctx, Captured::Begins).map_err(|(cause, _)| beside_log(ctx, &cause.to_string()))?;
+        replaced::begin_anew(ctx).map_err(|(cause, _)| beside_log(ctx, &cause.to_string()))?;
         drop(end::stop(ctx));
         second_server::leave_skipped(&with(|module| module.folder.clone()).unwrap_or_default(), errors)?;
         exit_now(0);
     }
     if !is_exact {
         // From now on changes apply to what is there, and have nothing to do with what was left out.
-        replaced::begin_anew(ctx, Captured::Begins)
+        replaced::begin_anew(ctx)
             .map_err(|(reason, _)| format!("commands of the log were skipped, and it can't begin anew: {reason}"))?;
     }
     Ok(())

@@ -1,7 +1,7 @@
-//! A dataset that is replaced from outside: a new log begins.
+//! A dataset that is replaced from outside, and other changes that can't be logged: a new log begins.
 
 use super::base::{Base, answer};
-use super::begin::{Captured, begin_log_anew};
+use super::begin::begin_log_anew;
 use super::checkpoint::{ended, write_here};
 use super::end::stop_log;
 use super::failing::fail;
@@ -12,7 +12,7 @@ use crate::core::ack::Why;
 use crate::core::leaf::ClientId;
 use crate::ffi::{Ctx, LoadingPhase};
 use crate::module::release::{Waiting, release};
-use crate::module::{disk, listening, with};
+use crate::module::{disk, hooks, listening, with};
 
 /// The whole dataset is being replaced from outside (DEBUG RELOAD, another module): no unit reports how.
 pub(in crate::module) fn dataset_loading(ctx: Ctx<'_>, phase: LoadingPhase) {
@@ -37,12 +37,7 @@ pub(in crate::module) fn dataset_loading(ctx: Ctx<'_>, phase: LoadingPhase) {
         });
         return;
     }
-    // What was captured is void: it belongs to a dataset that will never be recovered.
-    with(|module| module.capture.clear());
-    if let Err((cause, rest)) = begin_anew(ctx, Captured::Begins) {
-        // What was acknowledged is in the log before.
-        fail(ctx, cause.told(|reason| format!("the dataset was replaced from outside, and {reason}")), rest);
-    }
+    hooks::dataset_replaced(ctx);
 }
 
 /// Does what `request_base_now` has asked for, at the end of a unit. If that fails, nobody gets a reply that shows the
@@ -58,7 +53,7 @@ pub(in crate::module) fn begin_anew_now(ctx: Ctx<'_>) {
         Some((limit, held, shown))
     });
     let Some(Some((limit, held, shown))) = asked else { return };
-    let outcome = begin_anew(ctx, Captured::GoesOn);
+    let outcome = begin_anew(ctx);
     if outcome.is_err() {
         // The server would let the client whose command runs have its reply before it closes it.
         disk::disconnect(ctx, &shown);
@@ -81,12 +76,12 @@ pub(in crate::module) fn begin_anew_now(ctx: Ctx<'_>) {
     }
 }
 
-/// Begins a new log with a base of the present dataset, before any other command runs and any reply leaves. It takes as
-/// long as the loading before it. Until it is there the log before stays valid, with all that was acknowledged.
+/// Begins a new log with a base of the present dataset, before any other command runs and any reply leaves. Until it is
+/// there the log before stays valid, with all that was acknowledged.
 ///
 /// # Errors
 /// Why there is no log now.
-pub(super) fn begin_anew(ctx: Ctx<'_>, captured: Captured) -> Result<(), NoLog> {
+pub(super) fn begin_anew(ctx: Ctx<'_>) -> Result<(), NoLog> {
     naming::settle();
     let asked = with(|module| {
         module.hand_over();
@@ -101,11 +96,11 @@ pub(super) fn begin_anew(ctx: Ctx<'_>, captured: Captured) -> Result<(), NoLog> 
         Some(std::mem::take(&mut logging.asked))
     });
     let Some(Some(asked)) = asked else { return Ok(()) };
-    let Some(rest) = stop_log(ctx, captured) else { return Ok(()) };
-    let outcome = begin_log_anew(ctx, rest, captured).and_then(|()| {
+    let Some(rest) = stop_log(ctx) else { return Ok(()) };
+    let outcome = begin_log_anew(ctx, rest).and_then(|()| {
         let release = with(|module| module.log().cloned()).flatten();
         let written = release.ok_or_else(|| "there is no log".into()).and_then(|release| write_here(ctx, &release));
-        written.map_err(|cause| (cause, stop_log(ctx, captured).unwrap_or_else(Rest::unopened)))
+        written.map_err(|cause| (cause, stop_log(ctx).unwrap_or_else(Rest::unopened)))
     });
     let written = outcome.as_ref().map(drop).map_err(|(cause, _)| cause.to_string());
     match &written {
