@@ -1,7 +1,9 @@
 //! Replicas that were emptied for a dataset which did not arrive whole. They have less than their logs, whatever is
 //! written there, and whoever saves that.
 
-use crate::harness::{PATIENCE, Server, ServerBuilder, Value, Version, each_version, wait_until};
+use crate::harness::group::Group;
+use crate::harness::server::info_field;
+use crate::harness::{PATIENCE, Server, ServerBuilder, Value, Version, dataset, each_version, wait_until};
 use crate::lacking::SAVES;
 use crate::life::module;
 use crate::own_aof::aof_is_written;
@@ -69,6 +71,28 @@ each_version! {
                 assert_eq!(length, 50, "{what}, wbl.replica-log {own_log}, appendonly {aof}: {}", server.log());
             }
         }
+    }
+
+    fn one_database_that_is_emptied_during_a_sync_is_not_the_dataset(version: Version) {
+        let group = Group::start(version, 1, &[("replica-read-only", "no"), ("repl-diskless-sync", "yes")]);
+        let mut primary = group.primary().raw();
+        (0..20).for_each(|number| drop(primary.run(&format!("SET k{number} v"))));
+        group.wait_all(1);
+        // A child takes a minute for each key.
+        ["CONFIG SET rdb-key-save-delay 60000000", "DEBUG CHANGE-REPL-ID"].iter().for_each(|command| drop(primary.run(command)));
+        let Group { mut nodes, .. } = group;
+        let (mut replica, _primary) = (nodes.remove(1), nodes);
+        replica.reconfigure(|own| own.only_own_warnings().unset("replicaof"));
+        let mut client = replica.raw();
+        client.run("CLIENT KILL TYPE primary");
+        wait_until("the sync has begun", PATIENCE, || {
+            info_field(&mut client, "replication", "master_sync_in_progress").as_deref() == Some("1")
+        });
+        ["SELECT 5", "FLUSHDB", "SELECT 0", "REPLICAOF NO ONE"].iter().for_each(|command| drop(client.run(command)));
+        wait_until("the log is active", PATIENCE, || replica.wbl_info("wbl_state") == "active");
+        assert_eq!(client.run("DBSIZE").integer(), 20);
+        client.run("SET later v");
+        dataset::assert_survives(&mut replica, "after the promotion");
     }
 
     fn functions_are_a_dataset_too(version: Version) {

@@ -266,7 +266,7 @@ pub fn unit_end(ctx: Ctx<'_>) {
 
 /// The dataset or a database was emptied.
 pub fn flushed(ctx: Ctx<'_>, db: Option<u32>) {
-    life::emptied(ctx);
+    life::emptied(ctx, db);
     listening::flushed(db);
     watch_server_event(ctx, |module, now_ms| module.capture.flushed(db, now_ms));
 }

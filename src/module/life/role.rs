@@ -125,10 +125,10 @@ pub fn primary_link_changed(is_up: bool) {
     });
 }
 
-/// The dataset was emptied. A replica does that for what its primary may never finish sending: until the link is up
-/// memory has less than the log, whatever is written there.
-pub fn emptied(ctx: Ctx<'_>) {
-    if !ctx.flags().is_full_sync() {
+/// The dataset or a database was emptied. A replica does that with all of it for what its primary may never finish
+/// sending: until the link is up memory has less than the log, whatever is written there.
+pub fn emptied(ctx: Ctx<'_>, db: Option<u32>) {
+    if db.is_some() || !ctx.flags().is_full_sync() {
         return;
     }
     leave::emptied(ctx);
