@@ -180,6 +180,27 @@ each_version! {
         dataset::assert_same(&dataset::read(&mut group.nodes[1].raw()), &expected, "what the replica had");
     }
 
+    // What no event shows is noted when it is queued, and logged as the key was before it ran.
+    fn what_clients_have_done_on_a_replica_is_kept_when_it_is_a_primary(version: Version) {
+        let mut group = Group::start(version, 1, &[("replica-read-only", "no")]);
+        let mut client = group.primary().raw();
+        ["XADD s 1-1 f v", "XGROUP CREATE s g 0", "XREADGROUP GROUP g c STREAMS s >"]
+            .iter()
+            .for_each(|command| drop(client.run(command)));
+        group.wait_equal(1);
+        let replica = &mut group.nodes[1];
+        let mut own = replica.raw();
+        own.run("MULTI");
+        assert_eq!(own.run("XACK s g 1-1"), Value::Simple("QUEUED".into()));
+        wait_durable(replica);
+        assert_eq!(own.run("EXEC").items(), [Value::Integer(1)]);
+        wait_durable(replica);
+        own.run("REPLICAOF NO ONE");
+        wait_until("its log is active", PATIENCE, || replica.wbl_info("wbl_state") == "active");
+        replica.reconfigure(|own| own.unset("replicaof"));
+        dataset::assert_survives(replica, "as a primary");
+    }
+
     fn a_replica_whose_disk_fails_serves_on_and_begins_anew(version: Version) {
         let mut group = Group::start(version, 1, &[("wbl.max-pending-bytes", "1048576")]);
         let mut client = group.primary().raw();

@@ -42,15 +42,22 @@ pub(super) fn follow(ctx: Ctx<'_>) {
     log(Level::Notice, "the server is a replica now: its log goes on with what the primary sends");
 }
 
-/// The server has become a primary: its log goes on, and replies wait for it. If a transaction has made it one, the log
-/// sees nothing of the rest of that, and another one begins, with a base that has it.
+/// The server has become a primary: its log goes on, and replies wait for it. If that may lack anything, another one
+/// begins, with a base that has all.
 pub(super) fn lead(ctx: Ctx<'_>) {
     let settled = following::settle(ctx);
-    let is_seen = !ctx.flags().is_inside_another();
-    if settled && !is_seen {
-        lose_primary(ctx, "a transaction has made the server a primary");
+    let writable = with(|module| module.life.following_mut().is_some_and(|following| following.is_writable));
+    let lacks = match () {
+        // The log sees nothing of the rest of that.
+        () if ctx.flags().is_inside_another() => Some("a transaction has made the server a primary"),
+        // What they had queued, waited in or had delayed is logged as it was before it ran, unless an event shows it.
+        () if writable == Some(true) => Some("clients could write to the replica, and the server is a primary now"),
+        () => None,
+    };
+    if let (true, Some(why)) = (settled, lacks) {
+        lose_primary(ctx, why);
     }
-    if !settled || !is_seen {
+    if !settled || lacks.is_some() {
         return begin_as_primary(ctx);
     }
     match Known::ask(ctx) {

@@ -14,7 +14,7 @@ pub(crate) struct Following {
     pub(in crate::module) may_be_reset: bool,
     /// Something was logged since.
     pub(in crate::module) has_logged: bool,
-    /// Other clients may write.
+    /// Other clients may write, or could since the log follows.
     pub(in crate::module) is_writable: bool,
 }
 
@@ -34,9 +34,9 @@ impl Following {
         }
     }
 
-    /// Whether other clients may write.
+    /// Whether other clients may write now.
     pub(super) fn set_writable(&mut self, is_writable: bool) {
-        self.is_writable = is_writable;
+        self.is_writable |= is_writable;
     }
 
     /// The link to the primary is down.
