@@ -135,6 +135,27 @@ each_version! {
         dataset::assert_survives(&mut scene.server, "after kill -9");
     }
 
+    // It has run between two pauses, and its client waits in the next one: in another command.
+    fn what_is_delayed_shows_nothing_early_if_its_client_waits_in_another_command(version: Version) {
+        for next in ["WAIT 1 100", "WBL.WAIT 100"] {
+            let mut scene = Scene::of(ServerBuilder::with_module(version).set("wbl.commit-mode", "async"));
+            let mut client = scene.server.raw();
+            scene.freeze_by(Lever::Sync);
+            let mut writer = scene.held("SET k string");
+            scene.control.run("CLIENT PAUSE 60000 WRITE");
+            pipeline(&mut client, &format!("LPUSH k e; CLIENT PAUSE 60000 WRITE; {next}"));
+            client.silent(&mut scene.control).expect("it is delayed");
+            scene.control.send_text("CLIENT UNPAUSE");
+            scene.assert_withheld(&mut client, next);
+            scene.thaw();
+            assert!(client.reply().is_error(), "the key has a string");
+            assert_eq!(client.reply(), Value::Simple("OK".into()));
+            client.reply();
+            assert_eq!(writer.reply(), Value::Simple("OK".into()));
+            assert_eq!(scene.control.reply(), Value::Simple("OK".into()));
+        }
+    }
+
     // The primary would wait for its disk on account of what the fail-over delays, and never hand over.
     fn a_primary_whose_disk_hangs_hands_over(version: Version) {
         let group = Group::start(version, 1, &[("wbl.commit-mode", "async")]);

@@ -6,8 +6,9 @@
 //! may end between what the server runs at the end of an iteration and the module's look at it, and a command that has
 //! waited may begin another one.
 //!
-//! While a pause is on, a client that still waits has run nothing, and one that does not has: it was not delayed (a
-//! read while only writes are paused), or an earlier pause has ended and let it go.
+//! While a pause is on, a client that still waits has run nothing, unless another command of its has come; and one that
+//! does not wait has run its own: that was not delayed (a read while only writes are paused), or an earlier pause has
+//! ended and let it go.
 
 use crate::core::hash::Set;
 use crate::core::leaf::ClientId;
@@ -44,7 +45,7 @@ struct Noted {
     since: Option<Lsn>,
     /// The clients that were not known before.
     new: Set<ClientId>,
-    /// Those of which another one was known: that has run.
+    /// Those of which another one has come since: the one before has run.
     again: Set<ClientId>,
 }
 
@@ -55,11 +56,18 @@ impl Delayed {
             self.stage = Stage::Waits { readers: false };
         }
         self.noted.since.get_or_insert(appended);
-        let is_new = self.clients.insert(client);
-        let noted = if is_new { &mut self.noted.new } else { &mut self.noted.again };
-        noted.insert(client);
+        if self.clients.insert(client) {
+            self.noted.new.insert(client);
+        }
         if may_run_long {
             self.scripts.insert(client);
+        }
+    }
+
+    /// A command of the client's comes: what is noted of it has run.
+    pub fn comes(&mut self, client: ClientId) {
+        if self.clients.contains(&client) {
+            self.noted.again.insert(client);
         }
     }
 
@@ -203,12 +211,19 @@ mod tests {
         delayed.note(8, false, at(1));
         assert!(delayed.ended_in_pause(at(2), |client| client == 7), "it may show the unit after it");
         assert!(!delayed.ended_in_pause(at(2), |client| client == 7), "none has run");
-        delayed.note(7, false, at(2));
+        delayed.comes(7);
         assert!(delayed.ended_in_pause(at(2), |client| client == 7), "the one before has run");
-        (0..2).for_each(|_| delayed.note(9, false, at(2)));
+        let twice = |delayed: &mut Delayed| {
+            delayed.note(9, false, at(2));
+            delayed.comes(9);
+            delayed.note(9, false, at(2));
+        };
+        twice(&mut delayed);
         assert!(!delayed.ended_in_pause(at(2), |client| client == 7), "its first one was not delayed");
-        (0..2).for_each(|_| delayed.note(9, false, at(2)));
+        twice(&mut delayed);
         assert!(delayed.ended_in_pause(at(3), |_| true), "its first one has run, perhaps after the unit");
+        delayed.comes(8);
+        assert!(!delayed.ended_in_pause(at(3), |_| true), "nothing is noted of it");
         assert!(delayed.ended_in_pause(at(2), |_| false), "it has run, perhaps after others");
         assert!(delayed.is_empty());
     }

@@ -263,6 +263,9 @@ impl Module {
     ) -> Verdict {
         let client = filter.client_id();
         self.note_own_quirk(known.row.quirk, client);
+        if sender != Sender::Inner {
+            self.delayed.comes(client);
+        }
         match sender {
             // Scripts and modules send none of these, so that the client is not another one of that id.
             Sender::Inner if known.class.bounds_transactions() && self.clients.contains(client) => {
