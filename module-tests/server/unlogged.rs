@@ -126,6 +126,35 @@ each_version! {
         assert_eq!(server.raw().run("GET of-primary"), Value::Bulk(b"v".to_vec()));
     }
 
+    // Before it loads, a server may have emptied all: of that nothing may be logged alone.
+    fn a_log_that_ends_in_the_middle_of_a_reload_has_what_was_there(version: Version) {
+        for ends in ["SHUTDOWN NOSAVE", "SIGTERM", "CONFIG SET wbl.enabled no"] {
+            let builder = ServerBuilder::with_module(version).allow_warning("takes the place of the data");
+            let builder = builder.set("loading-process-events-interval-bytes", "1024");
+            let mut server = builder.start();
+            let (mut client, mut reloader) = (server.raw(), server.raw());
+            ["DEBUG POPULATE 100 filled 500", "WBL.CHECKPOINT", "SET acked v", "CONFIG SET key-load-delay 50000"]
+                .iter()
+                .for_each(|command| drop(client.run(command)));
+            reloader.send_text("DEBUG RELOAD");
+            wait_until("it is being loaded", PATIENCE, || {
+                info_field(&mut client, "persistence", "loading").as_deref() == Some("1")
+            });
+            match ends {
+                "SIGTERM" => send_signal(server.process_id(), "TERM"),
+                _ => client.send_text(ends),
+            }
+            if ends.starts_with("CONFIG") {
+                wait_until("the log is closed", PATIENCE, || server.wbl_info("wbl_state") == "disabled");
+                server.kill9();
+            } else {
+                server.wait_exit();
+            }
+            server.start();
+            assert_eq!(server.raw().run("DBSIZE").integer(), 101, "{ends}");
+        }
+    }
+
     fn a_reload_on_a_full_disk_is_shown_to_nobody_and_gets_a_log_when_there_is_room(version: Version) {
         let alone = &["DEBUG RELOAD NOSAVE"][..];
         let unit = &["MULTI", "SET a 1", "DEBUG RELOAD NOSAVE", "SET b 1", "EXEC"];

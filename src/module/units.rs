@@ -222,8 +222,9 @@ impl Module {
             self.drop_replies();
             return None;
         }
-        let lsn = if self.needs_base_now() {
-            // It can't be logged: a start that finds the log before the next one must bring back nothing of it.
+        let lsn = if self.needs_base_now() || self.is_dataset_replaced() {
+            // It can't be logged, or has not ended and may have begun by emptying all, and the log is about to be left:
+            // a start that finds this log must bring back nothing of it.
             self.batch.push(&Unit::without_effect())
         } else {
             self.batch.push(unit)
