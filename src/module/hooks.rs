@@ -284,13 +284,6 @@ pub fn databases_swapped(ctx: Ctx<'_>, first: u32, second: u32) {
     });
 }
 
-/// The whole dataset has been replaced from outside, at least in part. That can't be logged.
-pub(super) fn dataset_replaced(ctx: Ctx<'_>) {
-    let has_expiring_fields = server::has_expiring_fields(ctx);
-    with(Module::request_base_now);
-    watch_server_event(ctx, |module, now_ms| module.capture.replaced(has_expiring_fields, now_ms));
-}
-
 fn watch_server_event(ctx: Ctx<'_>, record: impl FnOnce(&mut Module, Option<i64>)) {
     let loading = ctx.flags().is_loading();
     if !loading && with(|module| module.life.is_unchanged()) == Some(true) {
@@ -321,7 +314,11 @@ pub fn loading(ctx: Ctx<'_>, phase: LoadingPhase) {
         LoadingPhase::Started => homes::loading_began(ctx),
         LoadingPhase::Ended | LoadingPhase::Failed => homes::loading_ended(),
     }
-    life::dataset_loading(ctx, phase);
+    if life::dataset_loading(ctx, phase) {
+        let has_expiring_fields = server::has_expiring_fields(ctx);
+        with(Module::request_base_now);
+        watch_server_event(ctx, |module, now_ms| module.capture.replaced(has_expiring_fields, now_ms));
+    }
 }
 
 /// A module was loaded or unloaded.

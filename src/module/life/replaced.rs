@@ -12,32 +12,32 @@ use crate::core::ack::Why;
 use crate::core::leaf::ClientId;
 use crate::ffi::{Ctx, LoadingPhase};
 use crate::module::release::{Waiting, release};
-use crate::module::{disk, hooks, listening, with};
+use crate::module::{disk, listening, with};
 
-/// The whole dataset is being replaced from outside (DEBUG RELOAD, another module): no unit reports how.
-pub(in crate::module) fn dataset_loading(ctx: Ctx<'_>, phase: LoadingPhase) {
+/// The whole dataset is being replaced from outside (DEBUG RELOAD, another module): no unit reports how. Returns
+/// whether it has been, at least in part, and the log lacks that.
+pub(in crate::module) fn dataset_loading(ctx: Ctx<'_>, phase: LoadingPhase) -> bool {
     if with(|module| module.life.follows()) == Some(true) {
-        return match phase {
+        match phase {
             LoadingPhase::Started => follow::stop_base(),
             LoadingPhase::Ended => leave::replaced(ctx),
             // What was there before stays.
             LoadingPhase::Failed => {}
-        };
+        }
+        return false;
     }
-    if with(|module| module.life.logs()) != Some(true) {
-        return;
+    let logs = with(|module| module.life.logs()) == Some(true);
+    if !logs || phase != LoadingPhase::Started {
+        return logs;
     }
-    if phase == LoadingPhase::Started {
-        naming::settle();
-        with(|module| {
-            let Some(logging) = module.life.logging_mut() else { return };
-            // What a child saves is the dataset before.
-            let base = std::mem::replace(&mut logging.base, Base::Replacing);
-            base.stop(&logging.log);
-        });
-        return;
-    }
-    hooks::dataset_replaced(ctx);
+    naming::settle();
+    with(|module| {
+        let Some(logging) = module.life.logging_mut() else { return };
+        // What a child saves is the dataset before.
+        let base = std::mem::replace(&mut logging.base, Base::Replacing);
+        base.stop(&logging.log);
+    });
+    false
 }
 
 /// Does what `request_base_now` has asked for, at the end of a unit. If that fails, nobody gets a reply that shows the
