@@ -79,7 +79,9 @@ each_version! {
         (0..20).for_each(|number| drop(primary.run(&format!("SET k{number} v"))));
         group.wait_all(1);
         // A child takes a minute for each key.
-        ["CONFIG SET rdb-key-save-delay 60000000", "DEBUG CHANGE-REPL-ID"].iter().for_each(|command| drop(primary.run(command)));
+        ["CONFIG SET rdb-key-save-delay 60000000", "DEBUG CHANGE-REPL-ID"]
+            .iter()
+            .for_each(|command| drop(primary.run(command)));
         let Group { mut nodes, .. } = group;
         let (mut replica, _primary) = (nodes.remove(1), nodes);
         replica.reconfigure(|own| own.only_own_warnings().unset("replicaof"));

@@ -75,7 +75,9 @@ each_version! {
     }
 
     fn no_log_begins_with_half_of_a_dataset(version: Version) {
-        let mut server = module(version).allow_warning("Failed applying new module configuration").set("wbl.enabled", "no").set("loading-process-events-interval-bytes", "1024").start();
+        let builder = module(version).allow_warning("Failed applying new module configuration");
+        let builder = builder.set("wbl.enabled", "no").set("loading-process-events-interval-bytes", "1024");
+        let mut server = builder.start();
         let mut client = server.raw();
         client.run("DEBUG POPULATE 1000");
         ["SAVE", "CONFIG SET key-load-delay 1000"].iter().for_each(|command| drop(client.run(command)));
@@ -119,7 +121,9 @@ each_version! {
             info_field(&mut client, "clients", "blocked_clients").as_deref() == Some("1")
         });
         assert_eq!(server.wbl_info("wbl_state"), "baselining");
-        ["DEBUG RELOAD NOSAVE", "CONFIG SET rdb-key-save-delay 0", "WBL.WAIT"].iter().for_each(|command| drop(client.run(command)));
+        ["DEBUG RELOAD NOSAVE", "CONFIG SET rdb-key-save-delay 0", "WBL.WAIT"]
+            .iter()
+            .for_each(|command| drop(client.run(command)));
         assert_eq!(queueing.run("EXEC").items().len(), 2);
         client.run("XADD t 5-1 f v");
         reader.reply();

@@ -98,10 +98,7 @@ each_version! {
                 assert_eq!(dataset::read(&mut server.raw()).len(), before.len(), "what was acknowledged is missing");
                 continue;
             }
-            limit_file_size(&server, "unlimited");
-            wait_until("another log is active", PATIENCE, || server.wbl_info("wbl_state") == "active");
-            control.run("SET more v");
-            dataset::assert_survives(&mut server, "after there was room again");
+            assert_goes_on_with_room(&mut server, &mut control);
         }
     }
 
@@ -164,17 +161,15 @@ each_version! {
             control.run("SAVE");
             limit_file_size(&server, "300000");
             commands.iter().for_each(|command| client.send_text(command));
-            assert!(commands.iter().any(|_| client.try_reply().is_err()), "a change that nothing keeps was acknowledged");
+            let is_closed = commands.iter().any(|_| client.try_reply().is_err());
+            assert!(is_closed, "a change that nothing keeps was acknowledged");
             assert_is_tried_again(&server, &mut control);
             if !is_mended {
                 server.kill9_and_restart();
                 assert_eq!(server.raw().run("DBSIZE").integer(), 1000, "what was acknowledged before the unit");
                 continue;
             }
-            limit_file_size(&server, "unlimited");
-            wait_until("another log is active", PATIENCE, || server.wbl_info("wbl_state") == "active");
-            control.run("SET more v");
-            dataset::assert_survives(&mut server, "after there was room again");
+            assert_goes_on_with_room(&mut server, &mut control);
         }
     }
 
@@ -273,6 +268,13 @@ fn with_large_dataset(version: Version) -> (Server, RawConnection) {
     control.run("DEBUG POPULATE 1000 filled 500");
     control.run("WBL.CHECKPOINT");
     (server, reader)
+}
+
+fn assert_goes_on_with_room(server: &mut Server, control: &mut RawConnection) {
+    limit_file_size(server, "unlimited");
+    wait_until("another log is active", PATIENCE, || server.wbl_info("wbl_state") == "active");
+    control.run("SET more v");
+    dataset::assert_survives(server, "after there was room again");
 }
 
 fn assert_is_tried_again(server: &Server, control: &mut RawConnection) {
