@@ -4,7 +4,6 @@
 use crate::harness::printed::steps;
 use crate::harness::process::send_signal;
 use crate::harness::{PATIENCE, System, Version, each_version, paths, wait_for};
-use crate::run;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -30,7 +29,7 @@ impl Terminal<'_> {
         bash.args(["-c", &format!("exec {command}")]).current_dir(&self.clone);
         bash.env("VALKEY_SERVER", self.system.path("/bin/server")).env("VALKEY_WBL_DATA", self.system.path("/data"));
         bash.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&said).expect("a file"));
-        run::with_module(&mut bash);
+        bash.env("WBL_MODULE", paths::module());
         self.process = Some(bash.spawn().expect("bash starts"));
         let id = wait_for("scripts/run says its process id", PATIENCE, || {
             let said = fs::read_to_string(&said).expect("what it says");

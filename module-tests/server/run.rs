@@ -13,7 +13,7 @@ struct Run {
 
 /// Has `scripts/run` find the module that the tests use: it builds in the same place, where nothing is left to do,
 /// or takes one that somebody has built otherwise.
-pub fn with_module(command: &mut Command) -> &mut Command {
+fn with_module(command: &mut Command) -> &mut Command {
     let (module, target) = (paths::module(), paths::repository().join("target/module"));
     if module == target.join("release/libvalkey_wbl.so") {
         command.env_remove("WBL_MODULE").env("CARGO_TARGET_DIR", target)
