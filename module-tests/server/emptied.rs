@@ -3,7 +3,7 @@
 
 use crate::harness::group::Group;
 use crate::harness::server::info_field;
-use crate::harness::{PATIENCE, Server, ServerBuilder, Value, Version, dataset, each_version, wait_until};
+use crate::harness::{PATIENCE, Server, ServerBuilder, Shards, Value, Version, dataset, each_version, wait_until};
 use crate::lacking::SAVES;
 use crate::life::module;
 use crate::own_aof::aof_is_written;
@@ -71,6 +71,52 @@ each_version! {
                 assert_eq!(length, 50, "{what}, wbl.replica-log {own_log}, appendonly {aof}: {}", server.log());
             }
         }
+    }
+
+    fn functions_go_with_a_dataset_that_no_flushall_has_emptied(version: Version) {
+        const LIBRARY: &[&str] =
+            &["FUNCTION", "LOAD", "#!lua name=lib\nserver.register_function('f', function() return 1 end)"];
+        let count = |server: &Server| server.raw().run("FUNCTION LIST").items().len();
+        // There is no such file.
+        let empties = [("DEBUG LOADAOF", true), ("FLUSHALL", false)];
+        for ((empties, takes_functions), again) in empties.into_iter().flat_map(|how| [(how, false), (how, true)]) {
+            let mut server = module(version).set("enable-debug-command", "yes").only_own_warnings().start();
+            let mut client = server.raw();
+            client.call(LIBRARY);
+            client.run("SET k v");
+            client.call(&empties.split(" ").collect::<Vec<_>>());
+            assert_eq!(count(&server), usize::from(!takes_functions), "{empties}");
+            if again {
+                assert_eq!(client.call(LIBRARY).is_error(), !takes_functions, "{empties}");
+            }
+            client.run("SET after v");
+            server.kill9();
+            server.start();
+            assert_eq!(count(&server), usize::from(again || !takes_functions), "{empties}, loaded again: {again}");
+            assert_eq!(server.raw().run("DBSIZE").integer(), 1, "{empties}");
+        }
+    }
+
+    fn a_cluster_replica_that_is_reset_has_no_functions_after_a_crash(version: Version) {
+        let mut shards = Shards::start(&module(version).only_own_warnings(), 1);
+        shards.attach_replicas();
+        let library = ["FUNCTION", "LOAD", "#!lua name=lib\nserver.register_function('f', function() return 1 end)"];
+        assert!(!shards.nodes[0].raw().call(&library).is_error());
+        shards.assert_replicas_equal("with a library");
+        let replica = &mut shards.nodes[1];
+        let mut client = replica.raw();
+        wait_until("its log is there", PATIENCE, || {
+            info_field(&mut client, "wbl", "wbl_replica_log").as_deref() == Some("written")
+        });
+        assert!(!client.run("CLUSTER RESET").is_error());
+        wait_until("its log goes on", PATIENCE, || {
+            info_field(&mut client, "wbl", "wbl_state").as_deref() == Some("active")
+        });
+        assert_eq!(client.run("FUNCTION LIST").items().len(), 0);
+        assert!(!client.call(&library).is_error());
+        replica.kill9();
+        replica.start();
+        assert_eq!(replica.raw().run("FUNCTION LIST").items().len(), 1);
     }
 
     fn one_database_that_is_emptied_during_a_sync_is_not_the_dataset(version: Version) {

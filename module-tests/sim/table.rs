@@ -49,6 +49,7 @@ pub const COMMANDS: &[Command] = &[
     command("expire", -3, "write fast", ONE),
     command("flushall", -1, "write", NONE),
     command("flushdb", -1, "write", NONE),
+    command("function", -2, "", NONE),
     command("get", 2, "readonly fast", ONE),
     command("getset", 3, "write denyoom fast", ONE),
     command("hello", -1, "noscript fast", NONE),
@@ -95,7 +96,7 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 /// Those with subcommands.
-const CONTAINERS: [&str; 3] = ["client", "config", "xgroup"];
+const CONTAINERS: [&str; 4] = ["client", "config", "function", "xgroup"];
 
 /// Their subcommands.
 pub const SUBCOMMANDS: &[Command] = &[
@@ -106,6 +107,8 @@ pub const SUBCOMMANDS: &[Command] = &[
     command("client|unpause", 2, "admin noscript", NONE),
     command("config|get", -3, "admin noscript", NONE),
     command("config|set", -4, "admin noscript", NONE),
+    command("function|dump", 2, "noscript", NONE),
+    command("function|restore", -3, "write denyoom noscript", NONE),
     command("xgroup|create", -5, "write denyoom", (2, 2, 1)),
 ];
 

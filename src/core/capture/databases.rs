@@ -10,7 +10,13 @@ impl Capture {
         let unit = self.unit.get_or_insert_with(|| Unit::at(now_ms));
         match db {
             Some(db) => unit.command(db, &[b"FLUSHDB"]),
-            None => unit.command(0, &[b"FLUSHALL"]),
+            None => {
+                unit.command(0, &[b"FLUSHALL"]);
+                // FLUSHALL itself keeps the functions; what else empties all databases (CLUSTER RESET, DEBUG) removes
+                // them, too, and its event doesn't say so.
+                unit.functions = true;
+                unit.functions_changed = true;
+            }
         }
         unit.emptied.push(db);
     }
