@@ -54,7 +54,8 @@ each_version! {
         assert_eq!(server.wbl_info("wbl_io_mode"), "direct", "the folder for tests is on a file system that can do that");
         server.kill9_and_restart();
         assert_eq!(server.raw().run("DBSIZE").integer() as usize, first);
-        server.raw().run("FLUSHALL");
+        // FLUSHALL would log the functions, whose dump has a zero.
+        server.raw().run("FLUSHDB");
         let count = fill(&server) * CONNECTIONS;
         server.stop();
         assert!(has_padded_frames(&server) && !segments(&server).contains(&0));
