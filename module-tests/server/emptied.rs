@@ -14,6 +14,9 @@ use std::net::TcpListener;
 /// The head of an RDB file, and nothing after it.
 const HEAD: &[u8] = b"REDIS0011";
 
+const LIBRARY: &[&str] =
+    &["FUNCTION", "LOAD", "#!lua name=lib\nserver.register_function('f', function() return 1 end)"];
+
 fn writable_replica(version: Version) -> ServerBuilder {
     let builder = module(version).set("replica-read-only", "no").set("repl-diskless-load", "flush-before-load");
     builder.only_own_warnings().allow_warning("the log can't begin")
@@ -38,7 +41,7 @@ fn write(server: &Server) {
     let mut client = server.raw();
     client.run("SET own 1");
     client.call(&["EVAL", "return server.call('SET', 'by-script', '1')", "0"]);
-    client.call(&["FUNCTION", "LOAD", "#!lua name=lib\nserver.register_function('f', function() return 1 end)"]);
+    client.call(LIBRARY);
 }
 
 fn promote(server: &mut Server) {
@@ -74,8 +77,6 @@ each_version! {
     }
 
     fn functions_go_with_a_dataset_that_no_flushall_has_emptied(version: Version) {
-        const LIBRARY: &[&str] =
-            &["FUNCTION", "LOAD", "#!lua name=lib\nserver.register_function('f', function() return 1 end)"];
         let count = |server: &Server| server.raw().run("FUNCTION LIST").items().len();
         // There is no such file.
         let empties = [("DEBUG LOADAOF", true), ("FLUSHALL", false)];
@@ -100,8 +101,7 @@ each_version! {
     fn a_cluster_replica_that_is_reset_has_no_functions_after_a_crash(version: Version) {
         let mut shards = Shards::start(&module(version).only_own_warnings(), 1);
         shards.attach_replicas();
-        let library = ["FUNCTION", "LOAD", "#!lua name=lib\nserver.register_function('f', function() return 1 end)"];
-        assert!(!shards.nodes[0].raw().call(&library).is_error());
+        assert!(!shards.nodes[0].raw().call(LIBRARY).is_error());
         shards.assert_replicas_equal("with a library");
         let replica = &mut shards.nodes[1];
         let mut client = replica.raw();
@@ -113,7 +113,7 @@ each_version! {
             info_field(&mut client, "wbl", "wbl_state").as_deref() == Some("active")
         });
         assert_eq!(client.run("FUNCTION LIST").items().len(), 0);
-        assert!(!client.call(&library).is_error());
+        assert!(!client.call(LIBRARY).is_error());
         replica.kill9();
         replica.start();
         assert_eq!(replica.raw().run("FUNCTION LIST").items().len(), 1);
