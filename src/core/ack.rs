@@ -7,11 +7,13 @@
 //! ("Withholding").
 //! Replies are let go in one place (`module/release.rs`), which takes [`Why`].
 
+mod kind;
 mod reason;
+mod why;
 
+pub use kind::{Command, Kind};
 pub use reason::Reason;
-
-use crate::log::Lsn;
+pub use why::Why;
 
 /// How a reply is kept until what it shows is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,59 +45,6 @@ pub enum Wrapper {
     Eval,
     /// WBL.EVAL_RO: those that may not write.
     EvalRo,
-}
-
-/// What a command is, for the rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A write whose effect no event reports (enough): only who runs it sees what it did.
-    Unseen {
-        /// It may wait for something (XREADGROUP ... BLOCK).
-        waits: bool,
-    },
-    /// A write that is always left to the server: it blocks, it is unknown, or only the server accepts it.
-    AsSent {
-        /// It may block.
-        blocks: bool,
-    },
-    /// Any other write: it raises an event if it changes anything.
-    Write {
-        /// The head of its reply may be sent before that event.
-        replies_early: bool,
-        /// It changes something whenever it does not fail.
-        is_effective: bool,
-    },
-    /// PFCOUNT, which may write what it has counted.
-    Count {
-        /// It may: it is of a single key.
-        caches: bool,
-    },
-    /// A script or function.
-    Script {
-        /// It may write.
-        writes: bool,
-    },
-    /// A read that may wait for a stream to change (XREAD ... BLOCK).
-    WaitingRead,
-    /// A read of strings whose newest durable values are known: they answer it, and nobody waits.
-    DurableRead,
-    /// Any other command that changes no data.
-    Read,
-    /// EXEC.
-    Exec,
-    /// Another module's command, or one that the server does not name.
-    Other,
-    /// It has too many arguments, or too few: the server refuses it.
-    Refused,
-}
-
-/// A command, when it is announced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Command {
-    /// What it is.
-    pub kind: Kind,
-    /// What its reply shows has changed and is not durable.
-    pub shows_change: bool,
 }
 
 /// What a user may run of a command and the module's command that would run it.
@@ -378,79 +327,5 @@ fn wrapper(command: Command, facts: &mut dyn Facts) -> Option<Wrapper> {
         Kind::WaitingRead => (shows_change || facts.is_active()).then_some(Wrapper::Read),
         Kind::DurableRead | Kind::Read => shows_change.then_some(Wrapper::Read),
         Kind::AsSent { .. } | Kind::Exec | Kind::Other | Kind::Refused => None,
-    }
-}
-
-impl Kind {
-    fn is_script(self) -> bool {
-        matches!(self, Kind::Script { .. })
-    }
-
-    fn is_count(self) -> bool {
-        matches!(self, Kind::Count { .. })
-    }
-
-    fn is_unseen(self) -> bool {
-        matches!(self, Kind::Unseen { .. })
-    }
-
-    /// Whether the server can run it so that what it did is seen, and it has its reply in the same iteration.
-    fn ends_at_once(self) -> bool {
-        matches!(self, Kind::Write { .. } | Kind::Read)
-    }
-
-    /// Whether the client's next command would wait for its reply, so that the module need not hold it.
-    fn makes_wait(self) -> bool {
-        !self.is_unseen() && self != Kind::DurableRead
-    }
-
-    /// Why the loop waits for what it shows when it is left to the server.
-    fn reason_as_sent(self) -> Reason {
-        match self {
-            Kind::Exec => Reason::Transaction,
-            Kind::Script { .. } => Reason::Script,
-            Kind::AsSent { blocks: true } | Kind::WaitingRead | Kind::Unseen { waits: true } => Reason::Blocking,
-            Kind::Other => Reason::OtherModule,
-            _ => Reason::Failure,
-        }
-    }
-}
-
-/// Why a held reply is let go. There are no other reasons.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// What it did, or shows, is durable.
-    Durable {
-        /// The position that it waited for.
-        waits_for: Lsn,
-        /// The durable position.
-        durable: Lsn,
-    },
-    /// It did nothing, and shows nothing that is not durable.
-    NothingShown,
-    /// No reply waits: there is no log, or none that a start would find.
-    NotActive,
-    /// The log was closed after everything in it had become durable.
-    LogClosed {
-        /// The position that it waited for.
-        waits_for: Lsn,
-        /// The durable position.
-        durable: Lsn,
-    },
-    /// The server became a replica. Its client is closed: nobody gets the reply.
-    Demoted,
-    /// Its client waits no longer (it has gone, or CLIENT UNBLOCK has ended its wait), and does not get this reply.
-    Left,
-    /// It is that of one of the module's own commands, and shows no data.
-    Own,
-}
-
-impl Why {
-    /// Whether it can be so.
-    pub fn is_possible(self) -> bool {
-        match self {
-            Why::Durable { waits_for, durable } | Why::LogClosed { waits_for, durable } => waits_for <= durable,
-            Why::NothingShown | Why::NotActive | Why::Demoted | Why::Left | Why::Own => true,
-        }
     }
 }
