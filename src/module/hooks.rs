@@ -6,7 +6,7 @@ use crate::core::execution::UnitEnd;
 use crate::ffi::{CommandResult, ContextFlags, Ctx, KeyKind, LoadingPhase, filter_last, server_version};
 use crate::module::facts::Asked;
 use crate::module::known::Commands;
-use crate::module::questions::ask;
+use crate::module::questions::{ask, keeps_expired};
 use crate::module::server::FIELD_EXPIRY_SINCE;
 use crate::module::settle::settle_unseen;
 use crate::module::units::{ask_for_unit_end, finish_evictions, finish_plain, finish_unit};
@@ -178,15 +178,6 @@ fn note_expiring_fields(ctx: Ctx<'_>, kind: EventKind, key: &[u8]) {
     };
     if may_have {
         with(|module| module.capture.fields_expire());
-    }
-}
-
-/// Which keys that have expired the server keeps, and treats as missing.
-pub(super) fn keeps_expired(ctx: Ctx<'_>, imports: bool) -> Keeps {
-    match imports {
-        _ if ctx.writes_are_paused() => Keeps::All,
-        true => Keeps::Read,
-        false => Keeps::None,
     }
 }
 

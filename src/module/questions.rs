@@ -1,6 +1,6 @@
 //! What neither a command's arguments nor its event show, so that the server is asked at the time of the event.
 
-use crate::core::event::{Outcome, Query};
+use crate::core::event::{Keeps, Outcome, Query};
 use crate::ffi::{Ctx, KeyKind, ReplyKind};
 
 /// What HPEXPIRETIME says about a field that is not there, or has expired.
@@ -48,4 +48,13 @@ fn field_expiries(ctx: Ctx<'_>, key: &[u8], fields: &[Vec<u8>]) -> Option<Vec<(V
 fn has_live_field(ctx: Ctx<'_>, key: &[u8]) -> bool {
     let has_any = ctx.key_length(key, KeyKind::Hash).is_some_and(|fields| fields > 0);
     has_any && ctx.ask("HRANDFIELD", [key]).is_some_and(|field| field.kind() == ReplyKind::String)
+}
+
+/// Which keys that have expired the server keeps, and treats as missing.
+pub(super) fn keeps_expired(ctx: Ctx<'_>, imports: bool) -> Keeps {
+    match imports {
+        _ if ctx.writes_are_paused() => Keeps::All,
+        true => Keeps::Read,
+        false => Keeps::None,
+    }
 }

@@ -2,7 +2,6 @@
 
 use crate::core::ack::{Hold, Moment, Reason, Why, decide};
 use crate::core::blocked::Look;
-use crate::core::client::Clients;
 use crate::core::execution::{IfRun, Reply, UnitEnd, Way, What};
 use crate::core::leaf::ClientId;
 use crate::core::script_db::ScriptDb;
@@ -13,13 +12,13 @@ use crate::log::Lsn;
 use crate::module::disk::disconnect;
 use crate::module::facts::Asked;
 use crate::module::holding::begin_to_wait;
-use crate::module::hooks::keeps_expired;
 use crate::module::images::{add_functions, add_image, add_images_everywhere};
 use crate::module::listed::{info_in, is_blocked_in};
+use crate::module::questions::keeps_expired;
 use crate::module::release::{Waiting, release};
-use crate::module::waited::count_wait;
+use crate::module::waited::{count_wait, count_write};
 use crate::module::waits::{AtOnce, do_at_once};
-use crate::module::{Iteration, Module, server, with};
+use crate::module::{Module, server, with};
 
 /// A batch of this size is handed to the writer thread before the iteration ends.
 pub(super) const EARLY_HAND_OVER_BYTES: usize = 256 * 1024;
@@ -140,13 +139,6 @@ pub(super) fn complete(ctx: Ctx<'_>, mut unit: Unit) {
         at_once
     });
     do_at_once(ctx, at_once.flatten());
-}
-
-/// A write of this client's waits, `is_unheld` where nothing could hold its reply.
-pub(super) fn count_write(iteration: &mut Iteration, clients: &mut Clients, client: ClientId, is_unheld: bool) {
-    iteration.writes += 1;
-    iteration.unheld_writes += u32::from(is_unheld);
-    iteration.waiting += u32::from(clients.counts(client));
 }
 
 impl Module {

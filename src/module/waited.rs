@@ -1,6 +1,8 @@
 //! How long the main thread waits for the disk, and for which replies.
 
 use crate::core::ack::Reason;
+use crate::core::client::Clients;
+use crate::core::leaf::ClientId;
 use crate::ffi::{LatencyEvent, add_latency};
 use crate::log::Peaks;
 use crate::module::{Counters, Iteration, Module};
@@ -45,6 +47,13 @@ impl Waited {
 pub(super) fn count_wait(counters: &mut Counters, iteration: &mut Iteration, reason: Reason) {
     counters.waits[reason as usize] += 1;
     iteration.waits_because.get_or_insert(reason);
+}
+
+/// A write of this client's waits, `is_unheld` where nothing could hold its reply.
+pub(super) fn count_write(iteration: &mut Iteration, clients: &mut Clients, client: ClientId, is_unheld: bool) {
+    iteration.writes += 1;
+    iteration.unheld_writes += u32::from(is_unheld);
+    iteration.waiting += u32::from(clients.counts(client));
 }
 
 impl Module {
