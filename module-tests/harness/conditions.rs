@@ -64,7 +64,7 @@ pub const RUNS_LONG: &str = "for index = 1, 400000 do local value = index * 2 en
 pub struct Conditions {
     /// There is too little memory now and then: keys are evicted.
     pub evicts: bool,
-    /// Commands are refused, by themselves and in transactions: for want of a password, of rights, of memory, of
+    /// Commands are refused, by themselves and in transactions: for lack of a password, of rights, of memory, of
     /// arguments, or because there is no such command.
     pub refuses: bool,
     /// Commands have other names.

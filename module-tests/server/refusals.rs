@@ -1,4 +1,4 @@
-//! What a server refuses for want of memory, replicas or a password, and what it leaves out for CLIENT REPLY: the same
+//! What a server refuses for lack of memory, replicas or a password, and what it leaves out for CLIENT REPLY: the same
 //! bytes as a stock server's.
 
 use crate::harness::twins::Change;

@@ -363,7 +363,7 @@ fn worked(server: &Server) -> Vec<String> {
     // Without EXEC the first one is still queueing.
     let mut client = server.raw();
     for key in ["short", "old"] {
-        // It may have no expiry, for want of the command.
+        // It may have no expiry, for lack of the command.
         wait_until("the key has expired", PATIENCE, || client.call(&["PTTL", key]).integer() < 0);
     }
     client.run("WBL.WAIT");

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// No checkpoint begins by itself but for want of room.
+/// No checkpoint begins by itself but for lack of room.
 fn builder(version: Version) -> ServerBuilder {
     let builder = ServerBuilder::with_module(version).set("rdbcompression", "no").set("wbl.segment-bytes", "64kb");
     let builder = builder.set("wbl.checkpoint-percentage", "0");

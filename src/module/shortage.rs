@@ -138,7 +138,7 @@ impl Module {
         reason(log.log(), self.batch.len() as u64)
     }
 
-    /// Why the last write was refused, if it was for want of room: it may have been too large for what is left.
+    /// Why the last write was refused, if it was for lack of room: it may have been too large for what is left.
     pub(super) fn no_room_for_last(&self) -> Option<String> {
         let log = self.log().filter(|_| self.life.is_active())?;
         self.no_room().or_else(|| config::max_log_bytes().map(|bound| bound_text(log.log(), bound)))

@@ -5,7 +5,7 @@
 //! time, it is moved in parts, the last one first: each is in a file of its own before the segment becomes shorter by
 //! it, so that a crash leaves every byte in one or the other. What is left of the segment's end is torn as before, at
 //! the same place, and the next start goes on with it. A part for which there is no room is given up, because it was
-//! never acknowledged, and the next one gets its room: a start never fails for want of room that such bytes hold. There
+//! never acknowledged, and the next one gets its room: a start never fails for lack of room that such bytes hold. There
 //! are few parts, because each takes three syncs.
 
 use super::opened::{Opened, Segment};

@@ -176,7 +176,7 @@ impl<S: Storage> Prepared<S> {
         Ok(LogWriter::new(opened.folder, segment, log, false, unix_ms))
     }
 
-    /// Bytes of the unfinished end that are not kept aside, for want of room.
+    /// Bytes of the unfinished end that are not kept aside, for lack of room.
     pub fn given_up_bytes(&self) -> u64 {
         self.given_up_bytes
     }

@@ -164,7 +164,7 @@ impl<S: Storage> Expendable<S> {
         self.files().removed
     }
 
-    /// Makes room for the log, which has failed for want of it, in the next possible way. `true` when there is more
+    /// Makes room for the log, which has failed for lack of it, in the next possible way. `true` when there is more
     /// room than when `removed` files had been removed. Where files are being removed by another thread, this waits
     /// until that has ended before it takes what the log would miss.
     pub fn make_room(&self, removed: &mut u64, why: &LogError) -> bool {

@@ -97,7 +97,7 @@ pub(crate) struct Bases {
     source: Source,
     /// How quick recoveries are.
     pub(in crate::module) speed: Speed,
-    /// Checkpoints for want of room.
+    /// Checkpoints for lack of room.
     pub(in crate::module) relief: Relief,
 }
 
@@ -165,7 +165,7 @@ impl Bases {
         self.has_rested_for(REST)
     }
 
-    /// Whether the last base for want of room was long enough ago that another may be begun for that.
+    /// Whether the last base for lack of room was long enough ago that another may be begun for that.
     pub(super) fn may_relieve(&self) -> bool {
         self.has_rested_for(self.relief.put_off())
     }

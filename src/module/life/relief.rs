@@ -1,4 +1,4 @@
-//! Checkpoints for want of room: writes are refused, or the log has taken the room of the next base. One begins as soon
+//! Checkpoints for lack of room: writes are refused, or the log has taken the room of the next base. One begins as soon
 //! as it may free anything. If it has freed next to nothing, the next one is put off, for longer each time.
 
 use crate::machine;
@@ -41,7 +41,7 @@ pub(in crate::module) struct Relief {
 }
 
 impl Relief {
-    /// A write of this size is refused for want of room.
+    /// A write of this size is refused for lack of room.
     pub(in crate::module) fn refused(&mut self, bytes: u64) {
         if shortage::may_ever_fit(bytes) {
             self.refused = Some(self.refused.unwrap_or(0).max(bytes));
@@ -58,7 +58,7 @@ impl Relief {
         self.is_wanted(log) && (log.statistics().bytes_since_base() > 0 || self.is_smaller)
     }
 
-    /// For how long after the last base none is begun for want of room.
+    /// For how long after the last base none is begun for lack of room.
     pub(super) fn put_off(&self) -> Duration {
         match self.tries.checked_sub(1) {
             None => Duration::ZERO,

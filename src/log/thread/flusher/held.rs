@@ -49,7 +49,7 @@ impl<S: Storage> Flusher<S> {
         self.expendable.reserve.is_short()
     }
 
-    /// What has failed for want of room.
+    /// What has failed for lack of room.
     pub fn shortage(&self) -> Option<String> {
         if self.is_short_of_room() { self.expendable.reserve.shortage() } else { None }
     }
