@@ -28,7 +28,7 @@ pub enum Hold {
     AtIterationEnd(Reason),
     /// The main thread waits as soon as the unit has ended, because its reply could leave before the iteration's end.
     AtUnitEnd(Reason),
-    /// Nothing could keep it from being sent, if it is written or will be: its client is disconnected.
+    /// Once written, the reply could not be stopped, so the client is disconnected.
     Disconnect,
     /// There is no reply that shows data: the server refuses the command.
     Refused,
@@ -312,8 +312,8 @@ fn announced(command: Command, facts: &mut dyn Facts) -> Hold {
     }
 }
 
-/// The module's command that is to run this one: because no event reports (enough of) what it does, because its reply
-/// shows a change that is not durable, or because it may wait for one.
+/// The module's command that is to run this one: because events do not report what it does, or not fully, because its
+/// reply shows a change that is not durable, or because it may wait for one.
 fn wrapper(command: Command, facts: &mut dyn Facts) -> Option<Wrapper> {
     let Command { kind, shows_change } = command;
     match kind {

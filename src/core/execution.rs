@@ -12,7 +12,8 @@ use crate::log::Lsn;
 /// What runs now, or has run last.
 #[derive(Debug, Default)]
 pub struct Running {
-    /// The connected client whose command it is; 0 before the first. What no other client can have done is its doing.
+    /// The connected client whose command it is; 0 before the first. Any change that no other client can have made is
+    /// attributed to it.
     pub client: ClientId,
     /// What it is.
     pub what: What,

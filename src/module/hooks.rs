@@ -61,9 +61,10 @@ impl Module {
         }
     }
 
-    /// Who has made the change that an event reports. A connected client's command, if it is one's; else a command is a
-    /// script's or a module's call. Without any it is the server's own work, which deletes the keys of a slot that it
-    /// has lost or not received, say, one in each unit; or that of another module, which may answer a client for it.
+    /// Who has made the change that an event reports. A connected client's command, if the event names such a client;
+    /// otherwise a running command must be a script's or a module's call. If no command runs, it is the server's own
+    /// work, which deletes the keys of a slot that it has lost or not received, say, one in each unit; or that of
+    /// another module, which may answer a client for it.
     fn author_of_event(&self, ctx: Ctx<'_>, is_connected: bool) -> Author {
         let by_server = !is_connected && !self.server.other_modules && !ctx.executes_command();
         if by_server { Author::Server } else { Author::Command }

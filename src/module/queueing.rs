@@ -17,8 +17,8 @@ use crate::module::verdict::{LetsOut, Rewrite, Verdict};
 use crate::module::{Module, listed, server};
 
 impl Module {
-    /// Whether what this client sends is queued: where it may be, the server is asked, and once it has said so, again
-    /// only after what may end it. Of a queue that has ended nothing is kept.
+    /// Whether what this client sends is queued. If it may be, the server is asked; a yes holds until the client sends
+    /// something that may end the queue. Nothing is kept of a queue that has ended.
     pub(super) fn is_queueing(&mut self, ctx: Ctx<'_>, client: ClientId) -> bool {
         if !self.capture.is_queueing(client) {
             return false;

@@ -35,7 +35,7 @@ impl Module {
                 Verdict::rewrite(if has_queue { Rewrite::Refuse } else { Rewrite::None })
             }
             _ if known.writes => Verdict::rewrite(Rewrite::Wrap(REFUSED)),
-            // Who copied this server would give up what it has for less.
+            // A replica of this server would replace its data with less.
             _ if (known.row.quirk == Quirk::Copies || known.reads != Reads::Nothing) && self.life.lacks_data() => {
                 Verdict::rewrite(Rewrite::Wrap(REFUSED))
             }

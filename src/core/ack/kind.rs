@@ -5,7 +5,7 @@ use super::Reason;
 /// What a command is, for the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A write whose effect no event reports (enough): only who runs it sees what it did.
+    /// A write whose effect events do not report, or not fully: only the caller sees what it did.
     Unseen {
         /// It may wait for something (XREADGROUP ... BLOCK).
         waits: bool,

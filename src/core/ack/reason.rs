@@ -59,7 +59,8 @@ reasons! {
     EarlyReply = "early_reply",
     /// The client brings the keys of a slot that moves here.
     SlotImport = "slot_import",
-    /// The server may refuse it for a key of a slot that moves, which has gone: that is told before the module sees it.
+    /// The server may refuse it for a key of a slot that moves, which has gone; the client learns that before the
+    /// module sees the command.
     SlotMoves = "slot_moves",
     /// CLIENT PAUSE or a failover makes commands wait that have passed the filter.
     ClientPause = "client_pause",
