@@ -9,7 +9,7 @@ pub const NOT_ENABLED: &str = "ERR the write-behind log is not enabled";
 /// A command that needs the log while the server is a replica.
 pub const IS_REPLICA: &str = "ERR the write-behind log is not active on a replica";
 /// A command that needs the log on a replica that has none.
-pub const NO_REPLICA_LOG: &str = "ERR the replica has no write-behind log now: wbl_failure says why, if that is not because its primary's data have yet to come";
+pub const NO_REPLICA_LOG: &str = "ERR the replica has no write-behind log now: wbl_safe_why says why";
 /// `WBL.DEBUG` without `wbl.debug-commands yes`.
 pub const DEBUG_REFUSED: &str = "ERR WBL.DEBUG command not allowed. Set wbl.debug-commands to yes in the configuration file or as a module argument, and then restart the server.";
 /// `WBL.DEBUG` with something that it does not know.
