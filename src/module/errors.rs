@@ -62,12 +62,12 @@ pub fn backup_failed(reason: &str) -> String {
 
 /// Writes are refused because the log cannot begin.
 pub fn no_log(reason: &str) -> String {
-    format!("MISCONF Writes are refused as they could not be kept: {}", one_line(reason))
+    format!("MISCONF Writes are refused because they could not be kept: {}", one_line(reason))
 }
 
 /// Reads and writes are refused because memory has less than the log.
 pub fn lacks_data(reason: &str) -> String {
-    format!("MISCONF Reads and writes are refused, as the server has less than its log holds: {}", one_line(reason))
+    format!("MISCONF Reads and writes are refused because the server has less than its log holds: {}", one_line(reason))
 }
 
 /// The command would have to wait for a disk that fails.

@@ -255,6 +255,6 @@ pub(crate) fn forget() {
 
 /// An invariant of the acknowledgement path does not hold: ends the process rather than let a reply go.
 pub(crate) fn broken(what: &str) -> ! {
-    log(Level::Warning, &format!("{what}; ending the process, as no acknowledgement could be trusted"));
+    log(Level::Warning, &format!("{what}; ending the process, because acknowledgements could no longer be trusted"));
     std::process::abort()
 }

@@ -53,7 +53,7 @@ impl Module {
             State::Replica => self.safety_of_replica(),
             State::Failing => Safety::new(
                 false,
-                format!("writes are refused, as there is no log: {failure}"),
+                format!("writes are refused because there is no log: {failure}"),
                 if self.life.tries_again() {
                     "mend that; it is tried again by itself"
                 } else {

@@ -90,7 +90,7 @@ impl Module {
 pub(super) fn end_process(error: &str) -> ! {
     log(
         Level::Warning,
-        &format!("the log can't be written: {error}. Exiting, as nothing can be acknowledged any more."),
+        &format!("the log can't be written: {error}. Exiting, because nothing can be acknowledged any more."),
     );
     exit_now(1)
 }

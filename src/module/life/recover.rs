@@ -70,7 +70,7 @@ fn tell_given_up(bytes: u64) {
     if bytes > 0 {
         log(
             Level::Warning,
-            &format!("{bytes} bytes of the unfinished write are not kept, as the disk has no room for them"),
+            &format!("{bytes} bytes of the unfinished write are not kept, because the disk has no room for them"),
         );
     }
 }

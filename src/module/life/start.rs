@@ -49,7 +49,7 @@ fn newest(ctx: Ctx<'_>, found: Found, role: Role) -> Result<OpenedFolder, String
         if opened.is_superseded() {
             log(
                 Level::Warning,
-                "the folder's log is superseded, and brought back all the same, as wbl.on-existing-log is keep: what a primary, or the server by itself, has taken since is not in it. Set wbl.on-existing-log back to refuse",
+                "the folder's log is superseded, and brought back all the same, because wbl.on-existing-log is keep: what a primary, or the server by itself, has taken since is not in it. Set wbl.on-existing-log back to refuse",
             );
         }
         opened.reinstate();
@@ -100,7 +100,7 @@ fn start_as_replica(ctx: Ctx<'_>, opened: OpenedFolder, own: OwnFile) -> Result<
     if !replicate(ctx, "NO", "ONE") {
         log(
             Level::Warning,
-            "the folder's log is not brought back, as the server has neither REPLICAOF nor SLAVEOF; it stays as it is",
+            "the folder's log is not brought back, because the server has neither REPLICAOF nor SLAVEOF; it stays as it is",
         );
         rest(ctx, Rest::new(opened.into_folder(), Origin::Lacking));
         return Ok(());

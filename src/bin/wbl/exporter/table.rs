@@ -80,7 +80,7 @@ const ROWS: &[Row] = &[
     of("wbl_appended_offset", Gauge, "The position of the last change."),
     of("wbl_primary_repl_offset", Gauge, "The server's own replication offset."),
     of("wbl_replies_held_in_event", Counter, "Replies that the server kept back for the module."),
-    of("wbl_replies_held_by_module", Counter, "Replies that the module kept back, as it ran their commands."),
+    of("wbl_replies_held_by_module", Counter, "Replies that the module kept back, because it ran their commands."),
     of("wbl_replies_waited_for", Counter, "Replies that the main thread waited with."),
     of("wbl_write_blocked_count", Counter, "Replies of writes that were held back."),
     of("wbl_read_blocked_count", Counter, "Replies of reads that were held back."),
