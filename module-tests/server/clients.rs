@@ -145,8 +145,8 @@ each_lever! {
 }
 
 each_version! {
-    // The server frees all clients that have gone whenever it lets others in.
-    // Only a pause lets clients in while the loop waits.
+    // The server frees all clients that have gone whenever it lets others in. Only a pause lets clients in while the
+    // loop waits.
     fn a_pause_lets_nobody_in_while_a_client_is_freed(version: Version) {
         let builder = ServerBuilder::with_module(version).set("io-threads", "2");
         let mut server = builder.allow_warning("the new maxmemory value set via CONFIG SET").start();

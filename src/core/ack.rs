@@ -4,8 +4,7 @@
 //! the module runs it), and at the end of its unit; again about one that waits, is served or delayed, or has ended out
 //! of sight; and before all that, about whether the server may refuse the command and thereby show something. It goes
 //! through tables of rows in order; the first row that applies decides. `docs/design.md` has the same as a table
-//! ("Withholding").
-//! Replies are let go in one place (`module/release.rs`), which takes [`Why`].
+//! ("Withholding"). Replies are let go in one place (`module/release.rs`), which takes [`Why`].
 
 mod kind;
 mod reason;

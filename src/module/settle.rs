@@ -1,10 +1,9 @@
 //! Announced is not executed: the filter sees commands before the server has accepted them, and what it refuses (no
 //! password, no rights, wrong arguments, no memory, another node's slot) must have no effect here.
 //!
-//! Most effects follow from events, which only commands that run raise. The others wait in what runs
-//! ([`IfRun`]) and are applied
-//! when the command has been seen to run: at the end of its unit, before the next command, or at the end of the
-//! iteration, whichever comes first. Of a command that was refused nothing is left by then.
+//! Most effects follow from events, which only commands that run raise. The others wait in what runs ([`IfRun`]) and
+//! are applied when the command has been seen to run: at the end of its unit, before the next command, or at the end of
+//! the iteration, whichever comes first. Of a command that was refused nothing is left by then.
 
 use crate::core::ack::{Hold, Moment, Reason, decide};
 use crate::core::dirty::DbKey;
