@@ -1,6 +1,17 @@
 //! The command table: one row per command that changes data, or that matters here for another reason; of Valkey 8.1 to
-//! 9.1. Data, not code: its columns are in `row.rs`. No other file decides by a command's name; `rewrite` and `module`
-//! name those that they write or call.
+//! 9.1. Data, not code: its columns are in `row.rs`. What is done with a command that somebody sends follows from its
+//! row. Other files decide by a name in these cases only:
+//!
+//! - subcommands that share a row, those of DEBUG (`reads.rs`), and CLUSTER FLUSHSLOT where rows are not looked up,
+//!   with the log or without it (`module/homes.rs`);
+//! - names that a row has: the commands that a pop is logged as (`pops.rs`), the event of XADD
+//!   (`transaction/whole.rs`);
+//! - commands of the log when it is read (`portion.rs`, `unit.rs`), and those that the replay does without the server's
+//!   command, or for which it knows what an error means (`module/replay.rs`);
+//! - commands that the filter has turned into one of the module's, which is given their names (`module/refusal.rs`,
+//!   `module/waitaof.rs`).
+//!
+//! `rewrite` and `module` name those that they write or call.
 
 use super::answer::Answer;
 pub use super::row::*;
