@@ -108,6 +108,34 @@ each_version! {
         assert_eq!(wbl("dump", &oldest, &["--command", "RPUSH"]).commands().len(), 1);
     }
 
+    fn damage_in_what_is_kept_hides_nothing_of_the_log(version: Version) {
+        let mut server = builder(version).start();
+        let mut client = server.raw();
+        for round in 1..4 {
+            write(&mut client, round);
+            client.run("WBL.CHECKPOINT");
+        }
+        client.run("SET key:1 now");
+        server.stop();
+        let damaged = kept(&server)[1].clone();
+        let files = fs::read_dir(server.log_folder().join(&damaged)).unwrap().map(|entry| entry.unwrap().path());
+        let segments = files.filter(|path| path.extension().is_some_and(|extension| extension == "aof"));
+        let segment = segments.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+        let mut bytes = fs::read(&segment).unwrap();
+        bytes[1000] ^= 1;
+        fs::write(&segment, bytes).unwrap();
+        for (command, options) in [("dump", &["--key", "key:1"][..]), ("history", &["key:1"])] {
+            let ran = wbl(command, &server.log_folder(), options);
+            assert_eq!(ran.status, 1, "{command}: {}", ran.errors);
+            assert!(ran.errors.contains(&format!("{damaged} is left out")), "{command}: {}", ran.errors);
+            let rounds = ["1:v", "3:v", "now"].map(|text| ran.out.contains(text));
+            assert_eq!(rounds, [true; 3], "{command}: {}", ran.out);
+        }
+        let dumped = wbl("dump", &server.log_folder(), &[]).out;
+        let first = dumped.split(' ').next().unwrap();
+        assert_ne!(export(&server, "all", &["--skip", first]).1.status, 0, "no export leaves anything else out");
+    }
+
     fn a_moment_between_the_last_write_and_a_base_is_reached(version: Version) {
         let server = builder(version).start();
         let mut client = server.raw();

@@ -23,8 +23,29 @@ pub struct Chain {
 
 struct Part {
     view: View,
+    /// Its folder's name, unless it is the log itself.
+    kept_as: Option<String>,
     /// When the last unit before it was logged, where that is kept.
     since_unix_ms: Option<u64>,
+}
+
+impl Part {
+    /// Goes through its units from a position on, until `visit` breaks. The position follows.
+    fn each_unit(
+        &self,
+        at: &mut Lsn,
+        visit: &mut impl FnMut(&Unit<'_>) -> Result<ControlFlow<()>, Failure>,
+    ) -> Result<ControlFlow<()>, Failure> {
+        let mut flow = ControlFlow::Continue(());
+        self.view.walk().each_unit(|unit| {
+            if unit.start >= *at {
+                *at = unit.end;
+                flow = visit(unit)?;
+            }
+            Ok::<_, Failure>(flow)
+        })?;
+        Ok(flow)
+    }
 }
 
 impl Chain {
@@ -33,7 +54,7 @@ impl Chain {
         let log = view(path)?;
         let kept = kept_logs(log.storage()).map_err(Failure::io("cannot look for what is kept of before"))?;
         let mut older: Vec<(KeptLog, View)> = kept.into_iter().filter_map(|kept| look(log.storage(), kept)).collect();
-        let mut parts = vec![Part { view: log, since_unix_ms: None }];
+        let mut parts = vec![Part { view: log, kept_as: None, since_unix_ms: None }];
         while let Some(next) = parts.first_mut() {
             let goes_before = |(kept, view): &(KeptLog, View)| {
                 let is_same = view.generation() == next.view.generation();
@@ -43,7 +64,7 @@ impl Chain {
             let Some((index, _)) = last.max_by_key(|(_, (_, view))| view.begins()) else { break };
             let (kept, view) = older.swap_remove(index);
             next.since_unix_ms = Some(kept.unix_ms);
-            parts.insert(0, Part { view, since_unix_ms: None });
+            parts.insert(0, Part { view, kept_as: Some(kept.name), since_unix_ms: None });
         }
         Ok(Chain { parts })
     }
@@ -87,22 +108,34 @@ impl Chain {
         index: usize,
         mut visit: impl FnMut(&Unit<'_>) -> Result<ControlFlow<()>, Failure>,
     ) -> Result<(), Failure> {
-        let (mut at, mut is_over) = (Lsn::ZERO, false);
+        let mut at = Lsn::ZERO;
         for part in self.parts.iter().skip(index) {
-            part.view.walk().each_unit(|unit| {
-                if unit.start < at {
-                    return Ok(ControlFlow::Continue(()));
-                }
-                at = unit.end;
-                let flow = visit(unit)?;
-                is_over = flow.is_break();
-                Ok::<_, Failure>(flow)
-            })?;
-            if is_over {
+            if part.each_unit(&mut at, &mut visit)?.is_break() {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Goes through all units that can be read, until `visit` breaks. What is damaged of the time before the base is
+    /// left out, and said so. Returns whether nothing was.
+    pub fn each_readable_unit(
+        &self,
+        mut visit: impl FnMut(&Unit<'_>) -> Result<ControlFlow<()>, Failure>,
+    ) -> Result<bool, Failure> {
+        let (mut at, mut is_whole) = (Lsn::ZERO, true);
+        for part in &self.parts {
+            match (part.each_unit(&mut at, &mut visit), &part.kept_as) {
+                (Ok(ControlFlow::Continue(())), _) => {}
+                (Ok(ControlFlow::Break(())), _) => break,
+                (Err(Failure::Log(error)), Some(name)) if !is_gone(&error) => {
+                    eprintln!("wbl: {name} is left out from position {at} on: {error}");
+                    is_whole = false;
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
+        Ok(is_whole)
     }
 
     /// Whether a server has removed, or replaced, a part of it meanwhile.

@@ -36,12 +36,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let dumped = with_chain_once(&arguments.folder, |chain| arguments.dump(chain, &mut out));
     // What is good before the damage is still shown.
     out.flush().map_err(Failure::output)?;
-    dumped.map(|()| ExitCode::SUCCESS)
+    dumped.map(|is_whole| if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Arguments {
-    fn dump(&self, chain: &Chain, out: &mut impl Write) -> Result<(), Failure> {
-        chain.each_unit(0, |unit| {
+    fn dump(&self, chain: &Chain, out: &mut impl Write) -> Result<bool, Failure> {
+        chain.each_readable_unit(|unit| {
             if self.filter.is_over(unit) {
                 return Ok(ControlFlow::Break(()));
             }

@@ -40,7 +40,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         if let Some(base) = chain.part(0)?.base().filter(|_| !arguments.json) {
             writeln!(out, "the base is of position {}", base.lsn).map_err(Failure::output)?;
         }
-        chain.each_unit(0, |unit| {
+        chain.each_readable_unit(|unit| {
             for command in unit.commands().filter(|command| arguments.is_change(command)) {
                 writeln!(out, "{}", arguments.line(unit, &command)).map_err(Failure::output)?;
             }
@@ -48,7 +48,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         })
     });
     out.flush().map_err(Failure::output)?;
-    printed.map(|()| ExitCode::SUCCESS)
+    printed.map(|is_whole| if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Arguments {
