@@ -232,6 +232,24 @@ each_version! {
         }
     }
 
+    fn info_says_that_only_large_writes_are_refused(version: Version) {
+        let server = builder(version).start();
+        let mut client = server.raw();
+        client.call(&["SET", "k", &"v".repeat(100_000)]);
+        client.run("WBL.CHECKPOINT");
+        client.run(&format!("CONFIG SET wbl.max-log-bytes {}", taken(&server) + 50_000));
+        let large = "v".repeat(80_000);
+        let is_refused = |client: &mut RawConnection| client.call(&["SET", "large", &large]).is_error();
+        // A checkpoint that makes no room may have begun with the first.
+        wait_until("INFO says so", PATIENCE, || is_refused(&mut client) && !server.wbl_info("wbl_write_refusal").is_empty());
+        assert!(server.wbl_info("wbl_write_refusal").contains("a write of 80"), "{}", server.wbl_info("wbl_write_refusal"));
+        assert!(server.wbl_info("wbl_safe_why").contains("writes are refused"), "{}", server.wbl_info("wbl_safe_why"));
+        assert_eq!(client.run("SET small v"), Value::Simple("OK".into()));
+        client.run("CONFIG SET wbl.max-log-bytes 1mb");
+        assert!(!is_refused(&mut client));
+        wait_until("INFO says so", PATIENCE, || server.wbl_info("wbl_write_refusal").is_empty());
+    }
+
     fn a_dataset_that_has_filled_the_bound_and_gone_makes_room(version: Version) {
         let server = builder(version).start();
         let mut client = server.raw();

@@ -60,23 +60,27 @@ impl Shortage {
     }
 }
 
-/// Why no more writes are accepted, with `waiting` bytes that the log does not have yet.
-fn reason(log: &Flusher<GatedStorage>, waiting: u64) -> Option<String> {
+/// Why writes are refused. `waiting`: the bytes that the log does not have yet. `refused`: those of a write that there
+/// was no room for.
+fn reason(log: &Flusher<GatedStorage>, waiting: u64, refused: u64) -> Option<String> {
     if let Some(shortage) = log.shortage() {
         return Some(shortage);
     }
     let bound = config::max_log_bytes()?;
-    passes(log, bound, waiting).then(|| bound_text(log, bound))
+    passes(log, bound, waiting.saturating_add(refused)).then(|| bound_text(log, bound, refused))
 }
 
-fn bound_text(log: &Flusher<GatedStorage>, bound: u64) -> String {
+fn bound_text(log: &Flusher<GatedStorage>, bound: u64, refused: u64) -> String {
     let statistics = log.statistics();
     let (base, since) = (statistics.base_bytes(), statistics.bytes_since_base());
-    let takes = format!("wbl.max-log-bytes is {bound}, the base takes {base} and the log after it {since}");
-    if base.saturating_add(FRAME_BYTES) <= bound {
-        return takes;
+    let mut text = format!("wbl.max-log-bytes is {bound}, the base takes {base} and the log after it {since}");
+    if refused > 0 {
+        text += &format!(", and a write of {refused} bytes was refused");
     }
-    format!("{takes}: what the dataset takes is more than the bound; delete keys, or raise wbl.max-log-bytes")
+    if base.saturating_add(refused).saturating_add(FRAME_BYTES) > bound {
+        text += ": what the dataset takes is more than the bound; delete keys, or raise wbl.max-log-bytes";
+    }
+    text
 }
 
 /// What base and log take, with all that waits to be written.
@@ -132,16 +136,16 @@ pub(super) fn watch(ctx: Ctx<'_>) {
 }
 
 impl Module {
-    /// Why no more writes are accepted, if there is no room for them.
+    /// Why writes are refused: there is no room for any, or not for one as large as one that was refused.
     pub(super) fn no_room(&self) -> Option<String> {
         let log = self.log().filter(|_| self.life.is_active())?;
-        reason(log.log(), self.batch.len() as u64)
+        reason(log.log(), self.batch.len() as u64, self.bases.relief.refused_bytes())
     }
 
-    /// Why the last write was refused, if it was for lack of room: it may have been too large for what is left.
+    /// Why the last write was refused, if it was for lack of room: it may have been larger than the bound.
     pub(super) fn no_room_for_last(&self) -> Option<String> {
         let log = self.log().filter(|_| self.life.is_active())?;
-        self.no_room().or_else(|| config::max_log_bytes().map(|bound| bound_text(log.log(), bound)))
+        self.no_room().or_else(|| config::max_log_bytes().map(|bound| bound_text(log.log(), bound, 0)))
     }
 
     /// Whether there is no room for a write. Not even the last write may exceed a bound, as far as its arguments show.

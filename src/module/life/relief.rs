@@ -48,9 +48,14 @@ impl Relief {
         }
     }
 
+    /// How large a write was that there has been no room for; 0 if there is none.
+    pub(in crate::module) fn refused_bytes(&self) -> u64 {
+        self.refused.unwrap_or(0)
+    }
+
     /// Whether there is no room for a write that was refused, or for any.
     pub(super) fn is_wanted(&self, log: &Log) -> bool {
-        shortage::is_out_of_room(log, self.refused.unwrap_or(0))
+        shortage::is_out_of_room(log, self.refused_bytes())
     }
 
     /// Whether a base may make room: something was logged since the last one, or the dataset has become smaller.
