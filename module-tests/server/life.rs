@@ -293,6 +293,10 @@ each_version! {
             server.start();
             let mut client = server.raw();
             let module = paths::module().display().to_string();
+            let mut transaction = server.raw();
+            ["MULTI", "SET queued v", "DEL queued"].iter().for_each(|command| drop(transaction.run(command)));
+            assert!(client.call(&["MODULE", "LOAD", &module, "wbl.max-pending-bytes", "x"]).is_error());
+            assert_eq!(transaction.run("EXEC").items().len(), 2, "a transaction outlives it");
             assert!(client.call(&["MODULE", "LOAD", &module]).is_error(), "late: {late}");
             assert_eq!(client.run("DBSIZE").integer(), 0, "late: {late}");
             client.run("SET of-the-server v");

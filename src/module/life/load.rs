@@ -76,11 +76,6 @@ pub fn load(ctx: Ctx<'_>, args: &[&[u8]]) -> bool {
             log(Level::Warning, &format!("the module is not loaded: {reason}"));
             // Joins the log's threads, if they were started.
             drop(replace(None));
-            if !ctx.flags().is_starting()
-                && let Err(reason) = unload::close_clients(ctx)
-            {
-                log(Level::Warning, &reason);
-            }
             unregister_hooks(ctx);
             forget_file_size_limit();
             ctx.free_detached();
@@ -212,9 +207,15 @@ fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
         );
     }
     let begun = begin_or_recover(ctx, opened, Origin::Unknown, Role::Primary);
-    if begun.is_err() && server::has_data(ctx) {
-        // Half of a recovery is not a dataset; the server had none before.
-        recovery::empty_dataset(ctx)?;
+    if begun.is_err() && recovers {
+        // Meanwhile the server has served others, who may have sent commands of the module.
+        if let Err(reason) = unload::close_clients(ctx) {
+            log(Level::Warning, &reason);
+        }
+        if server::has_data(ctx) {
+            // Half of a recovery is not a dataset; the server had none before.
+            recovery::empty_dataset(ctx)?;
+        }
     }
     begun
 }
