@@ -176,6 +176,25 @@ each_version! {
         assert!(findings.is_empty(), "{}", findings.join("\n"));
     }
 
+    fn a_refused_pause_holds_nobody_up(version: Version) {
+        let mut scene = Scene::of(ServerBuilder::with_module(version).set("wbl.commit-mode", "async"));
+        let mut reader = scene.server.raw();
+        reader.send_text("BLPOP list 0");
+        scene.wait_blocked(1);
+        scene.answer("CONFIG SET requirepass secret");
+        let before = scene.gauge("wbl_waits_client_pause");
+        let (mut nobody, mut writer) = (scene.server.raw(), authenticated(&scene.server));
+        for command in ["CLIENT PAUSE 1000 WRITE", "FAILOVER"] {
+            for _ in 0..10 {
+                assert!(nobody.call(&split(command)).is_error(), "{command}");
+                writer.run("SET k v");
+            }
+            assert_eq!(scene.gauge("wbl_waits_client_pause"), before, "{command}");
+        }
+        drop(reader);
+        scene.end();
+    }
+
     fn nothing_hides_behind_a_refused_command(version: Version) {
         let mut scene = Scene::start(version);
         scene.prepare(&["ACL SETUSER bare on nopass ~* +@all -wbl.call -wbl.read"]);

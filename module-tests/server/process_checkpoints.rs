@@ -43,6 +43,18 @@ each_version! {
         }
     }
 
+    fn what_was_not_made_needs_no_child(version: Version) {
+        let server = builder(version).start();
+        let (mut client, mut nobody) = (server.raw(), server.raw());
+        client.run("SET k v");
+        ["MULTI", "DEBUG POPULATE 1000 made", "DISCARD"].iter().for_each(|command| drop(client.run(command)));
+        client.run("ACL SETUSER nobody on nopass -@all +auth");
+        nobody.run("AUTH nobody any");
+        assert!(nobody.call(&["DEBUG", "POPULATE", "1000", "made"]).is_error());
+        assert_eq!(client.run("WBL.CHECKPOINT"), Value::Simple(OK.into()));
+        assert!(server.log().contains("a second server writes"));
+    }
+
     fn a_node_of_a_cluster_has_one_too(version: Version) {
         let mut node = lone_node(builder(version).allow_warning("luster state"));
         let mut client = node.raw();

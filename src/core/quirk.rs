@@ -37,7 +37,7 @@ pub enum Quirk {
     Unblocks,
     /// It may take rights away from users whose clients wait.
     ChangesRights,
-    /// It has clients wait.
+    /// It has clients wait (CLIENT PAUSE).
     Pauses,
     /// It sends a message to subscribers.
     Publishes,

@@ -304,7 +304,7 @@ pub static UNKNOWN: CommandSpec = write("?", Rule::SilentImage).keys(Keys::Told)
 pub static UNKNOWN_BLOCKING: CommandSpec = write("?", Rule::SilentImage).keys(Keys::Told).blocks(Blocks::TimeoutLast);
 
 /// The row of DEBUG POPULATE.
-pub static POPULATE: CommandSpec = other("debug").role(Role::Opaque).quirk(Quirk::ChangesUnseen);
+pub static POPULATE: CommandSpec = other("debug").quirk(Quirk::ChangesUnseen);
 
 /// The row of every other command that does not write.
 pub static NONE: CommandSpec = other("?");

@@ -132,10 +132,11 @@ impl Module {
         if known.row.quirk == Quirk::Configures && self.endangers_folder(filter) {
             return Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED));
         }
-        if known.row.quirk == Quirk::ChangesUnseen {
-            self.bases.log_lacks_changes();
-        }
         if self.life.follows() {
+            if known.row.quirk == Quirk::ChangesUnseen {
+                // Clients' commands are not looked at here, and nothing shows whether this one runs.
+                self.bases.log_lacks_changes();
+            }
             return Verdict::PASS;
         }
         if !self.life.logs() {
@@ -332,7 +333,6 @@ impl Module {
             (Quirk::Mutes, Some(client)) => client.mutes = true,
             (Quirk::Subscribes, Some(client)) => client.may_be_subscribed = true,
             (Quirk::ResetsStatistics, _) => self.capture.forget_error_replies(),
-            (Quirk::Pauses, _) => self.note_delayed_readers(),
             _ => {}
         }
     }

@@ -184,7 +184,7 @@ impl Commands {
         if known.class != Class::Container {
             return match known.row.shows {
                 Shows::Debug if reads::debug_populates(subcommand) => {
-                    Known { reads: Reads::Nothing, row: &table::POPULATE, ..known }
+                    Known { class: Class::ReadOnly, reads: Reads::Nothing, row: &table::POPULATE, ..known }
                 }
                 Shows::Debug if !reads::debug_shows(subcommand) => Known { reads: Reads::Nothing, ..known },
                 _ => known,

@@ -108,9 +108,6 @@ impl Module {
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
         // Calls at the end of such a unit would end the pause before it begins, which the server asserts against.
         let mut exec = Exec { ends_late: record.queued_quirks.have(Quirk::Pauses), ..Exec::default() };
-        if exec.ends_late {
-            self.note_delayed_readers();
-        }
         let db = proved.or_else(|| self.info_of(ctx, client).map(|info| info.db)).unwrap_or_default();
         if self.capture.has_silent(client) && self.keeps_less(ctx, client) {
             self.capture.refuse_queue(client);

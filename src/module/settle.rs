@@ -150,6 +150,12 @@ impl Module {
         if quirks.have(Quirk::ChangesRights) {
             self.capture.blocked.pops.all_may_fail();
         }
+        if quirks.have(Quirk::Pauses) {
+            self.note_delayed_readers();
+        }
+        if quirks.have(Quirk::ChangesUnseen) {
+            self.bases.log_lacks_changes();
+        }
     }
 
     /// Such a command has run, or was refused, or waits for the end of a pause.

@@ -106,7 +106,9 @@ impl Module {
     /// What the command changes for others, if it runs.
     fn announce_quirk(&mut self, ctx: Ctx<'_>, spec: &'static CommandSpec) {
         let runs_before = match spec.quirk {
-            Quirk::MovesSlots | Quirk::ChangesRights => server::runs_of(ctx, spec.name),
+            Quirk::MovesSlots | Quirk::ChangesRights | Quirk::Pauses | Quirk::ChangesUnseen => {
+                server::runs_of(ctx, spec.name)
+            }
             // The server is asked what has become of it.
             Quirk::Tracks => None,
             _ => return,
