@@ -263,6 +263,38 @@ each_version! {
     }
 }
 
+each_version! {
+    fn a_promotion_waits_for_what_the_primary_has_acknowledged(version: Version) {
+        let mut group = Group::start(version, 1, &[]);
+        let mut client = group.primary().raw();
+        let replica = &mut group.nodes[1];
+        let _slow = Strace::attach(replica.process_id(), Injection::Delay(Duration::from_millis(20)));
+        let mut own = replica.raw();
+        for number in 1..=20 {
+            client.run(&format!("SET k{number} v"));
+            wait_until("it follows", PATIENCE, || own.run("DBSIZE").integer() == number);
+        }
+        own.run("REPLICAOF NO ONE");
+        assert_eq!(replica.wbl_info("wbl_safe"), "yes");
+    }
+
+    fn a_promoted_replica_whose_disk_hangs_is_not_safe(version: Version) {
+        let mut group = Group::start(version, 1, &[]);
+        let mut client = group.primary().raw();
+        let replica = &mut group.nodes[1];
+        replica.reconfigure(|builder| builder.allow_warning("its disk has not answered"));
+        let mut own = replica.raw();
+        let disk = FrozenDisk::freeze(Lever::Sync, replica, &mut own);
+        client.run("SET k v");
+        wait_until("it follows", PATIENCE, || own.run("EXISTS k").integer() == 1);
+        own.run("REPLICAOF NO ONE");
+        assert_eq!((replica.wbl_info("wbl_state").as_str(), replica.wbl_info("wbl_safe").as_str()), ("active", "no"));
+        assert!(replica.wbl_info("wbl_safe_why").contains("former primary"));
+        disk.thaw(&mut own);
+        wait_until("it is safe", PATIENCE, || replica.wbl_info("wbl_safe") == "yes");
+    }
+}
+
 each_lever! {
     fn a_promoted_replica_protects_at_once_with_the_log_that_it_has(version: Version, lever: Lever) {
         let mut group = Group::start(version, 1, &[]);

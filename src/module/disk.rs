@@ -205,6 +205,20 @@ pub(super) fn disconnect(ctx: Ctx<'_>, clients: &[ClientId]) {
     }
 }
 
+/// How long the main thread waits, in microseconds, for a disk that makes nothing durable.
+fn patience_us(log: &Release) -> u64 {
+    HANGS_AFTER_US + log.log().pending_bytes().saturating_mul(1_000_000) / SLOWEST_BYTES_PER_S
+}
+
+/// Waits on the main thread until the position is durable, if the disk answers. Returns whether it is.
+pub(super) fn wait_if_it_answers(release: &Release, lsn: Lsn) -> bool {
+    let began_us = machine::monotonic_us();
+    let patience = Duration::from_micros(patience_us(release));
+    let is_durable = matches!(release.log().wait_durable(lsn, Some(patience)), Ok(true));
+    with(|module| module.note_waited(machine::monotonic_us().saturating_sub(began_us)));
+    is_durable
+}
+
 impl Module {
     /// Whether the log's disk fails or does not answer, which may pass.
     pub(super) fn disk_fails(&self) -> bool {
@@ -244,9 +258,7 @@ impl Module {
             if log.log().durable() > durable {
                 (durable, since_us) = (log.log().durable(), now_us);
             }
-            let may_take_us =
-                HANGS_AFTER_US + log.log().pending_bytes().saturating_mul(1_000_000) / SLOWEST_BYTES_PER_S;
-            self.disk.hangs = now_us.saturating_sub(since_us) >= may_take_us;
+            self.disk.hangs = now_us.saturating_sub(since_us) >= patience_us(log);
         }
         self.counters.inline_waits += 1;
         self.note_waited(machine::monotonic_us().saturating_sub(began_us));

@@ -103,8 +103,13 @@ impl Module {
 
     /// The same while the log is active: what is acknowledged is on the disk, whatever the disk does now.
     fn safety_of_log(&self, lag_ms: u64) -> Safety {
-        if self.log().is_none() {
-            return Safety::new(false, "there is no log", "");
+        let Some(log) = self.log() else { return Safety::new(false, "there is no log", "") };
+        if log.log().durable() < self.life.taken_over() {
+            return Safety::new(
+                false,
+                "what the former primary has acknowledged is not all on this server's disk, which has not answered yet",
+                "let the server run, and look at the disk",
+            );
         }
         if let Some(trouble) = self.disk_trouble() {
             return Safety::new(

@@ -10,7 +10,7 @@ use super::state::{Life, Logging};
 use super::visible::{IfLost, Visible};
 use crate::core::unit::Batch;
 use crate::ffi::{Ctx, Level, log};
-use crate::log::{Begin, LogState, LogWriter, NotBegun};
+use crate::log::{Begin, LogState, LogWriter, Lsn, NotBegun};
 use crate::machine::unix_ms;
 use crate::module::census::Census;
 use crate::module::gate::GatedStorage;
@@ -184,6 +184,7 @@ pub(super) fn write(
             base: if waits_for_base { Base::Wanted } else { Base::Idle },
             asked: Vec::new(),
             following,
+            taken_over: Lsn::ZERO,
         });
         if !waits_for_base && !module.life.follows() {
             module.became_visible();

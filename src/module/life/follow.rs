@@ -17,7 +17,7 @@ use crate::ffi::{Ctx, Level, log};
 use crate::module::config;
 use crate::module::following;
 use crate::module::release::release;
-use crate::module::{gate, listed, own_aof, server, with};
+use crate::module::{disk, gate, listed, own_aof, server, with};
 use std::time::Duration;
 
 /// How soon, at the latest, a replica's log that could not begin is tried again.
@@ -77,6 +77,7 @@ pub(super) fn lead(ctx: Ctx<'_>) {
                 }
                 Some(())
             });
+            take_over();
             own_aof::log_goes_on(ctx);
         }
         Err(reason) => {
@@ -84,6 +85,24 @@ pub(super) fn lead(ctx: Ctx<'_>) {
                 fail(ctx, reason.into(), rest);
             }
         }
+    }
+}
+
+/// What the former primary has acknowledged may soon be here only, because it copies this server from now on. So it is
+/// made durable before anybody hears of the new role; if the disk does not answer, `wbl_safe` is `no` until it does.
+fn take_over() {
+    let taken_over = with(|module| {
+        let appended = module.appended();
+        let logging = module.life.logging_mut()?;
+        logging.taken_over = appended;
+        (!matches!(logging.visible, Visible::WithItsBase(_))).then(|| (logging.log.clone(), appended))
+    });
+    let Some(Some((release, appended))) = taken_over else { return };
+    if !disk::wait_if_it_answers(&release, appended) {
+        log(
+            Level::Warning,
+            "the server is a primary now, and its disk has not answered: what the former primary has acknowledged is not durable here yet",
+        );
     }
 }
 

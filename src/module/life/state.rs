@@ -8,7 +8,7 @@ use super::own_file::OwnFile;
 use super::rest::Rest;
 use super::visible::Visible;
 use crate::ffi::Held;
-use crate::log::Generation;
+use crate::log::{Generation, Lsn};
 use crate::module::Module;
 use crate::module::cluster::SlotRanges;
 use crate::module::config;
@@ -53,6 +53,8 @@ pub(crate) struct Logging {
     pub(super) asked: Vec<Held>,
     /// The server is a replica: what its primary sends is logged, and nobody waits for that.
     pub(super) following: Option<Box<Following>>,
+    /// The log of a promoted replica: what was before this may have been acknowledged by the former primary.
+    pub(super) taken_over: Lsn,
 }
 
 impl Logging {
@@ -280,6 +282,11 @@ impl Life {
             Life::Logging(logging) => Some(logging),
             _ => None,
         }
+    }
+
+    /// Up to here the former primary may have acknowledged what the log of a promoted replica has.
+    pub(in crate::module) fn taken_over(&self) -> Lsn {
+        self.logging().map_or(Lsn::ZERO, |logging| logging.taken_over)
     }
 
     pub(super) fn logging_mut(&mut self) -> Option<&mut Logging> {
