@@ -2,7 +2,8 @@
 
 use crate::harness::resp::encode;
 use crate::harness::scene::split;
-use crate::harness::{Lever, RawConnection, Scene, ServerBuilder, Version, each_version, paths};
+use crate::harness::{Lever, RawConnection, Scene, ServerBuilder, Value, Version, each_version, paths};
+use crate::leaks::{WHILE, pipeline};
 use std::path::{Path, PathBuf};
 
 /// Units whose replies nothing holds, each the last one of its client's commands.
@@ -45,6 +46,25 @@ each_version! {
         ["MULTI", "INCR n", "CLIENT PAUSE 50 WRITE"].iter().for_each(|command| drop(client.run(command)));
         assert!(client.call(&["EXEC"]).is_error(), "its unit is taken up after it");
         assert_eq!(client.run("INCR n").integer(), 1);
+        scene.end();
+    }
+
+    fn another_modules_yield_lets_out_no_answer_to_who_waits_in_vain(version: Version) {
+        let mut scene = scene(ServerBuilder::with_module(version).load(&yields(version), true));
+        let file = file(&scene);
+        scene.prepare(&["SET k v"]);
+        let (mut waiter, mut other) = (scene.server.raw(), scene.server.raw());
+        scene.freeze();
+        let mut writer = scene.held("DEL k");
+        // The time is over when the other module yields.
+        waiter.send_text("BLPOP k 0.05");
+        pipeline(&mut other, &format!("DEBUG SLEEP 0.1; yields.sleep {}", file.display()));
+        waiter.assert_nothing(4 * WHILE, "BLPOP");
+        scene.thaw();
+        std::fs::remove_file(file).expect("the file");
+        assert_eq!(waiter.reply(), Value::Null);
+        assert_eq!(writer.reply().integer(), 1);
+        (0..2).for_each(|_| assert!(!other.reply().is_error()));
         scene.end();
     }
 
