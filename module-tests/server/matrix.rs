@@ -48,6 +48,11 @@ each_version! {
         at_each_moment(first_start_on_aof, version);
     }
 
+    fn a_first_start_that_replaces_another_log(version: Version) {
+        let file = older_file(version);
+        at_each_moment(|version| first_start_replacing(version, &file), version);
+    }
+
     fn a_module_load_on_data(version: Version) {
         at_each_moment(|version| module_load(version, false), version);
     }

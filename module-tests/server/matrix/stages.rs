@@ -3,6 +3,7 @@
 use crate::harness::labels::{self, label};
 use crate::harness::ports::free_ports;
 use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Version, paths, wait_until};
+use crate::newest::wait_some_seconds;
 use std::fs;
 
 /// Points at which the whole process stops.
@@ -84,6 +85,24 @@ pub(super) fn first_start_on_aof(version: Version) -> Stage {
     server.stop();
     server.reconfigure(|_| with_aof.clone());
     Stage { again: with_aof, ..stage(server, "", &["own"], "own", &OF_THE_SERVER) }
+}
+
+/// A file of the server's own that is older than any log which is left from here on.
+pub(super) fn older_file(version: Version) -> Vec<u8> {
+    let server = started(without_module(builder(version)), "own");
+    let mut client = server.raw();
+    client.run("SAVE");
+    wait_some_seconds(&mut client);
+    fs::read(server.folder().join("dump.rdb")).unwrap()
+}
+
+/// Of the log and a file that was put beside it nobody knows which is newer: the setting decides.
+pub(super) fn first_start_replacing(version: Version, file: &[u8]) -> Stage {
+    let mut server = stopped(version, "foreign");
+    fs::write(server.folder().join("dump.rdb"), file).unwrap();
+    let replacing = builder(version).set("wbl.on-existing-log", "replace");
+    server.reconfigure(|_| replacing.clone());
+    Stage { again: replacing, ..stage(server, "", &["own"], "own", &OF_THE_SERVER) }
 }
 
 pub(super) fn module_load(version: Version, replaces_log: bool) -> Stage {
