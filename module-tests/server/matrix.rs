@@ -77,6 +77,10 @@ each_version! {
         at_each_moment(disable, version);
     }
 
+    fn a_demotion(version: Version) {
+        at_each_moment(demotion, version);
+    }
+
     fn a_demotion_and_a_promotion(version: Version) {
         at_each_moment(demotion_and_back, version);
     }

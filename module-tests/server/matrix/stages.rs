@@ -3,6 +3,7 @@
 use crate::harness::labels::{self, label};
 use crate::harness::ports::free_ports;
 use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Version, paths, wait_until};
+use crate::life::NOWHERE;
 use crate::newest::wait_some_seconds;
 use std::fs;
 
@@ -159,9 +160,15 @@ fn with_resting_log(version: Version) -> ServerBuilder {
     builder(version).set("wbl.replica-log", "no")
 }
 
+pub(super) fn demotion(version: Version) -> Stage {
+    let has_settled = |server: &Server| server.wbl_info("wbl_replica_log") == "none";
+    let server = started(with_resting_log(version), "old");
+    Stage { has_settled, ..stage(server, NOWHERE, &["old"], "old", &OF_A_CLOSE) }
+}
+
 pub(super) fn demotion_and_back(version: Version) -> Stage {
     let server = started(with_resting_log(version), "old");
-    server.raw().run("REPLICAOF 127.0.0.1 1");
+    server.raw().run(NOWHERE);
     stage(server, "REPLICAOF NO ONE", &["old"], "old", &OF_THE_SERVER)
 }
 
