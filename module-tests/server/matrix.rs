@@ -134,7 +134,7 @@ fn at_each_moment(prepare: impl Fn(Version) -> Stage + Sync, version: Version) {
 
 fn end_and_start_again(mut stage: Stage, moment: Moment, stop: Stop) {
     let what = format!("{stop:?} at {moment:?} of {}", stage.command);
-    reach(&mut stage, moment);
+    let keeps_write = reach(&mut stage, moment);
     end(&mut stage.server, stop, matches!(moment, Moment::Server(_)));
     let found = start_again(&mut stage);
     let is_over = matches!(moment, Moment::After);
@@ -150,14 +150,16 @@ fn end_and_start_again(mut stage: Stage, moment: Moment, stop: Stop) {
     let mut client = stage.server.raw();
     assert_eq!(label(&mut client), found, "{what}: after another crash");
     assert_eq!(client.run("EXISTS more").integer(), 1, "{what}: after another crash");
+    assert!(!keeps_write || client.run("EXISTS meanwhile").integer() == 1, "{what}: a write was lost");
 }
 
-/// Has the transition come to the moment.
-fn reach(stage: &mut Stage, moment: Moment) {
+/// Has the transition come to the moment. While a child writes the base a client writes, too; `true` when that must be
+/// found, because it was acknowledged beside a log that counts, or WBL.WAIT has answered since.
+fn reach(stage: &mut Stage, moment: Moment) -> bool {
     let (point, in_child) = match moment {
         Moment::Server(point) => (Some(point), false),
         Moment::Child(point) => (Some(point), true),
-        Moment::After => (None, false),
+        Moment::After => (stage.has_child().then_some("base-child"), true),
     };
     let server = &mut stage.server;
     let is_first_start = stage.command.is_empty();
@@ -187,18 +189,26 @@ fn reach(stage: &mut Stage, moment: Moment) {
         caller.send_text(&stage.command);
         Some(caller)
     };
-    match (point, in_child) {
-        (Some(_), true) => drop(server.wait_child_stopped()),
-        (Some(_), false) => server.wait_stopped(),
-        (None, _) => {
-            server.wait_answers();
-            if let Some(mut caller) = caller {
-                let reply = caller.reply();
-                assert!(!reply.is_error(), "{}: {reply:?}", stage.command);
-            }
-            stage.settle();
-        }
+    if !in_child {
+        server.wait_stopped();
+        return false;
     }
+    let child = point.map(|_| server.wait_child_stopped());
+    let counts = child.is_some() && is_active(server);
+    // A replica takes none.
+    let is_written = child.is_some() && !server.raw().call(&["SET", "meanwhile", "v"]).is_error();
+    if let Moment::Child(_) = moment {
+        return is_written && counts;
+    }
+    if let Some(child) = child {
+        send_signal(child, "CONT");
+    }
+    if let Some(mut caller) = caller {
+        let reply = caller.reply();
+        assert!(!reply.is_error(), "{}: {reply:?}", stage.command);
+    }
+    stage.settle();
+    is_written
 }
 
 fn end(server: &mut Server, stop: Stop, is_stopped: bool) {
