@@ -54,8 +54,8 @@ impl Ctx<'_> {
         self.with_key(key, raw::VALKEYMODULE_READ, kind)
     }
 
-    /// The length of a list or stream, or the number of a hash's fields, expired ones among them; `None` when the key
-    /// is of another type.
+    /// The length of a string, list or stream, or the number of a hash's fields, expired ones among them; `None` when
+    /// the key is of another type.
     pub fn key_length(self, key: &[u8], expected: KeyKind) -> Option<usize> {
         self.with_key(key, raw::VALKEYMODULE_READ, |open| {
             // SAFETY: the key is open.

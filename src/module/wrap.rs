@@ -189,9 +189,9 @@ fn may_block(ctx: Ctx<'_>, known: Known) -> bool {
 }
 
 /// The length of the string of a BITFIELD, which with OVERFLOW FAIL may grow without an event.
-fn length_if_silent(ctx: Ctx<'_>, spec: Option<&CommandSpec>, command: &[&[u8]]) -> Option<i64> {
+fn length_if_silent(ctx: Ctx<'_>, spec: Option<&CommandSpec>, command: &[&[u8]]) -> Option<usize> {
     spec.filter(|spec| spec.rule == Rule::Bits)?;
-    Some(ctx.call(CallMode::Internal, "STRLEN", [*command.get(1)?])?.integer())
+    ctx.key_length(command.get(1)?, KeyKind::String)
 }
 
 /// Has the client's reply, which is to come, wait for what it shows.
