@@ -2,6 +2,7 @@
 //! module is not loaded and says which command it lacks.
 
 use crate::harness::commands::words;
+use crate::harness::server::info_field;
 use crate::harness::{
     FrozenDisk, Lever, Names, PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, each_lever, each_version,
     paths, wait_for, wait_until,
@@ -224,6 +225,45 @@ each_version! {
         assert!(log.contains("the server's command DEL is renamed"), "{log}");
         fs::write(server.config_path(), text).unwrap();
         client.run(&format!("MODULE LOAD {}", paths::module().display()));
+    }
+}
+
+each_version! {
+    fn a_start_as_a_replica_without_replicaof_leaves_the_log_alone(version: Version) {
+        const NEITHER: &str = "the server has neither REPLICAOF nor SLAVEOF";
+        let mut server = ServerBuilder::with_module(version).in_memory().allow_warning(NEITHER).start();
+        let before = worked(&server);
+        server.kill9();
+        server.reconfigure(|builder| {
+            let builder = builder.set_words("replicaof", &["127.0.0.1", "1"]).unset("wbl.enabled");
+            builder.allow_warning("Error condition on socket for SYNC")
+        });
+        // Twice: the first of them must not change what the second finds.
+        for _ in 0..2 {
+            server.reconfigure(|builder| builder.rename("REPLICAOF", "").rename("SLAVEOF", ""));
+            server.start();
+            assert!(server.log().contains(NEITHER), "{}", server.log());
+            assert_eq!(server.wbl_info("wbl_state"), "replica");
+            assert_eq!(server.raw().run("DBSIZE").integer(), 0);
+            server.kill9();
+            server.reconfigure(|builder| builder.unset("rename-command"));
+        }
+        // By either of the two, whatever its name, the log is brought back.
+        for names in [["follow", ""], ["", "follow"], ["follow", "serve"]] {
+            let [replicaof, slaveof] = names;
+            server.reconfigure(|builder| builder.rename("REPLICAOF", replicaof).rename("SLAVEOF", slaveof));
+            server.start();
+            assert_eq!(state(&mut server.raw()), before, "{names:?}");
+            assert_eq!(server.wbl_info("wbl_state"), "replica", "{names:?}");
+            let port = info_field(&mut server.raw(), "replication", "master_port");
+            assert_eq!(port.as_deref(), Some("1"), "{names:?}");
+            server.kill9();
+            server.reconfigure(|builder| builder.unset("rename-command"));
+        }
+        server.reconfigure(|builder| builder.unset("replicaof").set("wbl.enabled", "yes"));
+        server.start();
+        assert_eq!(state(&mut server.raw()), before);
+        assert_eq!(server.wbl_info("wbl_state"), "active");
     }
 }
 
