@@ -99,29 +99,39 @@ each_version! {
     }
 
     fn what_an_import_source_sees_of_an_expired_key_survives_an_image_of_it(version: Version) {
-        let mut server = ServerBuilder::with_module(version).set("import-mode", "yes").in_memory().start();
-        let import_source = |server: &Server| {
-            let mut source = server.raw();
-            source.run("CLIENT IMPORT-SOURCE ON");
-            source
-        };
-        let (mut client, mut source) = (server.raw(), import_source(&server));
-        let keys = ["k1", "k2", "k3", "gone"];
-        keys.iter().for_each(|key| _ = client.run(&format!("SET {key} v")));
-        client.run("SADD s a b c d");
-        transaction(&mut client, &["SPOP s", "PEXPIREAT k1 1", "DEL gone"]);
-        transaction(&mut client, &["SPOP s", "SET k2 w PXAT 1"]);
-        assert_eq!(source.run("PERSIST k2").integer(), 1);
-        transaction(&mut source, &["PEXPIREAT k3 1", "CLIENT PAUSE 600000 WRITE", "APPEND k3 x"]);
-        source.run("CLIENT UNPAUSE");
-        let seen = |source: &mut RawConnection| {
-            keys.map(|key| (source.run(&format!("GET {key}")), source.run(&format!("PEXPIRETIME {key}"))))
-        };
-        let before = seen(&mut source);
-        assert_eq!(before.each_ref().map(|(value, _)| *value == Value::Null), [false, false, false, true]);
-        client.run("WBL.WAIT");
-        drop((client, source));
-        server.kill9_and_restart();
-        assert_eq!(seen(&mut import_source(&server)), before);
+        let builder = ServerBuilder::with_module(version).set("import-mode", "yes").in_memory();
+        an_import_source_sees_the_same_after_a_crash(builder);
     }
+
+    fn what_an_import_source_sees_survives_where_nothing_says_whether_it_is_there(version: Version) {
+        let builder = ServerBuilder::with_module(version).set("import-mode", "yes").in_memory();
+        an_import_source_sees_the_same_after_a_crash(builder.rename("MEMORY", ""));
+    }
+}
+
+fn an_import_source_sees_the_same_after_a_crash(builder: ServerBuilder) {
+    let mut server = builder.start();
+    let import_source = |server: &Server| {
+        let mut source = server.raw();
+        source.run("CLIENT IMPORT-SOURCE ON");
+        source
+    };
+    let (mut client, mut source) = (server.raw(), import_source(&server));
+    let keys = ["k1", "k2", "k3", "gone"];
+    keys.iter().for_each(|key| _ = client.run(&format!("SET {key} v")));
+    client.run("SADD s a b c d");
+    transaction(&mut client, &["SPOP s", "PEXPIREAT k1 1", "DEL gone"]);
+    transaction(&mut client, &["SPOP s", "SET k2 w PXAT 1"]);
+    assert_eq!(source.run("PERSIST k2").integer(), 1);
+    transaction(&mut source, &["PEXPIREAT k3 1", "CLIENT PAUSE 600000 WRITE", "APPEND k3 x"]);
+    source.run("CLIENT UNPAUSE");
+    let seen = |source: &mut RawConnection| {
+        keys.map(|key| (source.run(&format!("GET {key}")), source.run(&format!("PEXPIRETIME {key}"))))
+    };
+    let before = seen(&mut source);
+    assert_eq!(before.each_ref().map(|(value, _)| *value == Value::Null), [false, false, false, true]);
+    client.run("WBL.WAIT");
+    drop((client, source));
+    server.kill9_and_restart();
+    assert_eq!(seen(&mut import_source(&server)), before);
 }
