@@ -2,6 +2,7 @@
 
 use super::ports::free_ports_list;
 use super::raw::RawConnection;
+use super::resp::Value;
 use super::temp::TempDir;
 use super::{PATIENCE, Server, ServerBuilder, Version, wait_for, wait_until};
 use std::path::PathBuf;
@@ -113,18 +114,31 @@ impl Sentinels {
         &self.ports
     }
 
+    /// Has the Sentinels take this replica at the next fail-over, as far as it is up to date.
+    pub fn prefer(&self, preferred: usize) {
+        let priority = |node: usize| if node == preferred { "1" } else { "100" };
+        for (node, server) in self.nodes.iter().enumerate() {
+            server.raw().run(&format!("CONFIG SET replica-priority {}", priority(node)));
+        }
+        for sentinel in &self.sentinels {
+            let mut connection = sentinel.connection();
+            // They look every ten seconds.
+            wait_until("the sentinel knows the priorities", PATIENCE, || {
+                let replicas = connection.run(&format!("SENTINEL REPLICAS {NAME}"));
+                replicas.items().iter().map(fields).all(|replica| {
+                    let node = self.ports.iter().position(|port| port.to_string() == field(&replica, "port"));
+                    node.is_some_and(|node| field(&replica, "slave-priority") == priority(node))
+                })
+            });
+        }
+    }
+
     /// Waits until each Sentinel sees all replicas, linked, and all other Sentinels.
     pub fn wait_watched(&self) {
-        let fields = |reply: &super::Value| -> Vec<(String, String)> {
-            reply.items().chunks(2).map(|pair| (pair[0].text(), pair[1].text())).collect()
-        };
         for sentinel in &self.sentinels {
             let mut connection = sentinel.connection();
             wait_until("the sentinel sees the group", PATIENCE, || {
                 let primary = fields(&connection.run(&format!("SENTINEL PRIMARY {NAME}")));
-                let field = |fields: &[(String, String)], name: &str| {
-                    fields.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone()).unwrap_or_default()
-                };
                 let replicas = connection.run(&format!("SENTINEL REPLICAS {NAME}"));
                 let linked = replicas.items().iter().map(fields).filter(|replica| {
                     field(replica, "flags") == "slave" && field(replica, "master-link-status") == "ok"
@@ -147,6 +161,11 @@ impl Sentinels {
             let node = self.ports.iter().position(|port| port.to_string() == first)?;
             (named.all(|other| other == first) && self.is_primary(node)).then_some(node)
         })
+    }
+
+    /// The same, once it is another node than this one.
+    pub fn wait_other_primary(&self, before: usize) -> usize {
+        wait_for("another node is the primary", PATIENCE, || Some(self.wait_primary()).filter(|node| *node != before))
     }
 
     pub fn is_primary(&self, node: usize) -> bool {
@@ -181,4 +200,13 @@ impl Sentinels {
             assert_eq!(digest(replica), digest(primary), "{what}: node {replica} differs from the primary {primary}");
         }
     }
+}
+
+/// What a Sentinel says of a node.
+fn fields(reply: &Value) -> Vec<(String, String)> {
+    reply.items().chunks(2).map(|pair| (pair[0].text(), pair[1].text())).collect()
+}
+
+fn field(fields: &[(String, String)], name: &str) -> String {
+    fields.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone()).unwrap_or_default()
 }
