@@ -3,7 +3,7 @@
 
 use crate::harness::ports::free_ports;
 use crate::harness::resp::encode;
-use crate::harness::{PATIENCE, Server, ServerBuilder, Value, Version, each_version, paths, wait_until};
+use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, each_version, paths, wait_until};
 use std::fs;
 use std::path::Path;
 use valkey_wbl::log::{Batch, Begin, FolderStorage, Options, open};
@@ -264,6 +264,35 @@ each_version! {
         assert_eq!(server.wbl_info("wbl_recovered_commands"), MEGABYTES.to_string());
         let peak_kb = server.peak_memory() / 1024;
         assert!(peak_kb < 60 * 1024, "{peak_kb} KB");
+    }
+
+    fn what_expires_takes_no_memory_besides_the_dataset_when_it_is_recovered(version: Version) {
+        const COUNT: u64 = 200_000;
+        let keys = "for i = 1, ARGV[1] do server.call('SET', KEYS[1] .. i, i, 'EX', 100000 + i) end";
+        let hash = "for i = 1, ARGV[1] do server.call('HSET', KEYS[1], 'field:' .. i, i) end \
+                    server.call('HPEXPIRE', KEYS[1], 1, 'FIELDS', 1, 'field:8') \
+                    server.call('HEXPIRE', KEYS[1], 100000, 'FIELDS', 1, 'field:7')";
+        let mut cases = vec![(keys, "DBSIZE", COUNT)];
+        cases.extend((version == Version::V9_1).then_some((hash, "HLEN key", COUNT - 1)));
+        for (script, question, left) in cases {
+            let mut server = ServerBuilder::with_module(version).in_memory().start();
+            let mut client = server.raw();
+            client.call(&["EVAL", script, "1", "key", &COUNT.to_string()]);
+            let is_done = |client: &mut RawConnection| client.run(question).integer() == left.cast_signed();
+            wait_until("what expires has gone", PATIENCE, || is_done(&mut client));
+            client.run("WBL.WAIT");
+            for source in ["log", "base"] {
+                server.kill9_and_restart();
+                let mut client = server.raw();
+                assert!(is_done(&mut client), "{source}: {question}");
+                assert_eq!(server.wbl_info("wbl_recovered_commands") != "0", source == "log", "{source}: {question}");
+                let (peak, resident) = (server.peak_memory(), server.resident_memory());
+                let text = format!("{source}, {question}: {} KB of {} KB", resident / 1024, peak / 1024);
+                println!("{text}");
+                assert!(peak * 10 < resident * 13, "{text}");
+                client.run("WBL.CHECKPOINT");
+            }
+        }
     }
 
     fn what_a_second_server_skips_is_counted_by_its_node(version: Version) {
