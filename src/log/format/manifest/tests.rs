@@ -21,8 +21,8 @@ fn sample() -> Manifest {
 
 /// Prints what an error of the disk costs where nothing has replaced the segments of earlier ones.
 #[test]
-fn forty_thousand_segments_can_be_named() {
-    let segments = (0..40_000).map(|number| NamedSegment {
+fn a_hundred_thousand_segments_can_be_named() {
+    let segments = (0..100_000).map(|number| NamedSegment {
         seq: number + 9_000_000,
         first: Lsn::new(40 + number * 9_000_000_000),
         sealed: None,
@@ -36,7 +36,7 @@ fn forty_thousand_segments_can_be_named() {
     let text = Manifest::read_text(&disk).unwrap();
     assert_eq!(Manifest::parse(&text), Ok(manifest));
     println!("{} bytes, written in {} ms", text.len(), took.as_millis());
-    assert!(text.len() < 4 << 20);
+    assert!(text.len() < 10 << 20);
 }
 
 #[test]
