@@ -19,6 +19,8 @@ const ALWAYS_ALLOWED: &[&str] = &[
     "There is a module fork child. Killing it!",
     // A child's last words, when the test has killed its parent.
     "Child failed reporting info to parent, exiting. Broken pipe",
+    // What a kill may leave at the log's end.
+    "the log ends in an unfinished write",
     // What any start says that leaves a log where it is.
     "is not brought back, as wbl.enabled is no",
     "User requested shutdown",

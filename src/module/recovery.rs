@@ -153,7 +153,7 @@ pub(crate) fn recover(ctx: Ctx<'_>, source: Source, examined: Examined) -> Resul
 fn tell_verdict(opened: &Opened<GatedStorage>) {
     match opened.verdict() {
         Verdict::TornTail { file, offset, bytes, kept_as } => log(
-            Level::Notice,
+            Level::Warning,
             &format!(
                 "the log ends in an unfinished write, and nothing proves that any of it was acknowledged: cutting {bytes} bytes at offset {offset} of {file}, which are kept in {kept_as}"
             ),
