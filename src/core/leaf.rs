@@ -86,6 +86,29 @@ impl Found {
 }
 
 impl Leaf {
+    /// A command of which nothing is known yet but what its client has sent.
+    pub fn new(
+        client: ClientId,
+        spec: Option<&'static CommandSpec>,
+        args: Args,
+        keys: Vec<Arc<[u8]>>,
+        db: Option<u32>,
+    ) -> Leaf {
+        Leaf {
+            client,
+            spec,
+            args,
+            keys,
+            db,
+            events: Vec::new(),
+            told: None,
+            wrapped: false,
+            found: Found::default(),
+            proof: None,
+            keeps: Keeps::None,
+        }
+    }
+
     /// Whether the event is its own. What other modules do within it has its client's id, and inside the module's own
     /// command the server names other clients: the key shows which it is.
     pub fn has_raised(&self, event: &Event<'_>) -> bool {
@@ -139,27 +162,14 @@ impl Leaf {
         }
     }
 
-    /// BITFIELD with OVERFLOW FAIL, which may lengthen a string without an event.
+    /// See [`CommandSpec::is_failing_bitfield`].
     pub fn is_failing_bitfield(&self) -> bool {
-        self.spec.is_some_and(|spec| spec.rule == Rule::Bits)
-            && self.args.slices().iter().skip(2).any(|arg| arg.eq_ignore_ascii_case(b"FAIL"))
+        self.spec.is_some_and(|spec| spec.is_failing_bitfield(self.args.iter()))
     }
 
     /// The same command, before anything happened.
     pub fn without_events(&self) -> Leaf {
-        Leaf {
-            client: self.client,
-            spec: self.spec,
-            args: self.args.clone(),
-            keys: self.keys.clone(),
-            db: self.db,
-            events: Vec::new(),
-            told: None,
-            wrapped: false,
-            found: Found::default(),
-            proof: None,
-            keeps: Keeps::None,
-        }
+        Leaf::new(self.client, self.spec, self.args.clone(), self.keys.clone(), self.db)
     }
 
     /// Whether keys that had expired may have been missing for it which the replay has.

@@ -4,7 +4,7 @@ use crate::core::dirty::DbKey;
 use crate::core::leaf::ClientId;
 use crate::core::reads::{self, ReadSet, Reads};
 use crate::core::stream_reads::StreamRead;
-use crate::core::table::{self, CommandSpec, Quirk, Rule, Shows};
+use crate::core::table::{self, Quirk, Shows};
 use crate::ffi::{Ctx, Filter};
 use crate::module::known::Known;
 
@@ -81,11 +81,6 @@ pub fn untold_keys(name: &[u8], first: &[u8], len: usize) -> Vec<usize> {
 pub(super) fn read_blocks(filter: &Filter) -> bool {
     let args = (0..filter.len()).map(|index| filter.arg(index));
     StreamRead::parse(args).map_or_else(|| has_arg(filter, b"BLOCK"), |read| read.timeout.is_some())
-}
-
-/// Whether it is BITFIELD with OVERFLOW FAIL, which may lengthen a string without an event.
-pub(super) fn is_failing_bitfield(filter: &Filter, spec: &CommandSpec) -> bool {
-    spec.rule == Rule::Bits && (2..filter.len()).any(|index| filter.arg(index).eq_ignore_ascii_case(b"FAIL"))
 }
 
 /// Whether a word is among the arguments.

@@ -6,7 +6,7 @@ use crate::core::leaf::ClientId;
 use crate::core::reads::Reads;
 use crate::core::table::{Blocks, Quirk, Rule};
 use crate::ffi::{self, ClientInfo, ContextFlags, Ctx, Filter};
-use crate::module::arguments::{is_failing_bitfield, read_blocks};
+use crate::module::arguments::read_blocks;
 use crate::module::known::Known;
 use crate::module::listed::Sent;
 use crate::module::wrappers::name_of;
@@ -253,7 +253,7 @@ pub(super) fn kind_of(filter: &Filter, known: Known, shows_change: bool) -> Kind
         _ if known.refuses(filter.len()) => Kind::Refused,
         Class::Write(spec) if spec.rule == Rule::CardinalityCache => Kind::Count { caches: filter.len() == 2 },
         Class::Write(spec) if spec.is_wrapped() => Kind::Unseen { waits: spec.may_block() && read_blocks(filter) },
-        Class::Write(spec) if is_failing_bitfield(filter, spec) => Kind::Unseen { waits: false },
+        Class::Write(spec) if spec.is_failing_bitfield(args()) => Kind::Unseen { waits: false },
         Class::Write(spec) if spec.may_block() || spec.is_unknown() || spec.quirk == Quirk::NeverWrapped => {
             Kind::AsSent { blocks: spec.may_block() }
         }

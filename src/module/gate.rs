@@ -191,21 +191,15 @@ impl Storage for GatedStorage {
     }
 
     fn reopen(&self, name: &str, file: &GatedFile) -> io::Result<GatedFile> {
-        let again = match (&self.0, &file.0) {
-            (Folder::Real(folder), Opened::Real(file)) => Opened::Real(folder.reopen(name, file)?),
-            (Folder::Simulated(disk), Opened::Simulated(file)) => Opened::Simulated(disk.reopen(name, file)?),
-            _ => return Err(io::ErrorKind::InvalidInput.into()),
-        };
-        Ok(GatedFile(again))
+        self.open_again(file, |folder, file| folder.reopen(name, file), |disk, file| disk.reopen(name, file))
     }
 
     fn reopen_direct(&self, name: &str, file: &GatedFile) -> io::Result<GatedFile> {
-        let again = match (&self.0, &file.0) {
-            (Folder::Real(folder), Opened::Real(file)) => Opened::Real(folder.reopen_direct(name, file)?),
-            (Folder::Simulated(disk), Opened::Simulated(file)) => Opened::Simulated(disk.reopen_direct(name, file)?),
-            _ => return Err(io::ErrorKind::InvalidInput.into()),
-        };
-        Ok(GatedFile(again))
+        self.open_again(
+            file,
+            |folder, file| folder.reopen_direct(name, file),
+            |disk, file| disk.reopen_direct(name, file),
+        )
     }
 
     fn status_of(&self, name: &str, file: &GatedFile) -> io::Result<Option<FileStatus>> {
@@ -297,6 +291,19 @@ impl GatedStorage {
             Folder::Real(folder) => GatedFile(Opened::Real(real(folder)?)),
             Folder::Simulated(disk) => GatedFile(Opened::Simulated(simulated(disk)?)),
         })
+    }
+
+    fn open_again(
+        &self,
+        file: &GatedFile,
+        real: impl FnOnce(&FolderStorage, &File) -> io::Result<File>,
+        simulated: impl FnOnce(&SimDisk, &SimFile) -> io::Result<SimFile>,
+    ) -> io::Result<GatedFile> {
+        Ok(GatedFile(match (&self.0, &file.0) {
+            (Folder::Real(folder), Opened::Real(file)) => Opened::Real(real(folder, file)?),
+            (Folder::Simulated(disk), Opened::Simulated(file)) => Opened::Simulated(simulated(disk, file)?),
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        }))
     }
 }
 

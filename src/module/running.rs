@@ -10,7 +10,7 @@ use crate::core::script_db::ScriptDb;
 use crate::core::silent::{Proof, SilentChanges};
 use crate::core::table::{Blocks, CommandSpec, Quirk, Rule, Shows};
 use crate::ffi::{ContextFlags, Ctx, Filter};
-use crate::module::arguments::{is_failing_bitfield, key_positions, read_blocks, selected_db};
+use crate::module::arguments::{key_positions, read_blocks, selected_db};
 use crate::module::known::Known;
 use crate::module::verdict::{LetsOut, Verdict};
 use crate::module::{Module, server};
@@ -136,7 +136,7 @@ impl Module {
         self.capture.command(client, Class::Write(spec), db, (0..filter.len()).map(|index| filter.arg(index)));
         let told = self.note_unknown(ctx, filter, Class::Write(spec));
         let is_seen = !spec.is_silent() || spec.rule == Rule::ByServerEvent;
-        if is_seen && !is_failing_bitfield(filter, spec) {
+        if is_seen && !spec.is_failing_bitfield((0..filter.len()).map(|index| filter.arg(index))) {
             if spec.may_block() && top.is_some() {
                 let deadline_ms = self.deadline_ms(ctx, filter, spec.blocks);
                 self.running.what = What::Command(IfRun::Blocking { deadline_ms, streams: Vec::new() });

@@ -14,21 +14,8 @@ impl Capture {
         db: Option<u32>,
         args: impl Iterator<Item = &'a [u8]>,
     ) -> Box<Leaf> {
-        let mut leaf = self.spare.pop().unwrap_or_else(|| {
-            Box::new(Leaf {
-                client,
-                spec,
-                args: Args::default(),
-                keys: Vec::new(),
-                db,
-                events: Vec::new(),
-                told: None,
-                wrapped: false,
-                found: Found::default(),
-                proof: None,
-                keeps: Keeps::None,
-            })
-        });
+        let new = || Box::new(Leaf::new(client, spec, Args::default(), Vec::new(), db));
+        let mut leaf = self.spare.pop().unwrap_or_else(new);
         (leaf.client, leaf.spec, leaf.db, leaf.wrapped) = (client, spec, db, false);
         leaf.args.fill(args);
         leaf.keys.clear();
