@@ -98,8 +98,8 @@ impl Wbl {
         is_there.then_some((appended, durable))
     }
 
-    /// Calls once, when this position, or all that has been executed, is durable (`true`), or nobody knows what became of
-    /// it. `false` where no log protects the server, and no call comes.
+    /// Calls once, when this position, or all that has been executed, is durable (`true`), or nobody knows what became
+    /// of it. `false` where no log protects the server, and no call comes.
     pub fn when_durable(self, owner: &CStr, position: Option<u64>, call: impl FnOnce(u64, bool) + 'static) -> bool {
         let data = Box::into_raw(Box::new(Box::new(call) as OnDurable));
         // SAFETY: the function takes what it is given here, once.
@@ -149,8 +149,8 @@ unsafe extern "C" fn told_of_position(position: u64, is_durable: c_int, data: *m
 }
 
 unsafe extern "C" fn told_of_event(event: *const RawEvent, data: *mut c_void) {
-    // SAFETY: the pointer is the one of `subscribe`, which is not cancelled; calls do not overlap. The event and what it
-    // points to live over the call.
+    // SAFETY: the pointer is the one of `subscribe`, which is not cancelled; calls do not overlap. The event and what
+    // it points to live over the call.
     let (call, event) = unsafe { (&mut *data.cast::<OnEachEvent>(), &*event) };
     // SAFETY: as above.
     let bytes = |from: *const c_char, len| unsafe { std::slice::from_raw_parts(from.cast::<u8>(), len) };

@@ -19,7 +19,8 @@ const READS: &[(&[&str], &str, &str, &str, &str)] = &[
 
 each_lever! {
     fn who_reads_an_invalidated_key_again_gets_what_is_durable_and_hears_of_later_changes(version: Version, lever: Lever) {
-        // The loop waits for clients that track. With threads a 9.1 server may not read the RESUME meanwhile (docs/limits.md).
+        // The loop waits for clients that track. With threads a 9.1 server may not read the RESUME meanwhile
+        // (docs/limits.md).
         let threads: &[&str] = if version == Version::V8_1 { &["1", "4"] } else { &["1"] };
         for threads in threads {
             let mut scene = Scene::of(ServerBuilder::with_module(version).set("io-threads", threads)).with_lever(lever);

@@ -145,8 +145,9 @@ impl Truth {
         Ok(())
     }
 
-    /// The units up to which a unit of the log may have led that left this digest, after the unit `from`: it has at most
-    /// one command, with what the server removed before it, or when it was asked at the unit's end what a key holds.
+    /// The units up to which a unit of the log may have led that left this digest, after the unit `from`: it has at
+    /// most one command, with what the server removed before it, or when it was asked at the unit's end what a key
+    /// holds.
     fn next(&self, from: UnitNumber, digest: u64) -> Vec<UnitNumber> {
         let later = from as usize + 1..self.digests.len();
         let after_second = later.filter(|unit| !self.by_server[*unit]).nth(1).unwrap_or(self.digests.len());
@@ -221,8 +222,8 @@ impl Follower {
         Ok(digests)
     }
 
-    /// Does what the frames say that are whole; `offset` is where the bytes begin in their segment, `position` which one
-    /// they have.
+    /// Does what the frames say that are whole; `offset` is where the bytes begin in their segment, `position` which
+    /// one they have.
     fn read_bytes(
         &mut self,
         bytes: &[u8],

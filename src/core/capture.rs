@@ -328,8 +328,8 @@ impl Capture {
         self.end_queue(client);
     }
 
-    /// Forgets everything (a new log begins, or the role changes), except what the module runs, and that fields expire: the
-    /// log may go on, and have them.
+    /// Forgets everything (a new log begins, or the role changes), except what the module runs, and that fields expire:
+    /// the log may go on, and have them.
     pub fn clear(&mut self) {
         self.blocked.forget();
         let blocked = std::mem::take(&mut self.blocked);

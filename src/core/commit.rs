@@ -142,7 +142,8 @@ impl Chooser {
         self.mode = Mode::Async;
     }
 
-    /// Whether inline is to end before anything of an iteration runs, which begins now: there were no writes for a while.
+    /// Whether inline is to end before anything of an iteration runs, which begins now: there were no writes for a
+    /// while.
     pub fn has_rested(&self, wish: Wish, now_us: u64) -> bool {
         self.mode == Mode::Inline && wish == Wish::Auto && self.is_rest(now_us)
     }

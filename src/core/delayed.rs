@@ -71,8 +71,8 @@ impl Delayed {
         }
     }
 
-    /// A pause is on, or begins: clients that wait in blocking commands may have to wait for its end, too, when they are
-    /// served. Without any, nothing waits.
+    /// A pause is on, or begins: clients that wait in blocking commands may have to wait for its end, too, when they
+    /// are served. Without any, nothing waits.
     pub fn note_readers(&mut self, readers: impl Iterator<Item = ClientId>) {
         if self.stage == (Stage::Waits { readers: true }) {
             return;

@@ -40,8 +40,8 @@ impl SilentChanges {
 pub enum Proof {
     /// That of changes: each of these writes that changes anything counts there.
     Changes,
-    /// How often commands of this name have run without an error: what they do may not count as a change (BITFIELD, which
-    /// may lengthen its string).
+    /// How often commands of this name have run without an error: what they do may not count as a change (BITFIELD,
+    /// which may lengthen its string).
     Runs(&'static str),
     /// There is none: the table does not know the command.
     None,

@@ -185,8 +185,8 @@ impl Queue {
         }
     }
 
-    /// The server will not: `errors` is how many error replies it has sent so far, `keeps` which keys it keeps that have
-    /// expired.
+    /// The server will not: `errors` is how many error replies it has sent so far, `keeps` which keys it keeps that
+    /// have expired.
     pub fn take_as_a_whole(&mut self, errors: Option<u64>, keeps: Keeps, now_ms: i64) {
         if self.is_executing() {
             self.phase = Phase::Whole(Whole::new(&self.leaves, errors.filter(|_| !self.opaque), keeps, now_ms));

@@ -176,7 +176,8 @@ impl User {
         let allowed = match CHECK_PERMISSIONS.get().copied().flatten() {
             Some(check) => {
                 let Some(Ok(db)) = db.map(c_int::try_from) else { return true };
-                // SAFETY: the user is live (owned), `argv` holds `argc` live strings (callers); the reason is not asked.
+                // SAFETY: the user is live (owned), `argv` holds `argc` live strings (callers); the reason is not
+                // asked.
                 unsafe { check(user, args, argc, db, ptr::null_mut()) }
             }
             // SAFETY: as above.

@@ -46,7 +46,8 @@ struct Slots {
     own: Vec<RangeInclusive<u16>>,
     /// Being imported key by key (`CLUSTER SETSLOT ... IMPORTING`): keys are here though another node owns the slot.
     importing: Vec<u16>,
-    /// Being given away key by key (`CLUSTER SETSLOT ... MIGRATING`): keys may have gone though this node owns the slot.
+    /// Being given away key by key (`CLUSTER SETSLOT ... MIGRATING`): keys may have gone though this node owns the
+    /// slot.
     migrating: Vec<u16>,
 }
 

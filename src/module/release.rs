@@ -68,8 +68,8 @@ impl Queue {
 }
 
 impl Release {
-    /// Starts the writer threads. On an error of the disk that is final it wakes the event loop, which decides what that
-    /// means.
+    /// Starts the writer threads. On an error of the disk that is final it wakes the event loop, which decides what
+    /// that means.
     pub(super) fn start(writer: LogWriter<GatedStorage>) -> Result<Release, LogError> {
         let queue = Arc::new(Queue::default());
         let released = Arc::clone(&queue);

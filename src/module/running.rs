@@ -81,7 +81,8 @@ impl Module {
         }
     }
 
-    /// Whose command or script runs: that of the client announced last, unless it may be one that a pause had made wait.
+    /// Whose command or script runs: that of the client announced last, unless it may be one that a pause had made
+    /// wait.
     pub(super) fn runner(&self) -> Option<ClientId> {
         self.delayed.is_empty().then_some(self.running.client)
     }

@@ -168,8 +168,8 @@ impl Module {
             self.wait_for_found(ctx, found);
         }
         let waits = self.replies.any_to_complete();
-        // Within what changes a key other modules may change it again, which an EXEC's events show only where each of its
-        // commands raises its own.
+        // Within what changes a key other modules may change it again, which an EXEC's events show only where each of
+        // its commands raises its own.
         let errors = || if self.server.other_modules { None } else { server::error_replies(ctx) };
         let imports = self.server.imports;
         let keeps = || keeps_expired(ctx, imports);

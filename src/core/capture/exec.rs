@@ -71,8 +71,8 @@ impl Capture {
     }
 
     /// The client's EXEC is about to run, and the server does not report its commands; `read` says how many error
-    /// replies it has sent so far, and `keeps` which keys it keeps that have expired. Returns whether it has commands that
-    /// no event reports, so that the unit's end must be asked for.
+    /// replies it has sent so far, and `keeps` which keys it keeps that have expired. Returns whether it has commands
+    /// that no event reports, so that the unit's end must be asked for.
     pub fn exec(&mut self, client: ClientId, read: impl FnOnce() -> Option<u64>, keeps: Keeps, now_ms: i64) -> bool {
         if let Some(queue) = self.queues.get_mut(&client) {
             queue.take_as_a_whole(self.errors.before(read), keeps, now_ms);

@@ -59,8 +59,8 @@ impl CommandSpec {
         }
     }
 
-    /// Whether it is BITFIELD with OVERFLOW FAIL, which may lengthen a string without an event. `args` are its arguments,
-    /// with the name.
+    /// Whether it is BITFIELD with OVERFLOW FAIL, which may lengthen a string without an event. `args` are its
+    /// arguments, with the name.
     pub fn is_failing_bitfield<'a>(&self, args: impl Iterator<Item = &'a [u8]>) -> bool {
         self.rule == Rule::Bits && args.skip(2).any(|arg| arg.eq_ignore_ascii_case(b"FAIL"))
     }

@@ -37,8 +37,8 @@ pub(super) struct Aligned {
 #[derive(Debug)]
 enum Memory {
     Heap(Vec<u8>),
-    /// Huge pages, where the system has some. A disk gets them as one piece, which it writes up to a quarter sooner than
-    /// as many pages as there are in it.
+    /// Huge pages, where the system has some. A disk gets them as one piece, which it writes up to a quarter sooner
+    /// than as many pages as there are in it.
     Huge(MmapMut),
 }
 

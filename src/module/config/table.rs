@@ -60,8 +60,8 @@ pub enum Setting {
     /// `wbl.checkpoint-method`: who writes a new base, a forked child (fork), a second server that makes it of the log
     /// (process), or that where a fork takes long and there is memory for it (auto). Default: auto.
     CheckpointMethod,
-    /// `wbl.keep-history-seconds`: what a base has taken the place of is kept until what it holds is so old; 0 for not at
-    /// all. Default: 0.
+    /// `wbl.keep-history-seconds`: what a base has taken the place of is kept until what it holds is so old; 0 for not
+    /// at all. Default: 0.
     KeepHistorySeconds,
 }
 

@@ -16,8 +16,8 @@ pub(super) enum Origin {
     Sent,
     /// From files of the server's own that are older than the folder's log, which has been superseded since.
     Older,
-    /// It is less than the folder's log holds: the server was started as a replica that brings none back, or has emptied
-    /// it for a dataset that has not arrived. What clients have written there since changes nothing.
+    /// It is less than the folder's log holds: the server was started as a replica that brings none back, or has
+    /// emptied it for a dataset that has not arrived. What clients have written there since changes nothing.
     Lacking,
     /// From elsewhere, or unknown.
     Unknown,

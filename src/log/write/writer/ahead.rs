@@ -18,8 +18,8 @@ const FIRST_BYTES: u64 = 64 << 10;
 const GROWTH: u64 = 8;
 
 impl<S: Storage> LogWriter<S> {
-    /// The segment to write ahead, if one is wanted now: at once beside a segment that was not itself written ahead, and
-    /// beside others when they are half full.
+    /// The segment to write ahead, if one is wanted now: at once beside a segment that was not itself written ahead,
+    /// and beside others when they are half full.
     pub(crate) fn want_ahead(&mut self) -> Option<WantedAhead> {
         self.ahead = self.ahead.take().or_else(|| self.ahead_slot.take());
         let bytes_max = self.segment_bytes();

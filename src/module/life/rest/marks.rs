@@ -140,8 +140,8 @@ impl Rest {
         })
     }
 
-    /// No log has begun in its place, so that the one before counts again for what it did; `None` where memory comes from
-    /// that.
+    /// No log has begun in its place, so that the one before counts again for what it did; `None` where memory comes
+    /// from that.
     pub(in crate::module::life) fn counts_again(mut self, before: Option<(Generation, Standing)>) -> Rest {
         if let (Some((generation, standing)), Place::Here { folder, .. }) = (before, &mut self.place)
             && folder.generation() == Some(generation)
@@ -153,8 +153,8 @@ impl Rest {
     }
 
     /// The server begins to save its own file, and the log's mark would not distinguish that from what was saved
-    /// before: what is owed is marked at once, if the folder is open. A replica's log that is being closed is waited for
-    /// only if memory has less, because the log before it may have to say so; and no longer than is bearable.
+    /// before: what is owed is marked at once, if the folder is open. A replica's log that is being closed is waited
+    /// for only if memory has less, because the log before it may have to say so; and no longer than is bearable.
     pub(in crate::module::life) fn mark_before_save(&mut self) {
         if matches!(self.place, Place::Closing(_)) {
             if self.descent.origin() != Origin::Lacking {
@@ -200,8 +200,8 @@ impl Rest {
     }
 
     /// The server ends, or the module: makes a mark that is still owed, and one that no longer rests on somebody who
-    /// sees the end of a child. `child`: what has become of that; `is_unchanged`: the server has changed nothing of what
-    /// it loaded.
+    /// sees the end of a child. `child`: what has become of that; `is_unchanged`: the server has changed nothing of
+    /// what it loaded.
     pub(in crate::module::life) fn end(mut self, ctx: Ctx<'_>, is_unchanged: bool, child: Child) {
         let now = || left_now(ctx, child);
         if let Some(beside) = self.beside.take() {
