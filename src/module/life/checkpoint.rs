@@ -5,19 +5,20 @@
 //! base's dataset ends; the log's threads make the file durable, check it, name it in the manifest, and wake the event
 //! loop again.
 
-use super::base::{Base, Bases, Created, Creating, Preparing, answer};
+use super::base::{Base, Bases, Created, Creating, Preparing};
 use super::cause::Cause;
+use super::installed::{ended, installed, reported};
 use super::naming;
 use super::relief;
 use super::state::Logging;
 use super::visible::Visible;
-use crate::ffi::{ChildResult, Ctx, Level, descriptor_path, log, save_rdb, wake_event_loop};
+use crate::ffi::{ChildResult, Ctx, descriptor_path, save_rdb};
 use crate::log::{LogError, NewBase, PreparedBase, Statistics};
 use crate::module::gate::GatedFile;
 use crate::module::points::{self, Point};
 use crate::module::release::Release;
 use crate::module::{Module, config, room, with};
-use crossbeam::channel::{Receiver, TryRecvError, bounded};
+use crossbeam::channel::{Receiver, TryRecvError};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -202,32 +203,6 @@ fn install(release: &Release, base: NewBase) {
     release.log().install_base(base, Box::new(on_done));
 }
 
-/// What has become of a base that was to be put in place.
-type Installed = Result<(), LogError>;
-
-/// What the log's thread is to do when a base is in place, or will not be, and how the main thread hears of it.
-pub(super) fn installed() -> (impl FnOnce(Installed) + Send, Receiver<Installed>) {
-    let (report, outcome) = reported();
-    let on_done = move |outcome: Installed| {
-        if outcome.is_ok() {
-            points::reach(Point::BaseInstalled);
-        }
-        report(outcome);
-    };
-    (on_done, outcome)
-}
-
-/// How one of the log's threads reports to the main thread, and where that finds it.
-pub(super) fn reported<T: Send + 'static>() -> (impl FnOnce(T) + Send + 'static, Receiver<T>) {
-    let (sender, reported) = bounded(1);
-    let report = move |what| {
-        // A caller that has given up, or has left the log, does not listen, and has had the file removed.
-        let _ = sender.send(what);
-        wake_event_loop();
-    };
-    (report, reported)
-}
-
 /// Has the first base of a log made ready to be named.
 fn prepare(release: &Release, base: NewBase) -> Preparing {
     let (on_done, prepared) = reported();
@@ -316,22 +291,4 @@ fn give_up() {
         base.stop(&logging.log);
     });
     ended(Err("the disk is full, and the log needed the room that the base took".into()));
-}
-
-/// A base is in place, or failed.
-pub(super) fn ended(outcome: Result<(), String>) {
-    match &outcome {
-        Ok(()) => log(Level::Notice, "a new base is in place; the log before it is removed"),
-        Err(reason) => log(Level::Warning, &format!("no new base: {reason}")),
-    }
-    let asked = with(|module| {
-        module.bases.ended(outcome.clone());
-        module.end_naming(outcome.is_ok());
-        let logging = module.life.logging_mut()?;
-        if !matches!(logging.base, Base::Now | Base::Replacing) {
-            logging.base = if logging.visible.pending().is_some() { Base::Wanted } else { Base::Idle };
-        }
-        Some(std::mem::take(&mut logging.asked))
-    });
-    answer(asked.flatten().unwrap_or_default(), &outcome);
 }

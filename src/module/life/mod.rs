@@ -19,6 +19,7 @@ mod failing;
 mod failure;
 mod follow;
 mod followed;
+mod installed;
 mod leave;
 mod load;
 mod marking;

@@ -6,7 +6,7 @@
 //! where it was, and what was held leaves as its position is published: nothing was promised.
 
 use super::base::Base;
-use super::checkpoint::{ended, installed};
+use super::installed::{ended, installed};
 use super::visible::Visible;
 use crate::ffi::{Level, log};
 use crate::log::{LogError, PreparedBase};

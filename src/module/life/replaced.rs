@@ -2,9 +2,10 @@
 
 use super::base::{Base, answer};
 use super::begin::begin_log_anew;
-use super::checkpoint::{ended, write_here};
+use super::checkpoint::write_here;
 use super::end::stop_log;
 use super::failing::fail;
+use super::installed::ended;
 use super::rest::{NoLog, Rest};
 use super::visible::Visible;
 use super::{follow, leave, naming};

@@ -1,8 +1,9 @@
 //! How a base begins: its file is created, and then a child forked, or a second server started, that writes it.
 
 use super::super::base::{Base, Child, Created, Creating, Process};
+use super::super::installed::{ended, reported};
 use super::super::method::{self, Method};
-use super::{WRITTEN, ended, reported, save, take_base};
+use super::{WRITTEN, save, take_base};
 use crate::ffi::{Ctx, Level, descriptor_path, fork_child, log};
 use crate::log::{LogError, NewBase};
 use crate::module::gate::GatedFile;
