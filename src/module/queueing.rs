@@ -137,19 +137,24 @@ impl Module {
             self.note_read(shown, reason);
         }
         let reads = self.undurable(shown).is_some() || runs_others && !self.dirty.is_empty();
+        exec.unseen = self.capture_exec(ctx, client);
+        let watch_unit = reads || exec.unseen.is_some();
+        self.running.what = What::Exec(exec);
+        Verdict { lets_out, watch_unit, ..Verdict::PASS }
+    }
+
+    /// What its commands do is captured from now on. Returns how often the server had run an EXEC before, if no event
+    /// reports all of that.
+    fn capture_exec(&mut self, ctx: Ctx<'_>, client: ClientId) -> Option<Option<u64>> {
         // Where it has no writes, what its scripts do is seen as that of any script.
         let shows_all = self.capture.shows_all(client);
         if !self.capture.has_queued_writes(client) || !shows_all && self.watch_results(ctx) {
             self.capture.exec_stepwise(client);
-        } else {
-            let keeps = keeps_expired(ctx, self.server.imports);
-            if self.capture.exec(client, || server::error_replies(ctx), keeps, ctx.unit_time_us() / 1000) {
-                exec.unseen = Some(server::runs_of(ctx, table::EXEC));
-            }
+            return None;
         }
-        let watch_unit = reads || exec.unseen.is_some();
-        self.running.what = What::Exec(exec);
-        Verdict { lets_out, watch_unit, ..Verdict::PASS }
+        let keeps = keeps_expired(ctx, self.server.imports);
+        let is_unseen = self.capture.exec(client, || server::error_replies(ctx), keeps, ctx.unit_time_us() / 1000);
+        is_unseen.then(|| server::runs_of(ctx, table::EXEC))
     }
 
     /// Whether there is no room for what it may write, the disk fails that its reply would need, or that could leave
