@@ -304,6 +304,9 @@ each_version! {
             assert_eq!(client.run("MODULE LIST").items().len(), stock_modules(version));
             if !late {
                 fs::remove_dir(&taken).unwrap();
+                let digest = client.run("DEBUG DIGEST").text().to_string();
+                assert!(client.call(&["MODULE", "LOAD", &module]).is_error(), "the folder holds another dataset");
+                assert_eq!(client.run("DEBUG DIGEST").text(), digest, "a dataset of the server's own stays");
                 client.run("DEL of-the-server");
                 client.run(&format!("MODULE LOAD {module}"));
                 dataset::assert_same(&dataset::read(&mut client), &expected, "loaded after all");
