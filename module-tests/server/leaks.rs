@@ -259,7 +259,8 @@ each_version! {
         let enabled = ["CONFIG SET wbl.enabled no", "CONFIG SET wbl.enabled yes"];
         let promoted = ["REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"];
         for (lever, [ends, begins]) in Lever::ALL.into_iter().flat_map(|lever| [(lever, enabled), (lever, promoted)]) {
-            let mut scene = Scene::start(version);
+            let builder = ServerBuilder::with_module(version).allow_warning("Error condition on socket for SYNC");
+            let mut scene = Scene::of(builder);
             scene.prepare(&["SET k old", "XADD s 0-1 f v", "XGROUP CREATE s g $"]);
             scene.control.run(ends);
             let mut clients: Vec<RawConnection> = (0..6).map(|_| scene.server.raw()).collect();
