@@ -81,14 +81,51 @@ each_version! {
             let path = paths::module().to_str().unwrap();
             let load = [&["MODULE", "LOADEX", path][..], settings].concat();
             for wrong in [&["CONFIG", "foo.bar", "1"], &["CONFIG", "wbl.nonsense", "1"]] {
+                let mut transaction = server.raw();
+                ["MULTI", "PING"].iter().for_each(|command| drop(transaction.run(command)));
                 assert!(client.call(&[&load[..], &wrong[..]].concat()).is_error());
                 assert_eq!(seen(&mut client), before, "{is_empty} {is_clean} {wrong:?}");
+                if !is_empty {
+                    assert_eq!(transaction.run("EXEC").items().len(), 1, "nobody was served meanwhile");
+                }
             }
             assert_eq!(client.call(&load), Value::Simple("OK".into()));
             wait_until("the module is active", PATIENCE, || server.wbl_info("wbl_state") == "active");
             assert_eq!(client.run("EXISTS logged own").integer(), 1);
             assert_eq!(client.run("EXISTS logged").integer(), i64::from(is_empty));
         }
+    }
+
+    fn no_rule_of_a_user_outlives_a_load_that_fails(version: Version) {
+        let builder = ServerBuilder::with_module(version).set("enable-module-command", "yes");
+        let mut server = builder.allow_warning("Loadex configurations were not applied").start();
+        let fill = "for number = 1, 10000 do redis.call('SET', ARGV[1] .. number, 'v') end";
+        for number in 0..20 {
+            assert_eq!(server.raw().call(&["EVAL", fill, "0", &format!("{number}:")]), Value::Null);
+        }
+        server.kill9();
+        // It serves others so many times a second.
+        server.reconfigure(|builder| builder.without_module().set("hz", "500"));
+        server.start();
+        let (mut client, mut other, stop) = (server.raw(), server.raw(), AtomicBool::new(false));
+        let answers = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                // The server refuses to name a command that is not there, and closes who was refused while it was.
+                let mut ask = || other.try_send(&["ACL", "SETUSER", "u", "+wbl.wait"]).and_then(|()| other.try_reply());
+                std::iter::from_fn(|| if stop.load(Ordering::Relaxed) { None } else { ask().ok() }).collect::<Vec<Value>>()
+            });
+            let load = ["MODULE", "LOADEX", paths::module().to_str().unwrap(), "CONFIG", "foo.bar", "1"];
+            assert!(client.call(&load).is_error());
+            stop.store(true, Ordering::Relaxed);
+            asking.join().expect("no panic")
+        });
+        assert!(answers.iter().all(Value::is_error), "{answers:?}");
+        // Who was refused was closed, perhaps before it had its answer.
+        let was_refused = answers.iter().any(|answer| format!("{answer:?}").contains("LOADING"));
+        assert!(was_refused || other.try_send(&["PING"]).and_then(|()| other.try_reply()).is_err(), "{answers:?}");
+        assert_eq!(client.run("ACL LIST").items().len(), 1);
+        assert!(!client.run("CLIENT LIST").text().contains("wbl."));
+        assert_eq!(client.run("DBSIZE").integer(), 0);
     }
 
     fn fifty_loads_and_unloads_under_load_lose_nothing_and_leak_nothing(version: Version) {

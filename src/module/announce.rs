@@ -113,6 +113,16 @@ fn perform(ctx: Ctx<'_>, filter: Filter, verdict: Verdict) {
     }
 }
 
+/// A command that comes while a MODULE LOAD brings a log back, and may still fail: no ACL rule may come to name a
+/// command of the module, whose memory the server frees then. What was queued may make one.
+fn arriving(known: Known) -> Verdict {
+    match known.class {
+        Class::Exec => Verdict::rewrite(Rewrite::Refuse),
+        _ if known.row.quirk == Quirk::ChangesRights => Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED)),
+        _ => Verdict::PASS,
+    }
+}
+
 impl Module {
     /// Whether nothing is left of what ran before, and nothing runs that other commands could belong to.
     pub(super) fn is_quiet(&self) -> bool {
@@ -124,11 +134,14 @@ impl Module {
     }
 
     fn verdict(&mut self, ctx: Ctx<'_>, filter: &Filter, sender: Sender) -> Verdict {
-        if !self.life.holds_folder() {
+        if !self.life.holds_folder() && self.arrival.is_none() {
             // Nothing is logged, refused or endangered: what the command is does not matter.
             return Verdict::PASS;
         }
         let known = self.server.commands.known(filter.arg(0), filter.arg(1));
+        if self.arrival.is_some() {
+            return arriving(known);
+        }
         if known.row.quirk == Quirk::Configures && self.endangers_folder(filter) {
             return Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED));
         }

@@ -15,12 +15,15 @@ pub(crate) struct Arrival {
     /// The folder's log, and what it counted for.
     log: Option<(Generation, Standing)>,
     has_data: bool,
+    /// It brings a log back, and the server serves others meanwhile.
+    pub(super) recovers: bool,
 }
 
 impl Arrival {
     pub(super) fn new(opened: &OpenedFolder, has_data: bool) -> Arrival {
         let log = opened.generation().zip(opened.standing().cloned());
-        Arrival { log, has_data }
+        let recovers = !has_data && !opened.is_empty() && !opened.is_superseded();
+        Arrival { log, has_data, recovers }
     }
 }
 

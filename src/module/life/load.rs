@@ -191,7 +191,9 @@ pub(super) fn note_older_save(ctx: Ctx<'_>) -> bool {
 /// MODULE LOAD.
 fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
     let has_data = server::has_data(ctx);
-    with(|module| module.arrival = Some(Arrival::new(&opened, has_data)));
+    let arrival = Arrival::new(&opened, has_data);
+    let recovers = arrival.recovers;
+    with(|module| module.arrival = Some(arrival));
     if role_at_start(ctx)? == Role::Replica {
         let rest = Rest::new(opened.into_folder(), Origin::Unknown);
         return role::rest_as_replica(ctx, rest).map_err(|(cause, _)| cause.into());
@@ -200,7 +202,6 @@ fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
         return begin_log(ctx, Rest::new(opened.into_folder(), Origin::Unknown), IfLost::ServesOn)
             .map_err(|(cause, _)| cause.into());
     }
-    let recovers = !opened.is_empty() && !opened.is_superseded();
     if recovers && own_aof::is_wanted(ctx) {
         return Err(
             "the folder holds a log, and the server has an append-only file of its own on, which would take the MODULE LOAD for a change of the dataset once the log is brought back in it: load the module with loadmodule, or turn the file off (CONFIG SET appendonly no) until the module is loaded".into(),
@@ -208,10 +209,7 @@ fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
     }
     let begun = begin_or_recover(ctx, opened, Origin::Unknown, Role::Primary);
     if begun.is_err() && recovers {
-        // Meanwhile the server has served others, who may have sent commands of the module.
-        if let Err(reason) = unload::close_clients(ctx) {
-            log(Level::Warning, &reason);
-        }
+        unload::leave_clients(ctx);
         if server::has_data(ctx) {
             // Half of a recovery is not a dataset; the server had none before.
             recovery::empty_dataset(ctx)?;

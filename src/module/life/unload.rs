@@ -17,8 +17,18 @@ pub fn unload(ctx: Ctx<'_>) -> bool {
     let arrival = arrival::take_arrival();
     following::settle(ctx);
     finish_unit(ctx);
-    let may_end = if arrival.is_none() { may_end(ctx) } else { Ok(()) };
-    if let Err(reason) = may_end.and_then(|()| take_commands_back(ctx)) {
+    // A module that has just come goes whatever there is: nothing could get hold of its commands but clients that were
+    // served while it brought a log back (`arriving` in `announce.rs`).
+    let may_go = match &arrival {
+        Some(arrival) => {
+            if arrival.recovers {
+                leave_clients(ctx);
+            }
+            Ok(())
+        }
+        None => may_end(ctx).and_then(|()| take_commands_back(ctx)),
+    };
+    if let Err(reason) = may_go {
         log(Level::Warning, &format!("the module is not unloaded: {reason}"));
         return false;
     }
@@ -50,11 +60,18 @@ fn take_commands_back(ctx: Ctx<'_>) -> Result<(), String> {
     close_clients(ctx)
 }
 
+/// The module goes before it has come: closes the clients that have sent commands of it meanwhile.
+pub(super) fn leave_clients(ctx: Ctx<'_>) {
+    if let Err(reason) = close_clients(ctx) {
+        log(Level::Warning, &reason);
+    }
+}
+
 /// Closes the clients that point to a command of the module.
 ///
 /// # Errors
 /// One is still there.
-pub(super) fn close_clients(ctx: Ctx<'_>) -> Result<(), String> {
+fn close_clients(ctx: Ctx<'_>) -> Result<(), String> {
     let before = own_clients(ctx)?;
     for id in &before {
         let id = id.to_string();
