@@ -29,6 +29,8 @@ const LOOK_EVERY_US: u64 = 1_000_000;
 pub(in crate::module) struct Relief {
     /// The largest write that was refused since a base was begun.
     refused: Option<u64>,
+    /// The largest write that was refused and for which there has been no room since.
+    unmet: u64,
     /// What a write needed that was refused before.
     needed: u64,
     /// How many bases have been begun while there was too little room.
@@ -45,17 +47,19 @@ impl Relief {
     pub(in crate::module) fn refused(&mut self, bytes: u64) {
         if shortage::may_ever_fit(bytes) {
             self.refused = Some(self.refused.unwrap_or(0).max(bytes));
+            self.unmet = self.unmet.max(bytes);
         }
     }
 
-    /// How large a write was that there has been no room for; 0 if there is none.
+    /// How large a write was that there has been no room for, also while a base is written that may make some, and
+    /// after one that has not; 0 if there is none.
     pub(in crate::module) fn refused_bytes(&self) -> u64 {
-        self.refused.unwrap_or(0)
+        self.unmet
     }
 
     /// Whether there is no room for a write that was refused, or for any.
     pub(super) fn is_wanted(&self, log: &Log) -> bool {
-        shortage::is_out_of_room(log, self.refused_bytes())
+        shortage::is_out_of_room(log, self.refused.unwrap_or(0))
     }
 
     /// Whether a base may make room: something was logged since the last one, or the dataset has become smaller.
@@ -109,6 +113,9 @@ impl Relief {
         let helps = config::max_log_bytes().map_or(0, |bound| bound / HELPS_PART);
         if self.tries > 0 && !shortage::is_out_of_room(log, self.needed.max(helps)) {
             self.tries = 0;
+        }
+        if !shortage::is_out_of_room(log, self.unmet) {
+            self.unmet = 0;
         }
     }
 }
