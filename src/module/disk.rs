@@ -205,18 +205,17 @@ pub(super) fn disconnect(ctx: Ctx<'_>, clients: &[ClientId]) {
     }
 }
 
-/// How long the main thread waits, in microseconds, for a disk that makes nothing durable.
-fn patience_us(log: &Release) -> u64 {
-    HANGS_AFTER_US + log.log().pending_bytes().saturating_mul(1_000_000) / SLOWEST_BYTES_PER_S
-}
-
-/// Waits on the main thread until the position is durable, if the disk answers. Returns whether it is.
+/// Waits on the main thread until the position is durable, as long as the disk makes some of that durable. Returns
+/// whether it is.
 pub(super) fn wait_if_it_answers(release: &Release, lsn: Lsn) -> bool {
     let began_us = machine::monotonic_us();
-    let patience = Duration::from_micros(patience_us(release));
-    let is_durable = matches!(release.log().wait_durable(lsn, Some(patience)), Ok(true));
+    let log = release.log();
+    let next = |durable: Lsn| durable.advance(1).min(lsn);
+    while log.durable() < lsn
+        && matches!(log.wait_durable(next(log.durable()), Some(Duration::from_micros(HANGS_AFTER_US))), Ok(true))
+    {}
     with(|module| module.note_waited(machine::monotonic_us().saturating_sub(began_us)));
-    is_durable
+    log.durable() >= lsn
 }
 
 impl Module {
@@ -258,7 +257,9 @@ impl Module {
             if log.log().durable() > durable {
                 (durable, since_us) = (log.log().durable(), now_us);
             }
-            self.disk.hangs = now_us.saturating_sub(since_us) >= patience_us(log);
+            let may_take_us =
+                HANGS_AFTER_US + log.log().pending_bytes().saturating_mul(1_000_000) / SLOWEST_BYTES_PER_S;
+            self.disk.hangs = now_us.saturating_sub(since_us) >= may_take_us;
         }
         self.counters.inline_waits += 1;
         self.note_waited(machine::monotonic_us().saturating_sub(began_us));
