@@ -20,8 +20,11 @@ pub fn timeout_ms(blocks: Blocks, args: &[&[u8]]) -> Option<i64> {
     if text.iter().all(|byte| matches!(byte, b'0' | b'.')) {
         return None;
     }
-    let Some(seconds) = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok()) else {
-        return Some(0);
+    let text = std::str::from_utf8(text).ok()?;
+    let Ok(seconds) = text.parse::<f64>() else {
+        // Of what Rust does not read `strtold` takes only hexadecimal numbers.
+        let digits = text.trim_start_matches(['+', '-']);
+        return digits.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("0x")).then_some(0);
     };
     let ms = (seconds * 1000.0).ceil();
     // Below 0 and beyond this the server refuses the command.
@@ -42,9 +45,13 @@ mod tests {
         assert_eq!(timeout("BLPOP a 0"), None);
         assert_eq!(timeout("BLPOP a 0.00"), None);
         assert_eq!(timeout("BLPOP a 0.0001"), Some(1));
-        for unread in ["soon", "0x0.1", "0x1p-4", "1e-400"] {
+        for unread in ["0x0.1", "0x1p-4", "1e-400", "+0X1"] {
             assert_eq!(timeout(&format!("BLPOP a {unread}")), Some(0), "{unread}");
         }
+        for refused in ["soon", "", "0x", "1s"] {
+            assert_eq!(timeout(&format!("BLPOP a {refused}")).unwrap_or(0), 0, "{refused}");
+        }
+        assert_eq!(timeout("BLPOP a soon"), None, "the server refuses it");
         assert_eq!(timeout("BLPOP a 1e300"), None);
         assert_eq!(timeout("BLPOP a nan"), None);
         assert_eq!(timeout("BLPOP a -1"), None);

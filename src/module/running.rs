@@ -53,9 +53,10 @@ impl Module {
                 }
                 self.capture.command(client, class, None, none());
                 let watch_unit = known.reads == Reads::Script && top.is_some() && !self.dirty.is_empty();
-                let is_refused = || known.refuses(filter.len()) || !filter.may_be_run_by(ctx, client, None);
                 let lets_out = match known.row.quirk {
-                    Quirk::LoadsModules | Quirk::NeedsNoKeys if is_refused() => LetsOut::Nothing,
+                    Quirk::LoadsModules | Quirk::NeedsNoKeys if self.refuses(ctx, filter, client, known) => {
+                        LetsOut::Nothing
+                    }
                     Quirk::LoadsModules => LetsOut::All,
                     Quirk::NeedsNoKeys => {
                         self.shows_others(self.dirty.any_change());
@@ -66,6 +67,12 @@ impl Module {
                 Verdict { lets_out, watch_unit, ..Verdict::PASS }
             }
         }
+    }
+
+    /// Whether the server refuses the command: its number of arguments is wrong, or its client lacks the right to it.
+    fn refuses(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> bool {
+        let db = self.selected_by(ctx, client);
+        known.refuses(filter.len()) || !filter.may_be_run_by(ctx, client, db)
     }
 
     /// What the server may send while the command runs.

@@ -63,7 +63,7 @@ pub(super) fn settle(ctx: Ctx<'_>) {
                 module.settle_blocking(ctx, deadline_ms, streams);
             }
             What::Command(IfRun::Quirk { quirk, name, runs_before }) => {
-                let is_same = |before| server::runs_of(ctx, name) == Some(before);
+                let is_same = |before| server::successes_of(ctx, name) == Some(before);
                 module.settle_quirk(ctx, quirk, !runs_before.is_some_and(is_same));
             }
             What::Command(IfRun::Transaction { may_unwatch }) => {

@@ -107,7 +107,7 @@ impl Module {
     fn announce_quirk(&mut self, ctx: Ctx<'_>, spec: &'static CommandSpec) {
         let runs_before = match spec.quirk {
             Quirk::MovesSlots | Quirk::ChangesRights | Quirk::Pauses | Quirk::ChangesUnseen => {
-                server::runs_of(ctx, spec.name)
+                server::successes_of(ctx, spec.name)
             }
             // The server is asked what has become of it.
             Quirk::Tracks => None,
