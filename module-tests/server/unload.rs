@@ -96,6 +96,38 @@ each_version! {
         }
     }
 
+    fn what_comes_with_a_load_in_one_packet_is_logged(version: Version) {
+        let mut server = ServerBuilder::with_module(version).set("enable-module-command", "yes").start();
+        ["XADD s 1-1 f v", "XGROUP CREATE s g 0"].iter().for_each(|command| drop(server.raw().run(command)));
+        server.kill9();
+        server.reconfigure(ServerBuilder::without_module);
+        server.start();
+        let mut client = server.raw();
+        let library = "#!lua name=l\nserver.register_function('f', function() end)";
+        let commands = [
+            &["MODULE", "LOADEX", paths::module().to_str().unwrap()][..],
+            &["FUNCTION", "LOAD", library],
+            &["XREADGROUP", "GROUP", "g", "c", "STREAMS", "s", ">"],
+            &["XACK", "s", "g", "1-1"],
+            &["ACL", "SETUSER", "u", "on"],
+            &["MULTI"],
+            &["SET", "k", "v"],
+            &["EXEC"],
+        ];
+        let packet: Vec<u8> = commands.iter().flat_map(|command| client.encoded(command)).collect();
+        client.send_bytes(&packet).expect("the server takes the commands");
+        for command in commands {
+            let reply = client.reply();
+            assert!(!reply.is_error(), "{command:?}: {reply:?}");
+        }
+        client.run("WBL.WAIT");
+        server.kill9();
+        let mut client = restart_with_log(&mut server);
+        assert_eq!(client.run("FUNCTION LIST").items().len(), 1);
+        assert_eq!(client.run("XPENDING s g").items()[0].integer(), 0);
+        assert_eq!(client.run("GET k").text(), "v");
+    }
+
     fn no_rule_of_a_user_outlives_a_load_that_fails(version: Version) {
         let builder = ServerBuilder::with_module(version).set("enable-module-command", "yes");
         let mut server = builder.allow_warning("Loadex configurations were not applied").start();

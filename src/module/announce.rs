@@ -7,7 +7,7 @@ use crate::core::capture::Class;
 use crate::core::execution::{Running, UnitEnd};
 use crate::core::leaf::ClientId;
 use crate::core::output::{ReplySize, SHORT_VALUE_BYTES_MAX};
-use crate::core::table::Quirk;
+use crate::core::table::{Quirk, Shows};
 use crate::ffi::{ClientInfo, Ctx, Filter, KeyKind};
 use crate::module::arguments::unblocked_client;
 use crate::module::iteration::finish_run_before;
@@ -113,12 +113,16 @@ fn perform(ctx: Ctx<'_>, filter: Filter, verdict: Verdict) {
     }
 }
 
-/// A command that comes while a MODULE LOAD brings a log back, and may still fail: no ACL rule may come to name a
-/// command of the module, whose memory the server frees then. What was queued may make one.
-fn arriving(known: Known) -> Verdict {
+/// A command that comes while the log is brought back, when the server gives -LOADING for all but a few. `may_fail`: a
+/// MODULE LOAD does that, and the server frees the module's commands if it fails, so that no ACL rule may come to name
+/// one. What was queued may make one.
+fn recovering(known: Known, may_fail: bool) -> Verdict {
     match known.class {
-        Class::Exec => Verdict::rewrite(Rewrite::Refuse),
-        _ if known.row.quirk == Quirk::ChangesRights => Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED)),
+        Class::Exec if may_fail => Verdict::rewrite(Rewrite::Refuse),
+        // The module's command gets -LOADING.
+        _ if may_fail && known.row.quirk == Quirk::ChangesRights => Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED)),
+        // It may replace the dataset (DEBUG RELOAD).
+        _ if known.row.shows == Shows::Debug => Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED)),
         _ => Verdict::PASS,
     }
 }
@@ -134,13 +138,13 @@ impl Module {
     }
 
     fn verdict(&mut self, ctx: Ctx<'_>, filter: &Filter, sender: Sender) -> Verdict {
-        if !self.life.holds_folder() && self.arrival.is_none() {
+        if !self.life.holds_folder() {
             // Nothing is logged, refused or endangered: what the command is does not matter.
             return Verdict::PASS;
         }
         let known = self.server.commands.known(filter.arg(0), filter.arg(1));
-        if self.arrival.is_some() {
-            return arriving(known);
+        if self.life.is_changing() && ctx.flags().is_loading() {
+            return recovering(known, self.arrival.is_some());
         }
         if known.row.quirk == Quirk::Configures && self.endangers_folder(filter) {
             return Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED));

@@ -27,7 +27,7 @@ impl Arrival {
     }
 }
 
-/// The server reports that the module is loaded.
+/// Another module comes or goes, so that this one has been loaded. The server does not report that itself.
 pub(crate) fn arrived() {
     with(|module| module.arrival = None);
 }

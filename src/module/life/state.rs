@@ -284,6 +284,11 @@ impl Life {
         }
     }
 
+    /// Another state is being made: the log is brought back, begins or ends.
+    pub(in crate::module) fn is_changing(&self) -> bool {
+        matches!(self, Life::Changing)
+    }
+
     /// Up to here the former primary may have acknowledged what the log of a promoted replica has.
     pub(in crate::module) fn taken_over(&self) -> Lsn {
         self.logging().map_or(Lsn::ZERO, |logging| logging.taken_over)

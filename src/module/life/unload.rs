@@ -18,7 +18,7 @@ pub fn unload(ctx: Ctx<'_>) -> bool {
     following::settle(ctx);
     finish_unit(ctx);
     // A module that has just come goes whatever there is: nothing could get hold of its commands but clients that were
-    // served while it brought a log back (`arriving` in `announce.rs`).
+    // served while it brought a log back (`recovering` in `announce.rs`).
     let may_go = match &arrival {
         Some(arrival) => {
             if arrival.recovers {
