@@ -275,7 +275,9 @@ each_version! {
         let mut cases = vec![(keys, "DBSIZE", COUNT)];
         cases.extend((version == Version::V9_1).then_some((hash, "HLEN key", COUNT - 1)));
         for (script, question, left) in cases {
-            let mut server = ServerBuilder::with_module(version).in_memory().start();
+            // The server warns of scripts that run longer than this.
+            let builder = ServerBuilder::with_module(version).set("busy-reply-threshold", "60000");
+            let mut server = builder.in_memory().start();
             let mut client = server.raw();
             client.call(&["EVAL", script, "1", "key", &COUNT.to_string()]);
             let is_done = |client: &mut RawConnection| client.run(question).integer() == left.cast_signed();
