@@ -45,13 +45,12 @@ mod tests {
         assert_eq!(timeout("BLPOP a 0"), None);
         assert_eq!(timeout("BLPOP a 0.00"), None);
         assert_eq!(timeout("BLPOP a 0.0001"), Some(1));
-        for unread in ["0x0.1", "0x1p-4", "1e-400", "+0X1"] {
+        for unread in ["0x0.1", "0x1p-4", "1e-400", "+0X1", "0x"] {
             assert_eq!(timeout(&format!("BLPOP a {unread}")), Some(0), "{unread}");
         }
-        for refused in ["soon", "", "0x", "1s"] {
-            assert_eq!(timeout(&format!("BLPOP a {refused}")).unwrap_or(0), 0, "{refused}");
+        for refused in ["soon", "", "1s"] {
+            assert_eq!(timeout(&format!("BLPOP a {refused}")), None, "{refused}");
         }
-        assert_eq!(timeout("BLPOP a soon"), None, "the server refuses it");
         assert_eq!(timeout("BLPOP a 1e300"), None);
         assert_eq!(timeout("BLPOP a nan"), None);
         assert_eq!(timeout("BLPOP a -1"), None);
