@@ -18,6 +18,18 @@ fn write(client: &mut RawConnection, round: usize) {
     client.run("SELECT 0");
 }
 
+/// Three checkpoints have each replaced what was written before, and one more write has come.
+fn with_three_kept(version: Version) -> (Server, RawConnection) {
+    let server = builder(version).start();
+    let mut client = server.raw();
+    for round in 1..4 {
+        write(&mut client, round);
+        client.run("WBL.CHECKPOINT");
+    }
+    client.run("SET key:1 now");
+    (server, client)
+}
+
 fn bytes(server: &Server) -> u64 {
     server.wbl_info("wbl_history_bytes").parse().unwrap()
 }
@@ -84,13 +96,7 @@ each_version! {
     }
 
     fn what_is_kept_is_seen_and_hinders_nobody(version: Version) {
-        let mut server = builder(version).start();
-        let mut client = server.raw();
-        for round in 1..4 {
-            write(&mut client, round);
-            client.run("WBL.CHECKPOINT");
-        }
-        client.run("SET key:1 now");
+        let (mut server, mut client) = with_three_kept(version);
         let lines = wbl("history", &server.log_folder(), &["key:1"]).commands();
         assert_eq!(lines.len(), 4, "{lines:?}");
         assert!(wbl("stat", &server.log_folder(), &[]).good().contains("history "));
@@ -109,13 +115,7 @@ each_version! {
     }
 
     fn damage_in_what_is_kept_hides_nothing_of_the_log(version: Version) {
-        let mut server = builder(version).start();
-        let mut client = server.raw();
-        for round in 1..4 {
-            write(&mut client, round);
-            client.run("WBL.CHECKPOINT");
-        }
-        client.run("SET key:1 now");
+        let (mut server, _client) = with_three_kept(version);
         server.stop();
         let damaged = kept(&server)[1].clone();
         let files = fs::read_dir(server.log_folder().join(&damaged)).unwrap().map(|entry| entry.unwrap().path());
