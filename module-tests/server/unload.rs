@@ -129,35 +129,70 @@ each_version! {
     }
 
     fn no_rule_of_a_user_outlives_a_load_that_fails(version: Version) {
-        let builder = ServerBuilder::with_module(version).set("enable-module-command", "yes");
-        let mut server = builder.allow_warning("Loadex configurations were not applied").start();
-        let fill = "for number = 1, 10000 do redis.call('SET', ARGV[1] .. number, 'v') end";
-        for number in 0..20 {
-            assert_eq!(server.raw().call(&["EVAL", fill, "0", &format!("{number}:")]), Value::Null);
-        }
-        server.kill9();
-        // It serves others so many times a second.
-        server.reconfigure(|builder| builder.without_module().set("hz", "500"));
-        server.start();
-        let (mut client, mut other, stop) = (server.raw(), server.raw(), AtomicBool::new(false));
-        let answers = std::thread::scope(|scope| {
-            let asking = scope.spawn(|| {
-                // The server refuses to name a command that is not there, and closes who was refused while it was.
-                let mut ask = || other.try_send(&["ACL", "SETUSER", "u", "+wbl.wait"]).and_then(|()| other.try_reply());
-                std::iter::from_fn(|| if stop.load(Ordering::Relaxed) { None } else { ask().ok() }).collect::<Vec<Value>>()
-            });
-            let load = ["MODULE", "LOADEX", paths::module().to_str().unwrap(), "CONFIG", "foo.bar", "1"];
-            assert!(client.call(&load).is_error());
-            stop.store(true, Ordering::Relaxed);
-            asking.join().expect("no panic")
-        });
+        let server = with_an_unloaded_log(version);
+        // The server refuses to name a command that is not there, and closes who was refused while it was.
+        let (result, answers) = ask_during_load(&server, &["CONFIG", "foo.bar", "1"], &["ACL", "SETUSER", "u", "+wbl.wait"]);
+        assert!(result.is_error());
         assert!(answers.iter().all(Value::is_error), "{answers:?}");
-        // Who was refused was closed, perhaps before it had its answer.
-        let was_refused = answers.iter().any(|answer| format!("{answer:?}").contains("LOADING"));
-        assert!(was_refused || other.try_send(&["PING"]).and_then(|()| other.try_reply()).is_err(), "{answers:?}");
+        let mut client = server.raw();
         assert_eq!(client.run("ACL LIST").items().len(), 1);
         assert!(!client.run("CLIENT LIST").text().contains("wbl."));
         assert_eq!(client.run("DBSIZE").integer(), 0);
+    }
+
+    fn nothing_replaces_the_dataset_that_a_load_brings_back(version: Version) {
+        let server = with_an_unloaded_log(version);
+        let (result, answers) = ask_during_load(&server, &[], &["DEBUG", "RELOAD"]);
+        assert_eq!(result, Value::Simple("OK".into()));
+        assert!(answers.iter().any(is_loading), "{answers:?}");
+        assert_eq!(server.raw().run("DBSIZE").integer(), KEYS);
+    }
+
+    fn no_configuration_is_written_without_the_module_that_comes(version: Version) {
+        let server = with_an_unloaded_log(version);
+        let (result, answers) = ask_during_load(&server, &["CONFIG", "wbl.debug-commands", "yes"], &["CONFIG", "REWRITE"]);
+        assert_eq!(result, Value::Simple("OK".into()));
+        assert!(answers.iter().any(is_loading), "{answers:?}");
+        let text = std::fs::read_to_string(server.config_path()).unwrap();
+        assert_eq!(text.contains("wbl.debug-commands"), text.contains("loadmodule"), "{text}");
+    }
+
+    fn a_client_that_waits_with_a_command_of_the_module_behind_it_may_go_on(version: Version) {
+        for waits in [&["BLPOP", "list", "0"][..], &["SET", "paused", "v"]] {
+            let server = loaded(version);
+            let mut control = server.raw();
+            if waits[0] == "SET" {
+                control.run("CLIENT PAUSE 1000000 WRITE");
+            }
+            let mut clients: Vec<RawConnection> = (0..8).map(|_| server.raw()).collect();
+            for client in &mut clients {
+                let commands = [waits, &["WBL.WAIT"], &["WBL.CALL", "GET", "key"], &["PING"]];
+                let packet: Vec<u8> = commands.iter().flat_map(|command| client.encoded(command)).collect();
+                client.send_bytes(&packet).expect("the server takes the commands");
+            }
+            wait_until("all wait", PATIENCE, || control.run("INFO clients").text().contains("blocked_clients:8\r\n"));
+            unload(&mut control);
+            // Others use the memory of what is gone.
+            for number in 0..20 {
+                control.run(&format!("ACL SETUSER user{number} on +get"));
+            }
+            control.run("CLIENT UNPAUSE");
+            for _ in &clients {
+                control.run("RPUSH list v");
+            }
+            for client in &mut clients {
+                match version {
+                    // It looks up a command when it runs.
+                    Version::V8_1 => {
+                        client.reply();
+                        assert!([client.reply(), client.reply()].iter().all(Value::is_error));
+                        assert_eq!(client.reply(), Value::Simple("PONG".into()));
+                    }
+                    Version::V9_1 => assert!(client.try_reply().is_err(), "it is still there"),
+                }
+            }
+            assert_eq!(control.run("PING"), Value::Simple("PONG".into()));
+        }
     }
 
     fn fifty_loads_and_unloads_under_load_lose_nothing_and_leak_nothing(version: Version) {
@@ -236,6 +271,51 @@ fn restart_with_log(server: &mut Server) -> RawConnection {
 fn usage(server: &Server) -> (u64, usize) {
     let folder = format!("/proc/{}/fd", server.process_id());
     (resident_kib(server) as u64 * 1024, std::fs::read_dir(folder).unwrap().count())
+}
+
+/// How many keys the log of [`with_an_unloaded_log`] has.
+const KEYS: i64 = 200_000;
+
+/// A server without the module, beside a log that was killed and takes a while to bring back.
+fn with_an_unloaded_log(version: Version) -> Server {
+    let builder = ServerBuilder::with_module(version).set("enable-module-command", "yes").config_file("");
+    let mut server = builder.allow_warning("Loadex configurations were not applied").start();
+    let fill = "for number = 1, ARGV[2] do redis.call('SET', ARGV[1] .. number, 'v') end";
+    for number in 0..20 {
+        let count = (KEYS / 20).to_string();
+        assert_eq!(server.raw().call(&["EVAL", fill, "0", &format!("{number}:"), &count]), Value::Null);
+    }
+    server.kill9();
+    // It serves others so many times a second.
+    server.reconfigure(|builder| builder.without_module().set("hz", "500"));
+    server.start();
+    server
+}
+
+/// Loads the module, while another client asks this again and again, until it is closed. Returns what the load and the
+/// questions got. One of these came during the load, or its client was closed for that.
+fn ask_during_load(server: &Server, settings: &[&str], question: &[&str]) -> (Value, Vec<Value>) {
+    let (mut client, mut other, stop) = (server.raw(), server.raw(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let _stops = StopsAtEnd(&stop);
+        let asking = scope.spawn(|| {
+            let mut ask = || other.try_send(question).and_then(|()| other.try_reply());
+            let answers = std::iter::from_fn(|| if stop.load(Ordering::Relaxed) { None } else { ask().ok() });
+            let answers: Vec<Value> = answers.collect();
+            // Who was refused was closed, perhaps before it had its answer.
+            let is_closed = other.try_send(&["PING"]).and_then(|()| other.try_reply()).is_err();
+            assert!(is_closed || answers.iter().any(is_loading), "{answers:?}");
+            answers
+        });
+        let load = [&["MODULE", "LOADEX", paths::module().to_str().unwrap()][..], settings].concat();
+        let result = client.call(&load);
+        stop.store(true, Ordering::Relaxed);
+        (result, asking.join().expect("no panic"))
+    })
+}
+
+fn is_loading(answer: &Value) -> bool {
+    matches!(answer, Value::Error(error) if error.starts_with("LOADING"))
 }
 
 fn loaded(version: Version) -> Server {

@@ -11,6 +11,8 @@ pub enum Quirk {
     ChangesUnseen,
     /// It changes settings (CONFIG SET).
     Configures,
+    /// It writes the configuration file anew (CONFIG REWRITE).
+    RewritesFile,
     /// It runs code of a module that is loaded, or unloaded (MODULE LOAD).
     LoadsModules,
     /// It begins or ends the move of a slot (CLUSTER SETSLOT).

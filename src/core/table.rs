@@ -129,6 +129,7 @@ pub const COMMANDS: &[CommandSpec] = &[
     other("cluster|slot-stats").shows(Shows::Keyspace),
     other("cluster|syncslots").quirk(Quirk::Copies),
     other("config|resetstat").quirk(Quirk::ResetsStatistics),
+    other("config|rewrite").quirk(Quirk::RewritesFile),
     other("config|set").quirk(Quirk::Configures),
     write("copy", Rule::Copy).keys_in_log(KeysInLog::FirstTwo).shows(Shows::TwoDatabases),
     other("dbsize").shows(Shows::Keyspace),

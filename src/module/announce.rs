@@ -115,12 +115,14 @@ fn perform(ctx: Ctx<'_>, filter: Filter, verdict: Verdict) {
 
 /// A command that comes while the log is brought back, when the server gives -LOADING for all but a few. `may_fail`: a
 /// MODULE LOAD does that, and the server frees the module's commands if it fails, so that no ACL rule may come to name
-/// one. What was queued may make one.
+/// one. What was queued may make one. Until it has succeeded, the server does not write its `loadmodule` line.
 fn recovering(known: Known, may_fail: bool) -> Verdict {
-    match known.class {
-        Class::Exec if may_fail => Verdict::rewrite(Rewrite::Refuse),
+    match (known.class, known.row.quirk) {
+        (Class::Exec, _) if may_fail => Verdict::rewrite(Rewrite::Refuse),
         // The module's command gets -LOADING.
-        _ if may_fail && known.row.quirk == Quirk::ChangesRights => Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED)),
+        (_, Quirk::ChangesRights | Quirk::RewritesFile) if may_fail => {
+            Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED))
+        }
         // It may replace the dataset (DEBUG RELOAD).
         _ if known.row.shows == Shows::Debug => Verdict::rewrite(Rewrite::Wrap(refusal::REFUSED)),
         _ => Verdict::PASS,

@@ -9,6 +9,11 @@ use crate::ffi::{Ctx, Level, log, server_version};
 const SINCE: u32 = 0x0009_0000;
 const UNTIL: u32 = 0x0009_0102;
 
+/// Whether the server looks up all that a client has sent before it runs the first of it.
+pub(super) fn parses_ahead(ctx: Ctx<'_>) -> bool {
+    server_version(ctx) >= SINCE
+}
+
 /// Whether a server of this version loses them.
 pub(super) fn are_lost(version: u32) -> bool {
     (SINCE..UNTIL).contains(&version)

@@ -64,9 +64,11 @@ impl Listed {
         })
     }
 
-    /// Whether the server may read a command of the module for it, without any notice.
-    pub(super) fn may_point_to_own_command(&self) -> bool {
-        is_own_command(&self.command) || self.queued.is_some_and(|queued| queued > 0)
+    /// Whether the server may read a command of the module for it, without any notice. `parses_ahead`: it looks up what
+    /// a client has sent while that still waits in a command before it.
+    pub(super) fn may_point_to_own_command(&self, parses_ahead: bool) -> bool {
+        let has_sent_more = parses_ahead && (self.blocked || self.resumes) && !self.is_special;
+        has_sent_more || is_own_command(&self.command) || self.queued.is_some_and(|queued| queued > 0)
     }
 }
 

@@ -1,16 +1,19 @@
 //! MODULE UNLOAD, and what the server keeps of the module's commands, which it then frees.
 //!
 //! A client points to the command that it ran last (CLIENT LIST shows its name), and to those that it has queued since
-//! a MULTI; the API has no way to change that. So such clients are closed. The rules of ACL users also name commands; a
-//! server with a rule for a command that is gone crashes when it evaluates the rules again.
+//! a MULTI; the API has no way to change that. So such clients are closed. Where the server parses ahead, so are those
+//! that wait, as nothing shows what they have sent after what they wait in. The rules of ACL users also name commands;
+//! a server with a rule for a command that is gone crashes when it evaluates the rules again.
 
 use super::arrival;
 use super::enable::may_end;
 use super::end::close;
 use super::own_file::Child;
+use super::state::Life;
 use crate::ffi::{CallMode, Ctx, Level, forget_child, forget_file_size_limit, log, unregister_hooks};
+use crate::module::listed::Listed;
 use crate::module::units::finish_unit;
-use crate::module::{following, listed, replace, second_server, server};
+use crate::module::{cut_commands, following, listed, replace, second_server, server, with};
 
 /// MODULE UNLOAD. `false` refuses.
 pub fn unload(ctx: Ctx<'_>) -> bool {
@@ -26,6 +29,8 @@ pub fn unload(ctx: Ctx<'_>) -> bool {
             }
             Ok(())
         }
+        // The server has shut down, and runs nothing any more.
+        None if with(|module| matches!(module.life, Life::Closed)) == Some(true) => Ok(()),
         None => may_end(ctx).and_then(|()| take_commands_back(ctx)),
     };
     if let Err(reason) = may_go {
@@ -57,6 +62,10 @@ fn take_commands_back(ctx: Ctx<'_>) -> Result<(), String> {
             "the ACL rule {rule} names a command of the module; take it away first (ACL SETUSER, or ACL DELUSER)"
         ));
     }
+    // A reply of its own may not have left yet.
+    if let Some(client) = own_clients(ctx)?.iter().find(|client| client.resumes) {
+        return Err(format!("client {} has waited and is about to go on; try again", client.id));
+    }
     close_clients(ctx)
 }
 
@@ -73,8 +82,8 @@ pub(super) fn leave_clients(ctx: Ctx<'_>) {
 /// One is still there.
 fn close_clients(ctx: Ctx<'_>) -> Result<(), String> {
     let before = own_clients(ctx)?;
-    for id in &before {
-        let id = id.to_string();
+    for client in &before {
+        let id = client.id.to_string();
         // Never the client whose command this is, because CLIENT KILL skips that.
         ctx.own().call(CallMode::Internal, "CLIENT", [&b"KILL"[..], b"ID", id.as_bytes()]);
     }
@@ -83,16 +92,20 @@ fn close_clients(ctx: Ctx<'_>) -> Result<(), String> {
     if closed > 0 {
         log(
             Level::Notice,
-            &format!("closed {closed} clients: their last command was one of the module's, or they were in a MULTI"),
+            &format!("closed {closed} clients: they may have sent a command of the module last, in a MULTI or ahead"),
         );
     }
     match after.first() {
         None => Ok(()),
-        Some(id) => Err(format!("client {id} still uses a command of the module, or is in a MULTI; try again")),
+        Some(client) => {
+            Err(format!("client {} still uses a command of the module, or is in a MULTI; try again", client.id))
+        }
     }
 }
 
-fn own_clients(ctx: Ctx<'_>) -> Result<Vec<u64>, String> {
-    let listed = listed::clients(ctx)?;
-    Ok(listed.iter().filter(|client| client.may_point_to_own_command()).map(|client| client.id).collect())
+fn own_clients(ctx: Ctx<'_>) -> Result<Vec<Listed>, String> {
+    let parses_ahead = cut_commands::parses_ahead(ctx);
+    let mut listed = listed::clients(ctx)?;
+    listed.retain(|client| client.may_point_to_own_command(parses_ahead));
+    Ok(listed)
 }
