@@ -357,7 +357,8 @@ each_lever! {
     // Who waits in BLPOP may be refused what comes where rights have changed, but not where they have not.
     fn a_change_of_rights_that_is_refused_makes_no_push_wait(version: Version, lever: Lever) {
         let mut scene = Scene::start(version).with_lever(lever);
-        scene.prepare(&["ACL SETUSER poor on nopass ~* +@all -acl"]);
+        let users = ["ACL SETUSER poor on nopass ~* +@all -acl", "ACL SETUSER most on nopass ~* +@all -strlen"];
+        scene.prepare(&users);
         let (mut waiting, mut poor, mut other) = (scene.server.raw(), scene.server.raw(), scene.server.raw());
         poor.run("AUTH poor any");
         waiting.send_text("BLPOP list 0");
@@ -369,6 +370,11 @@ each_lever! {
             assert!(reply.is_error(), "{reply:?}");
         }
         scene.control.run("CONFIG SET requirepass ");
+        ["AUTH most any", "MULTI", "ACL SETUSER poor on"].iter().for_each(|command| drop(poor.run(command)));
+        for command in ["STRLEN list", "EXEC"] {
+            let reply = poor.call(&split(command));
+            assert!(reply.is_error(), "{command}: {reply:?}");
+        }
         let before = loops(&mut scene);
         scene.freeze();
         other.send_text("LPUSH list a");

@@ -1,5 +1,6 @@
 //! WATCH: a transaction that a change aborted, or did not abort, reports that change.
 
+use crate::harness::scene::split;
 use crate::harness::{Lever, PATIENCE, RawConnection, Scene, ServerBuilder, Value, Version, each_lever, wait_until};
 
 each_lever! {
@@ -168,14 +169,19 @@ each_lever! {
 
     fn a_transaction_that_was_refused_tells_nothing_and_waits_for_nothing(version: Version, lever: Lever) {
         let mut scene = Scene::start(version).with_lever(lever);
-        scene.prepare(&["SET clean c"]);
+        scene.prepare(&["SET clean c", "ACL SETUSER most on nopass ~* +@all -strlen"]);
         scene.freeze();
         let mut writer = scene.held("SET k v");
-        let mut client = watcher(&scene, "HELLO 2", &["MULTI", "GET k"]);
-        assert!(client.call(&["NOSUCH"]).is_error());
-        let refused = "EXECABORT Transaction discarded because of previous errors.";
-        assert_eq!(client.call(&["EXEC"]), Value::Error(refused.into()));
-        assert_eq!(client.call(&["EXEC"]), Value::Error("ERR EXEC without MULTI".into()));
+        let mut client = scene.server.raw();
+        client.run("AUTH most any");
+        for (queued, rejected) in [("GET k", "NOSUCH"), ("EVAL return(1) 0", "NOSUCH"), ("EVAL return(1) 0", "STRLEN k")] {
+            client.run("MULTI");
+            client.run(queued);
+            assert!(client.call(&split(rejected)).is_error());
+            let refused = "EXECABORT Transaction discarded because of previous errors.";
+            assert_eq!(client.call(&["EXEC"]), Value::Error(refused.into()));
+            assert_eq!(client.call(&["EXEC"]), Value::Error("ERR EXEC without MULTI".into()));
+        }
         assert_eq!(client.run("GET clean").text(), "c");
         scene.thaw();
         assert_eq!(writer.reply(), Value::Simple("OK".into()));

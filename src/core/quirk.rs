@@ -88,6 +88,20 @@ impl Quirks {
     pub fn have(self, quirk: Quirk) -> bool {
         self.0 & 1 << quirk as u32 != 0
     }
+
+    /// Whether one of them has others wait, once its command has run.
+    pub fn concern_others(self) -> bool {
+        let concern = [
+            Quirk::ChangesRights,
+            Quirk::ChangesUnseen,
+            Quirk::MovesSlots,
+            Quirk::NeedsNoKeys,
+            Quirk::Pauses,
+            Quirk::Tracks,
+            Quirk::Unblocks,
+        ];
+        concern.into_iter().any(|quirk| self.have(quirk))
+    }
 }
 
 impl From<Quirk> for Quirks {

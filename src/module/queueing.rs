@@ -105,13 +105,11 @@ impl Module {
             });
             return Verdict::rewrite(Rewrite::Refuse);
         }
+        self.drop_refused_queue(ctx, client);
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
         // Calls at the end of such a unit would end the pause before it begins, which the server asserts against.
         let mut exec = Exec { ends_late: record.queued_quirks.have(Quirk::Pauses), ..Exec::default() };
         let db = proved.or_else(|| self.info_of(ctx, client).map(|info| info.db)).unwrap_or_default();
-        if self.capture.has_silent(client) && self.keeps_less(ctx, client) {
-            self.capture.refuse_queue(client);
-        }
         self.capture.command(client, Class::Exec, Some(db), std::iter::empty());
         let Some(record) = self.clients.get_mut(client) else { return Verdict::PASS };
         let (quirks, debugs_scripts) = (std::mem::take(&mut record.queued_quirks), record.debugs_scripts);
@@ -141,6 +139,21 @@ impl Module {
         let watch_unit = reads || exec.unseen.is_some();
         self.running.what = What::Exec(exec);
         Verdict { lets_out, watch_unit, ..Verdict::PASS }
+    }
+
+    /// Forgets the commands of an EXEC that the server refuses: they neither run nor show anything. It is asked for that
+    /// where others would wait for what they do or show, or where no event would tell that they have not run.
+    fn drop_refused_queue(&mut self, ctx: Ctx<'_>, client: ClientId) {
+        let Some(record) = self.clients.get(client) else { return };
+        let concerns_others = record.transaction.queued.runs_commands() || record.queued_quirks.concern_others();
+        if !concerns_others && !self.capture.has_silent(client) || !self.keeps_less(ctx, client) {
+            return;
+        }
+        self.capture.refuse_queue(client);
+        if let Some(record) = self.clients.get_mut(client) {
+            record.transaction.queued.refuse();
+            record.queued_quirks = Quirks::default();
+        }
     }
 
     /// What its commands do is captured from now on. Returns how often the server had run an EXEC before, if no event
