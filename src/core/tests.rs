@@ -172,6 +172,9 @@ fn an_entry_gets_the_id_that_the_server_gave_and_trimming_its_exact_length() {
     hooks.write(1, "XADD s NOMKSTREAM MAXLEN ~ 5 LIMIT 9 * f v");
     hooks.raise(1, false, "xadd", "s", value("7-0")).raise(1, false, "xtrim", "s", value("4"));
     assert_eq!(hooks.logged(), "XADD s 7-0 f v; XTRIM s MAXLEN = 4");
+    // The stream's last entry is not that of an id that the client has chosen.
+    hooks.write(1, "XADD s 7-5 f v").raise(1, false, "xadd", "s", value("7-0"));
+    assert_eq!(hooks.logged(), "XADD s 7-5 f v");
 }
 
 #[test]

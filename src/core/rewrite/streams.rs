@@ -12,6 +12,9 @@ pub(super) fn pending(leaf: &Leaf, unit: &mut Unit) -> bool {
 
 /// `XADD [NOMKSTREAM] [MAXLEN|MINID ...] id field value...` becomes XADD key ID field value...; trimming becomes XTRIM
 /// key MAXLEN = LENGTH.
+///
+/// An id that the client has chosen is the one that the entry got, whatever the stream seems to end with: servers up to
+/// 9.1.2 may lose sight of an entry where `stream-node-max-bytes` was lowered.
 pub(super) fn stream(leaf: &Leaf, unit: &mut Unit) -> bool {
     // All or nothing: an outcome that could not be read makes the whole leaf an image.
     if leaf.events.iter().any(|event| event.outcome.is_none()) {
@@ -22,8 +25,9 @@ pub(super) fn stream(leaf: &Leaf, unit: &mut Unit) -> bool {
         let Some(Outcome::Value(outcome)) = &event.outcome else { return false };
         match event.kind {
             EventKind::XAdd => {
-                let Some(fields) = xadd_fields(&args) else { return false };
-                let mut command: Vec<&[u8]> = vec![b"XADD", &event.key, outcome];
+                let Some((sent, fields)) = xadd_entry(&args) else { return false };
+                let id = if sent.contains(&b'*') { outcome } else { sent };
+                let mut command: Vec<&[u8]> = vec![b"XADD", &event.key, id];
                 command.extend_from_slice(fields);
                 unit.command(event.db, &command);
             }
@@ -34,8 +38,8 @@ pub(super) fn stream(leaf: &Leaf, unit: &mut Unit) -> bool {
     true
 }
 
-/// The field-value part of an XADD's arguments.
-fn xadd_fields<'a, 'b>(args: &'a [&'b [u8]]) -> Option<&'a [&'b [u8]]> {
+/// The id and the field-value part of an XADD's arguments.
+fn xadd_entry<'a, 'b>(args: &'a [&'b [u8]]) -> Option<(&'b [u8], &'a [&'b [u8]])> {
     let mut index = 2;
     loop {
         let token = args.get(index)?;
@@ -48,7 +52,7 @@ fn xadd_fields<'a, 'b>(args: &'a [&'b [u8]]) -> Option<&'a [&'b [u8]]> {
         } else if token.eq_ignore_ascii_case(b"LIMIT") {
             index += 2;
         } else {
-            return args.get(index + 1..);
+            return Some((token, args.get(index + 1..)?));
         }
     }
 }
