@@ -92,6 +92,23 @@ each_version! {
         }
     }
 
+    fn a_reply_that_a_client_skips_is_skipped_after_a_log_has_begun(version: Version) {
+        for door in [Load, Enabled, Promotion, FirstLog] {
+            let server = before(version, door).start();
+            let mut control = server.raw();
+            fill(&mut control);
+            let mut client = server.raw();
+            client.run("PING");
+            client.send_text("CLIENT REPLY SKIP");
+            begin(door, &server, &mut control);
+            control.run("CONFIG SET wbl.commit-mode async");
+            control.run("WBL.DEBUG COLLECT ALL");
+            let packet = [client.encoded(&["INCR", "n"]), client.encoded(&["PING"])].concat();
+            client.send_bytes(&packet).expect("the server takes the commands");
+            assert_eq!(client.reply().text(), "PONG", "{door:?}");
+        }
+    }
+
     fn a_log_does_not_begin_inside_a_transaction(version: Version) {
         for door in [Load, Enabled] {
             let mut server = before(version, door).start();
@@ -181,7 +198,7 @@ fn allowing(builder: ServerBuilder) -> ServerBuilder {
 
 fn begin(door: Door, server: &Server, control: &mut RawConnection) {
     match door {
-        Load => drop(control.run(&format!("MODULE LOAD {} wbl.enabled yes", path()))),
+        Load => drop(control.run(&format!("MODULE LOAD {} wbl.enabled yes wbl.debug-commands yes", path()))),
         Enabled => drop(control.run("CONFIG SET wbl.enabled yes")),
         Promotion | FirstLog => {
             control.run(NOWHERE);

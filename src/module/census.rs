@@ -78,6 +78,8 @@ impl Module {
     fn take_in(&mut self, listed: &Listed) {
         let client = self.clients.insert(listed.id);
         client.may_be_subscribed = listed.subscribed;
+        // CLIENT LIST does not show CLIENT REPLY.
+        client.mutes = true;
         if listed.watches {
             client.transaction.watch_anything();
         }
