@@ -5,7 +5,7 @@
 //! they may write, evictions, other modules) is logged as the resulting state of the keys that events name.
 
 use crate::core::dirty::DbKey;
-use crate::core::hash::Set;
+use crate::core::hash::{Map, Set};
 use crate::core::leaf::ClientId;
 use crate::core::logged::moves_to;
 use crate::core::touched::{Touched, Touches};
@@ -123,6 +123,8 @@ pub struct Followed {
     /// Announced, and not logged yet.
     announced: Option<Commands>,
     strays: Images,
+    /// What other clients have queued since their MULTI, as far as no event will show what that changes.
+    queued: Map<ClientId, Images>,
     lost: Option<&'static str>,
 }
 
@@ -236,6 +238,25 @@ impl Followed {
     /// Something else has changed, or may have.
     pub fn strays(&mut self) -> &mut Images {
         &mut self.strays
+    }
+
+    /// What another client has queued in its transaction that no event will show.
+    pub fn queued(&mut self, client: ClientId) -> &mut Images {
+        self.queued.entry(client).or_default()
+    }
+
+    /// The client's EXEC is about to run.
+    pub fn runs_queued(&mut self, client: ClientId) {
+        if let Some(Images { keys, everywhere, functions }) = self.queued.remove(&client) {
+            self.strays.keys.extend(keys);
+            self.strays.everywhere.extend(everywhere);
+            self.strays.functions |= functions;
+        }
+    }
+
+    /// The client's transaction has ended without it, or the client is gone.
+    pub fn drops_queued(&mut self, client: ClientId) {
+        self.queued.remove(&client);
     }
 
     /// The log can't follow: why.

@@ -10,7 +10,7 @@ use crate::core::reads::Reads;
 use crate::core::table::{Quirk, Role, Rule};
 use crate::core::touched::Touches;
 use crate::core::unit::{Batch, Unit};
-use crate::ffi::{Ctx, Filter, Level, log};
+use crate::ffi::{Ctx, Filter, Level, client_info, log};
 use crate::log::Lsn;
 use crate::module::arguments::untold_keys;
 use crate::module::known::Known;
@@ -143,7 +143,9 @@ impl Module {
             }
         }
         // A script of the primary's is known by its keys and events only: what it runs must say the rest.
-        let may_write = (following.is_writable || following.followed.runs_inexact()) && may_write(known);
+        let ends_queue = matches!(known.class, Class::Exec | Class::EndMulti);
+        let may_write =
+            (following.is_writable || following.followed.runs_inexact()) && (may_write(known) || ends_queue);
         let resets = known.row.quirk == Quirk::ResetsStatistics;
         Some(if whose == Whose::Primary { Seen::Primary } else { Seen::Other { may_write, resets } })
     }
@@ -158,16 +160,24 @@ impl Module {
         following.followed.announce(sent, args, may_wait);
     }
 
-    /// Another client's command may change keys without an event.
+    /// Another client's command may change keys without an event: now, or in its EXEC.
     fn note_untold(&mut self, ctx: Ctx<'_>, filter: &Filter) {
+        let client = filter.client_id();
         let known = self.server.commands.known(filter.arg(0), filter.arg(1));
         let args = || (0..filter.len()).map(|index| filter.arg(index));
         let keys: Vec<Arc<[u8]>> =
             ctx.command_keys(args()).into_iter().map(|index| Arc::from(filter.arg(index))).collect();
+        let flags = ctx.flags();
         let Some(following) = self.life.following_mut() else { return };
-        let strays = following.followed.strays();
-        strays.functions |= known.row.rule == Rule::Functions;
-        strays.everywhere.extend(keys);
+        let images = match known.class {
+            _ if flags.in_script() || flags.in_exec() => following.followed.strays(),
+            Class::Exec => return following.followed.runs_queued(client),
+            Class::EndMulti => return following.followed.drops_queued(client),
+            _ if client_info(client).is_some_and(|info| info.in_multi) => following.followed.queued(client),
+            _ => following.followed.strays(),
+        };
+        images.functions |= known.row.rule == Rule::Functions;
+        images.everywhere.extend(keys);
     }
 
     /// A key has changed on a replica that logs; returns whether it is one.

@@ -341,6 +341,7 @@ pub fn client_gone(client: u64) {
     with(|module| {
         module.running.client_gone(client);
         module.capture.client_gone(client);
+        module.life.following_mut().into_iter().for_each(|following| following.followed.drops_queued(client));
         module.homes.iter_mut().for_each(|homes| homes.forget(client));
         module.looks.forget(client);
         module.collecting.take_if(|collecting| collecting.is_of(client));
