@@ -14,6 +14,8 @@ pub enum Injection {
     Delay(Duration),
     /// They fail with this error, such as `EIO`, from the nth of each thread on (the first is 1).
     Fail { error: &'static str, from: u32 },
+    /// So does everything else that changes a file.
+    FailChanges { error: &'static str },
     /// The first one of each thread fails with this error.
     FailOnce { error: &'static str },
     /// fdatasync and fsync report success and do nothing.
@@ -30,6 +32,7 @@ pub enum Injection {
 const BASES: std::ops::Range<u32> = 1..100;
 
 const FLUSHES: &str = "fdatasync,fsync,pwritev2";
+const CHANGES: &str = "fdatasync,fsync,pwritev2,pwrite64,pwritev,renameat,renameat2,ftruncate";
 
 /// An strace that is attached to all threads of a process, until it is dropped.
 pub struct Strace {
@@ -42,6 +45,7 @@ impl Strace {
         let (calls, effect) = match injection {
             Injection::Delay(time) => (FLUSHES, format!("delay_exit={}", time.as_micros())),
             Injection::Fail { error, from } => (FLUSHES, format!("error={error}:when={from}+")),
+            Injection::FailChanges { error } => (CHANGES, format!("error={error}:when=1+")),
             Injection::FailOnce { error } => (FLUSHES, format!("error={error}:when=1")),
             Injection::Lie => ("fdatasync,fsync", "retval=0".to_string()),
             Injection::NoFork => ("clone,clone3,fork,vfork", "error=EAGAIN".to_string()),

@@ -47,6 +47,25 @@ each_version! {
         dataset::assert_survives(&mut server, "after kill -9");
     }
 
+    fn a_log_whose_disk_does_not_answer_does_not_end(version: Version) {
+        let mut server = builder(version).set("wbl.commit-mode", "async").start();
+        let mut control = server.raw();
+        control.run("SET clean v");
+        let frozen = FrozenDisk::freeze(Lever::Sync, &server, &mut control);
+        let mut client = server.raw();
+        client.send_text("SET k v");
+        client.assert_silent(&mut control, "SET");
+        let refused = format!("{:?}", control.call(&["CONFIG", "SET", "wbl.enabled", "no"]));
+        assert!(refused.contains("does not answer"), "{refused}");
+        serve(&server);
+        frozen.thaw(&mut control);
+        assert_eq!(client.reply(), Value::Simple("OK".into()));
+        control.run("CONFIG SET wbl.enabled no");
+        assert_eq!(server.wbl_info("wbl_state"), "disabled");
+        server.kill9_and_restart();
+        assert_eq!(server.raw().run("GET k").text(), "v");
+    }
+
     fn the_file_of_a_base_that_cannot_be_created_keeps_nobody(version: Version) {
         for (method, reserve) in [("fork", "no"), ("process", "yes")] {
             let builder = builder(version).set("wbl.checkpoint-method", method).set("wbl.reserve", reserve);

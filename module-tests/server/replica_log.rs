@@ -7,6 +7,7 @@ use crate::harness::{
     FrozenDisk, Injection, Lever, PATIENCE, Server, ServerBuilder, Strace, Value, Version, dataset, each_lever,
     each_version, wait_until,
 };
+use crate::newest::manifest;
 use std::time::Duration;
 
 each_version! {
@@ -170,7 +171,13 @@ each_version! {
             own.run(&format!("LPUSH own {number}"));
             own.run("SET timed v EX 1000");
         }
+        own.run("MULTI");
         own.run("XACK s g 1-1");
+        own.call(&["FUNCTION", "LOAD", "#!lua name=l\nserver.register_function('f', function() end)"]);
+        // Logged, before any of that has run.
+        group.nodes[1].raw().run("SET other v");
+        wait_durable(&group.nodes[1]);
+        own.run("EXEC");
         own.call(&["EVAL", "redis.call('SET', 'by-script', 1) redis.call('INCR', 'by-script')", "0"]);
         wait_until("it follows", PATIENCE, || own.run("LLEN l").integer() == 20);
         wait_durable(&group.nodes[1]);
@@ -219,6 +226,26 @@ each_version! {
         group.nodes.iter_mut().for_each(Server::kill9);
         group.nodes[1].start();
         dataset::assert_same(&dataset::read(&mut group.nodes[1].raw()), &expected, "the replica's own log");
+    }
+
+    fn a_log_that_could_not_be_closed_is_marked_when_the_disk_is_back(version: Version) {
+        let mut group = Group::start(version, 1, &[("wbl.max-pending-bytes", "100000")]);
+        group.nodes[1].reconfigure(|own| {
+            ["could not be closed", "the replica's log can't", "can't be noted"].into_iter().fold(own, ServerBuilder::allow_warning)
+        });
+        let replica = &group.nodes[1];
+        let mut own = replica.raw();
+        let failing = Strace::attach(replica.process_id(), Injection::FailChanges { error: "EIO" });
+        let mut client = group.primary().raw();
+        let value = "v".repeat(64 << 10);
+        (0..4).for_each(|number| drop(client.run(&format!("SET k{number} {value}"))));
+        wait_until("its close fails", PATIENCE, || replica.log().contains("could not be closed"));
+        own.run("CONFIG SET wbl.enabled no");
+        assert!(!manifest(replica).contains(" left ") && !manifest(replica).contains(" superseded"));
+        drop(failing);
+        wait_until("it is marked", PATIENCE, || {
+            manifest(replica).contains(" left ") || manifest(replica).contains(" superseded")
+        });
     }
 
     // The log that it had is being closed then.

@@ -4,7 +4,9 @@
 
 use crate::harness::ports::free_ports;
 use crate::harness::server::info_field;
-use crate::harness::{Injection, PATIENCE, Server, ServerBuilder, Shards, Strace, Version, each_version, wait_until};
+use crate::harness::{
+    Injection, PATIENCE, Server, ServerBuilder, Shards, Strace, Version, each_version, paths, wait_until,
+};
 use crate::newest::manifest;
 
 const KEYS: i64 = 1000;
@@ -49,6 +51,37 @@ each_version! {
         assert!(server.wait_exit().success(), "{}", server.log());
         assert_refused(&mut server, OLDER);
         assert_comes_back(&mut server);
+    }
+
+    fn a_module_that_comes_late_lets_no_older_file_take_the_place(version: Version) {
+        let mut server = superseded_beside_dump(version);
+        let with_module = server.builder.clone().set("enable-module-command", "yes");
+        server.reconfigure(|_| with_module.clone().without_module().unset("wbl.replica-log").allow_warning("is not loaded"));
+        server.start();
+        let before = manifest(&server);
+        let load = ["MODULE", "LOADEX", paths::module().to_str().unwrap()];
+        assert!(server.raw().call(&load).is_error());
+        assert!(server.log().contains(OLDER), "{}", server.log());
+        assert_eq!(manifest(&server), before);
+        server.kill9();
+        server.reconfigure(|_| with_module);
+        assert_comes_back(&mut server);
+    }
+
+    fn a_log_that_is_to_be_replaced_comes_back_until_it_is(version: Version) {
+        let builder = builder(version).set("enable-module-command", "yes").set("wbl.on-existing-log", "replace");
+        let mut server = builder.start();
+        fill(&server);
+        let mut client = server.raw();
+        // The base never gets ready.
+        client.run("CONFIG SET rdb-key-save-delay 60000000");
+        client.run("WBL.WAIT");
+        wait_until("the module is unloaded", PATIENCE, || !client.call(&["MODULE", "UNLOAD", "wbl"]).is_error());
+        let load = format!("MODULE LOADEX {} CONFIG wbl.on-existing-log replace", paths::module().display());
+        client.run(&load);
+        assert_eq!(server.wbl_info("wbl_state"), "baselining");
+        server.kill9_and_restart();
+        assert_eq!(server.raw().run("DBSIZE").integer(), KEYS);
     }
 
     fn a_disabled_module_lets_no_older_file_take_the_place(version: Version) {

@@ -38,6 +38,26 @@ each_version! {
         unload(&mut control);
     }
 
+    fn a_log_that_takes_no_mark_refuses_the_unload(version: Version) {
+        let builder = ServerBuilder::with_module(version).set("enable-module-command", "yes");
+        let builder = ["could not be marked", "can't be noted", "OnUnload failed", "Error unloading", "the log can't begin"]
+            .into_iter()
+            .fold(builder, ServerBuilder::allow_warning);
+        let mut server = builder.start();
+        let mut control = server.raw();
+        control.run("SET key value");
+        let obstacle = server.log_folder().join("temp-manifest");
+        std::fs::create_dir(&obstacle).unwrap();
+        assert!(control.call(&["MODULE", "UNLOAD", "wbl"]).is_error());
+        assert_eq!(server.wbl_info("wbl_state"), "failing");
+        assert!(control.call(&["SET", "key", "other"]).is_error());
+        std::fs::remove_dir(&obstacle).unwrap();
+        wait_until("another log begins", PATIENCE, || server.wbl_info("wbl_state") == "active");
+        control.run("SET key other");
+        server.kill9_and_restart();
+        assert_eq!(server.raw().run("GET key").text(), "other");
+    }
+
     fn acl_rules_for_the_modules_commands_refuse_the_unload(version: Version) {
         let server = loaded(version);
         let mut control = server.raw();

@@ -164,6 +164,21 @@ pub(super) fn check() -> Result<(), String> {
     trouble.map_or(Ok(()), |trouble| Err(format!("the log can't be written: {trouble}")))
 }
 
+/// The same of all that was handed over, which is waited for as long as the disk makes some of that durable.
+///
+/// # Errors
+/// The disk fails, or does not answer.
+pub(super) fn settle() -> Result<(), String> {
+    check()?;
+    let Some(release) = with(|module| module.log().cloned()).flatten() else { return Ok(()) };
+    // A user's pause ends with the log.
+    if with(|module| module.paused) == Some(true) || wait_if_it_answers(&release, release.log().appended()) {
+        return Ok(());
+    }
+    check()?;
+    Err("the log's disk does not answer; try again".into())
+}
+
 /// No reply leaves that is written and shows what is not durable.
 pub(super) fn cut_off(ctx: Ctx<'_>, release: &Release) {
     cut_off_after(ctx, release.log().durable());

@@ -141,7 +141,7 @@ impl Module {
         Verdict { lets_out, watch_unit, ..Verdict::PASS }
     }
 
-    /// Forgets the commands of an EXEC that the server refuses: they neither run nor show anything. It is asked for that
+    /// Forgets the commands of an EXEC that the server refuses: they neither run nor show anything. The server is asked
     /// where others would wait for what they do or show, or where no event would tell that they have not run.
     fn drop_refused_queue(&mut self, ctx: Ctx<'_>, client: ClientId) {
         let Some(record) = self.clients.get(client) else { return };

@@ -53,7 +53,10 @@ pub(super) fn take_back(ctx: Ctx<'_>, arrival: &Arrival) {
             }
         }
         (Ok(_), _) => {}
-        (Err(rest), _) => rest.end(ctx, false, Child::Unwatched),
+        (Err(mut rest), _) => {
+            // It has told what it can't note, and the module goes all the same.
+            let _ = rest.end(ctx, false, Child::Unwatched);
+        }
     }
 }
 

@@ -163,7 +163,7 @@ pub(super) fn write(
         Some(pending) => pending.descent.clone(),
         None => Descent::from(LogState { generation: writer.generation(), end: appended }),
     };
-    let release = Release::start(writer).map_err(|error| (error.into(), Rest::lost(descent)))?;
+    let release = Release::start(writer).map_err(|error| (error.into(), Rest::lost(descent, None)))?;
     let waits_for_base = visible.pending().is_some();
     let is_retried = visible.pending().is_some_and(|pending| pending.if_lost == IfLost::RefusesWrites);
     with(|module| {

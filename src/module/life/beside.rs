@@ -154,11 +154,18 @@ impl Beside {
 
     /// What is known of the log ends with the server, or the module. `now` is the mark for a log that is left now:
     /// later changes of the dataset are not reported.
-    pub(super) fn end(mut self, now: impl FnOnce() -> Standing) {
+    ///
+    /// # Errors
+    /// The mark can't be made.
+    pub(super) fn end(&mut self, now: impl FnOnce() -> Standing) -> Result<(), String> {
         if self.is_unchanged() {
             self.mark_now(now());
         } else {
             self.save_begins();
+        }
+        match self.work {
+            Work::Owed(_) => Err(format!("the log in {} can't be marked as left", self.folder.display())),
+            Work::Done | Work::Marking(_) => Ok(()),
         }
     }
 

@@ -56,7 +56,7 @@ pub(in crate::module) fn apply_enabled(ctx: Ctx<'_>) -> Result<(), String> {
 /// What would be lost.
 pub(super) fn may_end(ctx: Ctx<'_>) -> Result<(), String> {
     // What is not durable would be lost.
-    disk::check()?;
+    disk::settle()?;
     with(|module| module.life.may_leave_log()).unwrap_or(Ok(()))?;
     own_aof::check(ctx)
 }

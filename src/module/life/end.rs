@@ -2,7 +2,8 @@
 
 use super::base;
 use super::begin::Captured;
-use super::closing::Closing;
+use super::cause::Cause;
+use super::closing::{Closing, owed};
 use super::descent::{Descent, Origin};
 use super::failing::fatal;
 use super::leave::take_logging;
@@ -24,24 +25,28 @@ pub fn shut_down(ctx: Ctx<'_>) {
     following::settle(ctx);
     finish_unit(ctx);
     let closes = with(|module| module.life.logging().map(Logging::once_closed)).flatten();
-    close(ctx, Child::Killed);
+    // What a start makes of that is reported.
+    if close(ctx, Child::Killed).is_err() {
+        with(|module| module.life = Life::Closed);
+    }
     if let Some(what) = closes {
         log(Level::Notice, &format!("the log is closed; {what}"));
     }
 }
 
 /// Closes the log, or the folder at rest, for good.
-pub(super) fn close(ctx: Ctx<'_>, child: Child) {
-    let stopped = stop_beside(ctx, child);
-    let rest = with(|module| {
-        let takes_no_writes = matches!(module.life, Life::Replica(_) | Life::Failing(_));
-        let rest = module.life.take_rest().map(|rest| (rest, takes_no_writes));
-        module.life = Life::Closed;
-        rest
-    });
-    if let Some((rest, takes_no_writes)) = stopped.map(|rest| (rest, false)).or(rest.flatten()) {
-        rest.end(ctx, takes_no_writes, child);
+///
+/// # Errors
+/// It can't be noted that the server goes on without the folder's log. That is at rest.
+pub(super) fn close(ctx: Ctx<'_>, child: Child) -> Result<(), Cause> {
+    if let Some(rest) = stop_beside(ctx, child) {
+        with(|module| module.life = Life::Disabled(rest));
     }
+    let mut life = with(|module| module.life.change()).unwrap_or(Life::Closed);
+    let takes_no_writes = matches!(life, Life::Replica(_) | Life::Failing(_));
+    let ended = life.resting_mut().map_or(Ok(()), |rest| rest.end(ctx, takes_no_writes, child));
+    with(|module| module.life = if ended.is_ok() { Life::Closed } else { life });
+    ended
 }
 
 /// Makes everything durable, releases everyone, and closes the log; the next state is the caller's to set. `None` when
@@ -95,13 +100,21 @@ fn stop_log_beside(ctx: Ctx<'_>, child: Child, captured: Captured) -> Option<Res
             Rest::new(folder, origin)
         }
         (Ok(folder), None) => Rest::after(folder, standing),
-        (Err(descent), _) => Rest::lost(descent),
+        (Err(Lost { descent, owed }), _) => Rest::lost(descent, owed),
     })
+}
+
+/// A log that could not be closed, whose folder is lost.
+struct Lost {
+    /// Where memory comes from.
+    descent: Descent,
+    /// The mark that the log is still owed.
+    owed: Option<Standing>,
 }
 
 /// Closes the log, which syncs and publishes everything, so that every waiter is released. A visible log that fails
 /// ends the process; of one that nobody relies on, what is known of memory remains.
-fn close_files(logging: &Logging, standing: &Standing) -> Result<LogFolder, Descent> {
+fn close_files(logging: &Logging, standing: &Standing) -> Result<LogFolder, Lost> {
     let closed = logging.log.log().close_as(standing.clone());
     // It may have become visible until then.
     let pending = logging.visible.pending().filter(|_| !logging.log.log().is_visible());
@@ -117,11 +130,12 @@ fn close_files(logging: &Logging, standing: &Standing) -> Result<LogFolder, Desc
         }
         (Err(error), Some(pending)) => {
             log(Level::Warning, &format!("a log that nobody relies on could not be closed: {error}"));
-            Err(pending.descent.clone())
+            Err(Lost { descent: pending.descent.clone(), owed: None })
         }
         (Err(error), None) if logging.following.is_some() => {
             log(Level::Warning, &format!("the replica's log could not be closed, and ends before that: {error}"));
-            Err(Closing::descent(&logging.log, Origin::Folder))
+            let descent = Closing::descent(&logging.log, Origin::Folder);
+            Err(Lost { descent, owed: owed(&logging.log, standing.clone()) })
         }
         (Err(error), None) => {
             fatal("the log could not be closed, and nothing can be acknowledged any more", &error.to_string())

@@ -7,7 +7,7 @@ use super::behind::check_disabled_start;
 use super::beside::Beside;
 use super::descent::Origin;
 use super::opening::{LOCK_PATIENCE, OpenedFolder, open_folder};
-use super::own_file::{Child, OwnFile, OwnFiles, left_now};
+use super::own_file::{Child, OwnFile, OwnFiles, left_now, origin_beside};
 use super::recover::begin_or_recover;
 use super::rest::Rest;
 use super::state::{Found, Life};
@@ -199,7 +199,10 @@ fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
         return role::rest_as_replica(ctx, rest).map_err(|(cause, _)| cause.into());
     }
     if has_data {
-        return begin_log(ctx, Rest::new(opened.into_folder(), Origin::Unknown), IfLost::ServesOn)
+        let own = OwnFile::look(ctx);
+        // What is in memory may have come from there.
+        let origin = if own.may_hold_data() { origin_beside(&opened, own) } else { Origin::Unknown };
+        return begin_log(ctx, Rest::new(opened.into_folder(), origin), IfLost::ServesOn)
             .map_err(|(cause, _)| cause.into());
     }
     if recovers && own_aof::is_wanted(ctx) {

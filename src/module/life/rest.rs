@@ -10,7 +10,7 @@ use super::descent::{Descent, Origin, holds_another, superseded};
 use super::marking::Marking;
 use super::marking::tell_unmarked_in;
 use super::opening::{LogFolder, OpenedFolder, open_folder};
-use super::own_file::{Child, OwnFile, OwnFiles, left_now, unwatched, was_saving};
+use super::own_file::{Child, Newer, OwnFile, OwnFiles, left_now, unwatched, was_saving};
 use crate::ffi::Ctx;
 use crate::log::{Begin, Generation, Standing};
 use crate::module::config;
@@ -90,11 +90,11 @@ impl Rest {
     /// The folder of a replica's log that is left: memory goes on without it.
     pub(super) fn closing(log: Arc<Release>, standing: Standing, descent: Descent) -> Rest {
         let has_child = has_child(&standing);
-        let place = match Closing::begin(log, standing) {
-            Some(closing) => Place::Closing(Box::new(closing)),
-            None => Place::Away { open_at: None },
+        let (place, owed) = match Closing::begin(log, standing) {
+            Ok(closing) => (Place::Closing(Box::new(closing)), None),
+            Err(owed) => (Place::Away { open_at: None }, owed),
         };
-        Rest { place, has_child, ..Rest::away(descent) }
+        Rest { place, owed, has_child, ..Rest::away(descent) }
     }
 
     fn away(descent: Descent) -> Rest {
@@ -108,9 +108,12 @@ impl Rest {
         }
     }
 
-    /// The handle of the folder was lost on the way: reopens it at once, if possible.
-    pub(super) fn lost(descent: Descent) -> Rest {
-        Rest::away(descent).open_again().unwrap_or_else(|(_, rest)| rest)
+    /// The handle of the folder was lost on the way: reopens it at once, if possible. `owed`: the mark that its log is
+    /// to have.
+    pub(super) fn lost(descent: Descent, owed: Option<Standing>) -> Rest {
+        let has_child = owed.as_ref().is_some_and(has_child);
+        let lost = Rest { owed, has_child, ..Rest::away(descent) };
+        lost.open_again().unwrap_or_else(|(_, rest)| rest)
     }
 
     /// The folder of a log that was closed, from whose state memory goes on. A mark of its end that could not be made
@@ -182,12 +185,15 @@ impl Rest {
     /// # Errors
     /// Why it can't be marked.
     pub(super) fn give_up(mut self, ctx: Ctx<'_>, has_data: bool) -> Result<(Rest, Option<Standing>), NoLog> {
-        // Memory does not come from this log, so what counts is what the server itself has saved, at any time. A start
-        // that finds nothing there has the log.
+        // Memory does not come from this log, so what counts is what the server itself has saved, at any time: unless
+        // the log's mark shows that it is newer than that. A start that finds nothing there has the log.
         let is_others = !self.descent.origin().continues();
-        let gives_way = is_others && has_data && OwnFile::look(ctx).may_hold_data();
         self.end_marking();
         self.take_over_owed();
+        let gives_way = is_others && has_data && {
+            let own = OwnFile::look(ctx);
+            own.may_hold_data() && !self.is_newer_than(own)
+        };
         let Place::Here { folder, .. } = &mut self.place else { return Err(("the folder was lost".into(), self)) };
         // A child is not watched any more, see `into_folder`.
         let before = if is_others && self.owed.is_none() { folder.standing() } else { None };
@@ -206,6 +212,14 @@ impl Rest {
                 Ok((self, before))
             }
             Err(error) => Err((error.into(), self)),
+        }
+    }
+
+    /// Whether the log's mark shows that the log is newer than this file.
+    fn is_newer_than(&self, own: OwnFile) -> bool {
+        match self.standing() {
+            Some(Standing::Left(left) | Standing::Superseded(Some(left))) => own.or_log(left) == Newer::Log,
+            _ => false,
         }
     }
 

@@ -8,6 +8,7 @@
 use super::arrival;
 use super::enable::may_end;
 use super::end::close;
+use super::failing::fail_for_now;
 use super::own_file::Child;
 use super::state::Life;
 use crate::ffi::{CallMode, Ctx, Level, forget_child, forget_file_size_limit, log, unregister_hooks};
@@ -37,9 +38,17 @@ pub fn unload(ctx: Ctx<'_>) -> bool {
         log(Level::Warning, &format!("the module is not unloaded: {reason}"));
         return false;
     }
-    match &arrival {
-        Some(arrival) => arrival::take_back(ctx, arrival),
+    let had_log = with(|module| module.life.logs()) == Some(true);
+    let closed = match &arrival {
+        Some(arrival) => {
+            arrival::take_back(ctx, arrival);
+            Ok(())
+        }
         None => close(ctx, Child::Unwatched),
+    };
+    if let Err(cause) = closed {
+        stay(ctx, had_log, &cause.to_string());
+        return false;
     }
     // Nothing may run code that is gone, nor report to it.
     second_server::end_with_threads();
@@ -50,6 +59,18 @@ pub fn unload(ctx: Ctx<'_>) -> bool {
     arrival.iter().for_each(|arrival| arrival::give_up_data(ctx, arrival));
     ctx.free_detached();
     true
+}
+
+/// Nobody could note later that the server goes on without the folder's log, so that a start would bring that back in
+/// place of what is saved from here on. The module stays. `had_log`: one has been closed; another one begins by itself.
+fn stay(ctx: Ctx<'_>, had_log: bool, reason: &str) {
+    log(
+        Level::Warning,
+        &format!("the module is not unloaded: it can't be noted that the server goes on without the log: {reason}"),
+    );
+    if had_log && let Some(Some(rest)) = with(|module| module.life.take_rest()) {
+        fail_for_now(ctx, reason.into(), rest);
+    }
 }
 
 /// Makes sure that nothing in the server points to the module's commands.

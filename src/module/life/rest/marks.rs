@@ -7,7 +7,7 @@ use crate::module::life::cause::Cause;
 use crate::module::life::closing::Closed;
 use crate::module::life::descent::{Descent, Origin};
 use crate::module::life::marking::{Marking, tell_unmarked, tell_unmarked_in};
-use crate::module::life::opening::OpenedFolder;
+use crate::module::life::opening::{OpenedFolder, open_folder};
 use crate::module::life::own_file::{Child, OwnFiles, left_now, without_child};
 use std::time::{Duration, Instant};
 
@@ -82,14 +82,17 @@ impl Rest {
         let marking = match std::mem::replace(&mut self.place, away) {
             Place::Marking(marking) => marking,
             Place::Closing(closing) => {
-                if let Some(Closed { folder, owed }) = closing.join() {
+                let Closed { folder, owed } = closing.join();
+                if let Some(folder) = folder {
                     let origin = self.descent.origin_in(&folder);
                     if origin != self.descent.origin() {
                         self.owed = None;
                     }
                     *self.descent = Descent::of(&folder, origin);
                     self.place = Place::here(Box::new(folder));
-                    self.owed = self.owed.take().or(owed);
+                }
+                self.owed = self.owed.take().or(owed);
+                if self.folder().is_some() {
                     self.note_lack_of_former();
                 }
                 return;
@@ -202,33 +205,34 @@ impl Rest {
     /// The server ends, or the module: makes a mark that is still owed, and one that no longer rests on somebody who
     /// sees the end of a child. `child`: what has become of that; `is_unchanged`: the server has changed nothing of
     /// what it loaded.
-    pub(in crate::module::life) fn end(mut self, ctx: Ctx<'_>, is_unchanged: bool, child: Child) {
+    ///
+    /// # Errors
+    /// The mark can't be made, which the server's log says, too.
+    pub(in crate::module::life) fn end(&mut self, ctx: Ctx<'_>, is_unchanged: bool, child: Child) -> Result<(), Cause> {
         let now = || left_now(ctx, child);
-        if let Some(beside) = self.beside.take() {
-            beside.end(now);
+        if let Some(beside) = &mut self.beside {
+            beside.end(now)?;
         }
         self.end_marking();
         if is_unchanged {
             self.renew_if_older(now);
         }
-        let opened = match self.place {
-            Place::Away { .. } if self.owed.is_some() || self.has_child => self.open_again(),
-            _ => Ok(self),
-        };
-        match opened {
-            Ok(Rest { place: Place::Here { mut folder, .. }, owed, has_child, .. }) => {
-                if let Some(standing) = owed
-                    && let Err(error) = folder.mark(standing)
-                {
-                    tell_unmarked_in(&folder, &error);
-                }
-                if has_child {
-                    give_up_watch(&mut folder, child, || OwnFiles::look(ctx));
-                }
-            }
-            Ok(_) => {}
-            Err((reason, _)) => tell_unmarked(&reason),
+        if matches!(self.place, Place::Away { .. }) && (self.owed.is_some() || self.has_child) {
+            let opened = open_folder(Duration::ZERO).inspect_err(tell_unmarked)?;
+            self.found(opened);
         }
+        let Place::Here { folder, .. } = &mut self.place else { return Ok(()) };
+        if let Some(standing) = self.owed.take()
+            && let Err(error) = folder.mark(standing.clone())
+        {
+            tell_unmarked_in(folder, &error);
+            self.owed = Some(standing);
+            return Err(error.into());
+        }
+        if self.has_child {
+            give_up_watch(folder, child, || OwnFiles::look(ctx));
+        }
+        Ok(())
     }
 
     /// The server changes its dataset for the first time beside a log, and goes on without it from here on: what it
