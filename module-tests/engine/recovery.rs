@@ -1,45 +1,17 @@
 //! What the log engine says of segments it did not leave in order: torn, damaged, of another version.
 
+mod segments;
+
 use crate::support::*;
+use segments::{frame_ends, frames_at, time_lines, unseal};
 use valkey_wbl::log::sim::SimDisk;
-use valkey_wbl::log::{Batch, Frame, LogError, MANIFEST_NAME, Opened, Options, Verdict, open, segment_name};
+use valkey_wbl::log::{Batch, LogError, MANIFEST_NAME, Opened, Options, Verdict, open, segment_name};
 
 /// `#`, four digits of the check, six of the checksum, two of the length, LF; where no time is stated.
 const ANNOTATION_BYTES: usize = 14;
 
-/// The offsets of the frame ends in a segment of these units, one to a frame; the first is where its header ends.
-fn frame_ends(segment: &[u8], range: std::ops::Range<usize>) -> Vec<usize> {
-    let line_end = |at: usize| at + segment[at..].iter().position(|byte| *byte == b'\n').unwrap() + 1;
-    let mut ends = vec![line_end(0)];
-    for number in range {
-        let at = ends[ends.len() - 1];
-        let line = if segment[at..].starts_with(b"#TS:") { line_end(at) } else { at };
-        ends.push(line_end(line) + unit(number).len());
-    }
-    ends
-}
-
 fn is_damaged(outcome: &Result<Opened<SimDisk>, LogError>) -> bool {
     matches!(outcome, Err(LogError::Damaged { .. }))
-}
-
-/// A log with a frame at each of these times, and the frames when it is read again.
-fn frames_at(times: &[u64]) -> (Vec<u8>, Vec<Frame>) {
-    let disk = SimDisk::new();
-    let mut writer = go_on(reopen(&disk).unwrap(), times[0]).unwrap();
-    for (number, unix_ms) in times.iter().enumerate() {
-        let (start, payload) = (writer.appended(), unit(number));
-        writer.append(Batch { start, payload: &payload, unix_ms: *unix_ms }).unwrap();
-    }
-    writer.close().unwrap();
-    let opened = reopen(&disk).unwrap();
-    assert_eq!(*opened.verdict(), Verdict::Clean);
-    assert_eq!(recovered(&opened), units(0..times.len()));
-    let (mut frames, mut payload, mut found) = (opened.frames(), Vec::new(), Vec::new());
-    while let Some(frame) = frames.next_frame(&mut payload).unwrap() {
-        found.push(frame);
-    }
-    (disk.contents(&segment_name(1)).unwrap(), found)
 }
 
 #[test]
@@ -295,13 +267,6 @@ fn each_second_with_frames_has_its_time_line() {
     }
 }
 
-/// The seconds that the lines of a segment state.
-fn time_lines(bytes: &[u8]) -> Vec<u64> {
-    let text = String::from_utf8_lossy(bytes);
-    let seconds = text.lines().filter_map(|line| line.strip_prefix("#TS:"));
-    seconds.map(|seconds| seconds.parse().unwrap()).collect()
-}
-
 #[test]
 fn a_frame_states_its_time_once_in_a_second() {
     let (bytes, _) = frames_at(&[1000, 1001, 1999, 2000, 2001, 1500, 500, 501]);
@@ -326,18 +291,6 @@ fn a_later_version_is_named() {
     let disk = two_open_segments();
     edit(&disk, &segment_name(2), |bytes| bytes.extend_from_slice(b"#WBL3 1 2 3\r\n"));
     assert!(unsupported(&disk));
-}
-
-/// The manifest without the seal of the first segment, as where the log went on in another file after a failed write.
-fn unseal(disk: &SimDisk) {
-    let text = String::from_utf8(disk.contents(MANIFEST_NAME).unwrap()).unwrap();
-    let lines = text.lines().filter(|line| !line.starts_with("#end"));
-    let unsealed = |line: &str| match line.split_once(" end ") {
-        Some((begin, _)) => format!("{begin}\n"),
-        None => format!("{line}\n"),
-    };
-    let text: String = lines.map(unsealed).collect();
-    disk.put(MANIFEST_NAME, format!("{text}#end {:08x}\n", crc32c::crc32c(text.as_bytes())).as_bytes());
 }
 
 #[test]
