@@ -4,7 +4,9 @@ use crate::api;
 use crate::exec::{self, serve_ready, time_out};
 use crate::resp::Resp;
 use crate::server::{Client, User, Waits, server, violated};
-use crate::truth::Expected;
+use crate::truth::{Expected, UnitNumber};
+use std::collections::VecDeque;
+use std::fmt::Display;
 use std::rc::Rc;
 use valkey_module::raw;
 
@@ -73,48 +75,20 @@ fn send(client: &Client) {
 fn check(client: &Client, bytes: &[u8]) {
     let s = server();
     s.checks.set(s.checks.get() + 1);
-    let durable = |needs: u64| {
-        let mut truth = s.truth.borrow_mut();
-        truth.shown = truth.shown.max(needs);
-        if needs <= truth.durable() {
-            return true;
-        }
-        let followed = truth.follow(&s.disk.borrow());
-        let durable = truth.durable();
-        drop(truth);
-        if let Err(text) = followed {
-            violated(&text);
-        }
-        needs <= durable
-    };
     let shown = bytes.escape_ascii();
     let mut unchecked = client.unchecked.borrow_mut();
     unchecked.extend(bytes);
     let mut expected = client.expected.borrow_mut();
     while !unchecked.is_empty() {
         if matches!(expected.front(), Some(Expected::Any(_))) && unchecked.first() == Some(&b'>') {
-            // A client that waits in a command is told of changes meanwhile.
-            let is_push =
-                |expected: &Expected| matches!(expected, Expected::Bytes(bytes, _) if bytes.front() == Some(&b'>'));
-            let push = expected.iter().position(is_push).and_then(|at| expected.remove(at));
-            push.into_iter().for_each(|push| expected.push_front(push));
+            put_push_first(&mut expected);
         }
         if let Some(Expected::OneOf(all)) = expected.front_mut() {
-            let begins = |answer: &[u8]| answer.iter().zip(unchecked.iter()).all(|(want, got)| want == got);
-            all.retain(|(answer, _)| begins(answer));
-            let Some((answer, needs)) = all.iter().min_by_key(|(_, needs)| *needs).cloned() else {
-                violated(&format!(
-                    "client {} gets {shown}, which is older than what was shown, or never was",
-                    client.id
-                ));
-            };
-            if !durable(needs) {
-                violated(&format!("client {} is shown unit {needs} too early: {shown}", client.id));
-            }
-            if unchecked.len() < answer.len() {
+            let answer_bytes = check_one_of(client, all, &unchecked, &shown);
+            if unchecked.len() < answer_bytes {
                 break;
             }
-            unchecked.drain(..answer.len());
+            unchecked.drain(..answer_bytes);
             expected.pop_front();
             continue;
         }
@@ -125,24 +99,13 @@ fn check(client: &Client, bytes: &[u8]) {
             Some(Expected::OneOf(_)) => unreachable!("it was looked at"),
             None => violated(&format!("client {} gets what no stock server sends: {shown}", client.id)),
         };
-        if !durable(needs) {
+        if !is_durable(needs) {
             let durable = s.truth.borrow().durable();
             violated(&format!("client {} is shown unit {needs}, and {durable} is durable: {shown}", client.id));
         }
         match expected.front_mut() {
             Some(Expected::Bytes(wanted, _)) => {
-                while let (Some(want), Some(got)) = (wanted.front(), unchecked.first()) {
-                    if want != got {
-                        let want: Vec<u8> = wanted.iter().copied().collect();
-                        violated(&format!(
-                            "client {} gets {shown} where a stock server sends {}",
-                            client.id,
-                            want.escape_ascii()
-                        ));
-                    }
-                    wanted.pop_front();
-                    unchecked.remove(0);
-                }
+                take_wanted(client, wanted, &mut unchecked, &shown);
                 if wanted.is_empty() {
                     expected.pop_front();
                 }
@@ -155,6 +118,61 @@ fn check(client: &Client, bytes: &[u8]) {
                 None => break,
             },
         }
+    }
+}
+
+/// Whether a unit that somebody is shown is durable.
+fn is_durable(needs: UnitNumber) -> bool {
+    let s = server();
+    let mut truth = s.truth.borrow_mut();
+    truth.shown = truth.shown.max(needs);
+    if needs <= truth.durable() {
+        return true;
+    }
+    let followed = truth.follow(&s.disk.borrow());
+    let durable = truth.durable();
+    drop(truth);
+    if let Err(text) = followed {
+        violated(&text);
+    }
+    needs <= durable
+}
+
+/// A client that waits in a command is told of changes meanwhile.
+fn put_push_first(expected: &mut VecDeque<Expected>) {
+    let is_push = |expected: &Expected| matches!(expected, Expected::Bytes(bytes, _) if bytes.front() == Some(&b'>'));
+    let push = expected.iter().position(is_push).and_then(|at| expected.remove(at));
+    push.into_iter().for_each(|push| expected.push_front(push));
+}
+
+/// What has arrived must be one of these answers, or begin one, and be durable; returns the answer's length.
+fn check_one_of(
+    client: &Client,
+    all: &mut Vec<(Vec<u8>, UnitNumber)>,
+    unchecked: &[u8],
+    shown: &impl Display,
+) -> usize {
+    let begins = |answer: &[u8]| answer.iter().zip(unchecked).all(|(want, got)| want == got);
+    all.retain(|(answer, _)| begins(answer));
+    let Some((answer, needs)) = all.iter().min_by_key(|(_, needs)| *needs) else {
+        violated(&format!("client {} gets {shown}, which is older than what was shown, or never was", client.id));
+    };
+    if !is_durable(*needs) {
+        violated(&format!("client {} is shown unit {needs} too early: {shown}", client.id));
+    }
+    answer.len()
+}
+
+/// What has arrived must be these bytes, or begin them.
+fn take_wanted(client: &Client, wanted: &mut VecDeque<u8>, unchecked: &mut Vec<u8>, shown: &impl Display) {
+    while let (Some(want), Some(got)) = (wanted.front(), unchecked.first()) {
+        if want != got {
+            let want: Vec<u8> = wanted.iter().copied().collect();
+            let want = want.escape_ascii();
+            violated(&format!("client {} gets {shown} where a stock server sends {want}", client.id));
+        }
+        wanted.pop_front();
+        unchecked.remove(0);
     }
 }
 

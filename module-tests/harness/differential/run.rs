@@ -286,18 +286,7 @@ impl Session {
                 self.drain();
                 self.main.run("CONFIG SET maxmemory 0");
             }
-            Step::Refused { has_password: true, command } => {
-                self.drain();
-                let command = self.resolved(command);
-                self.few_rights.call(&command);
-            }
-            Step::Refused { has_password: false, command } => {
-                self.drain();
-                self.main.run("CONFIG SET requirepass secret");
-                let refused = server.raw().call(&self.resolved(command));
-                assert!(refused.is_error(), "{refused:?}");
-                self.main.call(&["CONFIG", "SET", "requirepass", ""]);
-            }
+            Step::Refused { has_password, command } => self.run_refused(server, *has_password, command),
             Step::Long { script, meanwhile } => {
                 self.drain();
                 let script = self.resolved(script);
@@ -312,6 +301,19 @@ impl Session {
                 std::thread::sleep(Duration::from_millis(*ms));
             }
         }
+    }
+
+    fn run_refused(&mut self, server: &Server, has_password: bool, command: &Words) {
+        self.drain();
+        if has_password {
+            let command = self.resolved(command);
+            self.few_rights.call(&command);
+            return;
+        }
+        self.main.run("CONFIG SET requirepass secret");
+        let refused = server.raw().call(&self.resolved(command));
+        assert!(refused.is_error(), "{refused:?}");
+        self.main.call(&["CONFIG", "SET", "requirepass", ""]);
     }
 
     fn run_blocked(&mut self, blocked: &[(u32, Words)], serving: &[Words]) {

@@ -100,23 +100,7 @@ pub fn process(client: &Rc<Client>, argv: Argv, again: bool) {
 
 fn process_current(client: &Rc<Client>, argv: Argv, again: bool) {
     let s = server();
-    let argv = if again {
-        argv
-    } else {
-        s.note(|| format!("  {} {}", client.id, show(&argv)));
-        let filtered = api::filter(client, &argv);
-        if filtered != argv {
-            s.note(|| format!("    becomes {}", show(&filtered)));
-            let (stock, now) = (refusal(client, &argv), refusal(client, &filtered));
-            let is_refused_queue = filtered.last().is_some_and(|arg| arg == b"queued-before-the-log-began");
-            // What would have to wait for a disk that fails is an error, whatever a stock server says.
-            let is_refused = filtered[0] == b"wbl.refused";
-            if stock != now && !is_refused_queue && !is_refused {
-                violated(&format!("{:?} is answered {now:?} and a stock server answers {stock:?}", show(&argv)));
-            }
-        }
-        filtered
-    };
+    let argv = if again { argv } else { filtered(client, argv) };
     if !again && let Some(text) = refusal(client, &argv) {
         return reject(client, &text);
     }
@@ -156,13 +140,9 @@ fn process_current(client: &Rc<Client>, argv: Argv, again: bool) {
         *client.waits.borrow_mut() = Some(Waits::Pause);
         return;
     }
-    let bounds: [&[u8]; 5] = [b"exec", b"discard", b"multi", b"watch", b"reset"];
-    if client.queue.borrow().is_some() && !bounds[..2].iter().any(|name| argv[0].eq_ignore_ascii_case(name)) {
-        if bounds[2..].iter().any(|name| argv[0].eq_ignore_ascii_case(name)) {
-            return reject(client, "ERR Command not allowed inside a transaction");
-        }
-        client.queue.borrow_mut().iter_mut().for_each(|queue| queue.push(argv.clone()));
-        return answer(client, QUEUED, 0);
+    let ends: [&[u8]; 2] = [b"exec", b"discard"];
+    if client.queue.borrow().is_some() && !ends.iter().any(|name| argv[0].eq_ignore_ascii_case(name)) {
+        return queue(client, argv);
     }
     *client.command.borrow_mut() = argv.clone();
     call(client, &argv);
@@ -170,6 +150,35 @@ fn process_current(client: &Rc<Client>, argv: Argv, again: bool) {
     if !s.ready.borrow().is_empty() && !s.busy.get() {
         serve_ready();
     }
+}
+
+/// The command as the module's filter has it run. What is refused must be what a stock server refuses.
+fn filtered(client: &Rc<Client>, argv: Argv) -> Argv {
+    let s = server();
+    s.note(|| format!("  {} {}", client.id, show(&argv)));
+    let filtered = api::filter(client, &argv);
+    if filtered == argv {
+        return filtered;
+    }
+    s.note(|| format!("    becomes {}", show(&filtered)));
+    let (stock, now) = (refusal(client, &argv), refusal(client, &filtered));
+    let is_refused_queue = filtered.last().is_some_and(|arg| arg == b"queued-before-the-log-began");
+    // What would have to wait for a disk that fails is an error, whatever a stock server says.
+    let is_refused = filtered[0] == b"wbl.refused";
+    if stock != now && !is_refused_queue && !is_refused {
+        violated(&format!("{:?} is answered {now:?} and a stock server answers {stock:?}", show(&argv)));
+    }
+    filtered
+}
+
+/// A command comes between MULTI and EXEC.
+fn queue(client: &Rc<Client>, argv: Argv) {
+    let refused: [&[u8]; 3] = [b"multi", b"watch", b"reset"];
+    if refused.iter().any(|name| argv[0].eq_ignore_ascii_case(name)) {
+        return reject(client, "ERR Command not allowed inside a transaction");
+    }
+    client.queue.borrow_mut().iter_mut().for_each(|queue| queue.push(argv.clone()));
+    answer(client, QUEUED, 0);
 }
 
 /// `call`.

@@ -82,27 +82,11 @@ unsafe extern "C" fn call(raw: Raw, name: *const c_char, flags: *const c_char, a
     let (s, context, flags) = (server(), unsafe { ctx(raw) }, unsafe { text(flags) });
     let mut command: Argv = vec![unsafe { text(name) }.as_bytes().to_vec()];
     command.extend(unsafe { argv_of(argv, argc) });
-    let client = api::call_client();
-    client.deny_blocking.set(!flags.contains('K'));
-    client.db.set(context.client.db.get());
-    client.resp3.set(flags.contains('3') || flags.contains('0') && context.client.resp3.get());
     let as_user = flags.contains('C');
     let user = as_user.then(|| context.user.get().unwrap_or(context.client.user));
     let for_somebody = as_user || flags.contains('K');
-    if for_somebody {
-        client.behalf.set(behalf(context, &command, flags));
-    }
-    let client = match user {
-        Some(user) => {
-            let other = s.make_client(client.id, true, user);
-            other.deny_blocking.set(client.deny_blocking.get());
-            other.db.set(client.db.get());
-            other.resp3.set(client.resp3.get());
-            other.behalf.set(client.behalf.get());
-            other
-        }
-        None => client,
-    };
+    let owner = if for_somebody { behalf(context, &command, flags) } else { 0 };
+    let client = calling_client(context, flags, user, owner);
     // Its own filter gives up the module's references to the strings.
     let filtered = api::filter(&client, &command);
     let answer_owner = |bytes: &[u8]| {
@@ -135,14 +119,8 @@ unsafe extern "C" fn call(raw: Raw, name: *const c_char, flags: *const c_char, a
     }
     *client.command.borrow_mut() = filtered.clone();
     exec::call(&client, &filtered);
-    if s.canary.get() == Canary::StaleValue && flags.contains('W') && filtered[0].eq_ignore_ascii_case(b"get") {
-        let truth = s.truth.borrow();
-        let changed = truth.version(client.db.get(), &filtered[1]);
-        if let (_, Some(Entry { value: Value::String(before), .. })) =
-            truth.past(changed.saturating_sub(1), client.db.get(), &filtered[1])
-        {
-            return Box::into_raw(Box::new(CallReply::parse(resp::bulk(&before)))).cast();
-        }
+    if let Some(value) = stale_value(&client, &filtered, flags) {
+        return Box::into_raw(Box::new(CallReply::parse(resp::bulk(&value)))).cast();
     }
     if client.is_blocked() {
         let promise = Rc::new(Promise::default());
@@ -153,6 +131,33 @@ unsafe extern "C" fn call(raw: Raw, name: *const c_char, flags: *const c_char, a
     }
     let bytes: Vec<u8> = client.out.borrow().iter().copied().collect();
     Box::into_raw(Box::new(CallReply::parse(bytes))).cast()
+}
+
+/// The client with which a context's call with these flags runs, as this user, for the client of this id.
+fn calling_client(context: &Context, flags: &str, user: Option<User>, owner: u64) -> Rc<Client> {
+    let mut client = api::call_client();
+    if let Some(user) = user {
+        client = server().make_client(client.id, true, user);
+    }
+    client.deny_blocking.set(!flags.contains('K'));
+    client.db.set(context.client.db.get());
+    client.resp3.set(flags.contains('3') || flags.contains('0') && context.client.resp3.get());
+    client.behalf.set(owner);
+    client
+}
+
+/// What a key held before its last change, which a read of the module's gets if that is the fault to be found.
+fn stale_value(client: &Client, argv: &Argv, flags: &str) -> Option<Bytes> {
+    let s = server();
+    if s.canary.get() != Canary::StaleValue || !flags.contains('W') || !argv[0].eq_ignore_ascii_case(b"get") {
+        return None;
+    }
+    let truth = s.truth.borrow();
+    let changed = truth.version(client.db.get(), &argv[1]);
+    match truth.past(changed.saturating_sub(1), client.db.get(), &argv[1]) {
+        (_, Some(Entry { value: Value::String(before), .. })) => Some(before),
+        _ => None,
+    }
 }
 
 thread_local! {
