@@ -1,5 +1,6 @@
 //! Starts real servers, kills them, talks to them and watches what they log.
 
+pub mod builder;
 pub mod cluster;
 pub mod commands;
 pub mod conditions;
@@ -37,6 +38,7 @@ pub mod twins;
 pub mod wait;
 pub mod writers;
 
+pub use builder::ServerBuilder;
 pub use cluster::Cluster;
 pub use lever::{FrozenDisk, Lever};
 pub use names::Names;
@@ -45,7 +47,7 @@ pub use raw::RawConnection;
 pub use resp::Value;
 pub use scene::Scene;
 pub use sentinels::Sentinels;
-pub use server::{Server, ServerBuilder};
+pub use server::Server;
 pub use shards::Shards;
 pub use strace::{Injection, Strace};
 pub use system::System;
