@@ -50,6 +50,27 @@ each_lever! {
         frozen.thaw(&mut control);
         assert_eq!((writer.reply(), mover.reply()), (Value::Integer(1), Value::Simple("OK".into())));
     }
+
+    // The module's own commands are refused in a slot that arrives.
+    fn a_key_arrives_in_the_place_of_one_that_is_not_durable(version: Version, lever: Lever) {
+        let moving = Move::begin(version, lever);
+        let node = &moving.cluster.nodes[1];
+        let [mut source, mut control] = moving.cluster.connections();
+        let Value::Bulk(dump) = source.call(&tagged("DUMP T:k")) else { panic!("the source has the key") };
+        let (mut writer, mut arrival) = (node.raw(), node.raw());
+        writer.run("ASKING");
+        let frozen = FrozenDisk::freeze(lever, node, &mut control);
+        writer.send(&tagged("SET T:k old"));
+        frozen.assert_withheld(node, &mut control, &mut writer, "SET");
+        arrival.send(&[&tagged("RESTORE-ASKING T:k 0")[..], &[dump, b"REPLACE".to_vec()]].concat());
+        frozen.assert_withheld(node, &mut control, &mut arrival, "RESTORE-ASKING");
+        frozen.thaw(&mut control);
+        for (client, command) in [(&mut writer, "SET"), (&mut arrival, "RESTORE-ASKING")] {
+            assert_eq!(client.reply(), Value::Simple("OK".into()), "{command}");
+        }
+        control.run("ASKING");
+        assert_eq!(control.call(&tagged("GET T:k")).text(), "v");
+    }
 }
 
 each_version! {
@@ -78,6 +99,30 @@ each_version! {
         let reply = reader.reply();
         assert!(matches!(&reply, Value::Error(text) if text.starts_with("TRYAGAIN ")), "{reply:?}");
         assert_eq!(single.reply(), Value::Null);
+    }
+
+    fn a_migrated_key_takes_the_place_of_one_that_is_not_durable(version: Version) {
+        let mut moving = Move::begin(version, Lever::Sync);
+        let node = &moving.cluster.nodes[1];
+        let [mut source, mut control] = moving.cluster.connections();
+        let mut writer = node.raw();
+        writer.run("ASKING");
+        let frozen = FrozenDisk::freeze(Lever::Sync, node, &mut control);
+        writer.send(&tagged("SET T:k old"));
+        frozen.assert_withheld(node, &mut control, &mut writer, "SET");
+        source.send(&tagged(&format!("MIGRATE 127.0.0.1 {} T:k 0 10000 REPLACE", moving.cluster.port(1))));
+        wait_until("the key has arrived", PATIENCE, || {
+            info_field(&mut control, "wbl", "wbl_clients_waiting_ack").as_deref() == Some("2")
+        });
+        frozen.thaw(&mut control);
+        assert_eq!(writer.reply(), Value::Simple("OK".into()));
+        assert_eq!(source.reply(), Value::Simple("OK".into()), "the source has handed the key over");
+        moving.cluster.kill9_and_restart();
+        let [mut source, mut target] = moving.cluster.connections();
+        target.run("ASKING");
+        assert_eq!(target.call(&tagged("GET T:k")).text(), "v");
+        let gone = format!("{:?}", source.call(&tagged("GET T:k")));
+        assert!(gone.starts_with("-ASK "), "{gone}");
     }
 
     // No API shows the module that the server would send it elsewhere.
