@@ -2,6 +2,7 @@
 
 use crate::harness::dataset::{self, Dataset};
 use crate::harness::{Cluster, PATIENCE, RawConnection, ServerBuilder, Value, Version, each_version, wait_until};
+use crate::leaks::pipeline;
 use crate::own_aof::aof_is_written;
 
 /// All keys of these tests are in the slot of `{moving}`, which the first node has.
@@ -68,6 +69,11 @@ each_version! {
         assert_eq!(reply, Value::Simple("OK".into()));
         target.run("ASKING");
         assert_eq!(target.run(&format!("GET {key}")).text(), "v");
+        // Also behind a command that the server has refused in the same iteration.
+        let script = format!("EVAL \"return redis.call('GET', KEYS[1])\" 1 {key}");
+        pipeline(&mut target, &format!("NOSUCH; ASKING; {script}"));
+        assert!(target.reply().is_error());
+        assert_eq!([target.reply().text(), target.reply().text()], ["OK", "v"]);
     }
 }
 
