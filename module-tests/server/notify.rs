@@ -1,9 +1,87 @@
 //! `wbl.notify-keyspace-events`: messages leave when what they report is durable, in order, none lost or doubled.
 
+use crate::harness::scene::split;
 use crate::harness::{
     FrozenDisk, Lever, PATIENCE, RawConnection, Server, ServerBuilder, Shards, Version, each_lever, each_version,
     wait_until,
 };
+
+/// Commands of which the module asks what they have done or will do. The last one misses `end`.
+const LOOKS: &[&str] = &[
+    "XADD s MAXLEN 1 1-1 f v",
+    "XADD s 2-1 f v",
+    "XADD none NOMKSTREAM 1-1 f v",
+    "XTRIM none MAXLEN 1",
+    "LTRIM none 0 1",
+    "RPUSH l a b c",
+    "LTRIM l 0 1",
+    "LTRIM l 5 9",
+    "RPUSH l a b c",
+    "INCRBYFLOAT f 1.5",
+    "INCRBYFLOAT f 1.5",
+    "HINCRBYFLOAT h f 1.5",
+    "HINCRBYFLOAT h f 1.5",
+    "HEXPIRE h 100 FIELDS 1 f",
+    "HGETDEL h FIELDS 1 f",
+    "PFADD p a",
+    "PFCOUNT p",
+    "PFCOUNT p none",
+    "PFMERGE q p none",
+    "SADD set a b",
+    "SPOP set",
+    "SPOP set 5",
+    "SPOP set",
+    "SORT l ALPHA STORE sorted",
+    "SORT none STORE sorted",
+    "BITFIELD b OVERFLOW FAIL INCRBY u8 0 1",
+    "BITFIELD none OVERFLOW FAIL GET u8 0",
+    "GETDEL none",
+    "GETEX none PERSIST",
+    "COPY none other",
+    "COPY l copied",
+    "RENAME copied renamed",
+    "RENAME none renamed",
+    "MOVE renamed 1",
+    "XGROUP CREATE s g 0",
+    "XREADGROUP GROUP g c COUNT 1 STREAMS s >",
+    "XREADGROUP GROUP g c BLOCK 1 STREAMS s >",
+    "XACK s g 2-1",
+    "XACK none g 1-1",
+    "XCLAIM s g d 0 2-1",
+    "XAUTOCLAIM s g d 0 0",
+    "XDEL s 2-1",
+    "EXPIRE none 5",
+    "LMPOP 2 none l LEFT",
+    "BLPOP none 0.01",
+    "BLMOVE none l LEFT LEFT 0.01",
+    "SINTERSTORE i set none",
+    "ZADD z 1 a",
+    "ZPOPMIN z",
+    "ZPOPMIN z",
+    "ZRANGESTORE zz z 0 -1",
+    "SETNX n v",
+    "SETNX n v",
+    "SET n v GET",
+    "SET none1 v XX",
+    "GETSET none2 v",
+    "EVAL \"redis.call('SPOP','none3') redis.call('INCRBYFLOAT','f','1') return redis.call('XACK','s','g','1-1')\" 0",
+    "WATCH none",
+    "MULTI",
+    "SPOP none",
+    "LTRIM l 0 0",
+    "INCRBYFLOAT f 1",
+    "XACK s g 1-1",
+    "SELECT 1",
+    "SPOP none",
+    "GET none",
+    "EXEC",
+    "SELECT 3",
+    "SPOP none",
+    "XADD s MAXLEN 1 1-1 f v",
+    "SWAPDB 2 4",
+    "FLUSHDB",
+    "GET end",
+];
 
 /// A client that is subscribed to all keyspace notifications.
 fn subscriber(server: &Server) -> RawConnection {
@@ -24,6 +102,21 @@ fn messages(client: &mut RawConnection, count: usize) -> Vec<String> {
 
 fn with_events(version: Version, classes: &str) -> Server {
     ServerBuilder::with_module(version).set("wbl.notify-keyspace-events", classes).start()
+}
+
+/// What the commands of [`LOOKS`] report as missed, by the setting of this name.
+fn misses(server: &Server, setting: &str) -> Vec<String> {
+    let (mut client, mut listener) = (server.raw(), subscriber(server));
+    client.run(&format!("CONFIG SET {setting} Em"));
+    for command in LOOKS {
+        client.call(&split(command));
+    }
+    let last = "__keyevent@3__:keymiss end";
+    let mut found = Vec::new();
+    while found.last().is_none_or(|message| message != last) {
+        found.extend(messages(&mut listener, 1));
+    }
+    found
 }
 
 each_version! {
@@ -100,6 +193,17 @@ each_version! {
         client.run("CONFIG SET wbl.notify-keyspace-events Em");
         client.run("GET again");
         assert_eq!(messages(&mut listener, 1), ["__keyevent@0__:keymiss again"]);
+    }
+
+    // The module looks at keys, too, to know what a command has done.
+    fn only_what_clients_miss_is_reported(version: Version) {
+        let stock = ServerBuilder::stock(version).in_memory().start();
+        let expected = misses(&stock, "notify-keyspace-events");
+        assert!(expected.len() > 10, "{expected:?}");
+        for setting in ["notify-keyspace-events", "wbl.notify-keyspace-events"] {
+            let server = ServerBuilder::with_module(version).in_memory().start();
+            assert_eq!(misses(&server, setting), expected, "{setting}");
+        }
     }
 
     fn messages_of_a_transaction_name_the_database_of_their_key(version: Version) {
