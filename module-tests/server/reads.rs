@@ -142,6 +142,28 @@ each_lever! {
         writer.reply();
     }
 
+    // What docs/limits.md says about PUBLISH in a script: its message leaves early, and nothing else does.
+    fn who_hears_of_a_change_from_a_script_reads_it_when_it_is_durable(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
+        for (publish, kind) in [("PUBLISH", "message"), ("SPUBLISH", "smessage")] {
+            scene.prepare(&["SET k old"]);
+            let mut subscriber = scene.server.raw();
+            ["SUBSCRIBE c", "SSUBSCRIBE c"].iter().for_each(|command| drop(subscriber.run(command)));
+            scene.freeze();
+            let script = format!("redis.call('SET',KEYS[1],'new') return redis.call('{publish}','c','changed')");
+            let mut writer = scene.held(&format!("EVAL \"{script}\" 1 k"));
+            let message = format!("[\"{kind}\", \"c\", \"changed\"]");
+            assert_eq!(format!("{:?}", subscriber.reply()), message);
+            let reads = ["GET k", "GETRANGE k 0 -1", "EVAL_RO \"return redis.call('GET',KEYS[1])\" 1 k"];
+            let mut readers = reads.map(|read| scene.held(read));
+            scene.thaw();
+            assert_eq!(writer.reply().integer(), 1, "{publish}");
+            readers.iter_mut().for_each(|reader| assert_eq!(reader.reply().text(), "new", "{publish}"));
+            subscriber.assert_silent(&mut scene.control, "the same message again");
+        }
+        scene.end();
+    }
+
     // The server's table has a shard channel in the place of a key; a subscription that the module ran was refused.
     fn a_shard_channel_with_the_name_of_a_changed_key_is_no_key(version: Version, lever: Lever) {
         let mut scene = Scene::start(version).with_lever(lever);
