@@ -248,6 +248,36 @@ each_version! {
         assert_eq!(info_field(&mut client, "errorstats", "errorstat_NOGROUP").as_deref(), Some("count=1"));
     }
 
+    // What docs/limits.md says about the flags of clients: a script that the module runs has a client of its own.
+    fn the_flags_of_a_client_count_in_its_scripts_that_run_as_sent(version: Version) {
+        let builder = ServerBuilder::with_module(version).in_memory().set("import-mode", "yes");
+        // Each read counts.
+        let builder = builder.set("maxmemory-policy", "allkeys-lfu").set("lfu-log-factor", "0");
+        let builder = builder.set("lfu-decay-time", "0");
+        let mut server = builder.start();
+        server.raw().run("ACL SETUSER bare on nopass ~* +@all -wbl.eval");
+        for (user, seen, touches) in [("bare", ["\"5\"", ":6"], 0), ("default", ["null", ":1"], 1)] {
+            let mut client = server.raw();
+            let flags = ["AUTH @ any", "CLIENT IMPORT-SOURCE ON", "CLIENT NO-TOUCH ON"];
+            for command in flags.iter().chain(&["SET @:kept 5 PXAT 1", "SET @:read v"]) {
+                client.run(&command.replace('@', user));
+            }
+            let mut script = |name: &str, key: &str| {
+                let body = format!("return redis.call('{name}', KEYS[1])");
+                format!("{:?}", client.call(&["EVAL", &body, "1", &format!("{user}:{key}")]))
+            };
+            let uses = || server.raw().run(&format!("OBJECT FREQ {user}:read")).integer();
+            let before = uses();
+            assert_eq!(script("GET", "read"), "\"v\"");
+            assert_eq!(uses() - before, touches, "{user}");
+            assert_eq!([script("GET", "kept"), script("INCR", "kept")], seen, "{user}");
+        }
+        server.kill9_and_restart();
+        let mut source = server.raw();
+        source.run("CLIENT IMPORT-SOURCE ON");
+        assert_eq!(format!("{:?}", source.run("MGET bare:kept default:kept")), r#"["6", "1"]"#);
+    }
+
     fn a_script_with_too_few_arguments_is_refused_by_the_server(version: Version) {
         let server = ServerBuilder::with_module(version).start();
         let mut client = server.raw();
