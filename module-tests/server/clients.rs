@@ -116,6 +116,38 @@ each_lever! {
         }
     }
 
+    // What docs/limits.md says about query buffers.
+    fn what_held_clients_send_is_counted_and_limited(version: Version, lever: Lever) {
+        let builder = ServerBuilder::with_module(version).set("client-query-buffer-limit", "1mb");
+        let mut scene = Scene::of(builder.allow_warning("max query buffer length")).with_lever(lever);
+        scene.prepare(&["SET clean c"]);
+        let part = "x".repeat(64 << 10);
+        let memory = |scene: &mut Scene| {
+            let bytes = info_field(&mut scene.control, "memory", "mem_clients_normal").expect("a field of INFO");
+            bytes.parse::<usize>().expect("a number")
+        };
+        scene.freeze();
+        let (mut below, mut beyond) = (scene.held("SET below 1"), scene.held("SET beyond 1"));
+        assert_eq!(scene.answer("GET clean").text(), "c", "the loop does not wait");
+        let before = memory(&mut scene);
+        (0..4).for_each(|_| below.send(&["APPEND", "parts", &part]));
+        wait_until("what a held client sends is counted", PATIENCE, || memory(&mut scene) > before + 3 * part.len());
+        // The server may close the connection before all has been sent.
+        let _ = (0..64).try_for_each(|_| beyond.try_send(&["APPEND", "more", &part]));
+        wait_until("the connection is closed", PATIENCE, || beyond.received_nothing().is_err());
+        assert!(beyond.try_reply().is_err(), "{} bytes were sent", beyond.last_bytes().len());
+        scene.assert_withheld(&mut below, "SET");
+        scene.thaw();
+        assert_eq!(below.reply(), Value::Simple("OK".into()));
+        (1..=4).for_each(|count| assert_eq!(below.reply().integer(), count * part.len() as i64));
+        scene.assert_idle();
+        scene.wait_blocked(0);
+        let mut server = scene.end();
+        server.kill9_and_restart();
+        assert_eq!(server.raw().run("MGET below beyond more").items(), [bulk("1"), bulk("1"), Value::Null]);
+        assert_eq!(server.raw().run("STRLEN parts").integer(), 4 * part.len() as i64);
+    }
+
     fn held_clients_count_as_clients_until_they_leave(version: Version, lever: Lever) {
         let mut scene = Scene::of(ServerBuilder::with_module(version).set("maxclients", "14")).with_lever(lever);
         let clients = hold_all(&mut scene);
