@@ -101,9 +101,56 @@ each_lever! {
         }
         scene.end();
     }
+
+    // Its client may not have the module run it.
+    fn what_a_script_that_runs_as_sent_shows_after_an_eviction_waits(version: Version, lever: Lever) {
+        let mut scene = scene(version).with_lever(lever);
+        for name in ["EVAL", "EVAL_RO"] {
+            scene.prepare(&["CONFIG SET maxmemory 0", "CONFIG SET maxmemory-policy noeviction", "FLUSHALL"]);
+            scene.prepare(&["SET k v EX 10000", "SET other old"]);
+            scene.prepare(&["ACL SETUSER bare on nopass ~* +@all -wbl.eval -wbl.eval_ro"]);
+            let mut reader = scene.server.raw();
+            reader.run("AUTH bare any");
+            scene.freeze();
+            let mut writer = scene.held("SET other new");
+            scene.control.run("CONFIG SET maxmemory 1");
+            scene.control.run(RELEASE);
+            scene.hold(&mut reader, &format!("{name} \"return redis.call('GET', 'other')\" 0"));
+            scene.thaw();
+            assert_eq!(writer.reply(), Value::Simple("OK".into()));
+            assert_eq!(reader.reply().text(), "new", "{name}");
+            assert_eq!(scene.answer("EXISTS k").integer(), 0, "nothing was evicted");
+        }
+        scene.end();
+    }
 }
 
 each_version! {
+    // No event reports what it does, and its client may not have the module run it.
+    fn an_eviction_before_a_silent_write_loses_nothing_of_it(version: Version) {
+        let mut scene = scene(version);
+        let mut client = scene.server.raw();
+        let entries = 1..=3;
+        for entry in entries.clone() {
+            scene.prepare(&["CONFIG SET maxmemory 0", "CONFIG SET maxmemory-policy noeviction", "FLUSHALL"]);
+            scene.prepare(&["XGROUP CREATE s g 0 MKSTREAM", "ACL SETUSER bare on nopass ~* +@all -wbl.call"]);
+            entries.clone().for_each(|entry| drop(scene.control.run(&format!("XADD s {entry}-1 f v"))));
+            scene.prepare(&["XREADGROUP GROUP g c COUNT 2 STREAMS s >", "SET k v EX 10000", "CONFIG SET maxmemory 1"]);
+            client.run("AUTH bare any");
+            scene.control.run(RELEASE);
+            match entry {
+                3 => assert_eq!(client.run("XREADGROUP GROUP g c STREAMS s >").items().len(), 1),
+                _ => assert_eq!(client.run(&format!("XACK s g {entry}-1")).integer(), 1),
+            }
+            scene.prepare(&["CONFIG SET maxmemory 0"]);
+            assert_eq!(scene.answer("EXISTS k").integer(), 0, "nothing was evicted");
+            let before = scene.answer("XPENDING s g");
+            scene.server.kill9_and_restart();
+            (scene.control, client) = (scene.server.raw(), scene.server.raw());
+            assert_eq!(scene.answer("XPENDING s g"), before);
+        }
+    }
+
     fn what_is_read_with_output_left_when_room_is_made_waits(version: Version) {
         let mut scene = scene(version);
         for (command, leak) in [("GET k", &b"$-1"[..]), ("GET other", b"dirty"), ("EXISTS k", b":0")] {
