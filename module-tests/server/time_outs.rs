@@ -1,7 +1,7 @@
 //! Clients that wait in BLPOP etc. in vain or are served with an error, and what their answers show.
 
 use crate::harness::{Lever, RawConnection, Scene, ServerBuilder, Value, Version, each_version};
-use crate::leaks::WHILE;
+use crate::leaks::{WHILE, pipeline};
 
 each_version! {
     // The server hands their answers to its threads before the module sees that they have ended.
@@ -65,6 +65,49 @@ each_version! {
     // No event tells of the error, and with I/O threads it leaves before the end of the iteration.
     fn who_is_served_with_an_error_shows_nothing_early(version: Version) {
         ["1", "4"].into_iter().for_each(|io_threads| errors_show_nothing_early(version, io_threads));
+    }
+
+    fn who_waits_in_vain_after_a_refused_command_shows_nothing_early(version: Version) {
+        let mut scene = Scene::start(version).with_lever(Lever::Sync);
+        for refused in ["NOSUCH", "GET", "DEBUG", "EVAL"] {
+            scene.prepare(&["FLUSHALL", "RPUSH list a"]);
+            scene.freeze();
+            let mut writer = scene.held("LPOP list");
+            let mut waiter = scene.server.raw();
+            pipeline(&mut waiter, &format!("{refused}; BLPOP list 0.05"));
+            // The error may come at once.
+            let early = waiter.drain(4 * WHILE);
+            assert!(!early.windows(3).any(|bytes| bytes == b"*-1"), "{refused}: {}", early.escape_ascii());
+            scene.thaw();
+            if early.is_empty() {
+                assert!(waiter.reply().is_error(), "{refused}");
+            }
+            assert_eq!(waiter.reply(), Value::Null, "{refused}");
+            assert_eq!(writer.reply().text(), "a");
+        }
+        scene.end();
+    }
+
+    // The filter does not see a CLIENT UNBLOCK that an EXEC runs.
+    fn who_is_unblocked_in_a_transaction_shows_nothing_early(version: Version) {
+        let mut scene = Scene::start(version).with_lever(Lever::Sync);
+        for (kind, answer) in [("TIMEOUT", "null"), ("ERROR", "-UNBLOCKED client unblocked via CLIENT UNBLOCK")] {
+            scene.prepare(&["FLUSHALL", "RPUSH list a"]);
+            let (mut waiter, mut administrator) = (scene.server.raw(), scene.server.raw());
+            let id = waiter.run("CLIENT ID").integer();
+            scene.freeze();
+            let mut writer = scene.held("LPOP list");
+            waiter.send_text("BLPOP list 0");
+            scene.wait_blocked(2);
+            pipeline(&mut administrator, &format!("MULTI; CLIENT UNBLOCK {id} {kind}; EXEC"));
+            waiter.assert_nothing(4 * WHILE, kind);
+            scene.thaw();
+            assert_eq!(format!("{:?}", waiter.reply()), answer);
+            assert_eq!(writer.reply().text(), "a");
+            let replies: [String; 3] = std::array::from_fn(|_| format!("{:?}", administrator.reply()));
+            assert_eq!(replies, ["+OK", "+QUEUED", "[:1]"], "{kind}");
+        }
+        scene.end();
     }
 
     // What serves a queue's workers waits for no flush but its own client's.
