@@ -124,6 +124,26 @@ each_lever! {
         scene.end();
     }
 
+    // What docs/limits.md says about a connection that gets another one's messages and does not track itself.
+    fn a_message_to_a_writers_own_connection_comes_before_its_reply_and_shows_nothing(version: Version, lever: Lever) {
+        let mut scene = Scene::start(version).with_lever(lever);
+        scene.prepare(&["SET k old"]);
+        let (mut reader, mut writer) = (scene.server.raw(), scene.server.raw());
+        writer.run("HELLO 3");
+        let id = writer.run("CLIENT ID").integer();
+        reader.run(&format!("CLIENT TRACKING ON REDIRECT {id}"));
+        reader.run("GET k");
+        scene.freeze();
+        writer.send_text("SET k new");
+        assert_eq!(format!("{:?}", writer.reply()), INVALIDATES_K);
+        scene.assert_withheld(&mut writer, "SET");
+        scene.hold(&mut reader, "GET k");
+        scene.thaw();
+        assert_eq!(writer.reply(), Value::Simple("OK".into()));
+        assert_eq!(reader.reply().text(), "new");
+        scene.end();
+    }
+
     fn who_does_not_opt_in_hears_nothing_and_waits_all_the_same(version: Version, lever: Lever) {
         let mut scene = Scene::start(version).with_lever(lever);
         scene.prepare(&["SET k old"]);
