@@ -150,8 +150,8 @@ each_version! {
             "SETNX k x",
         ];
         let state = |control: &mut RawConnection| {
-            let field = |control: &mut RawConnection, name: &str| info_field(control, "wbl", name).unwrap();
-            ["wbl_appended_offset", "wbl_state_images", "wbl_inline_waits", "wbl_write_blocked_count"].map(|name| field(control, name))
+            ["appended_offset", "state_images", "inline_waits", "write_blocked_count", "transaction_keys"]
+                .map(|name| info_field(control, "wbl", &format!("wbl_{name}")).unwrap())
         };
         let mut findings = Vec::new();
         for user in ["nobody", "poor", "bare"] {
