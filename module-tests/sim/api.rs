@@ -390,7 +390,12 @@ pub fn block(context: &Context, blocked: Blocked, timeout_ms: i64) -> *mut Block
         exec::write(client, b"-ERR Blocking module command called from transaction\r\n");
         return raw;
     }
-    if s.canary.get() == Canary::LostHold && context.kind == Kind::Event {
+    let is_lost = match s.canary.get() {
+        Canary::LostHold => true,
+        Canary::LostHoldAtEnd => client.ended.get(),
+        _ => false,
+    };
+    if is_lost && context.kind == Kind::Event {
         return raw;
     }
     // SAFETY: it was just made.

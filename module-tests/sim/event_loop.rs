@@ -176,6 +176,22 @@ fn take_wanted(client: &Client, wanted: &mut VecDeque<u8>, unchecked: &mut Vec<u
     }
 }
 
+/// The server reads that the client sends nothing more: it is freed at the end of the iteration (`freeClientAsync`),
+/// and nothing more is written to it. What the server had read before has run, and has been answered, unless the client
+/// is held or its socket takes no more.
+fn see_end(client: &Rc<Client>) {
+    if client.close.get() || !client.out.borrow().is_empty() && !client.handler.get() {
+        // What was written in this iteration leaves at its end, before the next read.
+        return;
+    }
+    server().note(|| format!("its input has ended: {}", client.id));
+    let is_done = !client.is_blocked() && !client.pending.get() && client.input.borrow().is_empty();
+    if is_done && client.out.borrow().is_empty() && !client.expected.borrow().is_empty() {
+        violated(&format!("client {} is freed and has not got {:?}", client.id, client.expected.borrow()));
+    }
+    client.close.set(true);
+}
+
 /// `handleClientsWithPendingWrites`.
 fn write_pending(protected: u64) {
     for client in clients() {
@@ -197,8 +213,13 @@ pub fn file_events(chance: u64) {
         if client.gone.get() {
             continue;
         }
-        if s.chance(chance) && !client.is_blocked() {
-            process_input(&client);
+        if s.chance(chance) {
+            match () {
+                () if client.ended.get() && client.is_read() => see_end(&client),
+                () if !client.is_blocked() => process_input(&client),
+                () if client.ended.get() => client.read(),
+                () => {}
+            }
         }
         if client.handler.get() && s.chance(70) {
             send(&client);

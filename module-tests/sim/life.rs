@@ -71,11 +71,15 @@ fn act() {
     let all = clients();
     match s.below(100) {
         0..=44 => {
-            let Some(client) = pick(&all) else { return };
+            let Some(client) = pick(&all).filter(|client| !client.ended.get()) else { return };
             let ids: Vec<u64> = all.iter().map(|client| client.id).collect();
             let many = if s.chance(25) { 1 + s.below(4) } else { 1 };
             for _ in 0..many {
                 client.input.borrow_mut().extend(commands::next(&ids));
+            }
+            if s.chance(5) {
+                s.note(|| format!("half-closed: {}", client.id));
+                client.ended.set(true);
             }
         }
         45..=71 => iterate(60),

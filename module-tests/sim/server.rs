@@ -53,6 +53,8 @@ pub struct Client {
     pub user: User,
     /// What it has sent and the server has not looked at.
     pub input: RefCell<VecDeque<Argv>>,
+    /// It has closed its side of the connection: it sends nothing more.
+    pub ended: Cell<bool>,
     /// The bytes of what it has sent that has run, and of all that the server has read.
     pub run_bytes: Cell<u64>,
     pub read_bytes: Cell<u64>,
@@ -99,6 +101,11 @@ impl Client {
     /// The bytes of what it has sent and that has not run.
     pub fn sent(&self) -> Vec<u8> {
         self.input.borrow().iter().flat_map(|argv| crate::resp::array(argv)).collect()
+    }
+
+    /// Whether the server has read all that it has sent.
+    pub fn is_read(&self) -> bool {
+        self.read_bytes.get() == self.run_bytes.get() + self.sent().len() as u64
     }
 
     /// The server reads all that it has sent.
@@ -236,6 +243,8 @@ pub enum Canary {
     LyingDisk,
     /// Clients whose replies the module holds get them.
     LostHold,
+    /// The same for those that have closed their side of the connection, while the server has not noticed.
+    LostHoldAtEnd,
     /// What the module reads for later readers is what was there before.
     StaleValue,
 }
@@ -325,6 +334,7 @@ impl Server {
             db: Cell::new(0),
             user,
             input: RefCell::default(),
+            ended: Cell::new(false),
             run_bytes: Cell::new(0),
             read_bytes: Cell::new(0),
             collected: Cell::new(None),
