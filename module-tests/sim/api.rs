@@ -269,11 +269,35 @@ pub fn module_command(client: &Rc<Client>, argv: &[Bytes]) {
     if !client.fake && name == "wbl.refused" {
         client.expected.borrow_mut().push_back(Expected::Any(0));
     }
+    if !client.fake && name == "wbl.debug" {
+        client.expected.borrow_mut().push_back(Expected::Any(0));
+    }
     if !client.fake && name.starts_with("wbl.eval") {
         s.scripts.borrow_mut().push_back((client.id, argv[1..].to_vec()));
     }
     let mut strings = Strings::new(argv);
     let context = Context::new(Kind::Command, Rc::clone(client));
+    // SAFETY: the module registered the callback; the strings live over the call.
+    context.run(|ctx| unsafe { callback(ctx, strings.0.as_mut_ptr().cast(), argv.len() as c_int) });
+    if name == "wbl.debug" {
+        s.yields_while_paused.set(0);
+        let freezes = argv[1] == b"PAUSE";
+        let followed = s.truth.borrow_mut().freeze(freezes, &s.disk.borrow());
+        if let Err(text) = followed {
+            violated(&text);
+        }
+        if freezes && s.canary.get() == Canary::Thawed {
+            resume();
+        }
+    }
+}
+
+/// WBL.DEBUG RESUME of nobody's.
+fn resume() {
+    let argv = [b"wbl.debug".to_vec(), b"RESUME".to_vec()];
+    let mut strings = Strings::new(&argv);
+    let callback = server().registered.borrow().commands["wbl.debug"].0;
+    let context = Context::new(Kind::Command, call_client());
     // SAFETY: the module registered the callback; the strings live over the call.
     context.run(|ctx| unsafe { callback(ctx, strings.0.as_mut_ptr().cast(), argv.len() as c_int) });
 }

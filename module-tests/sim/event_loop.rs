@@ -258,6 +258,44 @@ pub fn process_while_blocked(owner: u64) {
     s.busy.set(busy);
 }
 
+/// `VM_Yield`: the server protects the client whose command runs, if one does. It does not yield within itself.
+pub fn yield_to_clients() {
+    let s = server();
+    if !s.yields.replace(true) {
+        process_while_blocked(s.current.get());
+        s.yields.set(false);
+    }
+}
+
+/// The module waits for the end of WBL.DEBUG PAUSE, and yields again and again. Somebody ends it sooner or later.
+pub fn wait_for_resume() {
+    let s = server();
+    // What has changed is in the log by now, and may become durable before its command has ended here.
+    if let Some(unit) = exec::close_truth(false) {
+        s.frames.borrow_mut().iter_mut().for_each(|frame| frame.reads = frame.reads.max(unit));
+    }
+    yield_to_clients();
+    s.yields_while_paused.set(s.yields_while_paused.get() + 1);
+    if s.yields_while_paused.get() > 1000 {
+        violated("the module waits for a RESUME, and has had it");
+    }
+    if s.truth.borrow().is_frozen() && (s.yields_while_paused.get() > 20 || s.chance(30)) {
+        resume();
+    }
+}
+
+/// A client comes and ends WBL.DEBUG PAUSE.
+pub fn resume() {
+    let s = server();
+    let busy = s.busy.replace(true);
+    if s.is_paused(false) {
+        crate::process::advance(s.paused_until_ms.get() - s.now_ms.get());
+    }
+    let client = connect(User::Default);
+    exec::process(&client, vec![b"WBL.DEBUG".to_vec(), b"RESUME".to_vec()], false);
+    s.busy.set(busy);
+}
+
 /// `processUnblockedClients`.
 fn process_unblocked() {
     let s = server();

@@ -1,7 +1,9 @@
 //! What happens in one life of the server: what its clients send, what the disk and the log's threads do, and how
 //! everything comes to rest.
 
-use crate::event_loop::{after_sleep, before_sleep, clients, connect, disconnect, file_events, process_input, timer};
+use crate::event_loop::{
+    after_sleep, before_sleep, clients, connect, disconnect, file_events, process_input, resume, timer,
+};
 use crate::process::{advance, power_is_lost, running, update};
 use crate::server::{Client, User, Waits, server, violated};
 use crate::{exec, schedule as commands};
@@ -158,6 +160,10 @@ pub(super) fn quiesce() {
     for _ in 0..100 {
         if power_is_lost() {
             return;
+        }
+        // What clients had sent before may freeze it again.
+        if s.truth.borrow().is_frozen() {
+            resume();
         }
         advance(50);
         iterate(100);

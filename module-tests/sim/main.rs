@@ -78,3 +78,9 @@ fn a_hold_of_a_half_closed_client_that_is_lost_is_found_out() {
     let outcome = workers::run_for(Duration::from_secs(20), 1, Canary::LostHoldAtEnd);
     assert!(!outcome.failed.is_empty(), "nobody noticed: {outcome}");
 }
+
+#[test]
+fn a_pause_that_freezes_nothing_is_found_out() {
+    let outcome = workers::run_for(Duration::from_secs(20), 1, Canary::Thawed);
+    assert!(!outcome.failed.is_empty(), "nobody noticed: {outcome}");
+}

@@ -193,6 +193,10 @@ pub struct Server {
     pub executing: RefCell<Option<Rc<Client>>>,
     /// The connected client whose command is processed.
     pub current: Cell<u64>,
+    /// A module yields: it does so once at a time.
+    pub yields: Cell<bool>,
+    /// How often the module has yielded since WBL.DEBUG PAUSE.
+    pub yields_while_paused: Cell<u32>,
     /// Invalidations that the current client gets after its command; of all keys when `None`.
     pub invalidated: RefCell<Vec<Option<Bytes>>>,
     pub frames: RefCell<Vec<Frame>>,
@@ -245,6 +249,8 @@ pub enum Canary {
     LostHold,
     /// The same for those that have closed their side of the connection, while the server has not noticed.
     LostHoldAtEnd,
+    /// WBL.DEBUG PAUSE is followed by a RESUME that nobody has sent.
+    Thawed,
     /// What the module reads for later readers is what was there before.
     StaleValue,
 }
@@ -288,6 +294,8 @@ impl Server {
             no_expiry: Cell::new(0),
             executing: RefCell::default(),
             current: Cell::new(0),
+            yields: Cell::new(false),
+            yields_while_paused: Cell::new(0),
             invalidated: RefCell::default(),
             frames: RefCell::default(),
             jobs: RefCell::default(),

@@ -38,6 +38,8 @@ pub struct Truth {
     led_to: BTreeSet<UnitNumber>,
     /// The newest unit that somebody was shown.
     pub shown: UnitNumber,
+    /// The newest unit that may be durable as the module knows it, while WBL.DEBUG PAUSE is on.
+    frozen: Option<UnitNumber>,
     follower: Follower,
     /// For messages: what each unit changed.
     pub history: VecDeque<(UnitNumber, String)>,
@@ -71,7 +73,24 @@ impl Truth {
 
     /// The newest unit that may be durable.
     pub fn durable(&self) -> UnitNumber {
-        self.led_to.last().copied().unwrap_or(0)
+        let durable = self.led_to.last().copied().unwrap_or(0);
+        self.frozen.map_or(durable, |frozen| durable.min(frozen))
+    }
+
+    /// WBL.DEBUG PAUSE: from here on nothing more counts as durable; or RESUME.
+    pub fn freeze(&mut self, freezes: bool, disk: &SimDisk) -> Result<(), String> {
+        if !freezes {
+            self.frozen = None;
+        } else if self.frozen.is_none() {
+            self.follow(disk)?;
+            self.frozen = Some(self.durable());
+        }
+        Ok(())
+    }
+
+    /// Whether WBL.DEBUG PAUSE is on.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
     }
 
     /// The newest unit that is durable for sure.

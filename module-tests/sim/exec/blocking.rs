@@ -39,16 +39,14 @@ pub fn serve(client: &Rc<Client>) {
     if !client.pending.replace(false) {
         return;
     }
+    // Until its unit has ended (`afterCommand`).
+    let before = s.current.replace(client.id);
     enter(true);
     let argv = client.command.borrow().clone();
     let may_replicate = matches!(lookup(&argv), Some(Kind::Own(command)) if command.may_replicate());
     match client.fake {
         true if s.is_paused(may_replicate) => postpone_call(client),
-        true => {
-            let before = s.current.replace(client.id);
-            call(client, &argv);
-            s.current.set(before);
-        }
+        true => call(client, &argv),
         false => process(client, argv, true),
     }
     if !client.is_blocked() {
@@ -60,6 +58,7 @@ pub fn serve(client: &Rc<Client>) {
     }
     leave();
     end_unit();
+    s.current.set(before);
 }
 
 /// `blockPostponeClient`: a call of the module's waits for the end of a pause, after which it is not run.

@@ -128,7 +128,7 @@ fn process_current(client: &Rc<Client>, argv: Argv, again: bool) {
             return reject(client, OOM);
         }
     } else {
-        let bounds: [&[u8]; 4] = [b"multi", b"discard", b"watch", b"unwatch"];
+        let bounds: [&[u8]; 5] = [b"multi", b"discard", b"watch", b"unwatch", b"wbl.debug"];
         if !bounds.iter().any(|name| argv[0].eq_ignore_ascii_case(name)) {
             return reject(client, BUSY);
         }

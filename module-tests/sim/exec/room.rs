@@ -102,6 +102,10 @@ pub fn invalidate_all() {
 /// `trackingHandlePendingKeyInvalidations`.
 pub fn send_invalidations() {
     let s = server();
+    if s.busy.get() {
+        // Those of the client whose command runs come after that.
+        return;
+    }
     let keys = s.invalidated.take();
     if let Some(client) = s.client(s.current.get()) {
         keys.iter().for_each(|key| answer(&client, &resp::invalidation(key.as_deref()), 0));

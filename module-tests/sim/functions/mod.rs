@@ -15,7 +15,7 @@ use crate::server::{
     Argv, Canary, Client, CommandCallback, EventCallback, Filter, Job, JobCallback, KeyspaceCallback, OneShot, User,
     server,
 };
-use crate::{admin, rdb, table};
+use crate::{admin, event_loop, rdb, table};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_longlong, c_void};
@@ -136,15 +136,19 @@ unsafe extern "C" fn unit_us() -> c_longlong {
     server().unit_ms.get() * 1000
 }
 
+/// The module does so only while WBL.DEBUG PAUSE is on.
+unsafe extern "C" fn yield_to_clients() {
+    event_loop::wait_for_resume();
+}
+
 unsafe extern "C" fn failing() -> c_int {
     ERR
 }
 
 fn find(name: &str) -> Option<*const c_void> {
     Some(match name {
-        "SetModuleAttribs" | "InfoAddSection" | "InfoAddFieldULongLong" | "InfoAddFieldCString" | "Yield" => {
-            nothing as _
-        }
+        "SetModuleAttribs" | "InfoAddSection" | "InfoAddFieldULongLong" | "InfoAddFieldCString" => nothing as _,
+        "Yield" => yield_to_clients as _,
         "IsModuleNameBusy" | "IsKeysPositionRequest" => no as _,
         "SetModuleOptions" | "SetCommandACLCategories" | "SetCommandInfo" | "RegisterInfoFunc" | "LoadConfigs" => {
             ok as _
