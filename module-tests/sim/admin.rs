@@ -3,8 +3,8 @@
 use crate::data::Bytes;
 use crate::exec::{self, reply};
 use crate::resp::{self, OK};
-use crate::server::{Client, User, Waits, server};
-use crate::table::{self, COMMANDS, Command, SUBCOMMANDS};
+use crate::server::{Canary, Client, User, Waits, server};
+use crate::table::{self, Command, SUBCOMMANDS};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -33,11 +33,20 @@ pub fn run(client: &Rc<Client>, argv: &[Bytes]) {
         }
         b"config" if is(sub, "get") => config_get(client, argv),
         b"config" => reply(client, OK),
-        b"module" => reply(client, &resp::header(0)),
+        b"module" => reply(client, &modules()),
         b"command" if is(sub, "info") => command_info(client, argv),
         b"command" => commands(client),
         _ => reply(client, &resp::error("ERR unknown subcommand")),
     }
+}
+
+/// MODULE LIST, which need not name the module that asks.
+fn modules() -> Vec<u8> {
+    let s = server();
+    if !s.has_other_module || s.canary.get() == Canary::HiddenModule {
+        return resp::header(0);
+    }
+    [resp::header(1), resp::array(&[b"name".to_vec(), b"other".to_vec()])].concat()
 }
 
 fn client_list(client: &Rc<Client>, argv: &[Bytes]) {
@@ -66,7 +75,7 @@ fn config_get(client: &Rc<Client>, argv: &[Bytes]) {
 fn command_info(client: &Rc<Client>, argv: &[Bytes]) {
     let mut out = resp::header(argv.len() - 2);
     for name in &argv[2..] {
-        match COMMANDS.iter().find(|command| name.eq_ignore_ascii_case(command.name.as_bytes())) {
+        match table::present().find(|command| name.eq_ignore_ascii_case(command.name.as_bytes())) {
             Some(command) => out.extend(entry(command)),
             None => out.extend(resp::NULL_ARRAY),
         }
@@ -76,8 +85,8 @@ fn command_info(client: &Rc<Client>, argv: &[Bytes]) {
 
 fn commands(client: &Rc<Client>) {
     let own: Vec<String> = server().registered.borrow().commands.keys().cloned().collect();
-    let mut out = resp::header(COMMANDS.len() + own.len());
-    COMMANDS.iter().for_each(|command| out.extend(entry(command)));
+    let mut out = resp::header(table::present().count() + own.len());
+    table::present().for_each(|command| out.extend(entry(command)));
     for name in own {
         let name: &'static str = Box::leak(name.into_boxed_str());
         out.extend(entry(&Command { name, arity: -1, flags: "module", keys: (0, 0, 0) }));

@@ -1,10 +1,10 @@
 //! The fake server's event loop: who is read from and written to, and when.
 
-use crate::api;
 use crate::exec::{self, serve_ready, time_out};
 use crate::resp::Resp;
 use crate::server::{Client, User, Waits, server, violated};
 use crate::truth::{Expected, UnitNumber};
+use crate::{api, other};
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::rc::Rc;
@@ -241,7 +241,9 @@ pub fn process_while_blocked(owner: u64) {
     for client in clients().into_iter().filter(|client| client.id != owner) {
         // One whose command has waited and is still to run is read from no further (`pending_command`).
         let is_read = !client.is_blocked() && !client.pending.get() && client.queue.borrow().is_none();
-        if s.chance(30) && is_read {
+        // WBL.DEBUG PAUSE would end the unit of a command amid which another module yields.
+        let pauses = s.yields.get() && client.input.borrow().front().is_some_and(|argv| argv[1..] == [b"PAUSE"]);
+        if s.chance(30) && is_read && !pauses {
             client.read();
             let next = client.take_input();
             if let Some(argv) = next {
@@ -331,8 +333,14 @@ pub fn before_sleep() {
     if s.chance(30) {
         exec::expire_some();
     }
+    if s.other_is_first {
+        other::runs_by_itself(10);
+    }
     let before = raw::VALKEYMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP;
     api::server_event(raw::VALKEYMODULE_EVENT_EVENTLOOP, before, std::ptr::null_mut(), None);
+    if !s.other_is_first {
+        other::runs_by_itself(10);
+    }
     crate::life::writer_may_step();
     write_pending(0);
     if s.io_threads {
@@ -376,9 +384,10 @@ fn handle_timeouts() {
     }
 }
 
-/// The server's timer: a child's end is told, pauses end.
+/// The server's timer: a child's end is told, another module's timer runs, pauses end.
 pub fn timer() {
     let s = server();
+    other::runs_by_itself(15);
     if s.child.get().is_some()
         && s.chance(25)
         && let Some(child) = s.child.take()

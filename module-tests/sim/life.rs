@@ -12,6 +12,7 @@ use valkey_wbl::log::sim::Effect;
 
 pub(super) fn live() {
     let s = server();
+    s.others_rest.set(false);
     for _ in 0..2 + s.below(3) {
         connect_someone();
     }
@@ -156,6 +157,7 @@ pub(super) fn quiesce() {
         mend();
     }
     s.keys_max.set(usize::MAX);
+    s.others_rest.set(true);
     let mut quiet_rounds = 0;
     for _ in 0..100 {
         if power_is_lost() {

@@ -13,6 +13,7 @@ mod event_loop;
 mod exec;
 mod functions;
 mod life;
+mod other;
 mod process;
 mod rdb;
 mod resp;
@@ -76,6 +77,12 @@ fn a_hold_that_is_lost_is_found_out() {
 #[test]
 fn a_hold_of_a_half_closed_client_that_is_lost_is_found_out() {
     let outcome = workers::run_for(Duration::from_secs(20), 1, Canary::LostHoldAtEnd);
+    assert!(!outcome.failed.is_empty(), "nobody noticed: {outcome}");
+}
+
+#[test]
+fn another_module_that_is_not_known_of_is_found_out() {
+    let outcome = workers::run_for(Duration::from_secs(20), 1, Canary::HiddenModule);
     assert!(!outcome.failed.is_empty(), "nobody noticed: {outcome}");
 }
 

@@ -71,6 +71,29 @@ fn inner() -> String {
     }
 }
 
+/// The same, or another module's command that runs it.
+fn inner_of_any() -> String {
+    let s = server();
+    match s.has_other_module && s.chance(15) {
+        true => format!("OTHER.{} {}", ["CALL", "YIELD"][s.below(2)], inner()),
+        false => inner(),
+    }
+}
+
+/// A command that another module calls by itself.
+pub fn called() -> Argv {
+    words(&if server().chance(5) { acknowledge() } else { inner() })
+}
+
+/// The same in an event: it writes no key that the command may be changing.
+pub fn called_in_event() -> Argv {
+    words(&match server().below(3) {
+        0 => format!("SET own {}", value()),
+        1 => format!("RPUSH owned {}", value()),
+        _ => format!("MGET {} {}", key('s'), key('s')),
+    })
+}
+
 /// An XACK, mostly of an entry that is pending.
 fn acknowledge() -> String {
     let s = server();
@@ -98,6 +121,7 @@ fn line_of_script() -> String {
         12..22 => refused[s.below(refused.len())].into(),
         22..28 => format!("?XREADGROUP GROUP g c STREAMS {} >", key('x')),
         28..32 => acknowledge(),
+        32..36 if s.has_other_module => format!("?OTHER.CALL {}", inner()),
         _ => inner(),
     }
 }
@@ -107,7 +131,7 @@ pub fn next(clients: &[u64]) -> Vec<Argv> {
     let s = server();
     let one = |text: String| vec![words(&text)];
     match s.below(100) {
-        0..=59 => one(inner()),
+        0..=59 => one(inner_of_any()),
         60..=66 => {
             let mut sent = Vec::new();
             if s.chance(30) {
@@ -118,7 +142,7 @@ pub fn next(clients: &[u64]) -> Vec<Argv> {
             }
             sent.push(words("MULTI"));
             for _ in 0..s.below(4) {
-                sent.push(words(&inner()));
+                sent.push(words(&inner_of_any()));
             }
             if s.chance(8) {
                 sent.push(words(["NOSUCH a", "GET", "SELECT 1"][s.below(3)]));

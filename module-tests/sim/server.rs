@@ -222,6 +222,14 @@ pub struct Server {
     pub is_limited: bool,
     pub is_full: Cell<bool>,
     pub io_threads: bool,
+    /// Another module is loaded.
+    pub has_other_module: bool,
+    /// It was loaded before the module: it sees events and the end of an iteration first.
+    pub other_is_first: bool,
+    /// It does nothing by itself.
+    pub others_rest: Cell<bool>,
+    /// It works by itself, in an event or at the end of a unit.
+    pub in_event: Cell<bool>,
     /// Clients mostly read and write the same key.
     pub has_hot_key: bool,
     /// The client whose user the module has asked for last.
@@ -249,6 +257,8 @@ pub enum Canary {
     LostHold,
     /// The same for those that have closed their side of the connection, while the server has not noticed.
     LostHoldAtEnd,
+    /// The server does not name the other module that is loaded.
+    HiddenModule,
     /// WBL.DEBUG PAUSE is followed by a RESUME that nobody has sent.
     Thawed,
     /// What the module reads for later readers is what was there before.
@@ -271,6 +281,8 @@ pub fn set_server(server: &'static Server) {
 /// The id of the client in which scripts run, and the first of those of modules' calls.
 pub const SCRIPT_CLIENT: u64 = 1 << 40;
 pub const CALL_CLIENT: u64 = SCRIPT_CLIENT + 1;
+/// The id of the clients of another module's calls.
+pub const OTHER_CLIENT: u64 = CALL_CLIENT + 1;
 
 impl Server {
     pub fn new(disk: SimDisk, seed: u64, now_ms: i64) -> Server {
@@ -315,6 +327,10 @@ impl Server {
             is_limited: Random::new(seed).chance(60),
             is_full: Cell::new(false),
             io_threads: Random::new(seed ^ 1).chance(12),
+            has_other_module: Random::new(seed ^ 3).chance(15),
+            other_is_first: Random::new(seed ^ 4).chance(50),
+            others_rest: Cell::new(true),
+            in_event: Cell::new(false),
             has_hot_key: Random::new(seed ^ 2).chance(15),
             asked_of: Cell::new(0),
             scripts: RefCell::default(),

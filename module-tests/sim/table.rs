@@ -1,5 +1,6 @@
 //! The fake server's commands: arity, flags and keys, as COMMAND says them.
 
+use crate::server::server;
 use std::collections::HashMap;
 
 pub struct Command {
@@ -62,6 +63,8 @@ pub const COMMANDS: &[Command] = &[
     command("module", -2, "admin noscript", NONE),
     command("mset", -3, "write denyoom", (1, -1, 2)),
     command("multi", 1, "noscript fast", NONE),
+    command("other.call", -2, "module write", NONE),
+    command("other.yield", -2, "module write", NONE),
     command("persist", 2, "write fast", ONE),
     command("pexpire", -3, "write fast", ONE),
     command("pexpireat", -3, "write fast", ONE),
@@ -117,10 +120,19 @@ thread_local! {
         COMMANDS.iter().chain(SUBCOMMANDS).map(|command| (command.name.as_bytes(), command)).collect();
 }
 
+/// Those that the server has: another module's only if it is loaded.
+pub fn present() -> impl Iterator<Item = &'static Command> {
+    COMMANDS.iter().filter(|command| is_present(command))
+}
+
+fn is_present(command: &Command) -> bool {
+    !command.name.starts_with("other.") || server().has_other_module
+}
+
 pub fn find(name: &[u8], subcommand: &[u8]) -> Option<&'static Command> {
     let mut full = name.to_ascii_lowercase();
     BY_NAME.with(|by_name| {
-        let command = by_name.get(full.as_slice()).copied()?;
+        let command = by_name.get(full.as_slice()).copied().filter(|command| is_present(command))?;
         if !CONTAINERS.contains(&command.name) {
             return Some(command);
         }

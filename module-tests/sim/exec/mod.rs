@@ -18,10 +18,12 @@ use crate::api::{self, Context};
 use crate::commands::{self, Env};
 use crate::data::{Bytes, Data};
 use crate::resp::{self, NULL_ARRAY, OK, QUEUED};
-use crate::server::{Argv, CALL_CLIENT, Client, Frame, SCRIPT_CLIENT, Server, User, Waits, server, violated};
+use crate::server::{
+    Argv, CALL_CLIENT, Client, Frame, OTHER_CLIENT, SCRIPT_CLIENT, Server, User, Waits, server, violated,
+};
 use crate::table::{self, Command};
 use crate::truth::{Expected, UnitNumber};
-use crate::{admin, event_loop};
+use crate::{admin, event_loop, other};
 use std::rc::Rc;
 
 pub const OOM: &str = "OOM command not allowed when used memory > 'maxmemory'.";
@@ -188,11 +190,13 @@ pub fn call(client: &Rc<Client>, argv: &[Bytes]) {
     enter(true);
     let owner = if client.behalf.get() != 0 { client.behalf.get() } else { client.id };
     let owner = if client.fake && client.behalf.get() == 0 { 0 } else { owner };
-    begin_frame(owner, client.fake && client.behalf.get() == 0 && client.id != SCRIPT_CLIENT);
+    // What a script or another module calls is part of what runs.
+    let is_inner = matches!(client.id, SCRIPT_CLIENT | OTHER_CLIENT);
+    begin_frame(owner, client.fake && client.behalf.get() == 0 && !is_inner);
     let errors = s.error_replies.get();
     let dirty = s.dirty.get();
     run(client, argv);
-    if owner != 0 || client.id == SCRIPT_CLIENT {
+    if owner != 0 || is_inner {
         remember_read(argv);
     }
     leave();
@@ -251,6 +255,7 @@ fn run(client: &Rc<Client>, argv: &[Bytes]) {
         "eval" | "eval_ro" => script(client, argv),
         "client" | "config" | "command" | "module" => admin::run(client, argv),
         "wbl.collect" => collect(client, argv),
+        "other.call" | "other.yield" => other::command(client, &name, argv),
         name if name.starts_with("wbl.") => api::module_command(client, argv),
         _ => {
             let known = commands::run(&Live { client: Rc::clone(client) }, argv);

@@ -102,6 +102,9 @@ pub fn notify(class: i32, name: &str, key: &[u8], db: usize) {
     let home = executing.as_ref().map(|client| client.db.get());
     s.note(|| format!("    event {name} {db}:{}", key.escape_ascii()));
     enter(false);
+    if s.other_is_first {
+        other::sees_event(class, db);
+    }
     let subscribers = s.registered.borrow().keyspace.clone();
     for (mask, callback, active) in subscribers {
         if mask & class == 0 || active.replace(true) {
@@ -121,6 +124,9 @@ pub fn notify(class: i32, name: &str, key: &[u8], db: usize) {
     }
     if let (Some(client), Some(home)) = (&executing, home) {
         client.db.set(home);
+    }
+    if !s.other_is_first {
+        other::sees_event(class, db);
     }
     leave();
     if let Some(client) = executing {
@@ -146,7 +152,7 @@ pub fn reply(client: &Client, bytes: &[u8]) {
     }
     write(client, bytes);
     // `afterErrorReply`, which does nothing for a module's call.
-    if bytes.first() == Some(&b'-') && client.id != CALL_CLIENT {
+    if bytes.first() == Some(&b'-') && client.id < CALL_CLIENT {
         server().error_replies.set(server().error_replies.get() + 1);
         commit_deferred(client, true);
     }

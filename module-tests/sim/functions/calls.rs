@@ -161,7 +161,7 @@ fn stale_value(client: &Client, argv: &Argv, flags: &str) -> Option<Bytes> {
 }
 
 thread_local! {
-    static ABOUT_COMMANDS: RefCell<HashMap<(Argv, usize), CallReply>> = RefCell::default();
+    static ABOUT_COMMANDS: RefCell<HashMap<(Argv, usize, bool), CallReply>> = RefCell::default();
 }
 
 /// What COMMAND says is long, and always the same.
@@ -172,7 +172,7 @@ fn about_commands(client: &Rc<Client>, argv: &Argv) -> CallReply {
             exec::call(client, argv);
             CallReply::parse(client.out.borrow().iter().copied().collect())
         };
-        known.entry((argv.clone(), own_commands)).or_insert_with(make).clone()
+        known.entry((argv.clone(), own_commands, server().has_other_module)).or_insert_with(make).clone()
     })
 }
 
