@@ -38,6 +38,19 @@ each_version! {
         unload(&mut control);
     }
 
+    fn a_monitor_that_waits_with_a_command_of_the_module_behind_it_is_closed_too(version: Version) {
+        let server = loaded(version);
+        let (mut control, mut monitor) = (server.raw(), server.raw());
+        let commands = [&["MONITOR"][..], &["WAIT", "9", "0"], &["WBL.WAIT"]];
+        let packet: Vec<u8> = commands.iter().flat_map(|command| monitor.encoded(command)).collect();
+        monitor.send_bytes(&packet).expect("the server takes the commands");
+        let waits = |control: &mut RawConnection| control.run("CLIENT LIST").text().contains(" cmd=wait ");
+        wait_until("it waits", PATIENCE, || waits(&mut control));
+        unload(&mut control);
+        // It looks up a command when it runs.
+        assert_eq!(waits(&mut control), version == Version::V8_1);
+    }
+
     fn a_log_that_takes_no_mark_refuses_the_unload(version: Version) {
         let builder = ServerBuilder::with_module(version).set("enable-module-command", "yes");
         let builder = ["could not be marked", "can't be noted", "OnUnload failed", "Error unloading", "the log can't begin"]

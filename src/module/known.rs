@@ -61,6 +61,8 @@ impl Known {
         is_collected_queued: false,
         is_logged: true,
     };
+    /// One whose name is too long to be looked up.
+    const LONG: Known = Known { arity: -1, ..Known::UNKNOWN };
     /// A command that neither shows nor changes data.
     pub(super) const HARMLESS: Known = Known { class: Class::ReadOnly, ..Known::UNKNOWN };
 
@@ -179,7 +181,7 @@ impl Commands {
     /// What the command is, by its name (and its subcommand's).
     pub(super) fn known(&self, name: &[u8], subcommand: &[u8]) -> Known {
         let mut lower = [0; NAME_BYTES_MAX];
-        let Some(len) = lower_case(name, &mut lower, 0) else { return Known::UNKNOWN };
+        let Some(len) = lower_case(name, &mut lower, 0) else { return Known::LONG };
         let known = self.by_name.get(&lower[..len]).copied().unwrap_or(Known::UNKNOWN);
         if known.class != Class::Container {
             return match known.row.shows {
@@ -191,7 +193,7 @@ impl Commands {
             };
         }
         lower[len] = b'|';
-        let Some(len) = lower_case(subcommand, &mut lower, len + 1) else { return Known::HARMLESS };
+        let Some(len) = lower_case(subcommand, &mut lower, len + 1) else { return Known::LONG };
         self.by_name.get(&lower[..len]).copied().unwrap_or(Known::HARMLESS)
     }
 
@@ -333,4 +335,17 @@ fn lower_case(name: &[u8], out: &mut [u8; NAME_BYTES_MAX], start: usize) -> Opti
     out.get_mut(start..end)?.copy_from_slice(name);
     out.get_mut(start..end)?.make_ascii_lowercase();
     Some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_too_long_may_be_any_command() {
+        let commands = Commands { by_name: Map::default(), named: Set::default() };
+        assert!(commands.known(b"nosuch", b"").is_unknown());
+        let long = commands.known(&[b'x'; NAME_BYTES_MAX], b"");
+        assert!(!long.is_unknown() && !long.refuses(1) && long.runs_others());
+    }
 }

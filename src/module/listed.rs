@@ -39,6 +39,8 @@ pub(super) struct Listed {
     pub(super) resumes: bool,
     /// A primary, a replica or a monitor.
     pub(super) is_special: bool,
+    /// A primary, of whose commands the server looks up one at a time.
+    pub(super) is_primary: bool,
     /// How many commands it has queued since a MULTI; `None` outside one.
     pub(super) queued: Option<u64>,
     pub(super) watches: bool,
@@ -57,6 +59,7 @@ impl Listed {
             blocked: flags.contains('b'),
             resumes: flags.contains(GOES_ON),
             is_special: flags.contains(['M', 'S', 'O']),
+            is_primary: flags.contains('M'),
             queued: field("multi")?.parse().ok(),
             watches: field("watch")? != "0",
             tracks: flags.contains('t'),
@@ -67,7 +70,7 @@ impl Listed {
     /// Whether the server may read a command of the module for it, without any notice. `parses_ahead`: it looks up what
     /// a client has sent while that still waits in a command before it.
     pub(super) fn may_point_to_own_command(&self, parses_ahead: bool) -> bool {
-        let has_sent_more = parses_ahead && (self.blocked || self.resumes) && !self.is_special;
+        let has_sent_more = parses_ahead && (self.blocked || self.resumes) && !self.is_primary;
         has_sent_more || is_own_command(&self.command) || self.queued.is_some_and(|queued| queued > 0)
     }
 }
@@ -339,6 +342,7 @@ mod tests {
             blocked: true,
             resumes: false,
             is_special: false,
+            is_primary: false,
             queued: Some(2),
             watches: true,
             tracks: false,

@@ -145,7 +145,9 @@ impl Module {
     /// where others would wait for what they do or show, or where no event would tell that they have not run.
     fn drop_refused_queue(&mut self, ctx: Ctx<'_>, client: ClientId) {
         let Some(record) = self.clients.get(client) else { return };
-        let concerns_others = record.transaction.queued.runs_commands() || record.queued_quirks.concern_others();
+        // Another module may have had commands pass the filter twice.
+        let concerns_others = !self.server.other_modules
+            && (record.transaction.queued.runs_commands() || record.queued_quirks.concern_others());
         if !concerns_others && !self.capture.has_silent(client) || !self.keeps_less(ctx, client) {
             return;
         }
@@ -231,7 +233,8 @@ impl Module {
 
     /// A command that its client queues.
     pub(super) fn announce_queued(&mut self, ctx: Ctx<'_>, filter: &Filter, client: ClientId, known: Known) -> Verdict {
-        let refused = known.refuses(filter.len()) || known.is_unknown();
+        // Another module's filter may make another command of it.
+        let refused = !self.server.other_modules && (known.refuses(filter.len()) || known.is_unknown());
         if refused || self.was_refused(ctx, filter, client) {
             self.clients.get_mut(client).into_iter().for_each(|client| client.transaction.queued.refuse());
             self.capture.refuse_queue(client);
