@@ -163,9 +163,12 @@ impl Beside {
         } else {
             self.save_begins();
         }
-        match self.work {
-            Work::Owed(_) => Err(format!("the log in {} can't be marked as left", self.folder.display())),
-            Work::Done | Work::Marking(_) => Ok(()),
+        // What can't be read, or has another server's lock, is nothing that a start of this one would bring back.
+        match (&self.work, &self.sight) {
+            (Work::Owed(_), Sight::Log { .. }) if self.locked_since.is_none() => {
+                Err(format!("the log in {} can't be marked as left", self.folder.display()))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -57,6 +57,7 @@ pub(in crate::module) fn apply_enabled(ctx: Ctx<'_>) -> Result<(), String> {
 pub(super) fn may_end(ctx: Ctx<'_>) -> Result<(), String> {
     // What is not durable would be lost.
     disk::settle()?;
+    has_free_folder()?;
     with(|module| module.life.may_leave_log()).unwrap_or(Ok(()))?;
     own_aof::check(ctx)
 }
@@ -91,7 +92,24 @@ pub(super) fn disable_if_unwanted(ctx: Ctx<'_>) {
     }
 }
 
+/// Whether no thread closes or marks the folder's log, which the main thread would wait for.
+///
+/// # Errors
+/// One does, and the disk does not answer.
+fn has_free_folder() -> Result<(), String> {
+    let is_free = with(|module| {
+        let rest = module.life.resting_mut()?;
+        rest.wait_until_free();
+        Some(!rest.is_busy())
+    });
+    match is_free.flatten() {
+        Some(false) => Err("the disk of the log's folder does not answer; try again".into()),
+        _ => Ok(()),
+    }
+}
+
 fn enable(ctx: Ctx<'_>) -> Result<(), String> {
+    has_free_folder()?;
     let Some(Some(rest)) = with(|module| module.life.take_rest()) else { return Ok(()) };
     let outcome = match role_at_start(ctx).and_then(|role| may_open(ctx, role, &rest).map(|()| role)) {
         Ok(Role::Primary) => begin_log(ctx, rest, IfLost::ServesOn),

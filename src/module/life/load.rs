@@ -194,14 +194,15 @@ fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
     let arrival = Arrival::new(&opened, has_data);
     let recovers = arrival.recovers;
     with(|module| module.arrival = Some(arrival));
+    let own = OwnFile::look(ctx);
+    let is_own = has_data && !server::has_unsaved_changes(ctx) && !server::follows_primary(ctx);
+    // What is in memory has come from there then, as far as anybody knows.
+    let origin = if is_own && own.may_hold_data() { origin_beside(&opened, own) } else { Origin::Unknown };
     if role_at_start(ctx)? == Role::Replica {
-        let rest = Rest::new(opened.into_folder(), Origin::Unknown);
+        let rest = Rest::new(opened.into_folder(), origin);
         return role::rest_as_replica(ctx, rest).map_err(|(cause, _)| cause.into());
     }
     if has_data {
-        let own = OwnFile::look(ctx);
-        // What is in memory may have come from there.
-        let origin = if own.may_hold_data() { origin_beside(&opened, own) } else { Origin::Unknown };
         return begin_log(ctx, Rest::new(opened.into_folder(), origin), IfLost::ServesOn)
             .map_err(|(cause, _)| cause.into());
     }
