@@ -12,6 +12,18 @@ use std::path::PathBuf;
 const TOLD: &str = "it can't be noted that the server goes on without the folder's log";
 
 each_version! {
+    fn a_folder_without_a_log_that_a_start_would_bring_back_refuses_no_unload(version: Version) {
+        let mut server = ended_of(builder(version, false), Ended::Cleanly);
+        fs::write(server.log_folder().join("appendonly.aof.manifest"), "no manifest").unwrap();
+        disable(&mut server);
+        server.reconfigure(|own| own.set("enable-module-command", "yes").allow_warning(TOLD).allow_warning("manifest"));
+        server.launch();
+        let mut client = server.wait_answers();
+        client.run("SET other v");
+        client.run("MODULE UNLOAD wbl");
+        assert_eq!(client.run("GET other").text(), "v");
+    }
+
     fn a_disabled_server_that_changes_nothing_saves_nothing_newer(version: Version) {
         for how in [Ended::ByCrash, Ended::Cleanly] {
             let mut server = ended_of(builder(version, false), how);
