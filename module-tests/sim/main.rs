@@ -7,11 +7,14 @@
 
 mod admin;
 mod api;
+mod checks;
+mod client;
 mod commands;
 mod data;
 mod event_loop;
 mod exec;
 mod functions;
+mod held;
 mod life;
 mod other;
 mod process;

@@ -51,7 +51,7 @@ pub fn serve(client: &Rc<Client>) {
     }
     if !client.is_blocked() {
         if client.fake {
-            api::promise_kept(client);
+            held::promise_kept(client);
         } else {
             s.unblocked.borrow_mut().push_back(Rc::clone(client));
         }
@@ -76,7 +76,7 @@ pub fn unblock(client: &Rc<Client>, reprocess: bool) {
     let waits = client.waits.borrow_mut().take();
     match waits {
         Some(Waits::Keys { .. } | Waits::Pause) => s.waiting.borrow_mut().retain(|other| !Rc::ptr_eq(other, client)),
-        Some(Waits::Module(blocked, _)) => api::left(client, blocked),
+        Some(Waits::Module(blocked, _)) => held::left(client, blocked),
         None => {}
     }
     if reprocess {
@@ -101,10 +101,10 @@ pub fn time_out(client: &Rc<Client>) {
         _ => None,
     };
     if let Some(blocked) = module {
-        if api::is_released(blocked) {
+        if held::is_released(blocked) {
             return;
         }
-        api::timed_out(client, blocked);
+        held::timed_out(client, blocked);
     } else {
         let needs = shown_in_vain(client);
         answer(client, NULL_ARRAY, needs);

@@ -23,7 +23,7 @@ use crate::server::{
 };
 use crate::table::{self, Command};
 use crate::truth::{Expected, UnitNumber};
-use crate::{admin, event_loop, other};
+use crate::{admin, event_loop, held, other};
 use std::rc::Rc;
 
 pub const OOM: &str = "OOM command not allowed when used memory > 'maxmemory'.";

@@ -6,10 +6,11 @@ mod info;
 mod keys;
 mod replies;
 
-use crate::api::{self, Blocked, CallReply, Context, Filtering, Kind, ModuleString, Promise};
+use crate::api::{self, CallReply, Context, Filtering, Kind, ModuleString};
 use crate::commands::{self, WRONG_TYPE};
 use crate::data::{Bytes, Entry, Value};
 use crate::exec::{self, begin_frame, show, write};
+use crate::held::{self, Blocked, Promise};
 use crate::resp::{self, Resp};
 use crate::server::{
     Argv, Canary, Client, CommandCallback, EventCallback, Filter, Job, JobCallback, KeyspaceCallback, OneShot, User,

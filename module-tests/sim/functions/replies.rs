@@ -18,7 +18,7 @@ unsafe extern "C" fn block_client(
         private_data: Cell::new(std::ptr::null_mut()),
         released: Cell::new(false),
     };
-    api::block(unsafe { ctx(raw) }, blocked, timeout_ms)
+    held::block(unsafe { ctx(raw) }, blocked, timeout_ms)
 }
 
 unsafe extern "C" fn unblock_client(blocked: *mut Blocked, data: Raw) -> c_int {
