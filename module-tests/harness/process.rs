@@ -39,6 +39,13 @@ fn stat_field(id: u32, index: usize) -> Option<String> {
     fields.split_ascii_whitespace().nth(index).map(String::from)
 }
 
+/// The memory of the server's process.
+pub fn resident_kib(server: &Server) -> i64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.process_id())).expect("the process' status");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its resident memory");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+}
+
 /// A child that saves a dataset with a label that nobody expects, and has stopped. It has looked at the clock before,
 /// as any child does soon that nobody stops: its file says when it was begun.
 pub fn stop_save(server: &Server) -> u32 {

@@ -1,6 +1,7 @@
 //! Whatever the server lets happen between a command and the end of its iteration, no reply leaves before what it shows
 //! is durable.
 
+use crate::harness::process::resident_kib;
 use crate::harness::resp::encode;
 use crate::harness::scene::split;
 use crate::harness::server::info_field;
@@ -392,11 +393,4 @@ fn authenticated(server: &Server) -> RawConnection {
     let mut client = server.raw();
     client.run("AUTH secret");
     client
-}
-
-/// The memory of the server's process.
-pub fn resident_kib(server: &Server) -> i64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.process_id())).expect("the process' status");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its resident memory");
-    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
 }

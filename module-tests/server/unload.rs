@@ -1,7 +1,7 @@
 //! MODULE UNLOAD: nothing in the server points to the module afterwards.
 
+use crate::harness::process::resident_kib;
 use crate::harness::{PATIENCE, RawConnection, Server, ServerBuilder, Value, Version, each_version, paths, wait_until};
-use crate::leaks::resident_kib;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
