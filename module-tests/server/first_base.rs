@@ -36,6 +36,25 @@ each_version! {
         }
     }
 
+    fn whatever_info_is_called_a_log_begins_with_the_servers_own_data(version: Version) {
+        for other in ["", "other-info"] {
+            let mut server = with_dump(version);
+            let expected = server.raw().run("DBSIZE").integer();
+            server.stop();
+            let is_active = |client: &mut RawConnection| client.run("WBL.STATUS").items()[1].text() == "active";
+            let start = |server: &mut Server| {
+                server.launch();
+                let mut client = server.wait_answers();
+                wait_until("the log is active", PATIENCE, || is_active(&mut client));
+                client
+            };
+            server.reconfigure(|_| module(version).rename("INFO", other).allow_warning("takes the place"));
+            start(&mut server).run("SET after v");
+            server.kill9();
+            assert_eq!(start(&mut server).run("DBSIZE").integer(), expected + 1, "INFO is {other:?}");
+        }
+    }
+
     fn a_crash_before_the_base_over_an_older_log_brings_that_back(version: Version) {
         let mut server = ServerBuilder::with_module(version).start();
         let mut client = server.raw();
