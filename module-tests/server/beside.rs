@@ -144,6 +144,28 @@ each_version! {
         }
     }
 
+    fn a_log_that_takes_no_mark_for_a_moment_refuses_the_unload(version: Version) {
+        for blocks in [Block::no_room as fn(&Server) -> Block, Block::lock] {
+            let mut server = ended(version, Ended::Cleanly);
+            disable(&mut server);
+            let refused = ["OnUnload failed", "Error unloading", "is not unloaded", TOLD];
+            let allowing = |own: ServerBuilder| refused.into_iter().fold(own, ServerBuilder::allow_warning);
+            server.reconfigure(|own| allowing(own.set("enable-module-command", "yes")));
+            server.launch();
+            let mut client = server.wait_answers();
+            let blocked = blocks(&server);
+            fill(&mut client, "new");
+            assert!(client.call(&["MODULE", "UNLOAD", "wbl"]).is_error());
+            drop(blocked);
+            client.run("MODULE UNLOAD wbl");
+            client.run("SAVE");
+            drop(client);
+            server.kill9();
+            server.reconfigure(|_| allowing(builder(version, false)));
+            assert_goes_on_with(&mut server, "new", "after the unload");
+        }
+    }
+
     fn a_server_that_never_serves_marks_nothing(version: Version) {
         let [port] = crate::harness::ports::free_ports::<1>();
         for ended_so in [Ended::Cleanly, Ended::ByCrash] {

@@ -39,6 +39,8 @@ pub(super) struct Beside {
     locked_since: Option<Instant>,
     /// It was said that a mark has failed.
     is_told: bool,
+    /// Why what is owed could not be written, where that may pass, and a start find the log.
+    refusal: Option<String>,
 }
 
 /// What is known of the log.
@@ -61,8 +63,8 @@ enum Work {
     Done,
     /// The mark is to be made, not before this time.
     Owed(Instant),
-    /// A thread makes it.
-    Marking(JoinHandle<Marked>),
+    /// A thread makes this one.
+    Marking(JoinHandle<Marked>, Standing),
 }
 
 /// What is known of the log now, and what became of the mark.
@@ -80,6 +82,7 @@ impl Beside {
             work: Work::Done,
             locked_since: None,
             is_told: false,
+            refusal: None,
         }
     }
 
@@ -92,12 +95,21 @@ impl Beside {
 
     /// The server has its primary's dataset. Nobody waits for that to be noted.
     pub(super) fn supersede(&mut self) {
-        self.end_marking();
+        if !self.is_busy() {
+            self.end_marking();
+        }
         if self.is_unchanged() {
             self.want(self.loaded.clone());
         }
         self.want(Standing::Superseded(None));
-        self.work = Work::Owed(Instant::now());
+        if !self.is_busy() {
+            self.work = Work::Owed(Instant::now());
+        }
+    }
+
+    /// Whether a thread marks the log, whose disk may not answer.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(&self.work, Work::Marking(thread, _) if !thread.is_finished())
     }
 
     fn want(&mut self, standing: Standing) {
@@ -126,7 +138,7 @@ impl Beside {
         if self.wanted.is_none() {
             return self.mark_now(Standing::Current);
         }
-        if matches!(&self.work, Work::Marking(thread) if thread.is_finished()) {
+        if matches!(self.work, Work::Marking(..)) && !self.is_busy() {
             self.end_marking();
         }
         let (Work::Owed(mark_at), Some(wanted)) = (&mut self.work, &self.wanted) else { return };
@@ -134,18 +146,23 @@ impl Beside {
             return;
         }
         let (folder, mut sight, wanted) = (self.folder.clone(), self.sight.clone(), wanted.clone());
+        let standing = wanted.clone();
         let marks = move || {
             let outcome = sight.mark(&folder, wanted);
             (sight, outcome)
         };
         match std::thread::Builder::new().name("wbl-mark".into()).spawn(marks) {
-            Ok(thread) => self.work = Work::Marking(thread),
+            Ok(thread) => self.work = Work::Marking(thread, standing),
             Err(_) => *mark_at = Instant::now() + MARK_RETRY,
         }
     }
 
-    /// The server begins to save its own file: what is owed is tried before that.
+    /// The server begins to save its own file: what is owed is tried before that, unless a thread does whose disk does
+    /// not answer.
     pub(super) fn save_begins(&mut self) {
+        if self.is_busy() {
+            return;
+        }
         self.end_marking();
         if matches!(self.work, Work::Owed(_)) || matches!(self.sight, Sight::Missing { .. }) {
             self.try_now();
@@ -163,11 +180,8 @@ impl Beside {
         } else {
             self.save_begins();
         }
-        // What can't be read, or has another server's lock, is nothing that a start of this one would bring back.
-        match (&self.work, &self.sight) {
-            (Work::Owed(_), Sight::Log { .. }) if self.locked_since.is_none() => {
-                Err(format!("the log in {} can't be marked as left", self.folder.display()))
-            }
+        match (&self.work, &self.refusal) {
+            (Work::Owed(_), Some(reason)) => Err(reason.clone()),
             _ => Ok(()),
         }
     }
@@ -186,15 +200,18 @@ impl Beside {
 
     /// Waits for the thread that marks the log, if one does, and has the folder locked meanwhile.
     pub(super) fn end_marking(&mut self) {
-        if !matches!(self.work, Work::Marking(_)) {
+        if !matches!(self.work, Work::Marking(..)) {
             return;
         }
         // If the thread has panicked, which it has reported, the mark is still owed.
         let owed = Work::Owed(Instant::now() + MARK_RETRY);
-        let Work::Marking(thread) = std::mem::replace(&mut self.work, owed) else { return };
+        let Work::Marking(thread, standing) = std::mem::replace(&mut self.work, owed) else { return };
         if let Ok((sight, outcome)) = thread.join() {
             self.sight = sight;
             self.tried(outcome);
+        }
+        if self.wanted.as_ref().is_some_and(|wanted| *wanted != standing) {
+            self.work = Work::Owed(Instant::now());
         }
     }
 
@@ -211,7 +228,11 @@ impl Beside {
             return;
         };
         self.work = Work::Owed(Instant::now() + MARK_RETRY);
-        if matches!(error, LogError::Locked { .. }) {
+        let is_locked = matches!(error, LogError::Locked { .. });
+        // What was no log when it was looked at would not be brought back either.
+        let may_pass = is_locked || matches!(error, LogError::Io { .. }) || matches!(self.sight, Sight::Log { .. });
+        self.refusal = may_pass.then(|| error.to_string());
+        if is_locked {
             let since = *self.locked_since.get_or_insert_with(Instant::now);
             if since.elapsed() > LOCK_PATIENCE {
                 (self.work, self.sight) = (Work::Done, Sight::Nothing);

@@ -138,7 +138,7 @@ fn stay_beside(ctx: Ctx<'_>) -> Result<(), String> {
         check_disabled_start(ctx, &folder)?;
     }
     // It, or a child of its, may have saved what it has gone on with before the module came.
-    let has_gone_on = is_running && server::has_data(ctx) && server::has_unsaved_changes(ctx);
+    let has_gone_on = is_running && server::has_data(ctx) && has_gone_on(ctx, OwnFile::look(ctx));
     let own = if has_gone_on { None } else { Some(OwnFiles::look(ctx)) };
     let mut beside = Beside::new(&folder, own, left_now(ctx, Child::Unwatched));
     if is_running {
@@ -153,6 +153,12 @@ fn stay_beside(ctx: Ctx<'_>) -> Result<(), String> {
     }
     with(|module| module.life = Life::Disabled(Rest::beside(beside)));
     Ok(())
+}
+
+/// Whether the server has changed what it has in this file. An AOF has all of that; what it was loaded from counts as
+/// changes.
+fn has_gone_on(ctx: Ctx<'_>, own: OwnFile) -> bool {
+    !matches!(own, OwnFile::Aof { .. }) && server::has_unsaved_changes(ctx)
 }
 
 /// The server changes for the first time what it had loaded beside a log, and thereby goes on without the log.
@@ -195,7 +201,7 @@ fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
     let recovers = arrival.recovers;
     with(|module| module.arrival = Some(arrival));
     let own = OwnFile::look(ctx);
-    let is_own = has_data && !server::has_unsaved_changes(ctx) && !server::follows_primary(ctx);
+    let is_own = has_data && !has_gone_on(ctx, own) && !server::follows_primary(ctx);
     // What is in memory has come from there then, as far as anybody knows.
     let origin = if is_own && own.may_hold_data() { origin_beside(&opened, own) } else { Origin::Unknown };
     if role_at_start(ctx)? == Role::Replica {
