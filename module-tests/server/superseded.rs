@@ -68,6 +68,35 @@ each_version! {
         assert_comes_back(&mut server);
     }
 
+    fn a_module_that_comes_late_lets_no_older_aof_take_the_place(version: Version) {
+        let [port, other_port] = free_ports::<2>();
+        let mut server = builder(version).set("port", &port.to_string()).start();
+        let mut client = server.raw();
+        client.run("SET ancient v");
+        client.run("CONFIG SET appendonly yes");
+        wait_until("its AOF is written", PATIENCE, || {
+            info_field(&mut client, "persistence", "aof_rewrite_in_progress").as_deref() == Some("0")
+        });
+        // Starts count what they load of that as changes.
+        client.run("SET ancient v2");
+        client.run("CONFIG SET appendonly no");
+        (1..KEYS).for_each(|number| drop(client.run(&format!("SET k{number} v"))));
+        drop(fail_over(&server, port, other_port));
+        server.kill9();
+        let with_module = server.builder.clone();
+        server.reconfigure(|own| own.without_module().unset("wbl.replica-log").allow_warning("is not loaded"));
+        server.reconfigure(|own| own.set("enable-module-command", "yes").set("appendonly", "yes"));
+        server.start();
+        assert_eq!(server.raw().run("DBSIZE").integer(), 1);
+        let before = manifest(&server);
+        assert!(server.raw().call(&["MODULE", "LOADEX", paths::module().to_str().unwrap()]).is_error());
+        assert!(server.log().contains(OLDER), "{}", server.log());
+        assert_eq!(manifest(&server), before);
+        server.kill9();
+        server.reconfigure(|_| with_module);
+        assert_comes_back(&mut server);
+    }
+
     fn a_log_that_is_to_be_replaced_comes_back_until_it_is(version: Version) {
         let builder = builder(version).set("enable-module-command", "yes").set("wbl.on-existing-log", "replace");
         let mut server = builder.start();
