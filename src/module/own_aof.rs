@@ -159,6 +159,12 @@ pub(super) fn check(ctx: Ctx<'_>) -> Result<(), String> {
     }
 }
 
+/// Whether the server has an AOF, and is not about to write another one, nor has failed to.
+pub(super) fn is_written(ctx: Ctx<'_>) -> bool {
+    let status = ServerInfo::read(ctx, "persistence").and_then(|info| info.text("aof_last_bgrewrite_status"));
+    look(ctx) == Found::Written && status.as_deref() == Some("ok")
+}
+
 /// Checks now and then whether the file is there again, and has the server try again where it has given up.
 pub(super) fn poll(ctx: Ctx<'_>) {
     let awaited = with(|module| match module.own_aof {

@@ -63,8 +63,8 @@ enum Work {
     Done,
     /// The mark is to be made, not before this time.
     Owed(Instant),
-    /// A thread makes this one.
-    Marking(JoinHandle<Marked>, Standing),
+    /// A thread makes it.
+    Marking(JoinHandle<Marked>),
 }
 
 /// What is known of the log now, and what became of the mark.
@@ -95,21 +95,12 @@ impl Beside {
 
     /// The server has its primary's dataset. Nobody waits for that to be noted.
     pub(super) fn supersede(&mut self) {
-        if !self.is_busy() {
-            self.end_marking();
-        }
+        self.end_marking();
         if self.is_unchanged() {
             self.want(self.loaded.clone());
         }
         self.want(Standing::Superseded(None));
-        if !self.is_busy() {
-            self.work = Work::Owed(Instant::now());
-        }
-    }
-
-    /// Whether a thread marks the log, whose disk may not answer.
-    pub(super) fn is_busy(&self) -> bool {
-        matches!(&self.work, Work::Marking(thread, _) if !thread.is_finished())
+        self.work = Work::Owed(Instant::now());
     }
 
     fn want(&mut self, standing: Standing) {
@@ -138,7 +129,7 @@ impl Beside {
         if self.wanted.is_none() {
             return self.mark_now(Standing::Current);
         }
-        if matches!(self.work, Work::Marking(..)) && !self.is_busy() {
+        if matches!(&self.work, Work::Marking(thread) if thread.is_finished()) {
             self.end_marking();
         }
         let (Work::Owed(mark_at), Some(wanted)) = (&mut self.work, &self.wanted) else { return };
@@ -146,23 +137,18 @@ impl Beside {
             return;
         }
         let (folder, mut sight, wanted) = (self.folder.clone(), self.sight.clone(), wanted.clone());
-        let standing = wanted.clone();
         let marks = move || {
             let outcome = sight.mark(&folder, wanted);
             (sight, outcome)
         };
         match std::thread::Builder::new().name("wbl-mark".into()).spawn(marks) {
-            Ok(thread) => self.work = Work::Marking(thread, standing),
+            Ok(thread) => self.work = Work::Marking(thread),
             Err(_) => *mark_at = Instant::now() + MARK_RETRY,
         }
     }
 
-    /// The server begins to save its own file: what is owed is tried before that, unless a thread does whose disk does
-    /// not answer.
+    /// The server begins to save its own file: what is owed is tried before that.
     pub(super) fn save_begins(&mut self) {
-        if self.is_busy() {
-            return;
-        }
         self.end_marking();
         if matches!(self.work, Work::Owed(_)) || matches!(self.sight, Sight::Missing { .. }) {
             self.try_now();
@@ -200,18 +186,15 @@ impl Beside {
 
     /// Waits for the thread that marks the log, if one does, and has the folder locked meanwhile.
     pub(super) fn end_marking(&mut self) {
-        if !matches!(self.work, Work::Marking(..)) {
+        if !matches!(self.work, Work::Marking(_)) {
             return;
         }
         // If the thread has panicked, which it has reported, the mark is still owed.
         let owed = Work::Owed(Instant::now() + MARK_RETRY);
-        let Work::Marking(thread, standing) = std::mem::replace(&mut self.work, owed) else { return };
+        let Work::Marking(thread) = std::mem::replace(&mut self.work, owed) else { return };
         if let Ok((sight, outcome)) = thread.join() {
             self.sight = sight;
             self.tried(outcome);
-        }
-        if self.wanted.as_ref().is_some_and(|wanted| *wanted != standing) {
-            self.work = Work::Owed(Instant::now());
         }
     }
 

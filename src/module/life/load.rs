@@ -155,10 +155,11 @@ fn stay_beside(ctx: Ctx<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the server has changed what it has in this file. An AOF has all of that; what it was loaded from counts as
-/// changes.
+/// Whether the server has changed what it has in this file. An AOF that is written has all of that; what was loaded
+/// from it counts as changes.
 fn has_gone_on(ctx: Ctx<'_>, own: OwnFile) -> bool {
-    !matches!(own, OwnFile::Aof { .. }) && server::has_unsaved_changes(ctx)
+    let has_all = matches!(own, OwnFile::Aof { .. }) && own_aof::is_written(ctx);
+    !has_all && server::has_unsaved_changes(ctx)
 }
 
 /// The server changes for the first time what it had loaded beside a log, and thereby goes on without the log.

@@ -237,7 +237,7 @@ impl Rest {
 
     /// Whether a thread has the folder, whose disk may not answer.
     pub(super) fn is_busy(&self) -> bool {
-        self.place.is_busy() == Some(true) || self.beside.as_ref().is_some_and(|beside| beside.is_busy())
+        self.place.is_busy() == Some(true)
     }
 
     /// Waits until no thread has the folder any more, but no longer than is bearable if the disk does not answer.

@@ -156,9 +156,8 @@ impl Rest {
     }
 
     /// The server begins to save its own file, and the log's mark would not distinguish that from what was saved
-    /// before: what is owed is marked at once, if the folder is open and its disk answers. A replica's log that is
-    /// being closed is waited for only if memory has less, because the log before it may have to say so; and no longer
-    /// than is bearable.
+    /// before: what is owed is marked at once, if the folder is open. A replica's log that is being closed is waited
+    /// for only if memory has less, because the log before it may have to say so; and no longer than is bearable.
     pub(in crate::module::life) fn mark_before_save(&mut self) {
         if matches!(self.place, Place::Closing(_)) {
             if self.descent.origin() != Origin::Lacking {
@@ -171,10 +170,6 @@ impl Rest {
             self.end_marking();
         }
         if self.owed.is_none() {
-            return;
-        }
-        self.wait_until_free();
-        if self.is_busy() {
             return;
         }
         self.end_marking();
@@ -253,9 +248,6 @@ impl Rest {
 
     /// The server begins to save its own file.
     pub(in crate::module::life) fn save_begins(&mut self) {
-        if self.beside.is_some() {
-            self.wait_until_free();
-        }
         self.beside.iter_mut().for_each(|beside| beside.save_begins());
         self.mark_before_save();
         self.await_older_save();
