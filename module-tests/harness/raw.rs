@@ -57,6 +57,12 @@ impl RawConnection {
         self.send_bytes(&bytes)
     }
 
+    /// Sends commands in one packet and does not wait.
+    pub fn send_at_once(&mut self, commands: &[&[&str]]) {
+        let packet: Vec<u8> = commands.iter().flat_map(|command| self.encoded(command)).collect();
+        self.send_bytes(&packet).expect("the server takes the commands");
+    }
+
     /// The command's bytes.
     pub fn encoded<A: AsRef<[u8]>>(&self, words: &[A]) -> Vec<u8> {
         encode(&self.names.words(words))

@@ -258,8 +258,7 @@ each_version! {
         wait_until("it is a replica", PATIENCE, || server.wbl_info("wbl_state") == "replica");
         let strace = Strace::attach(server.process_id(), Injection::Delay(Duration::from_millis(20)));
         let commands = [&["DEBUG", "RELOAD"][..], &["REPLICAOF", "NO", "ONE"], &["SET", "after", "v"]];
-        let packet: Vec<u8> = commands.iter().flat_map(|command| client.encoded(command)).collect();
-        client.send_bytes(&packet).unwrap();
+        client.send_at_once(&commands);
         for command in commands {
             assert_eq!(client.reply(), Value::Simple("OK".into()), "{command:?}");
         }

@@ -103,8 +103,7 @@ each_version! {
             begin(door, &server, &mut control);
             control.run("CONFIG SET wbl.commit-mode async");
             control.run("WBL.DEBUG COLLECT ALL");
-            let packet = [client.encoded(&["INCR", "n"]), client.encoded(&["PING"])].concat();
-            client.send_bytes(&packet).expect("the server takes the commands");
+            client.send_at_once(&[&["INCR", "n"], &["PING"]]);
             assert_eq!(client.reply().text(), "PONG", "{door:?}");
         }
     }

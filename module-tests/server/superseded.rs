@@ -58,11 +58,7 @@ each_version! {
         let with_module = server.builder.clone().set("enable-module-command", "yes");
         server.reconfigure(|_| with_module.clone().without_module().unset("wbl.replica-log").allow_warning("is not loaded"));
         server.start();
-        let before = manifest(&server);
-        let load = ["MODULE", "LOADEX", paths::module().to_str().unwrap()];
-        assert!(server.raw().call(&load).is_error());
-        assert!(server.log().contains(OLDER), "{}", server.log());
-        assert_eq!(manifest(&server), before);
+        assert_load_is_refused(&server);
         server.kill9();
         server.reconfigure(|_| with_module);
         assert_comes_back(&mut server);
@@ -88,10 +84,7 @@ each_version! {
         server.reconfigure(|own| own.set("enable-module-command", "yes").set("appendonly", "yes"));
         server.start();
         assert_eq!(server.raw().run("DBSIZE").integer(), 1);
-        let before = manifest(&server);
-        assert!(server.raw().call(&["MODULE", "LOADEX", paths::module().to_str().unwrap()]).is_error());
-        assert!(server.log().contains(OLDER), "{}", server.log());
-        assert_eq!(manifest(&server), before);
+        assert_load_is_refused(&server);
         server.kill9();
         server.reconfigure(|_| with_module);
         assert_comes_back(&mut server);
@@ -295,6 +288,14 @@ fn assert_refused(server: &mut Server, why: &str) {
     assert!(!log.contains("the server's own data stand"), "{log}");
     let line = log.lines().rfind(|line| line.contains("the log can't be brought back")).unwrap();
     assert!(line.contains(why) && line.contains("set wbl.on-existing-log to keep"), "{line}");
+    assert_eq!(manifest(server), before);
+}
+
+/// The running server does not get the module, and the log stays as it is.
+fn assert_load_is_refused(server: &Server) {
+    let before = manifest(server);
+    assert!(server.raw().call(&["MODULE", "LOADEX", paths::module().to_str().unwrap()]).is_error());
+    assert!(server.log().contains(OLDER), "{}", server.log());
     assert_eq!(manifest(server), before);
 }
 

@@ -42,8 +42,7 @@ each_version! {
         let server = loaded(version);
         let (mut control, mut monitor) = (server.raw(), server.raw());
         let commands = [&["MONITOR"][..], &["WAIT", "9", "0"], &["WBL.WAIT"]];
-        let packet: Vec<u8> = commands.iter().flat_map(|command| monitor.encoded(command)).collect();
-        monitor.send_bytes(&packet).expect("the server takes the commands");
+        monitor.send_at_once(&commands);
         let waits = |control: &mut RawConnection| control.run("CLIENT LIST").text().contains(" cmd=wait ");
         wait_until("it waits", PATIENCE, || waits(&mut control));
         unload(&mut control);
@@ -147,8 +146,7 @@ each_version! {
             &["SET", "k", "v"],
             &["EXEC"],
         ];
-        let packet: Vec<u8> = commands.iter().flat_map(|command| client.encoded(command)).collect();
-        client.send_bytes(&packet).expect("the server takes the commands");
+        client.send_at_once(&commands);
         for command in commands {
             let reply = client.reply();
             assert!(!reply.is_error(), "{command:?}: {reply:?}");
@@ -200,8 +198,7 @@ each_version! {
             let mut clients: Vec<RawConnection> = (0..8).map(|_| server.raw()).collect();
             for client in &mut clients {
                 let commands = [waits, &["WBL.WAIT"], &["WBL.CALL", "GET", "key"], &["PING"]];
-                let packet: Vec<u8> = commands.iter().flat_map(|command| client.encoded(command)).collect();
-                client.send_bytes(&packet).expect("the server takes the commands");
+                client.send_at_once(&commands);
             }
             wait_until("all wait", PATIENCE, || control.run("INFO clients").text().contains("blocked_clients:8\r\n"));
             unload(&mut control);

@@ -59,38 +59,38 @@ fn simulated_schedules_keep_the_promises() {
     assert!(outcome.failed.is_empty(), "seeds that fail: {:?}", outcome.failed);
 }
 
+/// What the simulated product does wrong breaks a promise soon.
+fn assert_found_out(canary: Canary) {
+    let outcome = workers::run_for(Duration::from_secs(20), 1, canary);
+    assert!(!outcome.failed.is_empty(), "nobody noticed: {outcome}");
+}
+
 #[test]
 fn a_disk_that_lies_about_syncs_is_found_out() {
-    let outcome = workers::run_for(Duration::from_secs(20), 1, Canary::LyingDisk);
-    assert!(!outcome.failed.is_empty(), "nobody noticed: {outcome}");
+    assert_found_out(Canary::LyingDisk);
 }
 
 #[test]
 fn a_value_that_is_older_than_one_that_was_shown_is_found_out() {
-    let outcome = workers::run_for(Duration::from_secs(20), 1, Canary::StaleValue);
-    assert!(!outcome.failed.is_empty(), "nobody noticed: {outcome}");
+    assert_found_out(Canary::StaleValue);
 }
 
 #[test]
 fn a_hold_that_is_lost_is_found_out() {
-    let outcome = workers::run_for(Duration::from_secs(20), 1, Canary::LostHold);
-    assert!(!outcome.failed.is_empty(), "nobody noticed: {outcome}");
+    assert_found_out(Canary::LostHold);
 }
 
 #[test]
 fn a_hold_of_a_half_closed_client_that_is_lost_is_found_out() {
-    let outcome = workers::run_for(Duration::from_secs(20), 1, Canary::LostHoldAtEnd);
-    assert!(!outcome.failed.is_empty(), "nobody noticed: {outcome}");
+    assert_found_out(Canary::LostHoldAtEnd);
 }
 
 #[test]
 fn another_module_that_is_not_known_of_is_found_out() {
-    let outcome = workers::run_for(Duration::from_secs(20), 1, Canary::HiddenModule);
-    assert!(!outcome.failed.is_empty(), "nobody noticed: {outcome}");
+    assert_found_out(Canary::HiddenModule);
 }
 
 #[test]
 fn a_pause_that_freezes_nothing_is_found_out() {
-    let outcome = workers::run_for(Duration::from_secs(20), 1, Canary::Thawed);
-    assert!(!outcome.failed.is_empty(), "nobody noticed: {outcome}");
+    assert_found_out(Canary::Thawed);
 }
