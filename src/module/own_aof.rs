@@ -161,8 +161,9 @@ pub(super) fn check(ctx: Ctx<'_>) -> Result<(), String> {
 
 /// Whether the server has an AOF, and is not about to write another one, nor has failed to.
 pub(super) fn is_written(ctx: Ctx<'_>) -> bool {
-    let status = ServerInfo::read(ctx, "persistence").and_then(|info| info.text("aof_last_bgrewrite_status"));
-    look(ctx) == Found::Written && status.as_deref() == Some("ok")
+    ServerInfo::read(ctx, "persistence").is_some_and(|info| {
+        found_in(&info) == Found::Written && info.text("aof_last_bgrewrite_status").as_deref() == Some("ok")
+    })
 }
 
 /// Checks now and then whether the file is there again, and has the server try again where it has given up.
@@ -201,7 +202,10 @@ pub(super) fn poll(ctx: Ctx<'_>) {
 }
 
 fn look(ctx: Ctx<'_>) -> Found {
-    let Some(info) = ServerInfo::read(ctx, "persistence") else { return Found::Rewritten };
+    ServerInfo::read(ctx, "persistence").map_or(Found::Rewritten, |info| found_in(&info))
+}
+
+fn found_in(info: &ServerInfo) -> Found {
     let number = |field| info.unsigned(field);
     match (number("aof_enabled"), number("aof_rewrite_in_progress"), number("aof_rewrite_scheduled")) {
         // The server shows sizes where the setting is on.

@@ -195,16 +195,23 @@ pub(super) fn note_older_save(ctx: Ctx<'_>) -> bool {
     true
 }
 
+/// Where the data of a running server come from: from its own file, as far as anybody knows, unless they have changed
+/// since.
+fn origin_of_memory(ctx: Ctx<'_>, opened: &OpenedFolder) -> Origin {
+    let own = OwnFile::look(ctx);
+    if server::follows_primary(ctx) || !own.may_hold_data() || has_gone_on(ctx, own) {
+        return Origin::Unknown;
+    }
+    origin_beside(opened, own)
+}
+
 /// MODULE LOAD.
 fn load_into_running(ctx: Ctx<'_>, opened: OpenedFolder) -> Result<(), String> {
     let has_data = server::has_data(ctx);
     let arrival = Arrival::new(&opened, has_data);
     let recovers = arrival.recovers;
     with(|module| module.arrival = Some(arrival));
-    let own = OwnFile::look(ctx);
-    let is_own = has_data && !has_gone_on(ctx, own) && !server::follows_primary(ctx);
-    // What is in memory has come from there then, as far as anybody knows.
-    let origin = if is_own && own.may_hold_data() { origin_beside(&opened, own) } else { Origin::Unknown };
+    let origin = if has_data { origin_of_memory(ctx, &opened) } else { Origin::Unknown };
     if role_at_start(ctx)? == Role::Replica {
         let rest = Rest::new(opened.into_folder(), origin);
         return role::rest_as_replica(ctx, rest).map_err(|(cause, _)| cause.into());

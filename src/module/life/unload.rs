@@ -11,7 +11,8 @@ use super::end::close;
 use super::failing::fail_for_now;
 use super::own_file::Child;
 use super::state::Life;
-use crate::ffi::{CallMode, Ctx, Level, forget_child, forget_file_size_limit, log, unregister_hooks};
+use crate::core::leaf::ClientId;
+use crate::ffi::{Ctx, Level, forget_child, forget_file_size_limit, log, unregister_hooks};
 use crate::module::listed::Listed;
 use crate::module::units::finish_unit;
 use crate::module::{cut_commands, following, listed, replace, second_server, server, with};
@@ -83,30 +84,29 @@ fn take_commands_back(ctx: Ctx<'_>) -> Result<(), String> {
             "the ACL rule {rule} names a command of the module; take it away first (ACL SETUSER, or ACL DELUSER)"
         ));
     }
+    let clients = own_clients(ctx)?;
     // A reply of its own may not have left yet.
-    if let Some(client) = own_clients(ctx)?.iter().find(|client| client.resumes) {
+    if let Some(client) = clients.iter().find(|client| client.resumes) {
         return Err(format!("client {} has waited and is about to go on; try again", client.id));
     }
-    close_clients(ctx)
+    close_clients(ctx, &clients)
 }
 
 /// The module goes before it has come: closes the clients that have sent commands of it meanwhile.
 pub(super) fn leave_clients(ctx: Ctx<'_>) {
-    if let Err(reason) = close_clients(ctx) {
+    if let Err(reason) = own_clients(ctx).and_then(|clients| close_clients(ctx, &clients)) {
         log(Level::Warning, &reason);
     }
 }
 
-/// Closes the clients that point to a command of the module.
+/// Closes these clients, which point to a command of the module.
 ///
 /// # Errors
-/// One is still there.
-fn close_clients(ctx: Ctx<'_>) -> Result<(), String> {
-    let before = own_clients(ctx)?;
-    for client in &before {
-        let id = client.id.to_string();
-        // Never the client whose command this is, because CLIENT KILL skips that.
-        ctx.own().call(CallMode::Internal, "CLIENT", [&b"KILL"[..], b"ID", id.as_bytes()]);
+/// One that does is still there.
+fn close_clients(ctx: Ctx<'_>, before: &[Listed]) -> Result<(), String> {
+    if !before.is_empty() {
+        let ids: Vec<ClientId> = before.iter().map(|client| client.id).collect();
+        listed::kill(ctx, &ids);
     }
     let after = own_clients(ctx)?;
     let closed = before.len().saturating_sub(after.len());

@@ -2,7 +2,7 @@
 
 use super::{Place, Rest, give_up_watch};
 use crate::ffi::{Ctx, Level, log};
-use crate::log::{Generation, Standing};
+use crate::log::{Generation, LogError, Standing};
 use crate::module::life::cause::Cause;
 use crate::module::life::closing::Closed;
 use crate::module::life::descent::{Descent, Origin};
@@ -173,15 +173,25 @@ impl Rest {
             return;
         }
         self.end_marking();
-        if let (Place::Here { folder, mark_at, .. }, Some(standing)) = (&mut self.place, &self.owed) {
-            match folder.mark(standing.clone()) {
-                Ok(()) => self.owed = None,
-                Err(error) => {
-                    *mark_at = Some(Instant::now() + MARK_RETRY);
-                    tell_unmarked_in(folder, &error);
-                }
-            }
+        // It has told what it can't mark, and is tried again.
+        let _ = self.make_owed();
+    }
+
+    /// Makes the mark that is owed, if the folder is open.
+    ///
+    /// # Errors
+    /// It can't be made, which the server's log says, too.
+    fn make_owed(&mut self) -> Result<(), LogError> {
+        let (Place::Here { folder, mark_at, .. }, Some(standing)) = (&mut self.place, &self.owed) else {
+            return Ok(());
+        };
+        if let Err(error) = folder.mark(standing.clone()) {
+            *mark_at = Some(Instant::now() + MARK_RETRY);
+            tell_unmarked_in(folder, &error);
+            return Err(error);
         }
+        self.owed = None;
+        Ok(())
     }
 
     /// Whether it is time to open a folder that was lost, to mark its log.
@@ -221,15 +231,8 @@ impl Rest {
             let opened = open_folder(Duration::ZERO).inspect_err(tell_unmarked)?;
             self.found(opened);
         }
-        let Place::Here { folder, .. } = &mut self.place else { return Ok(()) };
-        if let Some(standing) = self.owed.take()
-            && let Err(error) = folder.mark(standing.clone())
-        {
-            tell_unmarked_in(folder, &error);
-            self.owed = Some(standing);
-            return Err(error.into());
-        }
-        if self.has_child {
+        self.make_owed()?;
+        if let (Place::Here { folder, .. }, true) = (&mut self.place, self.has_child) {
             give_up_watch(folder, child, || OwnFiles::look(ctx));
         }
         Ok(())
